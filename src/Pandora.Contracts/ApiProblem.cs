@@ -1,0 +1,56 @@
+namespace Pandora.Contracts;
+
+/// <summary>An error of the API: problem details (RFC 9457) with a stable <see cref="Code"/>.</summary>
+/// <param name="Title">Short, the same for every problem of a kind.</param>
+/// <param name="Status">HTTP status.</param>
+/// <param name="Detail">What happened and what to do.</param>
+/// <param name="Code">Stable, for programs: see <see cref="ProblemCodes"/>.</param>
+/// <param name="Errors">For bad input: each field at fault and what is wrong with it.</param>
+/// <param name="Stdout">For a command that timed out: its output so far.</param>
+/// <param name="Stderr">For a command that timed out: its error output so far.</param>
+public sealed record ApiProblem(
+    string? Title = null, int? Status = null, string? Detail = null, string? Code = null,
+    IReadOnlyDictionary<string, string[]>? Errors = null, string? Stdout = null, string? Stderr = null);
+
+/// <summary>The values of <see cref="ApiProblem.Code"/>.</summary>
+public static class ProblemCodes
+{
+    /// <summary>400, 413, 415: the request is not what the API takes; <c>errors</c> names the fields.</summary>
+    public const string InvalidRequest = "invalid_request";
+
+    /// <summary>401: no key, or one the server does not know.</summary>
+    public const string Unauthorized = "unauthorized";
+
+    /// <summary>403: a browser page of another origin asked.</summary>
+    public const string ForbiddenOrigin = "forbidden_origin";
+
+    /// <summary>404: no such route.</summary>
+    public const string NotFound = "not_found";
+
+    /// <summary>404: no such sandbox, or it was deleted or reaped.</summary>
+    public const string SandboxNotFound = "sandbox_not_found";
+
+    /// <summary>410: the sandbox's microVM is gone; the detail says why.</summary>
+    public const string SandboxGone = "sandbox_gone";
+
+    /// <summary>429: too many commands run in this sandbox at once.</summary>
+    public const string TooManyExecs = "too_many_execs";
+
+    /// <summary>503: as many sandboxes exist as may.</summary>
+    public const string SandboxLimit = "sandbox_limit";
+
+    /// <summary>503: no microVM became ready in time.</summary>
+    public const string PoolEmpty = "pool_empty";
+
+    /// <summary>503: the server is shutting down.</summary>
+    public const string ShuttingDown = "shutting_down";
+
+    /// <summary>504: the command ran into its timeout and was killed.</summary>
+    public const string ExecTimeout = "exec_timeout";
+
+    /// <summary>502: the guest is alive but its SSH server does not answer.</summary>
+    public const string GuestUnreachable = "guest_unreachable";
+
+    /// <summary>500: a defect of the server.</summary>
+    public const string Internal = "internal_error";
+}

@@ -1,0 +1,21 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Pandora.Contracts;
+
+/// <summary>JSON of the wire: snake_case and strict numbers; members that are null are left out.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    NumberHandling = JsonNumberHandling.Strict,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(CreateSandboxRequest))]
+[JsonSerializable(typeof(SandboxCreated))]
+[JsonSerializable(typeof(SandboxInfo))]
+[JsonSerializable(typeof(IReadOnlyList<SandboxInfo>))]
+[JsonSerializable(typeof(SandboxInfo[]))]
+[JsonSerializable(typeof(ExecRequest))]
+[JsonSerializable(typeof(ExecResponse))]
+[JsonSerializable(typeof(Health))]
+[JsonSerializable(typeof(Receipt))]
+[JsonSerializable(typeof(ApiProblem))]
+public sealed partial class PandoraJson : JsonSerializerContext;

@@ -1,0 +1,104 @@
+using System.ComponentModel.DataAnnotations;
+using System.Text.Json.Serialization;
+
+namespace Pandora.Contracts;
+
+/// <summary>Body of <c>POST /sandboxes</c>. Every field may be left out, and so may the body.</summary>
+/// <param name="IdleTimeout">Seconds without activity after which the sandbox is ended: 10 to 600 unless the server raises the cap. Default: the server's, 60.</param>
+/// <param name="Template">Name of the template to start from. Default: <c>default</c>.</param>
+/// <param name="Metadata">Free text pairs to find the sandbox again by; at most 16 KiB in all.</param>
+/// <param name="Egress"><c>internet</c> or <c>none</c>. Default: the server's.</param>
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+public sealed record CreateSandboxRequest(
+    double? IdleTimeout = null,
+    [property: StringLength(63)] string? Template = null,
+    IReadOnlyDictionary<string, string>? Metadata = null,
+    [property: AllowedValues("internet", "none", null)] string? Egress = null);
+
+/// <summary>Answer to <c>POST /sandboxes</c>.</summary>
+/// <param name="SandboxId">Opaque id, <c>^[a-z0-9]{20,}$</c>.</param>
+/// <param name="SlotId">Number of the network slot that the sandbox occupies.</param>
+/// <param name="GuestIp">Address by which the host reaches the guest.</param>
+/// <param name="Warm">True when a microVM was ready and nothing had to be waited for.</param>
+/// <param name="AcquireMs">Milliseconds that the server took to claim the microVM.</param>
+/// <param name="IdleTimeout">Seconds without activity after which the sandbox is ended.</param>
+/// <param name="Template">Name of the template it was started from.</param>
+public sealed record SandboxCreated(
+    string SandboxId, int SlotId, string GuestIp, bool Warm, double AcquireMs, double IdleTimeout, string Template);
+
+/// <summary>One sandbox, as <c>GET /sandboxes</c> and <c>GET /sandboxes/{id}</c> show it.</summary>
+/// <param name="SandboxId">Opaque id.</param>
+/// <param name="SlotId">Number of its network slot.</param>
+/// <param name="GuestIp">Address by which the host reaches the guest.</param>
+/// <param name="AgeSeconds">Seconds since it was claimed.</param>
+/// <param name="IdleSeconds">Seconds since its last activity; 0 while a command runs.</param>
+/// <param name="IdleTimeout">Seconds of idleness after which it is ended.</param>
+/// <param name="ExecCount">Commands started in it so far.</param>
+/// <param name="Template">Name of its template.</param>
+/// <param name="Egress"><c>internet</c> or <c>none</c>.</param>
+/// <param name="Metadata">The pairs given at creation.</param>
+public sealed record SandboxInfo(
+    string SandboxId, int SlotId, string GuestIp, double AgeSeconds, double IdleSeconds, double IdleTimeout, int ExecCount,
+    string Template, string Egress, IReadOnlyDictionary<string, string> Metadata);
+
+/// <summary>Body of <c>POST /sandboxes/{id}/exec</c>.</summary>
+/// <param name="Code">Shell text, run by bash; at most 1 MiB of UTF-8, without NUL.</param>
+/// <param name="Timeout">Seconds after which the command and all that it started are killed: 1 to 300. Default 30.</param>
+/// <param name="Cwd">Directory to run in. Default: the user's home.</param>
+/// <param name="Env">Environment variables, at most 64 KiB in all.</param>
+/// <param name="User">User to run as. Default: root.</param>
+/// <param name="Stdin">Text for standard input, at most 1 MiB of UTF-8. Default: empty.</param>
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+public sealed record ExecRequest(
+    [property: Required] string Code,
+    [property: Range(1.0, 300.0)] double Timeout = 30,
+    [property: StringLength(4096)] string? Cwd = null,
+    IReadOnlyDictionary<string, string>? Env = null,
+    [property: StringLength(32)] string? User = null,
+    string? Stdin = null);
+
+/// <summary>Answer to <c>POST /sandboxes/{id}/exec</c>. A command that failed is a result, not an error of the API.</summary>
+/// <param name="SandboxId">The sandbox it ran in.</param>
+/// <param name="ExitCode">Exit code; 128 + n when bash was ended by signal n.</param>
+/// <param name="Stdout">Standard output as UTF-8, at most 10 MiB; what is not UTF-8 becomes U+FFFD.</param>
+/// <param name="Stderr">Standard error, likewise.</param>
+/// <param name="ExecMs">Milliseconds from the server's start of the command to its end.</param>
+/// <param name="Truncated">True when either output was longer than is kept.</param>
+public sealed record ExecResponse(
+    string SandboxId, int ExitCode, string Stdout, string Stderr, double ExecMs, bool Truncated);
+
+/// <summary>Answer to <c>GET /health</c>.</summary>
+/// <param name="Status"><c>ok</c>.</param>
+/// <param name="Version">Version of the server.</param>
+/// <param name="PoolSize">MicroVMs that the default template's pool keeps warm.</param>
+/// <param name="WarmVms">MicroVMs that are warm now, in all pools.</param>
+/// <param name="ActiveSandboxes">Sandboxes in clients' hands now.</param>
+/// <param name="MaxSandboxes">Most sandboxes that may exist at once.</param>
+/// <param name="Instance">The instance id that is part of every host resource's name.</param>
+/// <param name="Vmm">The VMM, its version and accelerator.</param>
+/// <param name="Isolation">What the VMM is worth as a security boundary.</param>
+/// <param name="Notes">What an operator should know, such as missing limits; empty when all is well.</param>
+public sealed record Health(
+    string Status, string Version, int PoolSize, int WarmVms, int ActiveSandboxes, int MaxSandboxes, string Instance,
+    string Vmm, string Isolation, IReadOnlyList<string> Notes);
+
+/// <summary>Answer to <c>DELETE /sandboxes/{id}?receipt=true</c>: what was undone and how long it took.</summary>
+/// <param name="SandboxId">The sandbox that ended.</param>
+/// <param name="Reason">Why: <c>deleted</c>, <c>idle</c>, <c>died</c>, <c>shutdown</c>.</param>
+/// <param name="LifetimeSeconds">Seconds from claim to end.</param>
+/// <param name="ExecCount">Commands that were started in it.</param>
+/// <param name="TeardownMs">Milliseconds until the guest was dead and its files gone.</param>
+/// <param name="Resources">Each host resource, in the order it was undone.</param>
+/// <param name="Left">How many of them are still there, looked up on the host afterwards; 0 is the promise.</param>
+/// <param name="Isolation">What the VMM is worth as a security boundary.</param>
+public sealed record Receipt(
+    string SandboxId, string Reason, double LifetimeSeconds, int ExecCount, double TeardownMs,
+    IReadOnlyList<ReceiptResource> Resources, int Left, string Isolation);
+
+/// <summary>One host resource on a <see cref="Receipt"/>.</summary>
+/// <param name="Kind">Such as <c>process</c>, <c>namespace</c>, <c>file</c>.</param>
+/// <param name="Name">Its name or path on the host.</param>
+/// <param name="Ms">Milliseconds that undoing it took.</param>
+/// <param name="Gone">Whether the host no longer has it.</param>
+/// <param name="Error">What went wrong, or null.</param>
+public sealed record ReceiptResource(string Kind, string Name, double Ms, bool Gone, string? Error);

@@ -1,0 +1,123 @@
+using System.ComponentModel.DataAnnotations;
+using Pandora.Vmm.Qemu;
+
+namespace Pandora.Engine;
+
+/// <summary>What a slot's guest may reach.</summary>
+public enum Egress
+{
+    /// <summary>Public addresses and DNS.</summary>
+    Internet,
+
+    /// <summary>Nothing.</summary>
+    None,
+}
+
+/// <summary>Settings of one node's engine. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of <c>Pandora</c> in <c>appsettings.json</c>.</summary>
+public sealed class EngineOptions
+{
+    /// <summary>Directory for the templates, keys and disks of this instance; one server at a time.</summary>
+    [Required]
+    public string DataDir { get; set; } = "/var/lib/pandora";
+
+    /// <summary>Directory for records and sockets, on a tmpfs; nothing in it outlives the host.</summary>
+    [Required]
+    public string RunDir { get; set; } = "/run/pandora";
+
+    /// <summary>Directory of the templates. Default: <c>templates</c> in the data directory.</summary>
+    public string? TemplateDir { get; set; }
+
+    /// <summary>MicroVMs of the default template to keep warm: 0 to 256. With 0 each claim waits for a boot.</summary>
+    [Range(0, 256)]
+    public int PoolSize { get; set; } = 4;
+
+    /// <summary>Warm microVMs of other templates, as <c>name=count,name=count</c>. A template not named is booted when it is asked for.</summary>
+    public string PoolSizes { get; set; } = "";
+
+    /// <summary>Most sandboxes that may exist at once: 1 to 4096.</summary>
+    [Range(1, 4096)]
+    public int MaxSandboxes { get; set; } = 64;
+
+    /// <summary>Most commands that may run in one sandbox at once: 1 to 512.</summary>
+    [Range(1, 512)]
+    public int MaxExecs { get; set; } = 160;
+
+    /// <summary>Seconds of idleness after which a sandbox is ended unless it asks otherwise.</summary>
+    [Range(10.0, 86400.0)]
+    public double IdleTimeout { get; set; } = 60;
+
+    /// <summary>Most seconds of idleness that a sandbox may ask for.</summary>
+    [Range(10.0, 86400.0)]
+    public double MaxIdleTimeout { get; set; } = 600;
+
+    /// <summary>Seconds that a client waits for a microVM before it is told 503.</summary>
+    [Range(1.0, 600.0)]
+    public double AcquireTimeout { get; set; } = 90;
+
+    /// <summary>Seconds after which a guest that has not come up is a failed boot.</summary>
+    [Range(5.0, 600.0)]
+    public double BootTimeout { get; set; } = 60;
+
+    /// <summary>MicroVMs that boot at the same time. 0: as many as there are processors.</summary>
+    [Range(0, 64)]
+    public int BootParallelism { get; set; }
+
+    /// <summary>IPv4 range that slots take their /30s from. Default: the first of 10.200.0.0/16 to 10.219.0.0/16 that no host route overlaps.</summary>
+    public string? Network { get; set; }
+
+    /// <summary>What a sandbox may reach unless it asks otherwise: <c>internet</c> or <c>none</c>.</summary>
+    public Egress Egress { get; set; } = Egress.Internet;
+
+    /// <summary>Private IPv4 ranges that guests may reach all the same, such as a package proxy's: <c>10.1.2.3/32,10.9.0.0/24</c>.</summary>
+    public string EgressAllow { get; set; } = "";
+
+    /// <summary>Where the host's resolvers are read from.</summary>
+    [Required]
+    public string ResolvConf { get; set; } = "/etc/resolv.conf";
+
+    /// <summary><c>auto</c> (KVM where it is really usable, else emulation), <c>kvm</c> or <c>tcg</c>.</summary>
+    public Accelerator Accel { get; set; } = Accelerator.Auto;
+
+    /// <summary>First of the user ids that VMMs run as, one a slot. 0: a range of its own for each instance, above 1,342,177,280.</summary>
+    [Range(0, 2_000_000_000)]
+    public int UidBase { get; set; }
+
+    /// <summary>The templates' directory.</summary>
+    public string TemplatePath => TemplateDir ?? Path.Combine(DataDir, "templates");
+
+    /// <summary>How many microVMs to keep warm of a template.</summary>
+    public int PoolSizeFor(string template) => template == Templates.TemplateStore.DefaultName
+        ? PoolSize
+        : ParsePoolSizes().GetValueOrDefault(template);
+
+    /// <summary>Reads <see cref="PoolSizes"/>.</summary>
+    /// <exception cref="StartupException">It is not <c>name=count,…</c>.</exception>
+    public IReadOnlyDictionary<string, int> ParsePoolSizes()
+    {
+        var sizes = new Dictionary<string, int>();
+        foreach (var entry in PoolSizes.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+        {
+            var parts = entry.Split('=');
+            if (parts.Length != 2 || !int.TryParse(parts[1], out var count) || count is < 0 or > 256)
+            {
+                throw new StartupException($"PANDORA_POOL_SIZES: '{entry}' is not a template's name, '=', and a count from 0 to 256");
+            }
+
+            sizes[parts[0]] = count;
+        }
+
+        return sizes;
+    }
+
+    /// <summary>Finds settings that contradict each other.</summary>
+    /// <exception cref="StartupException">Which, and what to do.</exception>
+    public void Check()
+    {
+        if (IdleTimeout > MaxIdleTimeout)
+        {
+            throw new StartupException($"PANDORA_IDLE_TIMEOUT ({IdleTimeout:0.#} s) is over PANDORA_MAX_IDLE_TIMEOUT ({MaxIdleTimeout:0.#} s): raise the second or lower the first");
+        }
+
+        ParsePoolSizes();
+    }
+}

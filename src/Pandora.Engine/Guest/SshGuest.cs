@@ -1,0 +1,225 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using Microsoft.Extensions.Logging;
+using Renci.SshNet;
+using Renci.SshNet.Common;
+
+namespace Pandora.Engine.Guest;
+
+/// <summary>A guest reached over one kept-open, authenticated SSH connection whose host key is pinned.</summary>
+internal sealed partial class SshGuest : IGuest
+{
+    /// <summary>Cgroups that the guest's init makes, and how many are made at a time after that.</summary>
+    private const int FirstGroups = 32, GroupBatch = 16;
+    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(3);
+    private readonly string _address;
+    private readonly ClientKey _key;
+    private readonly byte[] _hostKey;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly SemaphoreSlim _connecting = new(1, 1);
+    private readonly Lock _lock = new();
+    private readonly List<int> _finishedGroups = [];
+    private SshClient _client;
+    private int _lastGroup;
+    private int _madeGroups = FirstGroups;
+    private volatile bool _disposed;
+
+    private SshGuest(string address, ClientKey key, byte[] hostKey, TimeProvider time, ILogger logger)
+    {
+        _address = address;
+        _key = key;
+        _hostKey = hostKey;
+        _time = time;
+        _logger = logger;
+        _client = NewClient();
+    }
+
+    /// <summary>Waits until the guest is up, connects and authenticates.</summary>
+    /// <param name="address">Where the host reaches the guest.</param>
+    /// <param name="key">The server's key.</param>
+    /// <param name="hostKey">The only host key that is accepted.</param>
+    /// <param name="time">For pauses.</param>
+    /// <param name="logger">For what goes wrong later.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public static async Task<SshGuest> ConnectAsync(IPAddress address, ClientKey key, byte[] hostKey, TimeProvider time, ILogger logger, CancellationToken cancellationToken)
+    {
+        await WaitForNetworkAsync(address, time, cancellationToken);
+        var guest = new SshGuest(address.ToString(), key, hostKey, time, logger);
+        while (true)
+        {
+            try
+            {
+                await guest._client.ConnectAsync(cancellationToken);
+                return guest;
+            }
+            catch (SocketException)
+            {
+                // The network is up and the SSH server is not yet.
+                await Task.Delay(TimeSpan.FromMilliseconds(10), time, cancellationToken);
+            }
+            catch
+            {
+                await guest.DisposeAsync();
+                throw;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
+    {
+        var client = await ConnectedClientAsync(cancellationToken);
+        var group = TakeGroup();
+        var exec = new SshExec(client, command, group);
+        using var limit = new CancellationTokenSource(command.Timeout, _time);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        exec.Start();
+        try
+        {
+            return await exec.Result.WaitAsync(stop.Token);
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            await KillAsync(client, group);
+            // What it had written comes before its outputs close.
+            await ((Task)exec.Result).WaitAsync(TimeSpan.FromSeconds(1), _time, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            exec.Abandon();
+            cancellationToken.ThrowIfCancellationRequested();
+            return exec.Partial();
+        }
+        finally
+        {
+            ReturnGroup(client, group);
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        _disposed = true;
+        await SshExec.OnThread(() => _client.Dispose());
+        _connecting.Dispose();
+    }
+
+    // A closed port answers at once when the guest's network is up, and asking one wakes no SSH server. Attempts are short, or a lost packet costs a second.
+    private static async Task WaitForNetworkAsync(IPAddress address, TimeProvider time, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            using var attempt = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            attempt.CancelAfter(TimeSpan.FromMilliseconds(30));
+            try
+            {
+                await socket.ConnectAsync(new IPEndPoint(address, 1), attempt.Token);
+                return;
+            }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused)
+            {
+                return;
+            }
+            catch (SocketException)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(20), time, cancellationToken);
+            }
+            catch (OperationCanceledException)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+            }
+        }
+    }
+
+    private SshClient NewClient()
+    {
+        var info = new ConnectionInfo(_address, 22, "root", new PrivateKeyAuthenticationMethod("root", _key.PrivateKey))
+        {
+            MaxSessions = 1024,
+            Timeout = TimeSpan.FromSeconds(15),
+            ChannelCloseTimeout = TimeSpan.FromSeconds(1),
+        };
+        var client = new SshClient(info);
+        client.HostKeyReceived += (_, e) => e.CanTrust = CryptographicOperations.FixedTimeEquals(e.HostKey, _hostKey);
+        return client;
+    }
+
+    // A connection that the guest dropped is opened again, once for each exec that finds it closed.
+    private async Task<SshClient> ConnectedClientAsync(CancellationToken cancellationToken)
+    {
+        if (_client.IsConnected)
+        {
+            return _client;
+        }
+
+        await _connecting.WaitAsync(cancellationToken);
+        try
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            if (!_client.IsConnected)
+            {
+                LogReconnecting(_address);
+                _client.Dispose();
+                _client = NewClient();
+                await _client.ConnectAsync(cancellationToken);
+            }
+
+            return _client;
+        }
+        catch (Exception e) when (e is SocketException or SshException or ObjectDisposedException)
+        {
+            throw new PandoraException(PandoraError.GuestUnreachable, $"the guest's SSH server does not answer ({e.Message}); nothing was run", innerException: e);
+        }
+        finally
+        {
+            _connecting.Release();
+        }
+    }
+
+    private int TakeGroup() => Interlocked.Increment(ref _lastGroup);
+
+    private void ReturnGroup(SshClient client, int group)
+    {
+        string script;
+        lock (_lock)
+        {
+            _finishedGroups.Add(group);
+            if (_madeGroups - _lastGroup > GroupBatch || _finishedGroups.Count < GroupBatch)
+            {
+                return;
+            }
+
+            var first = Math.Max(_madeGroups, _lastGroup) + 1;
+            _madeGroups = first + GroupBatch - 1;
+            script = ExecScript.Recycle(first, _madeGroups, _finishedGroups);
+            _finishedGroups.Clear();
+        }
+
+        _ = RunQuietlyAsync(client, script);
+    }
+
+    private Task KillAsync(SshClient client, int group) => RunQuietlyAsync(client, ExecScript.Kill(group));
+
+    private async Task RunQuietlyAsync(SshClient client, string script)
+    {
+        try
+        {
+            await SshExec.OnThread(() =>
+            {
+                using var command = client.CreateCommand(script);
+                command.CommandTimeout = KillLimit;
+                command.Execute();
+            }).WaitAsync(KillLimit, _time);
+        }
+        catch (Exception e) when (e is SshException or TimeoutException or ObjectDisposedException or InvalidOperationException or SocketException or OperationCanceledException)
+        {
+            LogUpkeepFailed(_address, e.Message);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The SSH connection to {Address} is gone and is opened again")]
+    private partial void LogReconnecting(string address);
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "A command of the server's own failed in the guest at {Address}: {Error}")]
+    private partial void LogUpkeepFailed(string address, string error);
+}

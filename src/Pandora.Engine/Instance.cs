@@ -1,0 +1,128 @@
+using System.Security.Cryptography;
+using System.Text;
+
+namespace Pandora.Engine;
+
+/// <summary>
+/// One data directory's server. Its id, five characters of base 36, is in the name of every host resource, so that two servers, or a test run beside one, never meet.
+/// Holding this object holds the lock on the data directory (flock(2)), which the kernel drops when the process ends however it ends.
+/// </summary>
+public sealed class Instance : IDisposable
+{
+    private readonly FileStream _lock;
+
+    private Instance(string id, string runDirectory, string diskDirectory, FileStream @lock)
+    {
+        Id = id;
+        RunDirectory = runDirectory;
+        DiskDirectory = diskDirectory;
+        _lock = @lock;
+    }
+
+    /// <summary>The instance id, <c>^[a-z0-9]{5}$</c>.</summary>
+    public string Id { get; }
+
+    /// <summary>Directory of the microVMs' records and sockets.</summary>
+    public string RunDirectory { get; }
+
+    /// <summary>Directory of the microVMs' disks.</summary>
+    public string DiskDirectory { get; }
+
+    /// <summary>Name of the nftables table.</summary>
+    public string TableName => $"pandora_{Id}";
+
+    /// <summary>Name of the parent cgroup.</summary>
+    public string CgroupName => $"pandora-{Id}";
+
+    /// <summary>What every interface of the host that belongs to this instance begins with.</summary>
+    public string InterfacePrefix => $"pnd{Id}v";
+
+    /// <summary>What every network namespace of this instance begins with.</summary>
+    public string NamespacePrefix => $"pnd-{Id}-";
+
+    /// <summary>First user id of this instance's VMMs, in a range far above those that people and containers use.</summary>
+    public int UidBase => 0x5000_0000 + ((int)(BitConverter.ToUInt32(SHA256.HashData(Encoding.ASCII.GetBytes(Id))) % 8192) * 16384);
+
+    /// <summary>Locks a data directory, making it and the instance's own directories where they are missing.</summary>
+    /// <exception cref="StartupException">Another server has it, or it cannot be written to.</exception>
+    public static Instance Open(EngineOptions options)
+    {
+        var lockPath = Path.Combine(options.DataDir, "lock");
+        FileStream @lock;
+        try
+        {
+            MakePrivate(options.DataDir);
+            @lock = new FileStream(lockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException) when (File.Exists(lockPath))
+        {
+            throw new StartupException($"another Pandora server (pid {ReadOwner(lockPath)}) uses the data directory {options.DataDir}: './pandora down' ends it, or set PANDORA_DATA_DIR to another directory");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new StartupException($"the data directory {options.DataDir} cannot be written to ({e.Message}): set PANDORA_DATA_DIR to a directory on a disk that can", e);
+        }
+
+        try
+        {
+            @lock.SetLength(0);
+            @lock.Write(Encoding.ASCII.GetBytes($"{Environment.ProcessId}\n"));
+            @lock.Flush();
+            var id = ReadOrMakeId(Path.Combine(options.DataDir, "instance"));
+            var instance = new Instance(id, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), @lock);
+            MakePrivate(options.RunDir);
+            MakePrivate(instance.RunDirectory);
+            MakePrivate(instance.DiskDirectory);
+            return instance;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            @lock.Dispose();
+            throw new StartupException($"a directory of Pandora's cannot be written to: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Lets the data directory go and removes the now empty run directory.</summary>
+    public void Dispose()
+    {
+        if (Directory.Exists(RunDirectory) && !Directory.EnumerateFileSystemEntries(RunDirectory).Any())
+        {
+            Directory.Delete(RunDirectory);
+        }
+
+        _lock.SetLength(0);
+        _lock.Dispose();
+    }
+
+    /// <summary>A new microVM's id: 24 characters of base 36, 124 bits.</summary>
+    public static string NewMicroVmId() => RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz0123456789", 24);
+
+    private static void MakePrivate(string path) =>
+        Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+
+    private static string ReadOrMakeId(string path)
+    {
+        if (File.Exists(path) && File.ReadAllText(path).Trim() is { Length: 5 } id && id.All(char.IsAsciiLetterOrDigit))
+        {
+            return id;
+        }
+
+        id = RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz0123456789", 5);
+        File.WriteAllText(path, id + "\n");
+        return id;
+    }
+
+    private static string ReadOwner(string lockPath)
+    {
+        try
+        {
+            using var file = new FileStream(lockPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+            using var reader = new StreamReader(file);
+            return reader.ReadToEnd().Trim() is { Length: > 0 } pid ? pid : "unknown";
+        }
+        catch (IOException)
+        {
+            return "unknown";
+        }
+    }
+}

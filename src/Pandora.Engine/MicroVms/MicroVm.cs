@@ -1,0 +1,52 @@
+using Pandora.Engine.Guest;
+using Pandora.Engine.Networking;
+using Pandora.Engine.Templates;
+using Pandora.Vmm;
+
+namespace Pandora.Engine.MicroVms;
+
+/// <summary>One running guest with its slot, disk and connection, and the stack of what it must undo.</summary>
+public sealed class MicroVm
+{
+    private readonly string _directory;
+    private MicroVmRecord _record;
+
+    internal MicroVm(MicroVmRecord record, string directory, Template template, NetworkSlot slot, IVirtualMachine machine, IGuest guest, Teardown teardown)
+    {
+        _record = record;
+        _directory = directory;
+        Template = template;
+        Slot = slot;
+        Machine = machine;
+        Guest = guest;
+        Teardown = teardown;
+    }
+
+    /// <summary>Its id, 24 characters of base 36; a sandbox has its microVM's id.</summary>
+    public string Id => _record.Id;
+
+    /// <summary>What it was started from.</summary>
+    public Template Template { get; }
+
+    /// <summary>Its network identity.</summary>
+    public NetworkSlot Slot { get; }
+
+    /// <summary>The VMM.</summary>
+    public IVirtualMachine Machine { get; }
+
+    /// <summary>The way in.</summary>
+    public IGuest Guest { get; }
+
+    /// <summary>What it must undo.</summary>
+    public Teardown Teardown { get; }
+
+    /// <summary>Whether its VMM runs and its guest has not stopped.</summary>
+    public bool IsAlive => !Machine.Exited.IsCompleted;
+
+    /// <summary>Writes down whose it is now: one small file on a tmpfs.</summary>
+    public void RecordClaim(ClaimRecord claim)
+    {
+        _record = _record with { Claim = claim };
+        _record.Write(_directory);
+    }
+}

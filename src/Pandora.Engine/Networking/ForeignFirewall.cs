@@ -1,0 +1,104 @@
+using System.Text.Json.Nodes;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Engine.Networking;
+
+/// <summary>
+/// Firewalls that are not ours. A drop in another table beats an accept in ours, so where the host forwards nothing by default (Docker, ufw, firewalld) an owned accept goes where that firewall looks:
+/// Docker's and ufw's chains for it, else the dropping chain itself. The rules carry the instance id as a comment and are removed by it.
+/// </summary>
+internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
+{
+    // Where each firewall wants the rules of others: Docker documentation, "Packet filtering and firewalls"; ufw-framework(8).
+    private static readonly string[] Welcome = ["DOCKER-USER", "ufw-before-forward"];
+    private string Comment => $"pandora-{instance.Id}";
+
+    /// <summary>Adds accepts where they are needed.</summary>
+    /// <param name="withLocalDns">Whether guests must also reach a resolver on the host.</param>
+    /// <param name="cancellationToken">Ends the tools.</param>
+    /// <returns>The places, for the log.</returns>
+    public async Task<IReadOnlyList<string>> AcceptAsync(bool withLocalDns, CancellationToken cancellationToken)
+    {
+        var objects = List();
+        var chains = objects.Select(o => o["chain"]).OfType<JsonNode>().ToList();
+        var places = new List<string>();
+        foreach (var chain in chains.Where(c => Blocks(c, "forward", objects)).ToList())
+        {
+            var place = chains.FirstOrDefault(c => SameTable(c, chain) && Welcome.Contains(Text(c, "name"))) ?? chain;
+            var name = $"{Text(place, "family")} {Text(place, "table")} {Text(place, "name")}";
+            nftables.Run($"""
+                insert rule {name} oifname "{instance.InterfacePrefix}*" ct state established,related counter accept comment "{Comment}"
+                insert rule {name} iifname "{instance.InterfacePrefix}*" counter accept comment "{Comment}"
+                """);
+            places.Add(name);
+        }
+
+        foreach (var chain in withLocalDns ? chains.Where(c => Blocks(c, "input", objects)).ToList() : [])
+        {
+            var name = $"{Text(chain, "family")} {Text(chain, "table")} {Text(chain, "name")}";
+            nftables.Run($"insert rule {name} iifname \"{instance.InterfacePrefix}*\" meta l4proto {{ tcp, udp }} th dport 53 counter accept comment \"{Comment}\"");
+            places.Add(name);
+        }
+
+        if (await LegacyDropsAsync(cancellationToken))
+        {
+            await LegacyAsync("-I", cancellationToken);
+            places.Add("iptables-legacy FORWARD");
+        }
+
+        return places;
+    }
+
+    /// <summary>Removes this instance's accepts, wherever they are.</summary>
+    public async Task RemoveAsync(CancellationToken cancellationToken)
+    {
+        var deletes = List().Select(o => o["rule"]).OfType<JsonNode>()
+            .Where(r => Text(r, "comment") == Comment)
+            .Select(r => $"delete rule {Text(r, "family")} {Text(r, "table")} {Text(r, "chain")} handle {r["handle"]}");
+        var text = string.Join('\n', deletes);
+        if (text.Length > 0)
+        {
+            nftables.Run(text);
+        }
+
+        if (LegacyIsLoaded() && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains(Comment, StringComparison.Ordinal))
+        {
+            await LegacyAsync("-D", cancellationToken);
+        }
+    }
+
+    private List<JsonNode> List() =>
+        [.. JsonNode.Parse(nftables.Run("list ruleset", asJson: true))?["nftables"]?.AsArray().OfType<JsonNode>() ?? []];
+
+    // A base chain of somebody else's that drops by policy, or whose last rule drops or rejects whatever reaches it.
+    private static bool Blocks(JsonNode chain, string hook, List<JsonNode> objects)
+    {
+        if (Text(chain, "hook") != hook || Text(chain, "family") is not ("ip" or "inet") || Text(chain, "table").StartsWith("pandora_", StringComparison.Ordinal))
+        {
+            return false;
+        }
+
+        var last = objects.Select(o => o["rule"]).LastOrDefault(r => r is not null && SameTable(r, chain) && Text(r, "chain") == Text(chain, "name"));
+        var final = last?["expr"]?.AsArray().Where(e => e?["counter"] is null).ToList();
+        return Text(chain, "policy") == "drop" || (final is [{ } only] && (only.AsObject().ContainsKey("reject") || only.AsObject().ContainsKey("drop")));
+    }
+
+    private static bool LegacyIsLoaded() =>
+        File.Exists("/proc/net/ip_tables_names") && File.ReadAllText("/proc/net/ip_tables_names").Contains("filter", StringComparison.Ordinal)
+        && File.Exists("/usr/sbin/iptables-legacy");
+
+    private static async Task<bool> LegacyDropsAsync(CancellationToken cancellationToken) =>
+        LegacyIsLoaded() && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains("-P FORWARD DROP", StringComparison.Ordinal);
+
+    private async Task LegacyAsync(string operation, CancellationToken cancellationToken)
+    {
+        var interfaces = instance.InterfacePrefix + "+";
+        string[] comment = ["-m", "comment", "--comment", Comment, "-j", "ACCEPT"];
+        await Command.RunAsync("iptables-legacy", ["-w", operation, "FORWARD", "-i", interfaces, .. comment], cancellationToken: cancellationToken);
+        await Command.RunAsync("iptables-legacy", ["-w", operation, "FORWARD", "-o", interfaces, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", .. comment], cancellationToken: cancellationToken);
+    }
+
+    private static bool SameTable(JsonNode a, JsonNode b) => Text(a, "family") == Text(b, "family") && Text(a, "table") == Text(b, "table");
+
+    private static string Text(JsonNode node, string key) => node[key]?.ToString() ?? "";
+}

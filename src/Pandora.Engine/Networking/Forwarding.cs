@@ -1,0 +1,71 @@
+namespace Pandora.Engine.Networking;
+
+/// <summary>
+/// IPv4 forwarding, turned on for single interfaces only. What was off before is noted under the run directory by who turned it on, and the last one to leave turns it off again.
+/// </summary>
+internal sealed class Forwarding(Instance instance, string runDir)
+{
+    private readonly string _notes = Path.Combine(runDir, "forwarding");
+
+    /// <summary>Turns forwarding on for uplinks.</summary>
+    /// <returns>Those of them that did not forward before.</returns>
+    public IReadOnlyList<string> Enable(IReadOnlyList<string> uplinks)
+    {
+        var opened = new List<string>();
+        foreach (var uplink in uplinks)
+        {
+            var note = Path.Combine(_notes, uplink);
+            if (Directory.Exists(note) || !IsOn(uplink))
+            {
+                Directory.CreateDirectory(note);
+                File.WriteAllText(Path.Combine(note, instance.Id), "");
+                Set(uplink, "forwarding", true);
+                opened.Add(uplink);
+            }
+        }
+
+        return opened;
+    }
+
+    /// <summary>Turns off what this instance was the last to need.</summary>
+    public void Restore()
+    {
+        foreach (var note in Directory.Exists(_notes) ? Directory.GetDirectories(_notes) : [])
+        {
+            File.Delete(Path.Combine(note, instance.Id));
+            if (!Directory.EnumerateFiles(note).Any())
+            {
+                Set(Path.GetFileName(note), "forwarding", false);
+                Directory.Delete(note);
+            }
+        }
+
+        if (Directory.Exists(_notes) && !Directory.EnumerateFileSystemEntries(_notes).Any())
+        {
+            Directory.Delete(_notes);
+        }
+    }
+
+    /// <summary>Prepares an interface of our own: it forwards, has no IPv6, and reaches a resolver on the host's loopback where that is where DNS goes.</summary>
+    public static void EnableOwn(string name, bool toLoopback)
+    {
+        Set(name, "forwarding", true);
+        if (toLoopback)
+        {
+            Set(name, "route_localnet", true);
+        }
+    }
+
+    private static bool IsOn(string name) => File.ReadAllText(PathOf(name, "forwarding")).Trim() == "1";
+
+    private static void Set(string name, string key, bool isOn)
+    {
+        var path = PathOf(name, key);
+        if (File.Exists(path))
+        {
+            File.WriteAllText(path, isOn ? "1" : "0");
+        }
+    }
+
+    private static string PathOf(string name, string key) => $"/proc/sys/net/ipv4/conf/{name}/{key}";
+}

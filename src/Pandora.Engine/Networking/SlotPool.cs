@@ -1,0 +1,245 @@
+using System.Globalization;
+using Microsoft.Extensions.Logging;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Engine.Networking;
+
+/// <summary>Hands out network slots. A few are made ahead of need; a returned one is taken down and its number used again for a namespace made anew.</summary>
+public sealed partial class SlotPool : IAsyncDisposable
+{
+    private readonly HostNetwork _network;
+    private readonly Instance _instance;
+    private readonly ILogger<SlotPool> _logger;
+    private readonly int _ahead;
+    private readonly Lock _lock = new();
+    private readonly PriorityQueue<int, int> _free = new();
+    private readonly Queue<NetworkSlot> _ready = new();
+    private readonly HashSet<Task> _working = [];
+    private int _making;
+    private bool _disposed;
+
+    /// <param name="network">The host's side.</param>
+    /// <param name="instance">Whose slots they are.</param>
+    /// <param name="ahead">How many to keep ready.</param>
+    /// <param name="logger">Where failures go.</param>
+    public SlotPool(HostNetwork network, Instance instance, int ahead, ILogger<SlotPool> logger)
+    {
+        _network = network;
+        _instance = instance;
+        _ahead = ahead;
+        _logger = logger;
+        Count = (int)Math.Min(16384, network.Range.Size / 4);
+        for (var i = 0; i < Count; i++)
+        {
+            _free.Enqueue(i, i);
+        }
+    }
+
+    /// <summary>How many slots there are in all.</summary>
+    public int Count { get; }
+
+    /// <summary>Takes a slot, ready to be used.</summary>
+    /// <exception cref="PandoraException">Every slot is in use.</exception>
+    public async Task<NetworkSlot> RentAsync(CancellationToken cancellationToken)
+    {
+        NetworkSlot? slot;
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            _ready.TryDequeue(out slot);
+        }
+
+        slot ??= await MakeAsync(cancellationToken)
+            ?? throw new PandoraException(PandoraError.PoolEmpty, $"all {Count} network slots of {_network.Range} are in use; a wider PANDORA_NETWORK has more");
+        Prepare();
+        return slot;
+    }
+
+    /// <summary>Takes a slot down and frees its number. Its VMM must have been reaped.</summary>
+    public Task ReturnAsync(NetworkSlot slot) => Track(DestroyAsync(slot));
+
+    /// <summary>Starts making slots ahead of need.</summary>
+    public void Prepare()
+    {
+        lock (_lock)
+        {
+            while (!_disposed && _ready.Count + _making < _ahead && _free.Count > 0)
+            {
+                _making++;
+                _ = Track(PrepareOneAsync());
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        Task[] working;
+        lock (_lock)
+        {
+            _disposed = true;
+            working = [.. _working];
+        }
+
+        await Task.WhenAll(working).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.WhenAll(_ready.Select(DestroyAsync));
+    }
+
+    private async Task PrepareOneAsync()
+    {
+        try
+        {
+            var slot = await MakeAsync(CancellationToken.None);
+            lock (_lock)
+            {
+                if (slot is not null)
+                {
+                    _ready.Enqueue(slot);
+                }
+            }
+        }
+        catch (Exception e)
+        {
+            LogPrepareFailed(e.Message);
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                _making--;
+            }
+        }
+    }
+
+    private async Task<NetworkSlot?> MakeAsync(CancellationToken cancellationToken)
+    {
+        NetworkSlot slot;
+        lock (_lock)
+        {
+            if (!_free.TryDequeue(out var index, out _))
+            {
+                return null;
+            }
+
+            slot = NetworkSlot.At(index, _instance, _network.Range);
+        }
+
+        try
+        {
+            await Command.RunAsync("ip", ["-batch", "-"], HostSide(slot), cancellationToken: cancellationToken);
+            await Command.RunAsync("nsenter", [$"--net={slot.NamespacePath}", "--", "sh", "-es"], NamespaceSide(slot), cancellationToken: cancellationToken);
+            _network.Open(slot);
+            return slot;
+        }
+        catch
+        {
+            await DestroyAsync(slot);
+            throw;
+        }
+    }
+
+    // Deleting the namespace takes the tap, the veth pair and all rules and sysctls with it, but the kernel does it when it likes: the pair goes first, by name.
+    private async Task DestroyAsync(NetworkSlot slot)
+    {
+        _network.Close(slot);
+        await IgnoreMissingAsync("link", "del", slot.InterfaceName);
+        await IgnoreMissingAsync("netns", "del", slot.NamespaceName);
+        lock (_lock)
+        {
+            _free.Enqueue(slot.Index, slot.Index);
+        }
+    }
+
+    private static async Task IgnoreMissingAsync(params string[] arguments)
+    {
+        try
+        {
+            await Command.RunAsync("ip", arguments);
+        }
+        catch (CommandException e) when (e.Message.Contains("Cannot find device", StringComparison.Ordinal) || e.Message.Contains("No such file", StringComparison.Ordinal))
+        {
+            // It was never made, or is gone already.
+        }
+    }
+
+    private async Task Track(Task task)
+    {
+        lock (_lock)
+        {
+            _working.Add(task);
+        }
+
+        try
+        {
+            await task;
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                _working.Remove(task);
+            }
+        }
+    }
+
+    private string HostSide(NetworkSlot slot) => string.Create(CultureInfo.InvariantCulture, $"""
+        netns add {slot.NamespaceName}
+        link add {slot.InterfaceName} mtu {_network.Mtu} type veth peer name up0 mtu {_network.Mtu} netns {slot.NamespaceName}
+        link set {slot.InterfaceName} addrgenmode none
+        addr add {slot.HostAddress}/30 dev {slot.InterfaceName}
+        link set {slot.InterfaceName} up
+
+        """);
+
+    private string NamespaceSide(NetworkSlot slot)
+    {
+        // A resolver on the host's loopback is reached by way of the host's end, where the host's own table sends it on.
+        var resolver = _network.Resolver is null ? null : System.Net.IPAddress.IsLoopback(_network.Resolver) ? slot.HostAddress : _network.Resolver;
+        var dns = resolver is null ? "" : $"iifname \"tap0\" ip daddr {NetworkSlot.GatewayAddress} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {resolver}";
+        return $$"""
+            echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
+            echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+            echo 1 > /proc/sys/net/ipv4/ip_forward
+            ip -batch - <<END
+            tuntap add dev {{NetworkSlot.TapName}} mode tap
+            addr add {{NetworkSlot.GatewayAddress}}/30 dev {{NetworkSlot.TapName}}
+            link set {{NetworkSlot.TapName}} mtu {{_network.Mtu}} up
+            neigh replace {{NetworkSlot.GuestAddress}} lladdr {{NetworkSlot.GuestMac}} nud permanent dev {{NetworkSlot.TapName}}
+            addr add {{slot.Address}}/30 dev up0
+            link set up0 up
+            route add default via {{slot.HostAddress}}
+            END
+            nft -f - <<END
+            table inet slot {
+              chain spoofed {
+                type filter hook prerouting priority -300; policy accept;
+                iifname "tap0" meta nfproto ipv6 drop
+                iifname "tap0" ip saddr != {{NetworkSlot.GuestAddress}} drop
+              }
+              chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                iifname "up0" dnat ip to {{NetworkSlot.GuestAddress}}
+                {{dns}}
+              }
+              chain input {
+                type filter hook input priority 0; policy accept;
+                iifname "tap0" reject
+              }
+              chain forward {
+                type filter hook forward priority 0; policy drop;
+                iifname "tap0" oifname "up0" accept
+                iifname "up0" oifname "tap0" accept
+              }
+              chain postrouting {
+                type nat hook postrouting priority srcnat; policy accept;
+                oifname "up0" masquerade
+              }
+            }
+            END
+
+            """;
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "A network slot could not be made ahead of need: {Error}")]
+    private partial void LogPrepareFailed(string error);
+}

@@ -1,0 +1,211 @@
+using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
+using Microsoft.Extensions.Logging;
+using Pandora.Engine.Guest;
+using Pandora.Engine.MicroVms;
+using Pandora.Engine.Networking;
+using Pandora.Engine.Pool;
+using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Templates;
+using Pandora.Vmm;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Engine;
+
+/// <summary>
+/// One node: (1) lock the data directory, (2) undo a dead server's leftovers, (3) network, (4) slots, (5) pools. <see cref="DisposeAsync"/> undoes them in reverse.
+/// </summary>
+public sealed partial class PandoraEngine : IAsyncDisposable
+{
+    private readonly Stack<Func<ValueTask>> _undo = new();
+    private readonly ConcurrentDictionary<string, Lazy<WarmPool>> _pools = new();
+    private readonly EngineOptions _options;
+    private readonly TemplateStore _templates;
+    private readonly EngineMetrics _metrics;
+    private readonly TimeProvider _time;
+    private readonly ILoggerFactory _loggers;
+    private readonly SemaphoreSlim _bootPlaces;
+    private MicroVmLauncher _launcher = null!;
+    private HostNetwork _network = null!;
+
+    private PandoraEngine(EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    {
+        _options = options;
+        Vmm = vmm;
+        _metrics = metrics;
+        _time = time;
+        _loggers = loggers;
+        _templates = new TemplateStore(options.TemplatePath);
+        _bootPlaces = new SemaphoreSlim(options.BootParallelism > 0 ? options.BootParallelism : Environment.ProcessorCount);
+        Sandboxes = new SandboxRegistry(options, PoolFor, (m, e) => _network.SetEgress(m.Slot, e), metrics, time, loggers.CreateLogger<SandboxRegistry>());
+    }
+
+    /// <summary>The sandboxes.</summary>
+    public SandboxRegistry Sandboxes { get; }
+
+    /// <summary>The VMM driver.</summary>
+    public IVmm Vmm { get; }
+
+    /// <summary>This data directory's instance.</summary>
+    public Instance Instance { get; private set; } = null!;
+
+    /// <summary>What an operator should know; empty when all is well.</summary>
+    public IReadOnlyList<string> Notes { get; private set; } = [];
+
+    /// <summary>How many microVMs of the default template are kept warm.</summary>
+    public int PoolSize => _options.PoolSize;
+
+    /// <summary>How many microVMs are warm, in all pools.</summary>
+    public int WarmCount => Pools.Sum(p => p.WarmCount);
+
+    /// <summary>Whether a claim would find a warm microVM, or none is kept warm at all.</summary>
+    public bool IsReady => _options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0);
+
+    private IEnumerable<WarmPool> Pools => _pools.Values.Where(p => p.IsValueCreated).Select(p => p.Value);
+
+    /// <summary>Starts a node.</summary>
+    /// <exception cref="StartupException">Something is missing or contradictory; nothing is left behind.</exception>
+    public static async Task<PandoraEngine> StartAsync(EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, CancellationToken cancellationToken)
+    {
+        options.Check();
+        var engine = new PandoraEngine(options, vmm, metrics, time, loggers);
+        try
+        {
+            await engine.StartAsync(cancellationToken);
+            return engine;
+        }
+        catch
+        {
+            await engine.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        while (_undo.TryPop(out var undo))
+        {
+            try
+            {
+                await undo();
+            }
+            catch (Exception e)
+            {
+                LogStopFailed(_loggers.CreateLogger<PandoraEngine>(), e);
+            }
+        }
+
+        _bootPlaces.Dispose();
+    }
+
+    private async Task StartAsync(CancellationToken cancellationToken)
+    {
+        var logger = _loggers.CreateLogger<PandoraEngine>();
+        Instance = Instance.Open(_options);
+        _undo.Push(() =>
+        {
+            Instance.Dispose();
+            return ValueTask.CompletedTask;
+        });
+        LogVmm(logger, Vmm.Capabilities.Name, Vmm.Capabilities.Version, Vmm.Capabilities.Accelerator, Vmm.Capabilities.AcceleratorReason);
+        RequireTemplates();
+
+        var cgroups = CgroupTree.Create(Instance.CgroupName);
+        LogLimits(logger, cgroups.Description);
+        Notes = cgroups.CanLimit ? [] : [cgroups.Description];
+        _undo.Push(async () =>
+        {
+            foreach (var path in cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
+            {
+                await CgroupTree.RemoveAsync(path, _time);
+            }
+        });
+        await Recovery.RunAsync(Instance, _options, cgroups, _time, logger, cancellationToken);
+
+        var key = await ClientKey.LoadAsync(_options.DataDir, cancellationToken);
+        _undo.Push(() =>
+        {
+            key.Dispose();
+            return ValueTask.CompletedTask;
+        });
+        _network = await HostNetwork.CreateAsync(Instance, _options, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
+        _undo.Push(_network.DisposeAsync);
+        var slots = new SlotPool(_network, Instance, ahead: 2, _loggers.CreateLogger<SlotPool>());
+        _undo.Push(slots.DisposeAsync);
+        slots.Prepare();
+        _launcher = new MicroVmLauncher(_options, Instance, slots, cgroups, Vmm, key, _network, _metrics, _time, _loggers);
+        _undo.Push(EndMicroVmsAsync);
+        foreach (var name in _options.ParsePoolSizes().Keys.Prepend(TemplateStore.DefaultName))
+        {
+            PoolFor(name);
+        }
+
+        AddGauges();
+    }
+
+    // Pools and sandboxes end at the same time: they have no resource in common.
+    private async ValueTask EndMicroVmsAsync() =>
+        await Task.WhenAll(Pools.Select(p => p.DisposeAsync().AsTask()).Prepend(Sandboxes.CloseAsync()));
+
+    private void RequireTemplates()
+    {
+        foreach (var name in _options.ParsePoolSizes().Keys.Prepend(TemplateStore.DefaultName))
+        {
+            if (_templates.Find(name) is null)
+            {
+                throw new StartupException($"there is no template '{name}' in {_templates.Root}: './pandora template build {name}' builds it, and './pandora up' does so by itself for the default one");
+            }
+        }
+    }
+
+    private WarmPool? PoolFor(string name)
+    {
+        if (!_pools.ContainsKey(name) && _templates.Find(name) is null)
+        {
+            return null;
+        }
+
+        return _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() => new WarmPool(
+            _options.PoolSizeFor(n), token => BootAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>()))).Value;
+    }
+
+    // The template is read anew for each boot, so that a rebuilt one is used from the next on.
+    private async Task<MicroVm> BootAsync(string name, CancellationToken cancellationToken)
+    {
+        await _bootPlaces.WaitAsync(cancellationToken);
+        try
+        {
+            var template = _templates.Find(name) ?? throw new StartupException($"template '{name}' was removed");
+            return await _launcher.LaunchAsync(template, cancellationToken);
+        }
+        finally
+        {
+            _bootPlaces.Release();
+        }
+    }
+
+    private void AddGauges()
+    {
+        var meter = _metrics.Meter;
+        meter.CreateObservableGauge("pandora_active_vms", () => Sandboxes.Count, description: "Sandboxes in clients' hands");
+        meter.CreateObservableGauge("pandora_warm_vms", () => WarmCount, description: "MicroVMs that are warm");
+        meter.CreateObservableGauge("pandora_booting_vms", () => Pools.Sum(p => p.BootingCount), description: "MicroVMs that boot or wait for a place to boot");
+        meter.CreateObservableGauge("pandora_pool_waiters", () => Pools.Sum(p => p.WaitingCount), description: "Clients that wait for a microVM");
+        meter.CreateObservableGauge("pandora_pool_size", () => Pools.Sum(p => p.Size), description: "MicroVMs that the pools keep warm");
+        meter.CreateObservableGauge("pandora_max_sandboxes", () => _options.MaxSandboxes, description: "Most sandboxes that may exist at once");
+        var capabilities = Vmm.Capabilities;
+        meter.CreateObservableGauge("pandora_info", () => new Measurement<int>(1,
+            new("instance", Instance.Id), new("vmm", capabilities.Name), new("vmm_version", capabilities.Version), new("accelerator", capabilities.Accelerator)),
+            description: "What this server is");
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VMM: {Name} {Version} with {Accelerator} ({Reason})")]
+    private static partial void LogVmm(ILogger logger, string name, string version, string accelerator, string reason);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Limits of VMMs: {Limits}")]
+    private static partial void LogLimits(ILogger logger, string limits);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "A part of the engine could not be stopped; the next start undoes what it left")]
+    private static partial void LogStopFailed(ILogger logger, Exception exception);
+}

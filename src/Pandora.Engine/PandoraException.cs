@@ -1,0 +1,46 @@
+namespace Pandora.Engine;
+
+/// <summary>What went wrong, for the one place that turns it into an answer.</summary>
+public enum PandoraError
+{
+    /// <summary>The request is at fault; <see cref="PandoraException.Field"/> says where.</summary>
+    InvalidRequest,
+
+    /// <summary>No such sandbox, or it was deleted or reaped.</summary>
+    SandboxNotFound,
+
+    /// <summary>The sandbox's microVM is gone.</summary>
+    SandboxGone,
+
+    /// <summary>Too many commands run in the sandbox at once.</summary>
+    TooManyExecs,
+
+    /// <summary>As many sandboxes exist as may.</summary>
+    SandboxLimit,
+
+    /// <summary>No microVM became ready in time.</summary>
+    PoolEmpty,
+
+    /// <summary>The server is shutting down.</summary>
+    ShuttingDown,
+
+    /// <summary>The guest lives, but its SSH server does not answer.</summary>
+    GuestUnreachable,
+}
+
+/// <summary>An error whose message may reach a client. Every other exception becomes an internal error.</summary>
+public sealed class PandoraException(PandoraError error, string message, string? field = null, Exception? innerException = null)
+    : Exception(message, innerException)
+{
+    /// <summary>The kind.</summary>
+    public PandoraError Error { get; } = error;
+
+    /// <summary>Name of the request's field that is at fault, in snake_case, or null.</summary>
+    public string? Field { get; } = field;
+
+    /// <summary>A request whose field is at fault.</summary>
+    public static PandoraException Invalid(string field, string message) => new(PandoraError.InvalidRequest, message, field);
+}
+
+/// <summary>The host or the settings do not let the engine start; the message is one sentence for the operator and says what to do.</summary>
+public sealed class StartupException(string message, Exception? innerException = null) : Exception(message, innerException);

@@ -1,0 +1,291 @@
+using System.Threading.Channels;
+using Microsoft.Extensions.Logging;
+using Pandora.Engine.MicroVms;
+
+namespace Pandora.Engine.Pool;
+
+/// <summary>A microVM handed out by the pool.</summary>
+/// <param name="MicroVm">The microVM, alive a moment ago.</param>
+/// <param name="IsWarm">Whether it was there without waiting.</param>
+public sealed record Rental(MicroVm MicroVm, bool IsWarm);
+
+/// <summary>
+/// The warm microVMs of one template. Clients read a channel, which serves waiters in order; one filler keeps as many booting as are missing, waiters counted in.
+/// A microVM that dies while it waits is taken out of the count at once and skipped when its turn comes.
+/// </summary>
+public sealed partial class WarmPool : IAsyncDisposable
+{
+    private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
+    private readonly Channel<MicroVm> _ready = Channel.CreateUnbounded<MicroVm>();
+    private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly CancellationTokenSource _stopping = new();
+    private readonly Lock _lock = new();
+    private readonly HashSet<MicroVm> _warm = [];
+    private readonly HashSet<Task> _boots = [];
+    private readonly Func<CancellationToken, Task<MicroVm>> _boot;
+    private readonly Func<MicroVm, Task> _end;
+    private readonly int _size;
+    private readonly TimeProvider _time;
+    private readonly EngineMetrics _metrics;
+    private readonly ILogger _logger;
+    private readonly Task _filling;
+    private int _waiting;
+    private int _failures;
+    private string? _lastFailure;
+    private long _pausedUntil;
+
+    /// <param name="size">How many to keep warm.</param>
+    /// <param name="boot">Boots one; itself sees to how many boot at once.</param>
+    /// <param name="end">Ends one that is not wanted or has died.</param>
+    /// <param name="metrics">Where failures are counted.</param>
+    /// <param name="time">For pauses after failures and the limits of waits.</param>
+    /// <param name="logger">Where failures are told.</param>
+    public WarmPool(int size, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger)
+    {
+        _size = size;
+        _boot = boot;
+        _end = end;
+        _metrics = metrics;
+        _time = time;
+        _logger = logger;
+        _filling = Task.Run(FillAsync);
+        Wake();
+    }
+
+    /// <summary>How many are kept warm.</summary>
+    public int Size => _size;
+
+    /// <summary>How many are warm and alive now.</summary>
+    public int WarmCount
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _warm.Count;
+            }
+        }
+    }
+
+    /// <summary>How many clients wait now.</summary>
+    public int WaitingCount => Volatile.Read(ref _waiting);
+
+    /// <summary>How many boot now.</summary>
+    public int BootingCount
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _boots.Count;
+            }
+        }
+    }
+
+    /// <summary>Takes a living microVM; waits in order when there is none.</summary>
+    /// <param name="timeout">Longest wait.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="PandoraException">None became ready in time, or the pool is closing.</exception>
+    public async ValueTask<Rental> RentAsync(TimeSpan timeout, CancellationToken cancellationToken)
+    {
+        while (_ready.Reader.TryRead(out var warm))
+        {
+            if (Take(warm))
+            {
+                return new Rental(warm, IsWarm: true);
+            }
+        }
+
+        using var limit = new CancellationTokenSource(timeout, _time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        Interlocked.Increment(ref _waiting);
+        Wake();
+        try
+        {
+            while (true)
+            {
+                var microVm = await _ready.Reader.ReadAsync(linked.Token);
+                if (Take(microVm))
+                {
+                    return new Rental(microVm, IsWarm: false);
+                }
+            }
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            var cause = _lastFailure is null ? "" : $"; the last boot failed: {_lastFailure}";
+            throw new PandoraException(PandoraError.PoolEmpty, $"no microVM became ready within {timeout.TotalSeconds:0} s{cause}");
+        }
+        catch (ChannelClosedException)
+        {
+            throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _waiting);
+            Wake();
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        await _stopping.CancelAsync();
+        _ready.Writer.TryComplete();
+        await _filling;
+        Task[] boots;
+        lock (_lock)
+        {
+            boots = [.. _boots];
+        }
+
+        await Task.WhenAll(boots);
+        MicroVm[] warm;
+        lock (_lock)
+        {
+            warm = [.. _warm];
+            _warm.Clear();
+        }
+
+        await Task.WhenAll(warm.Select(_end));
+        _stopping.Dispose();
+    }
+
+    private bool Take(MicroVm microVm)
+    {
+        bool isOurs;
+        lock (_lock)
+        {
+            isOurs = _warm.Remove(microVm);
+        }
+
+        Wake();
+        if (!isOurs)
+        {
+            return false;
+        }
+
+        if (microVm.IsAlive)
+        {
+            return true;
+        }
+
+        _ = _end(microVm);
+        return false;
+    }
+
+    private void Wake() => _wake.Writer.TryWrite(true);
+
+    private async Task FillAsync()
+    {
+        try
+        {
+            while (true)
+            {
+                await _wake.Reader.ReadAsync(_stopping.Token);
+                var pause = _time.GetElapsedTime(_time.GetTimestamp(), Interlocked.Read(ref _pausedUntil));
+                if (pause > TimeSpan.Zero)
+                {
+                    await Task.Delay(pause, _time, _stopping.Token);
+                }
+
+                lock (_lock)
+                {
+                    while (_warm.Count + _boots.Count < _size + WaitingCount && !_stopping.IsCancellationRequested)
+                    {
+                        var done = new TaskCompletionSource();
+                        _boots.Add(done.Task);
+                        _ = BootOneAsync(done);
+                    }
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // Closing.
+        }
+    }
+
+    private async Task BootOneAsync(TaskCompletionSource done)
+    {
+        await Task.Yield();
+        MicroVm? microVm = null;
+        try
+        {
+            microVm = await _boot(_stopping.Token);
+            lock (_lock)
+            {
+                _failures = 0;
+                _lastFailure = null;
+            }
+        }
+        catch (OperationCanceledException) when (_stopping.IsCancellationRequested)
+        {
+            // Closing.
+        }
+        catch (Exception e)
+        {
+            _lastFailure = e.Message.Split('\n')[0];
+            _metrics.BootFailed(e is BootException boot ? boot.Step : "template");
+            LogBootFailed(e.Message, Pause().TotalSeconds);
+        }
+
+        lock (_lock)
+        {
+            _boots.Remove(done.Task);
+            if (microVm is not null)
+            {
+                _warm.Add(microVm);
+            }
+        }
+
+        if (microVm is not null)
+        {
+            // When the pool is closed meanwhile, its own clean-up finds it among the warm ones.
+            _ready.Writer.TryWrite(microVm);
+            _ = WatchAsync(microVm);
+        }
+
+        done.SetResult();
+        Wake();
+    }
+
+    // Boots that fail side by side are one failure.
+    private TimeSpan Pause()
+    {
+        lock (_lock)
+        {
+            var now = _time.GetTimestamp();
+            if (now >= _pausedUntil)
+            {
+                var seconds = Math.Min(LongestPause.TotalSeconds, FirstPause.TotalSeconds * Math.Pow(2, Math.Min(_failures++, 10)));
+                _pausedUntil = now + (long)(seconds * _time.TimestampFrequency);
+            }
+
+            return _time.GetElapsedTime(now, _pausedUntil);
+        }
+    }
+
+    private async Task WatchAsync(MicroVm microVm)
+    {
+        var reason = await microVm.Machine.Exited;
+        bool wasWarm;
+        lock (_lock)
+        {
+            wasWarm = _warm.Remove(microVm);
+        }
+
+        if (wasWarm)
+        {
+            LogDiedWarm(microVm.Id, reason);
+            Wake();
+            await _end(microVm);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Error}. The next boot is tried after {Seconds:0} s")]
+    private partial void LogBootFailed(string error, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {Id} died while it was warm: {Reason}")]
+    private partial void LogDiedWarm(string id, string reason);
+}

@@ -1,0 +1,165 @@
+using System.Diagnostics;
+using Pandora.Engine.MicroVms;
+
+namespace Pandora.Engine.Sandboxes;
+
+/// <summary>Why a sandbox ended.</summary>
+public enum EndReason
+{
+    /// <summary>Its client deleted it.</summary>
+    Deleted,
+
+    /// <summary>Nobody used it for its idle timeout.</summary>
+    Idle,
+
+    /// <summary>Its VMM or guest died.</summary>
+    Died,
+
+    /// <summary>The server stopped.</summary>
+    Shutdown,
+}
+
+/// <summary>How a sandbox ended.</summary>
+/// <param name="Reason">Why.</param>
+/// <param name="Explanation">The same for people, with what is known of the cause.</param>
+/// <param name="At">When.</param>
+public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOffset At);
+
+/// <summary>A claimed microVM in a client's hands. Activity is a lease: while one is held the sandbox is busy, and when the last ends its idle clock starts.</summary>
+public sealed class Sandbox
+{
+    private readonly TimeProvider _time;
+    private readonly Lock _lock = new();
+    private readonly CancellationTokenSource _ending = new();
+    private readonly int _maxExecs;
+    private long _lastActivity;
+    private int _leases;
+    private int _execCount;
+    private SandboxEnd? _end;
+
+    internal Sandbox(MicroVm microVm, ClaimRecord claim, int maxExecs, TimeProvider time)
+    {
+        MicroVm = microVm;
+        Claim = claim;
+        _maxExecs = maxExecs;
+        _time = time;
+        _lastActivity = ClaimedAt = time.GetTimestamp();
+    }
+
+    /// <summary>Its id.</summary>
+    public string Id => MicroVm.Id;
+
+    /// <summary>The microVM under it.</summary>
+    public MicroVm MicroVm { get; }
+
+    /// <summary>What its client asked for.</summary>
+    public ClaimRecord Claim { get; }
+
+    /// <summary>Idleness after which it is ended.</summary>
+    public TimeSpan IdleTimeout => TimeSpan.FromSeconds(Claim.IdleTimeout);
+
+    /// <summary>Time since it was claimed.</summary>
+    public TimeSpan Age => _time.GetElapsedTime(ClaimedAt);
+
+    /// <summary>Commands started in it.</summary>
+    public int ExecCount => Volatile.Read(ref _execCount);
+
+    /// <summary>How it ended, or null.</summary>
+    public SandboxEnd? End
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _end;
+            }
+        }
+    }
+
+    /// <summary>Time since its last activity; zero while it is busy.</summary>
+    public TimeSpan Idle
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _leases > 0 ? TimeSpan.Zero : _time.GetElapsedTime(_lastActivity);
+            }
+        }
+    }
+
+    /// <summary>Cancelled when the sandbox begins to end: whatever runs in it stops.</summary>
+    internal CancellationToken Ending => _ending.Token;
+
+    private long ClaimedAt { get; }
+
+    /// <summary>Begins an activity.</summary>
+    /// <param name="isExec">Whether it is a command, which is counted and limited.</param>
+    /// <returns>The lease; disposing it ends the activity.</returns>
+    /// <exception cref="PandoraException">The sandbox has ended, or too many commands run in it.</exception>
+    public Lease Use(bool isExec = false)
+    {
+        lock (_lock)
+        {
+            if (_end is not null)
+            {
+                throw Ended(Id, _end);
+            }
+
+            if (isExec && _leases >= _maxExecs)
+            {
+                throw new PandoraException(PandoraError.TooManyExecs, $"{_leases} commands run in this sandbox already, and more may not at once");
+            }
+
+            _leases++;
+            _execCount += isExec ? 1 : 0;
+            return new Lease(this);
+        }
+    }
+
+    /// <summary>Marks it as ending, once.</summary>
+    /// <param name="end">How.</param>
+    /// <param name="onlyIfIdle">Do nothing when it is busy, or was used within its idle timeout.</param>
+    /// <returns>True for the one caller that must see it to its end.</returns>
+    internal bool TryEnd(SandboxEnd end, bool onlyIfIdle = false)
+    {
+        lock (_lock)
+        {
+            if (_end is not null || (onlyIfIdle && (_leases > 0 || _time.GetElapsedTime(_lastActivity) < IdleTimeout)))
+            {
+                return false;
+            }
+
+            _end = end;
+        }
+
+        _ = _ending.CancelAsync();
+        return true;
+    }
+
+    /// <summary>What a client is told of a sandbox that has ended: gone when it died, not found when it was ended on purpose.</summary>
+    internal static PandoraException Ended(string id, SandboxEnd end) => end.Reason == EndReason.Died
+        ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}")
+        : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' is no more: {end.Explanation}");
+
+    private void EndLease()
+    {
+        lock (_lock)
+        {
+            _leases--;
+            Debug.Assert(_leases >= 0, "a lease ended twice");
+            _lastActivity = _time.GetTimestamp();
+        }
+    }
+
+    /// <summary>An activity in a sandbox.</summary>
+    public sealed class Lease : IDisposable
+    {
+        private Sandbox? _sandbox;
+
+        internal Lease(Sandbox sandbox) => _sandbox = sandbox;
+
+        /// <inheritdoc/>
+        public void Dispose() => Interlocked.Exchange(ref _sandbox, null)?.EndLease();
+    }
+}

@@ -1,0 +1,220 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using Pandora.Engine.Guest;
+using Pandora.Engine.MicroVms;
+using Pandora.Engine.Pool;
+
+namespace Pandora.Engine.Sandboxes;
+
+/// <summary>All sandboxes of this node, and the one way to make, find, use and end them. Every door calls this and nothing else.</summary>
+public sealed partial class SandboxRegistry(
+    EngineOptions options, Func<string, WarmPool?> poolFor, Action<MicroVm, Egress> setEgress, EngineMetrics metrics, TimeProvider time, ILogger<SandboxRegistry> logger)
+{
+    private const int RememberedEnds = 1000;
+    private readonly ConcurrentDictionary<string, Sandbox> _sandboxes = new();
+    private readonly ConcurrentDictionary<string, SandboxEnd> _ended = new();
+    private readonly ConcurrentQueue<string> _endedOrder = new();
+    private readonly ConcurrentDictionary<Task, bool> _ending = new();
+    private int _count;
+    private volatile bool _isClosed;
+
+    /// <summary>How many there are, those being claimed counted in.</summary>
+    public int Count => Volatile.Read(ref _count);
+
+    /// <summary>All of them, oldest first.</summary>
+    public IReadOnlyList<Sandbox> List() => [.. _sandboxes.Values.OrderByDescending(s => s.Age)];
+
+    /// <summary>Claims a warm microVM: validates, takes one from the pool, writes its record. Nothing else is on this path.</summary>
+    /// <exception cref="PandoraException">The request is at fault, there are too many sandboxes, or no microVM became ready in time.</exception>
+    public async Task<CreatedSandbox> CreateAsync(SandboxRequest request, CancellationToken cancellationToken)
+    {
+        var start = Stopwatch.GetTimestamp();
+        RequestLimits.Check(request, options);
+        var name = request.Template ?? Templates.TemplateStore.DefaultName;
+        var pool = poolFor(name) ?? throw PandoraException.Invalid("template", $"there is no template '{name}': './pandora template ls' lists them");
+        if (_isClosed)
+        {
+            throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
+        }
+
+        if (Interlocked.Increment(ref _count) > options.MaxSandboxes)
+        {
+            Interlocked.Decrement(ref _count);
+            throw new PandoraException(PandoraError.SandboxLimit, $"{options.MaxSandboxes} sandboxes exist, and more may not (PANDORA_MAX_SANDBOXES): delete one, or try again when one has ended");
+        }
+
+        Rental? rental = null;
+        var isRegistered = false;
+        try
+        {
+            rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
+            var microVm = rental.MicroVm;
+            var claim = new ClaimRecord(request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.Egress, request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow());
+            microVm.RecordClaim(claim);
+            if (claim.Egress != options.Egress)
+            {
+                setEgress(microVm, claim.Egress);
+            }
+
+            var sandbox = new Sandbox(microVm, claim, options.MaxExecs, time);
+            _sandboxes[sandbox.Id] = sandbox;
+            isRegistered = true;
+            _ = WatchAsync(sandbox);
+            if (_isClosed)
+            {
+                await EndAsync(sandbox, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()));
+                throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
+            }
+
+            var elapsed = Stopwatch.GetElapsedTime(start);
+            metrics.Acquired(elapsed);
+            return new CreatedSandbox(sandbox, rental.IsWarm, elapsed);
+        }
+        catch when (!isRegistered)
+        {
+            // Nothing half made: what was taken is ended, and the count is what it was.
+            Interlocked.Decrement(ref _count);
+            _ = rental?.MicroVm.Teardown.CompleteAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Finds a sandbox.</summary>
+    /// <exception cref="PandoraException">There is none with that id, or it has ended; the message says how.</exception>
+    public Sandbox Get(string id) => _sandboxes.TryGetValue(id, out var sandbox) ? sandbox
+        : _ended.TryGetValue(id, out var end) ? throw Sandbox.Ended(id, end)
+        : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
+
+    /// <summary>Runs a command in a sandbox. It is activity from its start to its end.</summary>
+    /// <exception cref="PandoraException">The request is at fault, or the sandbox ended, before or meanwhile.</exception>
+    public async Task<(GuestResult Result, TimeSpan Elapsed)> ExecAsync(string id, GuestCommand command, CancellationToken cancellationToken)
+    {
+        var sandbox = Get(id);
+        RequestLimits.Check(command);
+        using var lease = sandbox.Use(isExec: true);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, sandbox.Ending);
+        var start = Stopwatch.GetTimestamp();
+        var status = "error";
+        try
+        {
+            // When the guest is gone or going, nothing of it is waited for.
+            var result = await sandbox.MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(sandbox.Ending);
+            status = result.IsTimedOut ? "timeout" : result.ExitCode == 0 ? "success" : "error";
+            return (result, Stopwatch.GetElapsedTime(start));
+        }
+        catch (Exception e) when (sandbox.End is { } end && e is not PandoraException { Error: PandoraError.InvalidRequest })
+        {
+            throw Sandbox.Ended(id, end);
+        }
+        catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
+        {
+            // The VMM's death and the connection's may be seen in either order.
+            await Task.Delay(TimeSpan.FromMilliseconds(200), time, sandbox.Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            throw sandbox.End is { } end ? Sandbox.Ended(id, end) : e;
+        }
+        finally
+        {
+            metrics.Executed(status, Stopwatch.GetElapsedTime(start));
+        }
+    }
+
+    /// <summary>Ends a sandbox at its client's wish.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="complete">Wait for everything, slot included, to be undone, and report it.</param>
+    /// <exception cref="PandoraException">There is none with that id, or it has ended.</exception>
+    public async Task<EndedSandbox> DeleteAsync(string id, bool complete)
+    {
+        var sandbox = Get(id);
+        var ended = await EndAsync(sandbox, new SandboxEnd(EndReason.Deleted, "it was deleted", time.GetUtcNow()))
+            ?? throw Sandbox.Ended(id, sandbox.End!);
+        return complete ? ended with { Undone = await sandbox.MicroVm.Teardown.CompleteAsync() } : ended;
+    }
+
+    /// <summary>Ends what has been idle for too long.</summary>
+    public async Task ReapAsync()
+    {
+        var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
+        {
+            var end = new SandboxEnd(EndReason.Idle, $"nobody used it for {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
+            if (await EndAsync(sandbox, end, onlyIfIdle: true) is not null)
+            {
+                LogReaped(sandbox.Id, sandbox.IdleTimeout.TotalSeconds);
+            }
+        });
+        await Task.WhenAll(reaping);
+    }
+
+    /// <summary>Ends all sandboxes and lets no more be made. Returns when everything is undone.</summary>
+    public async Task CloseAsync()
+    {
+        _isClosed = true;
+        await Task.WhenAll(_sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()))));
+        await Task.WhenAll(_ending.Keys);
+    }
+
+    private async Task WatchAsync(Sandbox sandbox)
+    {
+        var reason = await sandbox.MicroVm.Machine.Exited;
+        if (await EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, time.GetUtcNow())) is not null)
+        {
+            LogDied(sandbox.Id, reason);
+        }
+    }
+
+    /// <summary>The one way to end a sandbox. Null when another caller is at it.</summary>
+    private async Task<EndedSandbox?> EndAsync(Sandbox sandbox, SandboxEnd end, bool onlyIfIdle = false)
+    {
+        if (!sandbox.TryEnd(end, onlyIfIdle))
+        {
+            return null;
+        }
+
+        var start = Stopwatch.GetTimestamp();
+        var whole = CompleteAsync(sandbox);
+        _ending[whole] = true;
+        _ = whole.ContinueWith(t => _ending.TryRemove(t, out _), TaskScheduler.Default);
+        var undone = await sandbox.MicroVm.Teardown.EndAsync();
+        Remember(sandbox.Id, end);
+        _sandboxes.TryRemove(sandbox.Id, out _);
+        Interlocked.Decrement(ref _count);
+        var elapsed = Stopwatch.GetElapsedTime(start);
+        metrics.Ended(end.Reason.ToString().ToLowerInvariant(), sandbox.Age, elapsed);
+        return new EndedSandbox(sandbox, end, elapsed, undone);
+    }
+
+    private async Task CompleteAsync(Sandbox sandbox)
+    {
+        foreach (var failed in (await sandbox.MicroVm.Teardown.CompleteAsync()).Where(u => u.Error is not null))
+        {
+            metrics.TeardownFailed(failed.Resource.Kind.ToString().ToLowerInvariant());
+            LogTeardownFailed(failed.Resource.Kind, failed.Resource.Name, failed.Error!);
+        }
+    }
+
+    private void Remember(string id, SandboxEnd end)
+    {
+        _ended[id] = end;
+        _endedOrder.Enqueue(id);
+        while (_endedOrder.Count > RememberedEnds && _endedOrder.TryDequeue(out var oldest))
+        {
+            _ended.TryRemove(oldest, out _);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Sandbox {Id} was reaped after {Seconds:0.#} idle seconds")]
+    private partial void LogReaped(string id, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Sandbox {Id} died: {Reason}")]
+    private partial void LogDied(string id, string reason);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
+    private partial void LogTeardownFailed(ResourceKind kind, string name, string error);
+}
+
+/// <summary>A sandbox that has ended.</summary>
+/// <param name="Sandbox">The sandbox.</param>
+/// <param name="End">How.</param>
+/// <param name="Elapsed">Time until its guest was dead and its files gone.</param>
+/// <param name="Undone">What was undone.</param>
+public sealed record EndedSandbox(Sandbox Sandbox, SandboxEnd End, TimeSpan Elapsed, IReadOnlyList<Undone> Undone);

@@ -1,0 +1,116 @@
+using System.Text;
+using System.Text.RegularExpressions;
+using Pandora.Engine.Guest;
+
+namespace Pandora.Engine.Sandboxes;
+
+/// <summary>What a client may ask of a new sandbox. Null is the server's default.</summary>
+/// <param name="IdleTimeout">Seconds.</param>
+/// <param name="Template">Name of the template.</param>
+/// <param name="Egress">What the guest may reach.</param>
+/// <param name="Metadata">Pairs to find it again by.</param>
+public sealed record SandboxRequest(double? IdleTimeout = null, string? Template = null, Egress? Egress = null, IReadOnlyDictionary<string, string>? Metadata = null);
+
+/// <summary>A new sandbox, and how it was come by.</summary>
+/// <param name="Sandbox">The sandbox.</param>
+/// <param name="IsWarm">Whether nothing had to be waited for.</param>
+/// <param name="Elapsed">Time from request to claim.</param>
+public sealed record CreatedSandbox(Sandbox Sandbox, bool IsWarm, TimeSpan Elapsed);
+
+/// <summary>The limits of what clients send, checked before anything is done.</summary>
+internal static partial class RequestLimits
+{
+    public const int MaxCodeBytes = 1024 * 1024, MaxStdinBytes = 1024 * 1024, MaxEnvBytes = 64 * 1024, MaxMetadataBytes = 16 * 1024;
+    private const double MinIdleTimeout = 10, MinTimeout = 1, MaxTimeout = 300;
+
+    // Variables that bash does not let be set: bash(1), Shell Variables.
+    private static readonly string[] ReadOnlyVariables = ["BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"];
+
+    public static void Check(SandboxRequest request, EngineOptions options)
+    {
+        if (request.IdleTimeout is { } idle && !(idle >= MinIdleTimeout && idle <= options.MaxIdleTimeout))
+        {
+            throw PandoraException.Invalid("idle_timeout", $"must be between {MinIdleTimeout:0} and {options.MaxIdleTimeout:0.#} seconds, and is {idle}");
+        }
+
+        var size = 0;
+        foreach (var (key, value) in request.Metadata ?? new Dictionary<string, string>())
+        {
+            size += value is null
+                ? throw PandoraException.Invalid("metadata", $"the value of '{key}' is null; values are text")
+                : Encoding.UTF8.GetByteCount(key) + Encoding.UTF8.GetByteCount(value);
+        }
+
+        if (size > MaxMetadataBytes)
+        {
+            throw PandoraException.Invalid("metadata", $"keys and values together must be at most {MaxMetadataBytes / 1024} KiB, and are {size} bytes");
+        }
+    }
+
+    public static void Check(GuestCommand command)
+    {
+        var seconds = command.Timeout.TotalSeconds;
+        if (!(seconds is >= MinTimeout and <= MaxTimeout))
+        {
+            throw PandoraException.Invalid("timeout", $"must be between {MinTimeout:0} and {MaxTimeout:0} seconds, and is {seconds}");
+        }
+
+        CheckText("code", command.Code, MaxCodeBytes);
+        CheckText("stdin", command.Stdin ?? "", MaxStdinBytes, mayHoldNul: true);
+        CheckText("cwd", command.Cwd ?? "/", 4096);
+        if (command.Cwd is "")
+        {
+            throw PandoraException.Invalid("cwd", "must not be empty; leave it out for the user's home");
+        }
+
+        if (command.User is not null && !UserPattern().IsMatch(command.User))
+        {
+            throw PandoraException.Invalid("user", "must be a user name: lower-case letters, digits, hyphen and underscore, at most 32, not beginning with a digit or hyphen");
+        }
+
+        var size = 0;
+        foreach (var (name, value) in command.Env)
+        {
+            if (!VariablePattern().IsMatch(name))
+            {
+                throw PandoraException.Invalid("env", $"'{name}' cannot be the name of an environment variable");
+            }
+
+            if (ReadOnlyVariables.Contains(name))
+            {
+                throw PandoraException.Invalid("env", $"'{name}' is read-only in bash");
+            }
+
+            if (value is null || value.Contains('\0'))
+            {
+                throw PandoraException.Invalid("env", $"the value of '{name}' must be text without NUL");
+            }
+
+            size += Encoding.UTF8.GetByteCount(name) + Encoding.UTF8.GetByteCount(value) + 2;
+        }
+
+        if (size > MaxEnvBytes)
+        {
+            throw PandoraException.Invalid("env", $"must be at most {MaxEnvBytes / 1024} KiB in all, and is {size} bytes");
+        }
+    }
+
+    private static void CheckText(string field, string text, int maxBytes, bool mayHoldNul = false)
+    {
+        if (!mayHoldNul && text.Contains('\0'))
+        {
+            throw PandoraException.Invalid(field, "must not contain a NUL character");
+        }
+
+        if (Encoding.UTF8.GetByteCount(text) is var size && size > maxBytes)
+        {
+            throw PandoraException.Invalid(field, $"must be at most {maxBytes} bytes of UTF-8, and is {size}");
+        }
+    }
+
+    [GeneratedRegex("^[a-z_][a-z0-9_-]{0,31}$")]
+    private static partial Regex UserPattern();
+
+    [GeneratedRegex("^[A-Za-z_][A-Za-z0-9_]{0,255}$")]
+    private static partial Regex VariablePattern();
+}

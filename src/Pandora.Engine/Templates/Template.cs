@@ -1,0 +1,37 @@
+using System.Text.Json.Serialization;
+
+namespace Pandora.Engine.Templates;
+
+/// <summary>What microVMs start from: kernel, initrd, read-only root filesystem, and an empty formatted disk to copy.</summary>
+/// <param name="Name">Its name, <c>^[a-z0-9][a-z0-9-]{0,62}$</c>.</param>
+/// <param name="Key">Hash of everything that went into it.</param>
+/// <param name="CreatedAt">When it was built.</param>
+/// <param name="VcpuCount">Virtual CPUs of its microVMs, 1 to 32.</param>
+/// <param name="MemoryMiB">Memory of its microVMs in MiB.</param>
+/// <param name="Description">What is in it, for people.</param>
+public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt, int VcpuCount, int MemoryMiB, string Description)
+{
+    /// <summary>Where its files are.</summary>
+    [JsonIgnore]
+    public string Directory { get; init; } = "";
+
+    /// <summary>Uncompressed kernel.</summary>
+    [JsonIgnore]
+    public string KernelPath => Path.Combine(Directory, "vmlinux");
+
+    /// <summary>Initrd without what is a microVM's own.</summary>
+    [JsonIgnore]
+    public string InitrdPath => Path.Combine(Directory, "initrd");
+
+    /// <summary>Read-only root filesystem, shared by all.</summary>
+    [JsonIgnore]
+    public string RootPath => Path.Combine(Directory, "rootfs.ext4");
+
+    /// <summary>Empty formatted disk, sparse, copied for each microVM.</summary>
+    [JsonIgnore]
+    public string DiskPath => Path.Combine(Directory, "disk.ext4");
+
+    /// <summary>The files that must be there.</summary>
+    [JsonIgnore]
+    public IReadOnlyList<string> Files => [KernelPath, InitrdPath, RootPath, DiskPath];
+}

@@ -1,0 +1,359 @@
+using System.Diagnostics;
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using System.Text;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Engine.Templates;
+
+/// <summary>What a template is made of. Either packages, or a root filesystem and a kernel of the user's own.</summary>
+public sealed record TemplateSpec
+{
+    /// <summary>Its name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Packages besides those that every template has.</summary>
+    public IReadOnlyList<string> Packages { get; init; } = [];
+
+    /// <summary>A shell script run as root inside the new root filesystem, or null.</summary>
+    public string? SetupScriptPath { get; init; }
+
+    /// <summary>An ext4 image to use instead of packages. It must hold bash and dropbear.</summary>
+    public string? RootPath { get; init; }
+
+    /// <summary>An uncompressed kernel (or bzImage) to use instead of the distribution's, with virtio, ext4 and overlayfs built in.</summary>
+    public string? KernelPath { get; init; }
+
+    /// <summary>Virtual CPUs, 1 to 32.</summary>
+    public int VcpuCount { get; init; } = 1;
+
+    /// <summary>Memory in MiB, 128 to 65,536.</summary>
+    public int MemoryMiB { get; init; } = 256;
+
+    /// <summary>Size of each microVM's own disk in MiB; sparse.</summary>
+    public int DiskMiB { get; init; } = 2048;
+}
+
+/// <summary>Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by one rename. What an interrupted build leaves is swept by the next.</summary>
+public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Action<string> report)
+{
+    private const string GuestDirectory = "usr/lib/pandora";
+
+    /// <summary>Builds a template unless it is there already, made of the same things.</summary>
+    /// <param name="spec">What it is made of.</param>
+    /// <param name="force">Build even so.</param>
+    /// <param name="cancellationToken">Stops it; what is half done does not count and is removed.</param>
+    /// <exception cref="StartupException">Something it needs is missing or failed; the old template, if any, is untouched.</exception>
+    public async Task<Template> BuildAsync(TemplateSpec spec, bool force, CancellationToken cancellationToken)
+    {
+        Check(spec);
+        SweepLeftovers();
+        var key = await KeyOfAsync(spec, cancellationToken);
+        if (!force && TryFind(spec.Name) is { } existing && existing.Key == key)
+        {
+            report($"template '{spec.Name}' is up to date");
+            return existing;
+        }
+
+        var start = Stopwatch.GetTimestamp();
+        var work = Path.Combine(store.Root, $".build-{spec.Name}-{Path.GetRandomFileName()}");
+        var result = Path.Combine(work, "result");
+        try
+        {
+            Directory.CreateDirectory(result);
+            var template = new Template(spec.Name, key, time.GetUtcNow(), spec.VcpuCount, spec.MemoryMiB, Describe(spec)) { Directory = result };
+            var sources = spec.RootPath is null || spec.KernelPath is null ? await AptSources.ReadAsync(cancellationToken) : null;
+            var modules = spec.KernelPath is null
+                ? await StepAsync("kernel and modules", () => FetchKernelAsync(sources!, work, template, cancellationToken))
+                : await StepAsync("your kernel", () => UseKernelAsync(spec.KernelPath, template, cancellationToken));
+            await StepAsync("initrd", () => WriteInitrdAsync(template, modules, cancellationToken));
+            if (spec.RootPath is null)
+            {
+                var tree = Path.Combine(work, "root");
+                await StepAsync("root filesystem from packages (about a minute)", () => InstallPackagesAsync(spec, sources!, work, tree, cancellationToken));
+                await StepAsync("root image", () => MakeRootImageAsync(tree, template, cancellationToken));
+            }
+            else
+            {
+                await StepAsync("your root image", () => UseRootImageAsync(spec.RootPath, work, template, cancellationToken));
+            }
+
+            await StepAsync("disk image", () => MakeDiskAsync(spec, work, template, cancellationToken));
+            store.Install(template, result);
+            report($"template '{spec.Name}' built in {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
+            return store.Find(spec.Name)!;
+        }
+        catch (CommandException e)
+        {
+            throw new StartupException($"template '{spec.Name}' could not be built, and nothing was changed: {e.Message}", e);
+        }
+        catch (IOException e) when (e.HResult == 28 /* ENOSPC */ || e.Message.Contains("No space", StringComparison.OrdinalIgnoreCase))
+        {
+            throw new StartupException($"template '{spec.Name}' could not be built, and nothing was changed: no room in {store.Root} (about 1 GiB is needed)", e);
+        }
+        finally
+        {
+            if (Directory.Exists(work))
+            {
+                Directory.Delete(work, recursive: true);
+            }
+        }
+    }
+
+    private static void Check(TemplateSpec spec)
+    {
+        if (!TemplateStore.IsName(spec.Name))
+        {
+            throw new StartupException($"'{spec.Name}' cannot be a template's name: lower-case letters, digits and hyphens, at most 63, a letter or digit first");
+        }
+
+        if (spec.RootPath is not null && (spec.Packages.Count > 0 || spec.SetupScriptPath is not null))
+        {
+            throw new StartupException("--rootfs brings a finished root filesystem, so --packages and --setup cannot go with it");
+        }
+
+        foreach (var path in new[] { spec.RootPath, spec.KernelPath, spec.SetupScriptPath })
+        {
+            if (path is not null && !File.Exists(path))
+            {
+                throw new StartupException($"there is no file '{path}'");
+            }
+        }
+    }
+
+    private Template? TryFind(string name)
+    {
+        try
+        {
+            return store.Find(name);
+        }
+        catch (StartupException)
+        {
+            return null;
+        }
+    }
+
+    // A build holds no lock: a directory of it that has not changed for an hour is nobody's.
+    private void SweepLeftovers()
+    {
+        foreach (var left in Directory.Exists(store.Root) ? Directory.GetDirectories(store.Root, ".*") : [])
+        {
+            if (time.GetUtcNow() - Directory.GetLastWriteTimeUtc(left) > TimeSpan.FromHours(1) || Path.GetFileName(left).StartsWith(".old-", StringComparison.Ordinal))
+            {
+                Directory.Delete(left, recursive: true);
+            }
+        }
+    }
+
+    private static async Task<string> KeyOfAsync(TemplateSpec spec, CancellationToken cancellationToken)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        void Add(string text) => hash.AppendData(Encoding.UTF8.GetBytes(text + "\0"));
+        Add(RuntimeInformation.ProcessArchitecture.ToString());
+        Add(string.Join(',', spec.Packages.Order(StringComparer.Ordinal)));
+        Add($"{spec.VcpuCount} {spec.MemoryMiB} {spec.DiskMiB}");
+        if (spec.RootPath is null)
+        {
+            Add(await File.ReadAllTextAsync("/etc/os-release", cancellationToken));
+        }
+
+        foreach (var name in Assembly.GetExecutingAssembly().GetManifestResourceNames().Order(StringComparer.Ordinal))
+        {
+            Add(name);
+            hash.AppendData(ReadResource(name));
+        }
+
+        foreach (var path in new[] { spec.SetupScriptPath, spec.RootPath, spec.KernelPath }.OfType<string>())
+        {
+            await using var file = File.OpenRead(path);
+            hash.AppendData(await SHA256.HashDataAsync(file, cancellationToken));
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
+    private static string Describe(TemplateSpec spec) => spec.RootPath is not null
+        ? $"root filesystem {Path.GetFileName(spec.RootPath)}"
+        : spec.Packages.Count == 0 ? "base packages" : $"base packages and {string.Join(", ", spec.Packages)}";
+
+    private async Task<T> StepAsync<T>(string name, Func<Task<T>> step)
+    {
+        report($"  {name} …");
+        var start = Stopwatch.GetTimestamp();
+        var result = await step();
+        report($"  {name}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
+        return result;
+    }
+
+    private Task StepAsync(string name, Func<Task> step) => StepAsync(name, async () =>
+    {
+        await step();
+        return true;
+    });
+
+    private static async Task<IReadOnlyList<(string Name, byte[] Content)>> FetchKernelAsync(AptSources sources, string work, Template template, CancellationToken cancellationToken)
+    {
+        var unpacked = Path.Combine(work, "kernel");
+        var meta = KernelPackage.MetaPackage(sources.Distribution);
+        var depends = await Command.RunAsync("apt-cache", ["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", meta], cancellationToken: cancellationToken);
+        var image = depends.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("Depends: linux-image", StringComparison.Ordinal)).Select(l => l["Depends: ".Length..]).FirstOrDefault()
+            ?? throw new StartupException($"apt does not know the kernel package {meta}: run 'apt-get update'");
+        string[] packages = sources.Distribution == "ubuntu" ? [image, image.Replace("linux-image", "linux-modules", StringComparison.Ordinal)] : [image];
+        // apt fetches as its own user, which must be able to write there; the package's signature chain is checked as always.
+        await Command.RunAsync("sh", ["-c", "mkdir -p \"$1\" && cd \"$1\" && shift && exec apt-get -q -o APT::Sandbox::User=root download \"$@\"", "fetch", unpacked, .. packages], cancellationToken: cancellationToken);
+        foreach (var package in Directory.GetFiles(unpacked, "*.deb"))
+        {
+            await Command.RunAsync("dpkg-deb", ["-x", package, unpacked], cancellationToken: cancellationToken);
+        }
+
+        await KernelPackage.UncompressAsync(Directory.GetFiles(Path.Combine(unpacked, "boot"), "vmlinu*").Single(), template.KernelPath, cancellationToken);
+        var root = new[] { "lib/modules", "usr/lib/modules" }.Select(p => Path.Combine(unpacked, p)).First(Directory.Exists);
+        return await KernelPackage.LoadModulesAsync(Directory.GetDirectories(root).Single(), cancellationToken);
+    }
+
+    private static async Task<IReadOnlyList<(string Name, byte[] Content)>> UseKernelAsync(string path, Template template, CancellationToken cancellationToken)
+    {
+        await KernelPackage.UncompressAsync(path, template.KernelPath, cancellationToken);
+        return [];
+    }
+
+    private static async Task WriteInitrdAsync(Template template, IReadOnlyList<(string Name, byte[] Content)> modules, CancellationToken cancellationToken)
+    {
+        using var archive = new MemoryStream();
+        var cpio = new CpioArchive(archive);
+        foreach (var directory in new[] { "bin", "dev", "proc", "base", "own", "root", "modules", "machine" })
+        {
+            cpio.AddDirectory(directory);
+        }
+
+        cpio.AddFile("bin/busybox", await File.ReadAllBytesAsync("/bin/busybox", cancellationToken), 0x1ED);
+        cpio.AddFile("init", ReadResource("guest/initrd-init"), 0x1ED);
+        cpio.AddFile("modules/order", Encoding.UTF8.GetBytes(string.Concat(modules.Select(m => m.Name + "\n"))));
+        foreach (var (name, content) in modules)
+        {
+            cpio.AddFile($"modules/{name}", content);
+        }
+
+        cpio.Finish();
+        var unpacked = template.InitrdPath + ".cpio";
+        await File.WriteAllBytesAsync(unpacked, archive.ToArray(), cancellationToken);
+        // The kernel unpacks only the old LZ4 format, which -l writes; it is several times faster to unpack than gzip.
+        await Command.RunAsync("lz4", ["-q", "-l", "-9", unpacked, template.InitrdPath], cancellationToken: cancellationToken);
+        File.Delete(unpacked);
+    }
+
+    private async Task InstallPackagesAsync(TemplateSpec spec, AptSources sources, string work, string tree, CancellationToken cancellationToken)
+    {
+        var packages = Encoding.UTF8.GetString(ReadResource("guest/packages.txt")).Split('\n').Where(l => l.Length > 0 && l[0] != '#').Concat(spec.Packages);
+        var sourceFile = Path.Combine(work, "sources.list");
+        await File.WriteAllLinesAsync(sourceFile, sources.BuildLines, cancellationToken);
+        List<string> arguments =
+        [
+            "--variant=essential", "--mode=root", "--quiet", $"--include={string.Join(',', packages)}",
+            "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=force-unsafe-io",
+            .. sources.BuildOptions.Select(o => $"--aptopt={o.TrimEnd(';')}"),
+        ];
+        if (spec.SetupScriptPath is not null)
+        {
+            arguments.AddRange([$"--customize-hook=copy-in {Quote(Path.GetFullPath(spec.SetupScriptPath))} /tmp", $"--customize-hook=chroot \"$1\" bash -e /tmp/{Quote(Path.GetFileName(spec.SetupScriptPath))}"]);
+        }
+
+        await Command.RunAsync("mmdebstrap", [.. arguments, sources.Suite, tree, sourceFile], cancellationToken: cancellationToken, onLine: line =>
+        {
+            if (line.StartsWith("I:", StringComparison.Ordinal) && !line.Contains("success", StringComparison.Ordinal))
+            {
+                report($"    {line[2..].Trim()}");
+            }
+        });
+        await FinishTreeAsync(tree, sources, cancellationToken);
+    }
+
+    // What a package cannot bring: names, users, sources without secrets, and the two files that every root filesystem gets.
+    private static async Task FinishTreeAsync(string tree, AptSources sources, CancellationToken cancellationToken)
+    {
+        string At(string path) => Path.Combine(tree, path);
+        foreach (var left in Directory.GetFiles(At("etc/apt/apt.conf.d"), "99mmdebstrap"))
+        {
+            File.Delete(left);
+        }
+
+        await File.WriteAllLinesAsync(At("etc/apt/sources.list"), sources.GuestLines, cancellationToken);
+        await File.WriteAllLinesAsync(At("etc/apt/apt.conf.d/90pandora"), sources.GuestOptions, cancellationToken);
+        foreach (var left in Directory.GetFiles(At("etc/apt/sources.list.d")))
+        {
+            File.Delete(left);
+        }
+
+        await File.WriteAllTextAsync(At("etc/resolv.conf"), "nameserver 172.16.0.1\n", cancellationToken);
+        await File.WriteAllTextAsync(At("etc/hosts"), "127.0.0.1 localhost\n", cancellationToken);
+        File.Delete(At("etc/machine-id"));
+        Directory.CreateDirectory(At("etc/sudoers.d"));
+        await File.WriteAllTextAsync(At("etc/sudoers.d/pandora"), "user ALL=(ALL) NOPASSWD: ALL\n", cancellationToken);
+        File.SetUnixFileMode(At("etc/sudoers.d/pandora"), UnixFileMode.UserRead | UnixFileMode.GroupRead);
+        await Command.RunAsync("chroot", [tree, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "user"], cancellationToken: cancellationToken);
+        var guest = Directory.CreateDirectory(At(GuestDirectory));
+        File.Copy("/bin/busybox", Path.Combine(guest.FullName, "busybox"), overwrite: true);
+        await File.WriteAllBytesAsync(Path.Combine(guest.FullName, "init"), ReadResource("guest/init"), cancellationToken);
+        foreach (var mountPoint in new[] { "proc", "sys", "dev", "run" })
+        {
+            Directory.CreateDirectory(At(mountPoint));
+        }
+    }
+
+    private static async Task MakeRootImageAsync(string tree, Template template, CancellationToken cancellationToken)
+    {
+        // Room for the tree and the file system's own tables; it is read-only, so no more.
+        var used = long.Parse((await Command.RunAsync("du", ["-s", "--block-size=1M", tree], cancellationToken: cancellationToken)).Split('\t')[0]);
+        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=0,nodiscard", "-m", "0", "-d", tree, template.RootPath, $"{(used * 5 / 4) + 64}M"], cancellationToken: cancellationToken);
+    }
+
+    private static async Task UseRootImageAsync(string image, string work, Template template, CancellationToken cancellationToken)
+    {
+        SparseFile.Copy(image, template.RootPath);
+        async Task<string> DebugAsync(string request, bool write = false) =>
+            await Command.RunAsync("debugfs", [.. write ? ["-w"] : Array.Empty<string>(), "-R", request, template.RootPath], cancellationToken: cancellationToken);
+        foreach (var (path, package) in new[] { ("/bin/bash", "bash"), ("/usr/sbin/dropbear", "dropbear-bin") })
+        {
+            // debugfs follows the links of a merged /usr only where they are absolute names it can resolve; both spellings are tried.
+            if (!(await DebugAsync($"stat {path}")).Contains("Inode:", StringComparison.Ordinal) && !(await DebugAsync($"stat /usr{path}")).Contains("Inode:", StringComparison.Ordinal))
+            {
+                throw new StartupException($"'{image}' has no {path}: install the package {package} in it (it must be an ext4 image)");
+            }
+        }
+
+        var init = Path.Combine(work, "init");
+        await File.WriteAllBytesAsync(init, ReadResource("guest/init"), cancellationToken);
+        foreach (var directory in new[] { "/usr/lib/pandora", "/proc", "/sys", "/dev", "/run" })
+        {
+            await DebugAsync($"mkdir {directory}", write: true);
+        }
+
+        await DebugAsync($"write {init} /{GuestDirectory}/init", write: true);
+        await DebugAsync($"write /bin/busybox /{GuestDirectory}/busybox", write: true);
+        await DebugAsync($"sif /{GuestDirectory}/busybox mode 0100755", write: true);
+        if (!(await DebugAsync($"stat /{GuestDirectory}/init")).Contains("Inode:", StringComparison.Ordinal))
+        {
+            throw new StartupException($"'{image}' could not be written to: is it an ext4 image with a few free MiB and no errors (e2fsck -f)?");
+        }
+    }
+
+    private static async Task MakeDiskAsync(TemplateSpec spec, string work, Template template, CancellationToken cancellationToken)
+    {
+        var layout = Directory.CreateDirectory(Path.Combine(work, "disk"));
+        layout.CreateSubdirectory("upper");
+        layout.CreateSubdirectory("work");
+        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard", "-m", "0", "-d", layout.FullName, template.DiskPath, $"{spec.DiskMiB}M"], cancellationToken: cancellationToken);
+    }
+
+    private static byte[] ReadResource(string name)
+    {
+        using var stream = Assembly.GetExecutingAssembly().GetManifestResourceStream(name)!;
+        var bytes = new byte[stream.Length];
+        stream.ReadExactly(bytes);
+        return bytes;
+    }
+
+    private static string Quote(string text) => $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
+}

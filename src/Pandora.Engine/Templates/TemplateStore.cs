@@ -1,0 +1,89 @@
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Pandora.Engine.MicroVms;
+
+namespace Pandora.Engine.Templates;
+
+/// <summary>The templates in a directory, one directory each. A template is complete or not there: it is built beside and renamed.</summary>
+public sealed partial class TemplateStore(string directory)
+{
+    /// <summary>The template that is used when none is named.</summary>
+    public const string DefaultName = "default";
+
+    /// <summary>Where they are.</summary>
+    public string Root => directory;
+
+    /// <summary>Whether a name can be a template's.</summary>
+    public static bool IsName(string name) => NamePattern().IsMatch(name);
+
+    /// <summary>Reads a template, or returns null when there is none of that name.</summary>
+    /// <exception cref="StartupException">It is there, but a file of it is missing or unreadable.</exception>
+    public Template? Find(string name)
+    {
+        if (!IsName(name))
+        {
+            return null;
+        }
+
+        var path = Path.Combine(directory, name);
+        var description = Path.Combine(path, "template.json");
+        if (!File.Exists(description))
+        {
+            return null;
+        }
+
+        Template? template;
+        try
+        {
+            template = JsonSerializer.Deserialize(File.ReadAllBytes(description), RecordJson.Default.Template);
+        }
+        catch (JsonException e)
+        {
+            throw new StartupException($"template '{name}': {description} is damaged: './pandora template build {name} --force' builds it again", e);
+        }
+
+        template = template! with { Directory = path };
+        return template.Files.FirstOrDefault(f => !File.Exists(f)) is { } missing
+            ? throw new StartupException($"template '{name}' is incomplete: {missing} is missing; './pandora template build {name} --force' builds it again")
+            : template;
+    }
+
+    /// <summary>All complete templates, by name.</summary>
+    public IReadOnlyList<Template> List() => !Directory.Exists(directory) ? [] :
+        [.. Directory.GetDirectories(directory).Select(Path.GetFileName).OfType<string>().Where(IsName).Order(StringComparer.Ordinal).Select(Find).OfType<Template>()];
+
+    /// <summary>Puts a finished build in place of what has its name, in one rename.</summary>
+    public void Install(Template template, string builtDirectory)
+    {
+        File.WriteAllBytes(Path.Combine(builtDirectory, "template.json"), JsonSerializer.SerializeToUtf8Bytes(template, RecordJson.Default.Template));
+        var target = Path.Combine(directory, template.Name);
+        var old = Path.Combine(directory, $".old-{template.Name}-{Path.GetRandomFileName()}");
+        if (Directory.Exists(target))
+        {
+            // Running microVMs keep the old files open until they end.
+            Directory.Move(target, old);
+        }
+
+        Directory.Move(builtDirectory, target);
+        if (Directory.Exists(old))
+        {
+            Directory.Delete(old, recursive: true);
+        }
+    }
+
+    /// <summary>Removes a template; false when there is none of that name.</summary>
+    public bool Remove(string name)
+    {
+        var path = Path.Combine(directory, name);
+        if (!IsName(name) || !Directory.Exists(path))
+        {
+            return false;
+        }
+
+        Directory.Delete(path, recursive: true);
+        return true;
+    }
+
+    [GeneratedRegex("^[a-z0-9][a-z0-9-]{0,62}$")]
+    private static partial Regex NamePattern();
+}

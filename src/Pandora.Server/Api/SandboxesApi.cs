@@ -1,0 +1,91 @@
+using Microsoft.AspNetCore.Http.HttpResults;
+using Pandora.Contracts;
+using Pandora.Engine;
+using Pandora.Engine.Guest;
+using Pandora.Engine.Sandboxes;
+using ReceiptResource = Pandora.Contracts.ReceiptResource;
+
+namespace Pandora.Server.Api;
+
+/// <summary>The routes under <c>/sandboxes</c>: wire records in, wire records out, and one call of the engine between.</summary>
+internal static class SandboxesApi
+{
+    public static void MapSandboxes(this IEndpointRouteBuilder routes)
+    {
+        var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").ProducesProblem(401).ProducesValidationProblem();
+        group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM").ProducesProblem(503);
+        group.MapGet("", List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs.");
+        group.MapGet("{id}", Get).WithSummary("Show a sandbox").ProducesProblem(404).ProducesProblem(410);
+        group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command").ProducesProblem(404).ProducesProblem(410).ProducesProblem(429).ProducesProblem(502).ProducesProblem(504);
+        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again").ProducesProblem(404).ProducesProblem(410);
+        group.MapDelete("{id}", DeleteAsync).WithSummary("End a sandbox").WithDescription("With receipt=true the answer tells what was undone.").ProducesProblem(404).ProducesProblem(410);
+    }
+
+    private static async Task<Created<SandboxCreated>> CreateAsync(CreateSandboxRequest? request, SandboxRegistry sandboxes, CancellationToken cancellationToken)
+    {
+        request ??= new CreateSandboxRequest();
+        Egress? egress = request.Egress switch { "internet" => Egress.Internet, "none" => Egress.None, _ => null };
+        var created = await sandboxes.CreateAsync(new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata), cancellationToken);
+        var sandbox = created.Sandbox;
+        return TypedResults.Created($"/sandboxes/{sandbox.Id}", new SandboxCreated(
+            sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(), created.IsWarm,
+            Math.Round(created.Elapsed.TotalMilliseconds, 3), sandbox.Claim.IdleTimeout, sandbox.MicroVm.Template.Name));
+    }
+
+    private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, string[]? metadata = null)
+    {
+        var wanted = (metadata ?? []).Select(pair => pair.Split(':', 2) is [var key, var value]
+            ? (key, value)
+            : throw PandoraException.Invalid("metadata", $"'{pair}' is not key:value")).ToList();
+        return TypedResults.Ok(sandboxes.List()
+            .Where(s => wanted.All(w => s.Claim.Metadata.TryGetValue(w.key, out var value) && value == w.value))
+            .Select(ToInfo).ToArray());
+    }
+
+    private static Ok<SandboxInfo> Get(string id, SandboxRegistry sandboxes) => TypedResults.Ok(ToInfo(sandboxes.Get(id)));
+
+    private static Ok<SandboxInfo> KeepAlive(string id, SandboxRegistry sandboxes)
+    {
+        var sandbox = sandboxes.Get(id);
+        sandbox.Use().Dispose();
+        return TypedResults.Ok(ToInfo(sandbox));
+    }
+
+    private static async Task<IResult> ExecAsync(string id, ExecRequest request, SandboxRegistry sandboxes, CancellationToken cancellationToken)
+    {
+        var command = new GuestCommand
+        {
+            Code = request.Code,
+            Timeout = double.IsFinite(request.Timeout) ? TimeSpan.FromSeconds(request.Timeout) : throw PandoraException.Invalid("timeout", "must be a number of seconds"),
+            Cwd = request.Cwd,
+            Env = request.Env ?? new Dictionary<string, string>(),
+            User = request.User,
+            Stdin = request.Stdin,
+        };
+        var (result, elapsed) = await sandboxes.ExecAsync(id, command, cancellationToken);
+        return result.IsTimedOut
+            ? Problems.Create(504, ProblemCodes.ExecTimeout, $"the command ran into its timeout of {request.Timeout:0.###} s; it and all that it started were killed, and the sandbox can be used on", stdout: result.Stdout, stderr: result.Stderr)
+            : TypedResults.Ok(new ExecResponse(id, result.ExitCode, result.Stdout, result.Stderr, Math.Round(elapsed.TotalMilliseconds, 3), result.IsTruncated));
+    }
+
+    private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, PandoraEngine engine, bool receipt = false)
+    {
+        var ended = await sandboxes.DeleteAsync(id, complete: receipt);
+        return receipt ? TypedResults.Ok(ToReceipt(ended, engine.Vmm.Capabilities.Isolation)) : TypedResults.NoContent();
+    }
+
+    private static SandboxInfo ToInfo(Sandbox sandbox) => new(
+        sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
+        Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout, sandbox.ExecCount,
+        sandbox.MicroVm.Template.Name, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata);
+
+    // Each resource is looked for on the host once more: the receipt says what is, not what was intended.
+    private static Receipt ToReceipt(EndedSandbox ended, string isolation)
+    {
+        var resources = ended.Undone.Select(u => new ReceiptResource(
+            u.Resource.Kind.ToString().ToLowerInvariant(), u.Resource.Name, Math.Round(u.Elapsed.TotalMilliseconds, 3), !u.Resource.Exists(), u.Error)).ToList();
+        return new Receipt(
+            ended.Sandbox.Id, ended.End.Reason.ToString().ToLowerInvariant(), Math.Round(ended.Sandbox.Age.TotalSeconds, 3), ended.Sandbox.ExecCount,
+            Math.Round(ended.Elapsed.TotalMilliseconds, 3), resources, resources.Count(r => !r.Gone), isolation);
+    }
+}

@@ -1,0 +1,30 @@
+using System.CommandLine;
+using System.Text.Json;
+using Pandora.Server.Hosting;
+
+namespace Pandora.Server.Commands;
+
+/// <summary><c>config</c>: every setting, what it is, and where that came from.</summary>
+internal static class ConfigCommand
+{
+    public static Command Create()
+    {
+        var json = new Option<bool>("--json") { Description = "Print JSON" };
+        var command = new Command("config", "Show every setting and where it came from") { json };
+        command.SetAction(result =>
+        {
+            var settings = Settings.List(new ConfigurationBuilder().AddJsonFile("appsettings.json", optional: true).Build());
+            if (result.GetValue(json))
+            {
+                Console.WriteLine(JsonSerializer.Serialize(settings.ToDictionary(s => s.Variable, s => new { value = s.Value, source = s.Source })));
+                return;
+            }
+
+            foreach (var setting in settings)
+            {
+                Console.WriteLine($"{setting.Variable,-28} {(setting.Value.Length == 0 ? "-" : setting.Value),-34} {setting.Source}");
+            }
+        });
+        return command;
+    }
+}

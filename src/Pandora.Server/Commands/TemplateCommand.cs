@@ -1,0 +1,87 @@
+using System.CommandLine;
+using Pandora.Engine;
+using Pandora.Engine.Templates;
+using Pandora.Server.Hosting;
+
+namespace Pandora.Server.Commands;
+
+/// <summary><c>template build | ls | rm</c>. A running server uses a new or rebuilt template from the next boot on.</summary>
+internal static class TemplateCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("template", "Build, list and remove the templates that sandboxes start from");
+        command.Subcommands.Add(CreateBuild());
+        command.Subcommands.Add(CreateList());
+        command.Subcommands.Add(CreateRemove());
+        return command;
+    }
+
+    private static Command CreateBuild()
+    {
+        var name = new Argument<string>("name") { Description = "Name of the template: lower-case letters, digits, hyphens", DefaultValueFactory = _ => TemplateStore.DefaultName };
+        var packages = new Option<string>("--packages") { Description = "Distribution packages to add, comma-separated" };
+        var setup = new Option<string>("--setup") { Description = "Shell script to run as root in the new root filesystem" };
+        var rootfs = new Option<string>("--rootfs") { Description = "Your own ext4 image instead of packages (it must hold bash and dropbear)" };
+        var kernel = new Option<string>("--kernel") { Description = "Your own kernel, with virtio, ext4 and overlayfs built in" };
+        var vcpus = new Option<int>("--vcpus") { Description = "Virtual CPUs of each microVM", DefaultValueFactory = _ => 1 };
+        var memory = new Option<int>("--memory") { Description = "Memory of each microVM in MiB", DefaultValueFactory = _ => 256 };
+        var disk = new Option<int>("--disk") { Description = "Size of each microVM's own disk in MiB (sparse)", DefaultValueFactory = _ => 2048 };
+        var force = new Option<bool>("--force") { Description = "Build even if nothing has changed" };
+        InRange(vcpus, 1, 32);
+        InRange(memory, 128, 65536);
+        InRange(disk, 64, 1024 * 1024);
+        var build = new Command("build", "Build a template; does nothing when it is up to date") { name, packages, setup, rootfs, kernel, vcpus, memory, disk, force };
+        build.SetAction(async (result, cancellationToken) =>
+        {
+            var spec = new TemplateSpec
+            {
+                Name = result.GetRequiredValue(name),
+                Packages = result.GetValue(packages)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [],
+                SetupScriptPath = result.GetValue(setup),
+                RootPath = result.GetValue(rootfs),
+                KernelPath = result.GetValue(kernel),
+                VcpuCount = result.GetValue(vcpus),
+                MemoryMiB = result.GetValue(memory),
+                DiskMiB = result.GetValue(disk),
+            };
+            var builder = new TemplateBuilder(OpenStore(), TimeProvider.System, Console.Error.WriteLine);
+            await builder.BuildAsync(spec, result.GetValue(force), cancellationToken);
+            return 0;
+        });
+        return build;
+    }
+
+    private static Command CreateList()
+    {
+        var list = new Command("ls", "List the templates");
+        list.SetAction(_ =>
+        {
+            foreach (var template in OpenStore().List())
+            {
+                Console.WriteLine($"{template.Name,-20} {template.VcpuCount} vCPU  {template.MemoryMiB,6} MiB  built {template.CreatedAt:yyyy-MM-dd HH:mm}  {template.Description}");
+            }
+        });
+        return list;
+    }
+
+    private static Command CreateRemove()
+    {
+        var name = new Argument<string>("name") { Description = "Name of the template" };
+        var remove = new Command("rm", "Remove a template; microVMs that run keep what they have open") { name };
+        remove.SetAction(result => OpenStore().Remove(result.GetRequiredValue(name))
+            ? 0
+            : throw new StartupException($"there is no template '{result.GetRequiredValue(name)}': 'pandora template ls' lists them"));
+        return remove;
+    }
+
+    private static TemplateStore OpenStore() => new(Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile("appsettings.json", optional: true).Build()).TemplatePath);
+
+    private static void InRange(Option<int> option, int least, int most) => option.Validators.Add(result =>
+    {
+        if (result.GetValueOrDefault<int>() is var value && (value < least || value > most))
+        {
+            result.AddError($"{option.Name} must be from {least} to {most}, and is {value}");
+        }
+    });
+}

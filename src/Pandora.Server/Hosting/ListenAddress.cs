@@ -1,0 +1,49 @@
+using System.Net;
+using Pandora.Engine;
+using Pandora.Vmm;
+
+namespace Pandora.Server.Hosting;
+
+/// <summary>Where the server listens, and what that demands: a key on any but a loopback address, and a word of consent where the VMM is no security boundary.</summary>
+public static class ListenAddress
+{
+    /// <summary>Checks the address against the rest of the settings.</summary>
+    /// <exception cref="StartupException">It is no address, or it may not be served on.</exception>
+    public static Uri Check(ServerOptions options, VmmCapabilities vmm)
+    {
+        if (!Uri.TryCreate(options.Listen, UriKind.Absolute, out var address) || address.Scheme != Uri.UriSchemeHttp || address.PathAndQuery != "/")
+        {
+            throw new StartupException($"PANDORA_LISTEN: '{options.Listen}' is not an address such as http://127.0.0.1:8000");
+        }
+
+        if (options.Keys.FirstOrDefault(k => k.Length < 16) is not null)
+        {
+            throw new StartupException("PANDORA_API_KEYS: a key has fewer than 16 characters; 'openssl rand -hex 20' makes a good one");
+        }
+
+        if (IsLoopback(address))
+        {
+            return address;
+        }
+
+        if (options.Keys.Count == 0)
+        {
+            throw new StartupException($"PANDORA_LISTEN={options.Listen} is not a loopback address, so clients must show a key: set PANDORA_API_KEYS, or listen on http://127.0.0.1:{address.Port}");
+        }
+
+        return vmm.IsSecurityBoundary || options.AllowEmulated ? address
+            : throw new StartupException($"PANDORA_LISTEN={options.Listen} is not a loopback address, and {vmm.Isolation}: guests could break out. Set PANDORA_ALLOW_EMULATED=true if everyone who can reach it is trusted");
+    }
+
+    /// <summary>What a request's Host header may be: DNS rebinding makes a browser send another.</summary>
+    public static IList<string> AllowedHosts(ServerOptions options, Uri address)
+    {
+        var own = IPAddress.TryParse(address.Host.Trim('[', ']'), out var ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any));
+        // On every address there is no name to hold a client to; the key is what counts there.
+        return own && options.AllowedHosts.Length == 0 ? ["*"]
+            : [address.Host, "localhost", "127.0.0.1", "[::1]", .. options.AllowedHosts.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)];
+    }
+
+    private static bool IsLoopback(Uri address) =>
+        address.Host == "localhost" || (IPAddress.TryParse(address.Host.Trim('[', ']'), out var ip) && IPAddress.IsLoopback(ip));
+}

@@ -1,0 +1,26 @@
+using System.CommandLine;
+using Pandora.Engine;
+using Pandora.Server.Commands;
+using Pandora.Vmm;
+
+var root = new RootCommand("The Pandora server: throw-away sandboxes in real microVMs")
+{
+    ServeCommand.Create(),
+    TemplateCommand.Create(),
+    ConfigCommand.Create(),
+};
+
+try
+{
+    return await root.Parse(args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(60) });
+}
+catch (Exception e) when (e is StartupException or VmmException)
+{
+    Console.Error.WriteLine($"pandora: {e.Message}");
+    return 1;
+}
+catch (OperationCanceledException)
+{
+    Console.Error.WriteLine("pandora: interrupted");
+    return 130;
+}

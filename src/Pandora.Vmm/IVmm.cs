@@ -1,0 +1,102 @@
+namespace Pandora.Vmm;
+
+/// <summary>A driver for one kind of VMM. It runs single virtual machines and knows nothing of sandboxes.</summary>
+public interface IVmm
+{
+    /// <summary>What this VMM is and can do on this host.</summary>
+    VmmCapabilities Capabilities { get; }
+
+    /// <summary>Starts a virtual machine; returns once its process runs and can be controlled, long before the guest is up.</summary>
+    /// <exception cref="VmmException">The VMM could not be started; its own words are in the message.</exception>
+    Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken);
+
+    /// <summary>Takes hold of a machine that an earlier server started, or returns null when it no longer runs.</summary>
+    Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken);
+}
+
+/// <summary>One running virtual machine. Disposing it ends it.</summary>
+public interface IVirtualMachine : IAsyncDisposable
+{
+    /// <summary>What is needed to find it again from another process.</summary>
+    VirtualMachineHandle Handle { get; }
+
+    /// <summary>Completes when the VMM's process has ended, or its guest has stopped for good, with the reason in words.</summary>
+    Task<string> Exited { get; }
+
+    /// <summary>The newest of what the guest wrote to its console, at most 64 KiB.</summary>
+    Task<string> ReadConsoleAsync(CancellationToken cancellationToken);
+
+    /// <summary>Kills the VMM and returns when the kernel has taken its process down. Never fails for one already dead.</summary>
+    Task KillAsync();
+}
+
+/// <summary>What to run. Paths are the host's.</summary>
+public sealed record VirtualMachineSpec
+{
+    /// <summary>Identifies the machine in its process's environment (<c>PANDORA_MICROVM</c>).</summary>
+    public required string Id { get; init; }
+
+    /// <summary>An existing directory of its own, mode 0700, for sockets, the pid file and the VMM's log.</summary>
+    public required string Directory { get; init; }
+
+    /// <summary>Uncompressed kernel: ELF <c>vmlinux</c> on x86_64, <c>Image</c> on aarch64.</summary>
+    public required string KernelPath { get; init; }
+
+    /// <summary>Initial RAM disk.</summary>
+    public required string InitrdPath { get; init; }
+
+    /// <summary>Block devices in the order the guest sees them: vda, vdb, …</summary>
+    public required IReadOnlyList<DriveSpec> Drives { get; init; }
+
+    /// <summary>The network device.</summary>
+    public required NetworkSpec Network { get; init; }
+
+    /// <summary>Virtual CPUs, 1 to 32.</summary>
+    public int VcpuCount { get; init; } = 1;
+
+    /// <summary>Guest memory in MiB, at least 128.</summary>
+    public int MemoryMiB { get; init; } = 256;
+
+    /// <summary>User and group id that the VMM runs as; belongs to this machine alone.</summary>
+    public required int Uid { get; init; }
+
+    /// <summary>Directories whose <c>cgroup.procs</c> the VMM is written to before it starts: one for cgroup v2, one a controller for v1.</summary>
+    public IReadOnlyList<string> Cgroups { get; init; } = [];
+}
+
+/// <summary>A block device backed by a raw image file.</summary>
+/// <param name="Path">The image.</param>
+/// <param name="IsReadOnly">Whether the guest may write to it.</param>
+public sealed record DriveSpec(string Path, bool IsReadOnly);
+
+/// <summary>A network device on a tap that exists already.</summary>
+/// <param name="NamespacePath">Network namespace that the VMM runs in, such as <c>/run/netns/x</c>.</param>
+/// <param name="TapName">Name of the tap in that namespace.</param>
+/// <param name="MacAddress">The guest's MAC address.</param>
+public sealed record NetworkSpec(string NamespacePath, string TapName, string MacAddress);
+
+/// <summary>Finds a running virtual machine again.</summary>
+/// <param name="Id">The spec's id.</param>
+/// <param name="Directory">The spec's directory.</param>
+/// <param name="Pid">Process id of the VMM.</param>
+/// <param name="StartTime">Its start in clock ticks since boot (<c>/proc/PID/stat</c>, field 22), so that a recycled pid is not mistaken for it.</param>
+public sealed record VirtualMachineHandle(string Id, string Directory, int Pid, long StartTime);
+
+/// <summary>What a VMM is and can do on this host.</summary>
+/// <param name="Name">Such as <c>QEMU</c>.</param>
+/// <param name="Version">Such as <c>7.2.22</c>.</param>
+/// <param name="Accelerator"><c>KVM</c> or <c>TCG</c>.</param>
+/// <param name="AcceleratorReason">Why this accelerator was chosen.</param>
+public sealed record VmmCapabilities(string Name, string Version, string Accelerator, string AcceleratorReason)
+{
+    /// <summary>Whether hardware keeps the guest in. Emulation does not: QEMU says that TCG is no security boundary.</summary>
+    public bool IsSecurityBoundary => Accelerator == "KVM";
+
+    /// <summary>For people: such as <c>QEMU/TCG (emulated, not a security boundary)</c>.</summary>
+    public string Isolation => IsSecurityBoundary
+        ? $"{Name}/{Accelerator} (hardware virtualisation)"
+        : $"{Name}/{Accelerator} (emulated, not a security boundary)";
+}
+
+/// <summary>A VMM could not do what was asked; the message holds what it said itself.</summary>
+public sealed class VmmException(string message, Exception? innerException = null) : Exception(message, innerException);

@@ -1,0 +1,148 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Runtime.InteropServices;
+
+namespace Pandora.Vmm.Linux;
+
+/// <summary>A process held by a pidfd, whether this server started it or found it: its exit is awaited, never polled, and a recycled pid is never signalled (pidfd_open(2)).</summary>
+public sealed class ProcessHandle : IDisposable
+{
+    private readonly TaskCompletionSource _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly int _pidfd;
+    private int _disposed;
+
+    private ProcessHandle(int pid, int pidfd, long startTime)
+    {
+        Pid = pid;
+        StartTime = startTime;
+        _pidfd = pidfd;
+    }
+
+    /// <summary>Process id.</summary>
+    public int Pid { get; }
+
+    /// <summary>Start in clock ticks since boot.</summary>
+    public long StartTime { get; }
+
+    /// <summary>Completes when the process has ended. A zombie has ended.</summary>
+    public Task Exited => _exited.Task;
+
+    /// <summary>Takes hold of a running process.</summary>
+    /// <param name="pid">Process id.</param>
+    /// <param name="startTime">When given, a process with that pid that started at another time is not it.</param>
+    /// <returns>Null when there is no such process, or only its zombie.</returns>
+    public static ProcessHandle? TryOpen(int pid, long? startTime = null)
+    {
+        var pidfd = Libc.PidfdOpen(pid);
+        if (pidfd < 0)
+        {
+            return null;
+        }
+
+        // Read after the pidfd is held: what is read now is of the process that is held, or of none.
+        if (ReadStat(pid) is not { } stat || stat.State is 'Z' or 'X' || (startTime is not null && stat.StartTime != startTime))
+        {
+            _ = Libc.Close(pidfd);
+            return null;
+        }
+
+        var handle = new ProcessHandle(pid, pidfd, stat.StartTime);
+        ExitWatcher.Watch(pidfd, handle._exited);
+        return handle;
+    }
+
+    /// <summary>Sends a signal; nothing happens when the process has ended.</summary>
+    public void Kill(int signal = Libc.SigKill)
+    {
+        if (!Exited.IsCompleted && _disposed == 0)
+        {
+            _ = Libc.PidfdSendSignal(_pidfd, signal);
+        }
+    }
+
+    /// <summary>The process's environment, empty when it has ended.</summary>
+    public static IReadOnlyList<string> ReadEnvironment(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/environ").Split('\0', StringSplitOptions.RemoveEmptyEntries);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) == 0)
+        {
+            _ = Libc.Close(_pidfd);
+        }
+    }
+
+    private static (char State, long StartTime)? ReadStat(int pid)
+    {
+        try
+        {
+            // Fields after the command name, which is in parentheses and may hold anything: proc(5).
+            var text = File.ReadAllText($"/proc/{pid}/stat");
+            var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
+            return (fields[0][0], long.Parse(fields[19], CultureInfo.InvariantCulture));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>One thread that waits for all pidfds.</summary>
+    private static unsafe class ExitWatcher
+    {
+        private static readonly ConcurrentDictionary<int, TaskCompletionSource> Waiting = new();
+        private static readonly int Epoll = Start();
+
+        // struct epoll_event is packed on x86-64 only: 4 bytes of events, then the data.
+        private static int DataOffset => RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 4 : 8;
+
+        public static void Watch(int pidfd, TaskCompletionSource exited)
+        {
+            Waiting[pidfd] = exited;
+            var @event = stackalloc byte[16];
+            *(uint*)@event = Libc.EpollIn;
+            *(int*)(@event + DataOffset) = pidfd;
+            if (Libc.EpollControl(Epoll, Libc.EpollCtlAdd, pidfd, @event) != 0)
+            {
+                throw new IOException($"a process could not be watched: {Marshal.GetLastPInvokeErrorMessage()}");
+            }
+        }
+
+        private static int Start()
+        {
+            var epoll = Libc.EpollCreate(0x80000); // EPOLL_CLOEXEC
+            new Thread(() => Run(epoll)) { IsBackground = true, Name = "process exits" }.Start();
+            return epoll;
+        }
+
+        private static void Run(int epoll)
+        {
+            const int Room = 32;
+            var events = stackalloc byte[Room * 16];
+            var size = DataOffset + 8;
+            while (true)
+            {
+                var count = Libc.EpollWait(epoll, events, Room, -1);
+                for (var i = 0; i < count; i++)
+                {
+                    var pidfd = *(int*)(events + (i * size) + DataOffset);
+                    if (Waiting.TryRemove(pidfd, out var exited))
+                    {
+                        _ = Libc.EpollControl(epoll, 2 /* EPOLL_CTL_DEL */, pidfd, events);
+                        exited.TrySetResult();
+                    }
+                }
+            }
+        }
+    }
+}

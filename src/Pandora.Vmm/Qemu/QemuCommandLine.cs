@@ -1,0 +1,87 @@
+using System.Runtime.InteropServices;
+
+namespace Pandora.Vmm.Qemu;
+
+/// <summary>Writes QEMU's command line: the <c>microvm</c> machine on x86_64, <c>virt</c> on aarch64 where there is no <c>microvm</c>.</summary>
+internal static class QemuCommandLine
+{
+    /// <summary>Device name of the console's ring buffer, and its size in bytes: a guest that floods its console overwrites itself.</summary>
+    public const string ConsoleDevice = "console";
+    public const int ConsoleBytes = 64 * 1024;
+
+    public static string BinaryFor(Architecture architecture) => architecture switch
+    {
+        Architecture.X64 => "qemu-system-x86_64",
+        Architecture.Arm64 => "qemu-system-aarch64",
+        _ => throw new PlatformNotSupportedException($"microVMs are made on x86_64 and aarch64, not on {architecture}"),
+    };
+
+    /// <summary>The arguments, without the binary.</summary>
+    /// <param name="spec">The machine.</param>
+    /// <param name="architecture">Host and guest architecture.</param>
+    /// <param name="useKvm">KVM, else TCG.</param>
+    /// <param name="tscKiloHertz">Host TSC rate; needed under TCG on x86_64.</param>
+    /// <param name="canRunWith">Whether this QEMU knows <c>-run-with user=</c>, which replaces <c>-runas</c>.</param>
+    public static IReadOnlyList<string> Create(VirtualMachineSpec spec, Architecture architecture, bool useKvm, long? tscKiloHertz, bool canRunWith)
+    {
+        var isArm = architecture == Architecture.Arm64;
+        List<string> arguments =
+        [
+            "-M", isArm ? "virt" : "microvm",
+            // The translation cache is bounded, or a busy guest grows it past a gigabyte.
+            "-accel", useKvm ? "kvm" : $"tcg,thread={(spec.VcpuCount == 1 ? "single" : "multi")},tb-size=64",
+            "-cpu", useKvm ? "host" : "max",
+            "-m", $"{spec.MemoryMiB}",
+            "-smp", $"{spec.VcpuCount}",
+            "-nodefaults", "-no-user-config", "-nographic",
+            // A guest that stops stays until its console was read; the server is told and kills it.
+            "-action", "reboot=shutdown,shutdown=pause,panic=pause",
+            "-kernel", spec.KernelPath,
+            "-initrd", spec.InitrdPath,
+            "-append", KernelArguments(isArm, useKvm, tscKiloHertz),
+            "-chardev", $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
+            "-serial", $"chardev:{ConsoleDevice}",
+            "-qmp", $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
+        ];
+        for (var i = 0; i < spec.Drives.Count; i++)
+        {
+            var drive = spec.Drives[i];
+            arguments.AddRange(
+            [
+                "-drive", $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "discard=unmap,cache=unsafe")},file={Escape(drive.Path)}",
+                "-device", $"virtio-blk-device,drive=drive{i}",
+            ]);
+        }
+
+        if (isArm)
+        {
+            // virt numbers its virtio-mmio slots from the last device to the first.
+            var first = arguments.IndexOf("-drive");
+            var pairs = arguments[first..].Chunk(4).Reverse().SelectMany(pair => pair).ToList();
+            arguments.RemoveRange(first, arguments.Count - first);
+            arguments.AddRange(pairs);
+        }
+
+        arguments.AddRange(
+        [
+            "-netdev", $"tap,id=net0,ifname={spec.Network.TapName},script=no,downscript=no",
+            "-device", $"virtio-net-device,netdev=net0,mac={spec.Network.MacAddress}",
+            canRunWith ? "-run-with" : "-runas", canRunWith ? $"user={spec.Uid}:{spec.Uid}" : $"{spec.Uid}:{spec.Uid}",
+            "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
+        ]);
+        return arguments;
+    }
+
+    private static string KernelArguments(bool isArm, bool useKvm, long? tscKiloHertz)
+    {
+        var console = isArm ? "ttyAMA0" : "ttyS0";
+        var common = $"console={console} quiet panic=-1 cryptomgr.notests mitigations=off";
+        return isArm ? common
+            : useKvm || tscKiloHertz is null ? $"{common} reboot=t"
+            // Without the rate, guests on a busy host hang while they calibrate their clock.
+            : $"{common} reboot=t tsc_early_khz={tscKiloHertz} tsc=reliable";
+    }
+
+    // A comma ends an option's value unless it is doubled.
+    private static string Escape(string path) => path.Replace(",", ",,", StringComparison.Ordinal);
+}

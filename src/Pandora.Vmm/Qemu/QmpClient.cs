@@ -1,0 +1,171 @@
+using System.Collections.Concurrent;
+using System.Net.Sockets;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace Pandora.Vmm.Qemu;
+
+/// <summary>QEMU's machine protocol over its UNIX socket: JSON lines, answers matched to commands by id (QEMU documentation, interop/qmp-spec).</summary>
+internal sealed class QmpClient : IAsyncDisposable
+{
+    private const int MaxLine = 1024 * 1024;
+    private readonly ConcurrentDictionary<string, TaskCompletionSource<JsonNode?>> _pending = new();
+    private readonly SemaphoreSlim _writing = new(1, 1);
+    private readonly Socket _socket;
+    private readonly NetworkStream _stream;
+    private readonly StreamReader _reader;
+    private readonly Action<string, JsonNode?> _onEvent;
+    private Task _reading = Task.CompletedTask;
+    private int _lastId;
+
+    private QmpClient(Socket socket, Action<string, JsonNode?> onEvent)
+    {
+        _socket = socket;
+        _stream = new NetworkStream(socket, ownsSocket: true);
+        _reader = new StreamReader(_stream);
+        _onEvent = onEvent;
+    }
+
+    /// <summary>Connects, trying until the VMM has made its socket, and negotiates.</summary>
+    /// <param name="path">The socket.</param>
+    /// <param name="onEvent">Called with the name and data of each event, in order; must not block.</param>
+    /// <param name="time">For the pauses between attempts.</param>
+    /// <param name="cancellationToken">Ends the attempts.</param>
+    public static async Task<QmpClient> ConnectAsync(string path, Action<string, JsonNode?> onEvent, TimeProvider time, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            try
+            {
+                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellationToken);
+                var client = new QmpClient(socket, onEvent);
+                await client.NegotiateAsync(cancellationToken);
+                return client;
+            }
+            catch (SocketException)
+            {
+                socket.Dispose();
+                await Task.Delay(TimeSpan.FromMilliseconds(5), time, cancellationToken);
+            }
+            catch
+            {
+                socket.Dispose();
+                throw;
+            }
+        }
+    }
+
+    /// <summary>Runs a command and returns its answer.</summary>
+    /// <exception cref="VmmException">QEMU refused it, or the connection is gone.</exception>
+    public async Task<JsonNode?> ExecuteAsync(string command, JsonObject? arguments = null, CancellationToken cancellationToken = default)
+    {
+        var id = Interlocked.Increment(ref _lastId).ToString();
+        var message = new JsonObject { ["execute"] = command, ["id"] = id };
+        if (arguments is not null)
+        {
+            message["arguments"] = arguments;
+        }
+
+        var answer = new TaskCompletionSource<JsonNode?>(TaskCreationOptions.RunContinuationsAsynchronously);
+        _pending[id] = answer;
+        if (_reading.IsCompleted)
+        {
+            Fail();
+        }
+
+        try
+        {
+            await _writing.WaitAsync(cancellationToken);
+            try
+            {
+                await _stream.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(message), cancellationToken);
+            }
+            finally
+            {
+                _writing.Release();
+            }
+
+            return await answer.Task.WaitAsync(cancellationToken);
+        }
+        catch (IOException e)
+        {
+            throw new VmmException($"QEMU's control connection broke during '{command}'", e);
+        }
+        finally
+        {
+            _pending.TryRemove(id, out _);
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        _socket.Dispose();
+        await _reading;
+        _reader.Dispose();
+        _writing.Dispose();
+    }
+
+    private async Task NegotiateAsync(CancellationToken cancellationToken)
+    {
+        var greeting = await ReadAsync(cancellationToken);
+        if (greeting?["QMP"] is null)
+        {
+            throw new VmmException($"what answers on QEMU's control socket does not speak QMP: {greeting?.ToJsonString() ?? "it closed"}");
+        }
+
+        _reading = ReadAllAsync();
+        await ExecuteAsync("qmp_capabilities", cancellationToken: cancellationToken);
+    }
+
+    private async Task ReadAllAsync()
+    {
+        try
+        {
+            while (await ReadAsync(CancellationToken.None) is { } message)
+            {
+                if (message["event"]?.GetValue<string>() is { } name)
+                {
+                    _onEvent(name, message["data"]);
+                }
+                else if (message["id"]?.GetValue<string>() is { } id && _pending.TryGetValue(id, out var answer))
+                {
+                    if (message["error"] is { } error)
+                    {
+                        answer.TrySetException(new VmmException($"QEMU refused a command: {error["desc"]?.GetValue<string>()}"));
+                    }
+                    else
+                    {
+                        answer.TrySetResult(message["return"]);
+                    }
+                }
+            }
+        }
+        catch (Exception e) when (e is IOException or ObjectDisposedException or SocketException or JsonException or VmmException or InvalidOperationException)
+        {
+            // The connection is gone or holds nonsense, which comes to the same.
+        }
+
+        Fail();
+    }
+
+    private void Fail()
+    {
+        foreach (var (_, answer) in _pending)
+        {
+            answer.TrySetException(new VmmException("QEMU's control connection is closed"));
+        }
+    }
+
+    private async Task<JsonNode?> ReadAsync(CancellationToken cancellationToken)
+    {
+        var line = await _reader.ReadLineAsync(cancellationToken);
+        return line switch
+        {
+            null => null,
+            { Length: > MaxLine } => throw new VmmException("QEMU sent a line over 1 MiB"),
+            _ => JsonNode.Parse(line),
+        };
+    }
+}
