@@ -20,7 +20,7 @@ public static class Settings
     private const string Section = "Pandora";
 
     // Of the script and the command-line client, which share the prefix.
-    private static readonly string[] Others = ["PANDORA_URL", "PANDORA_API_KEY"];
+    private static readonly string[] Others = ["PANDORA_URL", "PANDORA_API_KEY", "PANDORA_LOG"];
 
     /// <summary>Fills an options object.</summary>
     /// <exception cref="StartupException">Which setting is wrong and what it may be.</exception>

@@ -1,0 +1,32 @@
+using System.CommandLine;
+using Pandora.Contracts;
+
+namespace Pandora.Cli.Commands;
+
+/// <summary><c>create</c>: claim a sandbox and print its id.</summary>
+internal static class CreateCommand
+{
+    public static Command Create()
+    {
+        var template = new Option<string>("--template") { Description = "Template to start from" };
+        var idle = new Option<double?>("--idle-timeout") { Description = "Idle seconds after which it is ended, 10 to 600" };
+        var egress = new Option<string>("--egress") { Description = "internet or none" };
+        var metadata = new Option<string[]>("--metadata") { Description = "Pair to find it again by, name=value; may be repeated" };
+        var command = new Command("create", "Claim a sandbox and print its id") { template, idle, egress, metadata };
+        command.SetAction(async (result, cancellationToken) =>
+        {
+            using var pandora = Shared.Connect(result);
+            TimeSpan? idleTimeout = result.GetValue(idle) is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
+            var sandbox = await pandora.CreateAsync(idleTimeout, result.GetValue(template), Shared.Pairs("--metadata", result.GetValue(metadata)), result.GetValue(egress), cancellationToken);
+            if (result.GetValue(Shared.Json))
+            {
+                Shared.PrintJson(sandbox.Created, PandoraJson.Default.SandboxCreated);
+            }
+            else
+            {
+                Console.WriteLine(sandbox.Id);
+            }
+        });
+        return command;
+    }
+}

@@ -1,0 +1,41 @@
+using System.CommandLine;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Pandora.Client;
+
+namespace Pandora.Cli;
+
+/// <summary>What the commands have in common.</summary>
+internal static class Shared
+{
+    /// <summary>Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for this.</summary>
+    public const int ExitFailed = 125;
+
+    public static readonly Option<string> Url = new("--url")
+    {
+        Description = "The server (PANDORA_URL)",
+        Recursive = true,
+        DefaultValueFactory = _ => Environment.GetEnvironmentVariable("PANDORA_URL") is { Length: > 0 } url ? url : "http://127.0.0.1:8000",
+    };
+
+    public static readonly Option<bool> Json = new("--json") { Description = "Print JSON", Recursive = true };
+
+    /// <summary>A client for the server that the user named; the key is taken from PANDORA_API_KEY, because command lines can be read by others.</summary>
+    public static PandoraClient Connect(ParseResult result)
+    {
+        var url = result.GetRequiredValue(Url);
+        return Uri.TryCreate(url, UriKind.Absolute, out var address) && address.Scheme is "http" or "https"
+            ? new PandoraClient(url, Environment.GetEnvironmentVariable("PANDORA_API_KEY") is { Length: > 0 } key ? key : null)
+            : throw new UsageException($"'{url}' is not an address such as http://127.0.0.1:8000");
+    }
+
+    public static void PrintJson<T>(T value, JsonTypeInfo<T> type) => Console.WriteLine(JsonSerializer.Serialize(value, type));
+
+    /// <summary>Splits <c>name=value</c> options.</summary>
+    public static Dictionary<string, string> Pairs(string option, IEnumerable<string>? pairs) => (pairs ?? [])
+        .Select(p => p.Split('=', 2) is [{ Length: > 0 } name, var value] ? (name, value) : throw new UsageException($"{option}: '{p}' is not name=value"))
+        .ToDictionary(p => p.name, p => p.value);
+}
+
+/// <summary>The user's command line cannot be carried out as it is.</summary>
+internal sealed class UsageException(string message) : Exception(message);

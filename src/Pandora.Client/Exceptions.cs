@@ -1,0 +1,90 @@
+using Pandora.Contracts;
+
+namespace Pandora.Client;
+
+/// <summary>The server answered with an error.</summary>
+public class PandoraApiException : Exception
+{
+    internal PandoraApiException(string message, ApiProblem problem)
+        : base(message) => Problem = problem;
+
+    /// <summary>The server's own words.</summary>
+    public ApiProblem Problem { get; }
+
+    /// <summary>Stable code of the problem, one of <see cref="ProblemCodes"/>, or null when the answer was not the server's.</summary>
+    public string? Code => Problem.Code;
+
+    internal static PandoraApiException From(ApiProblem problem)
+    {
+        var message = problem.Detail ?? problem.Title ?? $"HTTP {problem.Status}";
+        return problem.Code switch
+        {
+            ProblemCodes.InvalidRequest => new InvalidRequestException(message, problem),
+            ProblemCodes.SandboxNotFound => new SandboxNotFoundException(message, problem),
+            ProblemCodes.SandboxGone => new SandboxGoneException(message, problem),
+            ProblemCodes.ExecTimeout => new ExecTimeoutException(message, problem),
+            ProblemCodes.PoolEmpty or ProblemCodes.SandboxLimit or ProblemCodes.ShuttingDown => new SandboxUnavailableException(message, problem),
+            _ => new PandoraApiException(message, problem),
+        };
+    }
+}
+
+/// <summary>A value is missing or out of its range; <see cref="ApiProblem.Errors"/> names the field.</summary>
+public sealed class InvalidRequestException : PandoraApiException
+{
+    internal InvalidRequestException(string message, ApiProblem problem)
+        : base(message, problem)
+    {
+    }
+}
+
+/// <summary>There is no such sandbox: it never was, was deleted, or was reaped.</summary>
+public sealed class SandboxNotFoundException : PandoraApiException
+{
+    internal SandboxNotFoundException(string message, ApiProblem problem)
+        : base(message, problem)
+    {
+    }
+}
+
+/// <summary>The sandbox's microVM died.</summary>
+public sealed class SandboxGoneException : PandoraApiException
+{
+    internal SandboxGoneException(string message, ApiProblem problem)
+        : base(message, problem)
+    {
+    }
+}
+
+/// <summary>No sandbox is to be had now; try again in a few seconds.</summary>
+public sealed class SandboxUnavailableException : PandoraApiException
+{
+    internal SandboxUnavailableException(string message, ApiProblem problem)
+        : base(message, problem)
+    {
+    }
+}
+
+/// <summary>A command ran into its timeout and was killed with all that it had started. The sandbox can be used on.</summary>
+public sealed class ExecTimeoutException : PandoraApiException
+{
+    internal ExecTimeoutException(string message, ApiProblem problem)
+        : base(message, problem)
+    {
+    }
+
+    /// <summary>Standard output until then.</summary>
+    public string Stdout => Problem.Stdout ?? "";
+
+    /// <summary>Standard error until then.</summary>
+    public string Stderr => Problem.Stderr ?? "";
+}
+
+/// <summary>Nothing answers at the server's address.</summary>
+public sealed class ServerUnreachableException : Exception
+{
+    internal ServerUnreachableException(string message, Exception innerException)
+        : base(message, innerException)
+    {
+    }
+}

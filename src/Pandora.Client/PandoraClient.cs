@@ -1,0 +1,163 @@
+using System.Net.Http.Json;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Pandora.Contracts;
+
+namespace Pandora.Client;
+
+/// <summary>Talks to one Pandora server. Safe to use from many threads; keep one for the life of the program.</summary>
+/// <example>
+/// <code>
+/// using var pandora = new PandoraClient("http://127.0.0.1:8000");
+/// await using var sandbox = await pandora.CreateAsync();
+/// var result = await sandbox.ExecAsync("echo hello");
+/// Console.WriteLine(result.Stdout);
+/// </code>
+/// </example>
+public sealed class PandoraClient : IDisposable
+{
+    private readonly HttpClient _http;
+    private readonly bool _ownsHttp;
+
+    /// <summary>Makes a client with connections of its own.</summary>
+    /// <param name="url">The server, such as <c>http://127.0.0.1:8000</c>.</param>
+    /// <param name="apiKey">A key, where the server asks for one.</param>
+    public PandoraClient(string url, string? apiKey = null)
+    {
+        // Commands may run for minutes: the server keeps the time, and a caller's token ends a wait.
+        _http = new HttpClient { BaseAddress = new Uri(url), Timeout = Timeout.InfiniteTimeSpan };
+        _ownsHttp = true;
+        if (apiKey is not null)
+        {
+            _http.DefaultRequestHeaders.Authorization = new("Bearer", apiKey);
+        }
+    }
+
+    /// <summary>Uses somebody else's <see cref="HttpClient"/>, such as one of <c>IHttpClientFactory</c>'s, whose <see cref="HttpClient.BaseAddress"/> is the server.</summary>
+    /// <param name="http">The client; it is not disposed. Its timeout must allow for the longest command.</param>
+    public PandoraClient(HttpClient http)
+    {
+        ArgumentNullException.ThrowIfNull(http);
+        _http = http;
+    }
+
+    /// <summary>Claims a warm microVM.</summary>
+    /// <param name="idleTimeout">Idleness after which the server ends it; null is the server's default, 60 s.</param>
+    /// <param name="template">Template to start from; null is <c>default</c>.</param>
+    /// <param name="metadata">Pairs to find it again by, at most 16 KiB.</param>
+    /// <param name="egress"><c>internet</c> or <c>none</c>; null is the server's default.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="SandboxUnavailableException">There are too many sandboxes, or none became ready in time.</exception>
+    /// <exception cref="InvalidRequestException">A value is out of its range.</exception>
+    public async Task<Sandbox> CreateAsync(
+        TimeSpan? idleTimeout = null, string? template = null, IReadOnlyDictionary<string, string>? metadata = null, string? egress = null, CancellationToken cancellationToken = default)
+    {
+        var request = new CreateSandboxRequest(idleTimeout?.TotalSeconds, template, metadata, egress);
+        using var content = JsonContent.Create(request, PandoraJson.Default.CreateSandboxRequest);
+        var created = await SendAsync(HttpMethod.Post, "/sandboxes", content, PandoraJson.Default.SandboxCreated, cancellationToken);
+        return new Sandbox(this, created);
+    }
+
+    /// <summary>Lists sandboxes, oldest first.</summary>
+    /// <param name="metadata">Only those that have all these pairs.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public async Task<IReadOnlyList<SandboxInfo>> ListAsync(IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default)
+    {
+        var query = string.Join('&', (metadata ?? new Dictionary<string, string>()).Select(p => $"metadata={Uri.EscapeDataString($"{p.Key}:{p.Value}")}"));
+        return await SendAsync(HttpMethod.Get, $"/sandboxes?{query}", null, PandoraJson.Default.SandboxInfoArray, cancellationToken);
+    }
+
+    /// <summary>Shows one sandbox.</summary>
+    /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
+    public Task<SandboxInfo> GetAsync(string id, CancellationToken cancellationToken = default) =>
+        SendAsync(HttpMethod.Get, PathOf(id), null, PandoraJson.Default.SandboxInfo, cancellationToken);
+
+    /// <summary>Shows the server's state.</summary>
+    public Task<Health> GetHealthAsync(CancellationToken cancellationToken = default) =>
+        SendAsync(HttpMethod.Get, "/health", null, PandoraJson.Default.Health, cancellationToken);
+
+    /// <summary>Runs a command in a sandbox known by its id.</summary>
+    /// <exception cref="ExecTimeoutException">It ran into its timeout; it was killed and the sandbox can be used on.</exception>
+    /// <exception cref="SandboxNotFoundException">There is no such sandbox.</exception>
+    /// <exception cref="SandboxGoneException">Its microVM died.</exception>
+    /// <exception cref="InvalidRequestException">A value is out of its range.</exception>
+    public async Task<ExecResult> ExecAsync(string id, ExecRequest request, CancellationToken cancellationToken = default)
+    {
+        using var content = JsonContent.Create(request, PandoraJson.Default.ExecRequest);
+        return new ExecResult(await SendAsync(HttpMethod.Post, $"{PathOf(id)}/exec", content, PandoraJson.Default.ExecResponse, cancellationToken));
+    }
+
+    /// <summary>Starts a sandbox's idle clock again.</summary>
+    /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
+    public Task<SandboxInfo> KeepAliveAsync(string id, CancellationToken cancellationToken = default) =>
+        SendAsync(HttpMethod.Post, $"{PathOf(id)}/keepalive", null, PandoraJson.Default.SandboxInfo, cancellationToken);
+
+    /// <summary>Ends a sandbox.</summary>
+    /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
+    public async Task DeleteAsync(string id, CancellationToken cancellationToken = default)
+    {
+        using var response = await SendAsync(HttpMethod.Delete, PathOf(id), null, cancellationToken);
+    }
+
+    /// <summary>Ends a sandbox and tells what was undone.</summary>
+    /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
+    public Task<Receipt> DeleteWithReceiptAsync(string id, CancellationToken cancellationToken = default) =>
+        SendAsync(HttpMethod.Delete, $"{PathOf(id)}?receipt=true", null, PandoraJson.Default.Receipt, cancellationToken);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (_ownsHttp)
+        {
+            _http.Dispose();
+        }
+    }
+
+    private static string PathOf(string id) => $"/sandboxes/{Uri.EscapeDataString(id)}";
+
+    private async Task<T> SendAsync<T>(HttpMethod method, string path, HttpContent? content, JsonTypeInfo<T> type, CancellationToken cancellationToken)
+    {
+        using var response = await SendAsync(method, path, content, cancellationToken);
+        return await response.Content.ReadFromJsonAsync(type, cancellationToken)
+            ?? throw new PandoraApiException("the server's answer is empty", new ApiProblem(Status: (int)response.StatusCode));
+    }
+
+    private async Task<HttpResponseMessage> SendAsync(HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(method, path) { Content = content };
+        HttpResponseMessage response;
+        try
+        {
+            response = await _http.SendAsync(request, cancellationToken);
+        }
+        catch (HttpRequestException e) when (e.HttpRequestError == HttpRequestError.ConnectionError)
+        {
+            throw new ServerUnreachableException($"no Pandora server answers at {_http.BaseAddress}: './pandora up' starts one", e);
+        }
+
+        if (response.IsSuccessStatusCode)
+        {
+            return response;
+        }
+
+        using (response)
+        {
+            throw PandoraApiException.From(await ReadProblemAsync(response, cancellationToken));
+        }
+    }
+
+    private static async Task<ApiProblem> ReadProblemAsync(HttpResponseMessage response, CancellationToken cancellationToken)
+    {
+        var text = await response.Content.ReadAsStringAsync(cancellationToken);
+        try
+        {
+            var problem = JsonSerializer.Deserialize(text, PandoraJson.Default.ApiProblem);
+            return problem! with { Status = problem.Status ?? (int)response.StatusCode };
+        }
+        catch (JsonException)
+        {
+            // Not a Pandora server, or something between.
+            return new ApiProblem(response.ReasonPhrase, (int)response.StatusCode, text.Length > 200 ? text[..200] : text);
+        }
+    }
+}
