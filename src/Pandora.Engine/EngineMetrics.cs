@@ -40,8 +40,11 @@ public sealed class EngineMetrics
         _bootFailures = Meter.CreateCounter<long>("pandora_warm_boot_failures", description: "Boots that failed, by step");
         _ended = Meter.CreateCounter<long>("pandora_sandboxes_ended", description: "Sandboxes ended, by reason");
         _teardownErrors = Meter.CreateCounter<long>("pandora_teardown_errors", description: "Resources that could not be undone, by kind");
+    }
 
-        // A series that is there from the start can be alerted on.
+    /// <summary>Makes the series that count failures appear before the first one, so that they can be alerted on. To be called when the exporter listens.</summary>
+    public void Announce()
+    {
         foreach (var status in new[] { "success", "error", "timeout" })
         {
             _executions.Add(0, new KeyValuePair<string, object?>("status", status));

@@ -10,9 +10,11 @@ namespace Pandora.Engine;
 public sealed class Instance : IDisposable
 {
     private readonly FileStream _lock;
+    private readonly string _pidPath;
 
-    private Instance(string id, string runDirectory, string diskDirectory, FileStream @lock)
+    private Instance(string id, string runDirectory, string diskDirectory, string pidPath, FileStream @lock)
     {
+        _pidPath = pidPath;
         Id = id;
         RunDirectory = runDirectory;
         DiskDirectory = diskDirectory;
@@ -56,7 +58,7 @@ public sealed class Instance : IDisposable
         }
         catch (IOException) when (File.Exists(lockPath))
         {
-            throw new StartupException($"another Pandora server (pid {ReadOwner(lockPath)}) uses the data directory {options.DataDir}: './pandora down' ends it, or set PANDORA_DATA_DIR to another directory");
+            throw new StartupException($"another Pandora server (pid {ReadOwner(options.DataDir)}) uses the data directory {options.DataDir}: './pandora down' ends it, or set PANDORA_DATA_DIR to another directory");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -65,11 +67,9 @@ public sealed class Instance : IDisposable
 
         try
         {
-            @lock.SetLength(0);
-            @lock.Write(Encoding.ASCII.GetBytes($"{Environment.ProcessId}\n"));
-            @lock.Flush();
+            File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n");
             var id = ReadOrMakeId(Path.Combine(options.DataDir, "instance"));
-            var instance = new Instance(id, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), @lock);
+            var instance = new Instance(id, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), PidPath(options.DataDir), @lock);
             MakePrivate(options.RunDir);
             MakePrivate(instance.RunDirectory);
             MakePrivate(instance.DiskDirectory);
@@ -85,12 +85,17 @@ public sealed class Instance : IDisposable
     /// <summary>Lets the data directory go and removes the now empty run directory.</summary>
     public void Dispose()
     {
+        if (!_lock.CanWrite)
+        {
+            return;
+        }
+
         if (Directory.Exists(RunDirectory) && !Directory.EnumerateFileSystemEntries(RunDirectory).Any())
         {
             Directory.Delete(RunDirectory);
         }
 
-        _lock.SetLength(0);
+        File.Delete(_pidPath);
         _lock.Dispose();
     }
 
@@ -112,17 +117,9 @@ public sealed class Instance : IDisposable
         return id;
     }
 
-    private static string ReadOwner(string lockPath)
-    {
-        try
-        {
-            using var file = new FileStream(lockPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            using var reader = new StreamReader(file);
-            return reader.ReadToEnd().Trim() is { Length: > 0 } pid ? pid : "unknown";
-        }
-        catch (IOException)
-        {
-            return "unknown";
-        }
-    }
+    private static string ReadOwner(string dataDir) =>
+        File.Exists(PidPath(dataDir)) && File.ReadAllText(PidPath(dataDir)).Trim() is { Length: > 0 } pid ? pid : "unknown";
+
+    // Beside the lock, because .NET does not let a locked file be read.
+    private static string PidPath(string dataDir) => Path.Combine(dataDir, "server.pid");
 }

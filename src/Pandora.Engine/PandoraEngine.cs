@@ -25,13 +25,16 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private readonly TimeProvider _time;
     private readonly ILoggerFactory _loggers;
     private readonly SemaphoreSlim _bootPlaces;
+    private readonly IVmm _vmm;
+    private Instance _instance = null!;
+    private IReadOnlyList<string> _notes = [];
     private MicroVmLauncher _launcher = null!;
     private HostNetwork _network = null!;
 
     private PandoraEngine(EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
     {
         _options = options;
-        Vmm = vmm;
+        _vmm = vmm;
         _metrics = metrics;
         _time = time;
         _loggers = loggers;
@@ -43,23 +46,10 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     /// <summary>The sandboxes.</summary>
     public SandboxRegistry Sandboxes { get; }
 
-    /// <summary>The VMM driver.</summary>
-    public IVmm Vmm { get; }
-
-    /// <summary>This data directory's instance.</summary>
-    public Instance Instance { get; private set; } = null!;
-
-    /// <summary>What an operator should know; empty when all is well.</summary>
-    public IReadOnlyList<string> Notes { get; private set; } = [];
-
-    /// <summary>How many microVMs of the default template are kept warm.</summary>
-    public int PoolSize => _options.PoolSize;
-
-    /// <summary>How many microVMs are warm, in all pools.</summary>
-    public int WarmCount => Pools.Sum(p => p.WarmCount);
-
-    /// <summary>Whether a claim would find a warm microVM, or none is kept warm at all.</summary>
-    public bool IsReady => _options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0);
+    /// <summary>What this node is and how it stands.</summary>
+    public NodeStatus Status => new(
+        _instance.Id, _vmm.Capabilities, _notes, _options.PoolSize, Pools.Sum(p => p.WarmCount),
+        IsReady: _options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0));
 
     private IEnumerable<WarmPool> Pools => _pools.Values.Where(p => p.IsValueCreated).Select(p => p.Value);
 
@@ -102,18 +92,18 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private async Task StartAsync(CancellationToken cancellationToken)
     {
         var logger = _loggers.CreateLogger<PandoraEngine>();
-        Instance = Instance.Open(_options);
+        _instance = Instance.Open(_options);
         _undo.Push(() =>
         {
-            Instance.Dispose();
+            _instance.Dispose();
             return ValueTask.CompletedTask;
         });
-        LogVmm(logger, Vmm.Capabilities.Name, Vmm.Capabilities.Version, Vmm.Capabilities.Accelerator, Vmm.Capabilities.AcceleratorReason);
+        LogVmm(logger, _vmm.Capabilities.Name, _vmm.Capabilities.Version, _vmm.Capabilities.Accelerator, _vmm.Capabilities.AcceleratorReason);
         RequireTemplates();
 
-        var cgroups = CgroupTree.Create(Instance.CgroupName);
+        var cgroups = CgroupTree.Create(_instance.CgroupName);
         LogLimits(logger, cgroups.Description);
-        Notes = cgroups.CanLimit ? [] : [cgroups.Description];
+        _notes = cgroups.CanLimit ? [] : [cgroups.Description];
         _undo.Push(async () =>
         {
             foreach (var path in cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
@@ -121,7 +111,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
                 await CgroupTree.RemoveAsync(path, _time);
             }
         });
-        await Recovery.RunAsync(Instance, _options, cgroups, _time, logger, cancellationToken);
+        await Recovery.RunAsync(_instance, _options, cgroups, _time, logger, cancellationToken);
 
         var key = await ClientKey.LoadAsync(_options.DataDir, cancellationToken);
         _undo.Push(() =>
@@ -129,13 +119,14 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             key.Dispose();
             return ValueTask.CompletedTask;
         });
-        _network = await HostNetwork.CreateAsync(Instance, _options, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
+        _network = await HostNetwork.CreateAsync(_instance, _options, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
         _undo.Push(_network.DisposeAsync);
-        var slots = new SlotPool(_network, Instance, ahead: 2, _loggers.CreateLogger<SlotPool>());
+        var slots = new SlotPool(_network, _instance, ahead: 2, _loggers.CreateLogger<SlotPool>());
         _undo.Push(slots.DisposeAsync);
         slots.Prepare();
-        _launcher = new MicroVmLauncher(_options, Instance, slots, cgroups, Vmm, key, _network, _metrics, _time, _loggers);
+        _launcher = new MicroVmLauncher(_options, _instance, slots, cgroups, _vmm, key, _network, _metrics, _time, _loggers);
         _undo.Push(EndMicroVmsAsync);
+        _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
         foreach (var name in _options.ParsePoolSizes().Keys.Prepend(TemplateStore.DefaultName))
         {
             PoolFor(name);
@@ -189,14 +180,14 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     {
         var meter = _metrics.Meter;
         meter.CreateObservableGauge("pandora_active_vms", () => Sandboxes.Count, description: "Sandboxes in clients' hands");
-        meter.CreateObservableGauge("pandora_warm_vms", () => WarmCount, description: "MicroVMs that are warm");
+        meter.CreateObservableGauge("pandora_warm_vms", () => Status.WarmCount, description: "MicroVMs that are warm");
         meter.CreateObservableGauge("pandora_booting_vms", () => Pools.Sum(p => p.BootingCount), description: "MicroVMs that boot or wait for a place to boot");
         meter.CreateObservableGauge("pandora_pool_waiters", () => Pools.Sum(p => p.WaitingCount), description: "Clients that wait for a microVM");
         meter.CreateObservableGauge("pandora_pool_size", () => Pools.Sum(p => p.Size), description: "MicroVMs that the pools keep warm");
         meter.CreateObservableGauge("pandora_max_sandboxes", () => _options.MaxSandboxes, description: "Most sandboxes that may exist at once");
-        var capabilities = Vmm.Capabilities;
+        var capabilities = _vmm.Capabilities;
         meter.CreateObservableGauge("pandora_info", () => new Measurement<int>(1,
-            new("instance", Instance.Id), new("vmm", capabilities.Name), new("vmm_version", capabilities.Version), new("accelerator", capabilities.Accelerator)),
+            new("instance", _instance.Id), new("vmm", capabilities.Name), new("vmm_version", capabilities.Version), new("accelerator", capabilities.Accelerator)),
             description: "What this server is");
     }
 
@@ -209,3 +200,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     [LoggerMessage(Level = LogLevel.Error, Message = "A part of the engine could not be stopped; the next start undoes what it left")]
     private static partial void LogStopFailed(ILogger logger, Exception exception);
 }
+
+/// <summary>What a node is and how it stands.</summary>
+/// <param name="Instance">Its instance id.</param>
+/// <param name="Vmm">Its VMM.</param>
+/// <param name="Notes">What an operator should know; empty when all is well.</param>
+/// <param name="PoolSize">How many microVMs of the default template are kept warm.</param>
+/// <param name="WarmCount">How many are warm now, in all pools.</param>
+/// <param name="IsReady">Whether a claim would find a warm microVM, or none is kept warm at all.</param>
+public sealed record NodeStatus(string Instance, VmmCapabilities Vmm, IReadOnlyList<string> Notes, int PoolSize, int WarmCount, bool IsReady);

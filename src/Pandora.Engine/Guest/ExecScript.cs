@@ -61,8 +61,10 @@ internal static class ExecScript
     /// <summary>Reads a script that is too long for a command string from standard input, where the command's own input follows it.</summary>
     public static string ReadFromInput(int scriptBytes) => $"LC_ALL=C IFS= read -rN {scriptBytes} __pandora; eval \"$__pandora\"";
 
-    /// <summary>Quotes for bash.</summary>
-    public static string Quote(string text) => $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
+    /// <summary>Quotes for bash, without a line break: bash counts lines as it reads, and would count the code's twice.</summary>
+    public static string Quote(string text) => text.Contains('\n', StringComparison.Ordinal)
+        ? $"$'{text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("'", "\\'", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)}'"
+        : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 
     private static string OnExit(string path, string mark)
     {

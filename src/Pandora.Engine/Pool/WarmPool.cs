@@ -22,6 +22,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly Lock _lock = new();
     private readonly HashSet<MicroVm> _warm = [];
     private readonly HashSet<Task> _boots = [];
+    private readonly HashSet<Task> _ends = [];
     private readonly Func<CancellationToken, Task<MicroVm>> _boot;
     private readonly Func<MicroVm, Task> _end;
     private readonly int _size;
@@ -130,8 +131,12 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
+        if (!_ready.Writer.TryComplete())
+        {
+            return;
+        }
+
         await _stopping.CancelAsync();
-        _ready.Writer.TryComplete();
         await _filling;
         Task[] boots;
         lock (_lock)
@@ -140,38 +145,52 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
 
         await Task.WhenAll(boots);
-        MicroVm[] warm;
+        Task[] ends;
         lock (_lock)
         {
-            warm = [.. _warm];
+            foreach (var microVm in _warm)
+            {
+                End(microVm);
+            }
+
             _warm.Clear();
+            ends = [.. _ends];
         }
 
-        await Task.WhenAll(warm.Select(_end));
+        await Task.WhenAll(ends);
         _stopping.Dispose();
     }
 
     private bool Take(MicroVm microVm)
     {
-        bool isOurs;
+        bool isGood;
         lock (_lock)
         {
-            isOurs = _warm.Remove(microVm);
+            var isOurs = _warm.Remove(microVm);
+            isGood = isOurs && microVm.IsAlive;
+            if (isOurs && !isGood)
+            {
+                End(microVm);
+            }
         }
 
         Wake();
-        if (!isOurs)
-        {
-            return false;
-        }
+        return isGood;
+    }
 
-        if (microVm.IsAlive)
-        {
-            return true;
-        }
-
-        _ = _end(microVm);
-        return false;
+    // Under the lock, so that closing knows of every end that is under way.
+    private void End(MicroVm microVm)
+    {
+        var ending = Task.Run(() => _end(microVm));
+        _ends.Add(ending);
+        _ = ending.ContinueWith(
+            t =>
+            {
+                lock (_lock)
+                {
+                    _ends.Remove(t);
+                }
+            }, TaskScheduler.Default);
     }
 
     private void Wake() => _wake.Writer.TryWrite(true);
@@ -269,18 +288,18 @@ public sealed partial class WarmPool : IAsyncDisposable
     private async Task WatchAsync(MicroVm microVm)
     {
         var reason = await microVm.Machine.Exited;
-        bool wasWarm;
         lock (_lock)
         {
-            wasWarm = _warm.Remove(microVm);
+            if (!_warm.Remove(microVm))
+            {
+                return;
+            }
+
+            End(microVm);
         }
 
-        if (wasWarm)
-        {
-            LogDiedWarm(microVm.Id, reason);
-            Wake();
-            await _end(microVm);
-        }
+        LogDiedWarm(microVm.Id, reason);
+        Wake();
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Error}. The next boot is tried after {Seconds:0} s")]

@@ -2,6 +2,7 @@ using System.Reflection;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Pandora.Contracts;
 using Pandora.Engine;
+using Pandora.Engine.Sandboxes;
 
 namespace Pandora.Server.Api;
 
@@ -16,12 +17,15 @@ internal static class HealthApi
         routes.MapGet("/ready", GetReady).WithTags("Service").WithSummary("200 when a sandbox can be claimed without waiting, else 503").ProducesProblem(503);
     }
 
-    private static Ok<Health> GetHealth(PandoraEngine engine, EngineOptions options) => TypedResults.Ok(new Health(
-        "ok", Version, engine.PoolSize, engine.WarmCount, engine.Sandboxes.Count, options.MaxSandboxes, engine.Instance.Id,
-        $"{engine.Vmm.Capabilities.Name} {engine.Vmm.Capabilities.Version}, {engine.Vmm.Capabilities.Accelerator}: {engine.Vmm.Capabilities.AcceleratorReason}",
-        engine.Vmm.Capabilities.Isolation, engine.Notes));
+    private static Ok<Health> GetHealth(Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options)
+    {
+        var status = getStatus();
+        return TypedResults.Ok(new Health(
+            "ok", Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
+            $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}", status.Vmm.Isolation, status.Notes));
+    }
 
-    private static IResult GetReady(PandoraEngine engine) => engine.IsReady
+    private static IResult GetReady(Func<NodeStatus> getStatus) => getStatus().IsReady
         ? TypedResults.Ok()
         : Problems.Create(503, ProblemCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
 }

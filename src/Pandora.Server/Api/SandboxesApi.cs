@@ -68,10 +68,10 @@ internal static class SandboxesApi
             : TypedResults.Ok(new ExecResponse(id, result.ExitCode, result.Stdout, result.Stderr, Math.Round(elapsed.TotalMilliseconds, 3), result.IsTruncated));
     }
 
-    private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, PandoraEngine engine, bool receipt = false)
+    private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, bool receipt = false)
     {
         var ended = await sandboxes.DeleteAsync(id, complete: receipt);
-        return receipt ? TypedResults.Ok(ToReceipt(ended, engine.Vmm.Capabilities.Isolation)) : TypedResults.NoContent();
+        return receipt ? TypedResults.Ok(ToReceipt(ended, getStatus().Vmm.Isolation)) : TypedResults.NoContent();
     }
 
     private static SandboxInfo ToInfo(Sandbox sandbox) => new(

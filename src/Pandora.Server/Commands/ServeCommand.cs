@@ -3,7 +3,6 @@ using Microsoft.AspNetCore.HostFiltering;
 using OpenTelemetry.Metrics;
 using Pandora.Contracts;
 using Pandora.Engine;
-using Pandora.Engine.Sandboxes;
 using Pandora.Server.Api;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
@@ -35,9 +34,6 @@ internal static class ServeCommand
         var time = TimeProvider.System;
         var vmm = await QemuVmm.CreateAsync(engineOptions.Accel, time, cancellationToken);
         await using var app = Build(builder, engineOptions, serverOptions, vmm, time);
-        var engine = await PandoraEngine.StartAsync(
-            engineOptions, vmm, app.Services.GetRequiredService<EngineMetrics>(), time, app.Services.GetRequiredService<ILoggerFactory>(), cancellationToken);
-        app.Services.GetRequiredService<EngineSlot>().Engine = engine;
         try
         {
             await app.RunAsync(cancellationToken);
@@ -47,13 +43,9 @@ internal static class ServeCommand
         {
             throw new StartupException($"{serverOptions.Listen} is taken by another program: end it, or set PANDORA_LISTEN to another port", e);
         }
-        finally
-        {
-            await engine.DisposeAsync();
-        }
     }
 
-    internal static WebApplication Build(WebApplicationBuilder builder, EngineOptions engineOptions, ServerOptions serverOptions, IVmm vmm, TimeProvider time)
+    private static WebApplication Build(WebApplicationBuilder builder, EngineOptions engineOptions, ServerOptions serverOptions, IVmm vmm, TimeProvider time)
     {
         var address = ListenAddress.Check(serverOptions, vmm.Capabilities);
         builder.WebHost.UseUrls(serverOptions.Listen.TrimEnd('/'));
@@ -64,21 +56,21 @@ internal static class ServeCommand
             o.TimestampFormat = "HH:mm:ss.fff ";
         });
         builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning);
-        builder.Services.AddPandora(engineOptions, serverOptions, time);
+        builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<EngineHost>();
+        builder.Services.AddHostedService(s => s.GetRequiredService<EngineHost>());
+        builder.Services.AddSingleton(s => s.GetRequiredService<EngineHost>().Engine.Sandboxes);
+        builder.Services.AddSingleton<Func<NodeStatus>>(s => () => s.GetRequiredService<EngineHost>().Engine.Status);
+        builder.Services.AddPandoraApi(engineOptions, serverOptions, time);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, address));
         var app = builder.Build();
-        app.MapPandora();
+        app.MapPandoraApi();
         return app;
     }
 
-    /// <summary>All services of the server.</summary>
-    internal static IServiceCollection AddPandora(this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
+    /// <summary>What the doors need besides an engine.</summary>
+    internal static IServiceCollection AddPandoraApi(this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
-        services.AddSingleton<EngineSlot>().AddSingleton<EngineMetrics>();
-        services.AddSingleton(s => s.GetRequiredService<EngineSlot>().Engine ?? throw new InvalidOperationException("the engine has not started"));
-        services.AddSingleton(s => s.GetRequiredService<PandoraEngine>().Sandboxes);
-        services.AddHostedService<EngineHost>().AddHostedService<Reaper>();
         services.AddHostFiltering(_ => { });
         services.AddProblemDetails(o => o.CustomizeProblemDetails = Problems.Customize);
         services.AddExceptionHandler<Problems>();
@@ -103,7 +95,7 @@ internal static class ServeCommand
     }
 
     /// <summary>All routes of the server.</summary>
-    internal static void MapPandora(this WebApplication app)
+    internal static void MapPandoraApi(this WebApplication app)
     {
         app.UseExceptionHandler();
         app.UseHostFiltering();
@@ -116,11 +108,4 @@ internal static class ServeCommand
         app.MapOpenApi();
         app.MapScalarApiReference("/docs", o => o.WithTitle("Pandora").DisableDefaultFonts());
     }
-}
-
-/// <summary>Where the engine is put once it stands: it starts before the web server and after the logging that it uses.</summary>
-internal sealed class EngineSlot
-{
-    /// <summary>The engine.</summary>
-    public PandoraEngine? Engine { get; set; }
 }

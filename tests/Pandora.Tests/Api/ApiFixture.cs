@@ -1,0 +1,83 @@
+using System.Text;
+using System.Text.Json;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.HostFiltering;
+using Microsoft.AspNetCore.TestHost;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Pandora.Engine;
+using Pandora.Server.Commands;
+using Pandora.Server.Hosting;
+using Pandora.Tests.Fakes;
+using Pandora.Vmm;
+
+namespace Pandora.Tests.Api;
+
+/// <summary>The real doors over a node of fakes, on a server in memory.</summary>
+internal sealed class ApiFixture : IAsyncDisposable
+{
+    public static readonly VmmCapabilities Tcg = new("QEMU", "7.2", "TCG", "a test says so");
+    private readonly WebApplication _app;
+
+    private ApiFixture(FakeNode node, WebApplication app)
+    {
+        Node = node;
+        _app = app;
+        Http = app.GetTestClient();
+    }
+
+    public FakeNode Node { get; }
+
+    public HttpClient Http { get; }
+
+    public static async Task<ApiFixture> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null)
+    {
+        var node = new FakeNode(options);
+        serverOptions ??= new ServerOptions();
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseTestServer();
+        builder.Logging.ClearProviders();
+        builder.Services.AddSingleton(node.Sandboxes);
+        builder.Services.AddSingleton<Func<NodeStatus>>(() => new NodeStatus("tests", Tcg, [], 2, node.Pool.WarmCount, node.Pool.WarmCount > 0));
+        builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
+        builder.Services.AddSingleton(node.Meters);
+        builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000")));
+        var app = builder.Build();
+        app.MapPandoraApi();
+        await app.StartAsync();
+        node.Metrics.Announce();
+        return new ApiFixture(node, app);
+    }
+
+    public async Task<string> CreateAsync(string body = "{}")
+    {
+        var created = await SendAsync(HttpMethod.Post, "/sandboxes", body);
+        return created.Body.GetProperty("sandbox_id").GetString()!;
+    }
+
+    public async Task<(int Status, JsonElement Body, HttpResponseMessage Response)> SendAsync(HttpMethod method, string path, string? body = null, string type = "application/json", params (string Name, string Value)[] headers)
+    {
+        using var request = new HttpRequestMessage(method, path);
+        if (body is not null)
+        {
+            request.Content = new StringContent(body, Encoding.UTF8, type);
+        }
+
+        foreach (var (name, value) in headers)
+        {
+            request.Headers.TryAddWithoutValidation(name, value);
+        }
+
+        var response = await Http.SendAsync(request);
+        var text = await response.Content.ReadAsStringAsync();
+        var json = text.Length > 0 && response.Content.Headers.ContentType?.MediaType?.EndsWith("json", StringComparison.Ordinal) == true ? JsonDocument.Parse(text).RootElement : default;
+        return ((int)response.StatusCode, json, response);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Http.Dispose();
+        await _app.DisposeAsync();
+        await Node.DisposeAsync();
+    }
+}

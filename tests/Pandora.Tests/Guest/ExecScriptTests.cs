@@ -1,0 +1,73 @@
+using System.Diagnostics;
+using CsCheck;
+using Pandora.Engine.Guest;
+
+namespace Pandora.Tests.Guest;
+
+/// <summary>The script is for a guest; what can be tried of it without one is tried with the host's own bash.</summary>
+public sealed class ExecScriptTests
+{
+    [Fact]
+    public void Quoting_survives_bash_whatever_is_quoted() =>
+        Gen.String[Gen.Char['\u0001', '\u00ff'], 0, 60].Sample(text => Assert.Equal(text, Bash($"printf %s {ExecScript.Quote(text)}").Output), iter: 60);
+
+    [Theory]
+    [InlineData("exit 7", 7, "")]
+    [InlineData("echo one\necho two", 0, "one\ntwo\n")]
+    [InlineData("set -e; false; echo never", 1, "")]
+    [InlineData("if", 2, "")]
+    [InlineData("nosuchcommand", 127, "")]
+    [InlineData("cat <<'END'\n'quoted' \"text\" $HOME\nEND", 0, "'quoted' \"text\" $HOME\n")]
+    [InlineData("echo $LINENO\necho $LINENO", 0, "1\n2\n")]
+    public void Code_runs_as_bash_would_run_it(string code, int exitCode, string output)
+    {
+        var script = ExecScript.Create(new GuestCommand { Code = code, Cwd = "/" }, 1, "mark");
+        var result = Bash(WithoutGuest(script));
+        Assert.Equal((exitCode, output), (result.ExitCode, result.Output));
+    }
+
+    [Fact]
+    public void Environment_and_directory_are_set_and_the_connection_is_not_told()
+    {
+        var command = new GuestCommand { Code = "echo \"$PWD|$GREETING|${SSH_CONNECTION-unset}|${__pandora-unset}\"", Cwd = "/usr", Env = new Dictionary<string, string> { ["GREETING"] = "it's $HOME\n" } };
+        Assert.Equal("/usr|it's $HOME\n|unset|unset\n", Bash(WithoutGuest(ExecScript.Create(command, 1, "mark"))).Output);
+    }
+
+    [Fact]
+    public void A_directory_that_is_not_there_is_told_by_a_marker()
+    {
+        var result = Bash(WithoutGuest(ExecScript.Create(new GuestCommand { Code = "echo never", Cwd = "/no/such/place" }, 1, "0mark")));
+        Assert.Equal("\00mark 1 cwd\0", result.Output);
+    }
+
+    [Fact]
+    public void A_long_script_is_read_from_input_and_the_rest_is_the_commands()
+    {
+        var script = "cat; echo é";
+        var result = Bash(ExecScript.ReadFromInput(System.Text.Encoding.UTF8.GetByteCount(script)), script + "the rest");
+        Assert.Equal("the resté\n", result.Output);
+    }
+
+    // The host has no such cgroups and its memory killer is not ours to set.
+    private static string WithoutGuest(string script) => script
+        .Replace("/sys/fs/cgroup/exec/1", "/tmp/pandora-no-such-directory/x", StringComparison.Ordinal)
+        .Replace("mkdir -p /tmp/pandora-no-such-directory/x", "true", StringComparison.Ordinal)
+        .Replace("echo 0 > /proc/self/oom_score_adj; ", "", StringComparison.Ordinal)
+        .Replace("HOME=/root", "HOME=/", StringComparison.Ordinal);
+
+    private static (int ExitCode, string Output) Bash(string script, string input = "")
+    {
+        var start = new ProcessStartInfo("bash") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, StandardInputEncoding = new System.Text.UTF8Encoding(false), StandardOutputEncoding = System.Text.Encoding.UTF8 };
+        start.Environment["LANG"] = "C.UTF-8";
+        start.ArgumentList.Add("-c");
+        start.ArgumentList.Add(script);
+        using var process = Process.Start(start)!;
+        process.ErrorDataReceived += (_, _) => { };
+        process.BeginErrorReadLine();
+        process.StandardInput.Write(input);
+        process.StandardInput.Close();
+        var output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return (process.ExitCode, output);
+    }
+}

@@ -1,0 +1,128 @@
+using Pandora.Engine;
+using Pandora.Engine.MicroVms;
+using Pandora.Tests.Fakes;
+
+namespace Pandora.Tests.Pool;
+
+public sealed class WarmPoolTests
+{
+    [Fact]
+    public async Task Fills_to_its_size_and_refills_behind_a_claim()
+    {
+        await using var node = new FakeNode();
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        var rental = await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
+        Assert.True(rental.IsWarm);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        Assert.Equal(3, node.Booted.Count);
+    }
+
+    [Fact]
+    public async Task Serves_waiters_in_their_order()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
+        var first = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
+        var second = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await FakeNode.UntilAsync(() => node.BootAttempts == 2);
+        node.AllowBoots(1);
+        Assert.False((await first).IsWarm);
+        Assert.False(second.IsCompleted);
+        node.AllowBoots(1);
+        await second;
+    }
+
+    [Fact]
+    public async Task Boots_one_for_each_waiter_besides_its_size()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
+        var waiters = Enumerable.Range(0, 3).Select(_ => node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask()).ToArray();
+        await FakeNode.UntilAsync(() => node.BootAttempts == 5);
+        node.AllowBoots(5);
+        await Task.WhenAll(waiters);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        Assert.Equal(5, node.BootAttempts);
+    }
+
+    [Fact]
+    public async Task Never_hands_out_one_that_died_while_warm_and_replaces_it()
+    {
+        await using var node = new FakeNode();
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        var dead = node.Booted[0];
+        dead.Machine.Die("it fell over");
+        await FakeNode.UntilAsync(() => node.Booted.Count == 3 && node.Pool.WarmCount == 2);
+        await FakeNode.UntilAsync(() => dead.Machine.IsDisposed);
+        for (var i = 0; i < 2; i++)
+        {
+            Assert.NotSame(dead.MicroVm, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm);
+        }
+    }
+
+    [Fact]
+    public async Task Tells_a_waiter_after_its_time_why_nothing_came()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        node.BootFailure = new BootException("guest", "boot failed at step 'guest': no disk\nand a long console");
+        await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
+        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await FakeNode.UntilAsync(() => node.BootAttempts >= 2 && node.Pool.WaitingCount == 1);
+        await FakeNode.UntilAsync(() => node.Pool.BootingCount == 0);
+        node.Time.Advance(TimeSpan.FromSeconds(91));
+        var exception = await Assert.ThrowsAsync<PandoraException>(() => waiting);
+        Assert.Equal(PandoraError.PoolEmpty, exception.Error);
+        Assert.Contains("no disk", exception.Message);
+        Assert.DoesNotContain("console", exception.Message);
+    }
+
+    [Fact]
+    public async Task Pauses_longer_after_each_failure_and_recovers()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
+        node.BootFailure = new InvalidOperationException("no");
+        foreach (var seconds in new[] { 1, 2, 4 })
+        {
+            var attempts = node.BootAttempts;
+            await FakeNode.UntilAsync(() => node.BootAttempts == attempts + 1 || node.Pool.BootingCount == 1);
+            node.AllowBoots(1);
+            await FakeNode.UntilAsync(() => node.Pool.BootingCount == 0);
+            attempts = node.BootAttempts;
+            node.Time.Advance(TimeSpan.FromSeconds(seconds - 0.1));
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
+            Assert.Equal(attempts, node.BootAttempts);
+            node.Time.Advance(TimeSpan.FromSeconds(0.2));
+            await FakeNode.UntilAsync(() => node.BootAttempts == attempts + 1);
+        }
+
+        node.BootFailure = null;
+        node.AllowBoots(1);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+    }
+
+    [Fact]
+    public async Task A_waiter_that_goes_away_takes_nothing_with_it()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
+        using var impatient = new CancellationTokenSource();
+        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), impatient.Token).AsTask();
+        await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
+        await impatient.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
+        Assert.Equal(0, node.Pool.WaitingCount);
+        node.AllowBoots(10);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount >= 1);
+        Assert.True((await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).IsWarm);
+    }
+
+    [Fact]
+    public async Task Closing_ends_the_warm_ones_and_turns_waiters_away()
+    {
+        var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
+        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await FakeNode.UntilAsync(() => node.BootAttempts == 1);
+        await node.DisposeAsync();
+        Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => waiting)).Error);
+        Assert.All(node.Booted, b => Assert.True(b.Machine.IsDisposed));
+    }
+}

@@ -1,0 +1,91 @@
+using CsCheck;
+using Pandora.Engine;
+using Pandora.Engine.Guest;
+using Pandora.Engine.Sandboxes;
+using Pandora.Tests.Fakes;
+
+namespace Pandora.Tests.Sandboxes;
+
+/// <summary>Random histories of a node against a model of what must hold: who lives, who is found, how many there are.</summary>
+public sealed class SandboxModelTests
+{
+    private enum Step
+    {
+        Create, Exec, Delete, Die, Advance, DieWarm,
+    }
+
+    [Fact]
+    public async Task Any_history_keeps_count_and_ends_every_sandbox_once()
+    {
+        var step = Gen.Select(Gen.Enum<Step>(), Gen.Int[0, 9]);
+        await step.Array[1, 40].SampleAsync(RunAsync, iter: 100, threads: 1);
+    }
+
+    private static async Task RunAsync((Step Step, int Which)[] history)
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 2, MaxSandboxes = 4, IdleTimeout = 10 });
+        var living = new List<(string Id, double IdleSince)>();
+        var ended = new HashSet<string>();
+        var now = 0.0;
+        foreach (var (step, which) in history)
+        {
+            switch (step)
+            {
+                case Step.Create when living.Count < 4:
+                    await FakeNode.UntilAsync(() => node.Pool.WarmCount > 0);
+                    living.Add(((await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox.Id, now));
+                    break;
+                case Step.Create:
+                    Assert.Equal(PandoraError.SandboxLimit, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
+                    break;
+                case Step.Exec when living.Count > 0:
+                    var used = which % living.Count;
+                    Assert.Equal(which, (await node.Sandboxes.ExecAsync(living[used].Id, new GuestCommand { Code = $"exit {which}" }, default)).Result.ExitCode);
+                    living[used] = (living[used].Id, now);
+                    break;
+                case Step.Delete when living.Count > 0:
+                    await node.Sandboxes.DeleteAsync(living[which % living.Count].Id, complete: which % 2 == 0);
+                    End(which % living.Count);
+                    break;
+                case Step.Die when living.Count > 0:
+                    var dying = living[which % living.Count].Id;
+                    node.MachineOf(dying).Die("a test said so");
+                    End(which % living.Count);
+                    await FakeNode.UntilAsync(() => node.Sandboxes.Count == living.Count);
+                    break;
+                case Step.DieWarm:
+                    await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+                    node.Booted.First(b => b.MicroVm.IsAlive && !living.Any(l => l.Id == b.MicroVm.Id)).Machine.Die("while it was warm");
+                    break;
+                case Step.Advance:
+                    now += which;
+                    node.Time.Advance(TimeSpan.FromSeconds(which));
+                    await node.Sandboxes.ReapAsync();
+                    for (var i = living.Count - 1; i >= 0; i--)
+                    {
+                        if (now - living[i].IdleSince >= 10)
+                        {
+                            End(i);
+                        }
+                    }
+
+                    break;
+            }
+
+            Assert.Equal(living.Count, node.Sandboxes.Count);
+            Assert.Equal(living.Select(l => l.Id).Order(), node.Sandboxes.List().Select(s => s.Id).Order());
+            Assert.All(ended, id => Assert.Throws<PandoraException>(() => node.Sandboxes.Get(id)));
+            Assert.All(ended, id => Assert.True(node.MachineOf(id).IsDisposed));
+        }
+
+        await node.Sandboxes.CloseAsync();
+        await node.Pool.DisposeAsync();
+        Assert.All(node.Booted, b => Assert.True(b.Machine.IsDisposed));
+
+        void End(int index)
+        {
+            ended.Add(living[index].Id);
+            living.RemoveAt(index);
+        }
+    }
+}

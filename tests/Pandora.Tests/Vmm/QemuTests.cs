@@ -1,0 +1,71 @@
+using System.Runtime.InteropServices;
+using Pandora.Vmm;
+using Pandora.Vmm.Qemu;
+
+namespace Pandora.Tests.Vmm;
+
+public sealed class QemuTests
+{
+    private static readonly VirtualMachineSpec Spec = new()
+    {
+        Id = "abc", Directory = "/run/pandora/x,y", KernelPath = "/t/vmlinux", InitrdPath = "/t/initrd", Uid = 70001,
+        Drives = [new DriveSpec("/t/rootfs.ext4", true), new DriveSpec("/d/abc.ext4", false)],
+        Network = new NetworkSpec("/run/netns/n", "tap0", "02:fc:00:00:00:02"),
+    };
+
+    [Fact]
+    public void On_x86_it_is_microvm_with_bounded_cache_known_clock_and_few_rights()
+    {
+        var line = string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, useKvm: false, 2596144, canRunWith: false));
+        Assert.StartsWith("-M microvm -accel tcg,thread=single,tb-size=64 -cpu max -m 256 -smp 1", line);
+        Assert.Contains("console=ttyS0", line);
+        Assert.Contains("tsc_early_khz=2596144 tsc=reliable", line);
+        Assert.Contains("-chardev ringbuf,", line);
+        Assert.Contains("read-only=on,file=/t/rootfs.ext4", line);
+        Assert.Contains("unix:/run/pandora/x,,y/qmp.sock", line);
+        Assert.Contains("-runas 70001:70001 -sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny", line);
+    }
+
+    [Fact]
+    public void Newer_qemu_is_asked_in_its_own_words() => Assert.Contains("-run-with user=70001:70001", string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, false, 1, canRunWith: true)));
+
+    [Fact]
+    public void Under_kvm_the_cpu_is_the_hosts_and_the_clock_is_kvms()
+    {
+        var line = string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, useKvm: true, 2596144, false));
+        Assert.Contains("-accel kvm -cpu host", line);
+        Assert.DoesNotContain("tsc_early_khz", line);
+    }
+
+    // Untested on hardware: what is generated is all that can be tried here.
+    [Fact]
+    public void On_arm_it_is_virt_with_its_console_and_drives_that_keep_their_names()
+    {
+        var arguments = QemuCommandLine.Create(Spec, Architecture.Arm64, useKvm: true, null, false).ToList();
+        var line = string.Join(' ', arguments);
+        Assert.StartsWith("-M virt -accel kvm -cpu host", line);
+        Assert.Contains("console=ttyAMA0", line);
+        Assert.DoesNotContain("reboot=t", line);
+        Assert.True(arguments.IndexOf("virtio-blk-device,drive=drive1") < arguments.IndexOf("virtio-blk-device,drive=drive0"));
+        Assert.Equal("qemu-system-aarch64", QemuCommandLine.BinaryFor(Architecture.Arm64));
+    }
+
+    [Theory]
+    [InlineData("flags\t\t: fpu vme svm", true)]
+    [InlineData("flags\t\t: fpu vmx", true)]
+    [InlineData("flags\t\t: fpu hypervisor", false)]
+    public void Kvm_is_believed_only_with_the_cpus_flags(string cpuInfo, bool isUsable)
+    {
+        var path = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(path, cpuInfo + "\n");
+            Assert.Equal(isUsable, KvmCheck.Run(path, "/dev/null").IsUsable);
+            Assert.False(KvmCheck.Run(path, "/dev/no-such-kvm").IsUsable);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+}
