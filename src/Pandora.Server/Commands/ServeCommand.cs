@@ -56,6 +56,8 @@ internal static class ServeCommand
             o.TimestampFormat = "HH:mm:ss.fff ";
         });
         builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning);
+        // Why a start failed is told once, in one sentence, by Program.
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
         builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<EngineHost>();
         builder.Services.AddHostedService(s => s.GetRequiredService<EngineHost>());
         builder.Services.AddSingleton(s => s.GetRequiredService<EngineHost>().Engine.Sandboxes);

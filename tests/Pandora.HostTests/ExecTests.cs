@@ -1,0 +1,169 @@
+using System.Net.Http.Json;
+using System.Text;
+using Pandora.Client;
+using Pandora.Contracts;
+
+namespace Pandora.HostTests;
+
+/// <summary>Commands in a real guest, over real SSH, through the real API.</summary>
+public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixture>, IAsyncLifetime
+{
+    private Sandbox _sandbox = null!;
+
+    public async ValueTask InitializeAsync() => _sandbox = await fixture.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+
+    public ValueTask DisposeAsync() => _sandbox.DisposeAsync();
+
+    [Fact]
+    public async Task State_persists_and_the_environment_is_a_logins()
+    {
+        await _sandbox.ExecAsync("cd /tmp && echo kept > file && export GONE=1");
+        var result = await _sandbox.ExecAsync("cat /tmp/file; echo \"$PWD $HOME $USER $LANG ${GONE-none} ${SSH_CONNECTION-none}\"; id -un; uname -s");
+        Assert.Equal("kept\n/root /root root C.UTF-8 none none\nroot\nLinux\n", result.Stdout);
+        Assert.Equal("", result.Stderr);
+        Assert.True(result.ExecMs > 0);
+    }
+
+    [Theory]
+    [InlineData("exit 7", 7)]
+    [InlineData("nosuchcommand", 127)]
+    [InlineData("sh -c 'kill -TERM $$'", 143)]
+    [InlineData("kill -KILL $$", 137)]
+    [InlineData("kill -SEGV $$", 139)]
+    [InlineData("python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGBUS)'", 135)]
+    [InlineData("exec sh -c 'exit 9'", 9)]
+    public async Task Exit_codes_and_signals_come_through(string code, int exitCode) => Assert.Equal(exitCode, (await _sandbox.ExecAsync(code)).ExitCode);
+
+    [Fact]
+    public async Task Outputs_stay_apart_and_text_stays_text()
+    {
+        var result = await _sandbox.ExecAsync("echo out; echo err >&2; printf 'h\\303\\251 \\360\\237\\232\\200 \\377|'");
+        Assert.Equal("out\nhé 🚀 \uFFFD|", result.Stdout);
+        Assert.Equal("err\n", result.Stderr);
+    }
+
+    [Fact]
+    public async Task Directory_environment_user_and_input_are_as_asked()
+    {
+        var env = new Dictionary<string, string> { ["A"] = "it's\n\"two\" lines $HOME", ["B"] = "" };
+        var result = await _sandbox.ExecAsync("pwd; printf '%s|%s\\n' \"$A\" \"${B-unset}\"; cat", cwd: "/usr/share", env: env, stdin: "line\nmore");
+        Assert.Equal("/usr/share\nit's\n\"two\" lines $HOME|\nline\nmore", result.Stdout);
+        var user = await _sandbox.ExecAsync("id -un; pwd; echo $HOME; sudo id -un; cat", user: "user", stdin: "in");
+        Assert.Equal("user\n/home/user\n/home/user\nroot\nin", user.Stdout);
+    }
+
+    [Fact]
+    public async Task A_directory_or_user_that_is_not_there_is_named()
+    {
+        Assert.Contains("cwd", (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", cwd: "/no/such"))).Problem.Errors!.Keys);
+        Assert.Contains("user", (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", user: "nobodyhere"))).Problem.Errors!.Keys);
+    }
+
+    [Fact]
+    public async Task A_megabyte_of_code_and_of_input_arrive_whole()
+    {
+        var code = "n=0\n" + string.Concat(Enumerable.Repeat("n=$((n + 1)) # é, a comment to make it long enough\n", 900)) + "echo $n\nwc -c\n#";
+        code += new string('x', (1024 * 1024) - Encoding.UTF8.GetByteCount(code));
+        var result = await _sandbox.ExecAsync(code, timeout: TimeSpan.FromSeconds(120), stdin: new string('y', 1024 * 1024));
+        Assert.Equal("900\n1048576\n", result.Stdout);
+    }
+
+    [Fact]
+    public async Task Long_output_is_cut_and_flagged()
+    {
+        var result = await _sandbox.ExecAsync("head -c 12000000 /dev/zero | tr '\\0' 'a'; echo end >&2", timeout: TimeSpan.FromSeconds(120));
+        Assert.True(result.IsTruncated);
+        Assert.Equal(10 * 1024 * 1024, result.Stdout.Length);
+        Assert.Equal("end\n", result.Stderr);
+    }
+
+    [Fact]
+    public async Task Exec_returns_when_bash_exits_and_what_it_left_behind_lives_on()
+    {
+        var result = await _sandbox.ExecAsync("(sleep 3; for i in 1 2 3 4 5; do echo $i; echo $i >&2; done; echo alive > /tmp/left) & setsid sleep 1000 & echo now; exit 5");
+        Assert.Equal((5, "now\n"), (result.ExitCode, result.Stdout));
+        Assert.True(result.ExecMs < 2500, $"{result.ExecMs} ms");
+        Assert.Equal("alive\n", (await _sandbox.ExecAsync("sleep 4.5; cat /tmp/left")).Stdout);
+        Assert.Equal(0, (await _sandbox.ExecAsync("pkill -x sleep")).ExitCode);
+    }
+
+    [Fact]
+    public async Task A_server_started_in_the_background_can_be_used_by_the_next_command()
+    {
+        var started = await _sandbox.ExecAsync("python3 -m http.server 8080 --bind 127.0.0.1 > /tmp/log 2>&1 &");
+        Assert.Equal(0, started.ExitCode);
+        Assert.Equal("200", (await _sandbox.ExecAsync("curl -s -o /dev/null -w '%{http_code}' --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8080/; pkill python3")).Stdout);
+    }
+
+    [Fact]
+    public async Task A_timeout_kills_everything_and_keeps_output_and_sandbox()
+    {
+        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => _sandbox.ExecAsync("echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504", timeout: TimeSpan.FromSeconds(2)));
+        Assert.Equal(("so far\n", "bad\n"), (timeout.Stdout, timeout.Stderr));
+        Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
+    }
+
+    [Fact]
+    public async Task A_client_that_goes_away_ends_its_command_and_not_the_sandbox()
+    {
+        using var client = new CancellationTokenSource();
+        var running = _sandbox.ExecAsync("setsid sleep 505 & sleep 506", cancellationToken: client.Token);
+        await UntilAsync(async () => (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout == "2\n");
+        await client.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+        await UntilAsync(async () => (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout == "0\n");
+    }
+
+    [Fact]
+    public async Task Many_run_at_once()
+    {
+        var start = TimeProvider.System.GetTimestamp();
+        var results = await Task.WhenAll(Enumerable.Range(0, 40).Select(i => _sandbox.ExecAsync($"sleep 2; echo {i}")));
+        Assert.Equal(Enumerable.Range(0, 40).Select(i => $"{i}\n"), results.Select(r => r.Stdout));
+        Assert.True(TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(40), "forty sleeps of two seconds ran one after another");
+    }
+
+    [Fact]
+    public async Task A_broken_connection_is_opened_again_and_nothing_runs_twice()
+    {
+        // The SSH server's processes for this connection die under the command.
+        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => _sandbox.ExecAsync("echo once >> /tmp/times; kill -9 $PPID; sleep 10"));
+        Assert.Equal(ProblemCodes.GuestUnreachable, broken.Code);
+        Assert.Contains("not repeated", broken.Message);
+        Assert.Equal("once\n", (await _sandbox.ExecAsync("cat /tmp/times")).Stdout);
+    }
+
+    [Fact]
+    public async Task More_commands_than_cgroups_were_made_ahead_all_run_apart()
+    {
+        for (var i = 0; i < 60; i++)
+        {
+            Assert.Equal($"{i}\n", (await _sandbox.ExecAsync($"echo {i}")).Stdout);
+        }
+
+        await Assert.ThrowsAsync<ExecTimeoutException>(() => _sandbox.ExecAsync("setsid sleep 507 & sleep 508", timeout: TimeSpan.FromSeconds(1)));
+        Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
+        Assert.True(int.Parse((await _sandbox.ExecAsync("ls -d /sys/fs/cgroup/exec/*/ | wc -l")).Stdout) < 70);
+    }
+
+    [Fact]
+    public async Task A_malformed_body_is_refused_by_the_real_server_too()
+    {
+        using var content = new StringContent("{", Encoding.UTF8, "application/json");
+        using var response = await fixture.Server.Http.PostAsync(new Uri($"/sandboxes/{_sandbox.Id}/exec", UriKind.Relative), content);
+        Assert.Equal(400, (int)response.StatusCode);
+        using var huge = JsonContent.Create(new { code = new string('x', 20 * 1024 * 1024) });
+        using var tooLarge = await fixture.Server.Http.PostAsync(new Uri($"/sandboxes/{_sandbox.Id}/exec", UriKind.Relative), huge);
+        Assert.Equal(413, (int)tooLarge.StatusCode);
+        Assert.Equal("true\n", (await _sandbox.ExecAsync("echo true")).Stdout);
+    }
+
+    private static async Task UntilAsync(Func<Task<bool>> condition)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        while (!await condition())
+        {
+            Assert.False(limit.IsCancellationRequested, "what was waited for did not come about");
+        }
+    }
+}

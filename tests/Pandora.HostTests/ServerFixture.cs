@@ -1,0 +1,36 @@
+using Pandora.HostTests.World;
+
+namespace Pandora.HostTests;
+
+/// <summary>A world and a server for the tests of one class. When they are done it is stopped, and nothing may be left.</summary>
+public class ServerFixture : IAsyncLifetime
+{
+    internal TestWorld World { get; private set; } = null!;
+
+    internal ServerProcess Server { get; private set; } = null!;
+
+    internal virtual Dictionary<string, string> Settings => new() { ["PANDORA_POOL_SIZE"] = "2" };
+
+    public async ValueTask InitializeAsync()
+    {
+        World = await TestWorld.CreateAsync();
+        await PrepareAsync();
+        Server = await ServerProcess.StartAsync(World, Settings);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        GC.SuppressFinalize(this);
+        if (Server is not null)
+        {
+            await Server.DisposeAsync();
+        }
+
+        if (World is not null)
+        {
+            await World.DisposeAsync();
+        }
+    }
+
+    internal virtual Task PrepareAsync() => Task.CompletedTask;
+}

@@ -1,0 +1,55 @@
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests.World;
+
+/// <summary>Looks for anything of an instance that is left on the host: it runs at the end of every test that had a server.</summary>
+internal static class Audit
+{
+    public static async Task<IReadOnlyList<string>> FindAsync(ServerProcess server, TestWorld world)
+    {
+        var id = server.Instance;
+        var found = new List<string>();
+        found.AddRange(Directory.GetFiles("/run/netns", $"pnd-{id}-*").Select(f => $"namespace {f}"));
+        found.AddRange((await Command.RunAsync("ip", ["-n", world.Host.Name, "-br", "link"])).Split('\n').Where(l => l.Contains($"pnd{id}", StringComparison.Ordinal)).Select(l => $"interface {l}"));
+        found.AddRange((await TestWorld.ListRulesAsync(world.Host.Path)).Split('\n').Where(l => l.Contains(id, StringComparison.Ordinal)).Select(l => $"rule {l.Trim()}"));
+        found.AddRange(Processes(server.RunDir).Select(p => $"process {p}"));
+        found.AddRange(Directory.GetDirectories("/sys/fs/cgroup", $"pandora-{id}*", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 2 }).Select(d => $"cgroup {d}"));
+        found.AddRange(File.ReadLines("/proc/mounts").Where(l => l.Contains(id, StringComparison.Ordinal)).Select(l => $"mount {l}"));
+        foreach (var directory in new[] { server.RunDir, Path.Combine(server.DataDir, "disks") }.Where(Directory.Exists))
+        {
+            found.AddRange(Directory.GetFileSystemEntries(directory, "*", SearchOption.AllDirectories).Select(f => $"file {f}"));
+        }
+
+        return found;
+    }
+
+    public static async Task AssertNothingLeftAsync(ServerProcess server, TestWorld world)
+    {
+        Assert.Empty(await FindAsync(server, world));
+        var forwarding = world.Host.Run(() => File.ReadAllText("/proc/thread-self/net/route").Length > 0
+            ? new[] { "wan0", "lan0", "peer0", "meta0" }.Where(i => File.ReadAllText($"/proc/sys/net/ipv4/conf/{i}/forwarding").Trim() == "1").ToList() : []);
+        Assert.Empty(forwarding);
+    }
+
+    /// <summary>Ids of VMM processes that run in a run directory, by the mark that each carries.</summary>
+    public static IReadOnlyList<string> Processes(string runDir)
+    {
+        var found = new List<string>();
+        foreach (var directory in Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)))
+        {
+            try
+            {
+                if (File.ReadAllText($"{directory}/cmdline").Contains(runDir, StringComparison.Ordinal) && File.ReadAllText($"{directory}/environ").Contains("PANDORA_MICROVM=", StringComparison.Ordinal))
+                {
+                    found.Add(Path.GetFileName(directory));
+                }
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // It ended while it was looked at.
+            }
+        }
+
+        return found;
+    }
+}

@@ -1,0 +1,189 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using Pandora.Client;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests.World;
+
+/// <summary>The real server as a process of its own, in a namespace of the test world, on a data directory of its own.</summary>
+internal sealed class ServerProcess : IAsyncDisposable
+{
+    private static readonly string Binary = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server");
+    private readonly TestWorld _world;
+    private readonly Dictionary<string, string> _settings;
+    private readonly bool _ownsDirectory;
+    private Process? _process;
+
+    private ServerProcess(TestWorld world, Dictionary<string, string> settings, string? directory)
+    {
+        _world = world;
+        _settings = settings;
+        _ownsDirectory = directory is null;
+        DataDir = directory ?? Directory.CreateTempSubdirectory("pandora-host-").FullName;
+        var handler = new SocketsHttpHandler
+        {
+            ConnectCallback = async (context, token) =>
+            {
+                var socket = world.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
+                await socket.ConnectAsync(context.DnsEndPoint, token);
+                return new NetworkStream(socket, ownsSocket: true);
+            },
+        };
+        Http = new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:8000"), Timeout = Timeout.InfiniteTimeSpan };
+        Pandora = new PandoraClient(Http);
+    }
+
+    public string DataDir { get; }
+
+    public string RunDir => Path.Combine(DataDir, "run");
+
+    public string LogPath => Path.Combine(DataDir, "log");
+
+    public string Log => File.Exists(LogPath) ? File.ReadAllText(LogPath) : "";
+
+    public string Instance => File.ReadAllText(Path.Combine(DataDir, "instance")).Trim();
+
+    public HttpClient Http { get; }
+
+    public PandoraClient Pandora { get; }
+
+    public int Pid => _process!.Id;
+
+    public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null, string? directory = null, bool waitUntilReady = true)
+    {
+        var server = new ServerProcess(world, settings ?? [], directory);
+        try
+        {
+            await server.StartAsync(waitUntilReady);
+            return server;
+        }
+        catch
+        {
+            await server.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Starts it, again if need be, on the same directory.</summary>
+    public async Task StartAsync(bool waitUntilReady = true)
+    {
+        var resolvConf = Path.Combine(DataDir, "resolv.conf");
+        if (!File.Exists(resolvConf))
+        {
+            await File.WriteAllTextAsync(resolvConf, $"nameserver {TestWorld.ResolverAddress}\n");
+        }
+
+        var start = new ProcessStartInfo("/bin/sh");
+        foreach (var argument in new[] { "-c", "exec nsenter --net=\"$1\" \"$2\" serve >> \"$3\" 2>&1 < /dev/null", "server", _world.Host.Path, Binary, LogPath })
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        foreach (var name in start.Environment.Keys.Where(k => k.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
+        {
+            start.Environment.Remove(name);
+        }
+
+        start.Environment["PANDORA_DATA_DIR"] = DataDir;
+        start.Environment["PANDORA_RUN_DIR"] = RunDir;
+        start.Environment["PANDORA_TEMPLATE_DIR"] = Repository.Templates;
+        start.Environment["PANDORA_RESOLV_CONF"] = resolvConf;
+        foreach (var (name, value) in _settings)
+        {
+            start.Environment[name] = value;
+        }
+
+        _process = Process.Start(start)!;
+        if (waitUntilReady)
+        {
+            await WaitUntilReadyAsync();
+        }
+    }
+
+    public async Task WaitUntilReadyAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        while (true)
+        {
+            Assert.False(_process!.HasExited, $"the server ended:\n{Log}");
+            try
+            {
+                using var response = await Http.GetAsync(new Uri("/ready", UriKind.Relative), limit.Token);
+                if (response.StatusCode == HttpStatusCode.OK)
+                {
+                    return;
+                }
+            }
+            catch (HttpRequestException)
+            {
+                // It does not listen yet.
+            }
+
+            Assert.False(limit.IsCancellationRequested, $"the server was not ready in time:\n{Log}");
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
+        }
+    }
+
+    public async Task WaitForWarmAsync(int count)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        while ((await Pandora.GetHealthAsync(limit.Token)).WarmVms < count)
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
+        }
+    }
+
+    /// <summary>Sends SIGTERM and waits; the exit code.</summary>
+    public async Task<int> StopAsync()
+    {
+        Signal(15);
+        await _process!.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
+        return _process.ExitCode;
+    }
+
+    /// <summary>Waits for a server that is expected to end by itself; its exit code.</summary>
+    public async Task<int> WaitForEndAsync()
+    {
+        await _process!.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
+        return _process.ExitCode;
+    }
+
+    public async Task KillAsync()
+    {
+        Signal(9);
+        await _process!.WaitForExitAsync();
+    }
+
+    public void Signal(int signal)
+    {
+        using var handle = ProcessHandle.TryOpen(_process!.Id);
+        handle?.Kill(signal);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        try
+        {
+            if (_process is { HasExited: false })
+            {
+                await StopAsync();
+            }
+
+            if (_process is not null && File.Exists(Path.Combine(DataDir, "instance")))
+            {
+                await Audit.AssertNothingLeftAsync(this, _world);
+            }
+        }
+        finally
+        {
+            Http.Dispose();
+            Pandora.Dispose();
+            _process?.Dispose();
+            if (_ownsDirectory)
+            {
+                Directory.Delete(DataDir, recursive: true);
+            }
+        }
+    }
+}
