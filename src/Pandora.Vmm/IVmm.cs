@@ -23,6 +23,9 @@ public interface IVirtualMachine : IAsyncDisposable
     /// <summary>Completes when the VMM's process has ended, or its guest has stopped for good, with the reason in words.</summary>
     Task<string> Exited { get; }
 
+    /// <summary>Whether it runs this instant, asked of the kernel: <see cref="Exited"/> may be a moment late.</summary>
+    bool IsRunning { get; }
+
     /// <summary>The newest of what the guest wrote to its console, at most 64 KiB.</summary>
     Task<string> ReadConsoleAsync(CancellationToken cancellationToken);
 

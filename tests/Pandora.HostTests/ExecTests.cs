@@ -153,7 +153,9 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         using var response = await fixture.Server.Http.PostAsync(new Uri($"/sandboxes/{_sandbox.Id}/exec", UriKind.Relative), content);
         Assert.Equal(400, (int)response.StatusCode);
         using var huge = JsonContent.Create(new { code = new string('x', 20 * 1024 * 1024) });
-        using var tooLarge = await fixture.Server.Http.PostAsync(new Uri($"/sandboxes/{_sandbox.Id}/exec", UriKind.Relative), huge);
+        using var request = new HttpRequestMessage(HttpMethod.Post, $"/sandboxes/{_sandbox.Id}/exec") { Content = huge };
+        request.Headers.ExpectContinue = true;
+        using var tooLarge = await fixture.Server.Http.SendAsync(request);
         Assert.Equal(413, (int)tooLarge.StatusCode);
         Assert.Equal("true\n", (await _sandbox.ExecAsync("echo true")).Stdout);
     }

@@ -21,14 +21,19 @@ public class ServerFixture : IAsyncLifetime
     public async ValueTask DisposeAsync()
     {
         GC.SuppressFinalize(this);
-        if (Server is not null)
+        try
         {
-            await Server.DisposeAsync();
+            if (Server is not null)
+            {
+                await Server.DisposeAsync();
+            }
         }
-
-        if (World is not null)
+        finally
         {
-            await World.DisposeAsync();
+            if (World is not null)
+            {
+                await World.DisposeAsync();
+            }
         }
     }
 

@@ -136,7 +136,8 @@ internal sealed partial class SshGuest : IGuest
         var info = new ConnectionInfo(_address, 22, "root", new PrivateKeyAuthenticationMethod("root", _key.PrivateKey))
         {
             MaxSessions = 1024,
-            Timeout = TimeSpan.FromSeconds(15),
+            // Of each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait sooner.
+            Timeout = TimeSpan.FromMinutes(5),
             ChannelCloseTimeout = TimeSpan.FromSeconds(1),
         };
         var client = new SshClient(info);

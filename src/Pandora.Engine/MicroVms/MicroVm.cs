@@ -41,7 +41,7 @@ public sealed class MicroVm
     public Teardown Teardown { get; }
 
     /// <summary>Whether its VMM runs and its guest has not stopped.</summary>
-    public bool IsAlive => !Machine.Exited.IsCompleted;
+    public bool IsAlive => Machine.IsRunning;
 
     /// <summary>Writes down whose it is now: one small file on a tmpfs.</summary>
     public void RecordClaim(ClaimRecord claim)

@@ -86,18 +86,14 @@ public sealed partial class HostNetwork : IAsyncDisposable
     /// <summary>Removes what a dead server of this instance left in the host's network.</summary>
     public static async Task RemoveLeftoversAsync(Instance instance, EngineOptions options, CancellationToken cancellationToken)
     {
-        foreach (var name in Directory.Exists("/run/netns") ? Directory.GetFiles("/run/netns", $"{instance.NamespacePrefix}*") : [])
+        foreach (var name in File.ReadLines("/proc/thread-self/net/dev").Select(l => l.Split(':')[0].Trim()).Where(n => n.StartsWith(instance.InterfacePrefix, StringComparison.Ordinal)).ToList())
         {
-            await Command.RunAsync("ip", ["netns", "del", Path.GetFileName(name)], cancellationToken: cancellationToken);
+            await IpTool.DeleteLinkAsync(name);
         }
 
-        foreach (var line in File.ReadLines("/proc/thread-self/net/dev").ToList())
+        foreach (var path in Directory.Exists("/run/netns") ? Directory.GetFiles("/run/netns", $"{instance.NamespacePrefix}*") : [])
         {
-            var name = line.Split(':')[0].Trim();
-            if (name.StartsWith(instance.InterfacePrefix, StringComparison.Ordinal))
-            {
-                await Command.RunAsync("ip", ["link", "del", name], cancellationToken: cancellationToken);
-            }
+            await IpTool.DeleteNamespaceAsync(Path.GetFileName(path));
         }
 
         using var nftables = new Nftables();

@@ -142,23 +142,11 @@ public sealed partial class SlotPool : IAsyncDisposable
     private async Task DestroyAsync(NetworkSlot slot)
     {
         _network.Close(slot);
-        await IgnoreMissingAsync("link", "del", slot.InterfaceName);
-        await IgnoreMissingAsync("netns", "del", slot.NamespaceName);
+        await IpTool.DeleteLinkAsync(slot.InterfaceName);
+        await IpTool.DeleteNamespaceAsync(slot.NamespaceName);
         lock (_lock)
         {
             _free.Enqueue(slot.Index, slot.Index);
-        }
-    }
-
-    private static async Task IgnoreMissingAsync(params string[] arguments)
-    {
-        try
-        {
-            await Command.RunAsync("ip", arguments);
-        }
-        catch (CommandException e) when (e.Message.Contains("Cannot find device", StringComparison.Ordinal) || e.Message.Contains("No such file", StringComparison.Ordinal))
-        {
-            // It was never made, or is gone already.
         }
     }
 

@@ -16,6 +16,19 @@ internal static partial class Libc
 
     public static int PidfdSendSignal(int pidfd, int signal) => (int)Syscall(PidfdSendSignalNumber, pidfd, signal, 0, 0);
 
+    /// <summary>Whether a descriptor can be read from without waiting.</summary>
+    public static unsafe bool IsReadable(int fd)
+    {
+        // struct pollfd: int fd; short events, revents.
+        var poll = stackalloc int[2];
+        poll[0] = fd;
+        poll[1] = 1; // POLLIN
+        return Poll(poll, 1, 0) > 0;
+    }
+
+    [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
+    private static unsafe partial int Poll(int* descriptors, nuint count, int timeoutMs);
+
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
     private static partial long Syscall(long number, long a, long b, long c, long d);
 

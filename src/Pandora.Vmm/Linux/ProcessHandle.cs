@@ -27,6 +27,9 @@ public sealed class ProcessHandle : IDisposable
     /// <summary>Completes when the process has ended. A zombie has ended.</summary>
     public Task Exited => _exited.Task;
 
+    /// <summary>Whether it has ended by now, asked of the kernel (poll(2) on the pidfd).</summary>
+    public bool HasExited => Exited.IsCompleted || (_disposed == 0 && Libc.IsReadable(_pidfd));
+
     /// <summary>Takes hold of a running process.</summary>
     /// <param name="pid">Process id.</param>
     /// <param name="startTime">When given, a process with that pid that started at another time is not it.</param>

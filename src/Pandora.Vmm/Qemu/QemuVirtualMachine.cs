@@ -15,6 +15,8 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
 
     public Task<string> Exited => _exited.Task;
 
+    public bool IsRunning => !_exited.Task.IsCompleted && !process.HasExited;
+
     /// <summary>Connects to QEMU's control socket, or says why QEMU ended before it had one.</summary>
     public async Task ConnectAsync(CancellationToken cancellationToken)
     {

@@ -10,6 +10,8 @@ internal sealed class FakeMachine(string id) : IVirtualMachine
 
     public Task<string> Exited => _exited.Task;
 
+    public bool IsRunning => !_exited.Task.IsCompleted;
+
     public bool IsDisposed { get; private set; }
 
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult("");

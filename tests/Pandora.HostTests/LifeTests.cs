@@ -1,0 +1,157 @@
+using System.Diagnostics;
+using Pandora.Client;
+using Pandora.Contracts;
+using Pandora.HostTests.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests;
+
+/// <summary>The life of a sandbox and of the microVM under it.</summary>
+public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixture>
+{
+    private ServerProcess Server => fixture.Server;
+
+    [Fact]
+    public async Task From_claim_to_receipt_nothing_is_left()
+    {
+        await Server.WaitForWarmAsync(1);
+        var sandbox = await Server.Pandora.CreateAsync(metadata: new Dictionary<string, string> { ["test"] = "life" });
+        Assert.True(sandbox.IsWarm);
+        Assert.Equal("hi\n", (await sandbox.ExecAsync("echo hi")).Stdout);
+        var info = Assert.Single(await Server.Pandora.ListAsync(new Dictionary<string, string> { ["test"] = "life" }));
+        Assert.Equal((sandbox.Id, 1), (info.SandboxId, info.ExecCount));
+        var receipt = await sandbox.EndAsync();
+        Assert.Equal(0, receipt.Left);
+        Assert.All(receipt.Resources, r => Assert.True(r.Gone && r.Error is null, $"{r.Kind} {r.Name}: {r.Error}"));
+        Assert.Superset(new HashSet<string> { "process", "namespace", "interface", "file", "directory", "connection" }, receipt.Resources.Select(r => r.Kind).ToHashSet());
+        Assert.False(Directory.Exists(Path.Combine(Server.RunDir, Server.Instance, sandbox.Id)));
+        await Assert.ThrowsAsync<SandboxNotFoundException>(() => sandbox.ExecAsync("true"));
+    }
+
+    [Fact]
+    public async Task The_vmm_has_a_user_of_its_own_no_capabilities_and_is_confined()
+    {
+        await using var first = await Server.Pandora.CreateAsync();
+        await using var second = await Server.Pandora.CreateAsync();
+        var status = new[] { first, second }.Select(s => ReadStatus(PidOf(s))).ToArray();
+        Assert.All(status, s =>
+        {
+            Assert.Equal("0000000000000000", s["CapEff"]);
+            Assert.Equal("0000000000000000", s["CapPrm"]);
+            Assert.Equal("1", s["NoNewPrivs"]);
+            Assert.Equal("2", s["Seccomp"]);
+            Assert.All(s["Uid"].Split('\t'), uid => Assert.True(int.Parse(uid) > 1_000_000));
+        });
+        Assert.NotEqual(status[0]["Uid"], status[1]["Uid"]);
+        var pid = PidOf(first);
+        Assert.Equal(pid, int.Parse(File.ReadAllText($"/proc/{pid}/stat").Split(") ")[1].Split(' ')[3])); // leads its own session
+        Assert.Contains($"pandora-{Server.Instance}/{first.Id}", File.ReadAllText($"/proc/{pid}/cgroup"));
+        Assert.DoesNotContain("BEGIN", File.ReadAllText($"/proc/{pid}/environ") + File.ReadAllText($"/proc/{pid}/cmdline"));
+    }
+
+    [Fact]
+    public async Task Sandboxes_share_nothing_that_one_could_write()
+    {
+        await using var first = await Server.Pandora.CreateAsync();
+        await using var second = await Server.Pandora.CreateAsync();
+        await first.ExecAsync("echo mine > /root/file; rm /usr/bin/git; echo changed > /etc/motd");
+        var seen = await second.ExecAsync("ls /root; test -x /usr/bin/git && echo git; cat /etc/motd | grep -c changed; hostname");
+        Assert.StartsWith("git\n0\n", seen.Stdout);
+        Assert.NotEqual((await first.ExecAsync("cat /etc/pandora/host_key | sha256sum; hostname")).Stdout, (await second.ExecAsync("cat /etc/pandora/host_key | sha256sum; hostname")).Stdout);
+    }
+
+    [Fact]
+    public async Task An_idle_sandbox_is_reaped_and_a_busy_one_is_not()
+    {
+        var idle = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(10));
+        await using var busy = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(10));
+        Assert.Equal("done\n", (await busy.ExecAsync("sleep 14; echo done")).Stdout);
+        var ended = await Assert.ThrowsAsync<SandboxNotFoundException>(() => idle.ExecAsync("true"));
+        Assert.Contains("nobody used it", ended.Message);
+    }
+
+    [Theory]
+    [InlineData("/usr/lib/pandora/busybox poweroff -f; sleep 20", "powered itself off")]
+    [InlineData("/usr/lib/pandora/busybox reboot -f; sleep 20", "rebooted itself")]
+    [InlineData("echo c > /proc/sysrq-trigger; sleep 20", "panicked")]
+    public async Task A_guest_that_ends_itself_is_gone_at_once_with_the_reason(string code, string reason)
+    {
+        await using var sandbox = await Server.Pandora.CreateAsync();
+        var start = Stopwatch.GetTimestamp();
+        var gone = await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync(code));
+        Assert.Contains(reason, gone.Message);
+        Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(12));
+        Assert.Equal(ProblemCodes.SandboxGone, (await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("true"))).Code);
+    }
+
+    [Fact]
+    public async Task A_vmm_killed_in_an_exec_ends_it_at_once_and_the_pool_goes_on()
+    {
+        var sandbox = await Server.Pandora.CreateAsync();
+        var running = sandbox.ExecAsync("sleep 60");
+        await Task.Delay(TimeSpan.FromSeconds(1), TimeProvider.System);
+        var start = Stopwatch.GetTimestamp();
+        Kill(PidOf(sandbox));
+        await Assert.ThrowsAsync<SandboxGoneException>(() => running);
+        Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(3));
+        await using var next = await Server.Pandora.CreateAsync();
+        Assert.Equal(0, (await next.ExecAsync("true")).ExitCode);
+    }
+
+    [Fact]
+    public async Task A_vmm_killed_while_warm_is_never_handed_out()
+    {
+        await Server.WaitForWarmAsync(2);
+        var pids = Audit.Processes(Server.RunDir).Select(int.Parse).ToList();
+        foreach (var pid in pids)
+        {
+            using var process = ProcessHandle.TryOpen(pid);
+            process!.Kill();
+            await process.Exited;
+        }
+
+        for (var i = 0; i < 2; i++)
+        {
+            await using var sandbox = await Server.Pandora.CreateAsync();
+            Assert.DoesNotContain(PidOf(sandbox), pids);
+            Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
+        }
+    }
+
+    [Fact]
+    public async Task A_console_flood_stays_in_its_ring()
+    {
+        await using var sandbox = await Server.Pandora.CreateAsync();
+        var before = DirectorySize(Server.DataDir);
+        await sandbox.ExecAsync("timeout 5 sh -c 'yes flood > /dev/ttyS0'; true");
+        Assert.True(DirectorySize(Server.RunDir) < 4 * 1024 * 1024);
+        Assert.True(DirectorySize(Server.DataDir) - before < 64 * 1024 * 1024);
+        Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
+    }
+
+    [Fact]
+    public async Task Space_that_a_guest_frees_comes_back()
+    {
+        await using var sandbox = await Server.Pandora.CreateAsync();
+        var disk = Path.Combine(Server.DataDir, "disks", $"{sandbox.Id}.ext4");
+        await sandbox.ExecAsync("head -c 100000000 /dev/zero > /big; sync", timeout: TimeSpan.FromSeconds(100));
+        var full = await BlocksAsync(disk);
+        await sandbox.ExecAsync("rm /big; sync; sleep 2; sync", timeout: TimeSpan.FromSeconds(100));
+        Assert.True(full > 90_000, $"{full} KiB");
+        Assert.True(await BlocksAsync(disk) < 30_000, $"{await BlocksAsync(disk)} KiB");
+    }
+
+    private int PidOf(Sandbox sandbox) => int.Parse(File.ReadAllText(Path.Combine(Server.RunDir, Server.Instance, sandbox.Id, "vmm.pid")));
+
+    private static void Kill(int pid)
+    {
+        using var process = ProcessHandle.TryOpen(pid);
+        process?.Kill();
+    }
+
+    private static Dictionary<string, string> ReadStatus(int pid) => File.ReadLines($"/proc/{pid}/status").Select(l => l.Split(":\t")).Where(p => p.Length == 2).ToDictionary(p => p[0], p => p[1]);
+
+    private static long DirectorySize(string path) => Directory.GetFiles(path, "*", SearchOption.AllDirectories).Where(f => !f.EndsWith(".ext4", StringComparison.Ordinal)).Sum(f => new FileInfo(f).Length);
+
+    private static async Task<long> BlocksAsync(string path) => long.Parse((await Command.RunAsync("du", ["-k", path])).Split('\t')[0]);
+}
