@@ -1,4 +1,3 @@
-using System.Net.Http.Json;
 using System.Text;
 using Pandora.Client;
 using Pandora.Contracts;
@@ -152,7 +151,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         using var content = new StringContent("{", Encoding.UTF8, "application/json");
         using var response = await fixture.Server.Http.PostAsync(new Uri($"/sandboxes/{_sandbox.Id}/exec", UriKind.Relative), content);
         Assert.Equal(400, (int)response.StatusCode);
-        using var huge = JsonContent.Create(new { code = new string('x', 20 * 1024 * 1024) });
+        using var huge = new StringContent($"{{\"code\": \"{new string('x', 20 * 1024 * 1024)}\"}}", Encoding.UTF8, "application/json");
         using var request = new HttpRequestMessage(HttpMethod.Post, $"/sandboxes/{_sandbox.Id}/exec") { Content = huge };
         request.Headers.ExpectContinue = true;
         using var tooLarge = await fixture.Server.Http.SendAsync(request);

@@ -104,7 +104,13 @@ public sealed class ServiceTests : IAsyncLifetime
               chain DOCKER-USER { }
               chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }
             }
-            table inet other { chain forwards { type filter hook forward priority 10; policy accept; ct state established accept; counter reject; } }
+            table inet other {
+              chain forwards {
+                type filter hook forward priority 10; policy accept;
+                ct state established accept
+                counter reject
+              }
+            }
             """);
         _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });

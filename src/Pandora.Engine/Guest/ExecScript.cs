@@ -7,22 +7,24 @@ namespace Pandora.Engine.Guest;
 /// tens of milliseconds under emulation; around it stand builtins only.
 /// </summary>
 /// <remarks>
-/// The shell joins a cgroup of its own, by which all that it starts can be killed, <c>setsid</c> or not. When it exits, its exit trap looks whether it leaves
-/// anything behind in that cgroup. If not, it just exits. If so, it tells the exit code by a marker on its outputs, leaves the cgroup and stays until the rest has
-/// ended: dropbear closes the outputs when the shell goes, and what stayed behind would die of SIGPIPE.
+/// The shell joins a cgroup of its own, by which all that it starts can be killed, <c>setsid</c> or not. When it exits, its exit trap tells the exit code by a marker on
+/// both outputs, and whether it leaves anything behind in that cgroup; then it waits for a line of input before it is gone. So the server knows that a command has ended
+/// even if something it started holds the outputs open, and decides when the shell itself goes: not while another channel is being opened (see <see cref="SshGuest"/>),
+/// and not at all while something it started lives, which would die of SIGPIPE when dropbear closes the outputs behind the shell.
 /// </remarks>
 internal static class ExecScript
 {
     /// <summary>Most bytes of a command string; dropbear refuses over 9,000, and far longer ones break its connection.</summary>
     public const int MaxCommandBytes = 8000;
     private const string Groups = "/sys/fs/cgroup/exec";
+    private const string Busybox = "/usr/lib/pandora/busybox";
 
     /// <summary>Kills everything in an exec's cgroup.</summary>
     public static string Kill(int group) => $"echo 1 > {Groups}/{group}/cgroup.kill";
 
     /// <summary>Makes the next cgroups ahead of need and removes those of finished execs; those with survivors stay.</summary>
     public static string Recycle(int firstNew, int lastNew, IEnumerable<int> finished) =>
-        $"cd {Groups} && {{ mkdir {{{firstNew}..{lastNew}}}; rmdir {string.Join(' ', finished)}; }} 2>/dev/null";
+        $"cd {Groups} && {{ mkdir {{{firstNew}..{lastNew}}}; rmdir {string.Join(' ', finished)}; rm -f /var/tmp/.pandora-*-code; }} 2>/dev/null";
 
     /// <summary>The text for one command.</summary>
     /// <param name="command">What to run.</param>
@@ -35,12 +37,15 @@ internal static class ExecScript
         var home = user is null ? "/root" : $"~{user}";
         var script = new StringBuilder();
         // One line, so that the code's own line numbers are right.
-        script.Append("unset __pandora SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO; ");
+        script.Append("unset SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO; ");
+        // Copies that the code does not redirect: the way back to the server.
+        script.Append("exec 250<&0 251>&1 252>&2; ");
+        script.Append(string.IsNullOrEmpty(command.Stdin) ? "exec < /dev/null; " : $"exec < {PathOf(group, "in")}; {Busybox} rm -f {PathOf(group, "in")}; ");
         script.Append($"{{ echo 0 > {path}/cgroup.procs; }} 2>/dev/null || {{ mkdir -p {path}; echo 0 > {path}/cgroup.procs; }} 2>/dev/null; ");
         script.Append("echo 0 > /proc/self/oom_score_adj; ");
         if (user is not null)
         {
-            script.Append($"[[ {home} != '{home}' ]] || {{ {Print(mark, "1", "user")}; exit; }}; ");
+            script.Append($"[[ {home} != '{home}' ]] || {Refuse(mark, "user")}; ");
         }
 
         script.Append($"export LANG=C.UTF-8 HOME={home} USER={user ?? "root"} LOGNAME={user ?? "root"}");
@@ -49,7 +54,7 @@ internal static class ExecScript
             script.Append($" {name}={Quote(value)}");
         }
 
-        script.Append($"; cd -- {(command.Cwd is null ? home : Quote(command.Cwd))} 2>/dev/null || {{ {Print(mark, "1", "cwd")}; exit; }}; ");
+        script.Append($"; cd -- {(command.Cwd is null ? home : Quote(command.Cwd))} 2>/dev/null || {Refuse(mark, "cwd")}; ");
         script.Append($"trap {Quote(OnExit(path, mark))} EXIT; ");
         script.Append(user is null
             ? $"eval {Quote(command.Code)}"
@@ -58,26 +63,28 @@ internal static class ExecScript
         return script.ToString();
     }
 
-    /// <summary>Reads a script that is too long for a command string from standard input, where the command's own input follows it.</summary>
-    public static string ReadFromInput(int scriptBytes) => $"LC_ALL=C IFS= read -rN {scriptBytes} __pandora; eval \"$__pandora\"";
+    /// <summary>Takes bytes from standard input into a file and exits when it has them all. It needs no end of file: dropbear drops the whole connection when one comes for a channel that has just closed.</summary>
+    public static string Upload(int group, string kind, int bytes) => $"umask 077; exec {Busybox} head -c {bytes} > {PathOf(group, kind)}";
+
+    /// <summary>Runs a script that is too long for a command string and was uploaded.</summary>
+    public static string RunUploaded(int group) => $". {PathOf(group, "code")}";
 
     /// <summary>Quotes for bash, without a line break: bash counts lines as it reads, and would count the code's twice.</summary>
     public static string Quote(string text) => text.Contains('\n', StringComparison.Ordinal)
         ? $"$'{text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("'", "\\'", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)}'"
         : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 
+    private static string PathOf(int group, string kind) => $"/var/tmp/.pandora-{group}-{kind}";
+
     private static string OnExit(string path, string mark)
     {
-        var wait = $"exec /usr/lib/pandora/busybox sh -c {Quote($"while read -r _ n < {path}/cgroup.events && [ \"$n\" = 1 ]; do sleep 1; done")} <&-";
+        var print = $"printf '\\000{mark} 2 %s\\000' \"$__pandora\"";
         return "__pandora=$?; "
             + $"{{ mapfile -t __pandora_left < {path}/cgroup.procs; }} 2>/dev/null; "
-            + "if (( ${#__pandora_left[@]} > 1 )); then "
-            + "__pandora_n=0; [[ -p /dev/fd/1 ]] && (( ++__pandora_n )); [[ -p /dev/fd/2 ]] && (( ++__pandora_n )); "
-            + "if (( __pandora_n )); then echo 0 > /sys/fs/cgroup/cgroup.procs; "
-            + $"[[ -p /dev/fd/1 ]] && {Print(mark, "$__pandora_n", "$__pandora")}; "
-            + $"[[ -p /dev/fd/2 ]] && {Print(mark, "$__pandora_n", "$__pandora")} >&2; "
-            + $"{wait}; fi; fi; exit $__pandora";
+            + "(( ${#__pandora_left[@]} > 1 )) && __pandora+=+; "
+            + $"{print} >&251; {print} >&252; read -r -u 250; exit ${{__pandora%+}}";
     }
 
-    private static string Print(string mark, string count, string word) => $"printf '\\000{mark} %d %s\\000' {count} {word}";
+    // Told before the code could run, so there is nothing to wait for but the server's leave.
+    private static string Refuse(string mark, string word) => $"{{ printf '\\000{mark} 1 {word}\\000'; read -r -u 250; exit; }}";
 }

@@ -12,25 +12,42 @@ namespace Pandora.Engine.Guest;
 /// </summary>
 internal sealed class SshExec
 {
-    /// <summary>Input that certainly fits into the channel's first window (24 KiB in dropbear), so that writing it cannot wait for the guest.</summary>
-    private const int SmallInput = 16 * 1024;
     private readonly TaskCompletionSource<GuestResult> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _lock = new();
     private readonly SshCommand _command;
-    private readonly byte[] _input;
+    private readonly IReadOnlyList<(SshCommand Command, byte[] Content)> _uploads;
     private readonly OutputCollector _stdout;
     private readonly OutputCollector _stderr;
+    private readonly SemaphoreSlim _gate;
+    private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private Stream? _input;
     private int _markers;
 
-    public SshExec(SshClient client, GuestCommand command, int group)
+    /// <param name="client">The connection.</param>
+    /// <param name="gate">Held while a channel is opened, and while shells are let go.</param>
+    /// <param name="command">What to run.</param>
+    /// <param name="group">Number of its cgroup.</param>
+    public SshExec(SshClient client, SemaphoreSlim gate, GuestCommand command, int group)
     {
+        _gate = gate;
+        Group = group;
         var mark = RandomNumberGenerator.GetHexString(32, lowercase: true);
         var script = ExecScript.Create(command, group, mark);
-        var stdin = Encoding.UTF8.GetBytes(command.Stdin ?? "");
-        var scriptBytes = Encoding.UTF8.GetBytes(script);
-        var fits = scriptBytes.Length <= ExecScript.MaxCommandBytes;
-        _input = fits ? stdin : [.. scriptBytes, .. stdin];
-        _command = client.CreateCommand(fits ? script : ExecScript.ReadFromInput(scriptBytes.Length));
+        var uploads = new List<(SshCommand, byte[])>();
+        string Upload(string kind, string text, string then)
+        {
+            var content = Encoding.UTF8.GetBytes(text);
+            uploads.Add((client.CreateCommand(ExecScript.Upload(group, kind, content.Length)), content));
+            return then;
+        }
+
+        if (!string.IsNullOrEmpty(command.Stdin))
+        {
+            Upload("in", command.Stdin, "");
+        }
+
+        _command = client.CreateCommand(Encoding.UTF8.GetByteCount(script) <= ExecScript.MaxCommandBytes ? script : Upload("code", script, ExecScript.RunUploaded(group)));
+        _uploads = uploads;
         _stdout = new OutputCollector(command.OutputLimit, mark);
         _stderr = new OutputCollector(command.OutputLimit, mark);
         Command = command;
@@ -39,6 +56,15 @@ internal sealed class SshExec
     /// <summary>Completes when the command's bash has exited, or fails when the connection does.</summary>
     public Task<GuestResult> Result => _result.Task;
 
+    /// <summary>Completes when its channel is closed: its shell is gone, or the connection.</summary>
+    public Task Closed => _closed.Task;
+
+    /// <summary>Number of its cgroup.</summary>
+    public int Group { get; }
+
+    /// <summary>Whether its shell has told its end, leaves nothing behind, and waits to be let go.</summary>
+    public bool IsWaiting { get; private set; }
+
     private GuestCommand Command { get; }
 
     /// <summary>Runs blocking work on a thread of its own.</summary>
@@ -46,26 +72,57 @@ internal sealed class SshExec
         Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
 
     /// <summary>Starts it.</summary>
-    public void Start() => _ = OnThread(Run);
+    /// <param name="cancellationToken">Ends its wait for a place to start.</param>
+    public void Start(CancellationToken cancellationToken) => _ = OnThread(() => Run(cancellationToken));
 
-    /// <summary>Closes the channel, whatever the guest does.</summary>
-    public void Abandon() => _ = OnThread(_command.Dispose);
+    /// <summary>Lets the waiting shell go.</summary>
+    public void LetGo()
+    {
+        try
+        {
+            _input?.Write("\n"u8);
+            _input?.Flush();
+        }
+        catch (Exception e) when (e is SshException or ObjectDisposedException or InvalidOperationException or System.Net.Sockets.SocketException)
+        {
+            // It is gone already.
+        }
+    }
+
+    /// <summary>Closes the channels, whatever the guest does.</summary>
+    public void Abandon() => _ = OnThread(() =>
+    {
+        foreach (var command in _uploads.Select(u => u.Command).Append(_command))
+        {
+            command.Dispose();
+        }
+    });
 
     /// <summary>What there is of a command that was killed for its time.</summary>
     public GuestResult Partial() => Finish(137, isTimedOut: true);
 
-    private void Run()
+    private void Run(CancellationToken cancellationToken)
     {
         try
         {
-            var ending = _command.ExecuteAsync();
-            var errors = OnThread(() => Drain(_command.ExtendedOutputStream, _stderr));
-            var writing = _input.Length > SmallInput ? OnThread(WriteInput) : null;
-            if (writing is null)
+            Task ending;
+            _gate.Wait(cancellationToken);
+            try
             {
-                WriteInput();
+                foreach (var (upload, content) in _uploads)
+                {
+                    Send(upload, content);
+                }
+
+                ending = _command.ExecuteAsync(CancellationToken.None);
+                _input = TryCreateInput();
+            }
+            finally
+            {
+                _gate.Release();
             }
 
+            var errors = OnThread(() => Drain(_command.ExtendedOutputStream, _stderr));
             Drain(_command.OutputStream, _stdout);
             errors.GetAwaiter().GetResult();
             ending.GetAwaiter().GetResult();
@@ -81,22 +138,38 @@ internal sealed class SshExec
         }
         finally
         {
+            _closed.TrySetResult();
             _command.Dispose();
         }
     }
 
-    private void WriteInput()
+    private Stream? TryCreateInput()
     {
         try
         {
-            using var input = _command.CreateInputStream();
-            input.Write(_input);
-            input.Flush();
+            return _command.CreateInputStream();
         }
-        catch (Exception e) when (e is SshException or ObjectDisposedException or InvalidOperationException or IOException)
+        catch (InvalidOperationException)
         {
-            // It ended without reading all of its input, which is its right.
+            // It has ended already.
+            return null;
         }
+    }
+
+    // The reader in the guest takes every byte before it ends, so nothing is sent to a channel that closes.
+    private static void Send(SshCommand upload, byte[] content)
+    {
+        var ending = upload.ExecuteAsync();
+        var input = upload.CreateInputStream();
+        input.Write(content);
+        input.Flush();
+        ending.GetAwaiter().GetResult();
+        if (upload.ExitStatus != 0)
+        {
+            throw new PandoraException(PandoraError.GuestUnreachable, $"the guest could not take the command's {content.Length} bytes (is its disk full?); nothing was run");
+        }
+
+        upload.Dispose();
     }
 
     private void Drain(Stream stream, OutputCollector collector)
@@ -122,6 +195,7 @@ internal sealed class SshExec
             }
         }
 
+        IsWaiting = !marker.Word.EndsWith('+');
         switch (marker.Word)
         {
             case "cwd":
@@ -131,7 +205,7 @@ internal sealed class SshExec
                 _result.TrySetException(PandoraException.Invalid("user", $"the sandbox has no user '{Command.User}'"));
                 break;
             default:
-                if (int.TryParse(marker.Word, NumberStyles.None, CultureInfo.InvariantCulture, out var code))
+                if (int.TryParse(marker.Word.TrimEnd('+'), NumberStyles.None, CultureInfo.InvariantCulture, out var code))
                 {
                     _result.TrySetResult(Finish(code, isTimedOut: false));
                 }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
@@ -8,6 +9,10 @@ using Renci.SshNet.Common;
 namespace Pandora.Engine.Guest;
 
 /// <summary>A guest reached over one kept-open, authenticated SSH connection whose host key is pinned.</summary>
+/// <remarks>
+/// dropbear 2022.83 closes a channel that was opened and has no command yet when the child of any other channel exits, and aborts the whole connection when the command
+/// then comes (seen as a failed assertion in common-channel.c). So one gate is held while a channel is opened and given its command, and by whatever makes shells exit.
+/// </remarks>
 internal sealed partial class SshGuest : IGuest
 {
     /// <summary>Cgroups that the guest's init makes, and how many are made at a time after that.</summary>
@@ -19,11 +24,14 @@ internal sealed partial class SshGuest : IGuest
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly SemaphoreSlim _connecting = new(1, 1);
+    private readonly SemaphoreSlim _gate = new(1, 1);
+    private readonly ConcurrentQueue<SshExec> _waiting = new();
     private readonly Lock _lock = new();
     private readonly List<int> _finishedGroups = [];
     private SshClient _client;
     private int _lastGroup;
     private int _madeGroups = FirstGroups;
+    private int _lettingGo;
     private volatile bool _disposed;
 
     private SshGuest(string address, ClientKey key, byte[] hostKey, TimeProvider time, ILogger logger)
@@ -71,27 +79,28 @@ internal sealed partial class SshGuest : IGuest
     public async Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
     {
         var client = await ConnectedClientAsync(cancellationToken);
-        var group = TakeGroup();
-        var exec = new SshExec(client, command, group);
+        var exec = new SshExec(client, _gate, command, Interlocked.Increment(ref _lastGroup));
         using var limit = new CancellationTokenSource(command.Timeout, _time);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-        exec.Start();
+        exec.Start(stop.Token);
+        _ = exec.Closed.ContinueWith(_ => ReturnGroup(client, exec.Group), TaskScheduler.Default);
         try
         {
             return await exec.Result.WaitAsync(stop.Token);
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
         {
-            await KillAsync(client, group);
-            // What it had written comes before its outputs close.
-            await ((Task)exec.Result).WaitAsync(TimeSpan.FromSeconds(1), _time, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await RunQuietlyAsync(client, ExecScript.Kill(exec.Group), exec.Closed);
             exec.Abandon();
             cancellationToken.ThrowIfCancellationRequested();
             return exec.Partial();
         }
         finally
         {
-            ReturnGroup(client, group);
+            if (exec.IsWaiting)
+            {
+                LetGo(exec);
+            }
         }
     }
 
@@ -177,7 +186,40 @@ internal sealed partial class SshGuest : IGuest
         }
     }
 
-    private int TakeGroup() => Interlocked.Increment(ref _lastGroup);
+    // Behind the caller's back, as many as wait at a time.
+    private void LetGo(SshExec exec)
+    {
+        _waiting.Enqueue(exec);
+        if (Interlocked.Exchange(ref _lettingGo, 1) == 0)
+        {
+            _ = LetAllGoAsync();
+        }
+    }
+
+    private async Task LetAllGoAsync()
+    {
+        do
+        {
+            await _gate.WaitAsync();
+            try
+            {
+                var batch = new List<SshExec>();
+                while (_waiting.TryDequeue(out var exec))
+                {
+                    batch.Add(exec);
+                }
+
+                await SshExec.OnThread(() => batch.ForEach(e => e.LetGo()));
+                await Task.WhenAll(batch.Select(e => e.Closed)).WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+            finally
+            {
+                _gate.Release();
+                Volatile.Write(ref _lettingGo, 0);
+            }
+        }
+        while (!_waiting.IsEmpty && Interlocked.Exchange(ref _lettingGo, 1) == 0);
+    }
 
     private void ReturnGroup(SshClient client, int group)
     {
@@ -199,18 +241,30 @@ internal sealed partial class SshGuest : IGuest
         _ = RunQuietlyAsync(client, script);
     }
 
-    private Task KillAsync(SshClient client, int group) => RunQuietlyAsync(client, ExecScript.Kill(group));
-
-    private async Task RunQuietlyAsync(SshClient client, string script)
+    // A command of the server's own; the gate is held until it, and what it ends, are gone.
+    private async Task RunQuietlyAsync(SshClient client, string script, Task? ends = null)
     {
+        var running = Task.Run(async () =>
+        {
+            await _gate.WaitAsync();
+            try
+            {
+                await SshExec.OnThread(() =>
+                {
+                    using var command = client.CreateCommand(script);
+                    command.CommandTimeout = KillLimit;
+                    command.Execute();
+                });
+                await (ends ?? Task.CompletedTask).WaitAsync(TimeSpan.FromSeconds(1), _time);
+            }
+            finally
+            {
+                _gate.Release();
+            }
+        });
         try
         {
-            await SshExec.OnThread(() =>
-            {
-                using var command = client.CreateCommand(script);
-                command.CommandTimeout = KillLimit;
-                command.Execute();
-            }).WaitAsync(KillLimit, _time);
+            await running.WaitAsync(KillLimit, _time);
         }
         catch (Exception e) when (e is SshException or TimeoutException or ObjectDisposedException or InvalidOperationException or SocketException or OperationCanceledException)
         {
