@@ -1,0 +1,107 @@
+using System.Diagnostics;
+using Pandora.Client;
+
+namespace Pandora.Bench;
+
+/// <summary>The real server on a data directory and port of its own.</summary>
+internal sealed class BenchServer : IAsyncDisposable
+{
+    public const string Url = "http://127.0.0.1:8123";
+    private readonly Process _process;
+
+    private BenchServer(string dataDir, Process process)
+    {
+        DataDir = dataDir;
+        _process = process;
+        Pandora = new PandoraClient(Url);
+    }
+
+    public string DataDir { get; }
+
+    public PandoraClient Pandora { get; }
+
+    public int Pid => _process.Id;
+
+    public string RunDir => Path.Combine(DataDir, "run", File.ReadAllText(Path.Combine(DataDir, "instance")).Trim());
+
+    public static async Task<BenchServer> StartAsync(string repository, string templates, int poolSize)
+    {
+        var dataDir = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
+        var start = new ProcessStartInfo("/bin/sh");
+        string[] arguments = ["-c", "exec \"$1\" serve > \"$2\" 2>&1 < /dev/null", "server", Path.Combine(repository, "artifacts/bin/Pandora.Server/release/pandora-server"), Path.Combine(dataDir, "log")];
+        foreach (var argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        foreach (var name in start.Environment.Keys.Where(k => k.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
+        {
+            start.Environment.Remove(name);
+        }
+
+        start.Environment["PANDORA_DATA_DIR"] = dataDir;
+        start.Environment["PANDORA_RUN_DIR"] = Path.Combine(dataDir, "run");
+        start.Environment["PANDORA_TEMPLATE_DIR"] = templates;
+        start.Environment["PANDORA_LISTEN"] = Url;
+        start.Environment["PANDORA_POOL_SIZE"] = $"{poolSize}";
+        var server = new BenchServer(dataDir, Process.Start(start)!);
+        using var http = new HttpClient { BaseAddress = new Uri(Url) };
+        for (var attempt = 0; ; attempt++)
+        {
+            try
+            {
+                if ((await http.GetAsync(new Uri("/ready", UriKind.Relative))).IsSuccessStatusCode)
+                {
+                    return server;
+                }
+            }
+            catch (HttpRequestException) when (attempt < 600)
+            {
+                // It does not listen yet.
+            }
+
+            if (server._process.HasExited || attempt > 600)
+            {
+                throw new InvalidOperationException($"the server did not come up: {await File.ReadAllTextAsync(Path.Combine(dataDir, "log"))}");
+            }
+
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+        }
+    }
+
+    public async Task WaitForWarmAsync(int count)
+    {
+        while ((await Pandora.GetHealthAsync()).WarmVms < count)
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
+        }
+    }
+
+    /// <summary>Until the pool is full and has been for a moment: nothing boots that could disturb.</summary>
+    public async Task WaitForQuietAsync(int poolSize)
+    {
+        await WaitForWarmAsync(poolSize);
+        await Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System);
+    }
+
+    public int VmmPid(Sandbox sandbox) => int.Parse(File.ReadAllText(Path.Combine(RunDir, sandbox.Id, "vmm.pid")));
+
+    /// <summary>Proportional memory of a process in MiB (proc(5), smaps_rollup).</summary>
+    public static double PssMiB(int pid) => double.Parse(File.ReadLines($"/proc/{pid}/smaps_rollup").First(l => l.StartsWith("Pss:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
+
+    /// <summary>Resident memory of a process in MiB.</summary>
+    public static double ResidentMiB(int pid) => double.Parse(File.ReadLines($"/proc/{pid}/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
+
+    public async ValueTask DisposeAsync()
+    {
+        Pandora.Dispose();
+        using (var kill = Process.Start("kill", ["-TERM", $"{_process.Id}"]))
+        {
+            await kill.WaitForExitAsync();
+        }
+
+        await _process.WaitForExitAsync();
+        _process.Dispose();
+        Directory.Delete(DataDir, recursive: true);
+    }
+}

@@ -1,0 +1,83 @@
+using System.Diagnostics;
+using Pandora.Client;
+using Pandora.Engine.Guest;
+using Pandora.Vmm.Linux;
+using Renci.SshNet;
+
+namespace Pandora.Bench;
+
+/// <summary><c>true</c> by the API, by OpenSSH's multiplexed connection with the same wrapper, and bare over SSH.NET, on one microVM and turn by turn.</summary>
+internal static class ExecBench
+{
+    private const int Rounds = 60;
+
+    public static async Task<IReadOnlyList<Result>> RunAsync(BenchServer server)
+    {
+        await server.WaitForQuietAsync(2);
+        await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+        await server.WaitForQuietAsync(2);
+        var key = Path.Combine(server.DataDir, "keys/pandora");
+        var control = Path.Combine(server.DataDir, "control");
+        string[] options = ["-i", key, "-S", control, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ControlPersist=no", $"root@{sandbox.Created.GuestIp}"];
+        await Command.RunAsync("sh", ["-c", "exec ssh -M -N -f \"$@\" > /dev/null 2>&1", "ssh", .. options]);
+        using var bare = new SshClient(sandbox.Created.GuestIp, "root", new PrivateKeyFile(key));
+        await bare.ConnectAsync(CancellationToken.None);
+        double[] api = new double[Rounds], http = new double[Rounds], openSsh = new double[Rounds], bareTrue = new double[Rounds];
+        for (var i = -10; i < Rounds; i++)
+        {
+            var start = Stopwatch.GetTimestamp();
+            var result = await sandbox.ExecAsync("true");
+            var total = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+            // Behind the answer its shell goes; the next in turn is not to pay for that.
+            await Task.Delay(TimeSpan.FromMilliseconds(60), TimeProvider.System);
+
+            var script = ExecScript.Create(new GuestCommand { Code = "true" }, 1_000_000 + i, "bench");
+            start = Stopwatch.GetTimestamp();
+            using (var ssh = Process.Start(new ProcessStartInfo("ssh", ["-n", .. options, script]) { RedirectStandardOutput = true, RedirectStandardError = true })!)
+            {
+                await ssh.WaitForExitAsync();
+            }
+
+            var viaOpenSsh = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+            await Task.Delay(TimeSpan.FromMilliseconds(60), TimeProvider.System);
+
+            start = Stopwatch.GetTimestamp();
+            using (var command = bare.CreateCommand("true"))
+            {
+                await command.ExecuteAsync();
+            }
+
+            var viaBare = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+            await Task.Delay(TimeSpan.FromMilliseconds(60), TimeProvider.System);
+            if (i >= 0)
+            {
+                (api[i], http[i], openSsh[i], bareTrue[i]) = (result.ExecMs, total - result.ExecMs, viaOpenSsh, viaBare);
+            }
+        }
+
+        await Command.RunAsync("ssh", ["-O", "exit", .. options]);
+        var p50 = api.Percentile(0.5);
+        return
+        [
+            new("exec `true` p50 / OpenSSH ControlMaster, same wrapper", p50 / openSsh.Percentile(0.5), "×", 0.9, $"{p50:0.0} ms / {openSsh.Percentile(0.5):0.0} ms"),
+            new("exec `true` p50 / bare `true` over SSH.NET", p50 / bareTrue.Percentile(0.5), "×", 1.3, $"{p50:0.0} ms / {bareTrue.Percentile(0.5):0.0} ms"),
+            new("HTTP request minus guest time, p50", http.Percentile(0.5), "ms", 1),
+        ];
+    }
+
+    /// <summary>How a VMM grows while 200 commands run in its guest.</summary>
+    public static async Task<Result> GrowthAsync(BenchServer server)
+    {
+        await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+        await server.WaitForQuietAsync(2);
+        await sandbox.ExecAsync("true");
+        var before = BenchServer.PssMiB(server.VmmPid(sandbox));
+        for (var i = 0; i < 200; i++)
+        {
+            await sandbox.ExecAsync("bash -c true");
+        }
+
+        var after = BenchServer.PssMiB(server.VmmPid(sandbox));
+        return new Result("growth of a VMM over 200 execs (PSS)", after - before, "MiB", 64, $"{before:0} MiB to {after:0} MiB");
+    }
+}
