@@ -7,7 +7,7 @@ using Spectre.Console;
 var json = new Option<FileInfo>("--json") { Description = "Write the figures to a file as well" };
 var only = new Option<string>("--only") { Description = "Run one part: pool, exec, growth, boot, footprint" };
 var root = new RootCommand("Measures Pandora against references taken in the same run; about five minutes on two cores") { json, only };
-root.SetAction(async (result, _) =>
+root.SetAction(async (result, cancellationToken) =>
 {
     var repository = FindRepository();
     var templates = Path.Combine(Environment.GetEnvironmentVariable("PANDORA_DATA_DIR") is { Length: > 0 } data ? data : "/var/lib/pandora", "templates");
@@ -52,7 +52,7 @@ root.SetAction(async (result, _) =>
             {
                 at = TimeProvider.System.GetUtcNow(), processors = Environment.ProcessorCount, system = System.Runtime.InteropServices.RuntimeInformation.OSDescription,
                 results = results.Select(r => new { name = r.Name, value = Math.Round(r.Value, 3), unit = r.Unit, target = r.Target, met = r.IsMet, reference = r.Reference }),
-            }, new JsonSerializerOptions { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }));
+            }, new JsonSerializerOptions { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }), cancellationToken);
     }
 
     return 0;

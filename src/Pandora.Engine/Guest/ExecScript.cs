@@ -56,6 +56,8 @@ internal static class ExecScript
 
         script.Append($"; cd -- {(command.Cwd is null ? home : Quote(command.Cwd))} 2>/dev/null || {Refuse(mark, "cwd")}; ");
         script.Append($"trap {Quote(OnExit(path, mark))} EXIT; ");
+        // A shell that a signal ends runs its exit trap with the status of the command before. These make it the signal's.
+        script.Append("for __pandora in 1 2 3 4 6 7 8 10 11 12 13 14 15 31; do trap \"exit $((128 + __pandora))\" $__pandora; done; unset __pandora; ");
         script.Append(user is null
             ? $"eval {Quote(command.Code)}"
             // Through a descriptor, because one argument holds no more than 128 KiB.
@@ -79,7 +81,8 @@ internal static class ExecScript
     private static string OnExit(string path, string mark)
     {
         var print = $"printf '\\000{mark} 2 %s\\000' \"$__pandora\"";
-        return "__pandora=$?; "
+        // Whatever the code has set: no tracing of this, and no early end of it.
+        return "{ __pandora=$?; set +eux; } 2>/dev/null; "
             + $"{{ mapfile -t __pandora_left < {path}/cgroup.procs; }} 2>/dev/null; "
             + "(( ${#__pandora_left[@]} > 1 )) && __pandora+=+; "
             + $"{print} >&251; {print} >&252; read -r -u 250; exit ${{__pandora%+}}";

@@ -15,22 +15,27 @@ public sealed class ExecScriptTests
     [InlineData("exit 7", 7, "")]
     [InlineData("echo one\necho two", 0, "one\ntwo\n")]
     [InlineData("set -e; false; echo never", 1, "")]
+    [InlineData("set -u; echo $nope", 1, "")]
     [InlineData("if", 2, "")]
     [InlineData("nosuchcommand", 127, "")]
+    [InlineData("kill -TERM $$; echo never", 143, "")]
+    [InlineData("kill -SEGV $$; echo never", 139, "")]
+    [InlineData("trap 'echo mine' TERM; kill -TERM $$; echo on", 0, "mine\non\n")]
     [InlineData("cat <<'END'\n'quoted' \"text\" $HOME\nEND", 0, "'quoted' \"text\" $HOME\n")]
     [InlineData("echo $LINENO\necho $LINENO", 0, "1\n2\n")]
     public void Code_runs_as_bash_would_run_it(string code, int exitCode, string output)
     {
         var script = ExecScript.Create(new GuestCommand { Code = code, Cwd = "/" }, 1, "mark");
         var result = Bash(WithoutGuest(script));
-        Assert.Equal((exitCode, output), (result.ExitCode, result.Output));
+        Assert.Equal((exitCode, $"{output}\0mark 2 {exitCode}\0"), (result.ExitCode, result.Output));
+        Assert.EndsWith($"\0mark 2 {exitCode}\0", result.Errors);
     }
 
     [Fact]
     public void Environment_and_directory_are_set_and_the_connection_is_not_told()
     {
         var command = new GuestCommand { Code = "echo \"$PWD|$GREETING|${SSH_CONNECTION-unset}|${__pandora-unset}\"", Cwd = "/usr", Env = new Dictionary<string, string> { ["GREETING"] = "it's $HOME\n" } };
-        Assert.Equal("/usr|it's $HOME\n|unset|unset\n", Bash(WithoutGuest(ExecScript.Create(command, 1, "mark"))).Output);
+        Assert.Equal("/usr|it's $HOME\n|unset|unset\n\0mark 2 0\0", Bash(WithoutGuest(ExecScript.Create(command, 1, "mark"))).Output);
     }
 
     [Fact]
@@ -47,18 +52,31 @@ public sealed class ExecScriptTests
         .Replace("echo 0 > /proc/self/oom_score_adj; ", "", StringComparison.Ordinal)
         .Replace("HOME=/root", "HOME=/", StringComparison.Ordinal);
 
-    private static (int ExitCode, string Output) Bash(string script)
+    [Fact]
+    public void Tracing_shows_the_code_and_nothing_of_ours()
+    {
+        var script = ExecScript.Create(new GuestCommand { Code = "set -x; echo one", Cwd = "/" }, 1, "mark");
+        Assert.Equal("+ echo one\n\0mark 2 0\0", Bash(WithoutGuest(script)).Errors);
+    }
+
+    [Fact]
+    public void Code_that_redirects_its_outputs_is_still_told()
+    {
+        var command = new GuestCommand { Code = "exec > /dev/null 2>&1; echo lost; exit 4", Cwd = "/" };
+        Assert.Equal((4, "\0mark 2 4\0", "\0mark 2 4\0"), Bash(WithoutGuest(ExecScript.Create(command, 1, "mark"))));
+    }
+
+    private static (int ExitCode, string Output, string Errors) Bash(string script)
     {
         var start = new ProcessStartInfo("bash") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, StandardInputEncoding = new System.Text.UTF8Encoding(false), StandardOutputEncoding = System.Text.Encoding.UTF8 };
         start.Environment["LANG"] = "C.UTF-8";
         start.ArgumentList.Add("-c");
         start.ArgumentList.Add(script);
         using var process = Process.Start(start)!;
-        process.ErrorDataReceived += (_, _) => { };
-        process.BeginErrorReadLine();
+        var errors = process.StandardError.ReadToEndAsync();
         process.StandardInput.Close();
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        return (process.ExitCode, output);
+        return (process.ExitCode, output, errors.GetAwaiter().GetResult());
     }
 }
