@@ -65,7 +65,10 @@ public sealed record ExecRequest(
 /// <param name="ExecMs">Milliseconds from the server's start of the command to its end.</param>
 /// <param name="Truncated">True when either output was longer than is kept.</param>
 public sealed record ExecResponse(
-    string SandboxId, int ExitCode, string Stdout, string Stderr, double ExecMs, bool Truncated);
+    string SandboxId, int ExitCode,
+    [property: JsonConverter(typeof(LongTextConverter))] string Stdout,
+    [property: JsonConverter(typeof(LongTextConverter))] string Stderr,
+    double ExecMs, bool Truncated);
 
 /// <summary>Answer to <c>GET /health</c>.</summary>
 /// <param name="Status"><c>ok</c>.</param>

@@ -13,7 +13,7 @@ public enum Egress
     None,
 }
 
-/// <summary>Settings of one node's engine. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of <c>Pandora</c> in <c>appsettings.json</c>.</summary>
+/// <summary>Settings of one node's engine. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of <c>Pandora</c> in <c>/etc/pandora/appsettings.json</c>.</summary>
 public sealed class EngineOptions
 {
     /// <summary>Directory for the templates, keys and disks of this instance; one server at a time.</summary>

@@ -25,6 +25,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private readonly TimeProvider _time;
     private readonly ILoggerFactory _loggers;
     private readonly SemaphoreSlim _bootPlaces;
+    private readonly int _maxBoots;
     private readonly IVmm _vmm;
     private Instance _instance = null!;
     private IReadOnlyList<string> _notes = [];
@@ -39,7 +40,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _time = time;
         _loggers = loggers;
         _templates = new TemplateStore(options.TemplatePath);
-        _bootPlaces = new SemaphoreSlim(options.BootParallelism > 0 ? options.BootParallelism : Environment.ProcessorCount);
+        _maxBoots = options.BootParallelism > 0 ? options.BootParallelism : Environment.ProcessorCount;
+        _bootPlaces = new SemaphoreSlim(_maxBoots);
         Sandboxes = new SandboxRegistry(options, PoolFor, (m, e) => _network.SetEgress(m.Slot, e), metrics, time, loggers.CreateLogger<SandboxRegistry>());
     }
 
@@ -158,7 +160,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         return _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() => new WarmPool(
-            _options.PoolSizeFor(n), token => BootAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>()))).Value;
+            _options.PoolSizeFor(n), _maxBoots, token => BootAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>()))).Value;
     }
 
     // The template is read anew for each boot, so that a rebuilt one is used from the next on.

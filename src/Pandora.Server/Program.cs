@@ -1,7 +1,9 @@
 using System.CommandLine;
+using System.Net.Sockets;
 using Pandora.Engine;
 using Pandora.Server.Commands;
 using Pandora.Vmm;
+using Pandora.Vmm.Linux;
 
 var root = new RootCommand("The Pandora server: throw-away sandboxes in real microVMs")
 {
@@ -15,6 +17,11 @@ try
     return await root.Parse(args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(60) });
 }
 catch (Exception e) when (e is StartupException or VmmException)
+{
+    Console.Error.WriteLine($"pandora: {e.Message}");
+    return 1;
+}
+catch (Exception e) when (e is CommandException or IOException or UnauthorizedAccessException or SocketException or TimeoutException)
 {
     Console.Error.WriteLine($"pandora: {e.Message}");
     return 1;

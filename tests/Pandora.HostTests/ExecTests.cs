@@ -31,6 +31,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [InlineData("kill -SEGV $$", 139)]
     [InlineData("python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGBUS)'", 135)]
     [InlineData("exec sh -c 'exit 9'", 9)]
+    [InlineData("trap 'exit 4' EXIT; sleep 1000 & exit 5", 4)]
     public async Task Exit_codes_and_signals_come_through(string code, int exitCode) => Assert.Equal(exitCode, (await _sandbox.ExecAsync(code)).ExitCode);
 
     [Fact]

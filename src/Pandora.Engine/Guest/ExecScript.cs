@@ -1,4 +1,5 @@
 using System.Text;
+using System.Text.RegularExpressions;
 
 namespace Pandora.Engine.Guest;
 
@@ -12,7 +13,7 @@ namespace Pandora.Engine.Guest;
 /// even if something it started holds the outputs open, and decides when the shell itself goes: not while another channel is being opened (see <see cref="SshGuest"/>),
 /// and not at all while something it started lives, which would die of SIGPIPE when dropbear closes the outputs behind the shell.
 /// </remarks>
-internal static class ExecScript
+internal static partial class ExecScript
 {
     /// <summary>Most bytes of a command string; dropbear refuses over 9,000, and far longer ones break its connection.</summary>
     public const int MaxCommandBytes = 8000;
@@ -24,7 +25,7 @@ internal static class ExecScript
 
     /// <summary>Makes the next cgroups ahead of need and removes those of finished execs; those with survivors stay.</summary>
     public static string Recycle(int firstNew, int lastNew, IEnumerable<int> finished) =>
-        $"cd {Groups} && {{ mkdir {{{firstNew}..{lastNew}}}; rmdir {string.Join(' ', finished)}; rm -f /var/tmp/.pandora-*-code; }} 2>/dev/null";
+        $"cd {Groups} && {{ mkdir {{{firstNew}..{lastNew}}}; rmdir {string.Join(' ', finished)}; rm -f {string.Join(' ', finished.Select(g => $"/var/tmp/.pandora-{g}-*"))}; }} 2>/dev/null";
 
     /// <summary>The text for one command.</summary>
     /// <param name="command">What to run.</param>
@@ -37,11 +38,12 @@ internal static class ExecScript
         var home = user is null ? "/root" : $"~{user}";
         var script = new StringBuilder();
         // One line, so that the code's own line numbers are right.
+        // The cgroup first: what is not in it is not killed with it.
+        script.Append($"{{ echo 0 > {path}/cgroup.procs; }} 2>/dev/null || {{ mkdir -p {path}; echo 0 > {path}/cgroup.procs; }} 2>/dev/null; ");
         script.Append("unset SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO; ");
         // Copies that the code does not redirect: the way back to the server.
         script.Append("exec 250<&0 251>&1 252>&2; ");
         script.Append(string.IsNullOrEmpty(command.Stdin) ? "exec < /dev/null; " : $"exec < {PathOf(group, "in")}; {Busybox} rm -f {PathOf(group, "in")}; ");
-        script.Append($"{{ echo 0 > {path}/cgroup.procs; }} 2>/dev/null || {{ mkdir -p {path}; echo 0 > {path}/cgroup.procs; }} 2>/dev/null; ");
         script.Append("echo 0 > /proc/self/oom_score_adj; ");
         if (user is not null)
         {
@@ -58,10 +60,10 @@ internal static class ExecScript
         script.Append($"trap {Quote(OnExit(path, mark))} EXIT; ");
         // A shell that a signal ends runs its exit trap with the status of the command before. These make it the signal's.
         script.Append("for __pandora in 1 2 3 4 6 7 8 10 11 12 13 14 15 31; do trap \"exit $((128 + __pandora))\" $__pandora; done; unset __pandora; ");
-        script.Append(user is null
-            ? $"eval {Quote(command.Code)}"
-            // Through a descriptor, because one argument holds no more than 128 KiB.
-            : $"runuser -u {user} -- bash -c '__pandora=$(cat <&9); exec 9<&-; eval \"unset __pandora; $__pandora\"' 9<<<{Quote(command.Code)}");
+        script.Append(user is not null ? OwnShell($"runuser -u {user} -- ", command.Code)
+            // It may take the exit trap away, or exec past it: then it gets a shell of its own, which costs a process.
+            : Takeover().IsMatch(command.Code) ? OwnShell("", command.Code)
+            : $"eval {Quote(command.Code)}");
         return script.ToString();
     }
 
@@ -76,18 +78,26 @@ internal static class ExecScript
         ? $"$'{text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("'", "\\'", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)}'"
         : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 
+    // One argument holds no more than 128 KiB; what is longer comes by a descriptor.
+    private static string OwnShell(string prefix, string code) => Encoding.UTF8.GetByteCount(code) < 100_000
+        ? $"{prefix}bash -c {Quote(code)}"
+        : $"{prefix}bash -c '__pandora=$(cat <&9); exec 9<&-; eval \"unset __pandora; $__pandora\"' 9<<<{Quote(code)}";
+
     private static string PathOf(int group, string kind) => $"/var/tmp/.pandora-{group}-{kind}";
 
     private static string OnExit(string path, string mark)
     {
-        var print = $"printf '\\000{mark} 2 %s\\000' \"$__pandora\"";
+        var print = $"builtin printf '\\000{mark} 2 %s\\000' \"$__pandora\"";
         // Whatever the code has set: no tracing of this, and no early end of it.
         return "{ __pandora=$?; set +eux; } 2>/dev/null; "
             + $"{{ mapfile -t __pandora_left < {path}/cgroup.procs; }} 2>/dev/null; "
             + "(( ${#__pandora_left[@]} > 1 )) && __pandora+=+; "
-            + $"{print} >&251; {print} >&252; read -r -u 250; exit ${{__pandora%+}}";
+            + $"{print} >&251; {print} >&252; builtin read -r -u 250; builtin exit ${{__pandora%+}}";
     }
 
     // Told before the code could run, so there is nothing to wait for but the server's leave.
     private static string Refuse(string mark, string word) => $"{{ printf '\\000{mark} 1 {word}\\000'; read -r -u 250; exit; }}";
+
+    [GeneratedRegex(@"\b(trap|exec)\b")]
+    private static partial Regex Takeover();
 }

@@ -13,7 +13,8 @@ internal sealed class OutputCollector(int limit, string mark)
 {
     private const int MaxMarkerWord = 24;
     private readonly byte[] _prefix = Encoding.ASCII.GetBytes($"\0{mark} ");
-    private readonly MemoryStream _kept = new();
+    private List<byte[]> _kept = [];
+    private int _keptLength;
     private readonly Lock _lock = new();
     private byte[] _held = [];
     private bool _isEnded;
@@ -76,25 +77,39 @@ internal sealed class OutputCollector(int limit, string mark)
     {
         lock (_lock)
         {
-            var bytes = _kept.GetBuffer().AsSpan(0, (int)_kept.Length);
-            return Encoding.UTF8.GetString(IsTruncated ? bytes[..^CutCharacterLength(bytes)] : bytes);
+            var decoder = Encoding.UTF8.GetDecoder();
+            var text = new StringBuilder(_keptLength);
+            var characters = new char[32 * 1024];
+            for (var i = 0; i < _kept.Count; i++)
+            {
+                var isLast = i == _kept.Count - 1;
+                ReadOnlySpan<byte> bytes = _kept[i];
+                while (true)
+                {
+                    // Not flushed, a decoder keeps the beginning of a character to itself.
+                    decoder.Convert(bytes, characters, flush: isLast && !IsTruncated, out var used, out var count, out var isComplete);
+                    text.Append(characters, 0, count);
+                    bytes = bytes[used..];
+                    if (isComplete)
+                    {
+                        break;
+                    }
+                }
+            }
+
+            return text.ToString();
         }
     }
 
-    /// <summary>Bytes at the end that begin a character and do not end it: 0 to 3.</summary>
-    internal static int CutCharacterLength(ReadOnlySpan<byte> bytes)
+    /// <summary>Lets go of what was kept, because it has been delivered.</summary>
+    public void Release()
     {
-        for (var back = 1; back <= Math.Min(3, bytes.Length); back++)
+        lock (_lock)
         {
-            var value = bytes[^back];
-            if ((value & 0xC0) != 0x80)
-            {
-                var length = value switch { >= 0xF0 => 4, >= 0xE0 => 3, >= 0xC0 => 2, _ => 1 };
-                return length > back ? back : 0;
-            }
+            _kept = [];
+            _keptLength = 0;
+            _isEnded = true;
         }
-
-        return 0;
     }
 
     private void Keep(ReadOnlySpan<byte> data)
@@ -104,8 +119,12 @@ internal sealed class OutputCollector(int limit, string mark)
             return;
         }
 
-        var room = limit - (int)_kept.Length;
+        var room = limit - _keptLength;
         IsTruncated |= data.Length > room;
-        _kept.Write(data[..Math.Min(room, data.Length)]);
+        if (room > 0 && data.Length > 0)
+        {
+            _kept.Add(data[..Math.Min(room, data.Length)].ToArray());
+            _keptLength += _kept[^1].Length;
+        }
     }
 }

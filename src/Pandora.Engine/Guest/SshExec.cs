@@ -126,7 +126,10 @@ internal sealed class SshExec
             Drain(_command.OutputStream, _stdout);
             errors.GetAwaiter().GetResult();
             ending.GetAwaiter().GetResult();
-            _result.TrySetResult(Finish(ExitCode(), isTimedOut: false));
+            if (!_result.Task.IsCompleted)
+            {
+                _result.TrySetResult(Finish(ExitCode(), isTimedOut: false));
+            }
         }
         catch (Exception e) when (e is SshException or ObjectDisposedException or System.Net.Sockets.SocketException or OperationCanceledException or InvalidOperationException)
         {
@@ -160,6 +163,9 @@ internal sealed class SshExec
     private static void Send(SshCommand upload, byte[] content)
     {
         var ending = upload.ExecuteAsync();
+        // A hostile guest may have another program there, that floods what nobody would read.
+        _ = OnThread(() => Discard(upload.OutputStream));
+        _ = OnThread(() => Discard(upload.ExtendedOutputStream));
         var input = upload.CreateInputStream();
         input.Write(content);
         input.Flush();
@@ -170,6 +176,15 @@ internal sealed class SshExec
         }
 
         upload.Dispose();
+    }
+
+    private static void Discard(Stream stream)
+    {
+        var buffer = new byte[4096];
+        while (stream.Read(buffer) > 0)
+        {
+            // Nothing is expected.
+        }
     }
 
     private void Drain(Stream stream, OutputCollector collector)
@@ -208,6 +223,8 @@ internal sealed class SshExec
                 if (int.TryParse(marker.Word.TrimEnd('+'), NumberStyles.None, CultureInfo.InvariantCulture, out var code))
                 {
                     _result.TrySetResult(Finish(code, isTimedOut: false));
+                    _stdout.Release();
+                    _stderr.Release();
                 }
 
                 break;

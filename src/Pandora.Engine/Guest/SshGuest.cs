@@ -17,12 +17,13 @@ internal sealed partial class SshGuest : IGuest
 {
     /// <summary>Cgroups that the guest's init makes, and how many are made at a time after that.</summary>
     private const int FirstGroups = 32, GroupBatch = 16;
-    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(3), ConnectLimit = TimeSpan.FromSeconds(20);
     private readonly string _address;
     private readonly ClientKey _key;
     private readonly byte[] _hostKey;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
+    private readonly SemaphoreSlim _places;
     private readonly SemaphoreSlim _connecting = new(1, 1);
     private readonly SemaphoreSlim _gate = new(1, 1);
     private readonly ConcurrentQueue<SshExec> _waiting = new();
@@ -34,8 +35,9 @@ internal sealed partial class SshGuest : IGuest
     private int _lettingGo;
     private volatile bool _disposed;
 
-    private SshGuest(string address, ClientKey key, byte[] hostKey, TimeProvider time, ILogger logger)
+    private SshGuest(string address, ClientKey key, byte[] hostKey, int maxExecs, TimeProvider time, ILogger logger)
     {
+        _places = new SemaphoreSlim(maxExecs);
         _address = address;
         _key = key;
         _hostKey = hostKey;
@@ -48,18 +50,19 @@ internal sealed partial class SshGuest : IGuest
     /// <param name="address">Where the host reaches the guest.</param>
     /// <param name="key">The server's key.</param>
     /// <param name="hostKey">The only host key that is accepted.</param>
+    /// <param name="maxExecs">Most commands whose channels may be open at once, those counted in that left something behind.</param>
     /// <param name="time">For pauses.</param>
     /// <param name="logger">For what goes wrong later.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    public static async Task<SshGuest> ConnectAsync(IPAddress address, ClientKey key, byte[] hostKey, TimeProvider time, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<SshGuest> ConnectAsync(IPAddress address, ClientKey key, byte[] hostKey, int maxExecs, TimeProvider time, ILogger logger, CancellationToken cancellationToken)
     {
         await WaitForNetworkAsync(address, time, cancellationToken);
-        var guest = new SshGuest(address.ToString(), key, hostKey, time, logger);
+        var guest = new SshGuest(address.ToString(), key, hostKey, maxExecs, time, logger);
         while (true)
         {
             try
             {
-                await guest._client.ConnectAsync(cancellationToken);
+                await OpenAsync(guest._client, cancellationToken);
                 return guest;
             }
             catch (SocketException)
@@ -78,12 +81,35 @@ internal sealed partial class SshGuest : IGuest
     /// <inheritdoc/>
     public async Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
     {
-        var client = await ConnectedClientAsync(cancellationToken);
-        var exec = new SshExec(client, _gate, command, Interlocked.Increment(ref _lastGroup));
+        if (!_places.Wait(0, CancellationToken.None))
+        {
+            throw new PandoraException(PandoraError.TooManyExecs, "too many commands run in this sandbox, or have left something running in the background: end some of it first");
+        }
+
         using var limit = new CancellationTokenSource(command.Timeout, _time);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        SshExec exec;
+        SshClient client;
+        try
+        {
+            client = await ConnectedClientAsync(stop.Token);
+            exec = new SshExec(client, _gate, command, Interlocked.Increment(ref _lastGroup));
+        }
+        catch (Exception e)
+        {
+            _places.Release();
+            cancellationToken.ThrowIfCancellationRequested();
+            throw e is OperationCanceledException ? new PandoraException(PandoraError.GuestUnreachable, "the guest's SSH server did not answer within the command's timeout; nothing was run", innerException: e) : e;
+        }
+
         exec.Start(stop.Token);
-        _ = exec.Closed.ContinueWith(_ => ReturnGroup(client, exec.Group), TaskScheduler.Default);
+        // A place is taken until the channel is closed, which is later than the answer where something was left behind.
+        _ = exec.Closed.ContinueWith(
+            _ =>
+            {
+                _places.Release();
+                ReturnGroup(client, exec.Group);
+            }, TaskScheduler.Default);
         try
         {
             return await exec.Result.WaitAsync(stop.Token);
@@ -91,6 +117,12 @@ internal sealed partial class SshGuest : IGuest
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
         {
             await RunQuietlyAsync(client, ExecScript.Kill(exec.Group), exec.Closed);
+            if (!exec.Closed.IsCompleted)
+            {
+                // It may have joined its cgroup after the first.
+                await RunQuietlyAsync(client, ExecScript.Kill(exec.Group), exec.Closed);
+            }
+
             exec.Abandon();
             cancellationToken.ThrowIfCancellationRequested();
             return exec.Partial();
@@ -140,13 +172,19 @@ internal sealed partial class SshGuest : IGuest
         }
     }
 
+    private static async Task OpenAsync(SshClient client, CancellationToken cancellationToken)
+    {
+        await client.ConnectAsync(cancellationToken);
+        // From here on it limits each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait sooner.
+        client.ConnectionInfo.Timeout = TimeSpan.FromMinutes(5);
+    }
+
     private SshClient NewClient()
     {
         var info = new ConnectionInfo(_address, 22, "root", new PrivateKeyAuthenticationMethod("root", _key.PrivateKey))
         {
             MaxSessions = 1024,
-            // Of each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait sooner.
-            Timeout = TimeSpan.FromMinutes(5),
+            Timeout = ConnectLimit,
             ChannelCloseTimeout = TimeSpan.FromSeconds(1),
         };
         var client = new SshClient(info);
@@ -171,7 +209,7 @@ internal sealed partial class SshGuest : IGuest
                 LogReconnecting(_address);
                 _client.Dispose();
                 _client = NewClient();
-                await _client.ConnectAsync(cancellationToken);
+                await OpenAsync(_client, cancellationToken);
             }
 
             return _client;

@@ -27,6 +27,9 @@ public enum ResourceKind
 
     /// <summary>A connection to the guest.</summary>
     Connection,
+
+    /// <summary>The number of a network slot.</summary>
+    Slot,
 }
 
 /// <summary>Something on the host that one microVM owns and that must be undone.</summary>

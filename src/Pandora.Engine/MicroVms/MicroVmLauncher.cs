@@ -60,8 +60,18 @@ public sealed partial class MicroVmLauncher(
         var slot = await slots.RentAsync(cancellationToken);
         boot.Slot = slot;
         // Its number is free again only when everything that used it is gone: this waits behind all the rest.
-        boot.Teardown.Push(new HostResource(ResourceKind.Interface, slot.InterfaceName), () => ValueTask.CompletedTask, canWait: true);
-        boot.Teardown.Push(new HostResource(ResourceKind.Namespace, slot.NamespaceName), () => new ValueTask(slots.ReturnAsync(slot)), canWait: true);
+        boot.Teardown.Push(new HostResource(ResourceKind.Slot, $"{slot.Index}"), () =>
+        {
+            if (boot.Machine is { IsRunning: true })
+            {
+                throw new InvalidOperationException("its VMM still runs, so the slot is not used again");
+            }
+
+            slots.Free(slot);
+            return ValueTask.CompletedTask;
+        }, canWait: true);
+        boot.Teardown.Push(new HostResource(ResourceKind.Namespace, slot.NamespaceName), () => new ValueTask(slots.DeleteNamespaceAsync(slot)), canWait: true);
+        boot.Teardown.Push(new HostResource(ResourceKind.Interface, slot.InterfaceName), () => new ValueTask(slots.DeleteInterfaceAsync(slot)), canWait: true);
     }
 
     private async Task RecordAsync(Boot boot, CancellationToken cancellationToken)
@@ -106,7 +116,7 @@ public sealed partial class MicroVmLauncher(
 
     private async Task StartVmmAsync(Boot boot, CancellationToken cancellationToken)
     {
-        cgroups.Add(boot.Id, new CgroupLimits((boot.Template.MemoryMiB * 1024L * 1024) + VmmOverhead, 64));
+        cgroups.Add(boot.Id, new CgroupLimits((boot.Template.MemoryMiB * 1024L * 1024) + VmmOverhead, 128 + boot.Template.VcpuCount));
         var machine = await vmm.StartAsync(
             new VirtualMachineSpec
             {
@@ -130,7 +140,7 @@ public sealed partial class MicroVmLauncher(
     private async Task ReachGuestAsync(Boot boot, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var connecting = SshGuest.ConnectAsync(boot.Slot!.Address, key, boot.Identity!.HostKey, time, loggers.CreateLogger<SshGuest>(), stop.Token);
+        var connecting = SshGuest.ConnectAsync(boot.Slot!.Address, key, boot.Identity!.HostKey, options.MaxExecs, time, loggers.CreateLogger<SshGuest>(), stop.Token);
         if (await Task.WhenAny(connecting, boot.Machine!.Exited) != connecting)
         {
             await stop.CancelAsync();

@@ -20,6 +20,12 @@ public static partial class Recovery
         {
             foreach (var left in Directory.GetDirectories(path))
             {
+                // Of a machine whose record is gone, its cgroup still knows the processes.
+                foreach (var process in CgroupTree.ProcessesIn(left).Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>())
+                {
+                    await KillAsync(process, time);
+                }
+
                 await CgroupTree.RemoveAsync(left, time);
             }
         }
@@ -52,10 +58,15 @@ public static partial class Recovery
             .Concat(cgroups.PathsFor(id).SelectMany(CgroupTree.ProcessesIn).Distinct().Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>());
         foreach (var process in processes)
         {
-            process.Kill();
-            await process.Exited.WaitAsync(KillLimit, time);
-            process.Dispose();
+            await KillAsync(process, time);
         }
+    }
+
+    private static async Task KillAsync(ProcessHandle process, TimeProvider time)
+    {
+        process.Kill();
+        await process.Exited.WaitAsync(KillLimit, time);
+        process.Dispose();
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The last server of this data directory did not shut down: {Count} microVMs of it and all they held were removed")]

@@ -5,8 +5,9 @@ namespace Pandora.Engine.MicroVms;
 /// <summary>One thing undone.</summary>
 /// <param name="Resource">What.</param>
 /// <param name="Elapsed">How long it took.</param>
+/// <param name="IsGone">Whether the host no longer had it then: looked up, not assumed.</param>
 /// <param name="Error">What went wrong, or null.</param>
-public sealed record Undone(HostResource Resource, TimeSpan Elapsed, string? Error);
+public sealed record Undone(HostResource Resource, TimeSpan Elapsed, bool IsGone, string? Error);
 
 /// <summary>
 /// The stack of things that a microVM must undo. Each resource pushes its undo as it is acquired; however the microVM ends, the stack is run once, newest first,
@@ -100,7 +101,8 @@ public sealed class Teardown(TimeProvider time)
                 error = e.Message;
             }
 
-            undone.Add(new Undone(step.Resource, Stopwatch.GetElapsedTime(start), error));
+            // Looked up before anything below is undone: a slot's number, once free, is soon another's namespace.
+            undone.Add(new Undone(step.Resource, Stopwatch.GetElapsedTime(start), error is null && !step.Resource.Exists(), error));
         }
 
         return undone;

@@ -35,7 +35,12 @@ internal sealed class Forwarding(Instance instance, string runDir)
             File.Delete(Path.Combine(note, instance.Id));
             if (!Directory.EnumerateFiles(note).Any())
             {
-                Set(Path.GetFileName(note), "forwarding", false);
+                // Somebody who has since turned it on for the whole host (Docker does) wants it to stay.
+                if (File.ReadAllText("/proc/sys/net/ipv4/ip_forward").Trim() != "1")
+                {
+                    Set(Path.GetFileName(note), "forwarding", false);
+                }
+
                 Directory.Delete(note);
             }
         }

@@ -62,11 +62,11 @@ public sealed partial class HostNetwork : IAsyncDisposable
         var mtu = uplink is null ? 1500 : await ReadMtuAsync(uplink, cancellationToken);
         string?[] ways = [uplink, resolver is null ? null : HostRoutes.InterfaceTo(routes, resolver), .. allowed.Select(a => HostRoutes.InterfaceTo(routes, a.At(0)))];
         var nftables = new Nftables();
+        var forwarding = new Forwarding(instance, options.RunDir);
+        var foreign = new ForeignFirewall(nftables, instance);
         try
         {
-            var forwarding = new Forwarding(instance, options.RunDir);
             var opened = forwarding.Enable([.. ways.OfType<string>().Where(w => w != "lo").Distinct()]);
-            var foreign = new ForeignFirewall(nftables, instance);
             var network = new HostNetwork(nftables, instance, options.Egress, foreign, forwarding, range, mtu, resolver, logger);
             nftables.Run(network.TableText(allowed, opened));
             foreach (var place in await foreign.AcceptAsync(network.IsLocalResolver, cancellationToken))
@@ -76,9 +76,9 @@ public sealed partial class HostNetwork : IAsyncDisposable
 
             return network;
         }
-        catch (Exception e) when (e is NftablesException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
         {
-            nftables.Dispose();
+            await UndoAsync(nftables, foreign, forwarding, instance, logger);
             throw new StartupException($"the host's network could not be set up: {e.Message}. Pandora needs root with CAP_NET_ADMIN, and nftables in the kernel", e);
         }
     }
@@ -124,20 +124,22 @@ public sealed partial class HostNetwork : IAsyncDisposable
     }
 
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
+    public async ValueTask DisposeAsync() => await UndoAsync(_nftables, _foreign, _forwarding, _instance, _logger);
+
+    private static async Task UndoAsync(Nftables nftables, ForeignFirewall foreign, Forwarding forwarding, Instance instance, ILogger logger)
     {
         try
         {
-            await _foreign.RemoveAsync(CancellationToken.None);
-            _nftables.Run($"table inet {_instance.TableName}; delete table inet {_instance.TableName}");
-            _forwarding.Restore();
+            await foreign.RemoveAsync(CancellationToken.None);
+            nftables.Run($"table inet {instance.TableName}; delete table inet {instance.TableName}");
+            forwarding.Restore();
         }
-        catch (Exception e) when (e is NftablesException or IOException or CommandException)
+        catch (Exception e) when (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
         {
-            LogUndoFailed(_logger, e.Message);
+            LogUndoFailed(logger, e.Message);
         }
 
-        _nftables.Dispose();
+        nftables.Dispose();
     }
 
     private static Ipv4Network ChooseRange(string? wanted, IReadOnlyList<HostRoute> routes, ILogger logger)
@@ -188,8 +190,10 @@ public sealed partial class HostNetwork : IAsyncDisposable
         var dns = Resolver is null || IsLocalResolver ? "" : $"ip daddr {Resolver} meta l4proto {{ tcp, udp }} th dport 53 accept";
         var localDns = !IsLocalResolver ? "" : $"iifname {ours} iifname @internet ip daddr {Range} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {Resolver}";
         var allow = allowed.Count == 0 ? "" : $"ip daddr {{ {string.Join(", ", allowed)} }} accept";
-        // Where we turned forwarding on for an uplink, it forwards for our guests and nobody else.
-        var uplinks = openedUplinks.Count == 0 ? "" : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != {ours} drop";
+        // Where we turned forwarding on for an uplink, it forwards for guests of Pandora's and nobody else.
+        var uplinks = openedUplinks.Count == 0 ? "" : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != \"pnd*\" drop";
+        // A resolver on another of the host's own addresses is met by the input chain.
+        var hostDns = Resolver is null || IsLocalResolver ? "" : $"iifname @internet ip daddr {Resolver} meta l4proto {{ tcp, udp }} th dport 53 accept";
         return $$"""
             table inet {{_instance.TableName}} {
               set internet { type ifname; }
@@ -203,6 +207,7 @@ public sealed partial class HostNetwork : IAsyncDisposable
                 meta nfproto ipv6 reject
                 ct state established,related accept
                 iifname != @internet reject with icmp type admin-prohibited
+                oifname {{ours}} reject with icmp type admin-prohibited
                 {{dns}}
                 {{allow}}
                 ip daddr { {{Forbidden}} } reject with icmp type admin-prohibited
@@ -217,6 +222,7 @@ public sealed partial class HostNetwork : IAsyncDisposable
               }
               chain to_host {
                 ct state established,related accept
+                {{hostDns}}
                 iifname @internet ct status dnat meta l4proto { tcp, udp } th dport 53 accept
                 reject
               }

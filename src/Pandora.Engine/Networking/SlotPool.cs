@@ -55,8 +55,24 @@ public sealed partial class SlotPool : IAsyncDisposable
         return slot;
     }
 
-    /// <summary>Takes a slot down and frees its number. Its VMM must have been reaped.</summary>
-    public Task ReturnAsync(NetworkSlot slot) => Track(DestroyAsync(slot));
+    /// <summary>Takes back what a slot may reach and removes its veth pair. The kernel would do it after the namespace, when it likes.</summary>
+    public Task DeleteInterfaceAsync(NetworkSlot slot) => Track(Task.Run(async () =>
+    {
+        await IpTool.DeleteLinkAsync(slot.InterfaceName);
+        _network.Close(slot);
+    }));
+
+    /// <summary>Removes a slot's namespace with all that is in it.</summary>
+    public Task DeleteNamespaceAsync(NetworkSlot slot) => Track(IpTool.DeleteNamespaceAsync(slot.NamespaceName));
+
+    /// <summary>Lets a slot's number be used again. Its VMM must have been reaped.</summary>
+    public void Free(NetworkSlot slot)
+    {
+        lock (_lock)
+        {
+            _free.Enqueue(slot.Index, slot.Index);
+        }
+    }
 
     /// <summary>Starts making slots ahead of need.</summary>
     public void Prepare()
@@ -138,16 +154,11 @@ public sealed partial class SlotPool : IAsyncDisposable
         }
     }
 
-    // Deleting the namespace takes the tap, the veth pair and all rules and sysctls with it, but the kernel does it when it likes: the pair goes first, by name.
     private async Task DestroyAsync(NetworkSlot slot)
     {
-        _network.Close(slot);
-        await IpTool.DeleteLinkAsync(slot.InterfaceName);
-        await IpTool.DeleteNamespaceAsync(slot.NamespaceName);
-        lock (_lock)
-        {
-            _free.Enqueue(slot.Index, slot.Index);
-        }
+        await DeleteInterfaceAsync(slot);
+        await DeleteNamespaceAsync(slot);
+        Free(slot);
     }
 
     private async Task Track(Task task)
@@ -173,7 +184,7 @@ public sealed partial class SlotPool : IAsyncDisposable
     private string HostSide(NetworkSlot slot) => string.Create(CultureInfo.InvariantCulture, $"""
         netns add {slot.NamespaceName}
         link add {slot.InterfaceName} mtu {_network.Mtu} type veth peer name up0 mtu {_network.Mtu} netns {slot.NamespaceName}
-        link set {slot.InterfaceName} addrgenmode none
+        {(Directory.Exists("/proc/sys/net/ipv6") ? $"link set {slot.InterfaceName} addrgenmode none" : "")}
         addr add {slot.HostAddress}/30 dev {slot.InterfaceName}
         link set {slot.InterfaceName} up
 
@@ -185,8 +196,10 @@ public sealed partial class SlotPool : IAsyncDisposable
         var resolver = _network.Resolver is null ? null : System.Net.IPAddress.IsLoopback(_network.Resolver) ? slot.HostAddress : _network.Resolver;
         var dns = resolver is null ? "" : $"iifname \"tap0\" ip daddr {NetworkSlot.GatewayAddress} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {resolver}";
         return $$"""
-            echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
-            echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+            if [ -d /proc/sys/net/ipv6 ]; then
+                echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
+                echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+            fi
             echo 1 > /proc/sys/net/ipv4/ip_forward
             ip -batch - <<END
             tuntap add dev {{NetworkSlot.TapName}} mode tap

@@ -26,6 +26,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly Func<CancellationToken, Task<MicroVm>> _boot;
     private readonly Func<MicroVm, Task> _end;
     private readonly int _size;
+    private readonly int _maxBoots;
     private readonly TimeProvider _time;
     private readonly EngineMetrics _metrics;
     private readonly ILogger _logger;
@@ -36,14 +37,16 @@ public sealed partial class WarmPool : IAsyncDisposable
     private long _pausedUntil;
 
     /// <param name="size">How many to keep warm.</param>
-    /// <param name="boot">Boots one; itself sees to how many boot at once.</param>
+    /// <param name="maxBoots">How many may boot at once.</param>
+    /// <param name="boot">Boots one.</param>
     /// <param name="end">Ends one that is not wanted or has died.</param>
     /// <param name="metrics">Where failures are counted.</param>
     /// <param name="time">For pauses after failures and the limits of waits.</param>
     /// <param name="logger">Where failures are told.</param>
-    public WarmPool(int size, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger)
+    public WarmPool(int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger)
     {
         _size = size;
+        _maxBoots = maxBoots;
         _boot = boot;
         _end = end;
         _metrics = metrics;
@@ -210,7 +213,15 @@ public sealed partial class WarmPool : IAsyncDisposable
 
                 lock (_lock)
                 {
-                    while (_warm.Count + _boots.Count < _size + WaitingCount && !_stopping.IsCancellationRequested)
+                    // Who waited for one may have gone away.
+                    while (_warm.Count > _size + WaitingCount)
+                    {
+                        var surplus = _warm.First();
+                        _warm.Remove(surplus);
+                        End(surplus);
+                    }
+
+                    while (_boots.Count < _maxBoots && _warm.Count + _boots.Count < _size + WaitingCount && !_stopping.IsCancellationRequested)
                     {
                         var done = new TaskCompletionSource();
                         _boots.Add(done.Task);

@@ -108,9 +108,9 @@ internal static partial class RequestLimits
         }
     }
 
-    [GeneratedRegex("^[a-z_][a-z0-9_-]{0,31}$")]
+    [GeneratedRegex("^[a-z_][a-z0-9_-]{0,31}\\z")]
     private static partial Regex UserPattern();
 
-    [GeneratedRegex("^[A-Za-z_][A-Za-z0-9_]{0,255}$")]
+    [GeneratedRegex("^[A-Za-z_][A-Za-z0-9_]{0,255}\\z")]
     private static partial Regex VariablePattern();
 }

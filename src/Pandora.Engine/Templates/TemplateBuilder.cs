@@ -61,17 +61,19 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         var result = Path.Combine(work, "result");
         try
         {
+            Directory.CreateDirectory(work, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
             Directory.CreateDirectory(result);
             var template = new Template(spec.Name, key, time.GetUtcNow(), spec.VcpuCount, spec.MemoryMiB, Describe(spec)) { Directory = result };
-            var sources = spec.RootPath is null || spec.KernelPath is null ? await AptSources.ReadAsync(cancellationToken) : null;
+            var sources = await AptSources.ReadAsync(cancellationToken);
+            await StepAsync("busybox", () => FetchAsync(work, ["busybox-static"], BusyboxDirectory(work), cancellationToken));
             var modules = spec.KernelPath is null
-                ? await StepAsync("kernel and modules", () => FetchKernelAsync(sources!, work, template, cancellationToken))
+                ? await StepAsync("kernel and modules", () => FetchKernelAsync(sources, work, template, cancellationToken))
                 : await StepAsync("your kernel", () => UseKernelAsync(spec.KernelPath, template, cancellationToken));
-            await StepAsync("initrd", () => WriteInitrdAsync(template, modules, cancellationToken));
+            await StepAsync("initrd", () => WriteInitrdAsync(work, template, modules, cancellationToken));
             if (spec.RootPath is null)
             {
                 var tree = Path.Combine(work, "root");
-                await StepAsync("root filesystem from packages (about a minute)", () => InstallPackagesAsync(spec, sources!, work, tree, cancellationToken));
+                await StepAsync("root filesystem from packages (about a minute)", () => InstallPackagesAsync(spec, sources, work, tree, cancellationToken));
                 await StepAsync("root image", () => MakeRootImageAsync(tree, template, cancellationToken));
             }
             else
@@ -200,17 +202,28 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         var image = depends.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("Depends: linux-image", StringComparison.Ordinal)).Select(l => l["Depends: ".Length..]).FirstOrDefault()
             ?? throw new StartupException($"apt does not know the kernel package {meta}: run 'apt-get update'");
         string[] packages = sources.Distribution == "ubuntu" ? [image, image.Replace("linux-image", "linux-modules", StringComparison.Ordinal)] : [image];
-        // apt fetches as its own user, which must be able to write there; the package's signature chain is checked as always.
-        await Command.RunAsync("sh", ["-c", "mkdir -p \"$1\" && cd \"$1\" && shift && exec apt-get -q -o APT::Sandbox::User=root download \"$@\"", "fetch", unpacked, .. packages], cancellationToken: cancellationToken);
-        foreach (var package in Directory.GetFiles(unpacked, "*.deb"))
-        {
-            await Command.RunAsync("dpkg-deb", ["-x", package, unpacked], cancellationToken: cancellationToken);
-        }
-
+        await FetchAsync(work, packages, unpacked, cancellationToken);
         await KernelPackage.UncompressAsync(Directory.GetFiles(Path.Combine(unpacked, "boot"), "vmlinu*").Single(), template.KernelPath, cancellationToken);
         var root = new[] { "lib/modules", "usr/lib/modules" }.Select(p => Path.Combine(unpacked, p)).First(Directory.Exists);
         return await KernelPackage.LoadModulesAsync(Directory.GetDirectories(root).Single(), cancellationToken);
     }
+
+    // Packages of the distribution, unpacked and not installed.
+    private static async Task FetchAsync(string work, IReadOnlyList<string> packages, string target, CancellationToken cancellationToken)
+    {
+        var archives = Directory.CreateDirectory(Path.Combine(work, $"archives-{packages[0]}")).FullName;
+        // apt would fetch as a user of its own, which cannot write there; the packages' signature chain is checked as always.
+        await Command.RunAsync("sh", ["-c", "cd \"$1\" && shift && exec apt-get -q -o APT::Sandbox::User=root download \"$@\"", "fetch", archives, .. packages], cancellationToken: cancellationToken);
+        foreach (var package in Directory.GetFiles(archives, "*.deb"))
+        {
+            await Command.RunAsync("dpkg-deb", ["-x", package, target], cancellationToken: cancellationToken);
+        }
+    }
+
+    // Static, whatever busybox the host has: it runs where there is no libc.
+    private static string BusyboxDirectory(string work) => Path.Combine(work, "busybox");
+
+    private static string Busybox(string work) => new[] { "bin/busybox", "usr/bin/busybox" }.Select(p => Path.Combine(BusyboxDirectory(work), p)).First(File.Exists);
 
     private static async Task<IReadOnlyList<(string Name, byte[] Content)>> UseKernelAsync(string path, Template template, CancellationToken cancellationToken)
     {
@@ -218,7 +231,7 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         return [];
     }
 
-    private static async Task WriteInitrdAsync(Template template, IReadOnlyList<(string Name, byte[] Content)> modules, CancellationToken cancellationToken)
+    private static async Task WriteInitrdAsync(string work, Template template, IReadOnlyList<(string Name, byte[] Content)> modules, CancellationToken cancellationToken)
     {
         using var archive = new MemoryStream();
         var cpio = new CpioArchive(archive);
@@ -227,7 +240,7 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
             cpio.AddDirectory(directory);
         }
 
-        cpio.AddFile("bin/busybox", await File.ReadAllBytesAsync("/bin/busybox", cancellationToken), 0x1ED);
+        cpio.AddFile("bin/busybox", await File.ReadAllBytesAsync(Busybox(work), cancellationToken), 0x1ED);
         cpio.AddFile("init", ReadResource("guest/initrd-init"), 0x1ED);
         cpio.AddFile("modules/order", Encoding.UTF8.GetBytes(string.Concat(modules.Select(m => m.Name + "\n"))));
         foreach (var (name, content) in modules)
@@ -253,8 +266,15 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
             "--variant=essential", "--mode=root", "--quiet", $"--include={string.Join(',', packages)}",
             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
             "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=force-unsafe-io",
-            .. sources.BuildOptions.Select(o => $"--aptopt={o.TrimEnd(';')}"),
         ];
+        if (sources.BuildOptions.Count > 0)
+        {
+            // In a file, because a proxy's password may be among them and command lines can be read by everybody.
+            var options = Path.Combine(work, "apt.conf");
+            await File.WriteAllLinesAsync(options, sources.BuildOptions, cancellationToken);
+            arguments.Add($"--aptopt={options}");
+        }
+
         if (spec.SetupScriptPath is not null)
         {
             arguments.AddRange([$"--customize-hook=copy-in {Quote(Path.GetFullPath(spec.SetupScriptPath))} /tmp", $"--customize-hook=chroot \"$1\" bash -e /tmp/{Quote(Path.GetFileName(spec.SetupScriptPath))}"]);
@@ -267,11 +287,11 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
                 report($"    {line[2..].Trim()}");
             }
         });
-        await FinishTreeAsync(tree, sources, cancellationToken);
+        await FinishTreeAsync(work, tree, sources, cancellationToken);
     }
 
     // What a package cannot bring: names, users, sources without secrets, and the two files that every root filesystem gets.
-    private static async Task FinishTreeAsync(string tree, AptSources sources, CancellationToken cancellationToken)
+    private static async Task FinishTreeAsync(string work, string tree, AptSources sources, CancellationToken cancellationToken)
     {
         string At(string path) => Path.Combine(tree, path);
         foreach (var left in Directory.GetFiles(At("etc/apt/apt.conf.d"), "99mmdebstrap"))
@@ -286,6 +306,8 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
             File.Delete(left);
         }
 
+        // It may be a link, which would lead to the host's.
+        File.Delete(At("etc/resolv.conf"));
         await File.WriteAllTextAsync(At("etc/resolv.conf"), "nameserver 172.16.0.1\n", cancellationToken);
         await File.WriteAllTextAsync(At("etc/hosts"), "127.0.0.1 localhost\n", cancellationToken);
         File.Delete(At("etc/machine-id"));
@@ -294,7 +316,7 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         File.SetUnixFileMode(At("etc/sudoers.d/pandora"), UnixFileMode.UserRead | UnixFileMode.GroupRead);
         await Command.RunAsync("chroot", [tree, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "user"], cancellationToken: cancellationToken);
         var guest = Directory.CreateDirectory(At(GuestDirectory));
-        File.Copy("/bin/busybox", Path.Combine(guest.FullName, "busybox"), overwrite: true);
+        File.Copy(Busybox(work), Path.Combine(guest.FullName, "busybox"), overwrite: true);
         await File.WriteAllBytesAsync(Path.Combine(guest.FullName, "init"), ReadResource("guest/init"), cancellationToken);
         foreach (var mountPoint in new[] { "proc", "sys", "dev", "run" })
         {
@@ -331,7 +353,7 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         }
 
         await DebugAsync($"write {init} /{GuestDirectory}/init", write: true);
-        await DebugAsync($"write /bin/busybox /{GuestDirectory}/busybox", write: true);
+        await DebugAsync($"write {Busybox(work)} /{GuestDirectory}/busybox", write: true);
         await DebugAsync($"sif /{GuestDirectory}/busybox mode 0100755", write: true);
         if (!(await DebugAsync($"stat /{GuestDirectory}/init")).Contains("Inode:", StringComparison.Ordinal))
         {

@@ -84,6 +84,6 @@ public sealed partial class TemplateStore(string directory)
         return true;
     }
 
-    [GeneratedRegex("^[a-z0-9][a-z0-9-]{0,62}$")]
+    [GeneratedRegex("^[a-z0-9][a-z0-9-]{0,62}\\z")]
     private static partial Regex NamePattern();
 }

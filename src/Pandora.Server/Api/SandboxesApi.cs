@@ -79,11 +79,10 @@ internal static class SandboxesApi
         Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout, sandbox.ExecCount,
         sandbox.MicroVm.Template.Name, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata);
 
-    // Each resource is looked for on the host once more: the receipt says what is, not what was intended.
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {
         var resources = ended.Undone.Select(u => new ReceiptResource(
-            u.Resource.Kind.ToString().ToLowerInvariant(), u.Resource.Name, Math.Round(u.Elapsed.TotalMilliseconds, 3), !u.Resource.Exists(), u.Error)).ToList();
+            u.Resource.Kind.ToString().ToLowerInvariant(), u.Resource.Name, Math.Round(u.Elapsed.TotalMilliseconds, 3), u.IsGone, u.Error)).ToList();
         return new Receipt(
             ended.Sandbox.Id, ended.End.Reason.ToString().ToLowerInvariant(), Math.Round(ended.Sandbox.Age.TotalSeconds, 3), ended.Sandbox.ExecCount,
             Math.Round(ended.Elapsed.TotalMilliseconds, 3), resources, resources.Count(r => !r.Gone), isolation);

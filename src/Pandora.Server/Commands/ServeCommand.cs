@@ -1,4 +1,7 @@
 using System.CommandLine;
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Runtime.InteropServices;
 using Microsoft.AspNetCore.HostFiltering;
 using OpenTelemetry.Metrics;
 using Pandora.Contracts;
@@ -27,13 +30,27 @@ internal static class ServeCommand
 
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
-        var builder = WebApplication.CreateSlimBuilder();
+        GoFirst();
+        // Not the caller's directory, where somebody else's appsettings.json may lie.
+        var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
+        builder.Configuration.AddJsonFile(Settings.FilePath, optional: true);
+        if (builder.Configuration.GetSection("Kestrel").Exists())
+        {
+            throw new StartupException("the settings have a section 'Kestrel', which would listen past PANDORA_LISTEN and its checks: remove it");
+        }
+
         Settings.RejectUnknown();
         var engineOptions = Settings.Read<EngineOptions>(builder.Configuration);
         var serverOptions = Settings.Read<ServerOptions>(builder.Configuration);
         var time = TimeProvider.System;
         var vmm = await QemuVmm.CreateAsync(engineOptions.Accel, time, cancellationToken);
         await using var app = Build(builder, engineOptions, serverOptions, vmm, time);
+        // A terminal that closes ends the server like Ctrl-C.
+        using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal =>
+        {
+            signal.Cancel = true;
+            app.Lifetime.StopApplication();
+        });
         try
         {
             await app.RunAsync(cancellationToken);
@@ -42,6 +59,20 @@ internal static class ServeCommand
         catch (IOException e) when (e.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException)
         {
             throw new StartupException($"{serverOptions.Listen} is taken by another program: end it, or set PANDORA_LISTEN to another port", e);
+        }
+    }
+
+    // A claim must not wait behind boots. VMMs are started with what this takes given back.
+    private static void GoFirst()
+    {
+        try
+        {
+            using var self = Process.GetCurrentProcess();
+            self.PriorityClass = ProcessPriorityClass.AboveNormal;
+        }
+        catch (Exception e) when (e is Win32Exception or UnauthorizedAccessException)
+        {
+            // Without CAP_SYS_NICE everybody is served alike.
         }
     }
 

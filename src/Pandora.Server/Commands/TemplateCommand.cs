@@ -75,7 +75,7 @@ internal static class TemplateCommand
         return remove;
     }
 
-    private static TemplateStore OpenStore() => new(Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile("appsettings.json", optional: true).Build()).TemplatePath);
+    private static TemplateStore OpenStore() => new(Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile(Settings.FilePath, optional: true).Build()).TemplatePath);
 
     private static void InRange(Option<int> option, int least, int most) => option.Validators.Add(result =>
     {

@@ -16,6 +16,9 @@ public sealed record Setting(string Variable, string Value, string Source);
 /// <summary>Reads the settings: environment before <c>appsettings.json</c> before defaults. Each is checked, and one that is unknown or unreadable stops the start.</summary>
 public static class Settings
 {
+    /// <summary>Where settings can be kept besides the environment.</summary>
+    public const string FilePath = "/etc/pandora/appsettings.json";
+
     private const string Prefix = "PANDORA_";
     private const string Section = "Pandora";
 

@@ -67,25 +67,22 @@ public static class Command
         process.BeginErrorReadLine();
         try
         {
-            if (input is not null)
+            try
             {
-                await process.StandardInput.WriteAsync(input.AsMemory(), cancellationToken);
+                await process.StandardInput.WriteAsync((input ?? "").AsMemory(), cancellationToken);
+                process.StandardInput.Close();
+            }
+            catch (IOException)
+            {
+                // It ended without reading; its exit code and words say why.
             }
 
-            process.StandardInput.Close();
-        }
-        catch (IOException)
-        {
-            // It ended without reading; its exit code and words say why.
-        }
-
-        try
-        {
             await process.WaitForExitAsync(cancellationToken);
         }
         catch (OperationCanceledException)
         {
             process.Kill(entireProcessTree: true);
+            await process.WaitForExitAsync(CancellationToken.None);
             throw;
         }
 

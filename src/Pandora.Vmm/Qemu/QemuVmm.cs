@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
@@ -20,20 +21,23 @@ public enum Accelerator
 }
 
 /// <summary>Runs machines with QEMU from the distribution's packages.</summary>
-public sealed partial class QemuVmm : IVmm
+public sealed partial class QemuVmm : IVmm, IDisposable
 {
     /// <summary>Environment variable that marks a VMM's process with its machine's id, so that it can be told from a stranger with a recycled pid.</summary>
     public const string MachineVariable = "PANDORA_MICROVM";
 
-    // Joins its cgroups, tells its pid, and becomes QEMU: in a session of its own and in the slot's namespace, with nothing of the server's open.
+    // Joins its cgroups, tells its pid, and becomes QEMU: nicer than the server, in a session of its own and in the slot's namespace, with nothing of the server's open.
     private const string Launcher = """
         cd "$1" && echo $$ > vmm.pid || exit 1
         netns=$2; shift 2
         while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done
         shift
-        exec setsid nsenter --net="$netns" -- "$@" < /dev/null > vmm.log 2>&1
+        exec nice -n 6 setsid nsenter --net="$netns" -- "$@" < /dev/null >> vmm.log 2>&1
         """;
 
+    private const long MaxLogBytes = 256 * 1024;
+    private readonly ConcurrentDictionary<string, bool> _logs = new();
+    private readonly ITimer _logTimer;
     private readonly TimeProvider _time;
     private readonly Architecture _architecture;
     private readonly bool _useKvm;
@@ -46,6 +50,7 @@ public sealed partial class QemuVmm : IVmm
         _useKvm = useKvm;
         _canRunWith = canRunWith;
         Capabilities = capabilities;
+        _logTimer = time.CreateTimer(_ => BoundLogs(), null, TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2));
     }
 
     /// <inheritdoc/>
@@ -105,6 +110,7 @@ public sealed partial class QemuVmm : IVmm
 
         var process = ProcessHandle.TryOpen(pid) ?? throw new VmmException($"QEMU ended at once: {ReadLog(spec.Directory)}");
         var machine = new QemuVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, pid, process.StartTime), process, _time);
+        _logs[spec.Directory] = true;
         try
         {
             await machine.ConnectAsync(cancellationToken);
@@ -139,6 +145,9 @@ public sealed partial class QemuVmm : IVmm
         }
     }
 
+    /// <inheritdoc/>
+    public void Dispose() => _logTimer.Dispose();
+
     /// <summary>Finds the process of a machine whose server died, by the pid file and the mark in the process's environment.</summary>
     public static ProcessHandle? FindProcess(string directory, string id)
     {
@@ -160,13 +169,36 @@ public sealed partial class QemuVmm : IVmm
         }
     }
 
+    // A guest can make QEMU complain without end. The log is written in append mode, so that it can be emptied under it.
+    private void BoundLogs()
+    {
+        foreach (var (directory, _) in _logs)
+        {
+            try
+            {
+                if (new FileInfo(LogPath(directory)).Length > MaxLogBytes)
+                {
+                    using var file = new FileStream(LogPath(directory), FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+                    file.SetLength(0);
+                }
+            }
+            catch (IOException)
+            {
+                // The machine is gone, and its directory with it.
+                _logs.TryRemove(directory, out _);
+            }
+        }
+    }
+
+    private static string LogPath(string directory) => Path.Combine(directory, "vmm.log");
+
     internal static string SocketPath(string directory) => Path.Combine(directory, "qmp.sock");
 
     internal static string ReadLog(string directory)
     {
         try
         {
-            var text = File.ReadAllText(Path.Combine(directory, "vmm.log")).Trim();
+            var text = File.ReadAllText(LogPath(directory)).Trim();
             return text.Length == 0 ? "it said nothing" : text.Length > 2000 ? text[^2000..] : text;
         }
         catch (IOException)

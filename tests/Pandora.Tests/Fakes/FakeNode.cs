@@ -25,7 +25,7 @@ internal sealed class FakeNode : IAsyncDisposable
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Metrics = new EngineMetrics(_services.GetRequiredService<IMeterFactory>());
         _boots = new SemaphoreSlim(bootsAreFree ? int.MaxValue : 0);
-        Pool = new WarmPool(Options.PoolSize, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance);
+        Pool = new WarmPool(Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance);
         Sandboxes = new SandboxRegistry(
             Options, name => name == TemplateStore.DefaultName ? Pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, NullLogger<SandboxRegistry>.Instance);
     }

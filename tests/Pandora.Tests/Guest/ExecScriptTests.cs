@@ -15,7 +15,7 @@ public sealed class ExecScriptTests
     [InlineData("exit 7", 7, "")]
     [InlineData("echo one\necho two", 0, "one\ntwo\n")]
     [InlineData("set -e; false; echo never", 1, "")]
-    [InlineData("set -u; echo $nope", 1, "")]
+    [InlineData("set -u; echo $nope", 127, "")]
     [InlineData("if", 2, "")]
     [InlineData("nosuchcommand", 127, "")]
     [InlineData("kill -TERM $$; echo never", 143, "")]
@@ -56,7 +56,7 @@ public sealed class ExecScriptTests
     public void Tracing_shows_the_code_and_nothing_of_ours()
     {
         var script = ExecScript.Create(new GuestCommand { Code = "set -x; echo one", Cwd = "/" }, 1, "mark");
-        Assert.Equal("+ echo one\n\0mark 2 0\0", Bash(WithoutGuest(script)).Errors);
+        Assert.Equal("++ echo one\n\0mark 2 0\0", Bash(WithoutGuest(script)).Errors);
     }
 
     [Fact]
