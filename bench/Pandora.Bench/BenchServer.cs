@@ -9,9 +9,13 @@ internal sealed class BenchServer : IAsyncDisposable
     public const string Url = "http://127.0.0.1:8123";
     private readonly Process _process;
 
-    private BenchServer(string dataDir, Process process)
+    // As in production, where /run is one: ext4 makes a rename wait for the disk.
+    private readonly string _runRoot;
+
+    private BenchServer(string dataDir, string runRoot, Process process)
     {
         DataDir = dataDir;
+        _runRoot = runRoot;
         _process = process;
         Pandora = new PandoraClient(Url);
     }
@@ -22,11 +26,12 @@ internal sealed class BenchServer : IAsyncDisposable
 
     public int Pid => _process.Id;
 
-    public string RunDir => Path.Combine(DataDir, "run", File.ReadAllText(Path.Combine(DataDir, "instance")).Trim());
+    public string RunDir => Path.Combine(_runRoot, File.ReadAllText(Path.Combine(DataDir, "instance")).Trim());
 
     public static async Task<BenchServer> StartAsync(string repository, string templates, int poolSize)
     {
         var dataDir = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
+        var runRoot = Path.Combine("/dev/shm", Path.GetFileName(dataDir));
         var start = new ProcessStartInfo("/bin/sh");
         string[] arguments = ["-c", "exec \"$1\" serve > \"$2\" 2>&1 < /dev/null", "server", Path.Combine(repository, "artifacts/bin/Pandora.Server/release/pandora-server"), Path.Combine(dataDir, "log")];
         foreach (var argument in arguments)
@@ -40,11 +45,11 @@ internal sealed class BenchServer : IAsyncDisposable
         }
 
         start.Environment["PANDORA_DATA_DIR"] = dataDir;
-        start.Environment["PANDORA_RUN_DIR"] = Path.Combine(dataDir, "run");
+        start.Environment["PANDORA_RUN_DIR"] = runRoot;
         start.Environment["PANDORA_TEMPLATE_DIR"] = templates;
         start.Environment["PANDORA_LISTEN"] = Url;
         start.Environment["PANDORA_POOL_SIZE"] = $"{poolSize}";
-        var server = new BenchServer(dataDir, Process.Start(start)!);
+        var server = new BenchServer(dataDir, runRoot, Process.Start(start)!);
         using var http = new HttpClient { BaseAddress = new Uri(Url) };
         for (var attempt = 0; ; attempt++)
         {
@@ -103,5 +108,6 @@ internal sealed class BenchServer : IAsyncDisposable
         await _process.WaitForExitAsync();
         _process.Dispose();
         Directory.Delete(DataDir, recursive: true);
+        Directory.Delete(_runRoot, recursive: true);
     }
 }

@@ -19,7 +19,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     public async Task The_command_line_runs_passes_input_and_exit_code_and_shows_a_receipt()
     {
         var cli = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli");
-        Assert.Equal("INPUT", await RunAsync("sh", "-c", $"printf input | {cli} run -- tr a-z A-Z"));
+        Assert.Equal("INPUT\n", await RunAsync("sh", "-c", $"printf input | {cli} run -- tr a-z A-Z"));
         Assert.Matches(@"claimed [\d.]+ ms.* · ran [\d.]+ ms · torn down [\d.]+ ms · 0 left · isolation: QEMU/", await RunAsync("sh", "-c", $"{cli} run true 2>&1"));
         Assert.Equal("7\n", await RunAsync("sh", "-c", $"{cli} run -q 'exit 7'; echo $?"));
         var id = (await RunAsync(cli, "create", "--metadata", "by=test")).Trim();

@@ -42,9 +42,8 @@ internal static partial class ExecScript
         script.Append($"{{ echo 0 > {path}/cgroup.procs; }} 2>/dev/null || {{ mkdir -p {path}; echo 0 > {path}/cgroup.procs; }} 2>/dev/null; ");
         script.Append("unset SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO; ");
         // Copies that the code does not redirect: the way back to the server.
-        script.Append("exec 250<&0 251>&1 252>&2; ");
-        script.Append(string.IsNullOrEmpty(command.Stdin) ? "exec < /dev/null; " : $"exec < {PathOf(group, "in")}; {Busybox} rm -f {PathOf(group, "in")}; ");
-        script.Append("echo 0 > /proc/self/oom_score_adj; ");
+        script.Append($"exec 250<&0 251>&1 252>&2 < {(string.IsNullOrEmpty(command.Stdin) ? "/dev/null" : PathOf(group, "in"))}; ");
+        script.Append(string.IsNullOrEmpty(command.Stdin) ? "" : $"{Busybox} rm -f {PathOf(group, "in")}; ");
         if (user is not null)
         {
             script.Append($"[[ {home} != '{home}' ]] || {Refuse(mark, "user")}; ");
@@ -58,10 +57,8 @@ internal static partial class ExecScript
 
         script.Append($"; cd -- {(command.Cwd is null ? home : Quote(command.Cwd))} 2>/dev/null || {Refuse(mark, "cwd")}; ");
         script.Append($"trap {Quote(OnExit(path, mark))} EXIT; ");
-        // A shell that a signal ends runs its exit trap with the status of the command before. These make it the signal's.
-        script.Append("for __pandora in 1 2 3 4 6 7 8 10 11 12 13 14 15 31; do trap \"exit $((128 + __pandora))\" $__pandora; done; unset __pandora; ");
         script.Append(user is not null ? OwnShell($"runuser -u {user} -- ", command.Code)
-            // It may take the exit trap away, or exec past it: then it gets a shell of its own, which costs a process.
+            // It may take the exit trap away, exec past it, or signal its shell, whose trap would tell another status: then it gets a shell of its own, which costs a process.
             : Takeover().IsMatch(command.Code) ? OwnShell("", command.Code)
             : $"eval {Quote(command.Code)}");
         return script.ToString();
@@ -90,14 +87,14 @@ internal static partial class ExecScript
         var print = $"builtin printf '\\000{mark} 2 %s\\000' \"$__pandora\"";
         // Whatever the code has set: no tracing of this, and no early end of it.
         return "{ __pandora=$?; set +eux; } 2>/dev/null; "
-            + $"{{ mapfile -t __pandora_left < {path}/cgroup.procs; }} 2>/dev/null; "
-            + "(( ${#__pandora_left[@]} > 1 )) && __pandora+=+; "
+            // A second line is a second process.
+            + $"{{ builtin read -r _ && builtin read -r _ && __pandora+=+; }} 2>/dev/null < {path}/cgroup.procs; "
             + $"{print} >&251; {print} >&252; builtin read -r -u 250; builtin exit ${{__pandora%+}}";
     }
 
     // Told before the code could run, so there is nothing to wait for but the server's leave.
     private static string Refuse(string mark, string word) => $"{{ printf '\\000{mark} 1 {word}\\000'; read -r -u 250; exit; }}";
 
-    [GeneratedRegex(@"\b(trap|exec)\b")]
+    [GeneratedRegex(@"\b(trap|exec|kill|suspend)\b|\$\$")]
     private static partial Regex Takeover();
 }

@@ -77,27 +77,8 @@ internal sealed class OutputCollector(int limit, string mark)
     {
         lock (_lock)
         {
-            var decoder = Encoding.UTF8.GetDecoder();
-            var text = new StringBuilder(_keptLength);
-            var characters = new char[32 * 1024];
-            for (var i = 0; i < _kept.Count; i++)
-            {
-                var isLast = i == _kept.Count - 1;
-                ReadOnlySpan<byte> bytes = _kept[i];
-                while (true)
-                {
-                    // Not flushed, a decoder keeps the beginning of a character to itself.
-                    decoder.Convert(bytes, characters, flush: isLast && !IsTruncated, out var used, out var count, out var isComplete);
-                    text.Append(characters, 0, count);
-                    bytes = bytes[used..];
-                    if (isComplete)
-                    {
-                        break;
-                    }
-                }
-            }
-
-            return text.ToString();
+            // Twice over the pieces, so that the text is made once and in its own size.
+            return string.Create(Decode([]), this, static (text, collector) => collector.Decode(text));
         }
     }
 
@@ -109,6 +90,38 @@ internal sealed class OutputCollector(int limit, string mark)
             _kept = [];
             _keptLength = 0;
             _isEnded = true;
+        }
+    }
+
+    // Writes the text where there is room for it, and counts it where there is none.
+    private int Decode(Span<char> target)
+    {
+        var decoder = Encoding.UTF8.GetDecoder();
+        var length = 0;
+        for (var i = 0; i < _kept.Count; i++)
+        {
+            // Not flushed, a decoder keeps the beginning of a character to itself: the one that the limit cut.
+            var flush = i == _kept.Count - 1 && !IsTruncated;
+            length += target.IsEmpty ? CountAndAdvance(decoder, _kept[i], flush) : decoder.GetChars(_kept[i], target[length..], flush);
+        }
+
+        return length;
+    }
+
+    private static int CountAndAdvance(Decoder decoder, byte[] piece, bool flush)
+    {
+        Span<char> scratch = stackalloc char[1024];
+        ReadOnlySpan<byte> rest = piece;
+        var length = 0;
+        while (true)
+        {
+            decoder.Convert(rest, scratch, flush, out var used, out var count, out var isComplete);
+            length += count;
+            rest = rest[used..];
+            if (isComplete)
+            {
+                return length;
+            }
         }
     }
 

@@ -94,7 +94,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     {
         while (_ready.Reader.TryRead(out var warm))
         {
-            if (Take(warm))
+            if (Take(warm, isWaiter: false))
             {
                 return new Rental(warm, IsWarm: true);
             }
@@ -104,13 +104,15 @@ public sealed partial class WarmPool : IAsyncDisposable
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
         Interlocked.Increment(ref _waiting);
         Wake();
+        var isServed = false;
         try
         {
             while (true)
             {
                 var microVm = await _ready.Reader.ReadAsync(linked.Token);
-                if (Take(microVm))
+                if (Take(microVm, isWaiter: true))
                 {
+                    isServed = true;
                     return new Rental(microVm, IsWarm: false);
                 }
             }
@@ -126,8 +128,11 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
         finally
         {
-            Interlocked.Decrement(ref _waiting);
-            Wake();
+            if (!isServed)
+            {
+                Interlocked.Decrement(ref _waiting);
+                Wake();
+            }
         }
     }
 
@@ -164,13 +169,19 @@ public sealed partial class WarmPool : IAsyncDisposable
         _stopping.Dispose();
     }
 
-    private bool Take(MicroVm microVm)
+    // A waiter that is served counts no more from the same moment on as its microVM does, or one more would be booted for it.
+    private bool Take(MicroVm microVm, bool isWaiter)
     {
         bool isGood;
         lock (_lock)
         {
             var isOurs = _warm.Remove(microVm);
             isGood = isOurs && microVm.IsAlive;
+            if (isGood && isWaiter)
+            {
+                Interlocked.Decrement(ref _waiting);
+            }
+
             if (isOurs && !isGood)
             {
                 End(microVm);
