@@ -127,7 +127,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task A_broken_connection_is_opened_again_and_nothing_runs_twice()
     {
         // The SSH server's processes for this connection die under the command.
-        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => _sandbox.ExecAsync("echo once >> /tmp/times; kill -9 $PPID; sleep 10"));
+        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => _sandbox.ExecAsync("echo once >> /tmp/times; kill -9 $(ps -o ppid= $PPID); sleep 10"));
         Assert.Equal(ProblemCodes.GuestUnreachable, broken.Code);
         Assert.Contains("not repeated", broken.Message);
         Assert.Equal("once\n", (await _sandbox.ExecAsync("cat /tmp/times")).Stdout);
