@@ -85,6 +85,9 @@ public sealed class EngineOptions
     /// <summary>The templates' directory.</summary>
     public string TemplatePath => TemplateDir ?? Path.Combine(DataDir, "templates");
 
+    /// <summary>The templates that a pool is kept of from the start.</summary>
+    public IEnumerable<string> PooledTemplates => ParsePoolSizes().Keys.Prepend(Templates.TemplateStore.DefaultName).Distinct();
+
     /// <summary>How many microVMs to keep warm of a template.</summary>
     public int PoolSizeFor(string template) => template == Templates.TemplateStore.DefaultName
         ? PoolSize

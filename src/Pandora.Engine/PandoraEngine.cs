@@ -1,9 +1,9 @@
 using System.Collections.Concurrent;
-using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
+using Pandora.Engine.Observability;
 using Pandora.Engine.Pool;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Templates;
@@ -42,7 +42,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _templates = new TemplateStore(options.TemplatePath);
         _maxBoots = options.BootParallelism > 0 ? options.BootParallelism : Environment.ProcessorCount;
         _bootPlaces = new SemaphoreSlim(_maxBoots);
-        Sandboxes = new SandboxRegistry(options, PoolFor, (m, e) => _network.SetEgress(m.Slot, e), metrics, time, loggers.CreateLogger<SandboxRegistry>());
+        Sandboxes = new SandboxRegistry(options, PoolFor, (m, e) => _network.SetEgress(m.Slot, e), metrics, time, loggers);
     }
 
     /// <summary>The sandboxes.</summary>
@@ -129,12 +129,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _launcher = new MicroVmLauncher(_options, _instance, slots, cgroups, _vmm, key, _network, _metrics, _time, _loggers);
         _undo.Push(EndMicroVmsAsync);
         _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
-        foreach (var name in _options.ParsePoolSizes().Keys.Prepend(TemplateStore.DefaultName))
+        foreach (var name in _options.PooledTemplates)
         {
             PoolFor(name);
         }
 
-        AddGauges();
+        _ = new EngineGauges(_metrics.Meter, _options, _instance, _vmm.Capabilities, Sandboxes, () => [.. Pools], slots, cgroups);
     }
 
     // Pools and sandboxes end at the same time: they have no resource in common.
@@ -143,7 +143,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     private void RequireTemplates()
     {
-        foreach (var name in _options.ParsePoolSizes().Keys.Prepend(TemplateStore.DefaultName))
+        foreach (var name in _options.PooledTemplates)
         {
             if (_templates.Find(name) is null)
             {
@@ -160,7 +160,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         return _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() => new WarmPool(
-            _options.PoolSizeFor(n), _maxBoots, token => BootAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>()))).Value;
+            n, _options.PoolSizeFor(n), _maxBoots, token => BootAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>()))).Value;
     }
 
     // The template is read anew for each boot, so that a rebuilt one is used from the next on.
@@ -176,21 +176,6 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         {
             _bootPlaces.Release();
         }
-    }
-
-    private void AddGauges()
-    {
-        var meter = _metrics.Meter;
-        meter.CreateObservableGauge("pandora_active_vms", () => Sandboxes.Count, description: "Sandboxes in clients' hands");
-        meter.CreateObservableGauge("pandora_warm_vms", () => Status.WarmCount, description: "MicroVMs that are warm");
-        meter.CreateObservableGauge("pandora_booting_vms", () => Pools.Sum(p => p.BootingCount), description: "MicroVMs that boot or wait for a place to boot");
-        meter.CreateObservableGauge("pandora_pool_waiters", () => Pools.Sum(p => p.WaitingCount), description: "Clients that wait for a microVM");
-        meter.CreateObservableGauge("pandora_pool_size", () => Pools.Sum(p => p.Size), description: "MicroVMs that the pools keep warm");
-        meter.CreateObservableGauge("pandora_max_sandboxes", () => _options.MaxSandboxes, description: "Most sandboxes that may exist at once");
-        var capabilities = _vmm.Capabilities;
-        meter.CreateObservableGauge("pandora_info", () => new Measurement<int>(1,
-            new("instance", _instance.Id), new("vmm", capabilities.Name), new("vmm_version", capabilities.Version), new("accelerator", capabilities.Accelerator)),
-            description: "What this server is");
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "VMM: {Name} {Version} with {Accelerator} ({Reason})")]

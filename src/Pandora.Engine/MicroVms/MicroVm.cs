@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Templates;
@@ -39,6 +40,9 @@ public sealed class MicroVm
 
     /// <summary>What it must undo.</summary>
     public Teardown Teardown { get; }
+
+    /// <summary>The span of its boot, for those that later use it to point to; null when nobody traces.</summary>
+    public ActivityContext? BootTrace { get; init; }
 
     /// <summary>Whether its VMM runs and its guest has not stopped.</summary>
     public bool IsAlive => Machine.IsRunning;

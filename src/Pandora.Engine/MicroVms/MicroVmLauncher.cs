@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Networking;
+using Pandora.Engine.Observability;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
 using Pandora.Vmm.Linux;
@@ -25,6 +26,8 @@ public sealed partial class MicroVmLauncher(
     {
         var start = Stopwatch.GetTimestamp();
         var boot = new Boot(Instance.NewMicroVmId(), template, new Teardown(time));
+        using var span = EngineTracing.Source.StartActivity("microvm.boot");
+        span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout), time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
         string step = "";
@@ -36,20 +39,22 @@ public sealed partial class MicroVmLauncher(
             })
             {
                 step = name;
+                using var stepSpan = EngineTracing.Source.StartActivity($"microvm.boot.{name}");
                 var stepStart = Stopwatch.GetTimestamp();
                 await run(boot, linked.Token);
-                metrics.BootStepped(name, Stopwatch.GetElapsedTime(stepStart));
+                metrics.BootStepped(template.Name, name, Stopwatch.GetElapsedTime(stepStart));
             }
 
-            metrics.Booted(Stopwatch.GetElapsedTime(start));
+            metrics.Booted(template.Name, Stopwatch.GetElapsedTime(start));
             LogBooted(boot.Id, template.Name, Stopwatch.GetElapsedTime(start).TotalSeconds);
-            return new MicroVm(boot.Record!, boot.Directory!, template, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown);
+            return new MicroVm(boot.Record!, boot.Directory!, template, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown) { BootTrace = span?.Context };
         }
         catch (Exception e)
         {
             var console = boot.Machine is null ? "" : await boot.Machine.ReadConsoleAsync(CancellationToken.None);
             await boot.Teardown.CompleteAsync();
             cancellationToken.ThrowIfCancellationRequested();
+            span.Fail(step, e);
             var reason = limit.IsCancellationRequested ? $"not ready within {options.BootTimeout:0} s" : e.Message;
             throw new BootException(step, $"boot failed at step '{step}': {reason}{Tail(console)}", e);
         }
@@ -166,8 +171,8 @@ public sealed partial class MicroVmLauncher(
         return text.Length == 0 ? "; its console is empty" : $"; its console ends with:\n{(text.Length > 1500 ? text[^1500..] : text)}";
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "microVM {Id} of template {Template} is warm after {Seconds:0.00} s")]
-    private partial void LogBooted(string id, string template, double seconds);
+    [LoggerMessage(Level = LogLevel.Information, Message = "microVM {SandboxId} of template {Template} is warm after {Seconds:0.00} s")]
+    private partial void LogBooted(string sandboxId, string template, double seconds);
 
     private sealed class Boot(string id, Template template, Teardown teardown)
     {

@@ -38,6 +38,18 @@ public sealed partial class SlotPool : IAsyncDisposable
     /// <summary>How many slots there are in all.</summary>
     public int Count { get; }
 
+    /// <summary>How many are held by microVMs, those that are being taken down counted in.</summary>
+    public int HeldCount
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return Count - _free.Count - _ready.Count - _making;
+            }
+        }
+    }
+
     /// <summary>Takes a slot, ready to be used.</summary>
     /// <exception cref="PandoraException">Every slot is in use.</exception>
     public async Task<NetworkSlot> RentAsync(CancellationToken cancellationToken)

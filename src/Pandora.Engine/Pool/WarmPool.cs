@@ -1,6 +1,7 @@
 using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Observability;
 
 namespace Pandora.Engine.Pool;
 
@@ -23,6 +24,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly HashSet<MicroVm> _warm = [];
     private readonly HashSet<Task> _boots = [];
     private readonly HashSet<Task> _ends = [];
+    private readonly string _template;
     private readonly Func<CancellationToken, Task<MicroVm>> _boot;
     private readonly Func<MicroVm, Task> _end;
     private readonly int _size;
@@ -36,6 +38,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private string? _lastFailure;
     private long _pausedUntil;
 
+    /// <param name="template">Name of the template, for figures and messages.</param>
     /// <param name="size">How many to keep warm.</param>
     /// <param name="maxBoots">How many may boot at once.</param>
     /// <param name="boot">Boots one.</param>
@@ -43,8 +46,9 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <param name="metrics">Where failures are counted.</param>
     /// <param name="time">For pauses after failures and the limits of waits.</param>
     /// <param name="logger">Where failures are told.</param>
-    public WarmPool(int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger)
+    public WarmPool(string template, int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger)
     {
+        _template = template;
         _size = size;
         _maxBoots = maxBoots;
         _boot = boot;
@@ -52,9 +56,12 @@ public sealed partial class WarmPool : IAsyncDisposable
         _metrics = metrics;
         _time = time;
         _logger = logger;
-        _filling = Task.Run(FillAsync);
+        _filling = EngineTracing.Detach(FillAsync);
         Wake();
     }
+
+    /// <summary>Name of the template.</summary>
+    public string Template => _template;
 
     /// <summary>How many are kept warm.</summary>
     public int Size => _size;
@@ -267,8 +274,8 @@ public sealed partial class WarmPool : IAsyncDisposable
         catch (Exception e)
         {
             _lastFailure = e.Message.Split('\n')[0];
-            _metrics.BootFailed(e is BootException boot ? boot.Step : "template");
-            LogBootFailed(e.Message, Pause().TotalSeconds);
+            _metrics.BootFailed(_template, e is BootException boot ? boot.Step : "template");
+            LogBootFailed(_template, e.Message, Pause().TotalSeconds);
         }
 
         lock (_lock)
@@ -324,9 +331,9 @@ public sealed partial class WarmPool : IAsyncDisposable
         Wake();
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Error}. The next boot is tried after {Seconds:0} s")]
-    private partial void LogBootFailed(string error, double seconds);
+    [LoggerMessage(Level = LogLevel.Error, Message = "Template {Template}: {Error}. The next boot is tried after {Seconds:0} s")]
+    private partial void LogBootFailed(string template, string error, double seconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {Id} died while it was warm: {Reason}")]
-    private partial void LogDiedWarm(string id, string reason);
+    [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {SandboxId} died while it was warm: {Reason}")]
+    private partial void LogDiedWarm(string sandboxId, string reason);
 }

@@ -49,6 +49,9 @@ public sealed class Sandbox
     /// <summary>Its id.</summary>
     public string Id => MicroVm.Id;
 
+    /// <summary>Name of the template it was started from.</summary>
+    public string Template => MicroVm.Template.Name;
+
     /// <summary>The microVM under it.</summary>
     public MicroVm MicroVm { get; }
 

@@ -3,15 +3,18 @@ using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Observability;
 using Pandora.Engine.Pool;
 
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>All sandboxes of this node, and the one way to make, find, use and end them. Every door calls this and nothing else.</summary>
 public sealed partial class SandboxRegistry(
-    EngineOptions options, Func<string, WarmPool?> poolFor, Action<MicroVm, Egress> setEgress, EngineMetrics metrics, TimeProvider time, ILogger<SandboxRegistry> logger)
+    EngineOptions options, Func<string, WarmPool?> poolFor, Action<MicroVm, Egress> setEgress, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     private const int RememberedEnds = 1000;
+    private readonly SandboxJournal _journal = new(metrics, loggers.CreateLogger(SandboxJournal.Category));
+    private readonly ILogger _logger = loggers.CreateLogger<SandboxRegistry>();
     private readonly ConcurrentDictionary<string, Sandbox> _sandboxes = new();
     private readonly ConcurrentDictionary<string, SandboxEnd> _ended = new();
     private readonly ConcurrentQueue<string> _endedOrder = new();
@@ -28,6 +31,25 @@ public sealed partial class SandboxRegistry(
     /// <summary>Claims a warm microVM: validates, takes one from the pool, writes its record. Nothing else is on this path.</summary>
     /// <exception cref="PandoraException">The request is at fault, there are too many sandboxes, or no microVM became ready in time.</exception>
     public async Task<CreatedSandbox> CreateAsync(SandboxRequest request, CancellationToken cancellationToken)
+    {
+        using var span = EngineTracing.Source.StartActivity("sandbox.claim");
+        try
+        {
+            var created = await ClaimAsync(request, cancellationToken);
+            _journal.Created(span, created);
+            return created;
+        }
+        catch (Exception e)
+        {
+            _journal.Failed(span, "create", null, e);
+            throw;
+        }
+    }
+
+    /// <summary>How many of each template there are.</summary>
+    public IReadOnlyDictionary<string, int> CountByTemplate() => _sandboxes.Values.GroupBy(s => s.Template).ToDictionary(g => g.Key, g => g.Count());
+
+    private async Task<CreatedSandbox> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
         RequestLimits.Check(request, options);
@@ -60,16 +82,14 @@ public sealed partial class SandboxRegistry(
             var sandbox = new Sandbox(microVm, claim, options.MaxExecs, time);
             _sandboxes[sandbox.Id] = sandbox;
             isRegistered = true;
-            _ = WatchAsync(sandbox);
+            _ = EngineTracing.Detach(() => WatchAsync(sandbox));
             if (_isClosed)
             {
                 await EndAsync(sandbox, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()));
                 throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
             }
 
-            var elapsed = Stopwatch.GetElapsedTime(start);
-            metrics.Acquired(elapsed);
-            return new CreatedSandbox(sandbox, rental.IsWarm, elapsed);
+            return new CreatedSandbox(sandbox, rental.IsWarm, Stopwatch.GetElapsedTime(start));
         }
         catch when (!isRegistered)
         {
@@ -90,32 +110,50 @@ public sealed partial class SandboxRegistry(
     /// <exception cref="PandoraException">The request is at fault, or the sandbox ended, before or meanwhile.</exception>
     public async Task<(GuestResult Result, TimeSpan Elapsed)> ExecAsync(string id, GuestCommand command, CancellationToken cancellationToken)
     {
-        var sandbox = Get(id);
-        RequestLimits.Check(command);
-        using var lease = sandbox.Use(isExec: true);
+        using var span = EngineTracing.Source.StartActivity("sandbox.exec");
+        try
+        {
+            var sandbox = Get(id);
+            RequestLimits.Check(command);
+            using var lease = sandbox.Use(isExec: true);
+            var start = Stopwatch.GetTimestamp();
+            try
+            {
+                var result = await RunAsync(sandbox, command, cancellationToken);
+                var elapsed = Stopwatch.GetElapsedTime(start);
+                _journal.Executed(span, sandbox, result, elapsed);
+                return (result, elapsed);
+            }
+            catch
+            {
+                metrics.Executed(sandbox.Template, "error", Stopwatch.GetElapsedTime(start));
+                throw;
+            }
+        }
+        catch (Exception e)
+        {
+            _journal.Failed(span, "exec", id, e);
+            throw;
+        }
+    }
+
+    private async Task<GuestResult> RunAsync(Sandbox sandbox, GuestCommand command, CancellationToken cancellationToken)
+    {
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, sandbox.Ending);
-        var start = Stopwatch.GetTimestamp();
-        var status = "error";
         try
         {
             // When the guest is gone or going, nothing of it is waited for.
-            var result = await sandbox.MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(sandbox.Ending);
-            status = result.IsTimedOut ? "timeout" : result.ExitCode == 0 ? "success" : "error";
-            return (result, Stopwatch.GetElapsedTime(start));
+            return await sandbox.MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(sandbox.Ending);
         }
         catch (Exception e) when (sandbox.End is { } end && e is not PandoraException { Error: PandoraError.InvalidRequest })
         {
-            throw Sandbox.Ended(id, end);
+            throw Sandbox.Ended(sandbox.Id, end);
         }
         catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
         {
             // The VMM's death and the connection's may be seen in either order.
             await Task.Delay(TimeSpan.FromMilliseconds(200), time, sandbox.Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            throw sandbox.End is { } end ? Sandbox.Ended(id, end) : e;
-        }
-        finally
-        {
-            metrics.Executed(status, Stopwatch.GetElapsedTime(start));
+            throw sandbox.End is { } end ? Sandbox.Ended(sandbox.Id, end) : e;
         }
     }
 
@@ -125,10 +163,18 @@ public sealed partial class SandboxRegistry(
     /// <exception cref="PandoraException">There is none with that id, or it has ended.</exception>
     public async Task<EndedSandbox> DeleteAsync(string id, bool complete)
     {
-        var sandbox = Get(id);
-        var ended = await EndAsync(sandbox, new SandboxEnd(EndReason.Deleted, "it was deleted", time.GetUtcNow()))
-            ?? throw Sandbox.Ended(id, sandbox.End!);
-        return complete ? ended with { Undone = await sandbox.MicroVm.Teardown.CompleteAsync() } : ended;
+        try
+        {
+            var sandbox = Get(id);
+            var ended = await EndAsync(sandbox, new SandboxEnd(EndReason.Deleted, "it was deleted", time.GetUtcNow()))
+                ?? throw Sandbox.Ended(id, sandbox.End!);
+            return complete ? ended with { Undone = await sandbox.MicroVm.Teardown.CompleteAsync() } : ended;
+        }
+        catch (Exception e)
+        {
+            _journal.Failed(null, "delete", id, e);
+            throw;
+        }
     }
 
     /// <summary>Ends what has been idle for too long.</summary>
@@ -137,10 +183,7 @@ public sealed partial class SandboxRegistry(
         var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
         {
             var end = new SandboxEnd(EndReason.Idle, $"nobody used it for {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
-            if (await EndAsync(sandbox, end, onlyIfIdle: true) is not null)
-            {
-                LogReaped(sandbox.Id, sandbox.IdleTimeout.TotalSeconds);
-            }
+            await EndAsync(sandbox, end, onlyIfIdle: true);
         });
         await Task.WhenAll(reaping);
     }
@@ -170,6 +213,7 @@ public sealed partial class SandboxRegistry(
             return null;
         }
 
+        using var span = EngineTracing.Source.StartActivity("sandbox.end");
         var start = Stopwatch.GetTimestamp();
         var whole = CompleteAsync(sandbox);
         _ending[whole] = true;
@@ -178,9 +222,9 @@ public sealed partial class SandboxRegistry(
         Remember(sandbox.Id, end);
         _sandboxes.TryRemove(sandbox.Id, out _);
         Interlocked.Decrement(ref _count);
-        var elapsed = Stopwatch.GetElapsedTime(start);
-        metrics.Ended(end.Reason.ToString().ToLowerInvariant(), sandbox.Age, elapsed);
-        return new EndedSandbox(sandbox, end, elapsed, undone);
+        var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), undone);
+        _journal.Ended(span, ended);
+        return ended;
     }
 
     private async Task CompleteAsync(Sandbox sandbox)
@@ -202,11 +246,8 @@ public sealed partial class SandboxRegistry(
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Sandbox {Id} was reaped after {Seconds:0.#} idle seconds")]
-    private partial void LogReaped(string id, double seconds);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Sandbox {Id} died: {Reason}")]
-    private partial void LogDied(string id, string reason);
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Sandbox {SandboxId} died: {Reason}")]
+    private partial void LogDied(string sandboxId, string reason);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
     private partial void LogTeardownFailed(ResourceKind kind, string name, string error);

@@ -6,24 +6,36 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Server.Auth;
 
-/// <summary>Lets in who shows a key, where keys are set. Keys are compared by their hashes in constant time, all of them always.</summary>
-public sealed class ApiKeys(RequestDelegate next, ServerOptions options)
+/// <summary>Lets in who shows a key, where keys are set. Keys are compared by their hashes in constant time, all of them always. The key for metrics opens nothing but <c>/metrics</c>.</summary>
+internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, ILogger<ApiKeys> logger)
 {
     // Asked without a key by balancers and scripts; it tells nothing that a stranger could use.
     private static readonly string[] Open = ["/ready"];
-    private readonly byte[][] _hashes = [.. options.Keys.Select(k => SHA256.HashData(Encoding.UTF8.GetBytes(k)))];
+    private readonly byte[][] _hashes = [.. options.Keys.Select(Hash)];
+    private readonly byte[][] _forMetrics = [.. options.Keys.Append(options.MetricsKey).Where(k => k.Length > 0).Select(Hash)];
 
     /// <summary>Handles a request.</summary>
-    public Task InvokeAsync(HttpContext context)
+    public async Task InvokeAsync(HttpContext context)
     {
-        if (_hashes.Length == 0 || Open.Contains(context.Request.Path.Value) || IsKnown(ShownKey(context.Request)))
+        var path = context.Request.Path.Value;
+        // With a key for metrics alone, the API is as open as without one, and metrics are not.
+        var hashes = path == "/metrics" ? _forMetrics : _hashes;
+        var shown = Hash(ShownKey(context.Request));
+        if (hashes.Length > 0 && !Open.Contains(path) && !IsKnown(shown, hashes))
         {
-            return next(context);
+            context.Response.Headers.WWWAuthenticate = "Bearer";
+            await Problems.Create(401, ProblemCodes.Unauthorized, "show a key of this server's as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'").ExecuteAsync(context);
+            return;
         }
 
-        context.Response.Headers.WWWAuthenticate = "Bearer";
-        return Problems.Create(401, ProblemCodes.Unauthorized, "show a key of this server's as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'").ExecuteAsync(context);
+        var key = hashes.Length > 0 ? Convert.ToHexStringLower(shown.AsSpan(0, 4)) : null;
+        using (logger.BeginScope(new ClientScope($"{context.Connection.RemoteIpAddress}", key)))
+        {
+            await next(context);
+        }
     }
+
+    private static byte[] Hash(string key) => SHA256.HashData(Encoding.UTF8.GetBytes(key));
 
     private static string ShownKey(HttpRequest request)
     {
@@ -32,11 +44,10 @@ public sealed class ApiKeys(RequestDelegate next, ServerOptions options)
         return authorization.StartsWith(Scheme, StringComparison.OrdinalIgnoreCase) ? authorization[Scheme.Length..].Trim() : request.Headers["X-API-Key"].ToString();
     }
 
-    private bool IsKnown(string key)
+    private static bool IsKnown(byte[] hash, byte[][] hashes)
     {
-        var hash = SHA256.HashData(Encoding.UTF8.GetBytes(key));
         var isKnown = false;
-        foreach (var known in _hashes)
+        foreach (var known in hashes)
         {
             isKnown |= CryptographicOperations.FixedTimeEquals(hash, known);
         }

@@ -3,9 +3,9 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Microsoft.AspNetCore.HostFiltering;
-using OpenTelemetry.Metrics;
 using Pandora.Contracts;
 using Pandora.Engine;
+using Pandora.Engine.Observability;
 using Pandora.Server.Api;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
@@ -79,16 +79,10 @@ internal static class ServeCommand
     private static WebApplication Build(WebApplicationBuilder builder, EngineOptions engineOptions, ServerOptions serverOptions, IVmm vmm, TimeProvider time)
     {
         var address = ListenAddress.Check(serverOptions, vmm.Capabilities);
-        builder.WebHost.UseUrls(serverOptions.Listen.TrimEnd('/'));
+        var metricsAddress = MetricsListener.Check(serverOptions);
+        builder.WebHost.UseUrls([serverOptions.Listen.TrimEnd('/'), .. metricsAddress is null ? [] : new[] { serverOptions.MetricsListen.TrimEnd('/') }]);
         builder.WebHost.ConfigureKestrel(k => k.Limits.MaxRequestBodySize = MaxBodyBytes);
-        builder.Logging.AddSimpleConsole(o =>
-        {
-            o.SingleLine = true;
-            o.TimestampFormat = "HH:mm:ss.fff ";
-        });
-        builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning);
-        // Why a start failed is told once, in one sentence, by Program.
-        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
+        builder.Logging.AddPandoraLogs(serverOptions.LogFormat);
         builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<EngineHost>();
         builder.Services.AddHostedService(s => s.GetRequiredService<EngineHost>());
         builder.Services.AddSingleton(s => s.GetRequiredService<EngineHost>().Engine.Sandboxes);
@@ -96,7 +90,7 @@ internal static class ServeCommand
         builder.Services.AddPandoraApi(engineOptions, serverOptions, time);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, address));
         var app = builder.Build();
-        app.MapPandoraApi();
+        app.MapPandoraApi(serverOptions);
         return app;
     }
 
@@ -123,21 +117,25 @@ internal static class ServeCommand
             document.Servers?.Clear();
             return Task.CompletedTask;
         }));
-        services.AddOpenTelemetry().WithMetrics(m => m.AddMeter(EngineMetrics.MeterName).AddPrometheusExporter());
-        return services;
+        return services.AddPandoraTelemetry();
     }
 
     /// <summary>All routes of the server.</summary>
-    internal static void MapPandoraApi(this WebApplication app)
+    internal static void MapPandoraApi(this WebApplication app, ServerOptions options)
     {
         app.UseExceptionHandler();
+        app.UseMetricsListener(options);
         app.UseHostFiltering();
         app.UseStatusCodePages();
         app.UseMiddleware<SameOrigin>();
         app.UseMiddleware<ApiKeys>();
         app.MapSandboxes();
         app.MapHealth();
-        app.MapPrometheusScrapingEndpoint();
+        if (Telemetry.IsEnabled)
+        {
+            app.MapPrometheusScrapingEndpoint();
+        }
+
         app.MapOpenApi();
         app.MapScalarApiReference("/docs", o => o.WithTitle("Pandora").DisableDefaultFonts());
     }

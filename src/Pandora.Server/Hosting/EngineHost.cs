@@ -1,4 +1,5 @@
 using Pandora.Engine;
+using Pandora.Engine.Observability;
 using Pandora.Vmm;
 
 namespace Pandora.Server.Hosting;
@@ -22,7 +23,7 @@ public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMe
     /// <inheritdoc/>
     public Task StartedAsync(CancellationToken cancellationToken)
     {
-        metrics.Announce();
+        metrics.Announce(options.PooledTemplates);
         return Task.CompletedTask;
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using Pandora.Engine;
 using Pandora.Vmm;
@@ -11,7 +12,7 @@ public static class ListenAddress
     /// <exception cref="StartupException">It is no address, or it may not be served on.</exception>
     public static Uri Check(ServerOptions options, VmmCapabilities vmm)
     {
-        if (!Uri.TryCreate(options.Listen, UriKind.Absolute, out var address) || address.Scheme != Uri.UriSchemeHttp || address.PathAndQuery != "/")
+        if (!TryParse(options.Listen, out var address))
         {
             throw new StartupException($"PANDORA_LISTEN: '{options.Listen}' is not an address such as http://127.0.0.1:8000");
         }
@@ -44,6 +45,10 @@ public static class ListenAddress
             : [address.Host, "localhost", "127.0.0.1", "[::1]", .. options.AllowedHosts.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)];
     }
 
-    private static bool IsLoopback(Uri address) =>
+    /// <summary>Reads <c>http://ADDRESS:PORT</c>.</summary>
+    internal static bool TryParse(string text, [NotNullWhen(true)] out Uri? address) =>
+        Uri.TryCreate(text, UriKind.Absolute, out address) && address.Scheme == Uri.UriSchemeHttp && address.PathAndQuery == "/";
+
+    internal static bool IsLoopback(Uri address) =>
         address.Host == "localhost" || (IPAddress.TryParse(address.Host.Trim('[', ']'), out var ip) && IPAddress.IsLoopback(ip));
 }

@@ -18,6 +18,15 @@ public sealed class ServerOptions
     /// <summary>Names, besides the address's own and localhost, that a request's Host header may hold, comma-separated.</summary>
     public string AllowedHosts { get; set; } = "";
 
+    /// <summary>A second address that serves <c>/metrics</c> and nothing else, such as <c>http://192.0.2.7:9464</c>. Empty: none. Any but a loopback address needs <see cref="MetricsKey"/> or <see cref="ApiKeys"/>.</summary>
+    public string MetricsListen { get; set; } = "";
+
+    /// <summary>A key that opens <c>/metrics</c> and nothing else, at least 16 characters. Empty: <see cref="ApiKeys"/>, where set, are asked for there too.</summary>
+    public string MetricsKey { get; set; } = "";
+
+    /// <summary>How log lines look: <c>text</c> or <c>json</c>.</summary>
+    public LogFormat LogFormat { get; set; } = LogFormat.Text;
+
     /// <summary>The keys.</summary>
     public IReadOnlyList<string> Keys => ApiKeys.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
 }

@@ -83,7 +83,7 @@ public static class Settings
             .. values.SelectMany(options => Properties(options.GetType()).Select(p =>
             {
                 var value = System.Convert.ToString(p.GetValue(options), CultureInfo.InvariantCulture) ?? "";
-                var shown = p.Name == nameof(ServerOptions.ApiKeys) && value.Length > 0 ? "(hidden)" : value;
+                var shown = p.Name is nameof(ServerOptions.ApiKeys) or nameof(ServerOptions.MetricsKey) && value.Length > 0 ? "(hidden)" : value;
                 return new Setting(VariableOf(p), shown, Find(p, configuration, Environment.GetEnvironmentVariables()).Source);
             })),
         ];

@@ -51,7 +51,7 @@ public sealed class CgroupTree
 
         try
         {
-            var parents = wanted.Where(c => File.Exists($"{Root}/{c}/cgroup.procs")).Select(c => $"{Root}/{c}/{name}").ToList();
+            var parents = wanted.Append("cpuacct").Where(c => File.Exists($"{Root}/{c}/cgroup.procs")).Select(c => $"{Root}/{c}/{name}").ToList();
             foreach (var parent in parents)
             {
                 Directory.CreateDirectory(parent);
@@ -69,6 +69,21 @@ public sealed class CgroupTree
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return new CgroupTree([], isV2: false, $"no limits: cgroup v1 could not be set up ({e.Message})");
+        }
+    }
+
+    /// <summary>What the VMMs have used: CPU time of all that ever ran, in seconds, and memory of those that run, in bytes, page cache of their disks counted in. Null where the host does not count.</summary>
+    public (double CpuSeconds, long MemoryBytes)? ReadUsage()
+    {
+        try
+        {
+            return _parents.Count == 0 ? null
+                : _isV2 ? (ReadWords($"{_parents[0]}/cpu.stat") is ["usage_usec", var micros, ..] ? long.Parse(micros) / 1e6 : 0, long.Parse(File.ReadAllText($"{_parents[0]}/memory.current")))
+                : (long.Parse(File.ReadAllText($"{ParentOf("cpuacct")}/cpuacct.usage")) / 1e9, long.Parse(File.ReadAllText($"{ParentOf("memory")}/memory.usage_in_bytes")));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
+        {
+            return null;
         }
     }
 
@@ -119,6 +134,8 @@ public sealed class CgroupTree
     public static IReadOnlyList<int> ProcessesIn(string path) => !Directory.Exists(path)
         ? []
         : [.. Directory.EnumerateFiles(path, "cgroup.procs", SearchOption.AllDirectories).SelectMany(ReadWords).Select(int.Parse).Distinct()];
+
+    private string ParentOf(string controller) => $"/sys/fs/cgroup/{controller}/{Path.GetFileName(_parents[0])}";
 
     private static string[] ReadWords(string path)
     {

@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.TestHost;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine;
+using Pandora.Engine.Templates;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;
 using Pandora.Tests.Fakes;
@@ -43,9 +44,9 @@ internal sealed class ApiFixture : IAsyncDisposable
         builder.Services.AddSingleton(node.Meters);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000")));
         var app = builder.Build();
-        app.MapPandoraApi();
+        app.MapPandoraApi(serverOptions);
         await app.StartAsync();
-        node.Metrics.Announce();
+        node.Metrics.Announce([TemplateStore.DefaultName]);
         return new ApiFixture(node, app);
     }
 

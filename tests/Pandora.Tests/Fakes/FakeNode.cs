@@ -6,6 +6,7 @@ using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
+using Pandora.Engine.Observability;
 using Pandora.Engine.Pool;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Templates;
@@ -25,9 +26,9 @@ internal sealed class FakeNode : IAsyncDisposable
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Metrics = new EngineMetrics(_services.GetRequiredService<IMeterFactory>());
         _boots = new SemaphoreSlim(bootsAreFree ? int.MaxValue : 0);
-        Pool = new WarmPool(Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance);
+        Pool = new WarmPool(TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance);
         Sandboxes = new SandboxRegistry(
-            Options, name => name == TemplateStore.DefaultName ? Pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, NullLogger<SandboxRegistry>.Instance);
+            Options, name => name == TemplateStore.DefaultName ? Pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, NullLoggerFactory.Instance);
     }
 
     public EngineOptions Options { get; }

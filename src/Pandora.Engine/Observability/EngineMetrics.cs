@@ -1,8 +1,8 @@
 using System.Diagnostics.Metrics;
 
-namespace Pandora.Engine;
+namespace Pandora.Engine.Observability;
 
-/// <summary>What the engine measures. Names become Prometheus names by adding the unit and, for counters, <c>_total</c>. No label names a sandbox.</summary>
+/// <summary>What the engine measures. Names become Prometheus names by adding the unit and, for counters, <c>_total</c>. No label names a sandbox: series grow with templates only.</summary>
 public sealed class EngineMetrics
 {
     /// <summary>Name of the meter.</summary>
@@ -22,6 +22,7 @@ public sealed class EngineMetrics
     private readonly Counter<long> _reaped;
     private readonly Counter<long> _bootFailures;
     private readonly Counter<long> _ended;
+    private readonly Counter<long> _failures;
     private readonly Counter<long> _teardownErrors;
 
     /// <param name="factory">Where the meter comes from.</param>
@@ -39,63 +40,88 @@ public sealed class EngineMetrics
         _reaped = Meter.CreateCounter<long>("pandora_sandboxes_reaped", description: "Sandboxes ended for idleness");
         _bootFailures = Meter.CreateCounter<long>("pandora_warm_boot_failures", description: "Boots that failed, by step");
         _ended = Meter.CreateCounter<long>("pandora_sandboxes_ended", description: "Sandboxes ended, by reason");
+        _failures = Meter.CreateCounter<long>("pandora_failures", description: "Operations that clients were refused or that failed, by code");
         _teardownErrors = Meter.CreateCounter<long>("pandora_teardown_errors", description: "Resources that could not be undone, by kind");
-    }
-
-    /// <summary>Makes the series that count failures appear before the first one, so that they can be alerted on. To be called when the exporter listens.</summary>
-    public void Announce()
-    {
-        foreach (var status in new[] { "success", "error", "timeout" })
-        {
-            _executions.Add(0, new KeyValuePair<string, object?>("status", status));
-        }
-
-        _created.Add(0);
-        _reaped.Add(0);
-        foreach (var step in new[] { "slot", "record", "disk", "vmm", "guest" })
-        {
-            _bootFailures.Add(0, new KeyValuePair<string, object?>("step", step));
-        }
     }
 
     /// <summary>For gauges that read what others hold.</summary>
     public Meter Meter { get; }
 
-    /// <summary>A microVM is up.</summary>
-    public void Booted(TimeSpan elapsed) => _boot.Record(elapsed.TotalSeconds);
-
-    /// <summary>A step of a boot is done.</summary>
-    public void BootStepped(string step, TimeSpan elapsed) => _bootStep.Record(elapsed.TotalSeconds, new KeyValuePair<string, object?>("step", step));
-
-    /// <summary>A boot failed.</summary>
-    public void BootFailed(string step) => _bootFailures.Add(1, new KeyValuePair<string, object?>("step", step));
-
-    /// <summary>A client has its sandbox.</summary>
-    public void Acquired(TimeSpan elapsed)
+    /// <summary>Makes the series that count failures appear before the first one, so that they can be alerted on. To be called when the exporter listens.</summary>
+    /// <param name="templates">The templates that a pool is kept of.</param>
+    public void Announce(IEnumerable<string> templates)
     {
-        _acquire.Record(elapsed.TotalSeconds);
-        _created.Add(1);
-    }
-
-    /// <summary>A command ended: <c>success</c> (exit code 0), <c>error</c> (any other end), <c>timeout</c>.</summary>
-    public void Executed(string status, TimeSpan elapsed)
-    {
-        _exec.Record(elapsed.TotalSeconds);
-        _executions.Add(1, new KeyValuePair<string, object?>("status", status));
-    }
-
-    /// <summary>A sandbox ended.</summary>
-    public void Ended(string reason, TimeSpan lifetime, TimeSpan teardown)
-    {
-        _ended.Add(1, new KeyValuePair<string, object?>("reason", reason));
-        _lifetime.Record(lifetime.TotalSeconds);
-        _teardown.Record(teardown.TotalSeconds);
-        if (reason == "idle")
+        foreach (var template in templates)
         {
-            _reaped.Add(1);
+            foreach (var status in new[] { "success", "error", "timeout" })
+            {
+                _executions.Add(0, Template(template), new("status", status));
+            }
+
+            _created.Add(0, Template(template));
+            _reaped.Add(0, Template(template));
+            foreach (var step in new[] { "slot", "record", "disk", "vmm", "guest" })
+            {
+                _bootFailures.Add(0, Template(template), new("step", step));
+            }
+
+            foreach (var reason in new[] { "deleted", "idle", "died", "shutdown" })
+            {
+                _ended.Add(0, Template(template), new("reason", reason));
+            }
+        }
+
+        foreach (var (operation, code) in new[] { ("create", "pool_empty"), ("create", "sandbox_limit"), ("exec", "guest_unreachable"), ("exec", "sandbox_gone"), ("exec", "too_many_execs") })
+        {
+            _failures.Add(0, new("operation", operation), new("code", code));
+        }
+
+        foreach (var kind in new[] { "process", "namespace", "interface", "cgroup", "directory", "file", "connection", "slot" })
+        {
+            _teardownErrors.Add(0, new KeyValuePair<string, object?>("kind", kind));
         }
     }
 
+    /// <summary>A microVM is up.</summary>
+    public void Booted(string template, TimeSpan elapsed) => _boot.Record(elapsed.TotalSeconds, Template(template));
+
+    /// <summary>A step of a boot is done.</summary>
+    public void BootStepped(string template, string step, TimeSpan elapsed) => _bootStep.Record(elapsed.TotalSeconds, Template(template), new("step", step));
+
+    /// <summary>A boot failed.</summary>
+    public void BootFailed(string template, string step) => _bootFailures.Add(1, Template(template), new("step", step));
+
+    /// <summary>A client has its sandbox.</summary>
+    public void Acquired(string template, TimeSpan elapsed)
+    {
+        _acquire.Record(elapsed.TotalSeconds, Template(template));
+        _created.Add(1, Template(template));
+    }
+
+    /// <summary>A command ended: <c>success</c> (exit code 0), <c>error</c> (any other end), <c>timeout</c>.</summary>
+    public void Executed(string template, string status, TimeSpan elapsed)
+    {
+        _exec.Record(elapsed.TotalSeconds, Template(template));
+        _executions.Add(1, Template(template), new("status", status));
+    }
+
+    /// <summary>A sandbox ended.</summary>
+    public void Ended(string template, string reason, TimeSpan lifetime, TimeSpan teardown)
+    {
+        _ended.Add(1, Template(template), new("reason", reason));
+        _lifetime.Record(lifetime.TotalSeconds, Template(template));
+        _teardown.Record(teardown.TotalSeconds, Template(template));
+        if (reason == "idle")
+        {
+            _reaped.Add(1, Template(template));
+        }
+    }
+
+    /// <summary>A client's operation (<c>create</c>, <c>exec</c>, <c>delete</c>) was refused or failed; the codes are those of the API's problems.</summary>
+    public void Failed(string operation, string code) => _failures.Add(1, new("operation", operation), new("code", code));
+
     /// <summary>Something could not be undone.</summary>
     public void TeardownFailed(string kind) => _teardownErrors.Add(1, new KeyValuePair<string, object?>("kind", kind));
+
+    private static KeyValuePair<string, object?> Template(string name) => new("template", name);
 }

@@ -1,0 +1,25 @@
+using System.Collections;
+
+namespace Pandora.Server.Hosting;
+
+/// <summary>Who asked, for the log lines of a request: the address, and the fingerprint of the key that was shown (the first 8 hex digits of its SHA-256).</summary>
+internal sealed class ClientScope(string address, string? key) : IReadOnlyList<KeyValuePair<string, object?>>
+{
+    public const string Client = "Client", Key = "KeyId";
+
+    public int Count => key is null ? 1 : 2;
+
+    public KeyValuePair<string, object?> this[int index] => index == 0 ? new(Client, address) : new(Key, key);
+
+    public IEnumerator<KeyValuePair<string, object?>> GetEnumerator()
+    {
+        for (var i = 0; i < Count; i++)
+        {
+            yield return this[i];
+        }
+    }
+
+    public override string ToString() => key is null ? $"{Client}:{address}" : $"{Client}:{address} {Key}:{key}";
+
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+}

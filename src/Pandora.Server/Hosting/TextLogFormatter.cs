@@ -1,0 +1,55 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Logging.Console;
+
+namespace Pandora.Server.Hosting;
+
+/// <summary>
+/// <c>22:01:02.123 info Audit: create 4id… template=default warm=True ms=0.18 client=127.0.0.1 trace=4bf9…</c>. What guests had a hand in (a console's last words) is shown
+/// indented and without control characters, so that no guest can write a line of the log or a sequence for the terminal.
+/// </summary>
+internal sealed class TextLogFormatter(TimeProvider time) : ConsoleFormatter(FormatterName)
+{
+    public const string FormatterName = "pandora";
+
+    public override void Write<TState>(in LogEntry<TState> logEntry, IExternalScopeProvider? scopeProvider, TextWriter textWriter)
+    {
+        var level = logEntry.LogLevel switch { LogLevel.Information => "info", LogLevel.Warning => "warn", LogLevel.Error => "fail", LogLevel.Critical => "crit", _ => "debug" };
+        textWriter.Write($"{time.GetLocalNow():HH:mm:ss.fff} {level} {logEntry.Category[(logEntry.Category.LastIndexOf('.') + 1)..]}: ");
+        WriteSafe(textWriter, logEntry.Formatter(logEntry.State, logEntry.Exception));
+        scopeProvider?.ForEachScope(WriteScope, textWriter);
+        if (logEntry.Exception is { } exception)
+        {
+            textWriter.Write("\n    ");
+            WriteSafe(textWriter, exception.ToString());
+        }
+
+        textWriter.Write('\n');
+    }
+
+    private static void WriteScope(object? scope, TextWriter writer)
+    {
+        foreach (var (name, value) in scope as IEnumerable<KeyValuePair<string, object?>> ?? [])
+        {
+            var shown = name switch { "TraceId" => "trace", ClientScope.Client => "client", ClientScope.Key => "key", _ => null };
+            if (shown is not null)
+            {
+                writer.Write($" {shown}={value}");
+            }
+        }
+    }
+
+    private static void WriteSafe(TextWriter writer, string text)
+    {
+        foreach (var letter in text)
+        {
+            if (letter == '\n')
+            {
+                writer.Write("\n    ");
+            }
+            else if (letter != '\r')
+            {
+                writer.Write(char.IsControl(letter) && letter != '\t' ? '?' : letter);
+            }
+        }
+    }
+}
