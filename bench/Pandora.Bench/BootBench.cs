@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Templates;
+using Pandora.Load;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.Bench;
@@ -42,8 +43,8 @@ internal static class BootBench
         using var key = await ClientKey.LoadAsync(server.DataDir, CancellationToken.None);
         var work = Directory.CreateDirectory(Path.Combine(server.DataDir, "bare")).FullName;
         await GuestIdentity.Create().WriteInitrdAsync(template.InitrdPath, Path.Combine(work, "initrd"), "bare", key.PublicLine, 1400, CancellationToken.None);
-        var ours = new List<double>();
-        var bare = new List<double>();
+        var ours = new Latencies();
+        var bare = new Latencies();
         for (var i = -1; i < Rounds; i++)
         {
             var start = Stopwatch.GetTimestamp();
@@ -52,7 +53,7 @@ internal static class BootBench
                 await sandbox.ExecAsync("true");
                 if (i >= 0)
                 {
-                    ours.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
+                    ours.Add(Stopwatch.GetElapsedTime(start));
                 }
             }
 
@@ -60,10 +61,10 @@ internal static class BootBench
             var end = await Command.RunAsync("bash", ["-c", Bare, "bare", work, template.Directory, Path.Combine(server.DataDir, "keys/pandora"), $"{HostTsc.KiloHertz}"]);
             if (i >= 0)
             {
-                bare.Add((DateTimeOffset.UnixEpoch.AddTicks(long.Parse(end.Trim()) / 100) - begin).TotalMilliseconds);
+                bare.Add(DateTimeOffset.UnixEpoch.AddTicks(long.Parse(end.Trim()) / 100) - begin);
             }
         }
 
-        return new Result("cold boot to first exec / bare QEMU script", ours.Percentile(0.5) / bare.Percentile(0.5), "×", 1.15, $"{ours.Percentile(0.5) / 1000:0.00} s / {bare.Percentile(0.5) / 1000:0.00} s");
+        return new Result("cold boot to first exec / bare QEMU script", ours.Percentile(50) / bare.Percentile(50), "×", 1.15, $"{ours.Percentile(50) / 1000:0.00} s / {bare.Percentile(50) / 1000:0.00} s");
     }
 }

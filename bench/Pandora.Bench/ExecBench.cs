@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Engine.Guest;
+using Pandora.Load;
 using Pandora.Vmm.Linux;
 using Renci.SshNet;
 
@@ -23,7 +24,7 @@ internal static class ExecBench
         using var bare = new SshClient(sandbox.Created.GuestIp, "root", new PrivateKeyFile(key));
         await bare.ConnectAsync(CancellationToken.None);
         await sandbox.ExecAsync("mkdir /sys/fs/cgroup/exec/1000000");
-        double[] api = new double[Rounds], http = new double[Rounds], openSsh = new double[Rounds], bareTrue = new double[Rounds];
+        Latencies api = new(), http = new(), openSsh = new(), bareTrue = new();
         for (var i = -40; i < Rounds; i++)
         {
             var start = Stopwatch.GetTimestamp();
@@ -52,17 +53,20 @@ internal static class ExecBench
             await Task.Delay(TimeSpan.FromMilliseconds(60), TimeProvider.System);
             if (i >= 0)
             {
-                (api[i], http[i], openSsh[i], bareTrue[i]) = (result.ExecMs, total - result.ExecMs, viaOpenSsh, viaBare);
+                api.AddMs(result.ExecMs);
+                http.AddMs(total - result.ExecMs);
+                openSsh.AddMs(viaOpenSsh);
+                bareTrue.AddMs(viaBare);
             }
         }
 
         await Command.RunAsync("ssh", ["-O", "exit", .. options]);
-        var p50 = api.Percentile(0.5);
+        var p50 = api.Percentile(50);
         return
         [
-            new("exec `true` p50 / OpenSSH ControlMaster, same wrapper", p50 / openSsh.Percentile(0.5), "×", 0.9, $"{p50:0.0} ms / {openSsh.Percentile(0.5):0.0} ms"),
-            new("exec `true` p50 / bare `true` over SSH.NET", p50 / bareTrue.Percentile(0.5), "×", 1.3, $"{p50:0.0} ms / {bareTrue.Percentile(0.5):0.0} ms"),
-            new("HTTP request minus guest time, p50", http.Percentile(0.5), "ms", 1),
+            new("exec `true` p50 / OpenSSH ControlMaster, same wrapper", p50 / openSsh.Percentile(50), "×", 0.9, $"{p50:0.0} ms / {openSsh.Percentile(50):0.0} ms"),
+            new("exec `true` p50 / bare `true` over SSH.NET", p50 / bareTrue.Percentile(50), "×", 1.3, $"{p50:0.0} ms / {bareTrue.Percentile(50):0.0} ms"),
+            new("HTTP request minus guest time, p50", http.Percentile(50), "ms", 1),
         ];
     }
 

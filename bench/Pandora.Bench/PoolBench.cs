@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using Pandora.Load;
 
 namespace Pandora.Bench;
 
@@ -9,27 +9,22 @@ internal static class PoolBench
 
     public static async Task<IReadOnlyList<Result>> RunAsync(BenchServer server)
     {
-        var acquire = new List<double>();
-        var delete = new List<double>();
         // The first claims compile the way; a server's life is the rest.
-        for (var i = -4; i < Rounds; i++)
-        {
-            await server.WaitForWarmAsync(1);
-            var sandbox = await server.Pandora.CreateAsync();
-            var start = Stopwatch.GetTimestamp();
-            await sandbox.DisposeAsync();
-            if (i >= 0 && sandbox.IsWarm)
-            {
-                acquire.Add(sandbox.AcquireMs);
-                delete.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
-            }
-        }
-
+        await RunAsync(server, 4);
+        var run = await RunAsync(server, Rounds);
         return
         [
-            new("acquire p50, pool refilling", acquire.Percentile(0.5), "ms", 1, $"{acquire.Count} claims"),
-            new("acquire p99, pool refilling", acquire.Percentile(0.99), "ms", 5, $"{acquire.Count} claims"),
-            new("DELETE p50, guest dead and id gone", delete.Percentile(0.5), "ms", 50, $"{delete.Count} deletions, at the client"),
+            new("acquire p50, pool refilling", run.AcquireAtServer.Percentile(50), "ms", 1, $"{run.AcquireAtServer.Count} claims"),
+            new("acquire p99, pool refilling", run.AcquireAtServer.Percentile(99), "ms", 5, $"{run.AcquireAtServer.Count} claims"),
+            new("DELETE p50, guest dead and id gone", run.DeleteAtClient.Percentile(50), "ms", 50, $"{run.DeleteAtClient.Count} deletions, at the client"),
         ];
+    }
+
+    private static async Task<LoadRun> RunAsync(BenchServer server, int requests)
+    {
+        var plan = new LoadPlan { Requests = requests, Parallel = 1, ExecsPer = 0 };
+        var run = new LoadRun(server.Pandora, BenchServer.Url, plan, TimeProvider.System) { BeforeEach = _ => server.WaitForWarmAsync(1) };
+        var report = await run.RunAsync(CancellationToken.None);
+        return report is { Failed: 0, Cold: 0, Leaks.IsClean: true } ? run : throw new InvalidOperationException($"the load failed: {report}");
     }
 }

@@ -14,13 +14,3 @@ internal sealed record Result(string Name, double Value, string Unit, double Tar
 
     public string Shown => string.Create(CultureInfo.InvariantCulture, $"{Value:0.##} {Unit}");
 }
-
-internal static class Statistics
-{
-    /// <summary>The smallest value that at least this share of all is not above.</summary>
-    public static double Percentile(this IEnumerable<double> values, double share)
-    {
-        var sorted = values.Order().ToArray();
-        return sorted[Math.Clamp((int)Math.Ceiling(share * sorted.Length) - 1, 0, sorted.Length - 1)];
-    }
-}

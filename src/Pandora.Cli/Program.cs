@@ -11,6 +11,7 @@ var root = new RootCommand("Throw-away sandboxes in real microVMs")
     ListCommand.Create(),
     RemoveCommand.Create(),
     HealthCommand.Create(),
+    StressCommand.Create(),
 };
 root.Options.Add(Shared.Url);
 root.Options.Add(Shared.Json);

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net.Http.Json;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -93,10 +94,21 @@ public sealed class PandoraClient : IDisposable
         SendAsync(HttpMethod.Post, $"{PathOf(id)}/keepalive", null, PandoraJson.Default.SandboxInfo, cancellationToken);
 
     /// <summary>Ends a sandbox.</summary>
+    /// <returns>Time until its guest was dead and its files gone, as the server saw it; null when it does not tell.</returns>
     /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
-    public async Task DeleteAsync(string id, CancellationToken cancellationToken = default)
+    public async Task<TimeSpan?> DeleteAsync(string id, CancellationToken cancellationToken = default)
     {
+        const string Teardown = "teardown;dur=";
         using var response = await SendAsync(HttpMethod.Delete, PathOf(id), null, cancellationToken);
+        var timing = response.Headers.TryGetValues("Server-Timing", out var values) ? values.FirstOrDefault(v => v.StartsWith(Teardown, StringComparison.Ordinal)) : null;
+        return double.TryParse(timing?[Teardown.Length..], CultureInfo.InvariantCulture, out var milliseconds) ? TimeSpan.FromMilliseconds(milliseconds) : null;
+    }
+
+    /// <summary>Reads the server's metrics in Prometheus' text format.</summary>
+    public async Task<string> GetMetricsAsync(CancellationToken cancellationToken = default)
+    {
+        using var response = await SendAsync(HttpMethod.Get, "/metrics", null, cancellationToken);
+        return await response.Content.ReadAsStringAsync(cancellationToken);
     }
 
     /// <summary>Ends a sandbox and tells what was undone.</summary>

@@ -134,7 +134,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             PoolFor(name);
         }
 
-        _ = new EngineGauges(_metrics.Meter, _options, _instance, _vmm.Capabilities, Sandboxes, () => [.. Pools], slots, cgroups);
+        _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, Sandboxes, () => [.. Pools], () => (slots.Count, slots.HeldCount), cgroups.ReadUsage);
     }
 
     // Pools and sandboxes end at the same time: they have no resource in common.

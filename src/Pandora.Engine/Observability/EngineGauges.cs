@@ -1,9 +1,7 @@
 using System.Diagnostics.Metrics;
-using Pandora.Engine.Networking;
 using Pandora.Engine.Pool;
 using Pandora.Engine.Sandboxes;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Observability;
 
@@ -12,15 +10,16 @@ internal sealed class EngineGauges
 {
     private readonly Func<IReadOnlyList<WarmPool>> _pools;
     private readonly SandboxRegistry _sandboxes;
-    private readonly CgroupTree _cgroups;
+    private readonly Func<(double CpuSeconds, long MemoryBytes)?> _vmmUsage;
     private readonly DriveInfo _disk;
 
     public EngineGauges(
-        Meter meter, EngineOptions options, Instance instance, VmmCapabilities vmm, SandboxRegistry sandboxes, Func<IReadOnlyList<WarmPool>> pools, SlotPool slots, CgroupTree cgroups)
+        Meter meter, EngineOptions options, string instanceId, VmmCapabilities vmm, SandboxRegistry sandboxes, Func<IReadOnlyList<WarmPool>> pools,
+        Func<(int Count, int Held)> slots, Func<(double CpuSeconds, long MemoryBytes)?> vmmUsage)
     {
         _pools = pools;
         _sandboxes = sandboxes;
-        _cgroups = cgroups;
+        _vmmUsage = vmmUsage;
         _disk = new DriveInfo(options.DataDir);
         meter.CreateObservableGauge("pandora_active_vms", Active, description: "Sandboxes in clients' hands");
         meter.CreateObservableGauge("pandora_warm_vms", () => PerPool(p => p.WarmCount), description: "MicroVMs that are warm");
@@ -28,14 +27,14 @@ internal sealed class EngineGauges
         meter.CreateObservableGauge("pandora_pool_waiters", () => PerPool(p => p.WaitingCount), description: "Clients that wait for a microVM");
         meter.CreateObservableGauge("pandora_pool_size", () => PerPool(p => p.Size), description: "MicroVMs that the pool keeps warm");
         meter.CreateObservableGauge("pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
-        meter.CreateObservableGauge("pandora_slots", () => slots.Count, description: "Network slots there are");
-        meter.CreateObservableGauge("pandora_slots_held", () => slots.HeldCount, description: "Network slots held by microVMs, those that end counted in");
+        meter.CreateObservableGauge("pandora_slots", () => slots().Count, description: "Network slots there are");
+        meter.CreateObservableGauge("pandora_slots_held", () => slots().Held, description: "Network slots held by microVMs, those that end counted in");
         meter.CreateObservableGauge("pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes where the microVMs' disks are");
         meter.CreateObservableGauge("pandora_disk_size", () => ReadDisk(d => d.TotalSize), "By", "Size in bytes of the file system where the microVMs' disks are");
         meter.CreateObservableCounter("pandora_vmm_cpu", () => Usage(u => u.CpuSeconds), "s", "CPU time used by all VMMs of this server");
         meter.CreateObservableGauge("pandora_vmm_memory", () => Usage(u => (double)u.MemoryBytes), "By", "Memory held by all VMMs of this server, page cache of their disks counted in");
         meter.CreateObservableGauge("pandora_info", () => new Measurement<int>(1,
-            new("instance_id", instance.Id), new("vmm", vmm.Name), new("vmm_version", vmm.Version), new("accelerator", vmm.Accelerator)),
+            new("instance_id", instanceId), new("vmm", vmm.Name), new("vmm_version", vmm.Version), new("accelerator", vmm.Accelerator)),
             description: "What this server is");
     }
 
@@ -50,7 +49,7 @@ internal sealed class EngineGauges
 
     private static Measurement<int> Measured(int value, string template) => new(value, new KeyValuePair<string, object?>("template", template));
 
-    private List<Measurement<double>> Usage(Func<(double CpuSeconds, long MemoryBytes), double> read) => _cgroups.ReadUsage() is { } usage ? [new(read(usage))] : [];
+    private List<Measurement<double>> Usage(Func<(double CpuSeconds, long MemoryBytes), double> read) => _vmmUsage() is { } usage ? [new(read(usage))] : [];
 
     private List<Measurement<long>> ReadDisk(Func<DriveInfo, long> read)
     {

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Pandora.Contracts;
 using Pandora.Engine;
@@ -68,9 +69,11 @@ internal static class SandboxesApi
             : TypedResults.Ok(new ExecResponse(id, result.ExitCode, result.Stdout, result.Stderr, Math.Round(elapsed.TotalMilliseconds, 3), result.IsTruncated));
     }
 
-    private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, bool receipt = false)
+    private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, HttpResponse response, bool receipt = false)
     {
         var ended = await sandboxes.DeleteAsync(id, complete: receipt);
+        // W3C Server Timing; milliseconds.
+        response.Headers["Server-Timing"] = string.Create(CultureInfo.InvariantCulture, $"teardown;dur={ended.Elapsed.TotalMilliseconds:0.###}");
         return receipt ? TypedResults.Ok(ToReceipt(ended, getStatus().Vmm.Isolation)) : TypedResults.NoContent();
     }
 

@@ -12,7 +12,7 @@ internal static class Telemetry
     // Of what the runtime measures of itself, what tells an operator something.
     private static readonly HashSet<string> Runtime =
     [
-        "dotnet.process.cpu.time", "dotnet.process.memory.working_set", "dotnet.gc.last_collection.heap.size", "dotnet.gc.pause.time", "dotnet.thread_pool.queue.length", "dotnet.thread_pool.thread.count",
+        "dotnet.process.cpu.time", "dotnet.process.memory.working_set", "dotnet.gc.last_collection.heap.size", "dotnet.gc.pause.time",
     ];
 
     private static readonly ExplicitBucketHistogramConfiguration RequestBuckets = new() { Boundaries = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60] };

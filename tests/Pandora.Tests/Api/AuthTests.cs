@@ -1,4 +1,5 @@
 using Pandora.Engine;
+using Pandora.Fakes;
 using Pandora.Server.Hosting;
 using Pandora.Vmm;
 
@@ -17,7 +18,7 @@ public sealed class AuthTests
     [InlineData("X-API-Key", "", 401)]
     public async Task Where_keys_are_set_one_must_be_shown(string? name, string? value, int status)
     {
-        await using var api = await ApiFixture.StartAsync(new ServerOptions { ApiKeys = $"some-other-key-0123456789,{Key}" });
+        await using var api = await FakeServer.StartAsync(new ServerOptions { ApiKeys = $"some-other-key-0123456789,{Key}" });
         var answer = await api.SendAsync(HttpMethod.Get, "/sandboxes", headers: name is null ? [] : [(name, value!)]);
         Assert.Equal(status, answer.Status);
         Assert.Equal(status, (await api.SendAsync(HttpMethod.Get, "/metrics", headers: name is null ? [] : [(name, value!)])).Status);
@@ -30,7 +31,7 @@ public sealed class AuthTests
     [InlineData("[::1]:8000", 200)]
     public async Task A_rebound_host_name_is_refused(string host, int status)
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         Assert.Equal(status, (await api.SendAsync(HttpMethod.Get, "/sandboxes", headers: ("Host", host))).Status);
     }
 
@@ -41,7 +42,7 @@ public sealed class AuthTests
     [InlineData("http://127.0.0.1:8000", 201)]
     public async Task A_page_of_another_origin_is_refused(string origin, int status)
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         Assert.Equal(status, (await api.SendAsync(HttpMethod.Post, "/sandboxes", headers: [("Origin", origin), ("Host", "127.0.0.1:8000")])).Status);
         Assert.Equal(status == 201 ? 1 : 0, api.Node.Sandboxes.Count);
     }
@@ -59,7 +60,7 @@ public sealed class AuthTests
     public void Other_addresses_than_loopback_need_a_key_and_consent(string listen, string keys, bool allowEmulated, string? refusal)
     {
         var options = new ServerOptions { Listen = listen, ApiKeys = keys, AllowEmulated = allowEmulated };
-        var exception = Record.Exception(() => ListenAddress.Check(options, ApiFixture.Tcg));
+        var exception = Record.Exception(() => ListenAddress.Check(options, FakeServer.Tcg));
         if (refusal is null)
         {
             Assert.Null(exception);

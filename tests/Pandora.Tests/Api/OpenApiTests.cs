@@ -1,3 +1,4 @@
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
@@ -6,7 +7,7 @@ public sealed class OpenApiTests
     [Fact]
     public async Task The_document_tells_routes_limits_and_errors()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var (status, document, _) = await api.SendAsync(HttpMethod.Get, "/openapi/v1.json");
         Assert.Equal(200, status);
         Assert.StartsWith("3.1", document.GetProperty("openapi").GetString());
@@ -24,7 +25,7 @@ public sealed class OpenApiTests
     [Fact]
     public async Task There_is_a_page_to_browse_it()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var (status, _, response) = await api.SendAsync(HttpMethod.Get, "/docs/");
         Assert.Equal(200, status);
         Assert.Contains("text/html", response.Content.Headers.ContentType!.ToString());
@@ -33,7 +34,7 @@ public sealed class OpenApiTests
     [Fact]
     public async Task Metrics_have_the_original_names_and_kinds()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", """{"code": "exit 0"}""");
         var text = await api.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative));
         foreach (var (name, kind) in new[]

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Pandora.Engine;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
@@ -8,7 +9,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task The_original_contract_holds()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var created = await api.SendAsync(HttpMethod.Post, "/sandboxes", """{"idle_timeout": 120.0}""");
         Assert.Equal(201, created.Status);
         Assert.Equal(120.0, created.Body.GetProperty("idle_timeout").GetDouble());
@@ -43,7 +44,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task A_create_needs_no_body()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var created = await api.SendAsync(HttpMethod.Post, "/sandboxes");
         Assert.Equal(201, created.Status);
         Assert.Equal(60, created.Body.GetProperty("idle_timeout").GetDouble());
@@ -53,7 +54,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task A_list_can_be_narrowed_by_metadata()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var mine = await api.CreateAsync("""{"metadata": {"who": "me", "job": "a:b"}}""");
         await api.CreateAsync("""{"metadata": {"who": "you"}}""");
         var list = await api.SendAsync(HttpMethod.Get, "/sandboxes?metadata=who:me&metadata=job:a:b");
@@ -64,7 +65,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task Keepalive_starts_the_idle_clock_again()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
         api.Node.Time.Advance(TimeSpan.FromSeconds(50));
         Assert.Equal(50, (await api.SendAsync(HttpMethod.Get, $"/sandboxes/{id}")).Body.GetProperty("idle_seconds").GetDouble());
@@ -74,7 +75,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task A_receipt_tells_each_resource_and_what_is_left()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
         var receipt = await api.SendAsync(HttpMethod.Delete, $"/sandboxes/{id}?receipt=true");
         Assert.Equal(200, receipt.Status);
@@ -86,7 +87,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task A_timeout_is_a_504_that_carries_the_output()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", """{"code": "timeout"}""");
         Assert.Equal(504, exec.Status);
         Assert.Equal("exec_timeout", exec.Body.GetProperty("code").GetString());
@@ -97,7 +98,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task A_dead_sandbox_is_a_410_with_the_reason()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
         api.Node.MachineOf(id).Die("the guest powered itself off");
         await Fakes.FakeNode.UntilAsync(() => api.Node.Sandboxes.Count == 0);
@@ -109,7 +110,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task The_limit_is_a_503_with_retry_after()
     {
-        await using var api = await ApiFixture.StartAsync(options: new EngineOptions { PoolSize = 1, MaxSandboxes = 1 });
+        await using var api = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 1, MaxSandboxes = 1 });
         await api.CreateAsync();
         var refused = await api.SendAsync(HttpMethod.Post, "/sandboxes");
         Assert.Equal(503, refused.Status);
@@ -120,7 +121,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task A_defect_of_ours_tells_no_secret()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", """{"code": "crash"}""");
         Assert.Equal(500, exec.Status);
         Assert.DoesNotContain("secret", exec.Body.GetRawText());
@@ -146,7 +147,7 @@ public sealed class SandboxesApiTests
     [InlineData("""{"metadata": []}""", "metadata")]
     public async Task A_bad_create_is_a_400_that_names_the_field(string body, string? field)
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var answer = await api.SendAsync(HttpMethod.Post, "/sandboxes", body);
         AssertInvalid(answer.Status, answer.Body, answer.Response, field);
         Assert.Equal(0, api.Node.Sandboxes.Count);
@@ -169,7 +170,7 @@ public sealed class SandboxesApiTests
     [InlineData("""{"code": "true", "shell": "zsh"}""", "shell")]
     public async Task A_bad_exec_is_a_400_that_names_the_field(string body, string? field)
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
         var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", body);
         AssertInvalid(answer.Status, answer.Body, answer.Response, field);
@@ -183,7 +184,7 @@ public sealed class SandboxesApiTests
     [InlineData("%F0%9F%92%A9")]
     public async Task An_unknown_id_is_a_404(string id)
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         foreach (var (method, path, body) in new[] { (HttpMethod.Get, "", null), (HttpMethod.Delete, "", null), (HttpMethod.Post, "/keepalive", null), (HttpMethod.Post, "/exec", """{"code":"exit 0"}""") })
         {
             var answer = await api.SendAsync(method, $"/sandboxes/{id}{path}", body);
@@ -195,7 +196,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task Other_content_types_methods_and_paths_are_problems_too()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         var type = await api.SendAsync(HttpMethod.Post, "/sandboxes", "idle_timeout=60", "application/x-www-form-urlencoded");
         Assert.Equal((415, "invalid_request"), (type.Status, type.Body.GetProperty("code").GetString()));
         var method = await api.SendAsync(HttpMethod.Put, "/sandboxes", "{}");
@@ -208,7 +209,7 @@ public sealed class SandboxesApiTests
     [Fact]
     public async Task Ready_follows_the_pool()
     {
-        await using var api = await ApiFixture.StartAsync();
+        await using var api = await FakeServer.StartAsync();
         await Fakes.FakeNode.UntilAsync(() => api.Node.Pool.WarmCount == 2);
         Assert.Equal(200, (await api.SendAsync(HttpMethod.Get, "/ready")).Status);
     }

@@ -1,6 +1,6 @@
 using Pandora.Engine;
 using Pandora.Engine.MicroVms;
-using Pandora.Tests.Fakes;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Pool;
 

@@ -2,7 +2,7 @@ using CsCheck;
 using Pandora.Engine;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Sandboxes;
-using Pandora.Tests.Fakes;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 

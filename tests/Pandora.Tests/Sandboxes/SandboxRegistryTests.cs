@@ -3,7 +3,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Sandboxes;
-using Pandora.Tests.Fakes;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 

@@ -1,6 +1,7 @@
 using System.Diagnostics.Metrics;
 using System.Net;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
@@ -11,7 +12,7 @@ using Pandora.Engine.Pool;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Templates;
 
-namespace Pandora.Tests.Fakes;
+namespace Pandora.Fakes;
 
 /// <summary>A node whose microVMs are fakes: real pool, registry and reaper, fake time. Boots are let through one by one or at once.</summary>
 internal sealed class FakeNode : IAsyncDisposable
@@ -21,14 +22,15 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly SemaphoreSlim _boots;
     private int _slot;
 
-    public FakeNode(EngineOptions? options = null, bool bootsAreFree = true)
+    public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null)
     {
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Metrics = new EngineMetrics(_services.GetRequiredService<IMeterFactory>());
         _boots = new SemaphoreSlim(bootsAreFree ? int.MaxValue : 0);
         Pool = new WarmPool(TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance);
         Sandboxes = new SandboxRegistry(
-            Options, name => name == TemplateStore.DefaultName ? Pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, NullLoggerFactory.Instance);
+            Options, name => name == TemplateStore.DefaultName ? Pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, loggers ?? NullLoggerFactory.Instance);
+        _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, Sandboxes, () => [Pool], () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
     }
 
     public EngineOptions Options { get; }
@@ -65,7 +67,11 @@ internal sealed class FakeNode : IAsyncDisposable
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10));
         while (!condition())
         {
-            Assert.False(limit.IsCancellationRequested, "what was waited for did not come about");
+            if (limit.IsCancellationRequested)
+            {
+                throw new TimeoutException("what was waited for did not come about");
+            }
+
             await Task.Yield();
         }
     }

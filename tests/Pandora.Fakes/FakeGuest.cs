@@ -1,7 +1,7 @@
 using Pandora.Engine;
 using Pandora.Engine.Guest;
 
-namespace Pandora.Tests.Fakes;
+namespace Pandora.Fakes;
 
 /// <summary>A guest that does what the code says: <c>exit N</c>, <c>echo TEXT</c>, <c>hang</c> (until it is let go or its time is up), <c>timeout</c>, <c>break</c>.</summary>
 internal sealed class FakeGuest : IGuest

@@ -1,6 +1,6 @@
 using Pandora.Vmm;
 
-namespace Pandora.Tests.Fakes;
+namespace Pandora.Fakes;
 
 internal sealed class FakeMachine(string id) : IVirtualMachine
 {

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.HostFiltering;
 using Microsoft.AspNetCore.TestHost;
 using Microsoft.Extensions.DependencyInjection;
@@ -9,35 +10,42 @@ using Pandora.Engine;
 using Pandora.Engine.Templates;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;
-using Pandora.Tests.Fakes;
 using Pandora.Vmm;
 
-namespace Pandora.Tests.Api;
+namespace Pandora.Fakes;
 
-/// <summary>The real doors over a node of fakes, on a server in memory.</summary>
-internal sealed class ApiFixture : IAsyncDisposable
+/// <summary>The real doors over a node of fakes, on a server in memory or on a free port of loopback.</summary>
+internal sealed class FakeServer : IAsyncDisposable
 {
     public static readonly VmmCapabilities Tcg = new("QEMU", "7.2", "TCG", "a test says so");
     private readonly WebApplication _app;
 
-    private ApiFixture(FakeNode node, WebApplication app)
+    private FakeServer(FakeNode node, WebApplication app, HttpClient http)
     {
         Node = node;
         _app = app;
-        Http = app.GetTestClient();
+        Http = http;
     }
 
     public FakeNode Node { get; }
 
     public HttpClient Http { get; }
 
-    public static async Task<ApiFixture> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null)
+    public static async Task<FakeServer> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null, bool onLoopback = false, ILoggerFactory? loggers = null)
     {
-        var node = new FakeNode(options);
         serverOptions ??= new ServerOptions();
         var builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseTestServer();
+        if (onLoopback)
+        {
+            builder.WebHost.UseUrls("http://127.0.0.1:0");
+        }
+        else
+        {
+            builder.WebHost.UseTestServer();
+        }
+
         builder.Logging.ClearProviders();
+        var node = new FakeNode(options, loggers: loggers);
         builder.Services.AddSingleton(node.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(() => new NodeStatus("tests", Tcg, [], 2, node.Pool.WarmCount, node.Pool.WarmCount > 0));
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
@@ -47,7 +55,7 @@ internal sealed class ApiFixture : IAsyncDisposable
         app.MapPandoraApi(serverOptions);
         await app.StartAsync();
         node.Metrics.Announce([TemplateStore.DefaultName]);
-        return new ApiFixture(node, app);
+        return new FakeServer(node, app, onLoopback ? new HttpClient { BaseAddress = new Uri(app.Urls.Single()) } : app.GetTestClient());
     }
 
     public async Task<string> CreateAsync(string body = "{}")
