@@ -198,7 +198,10 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
                 (i == 0 ? FirstExecAtClient : ExecAtClient).Add(time.GetElapsedTime(start));
                 (i == 0 ? FirstExecAtServer : ExecAtServer).AddMs(result.ExecMs);
                 execs.Add(result.ExecMs);
-                error ??= result.ExitCode == 0 ? null : Count("exec", "exit_code", $"exit code {result.ExitCode}");
+                if (result.ExitCode != 0)
+                {
+                    error = Count("exec", "exit_code", $"exit code {result.ExitCode}");
+                }
             }
         }
         catch (Exception e) when (Classify(e, cancellationToken) is { } code)

@@ -20,6 +20,7 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
     private readonly SemaphoreSlim _boots;
+    private readonly List<(FakeMachine Machine, FakeGuest Guest, MicroVm MicroVm)> _booted = [];
     private int _slot;
 
     public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null)
@@ -47,7 +48,16 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public Dictionary<string, Egress> Egresses { get; } = [];
 
-    public List<(FakeMachine Machine, FakeGuest Guest, MicroVm MicroVm)> Booted { get; } = [];
+    public IReadOnlyList<(FakeMachine Machine, FakeGuest Guest, MicroVm MicroVm)> Booted
+    {
+        get
+        {
+            lock (_booted)
+            {
+                return [.. _booted];
+            }
+        }
+    }
 
     public int BootAttempts { get; private set; }
 
@@ -60,6 +70,9 @@ internal sealed class FakeNode : IAsyncDisposable
     public FakeGuest GuestOf(string id) => Booted.Single(b => b.MicroVm.Id == id).Guest;
 
     public FakeMachine MachineOf(string id) => Booted.Single(b => b.MicroVm.Id == id).Machine;
+
+    /// <summary>Lets the fake clock run, fifty times as fast as a real one, until the result is disposed: for what waits on it behind a request.</summary>
+    public IAsyncDisposable RunClock() => new Clock(Time);
 
     /// <summary>Waits for what other tasks bring about; fails after ten real seconds.</summary>
     public static async Task UntilAsync(Func<bool> condition)
@@ -85,7 +98,7 @@ internal sealed class FakeNode : IAsyncDisposable
 
     private async Task<MicroVm> BootAsync(CancellationToken cancellationToken)
     {
-        lock (Booted)
+        lock (_booted)
         {
             BootAttempts++;
         }
@@ -104,11 +117,33 @@ internal sealed class FakeNode : IAsyncDisposable
         var record = new MicroVmRecord { Id = id, Instance = "tests", Template = "default", Slot = 0, Uid = 0, HostKey = "", Resources = [] };
         var slot = new NetworkSlot(Interlocked.Increment(ref _slot), "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
         var microVm = new MicroVm(record, Directory.CreateDirectory(Path.Combine(_directory, id)).FullName, new Template("default", "", default, 1, 256, ""), slot, machine, guest, teardown);
-        lock (Booted)
+        lock (_booted)
         {
-            Booted.Add((machine, guest, microVm));
+            _booted.Add((machine, guest, microVm));
         }
 
         return microVm;
+    }
+
+    private sealed class Clock : IAsyncDisposable
+    {
+        private readonly PeriodicTimer _timer = new(TimeSpan.FromMilliseconds(1));
+        private readonly Task _running;
+
+        public Clock(FakeTimeProvider time) => _running = RunAsync(time);
+
+        public async ValueTask DisposeAsync()
+        {
+            _timer.Dispose();
+            await _running;
+        }
+
+        private async Task RunAsync(FakeTimeProvider time)
+        {
+            while (await _timer.WaitForNextTickAsync())
+            {
+                time.Advance(TimeSpan.FromMilliseconds(50));
+            }
+        }
     }
 }

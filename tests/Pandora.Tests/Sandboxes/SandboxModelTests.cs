@@ -1,6 +1,7 @@
 using CsCheck;
 using Pandora.Engine;
 using Pandora.Engine.Guest;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 
@@ -27,6 +28,7 @@ public sealed class SandboxModelTests
         var living = new List<(string Id, double IdleSince)>();
         var ended = new HashSet<string>();
         var now = 0.0;
+        bool IsWarm(MicroVm microVm) => microVm.IsAlive && !living.Any(l => l.Id == microVm.Id);
         foreach (var (step, which) in history)
         {
             switch (step)
@@ -54,8 +56,8 @@ public sealed class SandboxModelTests
                     await FakeNode.UntilAsync(() => node.Sandboxes.Count == living.Count);
                     break;
                 case Step.DieWarm:
-                    await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
-                    node.Booted.First(b => b.MicroVm.IsAlive && !living.Any(l => l.Id == b.MicroVm.Id)).Machine.Die("while it was warm");
+                    await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2 && node.Booted.Any(b => IsWarm(b.MicroVm)));
+                    node.Booted.First(b => IsWarm(b.MicroVm)).Machine.Die("while it was warm");
                     break;
                 case Step.Advance:
                     now += which;
