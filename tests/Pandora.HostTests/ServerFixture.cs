@@ -11,14 +11,14 @@ public class ServerFixture : IAsyncLifetime
 
     internal virtual Dictionary<string, string> Settings => new() { ["PANDORA_POOL_SIZE"] = "2" };
 
-    public async ValueTask InitializeAsync()
+    public virtual async ValueTask InitializeAsync()
     {
         World = await TestWorld.CreateAsync();
         await PrepareAsync();
         Server = await ServerProcess.StartAsync(World, Settings);
     }
 
-    public async ValueTask DisposeAsync()
+    public virtual async ValueTask DisposeAsync()
     {
         GC.SuppressFinalize(this);
         try

@@ -91,6 +91,7 @@ internal static class ServeCommand
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, address));
         var app = builder.Build();
         app.MapPandoraApi(serverOptions);
+        Telemetry.Start(app.Services);
         return app;
     }
 
@@ -99,6 +100,12 @@ internal static class ServeCommand
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
         services.AddHostFiltering(_ => { });
+        // The builder's own use of it runs before everything and for every address; MapPandoraApi uses it where it belongs.
+        foreach (var filter in services.Where(d => d.ServiceType == typeof(IStartupFilter) && d.ImplementationType?.Name == "HostFilteringStartupFilter").ToList())
+        {
+            services.Remove(filter);
+        }
+
         services.AddProblemDetails(o => o.CustomizeProblemDetails = Problems.Customize);
         services.AddExceptionHandler<Problems>();
         services.AddValidation();

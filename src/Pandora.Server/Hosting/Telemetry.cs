@@ -48,6 +48,13 @@ internal static class Telemetry
         return services;
     }
 
+    /// <summary>Begins to listen: before the engine's first boot, which would otherwise be neither counted nor traced.</summary>
+    public static void Start(IServiceProvider services)
+    {
+        services.GetService<MeterProvider>();
+        services.GetService<TracerProvider>();
+    }
+
     // Asked every few seconds by machines; a trace of each would bury the rest.
     private static bool IsRoutine(string? path) => path is "/metrics" or "/ready" or "/health";
 
