@@ -6,21 +6,23 @@ namespace Pandora.Bench;
 /// <summary>The real server on a data directory and port of its own.</summary>
 internal sealed class BenchServer : IAsyncDisposable
 {
-    public const string Url = "http://127.0.0.1:8123";
     private readonly Process _process;
 
     // As in production, where /run is one: ext4 makes a rename wait for the disk.
     private readonly string _runRoot;
 
-    private BenchServer(string dataDir, string runRoot, Process process)
+    private BenchServer(string dataDir, string runRoot, string url, Process process)
     {
         DataDir = dataDir;
         _runRoot = runRoot;
         _process = process;
-        Pandora = new PandoraClient(Url);
+        Url = url;
+        Pandora = new PandoraClient(url);
     }
 
     public string DataDir { get; }
+
+    public string Url { get; }
 
     public PandoraClient Pandora { get; }
 
@@ -28,8 +30,9 @@ internal sealed class BenchServer : IAsyncDisposable
 
     public string RunDir => Path.Combine(_runRoot, File.ReadAllText(Path.Combine(DataDir, "instance")).Trim());
 
-    public static async Task<BenchServer> StartAsync(string repository, string templates, int poolSize)
+    public static async Task<BenchServer> StartAsync(string repository, string templates, int poolSize, int port = 8123, Dictionary<string, string>? settings = null)
     {
+        var url = $"http://127.0.0.1:{port}";
         var dataDir = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
         var runRoot = Path.Combine("/dev/shm", Path.GetFileName(dataDir));
         var start = new ProcessStartInfo("/bin/sh");
@@ -47,10 +50,15 @@ internal sealed class BenchServer : IAsyncDisposable
         start.Environment["PANDORA_DATA_DIR"] = dataDir;
         start.Environment["PANDORA_RUN_DIR"] = runRoot;
         start.Environment["PANDORA_TEMPLATE_DIR"] = templates;
-        start.Environment["PANDORA_LISTEN"] = Url;
+        start.Environment["PANDORA_LISTEN"] = url;
         start.Environment["PANDORA_POOL_SIZE"] = $"{poolSize}";
-        var server = new BenchServer(dataDir, runRoot, Process.Start(start)!);
-        using var http = new HttpClient { BaseAddress = new Uri(Url) };
+        foreach (var (name, value) in settings ?? [])
+        {
+            start.Environment[name] = value;
+        }
+
+        var server = new BenchServer(dataDir, runRoot, url, Process.Start(start)!);
+        using var http = new HttpClient { BaseAddress = new Uri(url) };
         for (var attempt = 0; ; attempt++)
         {
             try

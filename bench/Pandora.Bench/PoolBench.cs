@@ -23,7 +23,7 @@ internal static class PoolBench
     private static async Task<LoadRun> RunAsync(BenchServer server, int requests)
     {
         var plan = new LoadPlan { Requests = requests, Parallel = 1, ExecsPer = 0 };
-        var run = new LoadRun(server.Pandora, BenchServer.Url, plan, TimeProvider.System) { BeforeEach = _ => server.WaitForWarmAsync(1) };
+        var run = new LoadRun(server.Pandora, server.Url, plan, TimeProvider.System) { BeforeEach = _ => server.WaitForWarmAsync(1) };
         var report = await run.RunAsync(CancellationToken.None);
         return report is { Failed: 0, Cold: 0, Leaks.IsClean: true } ? run : throw new InvalidOperationException($"the load failed: {report}");
     }

@@ -1,0 +1,47 @@
+using System.Globalization;
+using System.Text;
+
+namespace Pandora.Bench;
+
+/// <summary>The README's table of figures, made from the reports under <c>benchmarks/</c>: of each figure the newest.</summary>
+internal static class ReadmeTable
+{
+    private const string Begin = "<!-- figures: made by './pandora bench --readme' -->", End = "<!-- end of figures -->";
+
+    /// <summary>The README with its table made anew.</summary>
+    public static string Update(string readme, string directory)
+    {
+        var begin = readme.IndexOf(Begin, StringComparison.Ordinal) + Begin.Length;
+        var end = readme.IndexOf(End, StringComparison.Ordinal);
+        return begin < Begin.Length || end < begin
+            ? throw new InvalidOperationException($"the README has no lines '{Begin}' and '{End}'")
+            : $"{readme[..begin]}\n{Make(directory)}{readme[end..]}";
+    }
+
+    private static string Make(string directory)
+    {
+        var reports = Directory.GetFiles(directory, "bench-*.json").Select(BenchReport.Read).OrderBy(r => r.At).ToList();
+        var newest = new Dictionary<string, (Result Result, BenchReport Report)>();
+        foreach (var report in reports)
+        {
+            foreach (var result in report.Results)
+            {
+                newest[result.Name] = (result, report);
+            }
+        }
+
+        var text = new StringBuilder("| measured | value | wanted | met | from |\n|---|---|---|---|---|\n");
+        foreach (var (result, _) in newest.Values)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"| {result.Name} | {result.Shown} | {result.Wanted} | {(result.IsMet ? "yes" : "**no**")} | {result.Reference} |\n");
+        }
+
+        foreach (var group in newest.Values.GroupBy(n => n.Report.Machine))
+        {
+            var (first, last) = (group.Min(g => g.Report.At), group.Max(g => g.Report.At));
+            text.Append(CultureInfo.InvariantCulture, $"\n{first:yyyy-MM-dd}{(first.Date == last.Date ? "" : $" to {last:yyyy-MM-dd}")}, {group.Key.Processors} × {group.Key.Processor}, {group.Key.MemoryMiB / 1024.0:0} GiB, {group.Key.System}.\n");
+        }
+
+        return text.ToString();
+    }
+}
