@@ -18,7 +18,7 @@ root.Options.Add(Shared.Json);
 
 try
 {
-    return await root.Parse(CommandTail.Separate(args)).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(20) });
+    return await root.Parse(CommandTail.Separate(args)).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(3) });
 }
 catch (Exception e) when (e is PandoraApiException or ServerUnreachableException or UsageException)
 {

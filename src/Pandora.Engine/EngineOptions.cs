@@ -1,4 +1,5 @@
 using System.ComponentModel.DataAnnotations;
+using Pandora.Vmm;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Engine;
@@ -75,12 +76,48 @@ public sealed class EngineOptions
     [Required]
     public string ResolvConf { get; set; } = "/etc/resolv.conf";
 
+    /// <summary><c>auto</c> (Firecracker where it is installed and KVM is usable, else QEMU), <c>firecracker</c> or <c>qemu</c>.</summary>
+    public VmmKind Vmm { get; set; } = VmmKind.Auto;
+
+    /// <summary>Path or name of <c>firecracker</c>. Default: what <c>./pandora firecracker install</c> put into the data directory, else the one in PATH.</summary>
+    public string? Firecracker { get; set; }
+
+    /// <summary>Path or name of <c>jailer</c>. Default: beside Firecracker.</summary>
+    public string? Jailer { get; set; }
+
+    /// <summary>Whether Firecracker runs in its jailer's jail. Without, it runs as root: for development only.</summary>
+    public bool Jail { get; set; } = true;
+
+    /// <summary>Most MiB a second that a microVM may read and write on each of its disks, 0 to 100,000; 0: no bound.</summary>
+    [Range(0, 100_000)]
+    public int DiskBandwidth { get; set; }
+
+    /// <summary>Most operations a second that a microVM may make on each of its disks, 0 to 10,000,000; 0: no bound.</summary>
+    [Range(0, 10_000_000)]
+    public int DiskOperations { get; set; }
+
+    /// <summary>Most MiB a second that a microVM may send, and as many receive, 0 to 100,000; 0: no bound. Firecracker only.</summary>
+    [Range(0, 100_000)]
+    public int NetworkBandwidth { get; set; }
+
     /// <summary><c>auto</c> (KVM where it is really usable, else emulation), <c>kvm</c> or <c>tcg</c>.</summary>
     public Accelerator Accel { get; set; } = Accelerator.Auto;
 
     /// <summary>First of the user ids that VMMs run as, one a slot. 0: a range of its own for each instance, above 1,342,177,280.</summary>
     [Range(0, 2_000_000_000)]
     public int UidBase { get; set; }
+
+    /// <summary>Where Firecracker's jails are: with the templates and disks, so that files can be linked into them.</summary>
+    public string JailDir => Path.Combine(DataDir, "jail");
+
+    /// <summary>Where <c>./pandora firecracker install</c> puts releases; <c>current</c> in it is the one in use.</summary>
+    public string FirecrackerDir => Path.Combine(DataDir, "firecracker");
+
+    /// <summary>How the VMM is chosen.</summary>
+    public VmmChoice VmmChoice => new(Vmm, Accel, Firecracker, Jailer, Jail, FirecrackerDir, JailDir);
+
+    /// <summary>Bounds of each microVM's devices.</summary>
+    public DeviceLimits DeviceLimits => new(DiskBandwidth * 1024L * 1024, DiskOperations, NetworkBandwidth * 1024L * 1024);
 
     /// <summary>The templates' directory.</summary>
     public string TemplatePath => TemplateDir ?? Path.Combine(DataDir, "templates");

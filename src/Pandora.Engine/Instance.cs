@@ -11,9 +11,12 @@ public sealed class Instance : IDisposable
 {
     private readonly FileStream _lock;
     private readonly string _pidPath;
+    private readonly int _uidBase;
 
-    private Instance(string id, string runDirectory, string diskDirectory, string pidPath, FileStream @lock)
+    private Instance(string id, int uidBase, string runDirectory, string diskDirectory, string pidPath, FileStream @lock)
     {
+        // A range far above those that people and containers use.
+        _uidBase = uidBase > 0 ? uidBase : 0x5000_0000 + ((int)(BitConverter.ToUInt32(SHA256.HashData(Encoding.ASCII.GetBytes(id))) % 8192) * 16384);
         _pidPath = pidPath;
         Id = id;
         RunDirectory = runDirectory;
@@ -42,8 +45,8 @@ public sealed class Instance : IDisposable
     /// <summary>What every network namespace of this instance begins with.</summary>
     public string NamespacePrefix => $"pnd-{Id}-";
 
-    /// <summary>First user id of this instance's VMMs, in a range far above those that people and containers use.</summary>
-    public int UidBase => 0x5000_0000 + ((int)(BitConverter.ToUInt32(SHA256.HashData(Encoding.ASCII.GetBytes(Id))) % 8192) * 16384);
+    /// <summary>The user and group id of the VMM in a slot: no two VMMs that run share one.</summary>
+    public int UidOf(int slot) => _uidBase + slot;
 
     /// <summary>Locks a data directory, making it and the instance's own directories where they are missing.</summary>
     /// <exception cref="StartupException">Another server has it, or it cannot be written to.</exception>
@@ -69,7 +72,7 @@ public sealed class Instance : IDisposable
         {
             File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n");
             var id = ReadOrMakeId(Path.Combine(options.DataDir, "instance"));
-            var instance = new Instance(id, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), PidPath(options.DataDir), @lock);
+            var instance = new Instance(id, options.UidBase, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), PidPath(options.DataDir), @lock);
             MakePrivate(options.RunDir);
             MakePrivate(instance.RunDirectory);
             MakePrivate(instance.DiskDirectory);

@@ -105,7 +105,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
         var cgroups = CgroupTree.Create(_instance.CgroupName);
         LogLimits(logger, cgroups.Description);
-        _notes = cgroups.CanLimit ? [] : [cgroups.Description];
+        _notes = [.. _vmm.Capabilities.Warnings, .. cgroups.CanLimit ? Array.Empty<string>() : [cgroups.Description]];
+        foreach (var warning in _vmm.Capabilities.Warnings)
+        {
+            LogWarning(logger, warning);
+        }
+
         _undo.Push(async () =>
         {
             foreach (var path in cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
@@ -180,6 +185,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Information, Message = "VMM: {Name} {Version} with {Accelerator} ({Reason})")]
     private static partial void LogVmm(ILogger logger, string name, string version, string accelerator, string reason);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Warning}")]
+    private static partial void LogWarning(ILogger logger, string warning);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Limits of VMMs: {Limits}")]
     private static partial void LogLimits(ILogger logger, string limits);

@@ -207,6 +207,11 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         catch (Exception e) when (Classify(e, cancellationToken) is { } code)
         {
             error = Count(operation, code, e.Message);
+            if (operation == "create" && code != "interrupted")
+            {
+                // Who waited in vain has waited all the same.
+                AcquireAtClient.Add(time.GetElapsedTime(due));
+            }
         }
 
         if (sandbox is not null)
@@ -255,17 +260,26 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
     // A claim whose answer never arrived may have been granted.
     private async Task SweepAsync()
     {
-        try
+        using var limit = new CancellationTokenSource(DeleteLimit);
+        async Task TryAsync(Func<Task> run)
         {
-            foreach (var sandbox in await pandora.ListAsync(_mark))
+            try
             {
-                await pandora.DeleteAsync(sandbox.SandboxId);
+                await run();
+            }
+            catch (Exception e) when (Classify(e, CancellationToken.None) is not null)
+            {
+                // It ended by itself, or the leak check tells.
             }
         }
-        catch (Exception e) when (Classify(e, CancellationToken.None) is not null)
+
+        await TryAsync(async () =>
         {
-            // It ended by itself, or the leak check tells.
-        }
+            foreach (var sandbox in await pandora.ListAsync(_mark, limit.Token))
+            {
+                await TryAsync(() => pandora.DeleteAsync(sandbox.SandboxId, limit.Token));
+            }
+        });
     }
 
     private string Count(string operation, string code, string message)

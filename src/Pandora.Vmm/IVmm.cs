@@ -10,6 +10,9 @@ public interface IVmm
     /// <exception cref="VmmException">The VMM could not be started; its own words are in the message.</exception>
     Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken);
 
+    /// <summary>Directories besides the machine's own that starting it makes and its end removes, so that they can be recorded first.</summary>
+    IReadOnlyList<string> DirectoriesOf(string id);
+
     /// <summary>Takes hold of a machine that an earlier server started, or returns null when it no longer runs.</summary>
     Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken);
 }
@@ -54,6 +57,12 @@ public sealed record VirtualMachineSpec
     /// <summary>The network device.</summary>
     public required NetworkSpec Network { get; init; }
 
+    /// <summary>Kernel arguments besides the driver's own; empty for none.</summary>
+    public string KernelArguments { get; init; } = "";
+
+    /// <summary>Bounds of its devices.</summary>
+    public DeviceLimits Limits { get; init; } = new();
+
     /// <summary>Virtual CPUs, 1 to 32.</summary>
     public int VcpuCount { get; init; } = 1;
 
@@ -78,6 +87,12 @@ public sealed record DriveSpec(string Path, bool IsReadOnly);
 /// <param name="MacAddress">The guest's MAC address.</param>
 public sealed record NetworkSpec(string NamespacePath, string TapName, string MacAddress);
 
+/// <summary>Bounds of one machine's devices; 0 is none.</summary>
+/// <param name="DiskBytesPerSecond">Bytes read and written a second, each disk by itself.</param>
+/// <param name="DiskOperationsPerSecond">Operations a second, each disk by itself.</param>
+/// <param name="NetworkBytesPerSecond">Bytes a second, each way by itself. QEMU does not bound it.</param>
+public sealed record DeviceLimits(long DiskBytesPerSecond = 0, long DiskOperationsPerSecond = 0, long NetworkBytesPerSecond = 0);
+
 /// <summary>Finds a running virtual machine again.</summary>
 /// <param name="Id">The spec's id.</param>
 /// <param name="Directory">The spec's directory.</param>
@@ -92,6 +107,9 @@ public sealed record VirtualMachineHandle(string Id, string Directory, int Pid, 
 /// <param name="AcceleratorReason">Why this accelerator was chosen.</param>
 public sealed record VmmCapabilities(string Name, string Version, string Accelerator, string AcceleratorReason)
 {
+    /// <summary>What an operator should know of it; empty when all is well.</summary>
+    public IReadOnlyList<string> Warnings { get; init; } = [];
+
     /// <summary>Whether hardware keeps the guest in. Emulation does not: QEMU says that TCG is no security boundary.</summary>
     public bool IsSecurityBoundary => Accelerator == "KVM";
 
@@ -102,4 +120,4 @@ public sealed record VmmCapabilities(string Name, string Version, string Acceler
 }
 
 /// <summary>A VMM could not do what was asked; the message holds what it said itself.</summary>
-public sealed class VmmException(string message, Exception? innerException = null) : Exception(message, innerException);
+public class VmmException(string message, Exception? innerException = null) : Exception(message, innerException);

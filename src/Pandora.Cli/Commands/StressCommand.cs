@@ -15,7 +15,7 @@ internal static class StressCommand
         var parallel = new Option<int>("--parallel", "-p") { Description = "Sandboxes at a time (closed loop)", DefaultValueFactory = _ => Defaults.Parallel };
         var execs = new Option<int>("--execs-per", "-e") { Description = "Commands in each", DefaultValueFactory = _ => Defaults.ExecsPer };
         var code = new Option<string>("--code", "-c") { Description = "The command", DefaultValueFactory = _ => Defaults.Code };
-        var rate = new Option<double?>("--rate") { Description = "Sandboxes a second, started whether or not earlier ones are done (open loop): times count from when each was due" };
+        var rate = new Option<double?>("--rate") { Description = "Sandboxes a second, started whether or not earlier ones are done (open loop): times count from when each was due, those of refused claims included" };
         var duration = new Option<double?>("--duration") { Description = "Seconds after which no more are started; -n is not used then" };
         var burst = new Option<int?>("--burst") { Description = "Claim this many at the same instant, again and again until -n or --duration is reached; without either, once" };
         var template = new Option<string>("--template") { Description = "Template to start from" };

@@ -25,7 +25,7 @@ public sealed partial class MicroVmLauncher(
     public async Task<MicroVm> LaunchAsync(Template template, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
-        var boot = new Boot(Instance.NewMicroVmId(), template, new Teardown(time));
+        var boot = new Boot(Instance.NewMicroVmId(), template, new Teardown(time, Report));
         using var span = EngineTracing.Source.StartActivity("microvm.boot");
         span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout), time);
@@ -85,7 +85,7 @@ public sealed partial class MicroVmLauncher(
         boot.Directory = directory;
         boot.Identity = GuestIdentity.Create();
         boot.DiskPath = Path.Combine(instance.DiskDirectory, $"{boot.Id}.ext4");
-        boot.Uid = (options.UidBase > 0 ? options.UidBase : instance.UidBase) + boot.Slot!.Index;
+        boot.Uid = instance.UidOf(boot.Slot!.Index);
         Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         boot.Teardown.Push(new HostResource(ResourceKind.Directory, directory), () =>
         {
@@ -97,6 +97,12 @@ public sealed partial class MicroVmLauncher(
             File.Delete(boot.DiskPath);
             return ValueTask.CompletedTask;
         });
+        foreach (var made in vmm.DirectoriesOf(boot.Id))
+        {
+            // The machine's own end removes it; a start that failed has done so.
+            boot.Teardown.Push(new HostResource(ResourceKind.Directory, made), () => ValueTask.CompletedTask);
+        }
+
         foreach (var path in cgroups.PathsFor(boot.Id))
         {
             boot.Teardown.Push(new HostResource(ResourceKind.Cgroup, path), () => new ValueTask(CgroupTree.RemoveAsync(path, time)));
@@ -133,6 +139,8 @@ public sealed partial class MicroVmLauncher(
                 Network = new NetworkSpec(boot.Slot!.NamespacePath, NetworkSlot.TapName, NetworkSlot.GuestMac),
                 VcpuCount = boot.Template.VcpuCount,
                 MemoryMiB = boot.Template.MemoryMiB,
+                KernelArguments = boot.Template.KernelArguments ?? "",
+                Limits = options.DeviceLimits,
                 Uid = boot.Uid,
                 Cgroups = cgroups.PathsFor(boot.Id),
             }, cancellationToken);
@@ -165,6 +173,12 @@ public sealed partial class MicroVmLauncher(
         File.Delete(boot.InitrdPath);
     }
 
+    private void Report(Undone left)
+    {
+        metrics.TeardownFailed(left.Resource.Kind.ToString().ToLowerInvariant());
+        LogLeft(left.Resource.Kind, left.Resource.Name, left.Error ?? "it is still there");
+    }
+
     private static string Tail(string console)
     {
         var text = console.Trim();
@@ -173,6 +187,9 @@ public sealed partial class MicroVmLauncher(
 
     [LoggerMessage(Level = LogLevel.Information, Message = "microVM {SandboxId} of template {Template} is warm after {Seconds:0.00} s")]
     private partial void LogBooted(string sandboxId, string template, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
+    private partial void LogLeft(ResourceKind kind, string name, string error);
 
     private sealed class Boot(string id, Template template, Teardown teardown)
     {

@@ -1,7 +1,7 @@
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Networking;
+using Pandora.Vmm.Firecracker;
 using Pandora.Vmm.Linux;
-using Pandora.Vmm.Qemu;
 
 namespace Pandora.Engine.MicroVms;
 
@@ -30,6 +30,7 @@ public static partial class Recovery
             }
         }
 
+        FirecrackerVmm.RemoveLeftovers(options.JailDir);
         await HostNetwork.RemoveLeftoversAsync(instance, options, cancellationToken);
         foreach (var disk in Directory.GetFiles(instance.DiskDirectory))
         {
@@ -54,7 +55,7 @@ public static partial class Recovery
     {
         var id = Path.GetFileName(directory);
         var recorded = MicroVmRecord.TryRead(directory)?.Vmm is { } vmm ? ProcessHandle.TryOpen(vmm.Pid, vmm.StartTime) : null;
-        var processes = new[] { recorded, QemuVmm.FindProcess(directory, id) }.OfType<ProcessHandle>()
+        var processes = new[] { recorded, VmmProcess.Find(directory, id) }.OfType<ProcessHandle>()
             .Concat(cgroups.PathsFor(id).SelectMany(CgroupTree.ProcessesIn).Distinct().Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>());
         foreach (var process in processes)
         {

@@ -13,7 +13,9 @@ public sealed record Undone(HostResource Resource, TimeSpan Elapsed, bool IsGone
 /// The stack of things that a microVM must undo. Each resource pushes its undo as it is acquired; however the microVM ends, the stack is run once, newest first,
 /// on its own time limit and never on a request's token. Every error is gathered and none stops the rest.
 /// </summary>
-public sealed class Teardown(TimeProvider time)
+/// <param name="time">For the limits.</param>
+/// <param name="left">Told of each resource that is left, whoever ends it.</param>
+public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
 {
     private static readonly TimeSpan StepLimit = TimeSpan.FromSeconds(15);
     private readonly Lock _lock = new();
@@ -102,7 +104,12 @@ public sealed class Teardown(TimeProvider time)
             }
 
             // Looked up before anything below is undone: a slot's number, once free, is soon another's namespace.
-            undone.Add(new Undone(step.Resource, Stopwatch.GetElapsedTime(start), error is null && !step.Resource.Exists(), error));
+            var done = new Undone(step.Resource, Stopwatch.GetElapsedTime(start), error is null && !step.Resource.Exists(), error);
+            undone.Add(done);
+            if (!done.IsGone)
+            {
+                left?.Invoke(done);
+            }
         }
 
         return undone;

@@ -214,7 +214,7 @@ public sealed partial class SlotPool : IAsyncDisposable
             fi
             echo 1 > /proc/sys/net/ipv4/ip_forward
             ip -batch - <<END
-            tuntap add dev {{NetworkSlot.TapName}} mode tap
+            tuntap add dev {{NetworkSlot.TapName}} mode tap user {{_instance.UidOf(slot.Index)}} group {{_instance.UidOf(slot.Index)}}
             addr add {{NetworkSlot.GatewayAddress}}/30 dev {{NetworkSlot.TapName}}
             link set {{NetworkSlot.TapName}} mtu {{_network.Mtu}} up
             neigh replace {{NetworkSlot.GuestAddress}} lladdr {{NetworkSlot.GuestMac}} nud permanent dev {{NetworkSlot.TapName}}

@@ -32,6 +32,11 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         var status = result.IsTimedOut ? "timeout" : result.ExitCode == 0 ? "success" : "error";
         span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", status).SetTag("pandora.exec.exit_code", result.ExitCode).SetTag("pandora.exec.truncated", result.IsTruncated);
         metrics.Executed(sandbox.Template, status, elapsed);
+        if (result.IsTimedOut)
+        {
+            metrics.Failed("exec", "exec_timeout");
+        }
+
         LogExecuted(sandbox.Id, status, result.ExitCode, elapsed.TotalMilliseconds);
     }
 

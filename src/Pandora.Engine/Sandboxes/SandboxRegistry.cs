@@ -215,7 +215,7 @@ public sealed partial class SandboxRegistry(
 
         using var span = EngineTracing.Source.StartActivity("sandbox.end");
         var start = Stopwatch.GetTimestamp();
-        var whole = CompleteAsync(sandbox);
+        Task whole = sandbox.MicroVm.Teardown.CompleteAsync();
         _ending[whole] = true;
         _ = whole.ContinueWith(t => _ending.TryRemove(t, out _), TaskScheduler.Default);
         var undone = await sandbox.MicroVm.Teardown.EndAsync();
@@ -225,15 +225,6 @@ public sealed partial class SandboxRegistry(
         var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), undone);
         _journal.Ended(span, ended);
         return ended;
-    }
-
-    private async Task CompleteAsync(Sandbox sandbox)
-    {
-        foreach (var failed in (await sandbox.MicroVm.Teardown.CompleteAsync()).Where(u => u.Error is not null))
-        {
-            metrics.TeardownFailed(failed.Resource.Kind.ToString().ToLowerInvariant());
-            LogTeardownFailed(failed.Resource.Kind, failed.Resource.Name, failed.Error!);
-        }
     }
 
     private void Remember(string id, SandboxEnd end)
@@ -248,9 +239,6 @@ public sealed partial class SandboxRegistry(
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Sandbox {SandboxId} died: {Reason}")]
     private partial void LogDied(string sandboxId, string reason);
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
-    private partial void LogTeardownFailed(ResourceKind kind, string name, string error);
 }
 
 /// <summary>A sandbox that has ended.</summary>

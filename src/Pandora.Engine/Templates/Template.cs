@@ -11,6 +11,9 @@ namespace Pandora.Engine.Templates;
 /// <param name="Description">What is in it, for people.</param>
 public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt, int VcpuCount, int MemoryMiB, string Description)
 {
+    /// <summary>Kernel arguments besides the VMM's own; null for none.</summary>
+    public string? KernelArguments { get; init; }
+
     /// <summary>Where its files are.</summary>
     [JsonIgnore]
     public string Directory { get; init; } = "";

@@ -22,8 +22,14 @@ public sealed record TemplateSpec
     /// <summary>An ext4 image to use instead of packages. It must hold bash and dropbear.</summary>
     public string? RootPath { get; init; }
 
-    /// <summary>An uncompressed kernel (or bzImage) to use instead of the distribution's, with virtio, ext4 and overlayfs built in.</summary>
+    /// <summary>An uncompressed kernel (or bzImage) to use instead of the distribution's, with virtio, ext4 and overlayfs built in or among <see cref="ModulesPath"/>.</summary>
     public string? KernelPath { get; init; }
+
+    /// <summary>The <c>lib/modules/VERSION</c> directory of that kernel, from which the initrd takes the drivers that are not built in; null when all are.</summary>
+    public string? ModulesPath { get; init; }
+
+    /// <summary>Kernel arguments besides the VMM's own.</summary>
+    public string KernelArguments { get; init; } = "";
 
     /// <summary>Virtual CPUs, 1 to 32.</summary>
     public int VcpuCount { get; init; } = 1;
@@ -63,13 +69,13 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         {
             Directory.CreateDirectory(work, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
             Directory.CreateDirectory(result);
-            var template = new Template(spec.Name, key, time.GetUtcNow(), spec.VcpuCount, spec.MemoryMiB, Describe(spec)) { Directory = result };
+            var template = new Template(spec.Name, key, time.GetUtcNow(), spec.VcpuCount, spec.MemoryMiB, Describe(spec)) { Directory = result, KernelArguments = spec.KernelArguments };
             var sources = await AptSources.ReadAsync(cancellationToken);
             await StepAsync("busybox", () => FetchAsync(work, ["busybox-static"], BusyboxDirectory(work), cancellationToken));
             var modules = spec.KernelPath is null
                 ? await StepAsync("kernel and modules", () => FetchKernelAsync(sources, work, template, cancellationToken))
-                : await StepAsync("your kernel", () => UseKernelAsync(spec.KernelPath, template, cancellationToken));
-            await StepAsync("initrd", () => WriteInitrdAsync(work, template, modules, cancellationToken));
+                : await StepAsync("your kernel", () => UseKernelAsync(spec, template, cancellationToken));
+            await StepAsync("initrd", () => WriteInitrdAsync(spec, work, template, modules, cancellationToken));
             if (spec.RootPath is null)
             {
                 var tree = Path.Combine(work, "root");
@@ -115,6 +121,11 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
             throw new StartupException("--rootfs brings a finished root filesystem, so --packages and --setup cannot go with it");
         }
 
+        if (spec.ModulesPath is not null && (spec.KernelPath is null || !Directory.Exists(spec.ModulesPath)))
+        {
+            throw new StartupException(spec.KernelPath is null ? "--modules are those of a kernel of your own, so --kernel must go with it" : $"there is no directory '{spec.ModulesPath}'");
+        }
+
         foreach (var path in new[] { spec.RootPath, spec.KernelPath, spec.SetupScriptPath })
         {
             if (path is not null && !File.Exists(path))
@@ -155,6 +166,12 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         Add(RuntimeInformation.ProcessArchitecture.ToString());
         Add(string.Join(',', spec.Packages.Order(StringComparer.Ordinal)));
         Add($"{spec.VcpuCount} {spec.MemoryMiB} {spec.DiskMiB}");
+        Add(spec.KernelArguments);
+        foreach (var module in spec.ModulesPath is null ? Enumerable.Empty<string>() : Directory.GetFiles(spec.ModulesPath, "*.ko*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+        {
+            Add($"{module} {new FileInfo(module).Length} {File.GetLastWriteTimeUtc(module).Ticks}");
+        }
+
         if (spec.RootPath is null)
         {
             Add(await File.ReadAllTextAsync("/etc/os-release", cancellationToken));
@@ -225,13 +242,13 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
 
     private static string Busybox(string work) => new[] { "bin/busybox", "usr/bin/busybox" }.Select(p => Path.Combine(BusyboxDirectory(work), p)).First(File.Exists);
 
-    private static async Task<IReadOnlyList<(string Name, byte[] Content)>> UseKernelAsync(string path, Template template, CancellationToken cancellationToken)
+    private static async Task<IReadOnlyList<(string Name, byte[] Content)>> UseKernelAsync(TemplateSpec spec, Template template, CancellationToken cancellationToken)
     {
-        await KernelPackage.UncompressAsync(path, template.KernelPath, cancellationToken);
-        return [];
+        await KernelPackage.UncompressAsync(spec.KernelPath!, template.KernelPath, cancellationToken);
+        return spec.ModulesPath is null ? [] : await KernelPackage.LoadModulesAsync(spec.ModulesPath, cancellationToken);
     }
 
-    private static async Task WriteInitrdAsync(string work, Template template, IReadOnlyList<(string Name, byte[] Content)> modules, CancellationToken cancellationToken)
+    private static async Task WriteInitrdAsync(TemplateSpec spec, string work, Template template, IReadOnlyList<(string Name, byte[] Content)> modules, CancellationToken cancellationToken)
     {
         using var archive = new MemoryStream();
         var cpio = new CpioArchive(archive);
@@ -249,6 +266,13 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         }
 
         cpio.Finish();
+        if (spec.KernelPath is not null)
+        {
+            // Which compressions a kernel of the user's own unpacks is not known; none is always understood.
+            await File.WriteAllBytesAsync(template.InitrdPath, archive.ToArray(), cancellationToken);
+            return;
+        }
+
         var unpacked = template.InitrdPath + ".cpio";
         await File.WriteAllBytesAsync(unpacked, archive.ToArray(), cancellationToken);
         // The kernel unpacks only the old LZ4 format, which -l writes; it is several times faster to unpack than gzip.

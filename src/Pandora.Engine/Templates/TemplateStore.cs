@@ -56,6 +56,12 @@ public sealed partial class TemplateStore(string directory)
     public void Install(Template template, string builtDirectory)
     {
         File.WriteAllBytes(Path.Combine(builtDirectory, "template.json"), JsonSerializer.SerializeToUtf8Bytes(template, RecordJson.Default.Template));
+        foreach (var shared in new[] { template.KernelPath, template.RootPath })
+        {
+            // A jailed VMM reads them as a user of its own.
+            File.SetUnixFileMode(shared, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
+        }
+
         var target = Path.Combine(directory, template.Name);
         var old = Path.Combine(directory, $".old-{template.Name}-{Path.GetRandomFileName()}");
         if (Directory.Exists(target))

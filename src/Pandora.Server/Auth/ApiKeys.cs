@@ -19,7 +19,8 @@ internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, ILogg
     {
         var path = context.Request.Path.Value;
         // With a key for metrics alone, the API is as open as without one, and metrics are not.
-        var hashes = path == "/metrics" ? _forMetrics : _hashes;
+        // As laxly as routes are matched: in any case, and what is below it too.
+        var hashes = context.Request.Path.StartsWithSegments("/metrics") ? _forMetrics : _hashes;
         var shown = Hash(ShownKey(context.Request));
         if (hashes.Length > 0 && !Open.Contains(path) && !IsKnown(shown, hashes))
         {

@@ -10,7 +10,6 @@ using Pandora.Server.Api;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
 using Pandora.Vmm;
-using Pandora.Vmm.Qemu;
 using Scalar.AspNetCore;
 
 namespace Pandora.Server.Commands;
@@ -43,7 +42,7 @@ internal static class ServeCommand
         var engineOptions = Settings.Read<EngineOptions>(builder.Configuration);
         var serverOptions = Settings.Read<ServerOptions>(builder.Configuration);
         var time = TimeProvider.System;
-        var vmm = await QemuVmm.CreateAsync(engineOptions.Accel, time, cancellationToken);
+        var vmm = await engineOptions.VmmChoice.MakeAsync(time, cancellationToken);
         await using var app = Build(builder, engineOptions, serverOptions, vmm, time);
         // A terminal that closes ends the server like Ctrl-C.
         using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal =>
@@ -58,7 +57,9 @@ internal static class ServeCommand
         }
         catch (IOException e) when (e.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException)
         {
-            throw new StartupException($"{serverOptions.Listen} is taken by another program: end it, or set PANDORA_LISTEN to another port", e);
+            // Kestrel's words name the address, which may be that for metrics.
+            var setting = serverOptions.MetricsListen.Length > 0 && e.Message.Contains(serverOptions.MetricsListen.TrimEnd('/'), StringComparison.Ordinal) ? ("PANDORA_METRICS_LISTEN", serverOptions.MetricsListen) : ("PANDORA_LISTEN", serverOptions.Listen);
+            throw new StartupException($"{setting.Item2} is taken by another program: end it, or set {setting.Item1} to another port", e);
         }
     }
 

@@ -23,7 +23,9 @@ internal static class TemplateCommand
         var packages = new Option<string>("--packages") { Description = "Distribution packages to add, comma-separated" };
         var setup = new Option<string>("--setup") { Description = "Shell script to run as root in the new root filesystem" };
         var rootfs = new Option<string>("--rootfs") { Description = "Your own ext4 image instead of packages (it must hold bash and dropbear)" };
-        var kernel = new Option<string>("--kernel") { Description = "Your own kernel, with virtio, ext4 and overlayfs built in" };
+        var kernel = new Option<string>("--kernel") { Description = "Your own kernel, with virtio, ext4 and overlayfs built in or among --modules" };
+        var modules = new Option<string>("--modules") { Description = "That kernel's lib/modules/VERSION directory" };
+        var arguments = new Option<string>("--kernel-args") { Description = "Kernel arguments besides the VMM's own" };
         var vcpus = new Option<int>("--vcpus") { Description = "Virtual CPUs of each microVM", DefaultValueFactory = _ => 1 };
         var memory = new Option<int>("--memory") { Description = "Memory of each microVM in MiB", DefaultValueFactory = _ => 256 };
         var disk = new Option<int>("--disk") { Description = "Size of each microVM's own disk in MiB (sparse)", DefaultValueFactory = _ => 2048 };
@@ -31,7 +33,7 @@ internal static class TemplateCommand
         InRange(vcpus, 1, 32);
         InRange(memory, 128, 65536);
         InRange(disk, 64, 1024 * 1024);
-        var build = new Command("build", "Build a template; does nothing when it is up to date") { name, packages, setup, rootfs, kernel, vcpus, memory, disk, force };
+        var build = new Command("build", "Build a template; does nothing when it is up to date") { name, packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force };
         build.SetAction(async (result, cancellationToken) =>
         {
             var spec = new TemplateSpec
@@ -41,6 +43,8 @@ internal static class TemplateCommand
                 SetupScriptPath = result.GetValue(setup),
                 RootPath = result.GetValue(rootfs),
                 KernelPath = result.GetValue(kernel),
+                ModulesPath = result.GetValue(modules),
+                KernelArguments = result.GetValue(arguments) ?? "",
                 VcpuCount = result.GetValue(vcpus),
                 MemoryMiB = result.GetValue(memory),
                 DiskMiB = result.GetValue(disk),

@@ -22,7 +22,8 @@ internal static class MetricsListener
             return null;
         }
 
-        if (!ListenAddress.TryParse(options.MetricsListen, out var address))
+        // Port 0 would be any, and what comes in is told by its port.
+        if (!ListenAddress.TryParse(options.MetricsListen, out var address) || address.Port == 0)
         {
             throw new StartupException($"PANDORA_METRICS_LISTEN: '{options.MetricsListen}' is not an address such as http://127.0.0.1:9464");
         }
@@ -39,7 +40,7 @@ internal static class MetricsListener
     /// <summary>Sends what comes in by the metrics' port a way of its own.</summary>
     public static void UseMetricsListener(this WebApplication app, ServerOptions options)
     {
-        if (Check(options) is not { } address || !Telemetry.IsEnabled)
+        if (Check(options) is not { } address)
         {
             return;
         }
@@ -53,7 +54,12 @@ internal static class MetricsListener
             }
 
             metrics.UseMiddleware<ApiKeys>();
-            metrics.UseOpenTelemetryPrometheusScrapingEndpoint();
+            if (Telemetry.IsEnabled)
+            {
+                metrics.UseOpenTelemetryPrometheusScrapingEndpoint();
+            }
+
+            // Whatever else is asked for here, and everything when there are no metrics: the API is not behind this address.
             metrics.Run(c => Problems.Create(404, ProblemCodes.NotFound, "this address serves /metrics and nothing else").ExecuteAsync(c));
         });
     }

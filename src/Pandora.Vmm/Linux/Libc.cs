@@ -26,6 +26,52 @@ internal static partial class Libc
         return Poll(poll, 1, 0) > 0;
     }
 
+    /// <summary>Gives a file to a user and the group of the same number.</summary>
+    /// <exception cref="IOException">It could not be given.</exception>
+    public static void Own(string path, int id) => Check(Chown(path, id, id), $"{path} could not be given to user {id}");
+
+    /// <summary>Links a file under another name; false when that is on another file system.</summary>
+    /// <exception cref="IOException">It could not be linked for another reason.</exception>
+    public static bool TryLink(string path, string target)
+    {
+        if (Link(path, target) == 0)
+        {
+            return true;
+        }
+
+        return Marshal.GetLastPInvokeError() == CrossDevice ? false : throw new IOException($"{path} could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
+    }
+
+    /// <summary>Shows a file under another name as well (mount(2), MS_BIND).</summary>
+    /// <exception cref="IOException">It could not be mounted.</exception>
+    public static void BindMount(string path, string target) => Check(Mount(path, target, null, 4096, 0), $"{path} could not be mounted on {target}");
+
+    /// <summary>Undoes a mount, at once for new users and when the last has closed it for the rest (umount2(2), MNT_DETACH).</summary>
+    /// <exception cref="IOException">It could not be unmounted.</exception>
+    public static void Unmount(string target) => Check(Unmount(target, 2), $"{target} could not be unmounted");
+
+    private const int CrossDevice = 18; // EXDEV
+
+    private static void Check(int result, string message)
+    {
+        if (result != 0)
+        {
+            throw new IOException($"{message}: {Marshal.GetLastPInvokeErrorMessage()}");
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Chown(string path, int uid, int gid);
+
+    [LibraryImport("libc", EntryPoint = "link", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Link(string path, string target);
+
+    [LibraryImport("libc", EntryPoint = "mount", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Mount(string source, string target, string? type, nuint flags, nint data);
+
+    [LibraryImport("libc", EntryPoint = "umount2", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Unmount(string target, int flags);
+
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
     private static unsafe partial int Poll(int* descriptors, nuint count, int timeoutMs);
 

@@ -38,7 +38,7 @@ internal static class QemuCommandLine
             "-action", "reboot=shutdown,shutdown=pause,panic=pause",
             "-kernel", spec.KernelPath,
             "-initrd", spec.InitrdPath,
-            "-append", KernelArguments(isArm, useKvm, tscKiloHertz),
+            "-append", KernelArguments(spec, isArm, useKvm, tscKiloHertz),
             "-chardev", $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
             "-serial", $"chardev:{ConsoleDevice}",
             "-qmp", $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
@@ -48,7 +48,7 @@ internal static class QemuCommandLine
             var drive = spec.Drives[i];
             arguments.AddRange(
             [
-                "-drive", $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "discard=unmap,cache=unsafe")},file={Escape(drive.Path)}",
+                "-drive", $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
                 "-device", $"virtio-blk-device,drive=drive{i}",
             ]);
         }
@@ -72,15 +72,19 @@ internal static class QemuCommandLine
         return arguments;
     }
 
-    private static string KernelArguments(bool isArm, bool useKvm, long? tscKiloHertz)
+    private static string KernelArguments(VirtualMachineSpec spec, bool isArm, bool useKvm, long? tscKiloHertz)
     {
         var console = isArm ? "ttyAMA0" : "ttyS0";
         var common = $"console={console} quiet panic=-1 cryptomgr.notests mitigations=off";
-        return isArm ? common
+        var own = isArm ? common
             : useKvm || tscKiloHertz is null ? $"{common} reboot=t"
             // Without the rate, guests on a busy host hang while they calibrate their clock.
             : $"{common} reboot=t tsc_early_khz={tscKiloHertz} tsc=reliable";
+        return spec.KernelArguments.Length == 0 ? own : $"{own} {spec.KernelArguments}";
     }
+
+    private static string Throttle(DeviceLimits limits) =>
+        (limits.DiskBytesPerSecond > 0 ? $"throttling.bps-total={limits.DiskBytesPerSecond}," : "") + (limits.DiskOperationsPerSecond > 0 ? $"throttling.iops-total={limits.DiskOperationsPerSecond}," : "");
 
     // A comma ends an option's value unless it is doubled.
     private static string Escape(string path) => path.Replace(",", ",,", StringComparison.Ordinal);

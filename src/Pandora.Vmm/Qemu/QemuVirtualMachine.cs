@@ -36,11 +36,11 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            throw new VmmException($"QEMU did not open its control socket within {ControlTimeout.TotalSeconds:0} s: {QemuVmm.ReadLog(handle.Directory)}");
+            throw new VmmException($"QEMU did not open its control socket within {ControlTimeout.TotalSeconds:0} s: {VmmProcess.ReadLog(handle.Directory)}");
         }
         catch (IOException e)
         {
-            throw new VmmException($"QEMU's control socket broke at once: {QemuVmm.ReadLog(handle.Directory)}", e);
+            throw new VmmException($"QEMU's control socket broke at once: {VmmProcess.ReadLog(handle.Directory)}", e);
         }
     }
 
@@ -86,7 +86,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         await process.Exited;
         _exited.TrySetResult(_killed == 1
             ? "the VMM was killed by Pandora"
-            : $"the VMM's process ended: {QemuVmm.ReadLog(handle.Directory)}");
+            : $"the VMM's process ended: {VmmProcess.ReadLog(handle.Directory)}");
     }
 
     private void OnEvent(string name, JsonNode? data)

@@ -156,7 +156,7 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     [Fact]
     public async Task The_second_address_serves_metrics_to_who_has_the_key_and_nothing_else()
     {
-        foreach (var (path, key, status) in new[] { ("/metrics", MonitoredServer.Key, 200), ("/metrics", "", 401), ("/sandboxes", MonitoredServer.Key, 404), ("/health", MonitoredServer.Key, 404), ("/ready", "", 404) })
+        foreach (var (path, key, status) in new[] { ("/metrics", MonitoredServer.Key, 200), ("/metrics", "", 401), ("/sandboxes", MonitoredServer.Key, 404), ("/health", MonitoredServer.Key, 404), ("/ready", "", 404), ("/METRICS", "", 401), ("/metrics/x", "", 401), ("/sandboxes", "", 404) })
         {
             using var request = new HttpRequestMessage(HttpMethod.Get, new Uri($"http://198.51.100.2:9464{path}"));
             request.Headers.Add("Authorization", $"Bearer {key}");

@@ -78,6 +78,25 @@ public sealed class TraceTests : IAsyncLifetime
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
     }
 
+    [Fact]
+    public async Task With_telemetry_off_the_second_address_serves_nothing_at_all()
+    {
+        await using var server = await ServerProcess.StartAsync(_world, new()
+        {
+            ["PANDORA_POOL_SIZE"] = "1", ["OTEL_SDK_DISABLED"] = "true", ["PANDORA_METRICS_LISTEN"] = "http://0.0.0.0:9464", ["PANDORA_METRICS_KEY"] = "a-key-for-metrics-0123",
+        });
+        foreach (var (path, status) in new[] { ("/metrics", 401), ("/sandboxes", 404), ("/health", 404) })
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, new Uri($"http://127.0.0.1:9464{path}"));
+            request.Headers.Host = "localhost";
+            using var response = await server.Http.SendAsync(request);
+            Assert.Equal((path, status), (path, (int)response.StatusCode));
+        }
+
+        await using var sandbox = await server.Pandora.CreateAsync();
+        Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
+    }
+
     private static async Task<JsonElement> SendAsync(ServerProcess server, HttpMethod method, string path, string? body, ActivityTraceId trace, ActivitySpanId parent)
     {
         using var request = new HttpRequestMessage(method, path) { Content = body is null ? null : new StringContent(body, Encoding.UTF8, "application/json") };

@@ -49,12 +49,14 @@ public sealed class LoadRunTests
     [Fact]
     public async Task Waiting_is_counted_from_when_a_sandbox_was_due()
     {
-        await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 1, MaxSandboxes = 50 });
-        using var pandora = new PandoraClient(server.Http);
-        // Ten due at the same instant by the clock of the plan: the server's own figures hide how long the last had to wait for its turn at the client.
-        var run = new LoadRun(pandora, "http://fake", new LoadPlan { Requests = 10, Rate = 1000, Burst = 10, ExecsPer = 0 }, TimeProvider.System);
-        var report = await run.RunAsync(CancellationToken.None);
-        Assert.True(report.Latency["acquire"].Client!.Max >= report.Latency["acquire"].Server!.Max);
+        await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 10, MaxSandboxes = 50 });
+        // Claims go through one at a time and 30 ms each, as by a server that stalls: the tenth of ten that were due at once has waited for nine.
+        using var slow = new HttpClient(new OneAtATime(server.Http)) { BaseAddress = server.Http.BaseAddress };
+        using var pandora = new PandoraClient(slow);
+        var report = await new LoadRun(pandora, "http://fake", new LoadPlan { Requests = 10, Rate = 1000, ExecsPer = 0 }, TimeProvider.System).RunAsync(CancellationToken.None);
+        Assert.Equal(10, report.Succeeded);
+        Assert.True(report.Latency["acquire"].Client!.Max >= 270, $"{report.Latency["acquire"].Client}");
+        Assert.True(report.Latency["acquire"].Server!.Max < 100, $"{report.Latency["acquire"].Server}");
     }
 
     [Fact]
@@ -74,6 +76,7 @@ public sealed class LoadRunTests
         await using var two = await pandora.CreateAsync();
         var refused = await new LoadRun(pandora, "", new LoadPlan { Requests = 3 }, TimeProvider.System).RunAsync(CancellationToken.None);
         Assert.Equal(3, refused.Errors["create.sandbox_limit"]);
+        Assert.Equal(3, refused.Latency["acquire"].Client!.Count);
         Assert.True(refused.Leaks.IsClean);
     }
 
@@ -107,4 +110,29 @@ public sealed class LoadRunTests
     [InlineData("a 1\na{x=\"y}\"} 2 1700000000\nab 5\n# a 9\n", 3.0)]
     [InlineData("b 1\n", null)]
     public void Sums_a_metric_over_its_labels(string text, double? sum) => Assert.Equal(sum, LeakCheck.Sum(text, "a"));
+
+    private sealed class OneAtATime(HttpClient server) : HttpMessageHandler
+    {
+        private readonly SemaphoreSlim _turn = new(1);
+
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            var copy = new HttpRequestMessage(request.Method, request.RequestUri) { Content = request.Content };
+            if (request.Method != HttpMethod.Post)
+            {
+                return await server.SendAsync(copy, cancellationToken);
+            }
+
+            await _turn.WaitAsync(cancellationToken);
+            try
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(30), TimeProvider.System, cancellationToken);
+                return await server.SendAsync(copy, cancellationToken);
+            }
+            finally
+            {
+                _turn.Release();
+            }
+        }
+    }
 }

@@ -65,6 +65,11 @@ public sealed partial class MetricsTests
         if (metricsKey.Length > 0)
         {
             Assert.Equal(200, (await server.SendAsync(HttpMethod.Get, "/metrics", headers: ("Authorization", $"Bearer {metricsKey}"))).Status);
+            foreach (var spelling in new[] { "/metrics/", "/METRICS", "/metrics/x", "/Metrics?a=b" })
+            {
+                Assert.Equal(401, (await server.SendAsync(HttpMethod.Get, spelling)).Status);
+            }
+
             Assert.Equal(apiWithout, (await server.SendAsync(HttpMethod.Get, "/sandboxes", headers: ("Authorization", $"Bearer {metricsKey}"))).Status);
         }
 
@@ -83,6 +88,7 @@ public sealed partial class MetricsTests
     [InlineData("http://127.0.0.1:9464", "short", "16 characters")]
     [InlineData("http://127.0.0.1:8000", "", "choose another")]
     [InlineData("9464", "", "is not an address")]
+    [InlineData("http://127.0.0.1:0", "", "is not an address")]
     [InlineData("https://127.0.0.1:9464", "", "is not an address")]
     public void A_second_address_is_checked(string listen, string key, string? words)
     {

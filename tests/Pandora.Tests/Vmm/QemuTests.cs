@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Pandora.Vmm;
+using Pandora.Vmm.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Tests.Vmm;

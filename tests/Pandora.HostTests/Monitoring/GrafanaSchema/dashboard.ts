@@ -13,7 +13,8 @@ interface PrometheusTarget {
   expr: string;
   legendFormat: string;
   editorMode: 'code';
-  range: true;
+  range: boolean;
+  instant?: boolean;
   format?: 'time_series' | 'heatmap' | 'table';
 }
 

@@ -1,0 +1,134 @@
+using System.Net.Http.Json;
+using System.Net.Sockets;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+
+namespace Pandora.Vmm.Firecracker;
+
+/// <summary>Talks to one Firecracker over its UNIX socket, one call after the other.</summary>
+internal sealed class FirecrackerApi : IDisposable
+{
+    private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(10);
+    private readonly HttpClient _http;
+
+    public FirecrackerApi(string socketPath)
+    {
+        var handler = new SocketsHttpHandler
+        {
+            MaxConnectionsPerServer = 1,
+            ConnectCallback = async (_, token) =>
+            {
+                var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                try
+                {
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(socketPath), token);
+                    return new NetworkStream(socket, ownsSocket: true);
+                }
+                catch
+                {
+                    socket.Dispose();
+                    throw;
+                }
+            },
+        };
+        _http = new HttpClient(handler) { BaseAddress = new Uri("http://localhost"), Timeout = Timeout.InfiniteTimeSpan };
+    }
+
+    /// <summary>Waits until it answers: typically 12 ms after its start.</summary>
+    /// <param name="ended">Completes when the process is gone.</param>
+    /// <param name="time">For the pauses between tries.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public async Task<InstanceInfo> WaitAsync(Task ended, TimeProvider time, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            try
+            {
+                return await GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
+            }
+            catch (VmmException e) when (e.InnerException is HttpRequestException { InnerException: SocketException } && !ended.IsCompleted)
+            {
+                // It has not made its socket yet.
+                await Task.Delay(TimeSpan.FromMilliseconds(1), time, cancellationToken);
+            }
+        }
+    }
+
+    /// <exception cref="FirecrackerApiException">Firecracker refused.</exception>
+    /// <exception cref="VmmException">It did not answer.</exception>
+    public async Task PutAsync<T>(string path, T body, JsonTypeInfo<T> type, CancellationToken cancellationToken)
+    {
+        // With a length, as Firecracker's own parser wants it.
+        using var content = new ByteArrayContent(JsonSerializer.SerializeToUtf8Bytes(body, type));
+        content.Headers.ContentType = new("application/json");
+        using var response = await SendAsync(HttpMethod.Put, path, content, cancellationToken);
+    }
+
+    public async Task<T> GetAsync<T>(string path, JsonTypeInfo<T> type, CancellationToken cancellationToken)
+    {
+        using var response = await SendAsync(HttpMethod.Get, path, null, cancellationToken);
+        try
+        {
+            return await response.Content.ReadFromJsonAsync(type, cancellationToken) ?? throw new VmmException($"Firecracker answered GET {path} with nothing");
+        }
+        catch (JsonException e)
+        {
+            throw new VmmException($"Firecracker answered GET {path} with something else than was expected: {e.Message}", e);
+        }
+    }
+
+    public void Dispose() => _http.Dispose();
+
+    private async Task<HttpResponseMessage> SendAsync(HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(method, path) { Content = content };
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(CallLimit);
+        try
+        {
+            var response = await _http.SendAsync(request, limit.Token);
+            if (response.IsSuccessStatusCode)
+            {
+                return response;
+            }
+
+            using (response)
+            {
+                throw new FirecrackerApiException($"{method} {path}", (int)response.StatusCode, FaultOf(await response.Content.ReadAsStringAsync(limit.Token)));
+            }
+        }
+        catch (HttpRequestException e)
+        {
+            throw new VmmException($"Firecracker did not answer {method} {path}: {e.InnerException?.Message ?? e.Message}", e);
+        }
+        catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new VmmException($"Firecracker did not answer {method} {path} within {CallLimit.TotalSeconds:0} s", e);
+        }
+    }
+
+    private static string FaultOf(string body)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(body, FirecrackerJson.Default.Error)?.FaultMessage ?? body;
+        }
+        catch (JsonException)
+        {
+            return body;
+        }
+    }
+}
+
+/// <summary>Firecracker refused a call.</summary>
+/// <param name="call">Method and path.</param>
+/// <param name="status">HTTP status.</param>
+/// <param name="fault">Its own words.</param>
+public sealed class FirecrackerApiException(string call, int status, string fault) : VmmException($"Firecracker refused {call} ({status}): {fault}")
+{
+    /// <summary>Method and path, such as <c>PUT /drives/drive0</c>.</summary>
+    public string Call { get; } = call;
+
+    /// <summary>Firecracker's <c>fault_message</c>.</summary>
+    public string Fault { get; } = fault;
+}

@@ -1,0 +1,50 @@
+using System.Runtime.InteropServices;
+
+namespace Pandora.Vmm.Firecracker;
+
+/// <summary>What Firecracker is told before a machine starts, in the order that its API wants. Sent as it is on every architecture.</summary>
+internal static class FirecrackerBoot
+{
+    // A second's tokens at once, refilled each second.
+    private const long RefillMilliseconds = 1000;
+
+    /// <summary>The calls: path, and how to send it.</summary>
+    /// <param name="spec">The machine.</param>
+    /// <param name="paths">Paths of the machine's files as Firecracker sees them.</param>
+    /// <param name="architecture">Of host and guest.</param>
+    public static IReadOnlyList<(string Path, Func<FirecrackerApi, CancellationToken, Task> Send)> Calls(VirtualMachineSpec spec, FirecrackerPaths paths, Architecture architecture)
+    {
+        var calls = new List<(string, Func<FirecrackerApi, CancellationToken, Task>)>();
+        void Put<T>(string path, T body, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type) => calls.Add((path, (api, token) => api.PutAsync(path, body, type, token)));
+
+        Put("/logger", new Logger(paths.Log, "Info"), FirecrackerJson.Default.Logger);
+        Put("/metrics", new Metrics(paths.Metrics), FirecrackerJson.Default.Metrics);
+        Put("/machine-config", new MachineConfiguration(spec.VcpuCount, spec.MemoryMiB), FirecrackerJson.Default.MachineConfiguration);
+        Put("/boot-source", new BootSource(paths.Kernel, paths.Initrd, KernelArguments(spec, architecture)), FirecrackerJson.Default.BootSource);
+        for (var i = 0; i < spec.Drives.Count; i++)
+        {
+            var limits = Limit(spec.Limits.DiskBytesPerSecond, spec.Limits.DiskOperationsPerSecond);
+            Put($"/drives/drive{i}", new Drive($"drive{i}", paths.Drives[i], IsRootDevice: false, spec.Drives[i].IsReadOnly, "Unsafe", "Sync", limits), FirecrackerJson.Default.Drive);
+        }
+
+        var network = Limit(spec.Limits.NetworkBytesPerSecond, 0);
+        Put("/network-interfaces/eth0", new NetworkInterface("eth0", spec.Network.MacAddress, spec.Network.TapName, network, network), FirecrackerJson.Default.NetworkInterface);
+        Put("/entropy", new EntropyDevice(), FirecrackerJson.Default.EntropyDevice);
+        Put("/actions", new InstanceActionInfo("InstanceStart"), FirecrackerJson.Default.InstanceActionInfo);
+        return calls;
+    }
+
+    /// <summary>The kernel's arguments. On x86_64 the keyboard controller's reset is how a guest tells Firecracker that it is done.</summary>
+    public static string KernelArguments(VirtualMachineSpec spec, Architecture architecture)
+    {
+        var common = "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off";
+        var own = architecture == Architecture.Arm64 ? common : $"{common} reboot=k 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd";
+        return spec.KernelArguments.Length == 0 ? own : $"{own} {spec.KernelArguments}";
+    }
+
+    private static RateLimiter? Limit(long bytes, long operations) => bytes == 0 && operations == 0 ? null
+        : new RateLimiter(bytes == 0 ? null : new TokenBucket(bytes, RefillMilliseconds), operations == 0 ? null : new TokenBucket(operations, RefillMilliseconds));
+}
+
+/// <summary>Where a machine's files are for Firecracker: in its jail, or on the host without one.</summary>
+internal sealed record FirecrackerPaths(string Kernel, string Initrd, IReadOnlyList<string> Drives, string Log, string Metrics);

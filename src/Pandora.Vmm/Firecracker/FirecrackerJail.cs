@@ -1,0 +1,78 @@
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Vmm.Firecracker;
+
+/// <summary>
+/// The directory that the jailer makes Firecracker's root. The machine's files are linked into it, or bind-mounted where they are on another file system; nothing is copied.
+/// </summary>
+/// <remarks>Layout: Firecracker's docs/jailer.md: <c>BASE/EXEC_FILE_NAME/ID/root</c>.</remarks>
+internal sealed class FirecrackerJail(string chrootBase, string binary, string id)
+{
+    public const string SocketName = "run/firecracker.sock", LogName = "firecracker.log", MetricsName = "firecracker.metrics";
+
+    /// <summary>What is there for this machine alone.</summary>
+    public string Directory { get; } = Path.Combine(chrootBase, Path.GetFileName(binary), id);
+
+    public string Root => Path.Combine(Directory, "root");
+
+    public string SocketPath => Path.Combine(Root, SocketName);
+
+    public string PidPath => Path.Combine(Root, $"{Path.GetFileName(binary)}.pid");
+
+    /// <summary>Makes it, with files of the machine's own for log and metrics.</summary>
+    public void Create(int uid)
+    {
+        System.IO.Directory.CreateDirectory(Root);
+        foreach (var name in new[] { LogName, MetricsName })
+        {
+            var path = Path.Combine(Root, name);
+            File.WriteAllBytes(path, []);
+            Libc.Own(path, uid);
+        }
+    }
+
+    /// <summary>Puts a file into it and returns its path there.</summary>
+    /// <param name="path">The file on the host.</param>
+    /// <param name="name">Its name in the jail.</param>
+    /// <param name="uid">Whom to give the file to; null for one that is shared and only read.</param>
+    /// <exception cref="VmmException">It can be neither linked nor mounted, or the VMM could not read it.</exception>
+    public string Add(string path, string name, int? uid)
+    {
+        if (uid is { } owner)
+        {
+            Libc.Own(path, owner);
+        }
+        else if ((File.GetUnixFileMode(path) & UnixFileMode.OtherRead) == 0)
+        {
+            throw new VmmException($"{path} cannot be read by the VMM's own user: 'chmod o+r {path}' lets it");
+        }
+
+        var target = Path.Combine(Root, name);
+        if (!Libc.TryLink(path, target))
+        {
+            File.WriteAllBytes(target, []);
+            Libc.BindMount(path, target);
+        }
+
+        return $"/{name}";
+    }
+
+    /// <summary>Undoes it, whoever made it: mounts first.</summary>
+    public void Remove() => Remove(Directory);
+
+    /// <summary>Removes jails, such as all that a dead server left, after what is mounted in them.</summary>
+    public static void Remove(string directory)
+    {
+        // proc(5): the fifth field of mountinfo is the mount point, spaces in it as \040.
+        var mounts = File.ReadLines("/proc/self/mountinfo").Select(l => l.Split(' ')[4].Replace("\\040", " ", StringComparison.Ordinal)).Where(m => m.StartsWith(directory + "/", StringComparison.Ordinal)).ToList();
+        foreach (var mount in Enumerable.Reverse(mounts))
+        {
+            Libc.Unmount(mount);
+        }
+
+        if (System.IO.Directory.Exists(directory))
+        {
+            System.IO.Directory.Delete(directory, recursive: true);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+using System.Text.RegularExpressions;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Vmm.Firecracker;
+
+/// <summary>One Firecracker process, held by a pidfd: jailed it is no child of the server's.</summary>
+internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
+{
+    public const string ConsoleName = "console.log";
+    private readonly TaskCompletionSource<string> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly ProcessHandle _process;
+    private readonly FirecrackerJail? _jail;
+    private int _killed;
+
+    public FirecrackerVirtualMachine(VirtualMachineHandle handle, ProcessHandle process, FirecrackerJail? jail)
+    {
+        Handle = handle;
+        _process = process;
+        _jail = jail;
+        _ = WatchAsync();
+    }
+
+    public VirtualMachineHandle Handle { get; }
+
+    public Task<string> Exited => _exited.Task;
+
+    public bool IsRunning => !_exited.Task.IsCompleted && !_process.HasExited;
+
+    public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult(BoundedLogs.ReadEnd(Path.Combine(Handle.Directory, ConsoleName)));
+
+    public async Task KillAsync()
+    {
+        Interlocked.Exchange(ref _killed, 1);
+        _process.Kill();
+        await _process.Exited;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await KillAsync();
+        _process.Dispose();
+        _jail?.Remove();
+    }
+
+    /// <summary>What Firecracker complained of: its own log's errors and warnings, then what it and the jailer wrote to standard error.</summary>
+    public static string ReadFaults(string directory, FirecrackerJail? jail)
+    {
+        var log = BoundedLogs.ReadEnd(jail is null ? Path.Combine(directory, FirecrackerJail.LogName) : Path.Combine(jail.Root, FirecrackerJail.LogName));
+        var faults = log.Split('\n').Where(l => FaultPattern().IsMatch(l)).TakeLast(5).Append(VmmProcess.ReadLog(directory)).Select(l => l.Trim());
+        return string.Join("; ", faults);
+    }
+
+    private async Task WatchAsync()
+    {
+        await _process.Exited;
+        var log = BoundedLogs.ReadEnd(_jail is null ? Path.Combine(Handle.Directory, FirecrackerJail.LogName) : Path.Combine(_jail.Root, FirecrackerJail.LogName));
+        _exited.TrySetResult(_killed == 1 ? "the VMM was killed by Pandora"
+            : ExitPattern().Match(log) is { Success: true } match ? match.Groups["code"].Value == "0" ? "the guest stopped or rebooted itself, or its kernel panicked" : $"Firecracker ended with code {match.Groups["code"].Value}: {ReadFaults(Handle.Directory, _jail)}"
+            : $"the VMM's process ended: {ReadFaults(Handle.Directory, _jail)}");
+    }
+
+    [GeneratedRegex(@"exit_code=(?<code>\d+)")]
+    private static partial Regex ExitPattern();
+
+    [GeneratedRegex(@"\b(ERROR|WARN)\b")]
+    private static partial Regex FaultPattern();
+}

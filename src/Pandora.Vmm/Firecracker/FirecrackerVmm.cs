@@ -1,0 +1,199 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Vmm.Firecracker;
+
+/// <summary>
+/// Runs machines with Firecracker, in production through its jailer. A start is (1) the jail, (2) the process, (3) its socket, (4) the calls of <see cref="FirecrackerBoot"/>, the last of
+/// which starts the guest; each step is a span, and a start that fails says at which.
+/// </summary>
+public sealed class FirecrackerVmm : IVmm, IDisposable
+{
+    /// <summary>Name of the source of the spans.</summary>
+    public const string TraceSourceName = "Pandora.Vmm";
+
+    private static readonly TimeSpan StartLimit = TimeSpan.FromSeconds(15);
+    private static readonly ActivitySource Source = new(TraceSourceName);
+    private readonly FirecrackerBinaries _binaries;
+    private readonly string _chrootBase;
+    private readonly TimeProvider _time;
+    private readonly BoundedLogs _logs;
+
+    /// <param name="binaries">The installed programs; without a jailer it runs unjailed and as root, for development.</param>
+    /// <param name="chrootBase">Directory for the jails, on the file system of the templates and disks if possible.</param>
+    /// <param name="reason">Why it was chosen.</param>
+    /// <param name="time">For waits.</param>
+    public FirecrackerVmm(FirecrackerBinaries binaries, string chrootBase, string reason, TimeProvider time)
+    {
+        _binaries = binaries;
+        _chrootBase = chrootBase;
+        _time = time;
+        _logs = new BoundedLogs(time);
+        var unjailed = binaries.Jailer is null ? "PANDORA_JAIL=false: Firecracker runs as root and outside of a jail, which is for development only" : null;
+        Capabilities = new VmmCapabilities("Firecracker", binaries.Version.ToString(3), "KVM", reason) { Warnings = [.. new[] { unjailed, binaries.Warning }.OfType<string>()] };
+    }
+
+    /// <inheritdoc/>
+    public VmmCapabilities Capabilities { get; }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<string> DirectoriesOf(string id) => JailOf(id) is { } jail ? [jail.Directory] : [];
+
+    /// <summary>Removes the jails that a dead server left. What ran in them has ended.</summary>
+    public static void RemoveLeftovers(string chrootBase) => FirecrackerJail.Remove(chrootBase);
+
+    /// <inheritdoc/>
+    public async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken)
+    {
+        var start = new Start(spec, JailOf(spec.Id));
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(StartLimit);
+        var step = "";
+        async Task StepAsync(string name, Func<Task> run)
+        {
+            step = name;
+            using var span = Source.StartActivity($"firecracker.{name}");
+            await run();
+        }
+
+        try
+        {
+            await StepAsync("jail", () => MakeJailAsync(start));
+            await StepAsync("process", () => StartProcessAsync(start, limit.Token));
+            using var api = new FirecrackerApi(start.SocketPath);
+            await StepAsync("socket", () => api.WaitAsync(start.Process!.Exited, _time, limit.Token));
+            foreach (var (path, send) in FirecrackerBoot.Calls(spec, start.Paths!, RuntimeInformation.ProcessArchitecture))
+            {
+                await StepAsync(path[1..], () => send(api, limit.Token));
+            }
+
+            return start.Machine!;
+        }
+        catch (Exception e)
+        {
+            var faults = FirecrackerVirtualMachine.ReadFaults(spec.Directory, start.Jail);
+            await UndoAsync(start);
+            cancellationToken.ThrowIfCancellationRequested();
+            var words = e is OperationCanceledException ? $"not done within {StartLimit.TotalSeconds:0} s" : e.Message;
+            throw new VmmException($"Firecracker could not be started, at '{step}': {words}; {faults}", e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken)
+    {
+        var process = ProcessHandle.TryOpen(handle.Pid, handle.StartTime);
+        if (process is null)
+        {
+            return null;
+        }
+
+        var jail = JailOf(handle.Id);
+        try
+        {
+            using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"));
+            await api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
+            WatchLogs(handle.Directory, jail);
+            return new FirecrackerVirtualMachine(handle, process, jail);
+        }
+        catch (VmmException)
+        {
+            process.Dispose();
+            return null;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _logs.Dispose();
+
+    private FirecrackerJail? JailOf(string id) => _binaries.Jailer is null ? null : new FirecrackerJail(_chrootBase, _binaries.Firecracker, id);
+
+    private static Task MakeJailAsync(Start start)
+    {
+        var spec = start.Spec;
+        if (start.Jail is not { } jail)
+        {
+            start.SocketPath = Path.Combine(spec.Directory, "api.sock");
+            start.Paths = new FirecrackerPaths(
+                spec.KernelPath, spec.InitrdPath, [.. spec.Drives.Select(d => d.Path)], Path.Combine(spec.Directory, FirecrackerJail.LogName), Path.Combine(spec.Directory, FirecrackerJail.MetricsName));
+            File.WriteAllBytes(start.Paths.Log, []);
+            File.WriteAllBytes(start.Paths.Metrics, []);
+            return Task.CompletedTask;
+        }
+
+        start.SocketPath = jail.SocketPath;
+        jail.Create(spec.Uid);
+        start.Paths = new FirecrackerPaths(
+            jail.Add(spec.KernelPath, "kernel", null), jail.Add(spec.InitrdPath, "initrd", spec.Uid),
+            [.. spec.Drives.Select((d, i) => jail.Add(d.Path, $"drive{i}", d.IsReadOnly ? null : spec.Uid))], $"/{FirecrackerJail.LogName}", $"/{FirecrackerJail.MetricsName}");
+        return Task.CompletedTask;
+    }
+
+    private async Task StartProcessAsync(Start start, CancellationToken cancellationToken)
+    {
+        var spec = start.Spec;
+        if (start.Jail is not { } jail)
+        {
+            start.Process = VmmProcess.Start(spec, FirecrackerVirtualMachine.ConsoleName, spec.Network.NamespacePath, [_binaries.Firecracker, "--id", spec.Id, "--api-sock", start.SocketPath]);
+        }
+        else
+        {
+            // The jailer joins the namespace itself. In a pid namespace of its own it clones Firecracker, writes down its pid and ends.
+            using var jailer = VmmProcess.Start(spec, FirecrackerVirtualMachine.ConsoleName, "",
+            [
+                _binaries.Jailer!, "--id", spec.Id, "--exec-file", _binaries.Firecracker, "--uid", $"{spec.Uid}", "--gid", $"{spec.Uid}", "--chroot-base-dir", _chrootBase,
+                "--netns", spec.Network.NamespacePath, "--new-pid-ns", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
+            ]);
+            await jailer.Exited.WaitAsync(cancellationToken);
+            if (!File.Exists(jail.PidPath) || !int.TryParse(File.ReadAllText(jail.PidPath), CultureInfo.InvariantCulture, out var pid))
+            {
+                throw new VmmException("the jailer failed");
+            }
+
+            await File.WriteAllTextAsync(Path.Combine(spec.Directory, "vmm.pid"), $"{pid}\n", cancellationToken);
+            start.Process = ProcessHandle.TryOpen(pid) ?? throw new VmmException("Firecracker ended at once");
+        }
+
+        start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime), start.Process, start.Jail);
+        WatchLogs(spec.Directory, start.Jail);
+    }
+
+    private void WatchLogs(string directory, FirecrackerJail? jail)
+    {
+        _logs.Watch(Path.Combine(directory, FirecrackerVirtualMachine.ConsoleName));
+        _logs.Watch(Path.Combine(directory, VmmProcess.LogName));
+        _logs.Watch(Path.Combine(jail?.Root ?? directory, FirecrackerJail.LogName));
+        _logs.Watch(Path.Combine(jail?.Root ?? directory, FirecrackerJail.MetricsName));
+    }
+
+    // A process that was cloned and not yet held is found by the caller's cgroups.
+    private static async Task UndoAsync(Start start)
+    {
+        if (start.Machine is not null)
+        {
+            await start.Machine.DisposeAsync();
+            return;
+        }
+
+        foreach (var process in start.Spec.Cgroups.SelectMany(CgroupTree.ProcessesIn).Distinct().Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>())
+        {
+            process.Kill();
+            await process.Exited;
+            process.Dispose();
+        }
+
+        start.Jail?.Remove();
+    }
+
+    private sealed class Start(VirtualMachineSpec spec, FirecrackerJail? jail)
+    {
+        public VirtualMachineSpec Spec => spec;
+        public FirecrackerJail? Jail => jail;
+        public string SocketPath { get; set; } = "";
+        public FirecrackerPaths? Paths { get; set; }
+        public ProcessHandle? Process { get; set; }
+        public FirecrackerVirtualMachine? Machine { get; set; }
+    }
+}

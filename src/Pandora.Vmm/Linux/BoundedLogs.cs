@@ -1,0 +1,67 @@
+using System.Collections.Concurrent;
+
+namespace Pandora.Vmm.Linux;
+
+/// <summary>Keeps files that others append to from growing: every two seconds what is too long is emptied, and its end kept beside it. A guest can make its VMM write without end.</summary>
+public sealed class BoundedLogs : IDisposable
+{
+    private const long MaxBytes = 256 * 1024;
+    private const int KeptBytes = 64 * 1024;
+    private readonly ConcurrentDictionary<string, bool> _paths = new();
+    private readonly ITimer _timer;
+
+    /// <param name="time">For the interval.</param>
+    public BoundedLogs(TimeProvider time) => _timer = time.CreateTimer(_ => Bound(), null, TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2));
+
+    /// <summary>Watches a file until it is gone.</summary>
+    public void Watch(string path) => _paths[path] = true;
+
+    /// <summary>The newest of a file, at most 64 KiB; empty when there is none.</summary>
+    public static string ReadEnd(string path)
+    {
+        var text = ReadEndOf(path);
+        return text.Length < KeptBytes && File.Exists(Kept(path)) ? (ReadEndOf(Kept(path)) + text) is var both && both.Length > KeptBytes ? both[^KeptBytes..] : both : text;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _timer.Dispose();
+
+    private void Bound()
+    {
+        foreach (var (path, _) in _paths)
+        {
+            try
+            {
+                if (new FileInfo(path).Length > MaxBytes)
+                {
+                    File.WriteAllText(Kept(path), ReadEndOf(path));
+                    using var file = new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+                    file.SetLength(0);
+                }
+            }
+            catch (IOException)
+            {
+                // The machine is gone, and its directory with it.
+                _paths.TryRemove(path, out _);
+            }
+        }
+    }
+
+    private static string Kept(string path) => path + ".end";
+
+    private static string ReadEndOf(string path)
+    {
+        try
+        {
+            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            file.Seek(Math.Max(0, file.Length - KeptBytes), SeekOrigin.Begin);
+            using var reader = new StreamReader(file);
+            // A writer that does not append leaves a hole where the file was emptied.
+            return reader.ReadToEnd().TrimStart('\0');
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+}
