@@ -9,6 +9,8 @@ var root = new RootCommand("The Pandora server: throw-away sandboxes in real mic
 {
     ServeCommand.Create(),
     TemplateCommand.Create(),
+    FirecrackerCommand.Create(),
+    DoctorCommand.Create(),
     ConfigCommand.Create(),
 };
 

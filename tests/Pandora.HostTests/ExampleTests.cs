@@ -20,14 +20,14 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     {
         var cli = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli");
         Assert.Equal("INPUT\n", await RunAsync("sh", "-c", $"printf input | {cli} run -- tr a-z A-Z"));
-        Assert.Matches(@"claimed [\d.]+ ms.* · ran [\d.]+ ms · torn down [\d.]+ ms · 0 left · isolation: QEMU/", await RunAsync("sh", "-c", $"{cli} run true 2>&1"));
+        Assert.Matches(@"claimed [\d.]+ ms.* · ran [\d.]+ ms · torn down [\d.]+ ms · 0 left · isolation: (QEMU|Firecracker)/", await RunAsync("sh", "-c", $"{cli} run true 2>&1"));
         Assert.Equal("7\n", await RunAsync("sh", "-c", $"{cli} run -q 'exit 7'; echo $?"));
         var id = (await RunAsync(cli, "create", "--metadata", "by=test")).Trim();
         Assert.Equal("1 -l\n", await RunAsync(cli, "exec", id, "echo", "1", "-l"));
         Assert.Equal(id + "\n", await RunAsync(cli, "ls", "--metadata", "by=test"));
         Assert.Contains("\"exit_code\":0", await RunAsync(cli, "exec", "--json", id, "true"));
         Assert.Equal(id + "\n", await RunAsync(cli, "rm", id));
-        Assert.Contains("isolation   QEMU/", await RunAsync(cli, "health"));
+        Assert.Matches("isolation   (QEMU|Firecracker)/", await RunAsync(cli, "health"));
         Assert.Equal("pandora: there is no sandbox 'nope'\n125\n", await RunAsync("sh", "-c", $"{cli} exec nope true 2>&1; echo $?"));
     }
 

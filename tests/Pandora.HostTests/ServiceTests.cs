@@ -45,11 +45,11 @@ public sealed class ServiceTests : IAsyncLifetime
         await server.WaitForWarmAsync(1);
         await server.KillAsync();
         await Assert.ThrowsAnyAsync<Exception>(() => running);
-        var left = Audit.Processes(server.RunDir);
+        var left = Audit.Processes(server);
         Assert.NotEmpty(left);
         await server.StartAsync();
         Assert.Contains("did not shut down", server.Log);
-        Assert.DoesNotContain(Audit.Processes(server.RunDir), left.Contains);
+        Assert.DoesNotContain(Audit.Processes(server), left.Contains);
         await Assert.ThrowsAsync<SandboxNotFoundException>(() => server.Pandora.GetAsync(sandbox.Id));
         await using var next = await server.Pandora.CreateAsync();
         Assert.Equal(0, (await next.ExecAsync("true")).ExitCode);
@@ -194,7 +194,7 @@ public sealed class ServiceTests : IAsyncLifetime
     public async Task A_start_that_cannot_be_says_in_a_sentence_what_to_do(string name, string value, string words)
     {
         Assert.SkipWhen(name == "PANDORA_ACCEL" && IsKvmUsable(), "KVM is usable on this host, so it is not refused");
-        await using var server = await ServerProcess.StartAsync(_world, new() { [name] = value }, waitUntilReady: false);
+        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_VMM"] = "qemu", ["PANDORA_ACCEL"] = "auto", [name] = value }, waitUntilReady: false);
         Assert.Equal(1, await server.WaitForEndAsync());
         Assert.Contains(words, server.Log);
         Assert.DoesNotContain("   at ", server.Log);

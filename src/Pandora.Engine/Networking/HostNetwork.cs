@@ -142,6 +142,11 @@ public sealed partial class HostNetwork : IAsyncDisposable
         nftables.Dispose();
     }
 
+    /// <summary>The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.</summary>
+    /// <exception cref="StartupException">The range that is wanted is none or overlaps a route, or none is free.</exception>
+    public static Ipv4Network ChooseRange(string? wanted) =>
+        ChooseRange(wanted, [.. HostRoutes.Read().Where(r => !r.Interface.StartsWith("pnd", StringComparison.Ordinal))], Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
+
     private static Ipv4Network ChooseRange(string? wanted, IReadOnlyList<HostRoute> routes, ILogger logger)
     {
         bool IsFree(Ipv4Network range) => !routes.Any(r => r.Destination.PrefixLength > 0 && r.Destination.Overlaps(range));

@@ -8,11 +8,14 @@ namespace Pandora.Vmm.Firecracker;
 /// <summary>Talks to one Firecracker over its UNIX socket, one call after the other.</summary>
 internal sealed class FirecrackerApi : IDisposable
 {
-    private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(10);
+    private readonly TimeSpan _callLimit;
     private readonly HttpClient _http;
 
-    public FirecrackerApi(string socketPath)
+    /// <param name="socketPath">Its socket.</param>
+    /// <param name="callLimit">Longest that a call may take.</param>
+    public FirecrackerApi(string socketPath, TimeSpan callLimit)
     {
+        _callLimit = callLimit;
         var handler = new SocketsHttpHandler
         {
             MaxConnectionsPerServer = 1,
@@ -83,7 +86,7 @@ internal sealed class FirecrackerApi : IDisposable
     {
         using var request = new HttpRequestMessage(method, path) { Content = content };
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        limit.CancelAfter(CallLimit);
+        limit.CancelAfter(_callLimit);
         try
         {
             var response = await _http.SendAsync(request, limit.Token);
@@ -103,7 +106,7 @@ internal sealed class FirecrackerApi : IDisposable
         }
         catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
         {
-            throw new VmmException($"Firecracker did not answer {method} {path} within {CallLimit.TotalSeconds:0} s", e);
+            throw new VmmException($"Firecracker did not answer {method} {path} within {_callLimit.TotalSeconds:0} s", e);
         }
     }
 

@@ -14,7 +14,6 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <summary>Name of the source of the spans.</summary>
     public const string TraceSourceName = "Pandora.Vmm";
 
-    private static readonly TimeSpan StartLimit = TimeSpan.FromSeconds(15);
     private static readonly ActivitySource Source = new(TraceSourceName);
     private readonly FirecrackerBinaries _binaries;
     private readonly string _chrootBase;
@@ -37,6 +36,12 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
 
     /// <inheritdoc/>
     public VmmCapabilities Capabilities { get; }
+
+    /// <summary>Longest a start may take until the guest runs.</summary>
+    internal TimeSpan StartLimit { get; init; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>Longest that one call of Firecracker's API may take.</summary>
+    internal TimeSpan CallLimit { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <inheritdoc/>
     public IReadOnlyList<string> DirectoriesOf(string id) => JailOf(id) is { } jail ? [jail.Directory] : [];
@@ -62,13 +67,14 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         {
             await StepAsync("jail", () => MakeJailAsync(start));
             await StepAsync("process", () => StartProcessAsync(start, limit.Token));
-            using var api = new FirecrackerApi(start.SocketPath);
+            using var api = new FirecrackerApi(start.SocketPath, CallLimit);
             await StepAsync("socket", () => api.WaitAsync(start.Process!.Exited, _time, limit.Token));
             foreach (var (path, send) in FirecrackerBoot.Calls(spec, start.Paths!, RuntimeInformation.ProcessArchitecture))
             {
                 await StepAsync(path[1..], () => send(api, limit.Token));
             }
 
+            start.Jailer?.Dispose();
             return start.Machine!;
         }
         catch (Exception e)
@@ -93,7 +99,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         var jail = JailOf(handle.Id);
         try
         {
-            using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"));
+            using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"), CallLimit);
             await api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
             WatchLogs(handle.Directory, jail);
             return new FirecrackerVirtualMachine(handle, process, jail);
@@ -141,16 +147,13 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         else
         {
             // The jailer joins the namespace itself. In a pid namespace of its own it clones Firecracker, writes down its pid and ends.
-            using var jailer = VmmProcess.Start(spec, FirecrackerVirtualMachine.ConsoleName, "",
+            var jailer = start.Jailer = VmmProcess.Start(spec, FirecrackerVirtualMachine.ConsoleName, "",
             [
                 _binaries.Jailer!, "--id", spec.Id, "--exec-file", _binaries.Firecracker, "--uid", $"{spec.Uid}", "--gid", $"{spec.Uid}", "--chroot-base-dir", _chrootBase,
                 "--netns", spec.Network.NamespacePath, "--new-pid-ns", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
             ]);
             await jailer.Exited.WaitAsync(cancellationToken);
-            if (!File.Exists(jail.PidPath) || !int.TryParse(File.ReadAllText(jail.PidPath), CultureInfo.InvariantCulture, out var pid))
-            {
-                throw new VmmException("the jailer failed");
-            }
+            var pid = ReadPid(jail) ?? throw new VmmException("the jailer failed");
 
             await File.WriteAllTextAsync(Path.Combine(spec.Directory, "vmm.pid"), $"{pid}\n", cancellationToken);
             start.Process = ProcessHandle.TryOpen(pid) ?? throw new VmmException("Firecracker ended at once");
@@ -168,24 +171,37 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         _logs.Watch(Path.Combine(jail?.Root ?? directory, FirecrackerJail.MetricsName));
     }
 
-    // A process that was cloned and not yet held is found by the caller's cgroups.
+    // What the jailer cloned and nobody holds yet is found once the jailer itself is gone, which joined the cgroups before it did anything: it can clone no more then.
     private static async Task UndoAsync(Start start)
     {
+        if (start.Jailer is not null)
+        {
+            await KillAsync(start.Jailer);
+        }
+
         if (start.Machine is not null)
         {
             await start.Machine.DisposeAsync();
             return;
         }
 
-        foreach (var process in start.Spec.Cgroups.SelectMany(CgroupTree.ProcessesIn).Distinct().Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>())
+        var left = start.Spec.Cgroups.SelectMany(CgroupTree.ProcessesIn).Concat(start.Jail is not null && ReadPid(start.Jail) is { } pid ? [pid] : Array.Empty<int>());
+        foreach (var process in left.Distinct().Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>().ToList())
         {
-            process.Kill();
-            await process.Exited;
-            process.Dispose();
+            await KillAsync(process);
         }
 
         start.Jail?.Remove();
     }
+
+    private static async Task KillAsync(ProcessHandle process)
+    {
+        process.Kill();
+        await process.Exited;
+        process.Dispose();
+    }
+
+    private static int? ReadPid(FirecrackerJail jail) => File.Exists(jail.PidPath) && int.TryParse(File.ReadAllText(jail.PidPath), CultureInfo.InvariantCulture, out var pid) ? pid : null;
 
     private sealed class Start(VirtualMachineSpec spec, FirecrackerJail? jail)
     {
@@ -193,6 +209,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         public FirecrackerJail? Jail => jail;
         public string SocketPath { get; set; } = "";
         public FirecrackerPaths? Paths { get; set; }
+        public ProcessHandle? Jailer { get; set; }
         public ProcessHandle? Process { get; set; }
         public FirecrackerVirtualMachine? Machine { get; set; }
     }

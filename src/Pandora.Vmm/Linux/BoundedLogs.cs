@@ -2,16 +2,17 @@ using System.Collections.Concurrent;
 
 namespace Pandora.Vmm.Linux;
 
-/// <summary>Keeps files that others append to from growing: every two seconds what is too long is emptied, and its end kept beside it. A guest can make its VMM write without end.</summary>
+/// <summary>Keeps files that others append to from growing: four times a second what is too long is emptied, and its end kept beside it. A guest can make its VMM write without end.</summary>
 public sealed class BoundedLogs : IDisposable
 {
     private const long MaxBytes = 256 * 1024;
     private const int KeptBytes = 64 * 1024;
+    private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
     private readonly ConcurrentDictionary<string, bool> _paths = new();
     private readonly ITimer _timer;
 
     /// <param name="time">For the interval.</param>
-    public BoundedLogs(TimeProvider time) => _timer = time.CreateTimer(_ => Bound(), null, TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2));
+    public BoundedLogs(TimeProvider time) => _timer = time.CreateTimer(_ => Bound(), null, Interval, Interval);
 
     /// <summary>Watches a file until it is gone.</summary>
     public void Watch(string path) => _paths[path] = true;

@@ -72,6 +72,16 @@ public sealed class CgroupTree
         }
     }
 
+    /// <summary>What could limit VMMs on this host, without making anything: such as <c>cgroup v2: cpu, memory, pids</c>. Empty when nothing can.</summary>
+    public static IReadOnlyList<string> Look()
+    {
+        const string Root = "/sys/fs/cgroup";
+        string[] wanted = ["cpu", "memory", "pids"];
+        var v2 = ReadWords($"{Root}/cgroup.controllers");
+        return wanted.All(v2.Contains) ? ["version 2", .. wanted]
+            : wanted.Where(c => File.Exists($"{Root}/{c}/cgroup.procs")).ToList() is { Count: > 0 } v1 ? ["version 1", .. v1] : [];
+    }
+
     /// <summary>What the VMMs have used: CPU time of all that ever ran, in seconds, and memory of those that run, in bytes, page cache of their disks counted in. Null where the host does not count.</summary>
     public (double CpuSeconds, long MemoryBytes)? ReadUsage()
     {

@@ -50,6 +50,10 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be unmounted.</exception>
     public static void Unmount(string target) => Check(Unmount(target, 2), $"{target} could not be unmounted");
 
+    /// <summary>Gives a file, or a link itself, another name, in place of what had it (rename(2)).</summary>
+    /// <exception cref="IOException">It could not be renamed.</exception>
+    public static void Rename(string path, string target) => Check(RenameFile(path, target), $"{path} could not be renamed to {target}");
+
     private const int CrossDevice = 18; // EXDEV
 
     private static void Check(int result, string message)
@@ -62,6 +66,9 @@ internal static partial class Libc
 
     [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Chown(string path, int uid, int gid);
+
+    [LibraryImport("libc", EntryPoint = "rename", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int RenameFile(string path, string target);
 
     [LibraryImport("libc", EntryPoint = "link", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Link(string path, string target);

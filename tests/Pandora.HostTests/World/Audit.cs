@@ -12,10 +12,10 @@ internal static class Audit
         found.AddRange(Directory.GetFiles("/run/netns", $"pnd-{id}-*").Select(f => $"namespace {f}"));
         found.AddRange((await Command.RunAsync("ip", ["-n", world.Host.Name, "-br", "link"])).Split('\n').Where(l => l.Contains($"pnd{id}", StringComparison.Ordinal)).Select(l => $"interface {l}"));
         found.AddRange((await TestWorld.ListRulesAsync(world.Host.Path)).Split('\n').Where(l => l.Contains(id, StringComparison.Ordinal)).Select(l => $"rule {l.Trim()}"));
-        found.AddRange(Processes(server.RunDir).Select(p => $"process {p}"));
+        found.AddRange(Processes(server).Select(p => $"process {p}"));
         found.AddRange(Directory.GetDirectories("/sys/fs/cgroup", $"pandora-{id}*", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 2 }).Select(d => $"cgroup {d}"));
         found.AddRange(File.ReadLines("/proc/mounts").Where(l => l.Contains(id, StringComparison.Ordinal)).Select(l => $"mount {l}"));
-        foreach (var directory in new[] { server.RunDir, Path.Combine(server.DataDir, "disks") }.Where(Directory.Exists))
+        foreach (var directory in new[] { server.RunDir, Path.Combine(server.DataDir, "disks"), Path.Combine(server.DataDir, "jail", "firecracker") }.Where(Directory.Exists))
         {
             found.AddRange(Directory.GetFileSystemEntries(directory, "*", SearchOption.AllDirectories).Select(f => $"file {f}"));
         }
@@ -31,15 +31,15 @@ internal static class Audit
         Assert.Empty(forwarding);
     }
 
-    /// <summary>Ids of VMM processes that run in a run directory, by the mark that each carries.</summary>
-    public static IReadOnlyList<string> Processes(string runDir)
+    /// <summary>Ids of the VMM processes of a server, by the cgroups that each runs in (proc(5), cgroup).</summary>
+    public static IReadOnlyList<string> Processes(ServerProcess server)
     {
         var found = new List<string>();
         foreach (var directory in Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)))
         {
             try
             {
-                if (File.ReadAllText($"{directory}/cmdline").Contains(runDir, StringComparison.Ordinal) && File.ReadAllText($"{directory}/environ").Contains("PANDORA_MICROVM=", StringComparison.Ordinal))
+                if (File.ReadAllText($"{directory}/cgroup").Contains($"/pandora-{server.Instance}/", StringComparison.Ordinal) && !File.ReadAllText($"{directory}/stat").Contains(") Z ", StringComparison.Ordinal))
                 {
                     found.Add(Path.GetFileName(directory));
                 }

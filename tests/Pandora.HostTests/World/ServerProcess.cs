@@ -90,7 +90,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         start.Environment["PANDORA_RUN_DIR"] = RunDir;
         start.Environment["PANDORA_TEMPLATE_DIR"] = Repository.Templates;
         start.Environment["PANDORA_RESOLV_CONF"] = resolvConf;
-        foreach (var (name, value) in _settings)
+        foreach (var (name, value) in TestVmm.Settings.Concat(_settings))
         {
             start.Environment[name] = value;
         }

@@ -1,0 +1,40 @@
+using System.CommandLine;
+using System.Text.Json;
+using Pandora.Engine;
+using Pandora.Server.Doctor;
+using Pandora.Server.Hosting;
+
+namespace Pandora.Server.Commands;
+
+/// <summary><c>doctor</c>: one screen of what this host has and lacks. Exit code 1 when something keeps Pandora from running.</summary>
+internal static class DoctorCommand
+{
+    public static Command Create()
+    {
+        var json = new Option<bool>("--json") { Description = "Print JSON" };
+        var command = new Command("doctor", "Look at everything that Pandora needs on this host, and say what to do about what is missing. Exit code 1: it does not run like this") { json };
+        command.SetAction(async (result, cancellationToken) =>
+        {
+            var options = Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile(Settings.FilePath, optional: true).Build());
+            var findings = await new Examination(options, TimeProvider.System).RunAsync(cancellationToken);
+            if (result.GetValue(json))
+            {
+                Console.WriteLine(JsonSerializer.Serialize(findings, FindingJson.Default.IReadOnlyListFinding));
+            }
+            else
+            {
+                foreach (var finding in findings)
+                {
+                    Console.WriteLine($"{finding.Standing switch { Standing.Ok => "ok     ", Standing.Warning => "warning", _ => "PROBLEM" }}  {finding.Name,-14} {finding.Detail}");
+                    if (finding.Remedy is not null)
+                    {
+                        Console.WriteLine($"{"",24} → {finding.Remedy}");
+                    }
+                }
+            }
+
+            return findings.Any(f => f.Standing == Standing.Problem) ? 1 : 0;
+        });
+        return command;
+    }
+}

@@ -1,0 +1,73 @@
+using System.Text.Json.Serialization;
+using System.Text.RegularExpressions;
+
+namespace Pandora.FirecrackerDouble;
+
+// What Firecracker's API description allows in each body. A member that it does not know is refused, as Firecracker refuses it.
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record MachineConfig([property: JsonRequired] int VcpuCount, [property: JsonRequired] long MemSizeMib, bool Smt = false, bool TrackDirtyPages = false, string? CpuTemplate = null, string? HugePages = null)
+{
+    public string? Fault => VcpuCount is < 1 or > 32 ? "The vCPU number is invalid!" : MemSizeMib < 1 ? "The memory size (MiB) is invalid." : Smt && VcpuCount % 2 == 1 && VcpuCount != 1 ? "The vCPU number is invalid!" : null;
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record BootSource([property: JsonRequired] string KernelImagePath, string? InitrdPath = null, string? BootArgs = null)
+{
+    public string? Fault => !File.Exists(KernelImagePath) ? $"The kernel file cannot be opened: {KernelImagePath}" : InitrdPath is not null && !File.Exists(InitrdPath) ? $"The initrd file cannot be opened: {InitrdPath}" : null;
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record Drive(
+    [property: JsonRequired] string DriveId, [property: JsonRequired] bool IsRootDevice, string? PathOnHost = null, bool IsReadOnly = false, string CacheType = "Unsafe", string IoEngine = "Sync", RateLimiter? RateLimiter = null, string? Partuuid = null, string? Socket = null)
+{
+    public string? Fault => PathOnHost is null || !File.Exists(PathOnHost) ? $"Unable to open the block device backing file: {PathOnHost}"
+        : CacheType is not ("Unsafe" or "Writeback") ? $"unknown variant `{CacheType}`" : IoEngine is not ("Sync" or "Async") ? $"unknown variant `{IoEngine}`" : RateLimiter?.Fault;
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed partial record Network([property: JsonRequired] string IfaceId, [property: JsonRequired] string HostDevName, string? GuestMac = null, int? Mtu = null, RateLimiter? RxRateLimiter = null, RateLimiter? TxRateLimiter = null)
+{
+    public string? Fault => HostDevName.Length is 0 or > 15 ? $"Invalid TAP device name: {HostDevName}" : GuestMac is not null && !Mac().IsMatch(GuestMac) ? $"invalid MAC address {GuestMac}" : RxRateLimiter?.Fault ?? TxRateLimiter?.Fault;
+
+    [GeneratedRegex("^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$")]
+    private static partial Regex Mac();
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record RateLimiter(TokenBucket? Bandwidth = null, TokenBucket? Ops = null)
+{
+    public string? Fault => new[] { Bandwidth, Ops }.Any(b => b is { Size: < 0 } or { RefillTime: < 0 }) ? "invalid token bucket" : null;
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record TokenBucket([property: JsonRequired] long Size, [property: JsonRequired] long RefillTime, long? OneTimeBurst = null);
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record Entropy(RateLimiter? RateLimiter = null);
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record Logger(string? LogPath = null, string? Level = null, bool ShowLevel = false, bool ShowLogOrigin = false, string? Module = null)
+{
+    public string? Fault => LogPath is null || !File.Exists(LogPath) ? $"Failed to open {LogPath}" : Level is not (null or "Error" or "Warning" or "Info" or "Debug" or "Trace" or "Off") ? $"unknown variant `{Level}`" : null;
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record Metrics([property: JsonRequired] string MetricsPath)
+{
+    public string? Fault => File.Exists(MetricsPath) ? null : $"Failed to open {MetricsPath}";
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record InstanceAction([property: JsonRequired] string ActionType);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true, RespectNullableAnnotations = true, NumberHandling = JsonNumberHandling.Strict)]
+[JsonSerializable(typeof(MachineConfig))]
+[JsonSerializable(typeof(BootSource))]
+[JsonSerializable(typeof(Drive))]
+[JsonSerializable(typeof(Network))]
+[JsonSerializable(typeof(Entropy))]
+[JsonSerializable(typeof(Logger))]
+[JsonSerializable(typeof(Metrics))]
+[JsonSerializable(typeof(InstanceAction))]
+internal sealed partial class BodyJson : JsonSerializerContext;

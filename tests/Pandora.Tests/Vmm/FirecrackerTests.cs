@@ -1,0 +1,182 @@
+using System.Runtime.InteropServices;
+using Pandora.Vmm;
+using Pandora.Vmm.Firecracker;
+using Pandora.Vmm.Qemu;
+
+namespace Pandora.Tests.Vmm;
+
+/// <summary>The driver on a strict double, unjailed: what it sends, and what it makes of everything that goes wrong.</summary>
+public sealed class FirecrackerTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+
+    private static string Double => Path.Combine(AppContext.BaseDirectory, "../../Pandora.FirecrackerDouble/release/firecracker");
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public async Task A_machine_is_configured_in_order_started_and_killed()
+    {
+        await using var machine = await StartAsync(new DeviceLimits(1024, 7, 2048));
+        Assert.True(machine.IsRunning);
+        string[] expected =
+        [
+            "GET /", "PUT /logger", "PUT /metrics", "PUT /machine-config", "PUT /boot-source", "PUT /drives/drive0", "PUT /drives/drive1", "PUT /network-interfaces/eth0", "PUT /entropy", "PUT /actions",
+        ];
+        var calls = await File.ReadAllLinesAsync(Path.Combine(_directory, "calls"));
+        Assert.Equal(expected, calls.Select(c => string.Join(' ', c.Split(' ')[..2])));
+        Assert.Contains("\"vcpu_count\":2,\"mem_size_mib\":300", calls[3]);
+        Assert.Contains("quiet panic=-1 cryptomgr.notests mitigations=off reboot=k", calls[4]);
+        Assert.EndsWith("extra=1\"}", calls[4]);
+        Assert.Contains("\"is_read_only\":true", calls[5]);
+        Assert.Contains("\"rate_limiter\":{\"bandwidth\":{\"size\":1024,\"refill_time\":1000},\"ops\":{\"size\":7,\"refill_time\":1000}}", calls[6]);
+        Assert.Contains("\"rx_rate_limiter\":{\"bandwidth\":{\"size\":2048,\"refill_time\":1000}}", calls[7]);
+        await UntilAsync(async () => (await machine.ReadConsoleAsync(default)).Contains("a line of the guest's console", StringComparison.Ordinal));
+        await machine.KillAsync();
+        Assert.Equal("the VMM was killed by Pandora", await machine.Exited);
+        Assert.False(machine.IsRunning);
+    }
+
+    [Fact]
+    public async Task A_machine_is_found_again_by_another_server_and_a_stranger_is_not()
+    {
+        using var vmm = Create();
+        await using var machine = await StartAsync(vmm: vmm);
+        await using (var again = await vmm.AttachAsync(machine.Handle, default))
+        {
+            Assert.NotNull(again);
+            Assert.True(again.IsRunning);
+            Assert.Null(await vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, default));
+        }
+
+        await machine.Exited;
+        Assert.Null(await vmm.AttachAsync(machine.Handle, default));
+    }
+
+    [Fact]
+    public async Task A_guest_that_stops_is_told_from_a_VMM_that_dies()
+    {
+        await using var machine = await StartAsync(misbehaviour: "exit");
+        Assert.Equal("the guest stopped or rebooted itself, or its kernel panicked", await machine.Exited.WaitAsync(TimeSpan.FromSeconds(10)));
+        Assert.Contains("a line of the guest's console", await machine.ReadConsoleAsync(default));
+    }
+
+    [Theory]
+    [InlineData("die GET /", "at 'socket'", "the double dies")]
+    [InlineData("garble GET /", "at 'socket'", "something else than was expected")]
+    [InlineData("die PUT /logger", "at 'logger'", "the double dies")]
+    [InlineData("die PUT /machine-config", "at 'machine-config'", "the double dies")]
+    [InlineData("die PUT /boot-source", "at 'boot-source'", "the double dies")]
+    [InlineData("die PUT /drives/drive0", "at 'drives/drive0'", "the double dies")]
+    [InlineData("die PUT /network-interfaces/eth0", "at 'network-interfaces/eth0'", "the double dies")]
+    [InlineData("die PUT /entropy", "at 'entropy'", "the double dies")]
+    [InlineData("die PUT /actions", "at 'actions'", "the double dies")]
+    [InlineData("refuse PUT /network-interfaces/eth0", "at 'network-interfaces/eth0'", "Firecracker refused PUT /network-interfaces/eth0 (400): refused as it was told")]
+    [InlineData("hang PUT /actions", "at 'actions'", "did not answer PUT /actions within 1 s")]
+    [InlineData("no-socket", "at 'socket'", "not done within 2 s")]
+    public async Task A_start_that_fails_says_where_and_why_and_leaves_no_process(string misbehaviour, string where, string why)
+    {
+        var error = await Assert.ThrowsAsync<VmmException>(() => StartAsync(misbehaviour: misbehaviour));
+        Assert.Contains(where, error.Message);
+        Assert.Contains(why, error.Message);
+        Assert.DoesNotContain(Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)), IsOurs);
+    }
+
+    [Fact]
+    public async Task What_Firecracker_would_refuse_the_double_refuses()
+    {
+        var error = await Assert.ThrowsAsync<VmmException>(() => StartAsync(spec: s => s with { MemoryMiB = 0 }));
+        Assert.Contains("Firecracker refused PUT /machine-config (400): The memory size", error.Message);
+        Assert.IsType<FirecrackerApiException>(error.InnerException);
+        Directory.Delete(_directory, recursive: true);
+        Directory.CreateDirectory(_directory);
+        Assert.Contains("backing file", (await Assert.ThrowsAsync<VmmException>(() => StartAsync(spec: s => s with { Drives = [new DriveSpec("/no/such/disk", false), s.Drives[1]] }))).Message);
+        Assert.Contains("MAC address", (await Assert.ThrowsAsync<VmmException>(() => StartAsync(spec: s => s with { Network = s.Network with { MacAddress = "02:fc" } }))).Message);
+    }
+
+    [Fact]
+    public async Task Programs_that_cannot_be_used_are_told_apart()
+    {
+        async Task<string> RefusalAsync(string program, string? jailer = null) => (await Assert.ThrowsAsync<VmmException>(() => FirecrackerBinaries.FindAsync(program, jailer, default))).Message;
+        Assert.Contains("there is no '/no/such/firecracker': './pandora firecracker install'", await RefusalAsync("/no/such/firecracker"));
+        Assert.Contains("1.12.0 or later is needed", await RefusalAsync(Script("old", "Firecracker v1.11.9")));
+        Assert.Contains("cannot be run", await RefusalAsync(Script("broken", "Firecracker v1.16.1", isExecutable: false)));
+        Assert.Contains("does not say that it is Firecracker", await RefusalAsync(Script("other", "QEMU 7.2")));
+        Assert.Contains("of version 1.16.1 and", await RefusalAsync(Script("new", "Firecracker v1.17.0"), Script("jailer", "Jailer v1.16.1")));
+        Assert.Contains("there is no '/no/such/jailer'", await RefusalAsync(Script("new", "Firecracker v1.17.0"), "/no/such/jailer"));
+        Assert.Null((await FirecrackerBinaries.FindAsync(Script("good", "Firecracker v1.16.1-dev"), null, default)).Warning);
+        Assert.Contains("1.16.1 or later", (await FirecrackerBinaries.FindAsync(Script("bad", "Firecracker v1.16.0"), null, default)).Warning);
+    }
+
+    [Fact]
+    public async Task Contradictory_wishes_are_refused_and_auto_falls_back()
+    {
+        var choice = new VmmChoice(VmmKind.Firecracker, Accelerator.Tcg, Double, null, UseJailer: false, _directory, _directory);
+        Assert.Contains("contradict each other", (await Assert.ThrowsAsync<VmmException>(() => choice.MakeAsync(TimeProvider.System, default))).Message);
+        var auto = await (choice with { Kind = VmmKind.Auto }).MakeAsync(TimeProvider.System, default);
+        Assert.Equal(("QEMU", "TCG"), (auto.Capabilities.Name, auto.Capabilities.Accelerator));
+        ((IDisposable)auto).Dispose();
+    }
+
+    [Theory]
+    [InlineData(Architecture.X64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off reboot=k 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd extra=1")]
+    [InlineData(Architecture.Arm64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off extra=1")]
+    public void Kernel_arguments_are_the_architectures(Architecture architecture, string expected) => Assert.Equal(expected, FirecrackerBoot.KernelArguments(Spec(), architecture));
+
+    private static async Task UntilAsync(Func<Task<bool>> condition)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+        while (!await condition())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, limit.Token);
+        }
+    }
+
+    private static FirecrackerVmm Create() => new(new FirecrackerBinaries(Path.GetFullPath(Double), null, new Version(1, 16, 1)), "", "a test says so", TimeProvider.System) { CallLimit = TimeSpan.FromSeconds(1), StartLimit = TimeSpan.FromSeconds(2) };
+
+    private async Task<IVirtualMachine> StartAsync(DeviceLimits? limits = null, string misbehaviour = "", FirecrackerVmm? vmm = null, Func<VirtualMachineSpec, VirtualMachineSpec>? spec = null)
+    {
+        // Each machine has a directory of its own; here several follow each other in one.
+        File.Delete(Path.Combine(_directory, "api.sock"));
+        await File.WriteAllTextAsync(Path.Combine(_directory, "misbehave"), misbehaviour);
+        var wanted = Spec() with { Limits = limits ?? new DeviceLimits() };
+        return await (vmm ?? Create()).StartAsync(spec is null ? wanted : spec(wanted), default);
+    }
+
+    private VirtualMachineSpec Spec()
+    {
+        string File(string name)
+        {
+            var path = Path.Combine(_directory, name);
+            System.IO.File.WriteAllText(path, "");
+            return path;
+        }
+
+        return new VirtualMachineSpec
+        {
+            Id = Path.GetFileName(_directory).ToLowerInvariant(), Directory = _directory, KernelPath = File("vmlinux"), InitrdPath = File("initrd"),
+            Drives = [new DriveSpec(File("root"), IsReadOnly: true), new DriveSpec(File("disk"), IsReadOnly: false)],
+            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), VcpuCount = 2, MemoryMiB = 300, Uid = 0, KernelArguments = "extra=1",
+        };
+    }
+
+    private bool IsOurs(string process)
+    {
+        try
+        {
+            return File.ReadAllText($"{process}/cmdline").Contains(_directory, StringComparison.Ordinal) && File.ReadAllText($"{process}/stat").Split(") ")[1][0] != 'Z';
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+
+    private string Script(string name, string output, bool isExecutable = true)
+    {
+        var path = Path.Combine(_directory, name);
+        File.WriteAllText(path, $"#!/bin/sh\necho '{output}'\n");
+        File.SetUnixFileMode(path, isExecutable ? (UnixFileMode)0b111_101_101 : (UnixFileMode)0b110_100_100);
+        return path;
+    }
+}
