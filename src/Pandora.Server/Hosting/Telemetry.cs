@@ -3,6 +3,7 @@ using OpenTelemetry.Resources;
 using OpenTelemetry.Trace;
 using Pandora.Engine.Observability;
 using Pandora.Server.Api;
+using Pandora.Vmm.Firecracker;
 
 namespace Pandora.Server.Hosting;
 
@@ -41,7 +42,7 @@ internal static class Telemetry
         {
             builder.WithTracing(t => t
                 .AddAspNetCoreInstrumentation(o => o.Filter = c => !IsRoutine(c.Request.Path.Value))
-                .AddSource(EngineTracing.SourceName)
+                .AddSource(EngineTracing.SourceName, FirecrackerVmm.TraceSourceName)
                 .AddOtlpExporter());
         }
 
