@@ -1,0 +1,35 @@
+namespace Pandora.Engine.Templates;
+
+/// <summary>What a template is made of. Either packages, or a root filesystem and a kernel of the user's own.</summary>
+public sealed record TemplateSpec
+{
+    /// <summary>Its name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Packages besides those that every template has.</summary>
+    public IReadOnlyList<string> Packages { get; init; } = [];
+
+    /// <summary>A shell script run as root inside the new root filesystem, or null.</summary>
+    public string? SetupScriptPath { get; init; }
+
+    /// <summary>An ext4 image to use instead of packages. It must hold bash and dropbear.</summary>
+    public string? RootPath { get; init; }
+
+    /// <summary>An uncompressed kernel (or bzImage) to use instead of the distribution's, with virtio, ext4 and overlayfs built in or among <see cref="ModulesPath"/>.</summary>
+    public string? KernelPath { get; init; }
+
+    /// <summary>The <c>lib/modules/VERSION</c> directory of that kernel, from which the initrd takes the drivers that are not built in; null when all are.</summary>
+    public string? ModulesPath { get; init; }
+
+    /// <summary>Kernel arguments besides the VMM's own.</summary>
+    public string KernelArguments { get; init; } = "";
+
+    /// <summary>Virtual CPUs, 1 to 32.</summary>
+    public int VcpuCount { get; init; } = 1;
+
+    /// <summary>Memory in MiB, 128 to 65,536.</summary>
+    public int MemoryMiB { get; init; } = 256;
+
+    /// <summary>Size of each microVM's own disk in MiB; sparse.</summary>
+    public int DiskMiB { get; init; } = 2048;
+}
