@@ -7,7 +7,7 @@ using Microsoft.Extensions.Logging;
 using Pandora.FirecrackerDouble;
 
 // A double of Firecracker for the driver's tests: the same command line, socket, calls and refusals, and no guest. It keeps what it was told in the file 'calls' of its directory,
-// and misbehaves as the file 'misbehave' there asks: 'die', 'hang', 'refuse' or 'garble' and a call, such as 'die PUT /drives/drive0'; 'no-socket'; 'exit' once started.
+// and misbehaves as the file 'misbehave' there asks: 'die', 'hang', 'refuse' or 'garble' and a call, such as 'die PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' once started.
 if (args is ["--version"])
 {
     Console.WriteLine("Firecracker v1.16.1");
@@ -148,6 +148,11 @@ internal sealed class Machine(string id, string misbehaviour)
         if (_isStarted || !_hasKernel)
         {
             return _isStarted ? "The requested operation is not supported after starting the microVM." : "Cannot start microvm without kernel configuration.";
+        }
+
+        if (misbehaviour == "busy-kvm")
+        {
+            return "Kvm error: Error creating KVM object: Device or resource busy (os error 16) Make sure the user launching the firecracker process is configured on the /dev/kvm file's ACL.";
         }
 
         _isStarted = true;

@@ -59,10 +59,10 @@ internal sealed class FirecrackerApi : IDisposable
 
     /// <exception cref="FirecrackerApiException">Firecracker refused.</exception>
     /// <exception cref="VmmException">It did not answer.</exception>
-    public async Task PutAsync<T>(string path, T body, JsonTypeInfo<T> type, CancellationToken cancellationToken)
+    public async Task PutAsync(string path, byte[] body, CancellationToken cancellationToken)
     {
         // With a length, as Firecracker's own parser wants it.
-        using var content = new ByteArrayContent(JsonSerializer.SerializeToUtf8Bytes(body, type));
+        using var content = new ByteArrayContent(body);
         content.Headers.ContentType = new("application/json");
         using var response = await SendAsync(HttpMethod.Put, path, content, cancellationToken);
     }

@@ -1,4 +1,6 @@
 using System.Runtime.InteropServices;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
 
 namespace Pandora.Vmm.Firecracker;
 
@@ -8,14 +10,14 @@ internal static class FirecrackerBoot
     // A second's tokens at once, refilled each second.
     private const long RefillMilliseconds = 1000;
 
-    /// <summary>The calls: path, and how to send it.</summary>
+    /// <summary>The calls, each a <c>PUT</c>: path and body.</summary>
     /// <param name="spec">The machine.</param>
     /// <param name="paths">Paths of the machine's files as Firecracker sees them.</param>
     /// <param name="architecture">Of host and guest.</param>
-    public static IReadOnlyList<(string Path, Func<FirecrackerApi, CancellationToken, Task> Send)> Calls(VirtualMachineSpec spec, FirecrackerPaths paths, Architecture architecture)
+    public static IReadOnlyList<(string Path, byte[] Body)> Calls(VirtualMachineSpec spec, FirecrackerPaths paths, Architecture architecture)
     {
-        var calls = new List<(string, Func<FirecrackerApi, CancellationToken, Task>)>();
-        void Put<T>(string path, T body, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type) => calls.Add((path, (api, token) => api.PutAsync(path, body, type, token)));
+        var calls = new List<(string, byte[])>();
+        void Put<T>(string path, T body, JsonTypeInfo<T> type) => calls.Add((path, JsonSerializer.SerializeToUtf8Bytes(body, type)));
 
         Put("/logger", new Logger(paths.Log, "Info"), FirecrackerJson.Default.Logger);
         Put("/metrics", new Metrics(paths.Metrics), FirecrackerJson.Default.Metrics);

@@ -7,7 +7,7 @@ namespace Pandora.Vmm.Firecracker;
 
 /// <summary>
 /// Runs machines with Firecracker, in production through its jailer. A start is (1) the jail, (2) the process, (3) its socket, (4) the calls of <see cref="FirecrackerBoot"/>, the last of
-/// which starts the guest; each step is a span, and a start that fails says at which.
+/// which starts the guest, (5) a look at its seccomp filters; each step is a span, and a start that fails says at which.
 /// </summary>
 public sealed class FirecrackerVmm : IVmm, IDisposable
 {
@@ -69,10 +69,12 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             await StepAsync("process", () => StartProcessAsync(start, limit.Token));
             using var api = new FirecrackerApi(start.SocketPath, CallLimit);
             await StepAsync("socket", () => api.WaitAsync(start.Process!.Exited, _time, limit.Token));
-            foreach (var (path, send) in FirecrackerBoot.Calls(spec, start.Paths!, RuntimeInformation.ProcessArchitecture))
+            foreach (var (path, body) in FirecrackerBoot.Calls(spec, start.Paths!, RuntimeInformation.ProcessArchitecture))
             {
-                await StepAsync(path[1..], () => send(api, limit.Token));
+                await StepAsync(path[1..], () => api.PutAsync(path, body, limit.Token));
             }
+
+            await StepAsync("seccomp", () => CheckSeccompAsync(start, limit.Token));
 
             start.Jailer?.Dispose();
             return start.Machine!;
@@ -162,6 +164,18 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime), start.Process, start.Jail);
         WatchLogs(spec.Directory, start.Jail);
     }
+
+    // Firecracker's filters are on unless it is told otherwise; a build without any would run on without a word.
+    private static async Task CheckSeccompAsync(Start start, CancellationToken cancellationToken)
+    {
+        if (start.Jail is not null && !IsFiltered(await File.ReadAllLinesAsync($"/proc/{start.Process!.Pid}/status", cancellationToken)))
+        {
+            throw new VmmException("it runs without seccomp filters: use an official build ('./pandora firecracker install'), or PANDORA_JAIL=false for development");
+        }
+    }
+
+    /// <summary>Whether a process's status shows seccomp filters (proc(5): mode 2 is SECCOMP_MODE_FILTER).</summary>
+    internal static bool IsFiltered(IEnumerable<string> status) => status.Any(l => l.Split(':') is ["Seccomp", var mode] && mode.Trim() == "2");
 
     private void WatchLogs(string directory, FirecrackerJail? jail)
     {

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text;
 using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
 using Pandora.Vmm.Qemu;
@@ -73,6 +74,7 @@ public sealed class FirecrackerTests : IDisposable
     [InlineData("die PUT /actions", "at 'actions'", "the double dies")]
     [InlineData("refuse PUT /network-interfaces/eth0", "at 'network-interfaces/eth0'", "Firecracker refused PUT /network-interfaces/eth0 (400): refused as it was told")]
     [InlineData("hang PUT /actions", "at 'actions'", "did not answer PUT /actions within 4 s")]
+    [InlineData("busy-kvm", "at 'actions'", "Error creating KVM object: Device or resource busy")]
     [InlineData("no-socket", "at 'socket'", "not done within 6 s")]
     public async Task A_start_that_fails_says_where_and_why_and_leaves_no_process(string misbehaviour, string where, string why)
     {
@@ -122,6 +124,44 @@ public sealed class FirecrackerTests : IDisposable
     [InlineData(Architecture.X64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off reboot=k 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd extra=1")]
     [InlineData(Architecture.Arm64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off extra=1")]
     public void Kernel_arguments_are_the_architectures(Architecture architecture, string expected) => Assert.Equal(expected, FirecrackerBoot.KernelArguments(Spec(), architecture));
+
+    /// <summary>No such machine is at hand: what it would be told is held as text.</summary>
+    [Fact]
+    public void On_aarch64_it_is_told_the_same_but_for_the_kernels_arguments()
+    {
+        var paths = new FirecrackerPaths("/kernel", "/initrd", ["/drive0", "/drive1"], "/log", "/metrics");
+        string[] expected =
+        [
+            "/logger {\"log_path\":\"/log\",\"level\":\"Info\"}",
+            "/metrics {\"metrics_path\":\"/metrics\"}",
+            "/machine-config {\"vcpu_count\":2,\"mem_size_mib\":300,\"smt\":false,\"track_dirty_pages\":false}",
+            "/boot-source {\"kernel_image_path\":\"/kernel\",\"initrd_path\":\"/initrd\",\"boot_args\":\"console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off extra=1\"}",
+            "/drives/drive0 {\"drive_id\":\"drive0\",\"path_on_host\":\"/drive0\",\"is_root_device\":false,\"is_read_only\":true,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
+            "/drives/drive1 {\"drive_id\":\"drive1\",\"path_on_host\":\"/drive1\",\"is_root_device\":false,\"is_read_only\":false,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
+            "/network-interfaces/eth0 {\"iface_id\":\"eth0\",\"guest_mac\":\"02:fc:00:00:00:02\",\"host_dev_name\":\"tap0\"}",
+            "/entropy {}",
+            "/actions {\"action_type\":\"InstanceStart\"}",
+        ];
+        Assert.Equal(expected, FirecrackerBoot.Calls(Spec(), paths, Architecture.Arm64).Select(c => $"{c.Path} {Encoding.UTF8.GetString(c.Body)}"));
+    }
+
+    [Theory]
+    [InlineData("Seccomp:\t2", true)]
+    [InlineData("Seccomp:\t0", false)]
+    [InlineData("Seccomp_filters:\t2", false)]
+    public void A_process_without_filters_is_told_from_one_with(string status, bool isFiltered) => Assert.Equal(isFiltered, FirecrackerVmm.IsFiltered(["Name:\tfirecracker", status]));
+
+    [Fact]
+    public async Task A_jail_that_cannot_be_made_fails_the_start_and_says_where()
+    {
+        // Whoever runs the tests, root too, cannot make a directory beneath a file.
+        var file = Path.Combine(_directory, "not-a-directory");
+        await File.WriteAllTextAsync(file, "");
+        using var vmm = new FirecrackerVmm(new FirecrackerBinaries(Path.GetFullPath(Double), "/no/such/jailer", new Version(1, 16, 1)), file, "a test says so", TimeProvider.System);
+        var error = await Assert.ThrowsAsync<VmmException>(() => vmm.StartAsync(Spec(), default));
+        Assert.Contains("at 'jail'", error.Message);
+        Assert.Contains(file, error.Message);
+    }
 
     private static async Task UntilAsync(Func<Task<bool>> condition)
     {
