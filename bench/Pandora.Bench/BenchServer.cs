@@ -30,13 +30,13 @@ internal sealed class BenchServer : IAsyncDisposable
 
     public string RunDir => Path.Combine(_runRoot, File.ReadAllText(Path.Combine(DataDir, "instance")).Trim());
 
-    public static async Task<BenchServer> StartAsync(string repository, string templates, int poolSize, int port = 8123, Dictionary<string, string>? settings = null)
+    public static async Task<BenchServer> StartAsync(Target target, int poolSize, int port = 8123, Dictionary<string, string>? settings = null)
     {
         var url = $"http://127.0.0.1:{port}";
         var dataDir = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
         var runRoot = Path.Combine("/dev/shm", Path.GetFileName(dataDir));
         var start = new ProcessStartInfo("/bin/sh");
-        string[] arguments = ["-c", "exec \"$1\" serve > \"$2\" 2>&1 < /dev/null", "server", Path.Combine(repository, "artifacts/bin/Pandora.Server/release/pandora-server"), Path.Combine(dataDir, "log")];
+        string[] arguments = ["-c", "exec \"$1\" serve > \"$2\" 2>&1 < /dev/null", "server", Path.Combine(target.Repository, "artifacts/bin/Pandora.Server/release/pandora-server"), Path.Combine(dataDir, "log")];
         foreach (var argument in arguments)
         {
             start.ArgumentList.Add(argument);
@@ -49,10 +49,10 @@ internal sealed class BenchServer : IAsyncDisposable
 
         start.Environment["PANDORA_DATA_DIR"] = dataDir;
         start.Environment["PANDORA_RUN_DIR"] = runRoot;
-        start.Environment["PANDORA_TEMPLATE_DIR"] = templates;
+        start.Environment["PANDORA_TEMPLATE_DIR"] = target.Templates;
         start.Environment["PANDORA_LISTEN"] = url;
         start.Environment["PANDORA_POOL_SIZE"] = $"{poolSize}";
-        foreach (var (name, value) in settings ?? [])
+        foreach (var (name, value) in target.Settings.Concat(settings ?? []))
         {
             start.Environment[name] = value;
         }

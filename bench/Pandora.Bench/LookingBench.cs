@@ -15,17 +15,17 @@ internal static class LookingBench
 {
     private const int Pairs = 8, Rounds = 40, WarmUps = 10, Scrapes = 100, ManySandboxes = 500;
 
-    public static async Task<IReadOnlyList<Result>> RunAsync(string repository, string templates) =>
-        [await ExecAsync(repository, templates), .. await ScrapeAsync()];
+    public static async Task<IReadOnlyList<Result>> RunAsync(Target target) =>
+        [await ExecAsync(target), .. await ScrapeAsync()];
 
-    private static async Task<Result> ExecAsync(string repository, string templates)
+    private static async Task<Result> ExecAsync(Target target)
     {
         await using var collector = await StartCollectorAsync();
-        await using var watched = await BenchServer.StartAsync(repository, templates, 1, 8124, new()
+        await using var watched = await BenchServer.StartAsync(target, 1, 8124, new()
         {
             ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.Urls.Single(), ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf",
         });
-        await using var unwatched = await BenchServer.StartAsync(repository, templates, 1, 8125, new() { ["OTEL_SDK_DISABLED"] = "true" });
+        await using var unwatched = await BenchServer.StartAsync(target, 1, 8125, new() { ["OTEL_SDK_DISABLED"] = "true" });
         // Two guests of the same template differ by more than what is looked for here, so there are several of each.
         var pairs = new List<(Sandbox Watched, Sandbox Unwatched)>();
         for (var i = 0; i < Pairs; i++)

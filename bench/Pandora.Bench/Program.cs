@@ -5,9 +5,10 @@ using Pandora.Load;
 using Spectre.Console;
 
 var json = new Option<FileInfo>("--json") { Description = "Write the figures to a file as well" };
-var only = new Option<string>("--only") { Description = "Run one part: pool, exec, growth, boot, footprint, looking" };
+var only = new Option<string>("--only") { Description = "Run one part: pool, exec, growth, boot, footprint, looking, driver" };
+var onVmm = new Option<string>("--vmm") { Description = "Measure on firecracker or qemu; footprint and looking do not depend on it and are left out with firecracker", DefaultValueFactory = _ => "qemu" }.AcceptOnlyFromAmong("firecracker", "qemu");
 var readme = new Option<bool>("--readme") { Description = "Measure nothing; make the README's table anew from benchmarks/bench-*.json" };
-var root = new RootCommand("Measures Pandora against references taken in the same run; about seven minutes on two cores") { json, only, readme };
+var root = new RootCommand("Measures Pandora against references taken in the same run; about seven minutes on two cores") { json, only, onVmm, readme };
 root.SetAction(async (result, cancellationToken) =>
 {
     var repository = FindRepository();
@@ -18,7 +19,10 @@ root.SetAction(async (result, cancellationToken) =>
         return 0;
     }
 
-    var templates = Path.Combine(Environment.GetEnvironmentVariable("PANDORA_DATA_DIR") is { Length: > 0 } data ? data : "/var/lib/pandora", "templates");
+    // Both are bench/run's to say.
+    var target = new Target(
+        repository, Environment.GetEnvironmentVariable("PANDORA_TEST_TEMPLATES") ?? "/var/lib/pandora/templates",
+        result.GetValue(onVmm) == "qemu" ? null : Environment.GetEnvironmentVariable("PANDORA_TEST_FIRECRACKER") ?? throw new InvalidOperationException("PANDORA_TEST_FIRECRACKER is not set: './pandora bench --vmm firecracker' finds it"));
     var results = new List<Result>();
     async Task PartAsync(string name, Func<Task<IReadOnlyList<Result>>> run)
     {
@@ -29,22 +33,29 @@ root.SetAction(async (result, cancellationToken) =>
 
         Console.Error.WriteLine($"{name} …");
         var start = Stopwatch.GetTimestamp();
-        results.AddRange(await run());
+        results.AddRange((await run()).Select(r => r with { Name = target.Label + r.Name }));
         Console.Error.WriteLine($"{name}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s");
     }
 
     async Task<IReadOnlyList<Result>> WithServerAsync(int poolSize, Func<BenchServer, Task<IReadOnlyList<Result>>> run)
     {
-        await using var server = await BenchServer.StartAsync(repository, templates, poolSize);
+        await using var server = await BenchServer.StartAsync(target, poolSize);
         return await run(server);
     }
 
     await PartAsync("pool", () => WithServerAsync(4, PoolBench.RunAsync));
     await PartAsync("exec", () => WithServerAsync(2, ExecBench.RunAsync));
     await PartAsync("growth", () => WithServerAsync(2, async s => [await ExecBench.GrowthAsync(s)]));
-    await PartAsync("boot", async () => [await BootBench.RunAsync(repository, templates)]);
-    await PartAsync("footprint", () => WithServerAsync(2, FootprintBench.RunAsync));
-    await PartAsync("looking", () => LookingBench.RunAsync(repository, templates));
+    await PartAsync("boot", async () => [await BootBench.RunAsync(target)]);
+    if (target.Firecracker is null)
+    {
+        await PartAsync("footprint", () => WithServerAsync(2, FootprintBench.RunAsync));
+        await PartAsync("looking", () => LookingBench.RunAsync(target));
+    }
+    else
+    {
+        await PartAsync("driver", async () => [await DriverBench.RunAsync(target)]);
+    }
 
     var table = new Table().Border(TableBorder.Markdown).AddColumns("measured", "value", "wanted", "met", "from");
     foreach (var r in results)

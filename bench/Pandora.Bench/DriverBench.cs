@@ -1,0 +1,133 @@
+using System.Diagnostics;
+using System.Net.Sockets;
+using System.Text;
+using Pandora.Engine.Guest;
+using Pandora.Engine.Templates;
+using Pandora.Load;
+using Pandora.Vmm;
+using Pandora.Vmm.Firecracker;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Bench;
+
+/// <summary>What the driver adds to Firecracker's API: all calls of a start by the driver, in its jail, and the same bytes written to the socket of an unjailed one, turn by turn.</summary>
+internal static class DriverBench
+{
+    private const int Rounds = 15;
+
+    public static async Task<Result> RunAsync(Target target)
+    {
+        var name = $"pandora-bench-{Environment.ProcessId}";
+        var work = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
+        await Command.RunAsync("ip", ["netns", "add", name]);
+        try
+        {
+            await Command.RunAsync("ip", ["-n", name, "-batch", "-"], "tuntap add dev tap0 mode tap user 0\nlink set tap0 up\n");
+            return await RunAsync(target, name, work);
+        }
+        finally
+        {
+            await Command.RunAsync("ip", ["netns", "del", name]);
+            FirecrackerVmm.RemoveLeftovers(Path.Combine(work, "jail"));
+            Directory.Delete(work, recursive: true);
+        }
+    }
+
+    private static async Task<Result> RunAsync(Target target, string name, string work)
+    {
+        var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
+        using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
+        var initrd = Path.Combine(work, "initrd");
+        await GuestIdentity.Create().WriteInitrdAsync(template.InitrdPath, initrd, "bench", key.PublicLine, 1400, CancellationToken.None);
+        var binaries = await FirecrackerBinaries.FindAsync(target.Firecracker!, Path.Combine(Path.GetDirectoryName(target.Firecracker)!, "jailer"), CancellationToken.None);
+        using var vmm = new FirecrackerVmm(binaries, Path.Combine(work, "jail"), "the benchmark", TimeProvider.System);
+        VirtualMachineSpec Spec(int round)
+        {
+            var directory = Directory.CreateDirectory(Path.Combine(work, $"machine{round}")).FullName;
+            SparseFile.Copy(template.DiskPath, Path.Combine(directory, "disk"));
+            return new VirtualMachineSpec
+            {
+                Id = $"bench{round}", Directory = directory, KernelPath = template.KernelPath, InitrdPath = initrd, KernelArguments = template.KernelArguments ?? "",
+                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)], Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), Uid = 0,
+            };
+        }
+
+        Latencies driver = new(), bare = new();
+        for (var i = 0; i < Rounds * 2; i += 2)
+        {
+            driver.AddMs(await ByDriverAsync(vmm, Spec(i)));
+            bare.AddMs(await BareAsync(binaries.Firecracker, Spec(i + 1), Path.Combine(work, "bare.sock")));
+        }
+
+        return new Result("what the driver adds to the API's calls of a start, p50", driver.Percentile(50) - bare.Percentile(50), "ms", 5, $"{driver.Percentile(50):0.0} ms, {bare.Percentile(50):0.0} ms bare");
+    }
+
+    // The spans of the calls: all steps from the first to the one that starts the guest.
+    private static async Task<double> ByDriverAsync(FirecrackerVmm vmm, VirtualMachineSpec spec)
+    {
+        var sum = TimeSpan.Zero;
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = s => s.Name == FirecrackerVmm.TraceSourceName,
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData,
+            ActivityStopped = a => sum += a.OperationName is "firecracker.jail" or "firecracker.process" or "firecracker.socket" or "firecracker.seccomp" ? TimeSpan.Zero : a.Duration,
+        };
+        ActivitySource.AddActivityListener(listener);
+        await using var machine = await vmm.StartAsync(spec, CancellationToken.None);
+        return sum.TotalMilliseconds;
+    }
+
+    private static async Task<double> BareAsync(string firecracker, VirtualMachineSpec spec, string socketPath)
+    {
+        File.Delete(socketPath);
+        var (log, metrics) = (Path.Combine(spec.Directory, "log"), Path.Combine(spec.Directory, "metrics"));
+        await File.WriteAllTextAsync(log, "");
+        await File.WriteAllTextAsync(metrics, "");
+        var paths = new FirecrackerPaths(spec.KernelPath, spec.InitrdPath, [.. spec.Drives.Select(d => d.Path)], log, metrics);
+        var requests = FirecrackerBoot.Calls(spec, paths, System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture)
+            .Select(c => (byte[])[.. Encoding.ASCII.GetBytes($"PUT {c.Path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {c.Body.Length}\r\n\r\n"), .. c.Body]).ToList();
+        using var process = VmmProcess.Start(spec, "console.log", spec.Network.NamespacePath, [firecracker, "--id", spec.Id, "--api-sock", socketPath]);
+        try
+        {
+            using var socket = await ConnectAsync(socketPath);
+            var answer = new byte[4096];
+            var sum = TimeSpan.Zero;
+            foreach (var request in requests)
+            {
+                var start = Stopwatch.GetTimestamp();
+                await socket.SendAsync(request);
+                var read = await socket.ReceiveAsync(answer);
+                sum += Stopwatch.GetElapsedTime(start);
+                if (!Encoding.ASCII.GetString(answer, 0, read).StartsWith("HTTP/1.1 204", StringComparison.Ordinal))
+                {
+                    throw new InvalidOperationException($"Firecracker refused: {Encoding.ASCII.GetString(answer, 0, read)}");
+                }
+            }
+
+            return sum.TotalMilliseconds;
+        }
+        finally
+        {
+            process.Kill();
+            await process.Exited;
+        }
+    }
+
+    private static async Task<Socket> ConnectAsync(string path)
+    {
+        for (var attempt = 0; ; attempt++)
+        {
+            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            try
+            {
+                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path));
+                return socket;
+            }
+            catch (SocketException) when (attempt < 5000)
+            {
+                socket.Dispose();
+                await Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System);
+            }
+        }
+    }
+}
