@@ -28,7 +28,7 @@ internal static class DriverBench
         finally
         {
             await Command.RunAsync("ip", ["netns", "del", name]);
-            FirecrackerVmm.RemoveLeftovers(Path.Combine(work, "jail"));
+            FirecrackerVmm.RemoveLeftovers(Path.Combine(work, "jail"), new HashSet<string>());
             Directory.Delete(work, recursive: true);
         }
     }

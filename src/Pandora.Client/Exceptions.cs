@@ -5,8 +5,8 @@ namespace Pandora.Client;
 /// <summary>The server answered with an error.</summary>
 public class PandoraApiException : Exception
 {
-    internal PandoraApiException(string message, ApiProblem problem)
-        : base(message) => Problem = problem;
+    internal PandoraApiException(string message, ApiProblem problem, Exception? innerException = null)
+        : base(message, innerException) => Problem = problem;
 
     /// <summary>The server's own words.</summary>
     public ApiProblem Problem { get; }
@@ -23,7 +23,8 @@ public class PandoraApiException : Exception
             ProblemCodes.SandboxNotFound => new SandboxNotFoundException(message, problem),
             ProblemCodes.SandboxGone => new SandboxGoneException(message, problem),
             ProblemCodes.ExecTimeout => new ExecTimeoutException(message, problem),
-            ProblemCodes.PoolEmpty or ProblemCodes.SandboxLimit or ProblemCodes.ShuttingDown => new SandboxUnavailableException(message, problem),
+            ProblemCodes.Interrupted => new ExecInterruptedException(message, problem),
+            ProblemCodes.PoolEmpty or ProblemCodes.SandboxLimit or ProblemCodes.ShuttingDown or ProblemCodes.Recovering or ProblemCodes.Overloaded or ProblemCodes.HostFull => new SandboxUnavailableException(message, problem),
             _ => new PandoraApiException(message, problem),
         };
     }
@@ -78,6 +79,15 @@ public sealed class ExecTimeoutException : PandoraApiException
 
     /// <summary>Standard error until then.</summary>
     public string Stderr => Problem.Stderr ?? "";
+}
+
+/// <summary>The server went away while a command ran. It may have run in part; nobody repeats it. The sandbox may live on: ask again in a few seconds.</summary>
+public sealed class ExecInterruptedException : PandoraApiException
+{
+    internal ExecInterruptedException(string message, ApiProblem problem, Exception? innerException = null)
+        : base(message, problem, innerException)
+    {
+    }
 }
 
 /// <summary>Nothing answers at the server's address.</summary>

@@ -47,14 +47,21 @@ public sealed class PandoraClient : IDisposable
     /// <param name="template">Template to start from; null is <c>default</c>.</param>
     /// <param name="metadata">Pairs to find it again by, at most 16 KiB.</param>
     /// <param name="egress"><c>internet</c> or <c>none</c>; null is the server's default.</param>
+    /// <param name="idempotencyKey">1 to 255 visible ASCII characters that name this request: sent again with it, after an answer that never came, it gets the same sandbox.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <exception cref="SandboxUnavailableException">There are too many sandboxes, or none became ready in time.</exception>
     /// <exception cref="InvalidRequestException">A value is out of its range.</exception>
     public async Task<Sandbox> CreateAsync(
-        TimeSpan? idleTimeout = null, string? template = null, IReadOnlyDictionary<string, string>? metadata = null, string? egress = null, CancellationToken cancellationToken = default)
+        TimeSpan? idleTimeout = null, string? template = null, IReadOnlyDictionary<string, string>? metadata = null, string? egress = null, string? idempotencyKey = null,
+        CancellationToken cancellationToken = default)
     {
         var request = new CreateSandboxRequest(idleTimeout?.TotalSeconds, template, metadata, egress);
         using var content = JsonContent.Create(request, PandoraJson.Default.CreateSandboxRequest);
+        if (idempotencyKey is not null)
+        {
+            content.Headers.TryAddWithoutValidation("Idempotency-Key", idempotencyKey);
+        }
+
         var created = await SendAsync(HttpMethod.Post, "/sandboxes", content, PandoraJson.Default.SandboxCreated, cancellationToken);
         return new Sandbox(this, created);
     }
@@ -81,11 +88,21 @@ public sealed class PandoraClient : IDisposable
     /// <exception cref="ExecTimeoutException">It ran into its timeout; it was killed and the sandbox can be used on.</exception>
     /// <exception cref="SandboxNotFoundException">There is no such sandbox.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
+    /// <exception cref="ExecInterruptedException">The server went away meanwhile.</exception>
     /// <exception cref="InvalidRequestException">A value is out of its range.</exception>
     public async Task<ExecResult> ExecAsync(string id, ExecRequest request, CancellationToken cancellationToken = default)
     {
         using var content = JsonContent.Create(request, PandoraJson.Default.ExecRequest);
-        return new ExecResult(await SendAsync(HttpMethod.Post, $"{PathOf(id)}/exec", content, PandoraJson.Default.ExecResponse, cancellationToken));
+        try
+        {
+            return new ExecResult(await SendAsync(HttpMethod.Post, $"{PathOf(id)}/exec", content, PandoraJson.Default.ExecResponse, cancellationToken));
+        }
+        catch (Exception e) when (e is HttpRequestException or IOException)
+        {
+            // The request had been sent: SendAsync tells a server that was never reached.
+            const string Words = "the connection to the server broke while the command ran: it may have run in part, and is not repeated";
+            throw new ExecInterruptedException(Words, new ApiProblem(Detail: Words, Code: ProblemCodes.Interrupted), e);
+        }
     }
 
     /// <summary>Starts a sandbox's idle clock again.</summary>

@@ -45,6 +45,21 @@ public static class ProblemCodes
     /// <summary>503: the server is shutting down.</summary>
     public const string ShuttingDown = "shutting_down";
 
+    /// <summary>503: the server has just started and takes over what the last one left.</summary>
+    public const string Recovering = "recovering";
+
+    /// <summary>503: the server stopped while the command ran. It was killed and is not repeated; the sandbox lives on.</summary>
+    public const string Interrupted = "interrupted";
+
+    /// <summary>503: the server's host has no room to write down a claim.</summary>
+    public const string HostFull = "host_full";
+
+    /// <summary>429: more requests wait than may.</summary>
+    public const string Overloaded = "overloaded";
+
+    /// <summary>422: the idempotency key was used for a request with another body.</summary>
+    public const string IdempotencyMismatch = "idempotency_mismatch";
+
     /// <summary>504: the command ran into its timeout and was killed.</summary>
     public const string ExecTimeout = "exec_timeout";
 

@@ -71,7 +71,7 @@ public sealed record ExecResponse(
     double ExecMs, bool Truncated);
 
 /// <summary>Answer to <c>GET /health</c>.</summary>
-/// <param name="Status"><c>ok</c>.</param>
+/// <param name="Status"><c>ok</c>, or <c>recovering</c> while it takes over what an earlier server left.</param>
 /// <param name="Version">Version of the server.</param>
 /// <param name="PoolSize">MicroVMs that the default template's pool keeps warm.</param>
 /// <param name="WarmVms">MicroVMs that are warm now, in all pools.</param>
@@ -87,7 +87,7 @@ public sealed record Health(
 
 /// <summary>Answer to <c>DELETE /sandboxes/{id}?receipt=true</c>: what was undone and how long it took.</summary>
 /// <param name="SandboxId">The sandbox that ended.</param>
-/// <param name="Reason">Why: <c>deleted</c>, <c>idle</c>, <c>died</c>, <c>shutdown</c>.</param>
+/// <param name="Reason">Why: <c>deleted</c>, <c>idle</c>, <c>died</c>, <c>shutdown</c>, <c>lifetime</c>.</param>
 /// <param name="LifetimeSeconds">Seconds from claim to end.</param>
 /// <param name="ExecCount">Commands that were started in it.</param>
 /// <param name="TeardownMs">Milliseconds until the guest was dead and its files gone.</param>

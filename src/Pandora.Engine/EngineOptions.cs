@@ -14,6 +14,16 @@ public enum Egress
     None,
 }
 
+/// <summary>What becomes of sandboxes when their server stops.</summary>
+public enum OnStop
+{
+    /// <summary>They end, and nothing is left.</summary>
+    End,
+
+    /// <summary>They live on, and the next start takes them over.</summary>
+    Keep,
+}
+
 /// <summary>Settings of one node's engine. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of <c>Pandora</c> in <c>/etc/pandora/appsettings.json</c>.</summary>
 public sealed class EngineOptions
 {
@@ -50,6 +60,14 @@ public sealed class EngineOptions
     /// <summary>Most seconds of idleness that a sandbox may ask for.</summary>
     [Range(10.0, 86400.0)]
     public double MaxIdleTimeout { get; set; } = 600;
+
+    /// <summary>Most seconds that a sandbox may live however busy it is: 60 to 31,536,000; 0: for ever.</summary>
+    [Range(0.0, 31_536_000.0)]
+    public double MaxLifetime { get; set; } = 86400;
+
+    /// <summary>Most clients that may wait for a microVM at once; more are told 429 at once: 0 to 100,000.</summary>
+    [Range(0, 100_000)]
+    public int MaxWaiting { get; set; } = 256;
 
     /// <summary>Seconds that a client waits for a microVM before it is told 503.</summary>
     [Range(1.0, 600.0)]
@@ -102,6 +120,9 @@ public sealed class EngineOptions
 
     /// <summary><c>auto</c> (KVM where it is really usable, else emulation), <c>kvm</c> or <c>tcg</c>.</summary>
     public Accelerator Accel { get; set; } = Accelerator.Auto;
+
+    /// <summary>What a stop by SIGTERM, such as <c>systemctl stop</c>, does with sandboxes: <c>end</c> them, or <c>keep</c> them alive for the next start. <c>./pandora down</c> and Ctrl-C always end them.</summary>
+    public OnStop OnStop { get; set; } = OnStop.End;
 
     /// <summary>First of the user ids that VMMs run as, one a slot. 0: a range of its own for each instance, above 1,342,177,280.</summary>
     [Range(0, 2_000_000_000)]
@@ -156,6 +177,11 @@ public sealed class EngineOptions
         if (IdleTimeout > MaxIdleTimeout)
         {
             throw new StartupException($"PANDORA_IDLE_TIMEOUT ({IdleTimeout:0.#} s) is over PANDORA_MAX_IDLE_TIMEOUT ({MaxIdleTimeout:0.#} s): raise the second or lower the first");
+        }
+
+        if (MaxLifetime is > 0 and < 60)
+        {
+            throw new StartupException($"PANDORA_MAX_LIFETIME: {MaxLifetime:0.#} s is too short; it is 0 (for ever) or at least 60 s");
         }
 
         ParsePoolSizes();

@@ -13,24 +13,36 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine;
 
 /// <summary>
-/// One node: (1) lock the data directory, (2) undo a dead server's leftovers, (3) network, (4) slots, (5) pools. <see cref="DisposeAsync"/> undoes them in reverse.
+/// One node. Opening it is (1) lock the data directory, (2) read what an earlier server left, (3) network, (4) slots; then, while clients are told to wait, (5) take over what lives and undo the rest, (6) pools.
+/// <see cref="StopAsync"/> undoes them in reverse, or leaves what lives to the next server.
 /// </summary>
 public sealed partial class PandoraEngine : IAsyncDisposable
 {
+    // How long commands may run on when the server stops and sandboxes live on.
+    private static readonly TimeSpan Drain = TimeSpan.FromSeconds(10);
     private readonly Stack<Func<ValueTask>> _undo = new();
     private readonly ConcurrentDictionary<string, Lazy<WarmPool>> _pools = new();
+    private readonly CancellationTokenSource _stopping = new();
     private readonly EngineOptions _options;
     private readonly TemplateStore _templates;
     private readonly EngineMetrics _metrics;
     private readonly TimeProvider _time;
     private readonly ILoggerFactory _loggers;
+    private readonly ILogger _logger;
     private readonly SemaphoreSlim _bootPlaces;
     private readonly int _maxBoots;
     private readonly IVmm _vmm;
     private Instance _instance = null!;
+    private CgroupTree _cgroups = null!;
     private IReadOnlyList<string> _notes = [];
+    private IReadOnlyList<Found> _found = [];
+    private ILookup<string, MicroVm> _adoptedWarm = Array.Empty<MicroVm>().ToLookup(m => m.Template);
     private MicroVmLauncher _launcher = null!;
     private HostNetwork _network = null!;
+    private SlotPool _slots = null!;
+    private Leftovers _leftovers = null!;
+    private Task _recovering = Task.CompletedTask;
+    private bool _keeps;
 
     private PandoraEngine(EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
     {
@@ -39,6 +51,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _metrics = metrics;
         _time = time;
         _loggers = loggers;
+        _logger = loggers.CreateLogger<PandoraEngine>();
         _templates = new TemplateStore(options.TemplatePath);
         _maxBoots = options.BootParallelism > 0 ? options.BootParallelism : Environment.ProcessorCount;
         _bootPlaces = new SemaphoreSlim(_maxBoots);
@@ -51,31 +64,47 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     /// <summary>What this node is and how it stands.</summary>
     public NodeStatus Status => new(
         _instance.Id, _vmm.Capabilities, _notes, _options.PoolSize, Pools.Sum(p => p.WarmCount),
-        IsReady: _options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0));
+        IsReady: !Sandboxes.IsRecovering && (_options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0)),
+        Sandboxes.IsRecovering);
 
     private IEnumerable<WarmPool> Pools => _pools.Values.Where(p => p.IsValueCreated).Select(p => p.Value);
 
-    /// <summary>Starts a node.</summary>
+    /// <summary>Opens a node. Its sandboxes cannot be used before <see cref="RecoverAsync"/> is done.</summary>
     /// <exception cref="StartupException">Something is missing or contradictory; nothing is left behind.</exception>
-    public static async Task<PandoraEngine> StartAsync(EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, CancellationToken cancellationToken)
+    public static async Task<PandoraEngine> OpenAsync(EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, CancellationToken cancellationToken)
     {
         options.Check();
         var engine = new PandoraEngine(options, vmm, metrics, time, loggers);
         try
         {
-            await engine.StartAsync(cancellationToken);
+            await engine.OpenAsync(cancellationToken);
             return engine;
         }
         catch
         {
+            // What an earlier server left is not this one's to end when it could not even open.
+            engine._keeps = engine._found.Count > 0;
             await engine.DisposeAsync();
             throw;
         }
     }
 
+    /// <summary>Takes over what an earlier server left, undoes what does not live, starts the pools and lets clients in.</summary>
+    public Task RecoverAsync() => _recovering = RecoverAsync(_stopping.Token);
+
+    /// <summary>Stops the node.</summary>
+    /// <param name="keep">Leave sandboxes and warm microVMs alive for the next server, instead of ending them.</param>
+    public async Task StopAsync(bool keep)
+    {
+        _keeps = keep;
+        await DisposeAsync();
+    }
+
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
+        await _stopping.CancelAsync();
+        await _recovering.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         while (_undo.TryPop(out var undo))
         {
             try
@@ -84,67 +113,114 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             }
             catch (Exception e)
             {
-                LogStopFailed(_loggers.CreateLogger<PandoraEngine>(), e);
+                LogStopFailed(_logger, e);
             }
         }
 
         _bootPlaces.Dispose();
     }
 
-    private async Task StartAsync(CancellationToken cancellationToken)
+    private async Task OpenAsync(CancellationToken cancellationToken)
     {
-        var logger = _loggers.CreateLogger<PandoraEngine>();
         _instance = Instance.Open(_options);
         _undo.Push(() =>
         {
             _instance.Dispose();
             return ValueTask.CompletedTask;
         });
-        LogVmm(logger, _vmm.Capabilities.Name, _vmm.Capabilities.Version, _vmm.Capabilities.Accelerator, _vmm.Capabilities.AcceleratorReason);
+        LogVmm(_logger, _vmm.Capabilities.Name, _vmm.Capabilities.Version, _vmm.Capabilities.Accelerator, _vmm.Capabilities.AcceleratorReason);
         RequireTemplates();
+        _found = Recovery.Find(_instance.RunDirectory);
 
-        var cgroups = CgroupTree.Create(_instance.CgroupName);
-        LogLimits(logger, cgroups.Description);
-        _notes = [.. _vmm.Capabilities.Warnings, .. cgroups.CanLimit ? Array.Empty<string>() : [cgroups.Description]];
+        _cgroups = CgroupTree.Create(_instance.CgroupName);
+        LogLimits(_logger, _cgroups.Description);
+        _notes = [.. _vmm.Capabilities.Warnings, .. _cgroups.CanLimit ? Array.Empty<string>() : [_cgroups.Description]];
         foreach (var warning in _vmm.Capabilities.Warnings)
         {
-            LogWarning(logger, warning);
+            LogWarning(_logger, warning);
         }
 
-        _undo.Push(async () =>
-        {
-            foreach (var path in cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
-            {
-                await CgroupTree.RemoveAsync(path, _time);
-            }
-        });
-        await Recovery.RunAsync(_instance, _options, cgroups, _time, logger, cancellationToken);
-
+        _undo.Push(RemoveCgroupsAsync);
         var key = await ClientKey.LoadAsync(_options.DataDir, cancellationToken);
         _undo.Push(() =>
         {
             key.Dispose();
             return ValueTask.CompletedTask;
         });
-        _network = await HostNetwork.CreateAsync(_instance, _options, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
-        _undo.Push(_network.DisposeAsync);
-        var slots = new SlotPool(_network, _instance, ahead: 2, _loggers.CreateLogger<SlotPool>());
-        _undo.Push(slots.DisposeAsync);
-        slots.Prepare();
-        _launcher = new MicroVmLauncher(_options, _instance, slots, cgroups, _vmm, key, _network, _metrics, _time, _loggers);
+
+        var online = _found.Where(f => f is { Problem: null, Record: { } r } && (r.Claim?.Egress ?? _options.Egress) == Egress.Internet).Select(f => f.Record!.Slot);
+        _network = await HostNetwork.CreateAsync(_instance, _options, online, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
+        _undo.Push(CloseNetworkAsync);
+        _found = [.. _found.Select(f => f is { Problem: null, Record: { } r } && NetworkSlot.At(r.Slot, _instance, _network.Range).Address.ToString() != r.Address ? f with { Problem = $"its address {r.Address} is not of this server's network {_network.Range}" } : f)];
+        _slots = new SlotPool(_network, _instance, ahead: 2, _found.Where(f => f.Problem is null).Select(f => f.Record!.Slot).ToHashSet(), _loggers.CreateLogger<SlotPool>());
+        _undo.Push(_slots.DisposeAsync);
+        _launcher = new MicroVmLauncher(_options, _instance, _slots, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
+        _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time);
         _undo.Push(EndMicroVmsAsync);
-        _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
-        foreach (var name in _options.PooledTemplates)
+        _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, Sandboxes, () => [.. Pools], () => (_slots.Count, _slots.HeldCount), _cgroups.ReadUsage);
+    }
+
+    private async Task RecoverAsync(CancellationToken cancellationToken)
+    {
+        // Requests are being served already: nothing here may hold up their threads.
+        await Task.Yield();
+        var recovered = await new Recovery(_metrics, _time, _loggers.CreateLogger<Recovery>()).RunAsync(_found, _launcher.AdoptAsync, _leftovers.KillAsync, cancellationToken);
+        _found = [];
+        foreach (var (id, reason) in recovered.Lost)
         {
-            PoolFor(name);
+            Sandboxes.Lose(id, reason);
         }
 
-        _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, Sandboxes, () => [.. Pools], () => (slots.Count, slots.HeldCount), cgroups.ReadUsage);
+        foreach (var microVm in recovered.Adopted.Where(m => m.Claim is not null))
+        {
+            Sandboxes.Adopt(microVm);
+        }
+
+        _adoptedWarm = recovered.Adopted.Where(m => m.Claim is null).ToLookup(m => m.Template);
+        await _leftovers.RemoveAsync(recovered.Adopted);
+        _slots.Prepare();
+        _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
+        foreach (var name in _options.PooledTemplates.Concat(_adoptedWarm.Select(w => w.Key)).Distinct())
+        {
+            MakePool(name);
+        }
+
+        Sandboxes.Open();
     }
 
     // Pools and sandboxes end at the same time: they have no resource in common.
-    private async ValueTask EndMicroVmsAsync() =>
+    private async ValueTask EndMicroVmsAsync()
+    {
+        if (_keeps)
+        {
+            await Task.WhenAll(Pools.Select(p => p.SuspendAsync()).Prepend(Sandboxes.SuspendAsync(Drain)));
+            return;
+        }
+
         await Task.WhenAll(Pools.Select(p => p.DisposeAsync().AsTask()).Prepend(Sandboxes.CloseAsync()));
+        // Stopped while it recovered: what was not reached ends as well.
+        await Task.WhenAll(_found.Select(_leftovers.KillAsync));
+        await _leftovers.RemoveAsync([]);
+    }
+
+    private async ValueTask CloseNetworkAsync()
+    {
+        if (_keeps)
+        {
+            _network.Leave();
+            return;
+        }
+
+        await _network.DisposeAsync();
+    }
+
+    private async ValueTask RemoveCgroupsAsync()
+    {
+        foreach (var path in _keeps ? [] : _cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
+        {
+            await CgroupTree.RemoveAsync(path, _time);
+        }
+    }
 
     private void RequireTemplates()
     {
@@ -157,16 +233,11 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
-    private WarmPool? PoolFor(string name)
-    {
-        if (!_pools.ContainsKey(name) && _templates.Find(name) is null)
-        {
-            return null;
-        }
+    private WarmPool? PoolFor(string name) => !_pools.ContainsKey(name) && _templates.Find(name) is null ? null : MakePool(name);
 
-        return _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() => new WarmPool(
-            n, _options.PoolSizeFor(n), _maxBoots, token => BootAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>()))).Value;
-    }
+    private WarmPool MakePool(string name) => _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() => new WarmPool(
+        n, _options.PoolSizeFor(n), _maxBoots, token => BootAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>(),
+        _options.MaxWaiting, [.. _adoptedWarm[n]]))).Value;
 
     // The template is read anew for each boot, so that a rebuilt one is used from the next on.
     private async Task<MicroVm> BootAsync(string name, CancellationToken cancellationToken)
@@ -203,4 +274,5 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 /// <param name="PoolSize">How many microVMs of the default template are kept warm.</param>
 /// <param name="WarmCount">How many are warm now, in all pools.</param>
 /// <param name="IsReady">Whether a claim would find a warm microVM, or none is kept warm at all.</param>
-public sealed record NodeStatus(string Instance, VmmCapabilities Vmm, IReadOnlyList<string> Notes, int PoolSize, int WarmCount, bool IsReady);
+/// <param name="IsRecovering">Whether what an earlier server left is still being taken over.</param>
+public sealed record NodeStatus(string Instance, VmmCapabilities Vmm, IReadOnlyList<string> Notes, int PoolSize, int WarmCount, bool IsReady, bool IsRecovering);

@@ -24,6 +24,21 @@ public enum PandoraError
     /// <summary>The server is shutting down.</summary>
     ShuttingDown,
 
+    /// <summary>The server takes over what an earlier one left, and is not done.</summary>
+    Recovering,
+
+    /// <summary>The server stopped while a command ran; it was killed and is not repeated.</summary>
+    Interrupted,
+
+    /// <summary>The host has no room to write down what it does.</summary>
+    HostFull,
+
+    /// <summary>More requests wait than may.</summary>
+    Overloaded,
+
+    /// <summary>A client's idempotency key was used for another request.</summary>
+    IdempotencyMismatch,
+
     /// <summary>The guest lives, but its SSH server does not answer.</summary>
     GuestUnreachable,
 }

@@ -13,7 +13,8 @@ public interface IVmm
     /// <summary>Directories besides the machine's own that starting it makes and its end removes, so that they can be recorded first.</summary>
     IReadOnlyList<string> DirectoriesOf(string id);
 
-    /// <summary>Takes hold of a machine that an earlier server started, or returns null when it no longer runs.</summary>
+    /// <summary>Takes hold of a machine that an earlier server started, or returns null when it no longer runs or does not answer. Nothing is killed.</summary>
+    /// <exception cref="VmmException">It cannot be this VMM's, or its guest has stopped; the message says so.</exception>
     Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken);
 }
 
@@ -98,7 +99,18 @@ public sealed record DeviceLimits(long DiskBytesPerSecond = 0, long DiskOperatio
 /// <param name="Directory">The spec's directory.</param>
 /// <param name="Pid">Process id of the VMM.</param>
 /// <param name="StartTime">Its start in clock ticks since boot (<c>/proc/PID/stat</c>, field 22), so that a recycled pid is not mistaken for it.</param>
-public sealed record VirtualMachineHandle(string Id, string Directory, int Pid, long StartTime);
+/// <param name="Vmm">Name of the VMM, as in <see cref="VmmCapabilities"/>.</param>
+public sealed record VirtualMachineHandle(string Id, string Directory, int Pid, long StartTime, string Vmm)
+{
+    /// <exception cref="VmmException">Another VMM runs it.</exception>
+    internal void MustBeOf(VmmCapabilities capabilities)
+    {
+        if (Vmm != capabilities.Name)
+        {
+            throw new VmmException($"it runs on {Vmm}, and this server uses {capabilities.Name}");
+        }
+    }
+}
 
 /// <summary>What a VMM is and can do on this host.</summary>
 /// <param name="Name">Such as <c>QEMU</c>.</param>

@@ -6,7 +6,7 @@ internal sealed class FakeMachine(string id) : IVirtualMachine
 {
     private readonly TaskCompletionSource<string> _exited = new();
 
-    public VirtualMachineHandle Handle { get; } = new(id, "", 1, 1);
+    public VirtualMachineHandle Handle { get; } = new(id, "", 1, 1, "Fake");
 
     public Task<string> Exited => _exited.Task;
 

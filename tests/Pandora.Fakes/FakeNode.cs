@@ -31,6 +31,7 @@ internal sealed class FakeNode : IAsyncDisposable
         Pool = new WarmPool(TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance);
         Sandboxes = new SandboxRegistry(
             Options, name => name == TemplateStore.DefaultName ? Pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, loggers ?? NullLoggerFactory.Instance);
+        Sandboxes.Open();
         _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, Sandboxes, () => [Pool], () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
     }
 
@@ -114,9 +115,9 @@ internal sealed class FakeNode : IAsyncDisposable
         var guest = new FakeGuest();
         var teardown = new Teardown(TimeProvider.System);
         teardown.Push(new HostResource(ResourceKind.Connection, $"machine {id}"), machine.DisposeAsync);
-        var record = new MicroVmRecord { Id = id, Instance = "tests", Template = "default", Slot = 0, Uid = 0, HostKey = "", Resources = [] };
+        var record = new MicroVmRecord { Id = id, Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = 0, Address = "", Uid = 0, HostKey = "", Resources = [] };
         var slot = new NetworkSlot(Interlocked.Increment(ref _slot), "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
-        var microVm = new MicroVm(record, Directory.CreateDirectory(Path.Combine(_directory, id)).FullName, new Template("default", "", default, 1, 256, ""), slot, machine, guest, teardown);
+        var microVm = new MicroVm(record, Directory.CreateDirectory(Path.Combine(_directory, id)).FullName, slot, machine, guest, teardown);
         lock (_booted)
         {
             _booted.Add((machine, guest, microVm));

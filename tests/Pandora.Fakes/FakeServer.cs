@@ -47,7 +47,7 @@ internal sealed class FakeServer : IAsyncDisposable
         builder.Logging.ClearProviders();
         var node = new FakeNode(options, loggers: loggers);
         builder.Services.AddSingleton(node.Sandboxes);
-        builder.Services.AddSingleton<Func<NodeStatus>>(() => new NodeStatus("tests", Tcg, [], 2, node.Pool.WarmCount, node.Pool.WarmCount > 0));
+        builder.Services.AddSingleton<Func<NodeStatus>>(() => new NodeStatus("tests", Tcg, [], 2, node.Pool.WarmCount, node.Pool.WarmCount > 0, IsRecovering: false));
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
         builder.Services.AddSingleton(node.Meters);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000")));

@@ -37,25 +37,6 @@ public sealed class ServiceTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_killed_server_leaves_nothing_after_the_next_start()
-    {
-        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "2" });
-        var sandbox = await server.Pandora.CreateAsync();
-        var running = sandbox.ExecAsync("sleep 100");
-        await server.WaitForWarmAsync(1);
-        await server.KillAsync();
-        await Assert.ThrowsAnyAsync<Exception>(() => running);
-        var left = Audit.Processes(server);
-        Assert.NotEmpty(left);
-        await server.StartAsync();
-        Assert.Contains("did not shut down", server.Log);
-        Assert.DoesNotContain(Audit.Processes(server), left.Contains);
-        await Assert.ThrowsAsync<SandboxNotFoundException>(() => server.Pandora.GetAsync(sandbox.Id));
-        await using var next = await server.Pandora.CreateAsync();
-        Assert.Equal(0, (await next.ExecAsync("true")).ExitCode);
-    }
-
-    [Fact]
     public async Task Shutdown_under_load_ends_everything_within_ten_seconds()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "4" });

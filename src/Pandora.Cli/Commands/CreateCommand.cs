@@ -12,12 +12,13 @@ internal static class CreateCommand
         var idle = new Option<double?>("--idle-timeout") { Description = "Idle seconds after which it is ended, 10 to 600" };
         var egress = new Option<string>("--egress") { Description = "internet or none" };
         var metadata = new Option<string[]>("--metadata") { Description = "Pair to find it again by, name=value; may be repeated" };
-        var command = new Command("create", "Claim a sandbox and print its id") { template, idle, egress, metadata };
+        var idempotencyKey = new Option<string>("--idempotency-key") { Description = "Name of this request: sent again with it, it gets the same sandbox" };
+        var command = new Command("create", "Claim a sandbox and print its id") { template, idle, egress, metadata, idempotencyKey };
         command.SetAction(async (result, cancellationToken) =>
         {
             using var pandora = Shared.Connect(result);
             TimeSpan? idleTimeout = result.GetValue(idle) is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
-            var sandbox = await pandora.CreateAsync(idleTimeout, result.GetValue(template), Shared.Pairs("--metadata", result.GetValue(metadata)), result.GetValue(egress), cancellationToken);
+            var sandbox = await pandora.CreateAsync(idleTimeout, result.GetValue(template), Shared.Pairs("--metadata", result.GetValue(metadata)), result.GetValue(egress), result.GetValue(idempotencyKey), cancellationToken);
             if (result.GetValue(Shared.Json))
             {
                 Shared.PrintJson(sandbox.Created, PandoraJson.Default.SandboxCreated);

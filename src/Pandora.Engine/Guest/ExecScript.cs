@@ -27,6 +27,10 @@ internal static partial class ExecScript
     public static string Recycle(int firstNew, int lastNew, IEnumerable<int> finished) =>
         $"cd {Groups} && {{ mkdir {{{firstNew}..{lastNew}}}; rmdir {string.Join(' ', finished)}; rm -f {string.Join(' ', finished.Select(g => $"/var/tmp/.pandora-{g}-*"))}; }} 2>/dev/null";
 
+    /// <summary>Kills the commands that a server which is gone had running, and prints the highest number of a cgroup. What finished commands left behind lives on: their shells said so by the depth.</summary>
+    public static string TakeOver() =>
+        $"cd {Groups} && {{ last=0; for g in [0-9]*; do [ $g -gt $last ] && last=$g; read -r depth < $g/cgroup.max.depth && [ $depth = max ] && echo 1 > $g/cgroup.kill; done; echo $last; }} 2>/dev/null";
+
     /// <summary>The text for one command.</summary>
     /// <param name="command">What to run.</param>
     /// <param name="group">Number of its cgroup.</param>
@@ -87,8 +91,8 @@ internal static partial class ExecScript
         var print = $"builtin printf '\\000{mark} 2 %s\\000' \"$__pandora\"";
         // Whatever the code has set: no tracing of this, and no early end of it.
         return "{ __pandora=$?; set +eux; } 2>/dev/null; "
-            // A second line is a second process.
-            + $"{{ builtin read -r _ && builtin read -r _ && __pandora+=+; }} 2>/dev/null < {path}/cgroup.procs; "
+            // A second line is a second process. The cgroup is marked as one whose command has ended, for a server that takes over.
+            + $"{{ builtin read -r _ && builtin read -r _ && __pandora+=+ && echo 1 > {path}/cgroup.max.depth; }} 2>/dev/null < {path}/cgroup.procs; "
             + $"{print} >&251; {print} >&252; builtin read -r -u 250; builtin exit ${{__pandora%+}}";
     }
 

@@ -71,6 +71,16 @@ internal sealed class SshExec
     public static Task OnThread(Action work) =>
         Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
 
+    /// <summary>Runs a short command of the server's own and returns the first 4 KiB that it prints. A hostile guest may have another program there, that floods or never ends.</summary>
+    public static async Task<string> RunBoundedAsync(SshClient client, string script, CancellationToken cancellationToken)
+    {
+        var printed = "";
+        using var command = client.CreateCommand(script);
+        using var stop = cancellationToken.Register(() => _ = OnThread(command.Dispose));
+        await OnThread(() => printed = RunBounded(command)).WaitAsync(cancellationToken);
+        return printed;
+    }
+
     /// <summary>Starts it.</summary>
     /// <param name="cancellationToken">Ends its wait for a place to start.</param>
     public void Start(CancellationToken cancellationToken) => _ = OnThread(() => Run(cancellationToken));
@@ -144,6 +154,22 @@ internal sealed class SshExec
             _closed.TrySetResult();
             _command.Dispose();
         }
+    }
+
+    private static string RunBounded(SshCommand command)
+    {
+        var running = command.ExecuteAsync();
+        _ = OnThread(() => Discard(command.ExtendedOutputStream));
+        var buffer = new byte[4096];
+        var kept = 0;
+        for (int count; kept < buffer.Length && (count = command.OutputStream.Read(buffer, kept, buffer.Length - kept)) > 0;)
+        {
+            kept += count;
+        }
+
+        Discard(command.OutputStream);
+        running.GetAwaiter().GetResult();
+        return Encoding.UTF8.GetString(buffer, 0, kept);
     }
 
     private Stream? TryCreateInput()

@@ -51,10 +51,11 @@ internal sealed partial class SshGuest : IGuest
     /// <param name="key">The server's key.</param>
     /// <param name="hostKey">The only host key that is accepted.</param>
     /// <param name="maxExecs">Most commands whose channels may be open at once, those counted in that left something behind.</param>
+    /// <param name="isTakenOver">Whether an earlier server used it: what that one had running is killed.</param>
     /// <param name="time">For pauses.</param>
     /// <param name="logger">For what goes wrong later.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    public static async Task<SshGuest> ConnectAsync(IPAddress address, ClientKey key, byte[] hostKey, int maxExecs, TimeProvider time, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<SshGuest> ConnectAsync(IPAddress address, ClientKey key, byte[] hostKey, int maxExecs, bool isTakenOver, TimeProvider time, ILogger logger, CancellationToken cancellationToken)
     {
         await WaitForNetworkAsync(address, time, cancellationToken);
         var guest = new SshGuest(address.ToString(), key, hostKey, maxExecs, time, logger);
@@ -63,6 +64,11 @@ internal sealed partial class SshGuest : IGuest
             try
             {
                 await OpenAsync(guest._client, cancellationToken);
+                if (isTakenOver)
+                {
+                    await guest.TakeOverAsync(cancellationToken);
+                }
+
                 return guest;
             }
             catch (SocketException)
@@ -279,6 +285,17 @@ internal sealed partial class SshGuest : IGuest
         _ = RunQuietlyAsync(client, script);
     }
 
+    private async Task TakeOverAsync(CancellationToken cancellationToken)
+    {
+        var output = await SshExec.RunBoundedAsync(_client, ExecScript.TakeOver(), cancellationToken);
+        if (!int.TryParse(output, out var last) || last is < 0 or > int.MaxValue / 2)
+        {
+            throw new PandoraException(PandoraError.GuestUnreachable, "the guest does not tell what runs in it");
+        }
+
+        _lastGroup = _madeGroups = Math.Max(last, FirstGroups);
+    }
+
     // A command of the server's own; the gate is held until it, and what it ends, are gone.
     private async Task RunQuietlyAsync(SshClient client, string script, Task? ends = null)
     {
@@ -287,12 +304,8 @@ internal sealed partial class SshGuest : IGuest
             await _gate.WaitAsync();
             try
             {
-                await SshExec.OnThread(() =>
-                {
-                    using var command = client.CreateCommand(script);
-                    command.CommandTimeout = KillLimit;
-                    command.Execute();
-                });
+                using var limit = new CancellationTokenSource(KillLimit, _time);
+                await SshExec.RunBoundedAsync(client, script, limit.Token);
                 await (ends ?? Task.CompletedTask).WaitAsync(TimeSpan.FromSeconds(1), _time);
             }
             finally

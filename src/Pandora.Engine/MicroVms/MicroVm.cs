@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Networking;
-using Pandora.Engine.Templates;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;
@@ -12,11 +11,10 @@ public sealed class MicroVm
     private readonly string _directory;
     private MicroVmRecord _record;
 
-    internal MicroVm(MicroVmRecord record, string directory, Template template, NetworkSlot slot, IVirtualMachine machine, IGuest guest, Teardown teardown)
+    internal MicroVm(MicroVmRecord record, string directory, NetworkSlot slot, IVirtualMachine machine, IGuest guest, Teardown teardown)
     {
         _record = record;
         _directory = directory;
-        Template = template;
         Slot = slot;
         Machine = machine;
         Guest = guest;
@@ -26,8 +24,11 @@ public sealed class MicroVm
     /// <summary>Its id, 24 characters of base 36; a sandbox has its microVM's id.</summary>
     public string Id => _record.Id;
 
-    /// <summary>What it was started from.</summary>
-    public Template Template { get; }
+    /// <summary>Name of the template that it was started from.</summary>
+    public string Template => _record.Template;
+
+    /// <summary>The client's claim, once there is one.</summary>
+    public ClaimRecord? Claim => _record.Claim;
 
     /// <summary>Its network identity.</summary>
     public NetworkSlot Slot { get; }

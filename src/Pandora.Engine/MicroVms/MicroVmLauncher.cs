@@ -25,7 +25,7 @@ public sealed partial class MicroVmLauncher(
     public async Task<MicroVm> LaunchAsync(Template template, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
-        var boot = new Boot(Instance.NewMicroVmId(), template, new Teardown(time, Report));
+        var boot = NewBoot(Instance.NewMicroVmId(), template);
         using var span = EngineTracing.Source.StartActivity("microvm.boot");
         span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout), time);
@@ -35,7 +35,7 @@ public sealed partial class MicroVmLauncher(
         {
             foreach (var (name, run) in new (string, Func<Boot, CancellationToken, Task>)[]
             {
-                ("slot", TakeSlotAsync), ("record", RecordAsync), ("disk", MakeDiskAsync), ("vmm", StartVmmAsync), ("guest", ReachGuestAsync),
+                ("slot", TakeSlotAsync), ("record", RecordAsync), ("disk", MakeDiskAsync), ("vmm", StartVmmAsync), ("guest", (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
             })
             {
                 step = name;
@@ -47,7 +47,7 @@ public sealed partial class MicroVmLauncher(
 
             metrics.Booted(template.Name, Stopwatch.GetElapsedTime(start));
             LogBooted(boot.Id, template.Name, Stopwatch.GetElapsedTime(start).TotalSeconds);
-            return new MicroVm(boot.Record!, boot.Directory!, template, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown) { BootTrace = span?.Context };
+            return new MicroVm(boot.Record!, boot.Directory, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown) { BootTrace = span?.Context };
         }
         catch (Exception e)
         {
@@ -62,80 +62,46 @@ public sealed partial class MicroVmLauncher(
 
     private async Task TakeSlotAsync(Boot boot, CancellationToken cancellationToken)
     {
-        var slot = await slots.RentAsync(cancellationToken);
-        boot.Slot = slot;
-        // Its number is free again only when everything that used it is gone: this waits behind all the rest.
-        boot.Teardown.Push(new HostResource(ResourceKind.Slot, $"{slot.Index}"), () =>
-        {
-            if (boot.Machine is { IsRunning: true })
-            {
-                throw new InvalidOperationException("its VMM still runs, so the slot is not used again");
-            }
-
-            slots.Free(slot);
-            return ValueTask.CompletedTask;
-        }, canWait: true);
-        boot.Teardown.Push(new HostResource(ResourceKind.Namespace, slot.NamespaceName), () => new ValueTask(slots.DeleteNamespaceAsync(slot)), canWait: true);
-        boot.Teardown.Push(new HostResource(ResourceKind.Interface, slot.InterfaceName), () => new ValueTask(slots.DeleteInterfaceAsync(slot)), canWait: true);
+        boot.Slot = await slots.RentAsync(cancellationToken);
+        boot.Uid = instance.UidOf(boot.Slot.Index);
+        HoldSlot(boot);
     }
 
     private async Task RecordAsync(Boot boot, CancellationToken cancellationToken)
     {
-        var directory = Path.Combine(instance.RunDirectory, boot.Id);
-        boot.Directory = directory;
         boot.Identity = GuestIdentity.Create();
-        boot.DiskPath = Path.Combine(instance.DiskDirectory, $"{boot.Id}.ext4");
-        boot.Uid = instance.UidOf(boot.Slot!.Index);
-        Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        boot.Teardown.Push(new HostResource(ResourceKind.Directory, directory), () =>
-        {
-            Directory.Delete(directory, recursive: true);
-            return ValueTask.CompletedTask;
-        });
-        boot.Teardown.Push(new HostResource(ResourceKind.File, boot.DiskPath), () =>
-        {
-            File.Delete(boot.DiskPath);
-            return ValueTask.CompletedTask;
-        });
-        foreach (var made in vmm.DirectoriesOf(boot.Id))
-        {
-            // The machine's own end removes it; a start that failed has done so.
-            boot.Teardown.Push(new HostResource(ResourceKind.Directory, made), () => ValueTask.CompletedTask);
-        }
-
-        foreach (var path in cgroups.PathsFor(boot.Id))
-        {
-            boot.Teardown.Push(new HostResource(ResourceKind.Cgroup, path), () => new ValueTask(CgroupTree.RemoveAsync(path, time)));
-        }
-
+        Directory.CreateDirectory(boot.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        HoldFiles(boot);
         boot.Record = new MicroVmRecord
         {
             Id = boot.Id,
             Instance = instance.Id,
-            Template = boot.Template.Name,
-            Slot = boot.Slot.Index,
+            BootId = MicroVmRecord.HostBootId,
+            Template = boot.Template!.Name,
+            Slot = boot.Slot!.Index,
+            Address = boot.Slot.Address.ToString(),
             Uid = boot.Uid,
             HostKey = Convert.ToBase64String(boot.Identity.HostKey),
             Resources = boot.Teardown.Resources,
         };
-        boot.Record.Write(directory);
+        boot.Record.Write(boot.Directory);
         await boot.Identity.WriteInitrdAsync(boot.Template.InitrdPath, boot.InitrdPath, $"pandora-{boot.Id[..8]}", key.PublicLine, network.Mtu, cancellationToken);
     }
 
     private Task MakeDiskAsync(Boot boot, CancellationToken cancellationToken) =>
-        Task.Run(() => SparseFile.Copy(boot.Template.DiskPath, boot.DiskPath!), cancellationToken);
+        Task.Run(() => SparseFile.Copy(boot.Template!.DiskPath, boot.DiskPath), cancellationToken);
 
     private async Task StartVmmAsync(Boot boot, CancellationToken cancellationToken)
     {
-        cgroups.Add(boot.Id, new CgroupLimits((boot.Template.MemoryMiB * 1024L * 1024) + VmmOverhead, 128 + boot.Template.VcpuCount));
+        cgroups.Add(boot.Id, new CgroupLimits((boot.Template!.MemoryMiB * 1024L * 1024) + VmmOverhead, 128 + boot.Template.VcpuCount));
         var machine = await vmm.StartAsync(
             new VirtualMachineSpec
             {
                 Id = boot.Id,
-                Directory = boot.Directory!,
+                Directory = boot.Directory,
                 KernelPath = boot.Template.KernelPath,
                 InitrdPath = boot.InitrdPath,
-                Drives = [new DriveSpec(boot.Template.RootPath, IsReadOnly: true), new DriveSpec(boot.DiskPath!, IsReadOnly: false)],
+                Drives = [new DriveSpec(boot.Template.RootPath, IsReadOnly: true), new DriveSpec(boot.DiskPath, IsReadOnly: false)],
                 Network = new NetworkSpec(boot.Slot!.NamespacePath, NetworkSlot.TapName, NetworkSlot.GuestMac),
                 VcpuCount = boot.Template.VcpuCount,
                 MemoryMiB = boot.Template.MemoryMiB,
@@ -144,16 +110,15 @@ public sealed partial class MicroVmLauncher(
                 Uid = boot.Uid,
                 Cgroups = cgroups.PathsFor(boot.Id),
             }, cancellationToken);
-        boot.Machine = machine;
-        boot.Teardown.Push(HostResource.OfProcess(machine.Handle.Pid, machine.Handle.StartTime), machine.DisposeAsync);
+        HoldMachine(boot, machine);
         boot.Record = boot.Record! with { Vmm = machine.Handle, Resources = boot.Teardown.Resources };
-        boot.Record.Write(boot.Directory!);
+        boot.Record.Write(boot.Directory);
     }
 
-    private async Task ReachGuestAsync(Boot boot, CancellationToken cancellationToken)
+    private async Task ReachGuestAsync(Boot boot, byte[] hostKey, bool isTakenOver, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var connecting = SshGuest.ConnectAsync(boot.Slot!.Address, key, boot.Identity!.HostKey, options.MaxExecs, time, loggers.CreateLogger<SshGuest>(), stop.Token);
+        var connecting = SshGuest.ConnectAsync(boot.Slot!.Address, key, hostKey, options.MaxExecs, isTakenOver, time, loggers.CreateLogger<SshGuest>(), stop.Token);
         if (await Task.WhenAny(connecting, boot.Machine!.Exited) != connecting)
         {
             await stop.CancelAsync();
@@ -161,16 +126,16 @@ public sealed partial class MicroVmLauncher(
             throw new VmmException(await boot.Machine.Exited);
         }
 
-        var guest = await connecting;
-        boot.Guest = guest;
-        boot.Teardown.Push(new HostResource(ResourceKind.Connection, $"ssh {boot.Slot.Address}"), () =>
+        HoldGuest(boot, await connecting);
+        if (isTakenOver)
         {
-            // Closing politely waits for a guest that may be dead or hostile, and the VMM's end closes it anyway.
-            _ = guest.DisposeAsync().AsTask();
-            return ValueTask.CompletedTask;
-        });
+            return;
+        }
+
         // The guest has unpacked it; it holds the host key.
         File.Delete(boot.InitrdPath);
+        boot.Record = boot.Record! with { IsReady = true, Resources = boot.Teardown.Resources };
+        boot.Record.Write(boot.Directory);
     }
 
     private void Report(Undone left)
@@ -191,15 +156,19 @@ public sealed partial class MicroVmLauncher(
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
     private partial void LogLeft(ResourceKind kind, string name, string error);
 
-    private sealed class Boot(string id, Template template, Teardown teardown)
+    private Boot NewBoot(string id, Template? template) =>
+        new(id, template, Path.Combine(instance.RunDirectory, id), Path.Combine(instance.DiskDirectory, $"{id}.ext4"), new Teardown(time, Report));
+
+    /// <summary>A microVM that comes to be, or is taken over.</summary>
+    private sealed class Boot(string id, Template? template, string directory, string diskPath, Teardown teardown)
     {
         public string Id => id;
-        public Template Template => template;
+        public Template? Template => template;
+        public string Directory => directory;
+        public string DiskPath => diskPath;
+        public string InitrdPath => Path.Combine(directory, "initrd");
         public Teardown Teardown => teardown;
         public NetworkSlot? Slot { get; set; }
-        public string? Directory { get; set; }
-        public string? DiskPath { get; set; }
-        public string InitrdPath => Path.Combine(Directory!, "initrd");
         public int Uid { get; set; }
         public GuestIdentity? Identity { get; set; }
         public MicroVmRecord? Record { get; set; }

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Pandora.Vmm;
@@ -10,8 +11,14 @@ namespace Pandora.Engine.MicroVms;
 /// </summary>
 public sealed record MicroVmRecord
 {
-    /// <summary>Format; a reader refuses newer ones.</summary>
-    public int Version { get; init; } = 1;
+    /// <summary>The format that this server writes and understands.</summary>
+    public const int CurrentVersion = 2;
+
+    /// <summary>Format; a reader refuses others.</summary>
+    public int Version { get; init; } = CurrentVersion;
+
+    /// <summary>The kernel's boot id when it was written (<c>/proc/sys/kernel/random/boot_id</c>): after another boot of the host nothing of it exists, and its pid is a stranger's.</summary>
+    public required string BootId { get; init; }
 
     /// <summary>The microVM's id.</summary>
     public required string Id { get; init; }
@@ -25,6 +32,9 @@ public sealed record MicroVmRecord
     /// <summary>Number of its network slot.</summary>
     public required int Slot { get; init; }
 
+    /// <summary>Where the host reaches its guest.</summary>
+    public required string Address { get; init; }
+
     /// <summary>User id of its VMM.</summary>
     public required int Uid { get; init; }
 
@@ -33,6 +43,9 @@ public sealed record MicroVmRecord
 
     /// <summary>Its VMM, once there is one.</summary>
     public VirtualMachineHandle? Vmm { get; init; }
+
+    /// <summary>Whether its guest has been reached: only then can another server take it over.</summary>
+    public bool IsReady { get; init; }
 
     /// <summary>Everything it owns on the host, oldest first.</summary>
     public required IReadOnlyList<HostResource> Resources { get; init; }
@@ -50,18 +63,53 @@ public sealed record MicroVmRecord
         File.Move(temporary, path, overwrite: true);
     }
 
-    /// <summary>Reads one, or null when there is none that this version understands.</summary>
-    public static MicroVmRecord? TryRead(string directory)
+    /// <summary>The boot id of this host now.</summary>
+    public static string HostBootId { get; } = File.ReadAllText("/proc/sys/kernel/random/boot_id").Trim();
+
+    /// <summary>Reads one.</summary>
+    /// <param name="directory">The microVM's run directory, whose name is its id.</param>
+    /// <param name="record">The record, when there is one that this server understands and that is this directory's.</param>
+    /// <param name="problem">Else why not, for people.</param>
+    public static bool TryRead(string directory, [NotNullWhen(true)] out MicroVmRecord? record, [NotNullWhen(false)] out string? problem)
     {
+        record = null;
         try
         {
-            var record = JsonSerializer.Deserialize(File.ReadAllBytes(PathIn(directory)), RecordJson.Default.MicroVmRecord);
-            return record is { Version: 1 } ? record : null;
+            var bytes = File.ReadAllBytes(PathIn(directory));
+            using (var document = JsonDocument.Parse(bytes))
+            {
+                // Before all else: another version's may have any other shape.
+                if (document.RootElement.GetProperty("version").GetInt32() is var version && version != CurrentVersion)
+                {
+                    problem = $"its record is of version {version}, and this server understands {CurrentVersion}";
+                    return false;
+                }
+            }
+
+            var read = JsonSerializer.Deserialize(bytes, RecordJson.Default.MicroVmRecord);
+            if (read is null || read.Id != Path.GetFileName(directory) || read.Slot < 0)
+            {
+                problem = "its record is not its own";
+                return false;
+            }
+
+            (record, problem) = (read, null);
+            return true;
         }
-        catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException)
+        catch (FileNotFoundException)
         {
-            return null;
+            problem = "it has no record yet";
         }
+        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException)
+        {
+            problem = "its record is damaged";
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            problem = $"its record cannot be read: {e.Message}";
+        }
+
+        return false;
     }
 
     private static string PathIn(string directory) => Path.Combine(directory, "record.json");
@@ -72,9 +120,14 @@ public sealed record MicroVmRecord
 /// <param name="Egress">What the guest may reach.</param>
 /// <param name="Metadata">The client's pairs.</param>
 /// <param name="CreatedAt">When.</param>
-public sealed record ClaimRecord(double IdleTimeout, Egress Egress, IReadOnlyDictionary<string, string> Metadata, DateTimeOffset CreatedAt);
+/// <param name="IdempotencyKey">The client's key for this claim, or null.</param>
+public sealed record ClaimRecord(double IdleTimeout, Egress Egress, IReadOnlyDictionary<string, string> Metadata, DateTimeOffset CreatedAt, string? IdempotencyKey = null)
+{
+    /// <summary>Hash of the request, by which a key used for another one is told; null without a key.</summary>
+    public string? RequestHash { get; init; }
+}
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true)]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true)]
 [JsonSerializable(typeof(MicroVmRecord))]
 [JsonSerializable(typeof(Templates.Template))]
 internal sealed partial class RecordJson : JsonSerializerContext;

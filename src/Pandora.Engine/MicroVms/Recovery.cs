@@ -1,75 +1,113 @@
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.Networking;
-using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Engine.Observability;
+using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>Undoes what a dead server of this data directory left behind, before anything new is made. The lock on the directory says that nobody else does.</summary>
-public static partial class Recovery
+/// <summary>A microVM of an earlier server, as its run directory tells of it.</summary>
+/// <param name="Directory">Its run directory, whose name is its id.</param>
+/// <param name="Record">Its record, if it can be read.</param>
+/// <param name="Problem">Why it cannot be taken over, or null when that can be tried.</param>
+internal sealed record Found(string Directory, MicroVmRecord? Record, string? Problem)
 {
-    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(10);
+    /// <summary>The microVM's id.</summary>
+    public string Id => Path.GetFileName(Directory);
+}
 
-    /// <summary>Kills the VMMs, then removes cgroups, namespaces, interfaces, rules, disks and records.</summary>
-    /// <returns>How many microVMs were found.</returns>
-    public static async Task<int> RunAsync(Instance instance, EngineOptions options, CgroupTree cgroups, TimeProvider time, ILogger logger, CancellationToken cancellationToken)
+/// <summary>What became of the microVMs of an earlier server.</summary>
+/// <param name="Adopted">Those that live on.</param>
+/// <param name="Lost">Ids of the others, and why.</param>
+internal sealed record Recovered(IReadOnlyList<MicroVm> Adopted, IReadOnlyList<(string Id, string Reason)> Lost);
+
+/// <summary>Takes over the microVMs that an earlier server of this data directory left, and tells which cannot be. The lock on the directory says that nobody else does.</summary>
+internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time, ILogger logger)
+{
+    /// <summary>How many are taken over at the same time: each waits for its guest most of the time.</summary>
+    public const int Parallel = 32;
+
+    /// <summary>Longest that one may take to answer.</summary>
+    public static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15);
+
+    /// <summary>Reads what there is.</summary>
+    /// <param name="runDirectory">The instance's run directory.</param>
+    public static IReadOnlyList<Found> Find(string runDirectory)
     {
-        var directories = Directory.GetDirectories(instance.RunDirectory);
-        await Task.WhenAll(directories.Select(d => EndAsync(d, cgroups, time)));
-        foreach (var path in cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
+        var slots = new HashSet<int>();
+        return [.. Directory.GetDirectories(runDirectory).Order(StringComparer.Ordinal).Select(directory =>
         {
-            foreach (var left in Directory.GetDirectories(path))
+            if (!MicroVmRecord.TryRead(directory, out var record, out var problem))
             {
-                // Of a machine whose record is gone, its cgroup still knows the processes.
-                foreach (var process in CgroupTree.ProcessesIn(left).Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>())
+                return new Found(directory, null, problem);
+            }
+
+            return new Found(directory, record,
+                record.BootId != MicroVmRecord.HostBootId ? "the host was restarted"
+                : !record.IsReady || record.Vmm is null ? "it had not come up when its server ended"
+                : !slots.Add(record.Slot) ? $"another microVM has its slot {record.Slot}"
+                : null);
+        })];
+    }
+
+    /// <summary>Takes over what can be.</summary>
+    /// <param name="found">What there is.</param>
+    /// <param name="adopt">Takes over one, or undoes it and throws a <see cref="VmmException"/> that says why.</param>
+    /// <param name="undo">Undoes one that cannot be taken over.</param>
+    /// <param name="cancellationToken">Ends it; what was not reached by then is still there.</param>
+    public async Task<Recovered> RunAsync(IReadOnlyList<Found> found, Func<MicroVmRecord, CancellationToken, Task<MicroVm>> adopt, Func<Found, Task> undo, CancellationToken cancellationToken)
+    {
+        var start = time.GetTimestamp();
+        var adopted = new List<MicroVm>();
+        var lost = new List<(string, string)>();
+        await System.Threading.Tasks.Parallel.ForEachAsync(found, new ParallelOptions { MaxDegreeOfParallelism = Parallel, CancellationToken = cancellationToken }, async (one, token) =>
+        {
+            var problem = one.Problem;
+            try
+            {
+                if (problem is null)
                 {
-                    await KillAsync(process, time);
+                    using var limit = new CancellationTokenSource(AdoptLimit, time);
+                    using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, token);
+                    var microVm = await adopt(one.Record!, linked.Token);
+                    lock (adopted)
+                    {
+                        adopted.Add(microVm);
+                    }
+
+                    return;
                 }
 
-                await CgroupTree.RemoveAsync(left, time);
+                await undo(one);
             }
-        }
+            catch (VmmException e)
+            {
+                problem = e.Message;
+            }
 
-        FirecrackerVmm.RemoveLeftovers(options.JailDir);
-        await HostNetwork.RemoveLeftoversAsync(instance, options, cancellationToken);
-        foreach (var disk in Directory.GetFiles(instance.DiskDirectory))
+            token.ThrowIfCancellationRequested();
+            lock (adopted)
+            {
+                lost.Add((one.Id, problem));
+            }
+
+            if (one.Record is null or { Claim: not null })
+            {
+                LogLost(one.Id, problem);
+            }
+        });
+
+        if (found.Count > 0)
         {
-            File.Delete(disk);
+            var claimed = adopted.Count(m => m.Claim is not null);
+            metrics.Recovered(claimed, adopted.Count - claimed, lost.Count, time.GetElapsedTime(start));
+            LogRecovered(claimed, adopted.Count - claimed, lost.Count, time.GetElapsedTime(start).TotalSeconds);
         }
 
-        foreach (var directory in directories)
-        {
-            Directory.Delete(directory, recursive: true);
-        }
-
-        if (directories.Length > 0)
-        {
-            LogRecovered(logger, directories.Length);
-        }
-
-        return directories.Length;
+        return new Recovered(adopted, lost);
     }
 
-    // The record knows the pid once the VMM was started; before that the pid file does; the cgroup catches what died in between.
-    private static async Task EndAsync(string directory, CgroupTree cgroups, TimeProvider time)
-    {
-        var id = Path.GetFileName(directory);
-        var recorded = MicroVmRecord.TryRead(directory)?.Vmm is { } vmm ? ProcessHandle.TryOpen(vmm.Pid, vmm.StartTime) : null;
-        var processes = new[] { recorded, VmmProcess.Find(directory, id) }.OfType<ProcessHandle>()
-            .Concat(cgroups.PathsFor(id).SelectMany(CgroupTree.ProcessesIn).Distinct().Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>());
-        foreach (var process in processes)
-        {
-            await KillAsync(process, time);
-        }
-    }
+    [LoggerMessage(Level = LogLevel.Information, Message = "Of an earlier server: {Sandboxes} sandboxes and {Warm} warm microVMs live on, {Lost} microVMs were removed, in {Seconds:0.00} s")]
+    private partial void LogRecovered(int sandboxes, int warm, int lost, double seconds);
 
-    private static async Task KillAsync(ProcessHandle process, TimeProvider time)
-    {
-        process.Kill();
-        await process.Exited.WaitAsync(KillLimit, time);
-        process.Dispose();
-    }
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The last server of this data directory did not shut down: {Count} microVMs of it and all they held were removed")]
-    private static partial void LogRecovered(ILogger logger, int count);
+    [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {SandboxId} of an earlier server is gone: {Reason}")]
+    private partial void LogLost(string sandboxId, string reason);
 }

@@ -7,10 +7,11 @@ internal sealed class Forwarding(Instance instance, string runDir)
 {
     private readonly string _notes = Path.Combine(runDir, "forwarding");
 
-    /// <summary>Turns forwarding on for uplinks.</summary>
+    /// <summary>Turns forwarding on for uplinks, and off again for those that a dead server of this instance needed and this one does not.</summary>
     /// <returns>Those of them that did not forward before.</returns>
     public IReadOnlyList<string> Enable(IReadOnlyList<string> uplinks)
     {
+        Restore(except: uplinks);
         var opened = new List<string>();
         foreach (var uplink in uplinks)
         {
@@ -28,9 +29,11 @@ internal sealed class Forwarding(Instance instance, string runDir)
     }
 
     /// <summary>Turns off what this instance was the last to need.</summary>
-    public void Restore()
+    public void Restore() => Restore(except: []);
+
+    private void Restore(IReadOnlyList<string> except)
     {
-        foreach (var note in Directory.Exists(_notes) ? Directory.GetDirectories(_notes) : [])
+        foreach (var note in Directory.Exists(_notes) ? Directory.GetDirectories(_notes).Where(n => !except.Contains(Path.GetFileName(n))) : [])
         {
             File.Delete(Path.Combine(note, instance.Id));
             if (!Directory.EnumerateFiles(note).Any())

@@ -45,11 +45,17 @@ public sealed partial class HostNetwork : IAsyncDisposable
     /// <summary>Whether the resolver listens on the host's loopback.</summary>
     private bool IsLocalResolver => Resolver is not null && IPAddress.IsLoopback(Resolver);
 
-    /// <summary>Chooses the range, makes the table, and opens what must be open.</summary>
+    /// <summary>Chooses the range, makes the table, and opens what must be open. A table of an earlier server is replaced in the same transaction, so that no guest is without for an instant.</summary>
+    /// <param name="instance">Whose network it is.</param>
+    /// <param name="options">Ranges, egress, resolvers.</param>
+    /// <param name="online">Numbers of the slots of an earlier server whose guests may reach the internet.</param>
+    /// <param name="logger">Where it tells what it found.</param>
+    /// <param name="cancellationToken">Ends the tools.</param>
     /// <exception cref="StartupException">The range is not one, or overlaps, or nftables is not to be used.</exception>
-    public static async Task<HostNetwork> CreateAsync(Instance instance, EngineOptions options, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<HostNetwork> CreateAsync(Instance instance, EngineOptions options, IEnumerable<int> online, ILogger logger, CancellationToken cancellationToken)
     {
-        var routes = HostRoutes.Read();
+        // Routes to our own slots are of microVMs that outlived their server.
+        var routes = HostRoutes.Read().Where(r => !r.Interface.StartsWith(instance.InterfacePrefix, StringComparison.Ordinal)).ToList();
         var range = ChooseRange(options.Network, routes, logger);
         var allowed = ParseAllowed(options.EgressAllow);
         var resolver = HostRoutes.Resolvers(options.ResolvConf).FirstOrDefault();
@@ -68,7 +74,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
         {
             var opened = forwarding.Enable([.. ways.OfType<string>().Where(w => w != "lo").Distinct()]);
             var network = new HostNetwork(nftables, instance, options.Egress, foreign, forwarding, range, mtu, resolver, logger);
-            nftables.Run(network.TableText(allowed, opened));
+            await foreign.RemoveAsync(cancellationToken);
+            nftables.Run($"table inet {instance.TableName}; delete table inet {instance.TableName}\n{network.TableText(allowed, opened, [.. online])}");
             foreach (var place in await foreign.AcceptAsync(network.IsLocalResolver, cancellationToken))
             {
                 LogForeignAccept(logger, place);
@@ -83,23 +90,24 @@ public sealed partial class HostNetwork : IAsyncDisposable
         }
     }
 
-    /// <summary>Removes what a dead server of this instance left in the host's network.</summary>
-    public static async Task RemoveLeftoversAsync(Instance instance, EngineOptions options, CancellationToken cancellationToken)
+    /// <summary>Removes the namespaces and interfaces of this instance but for those of some slots.</summary>
+    /// <param name="instance">Whose they are.</param>
+    /// <param name="living">Numbers of the slots that stay.</param>
+    public static async Task RemoveLeftoversAsync(Instance instance, IReadOnlySet<int> living)
     {
-        foreach (var name in File.ReadLines("/proc/thread-self/net/dev").Select(l => l.Split(':')[0].Trim()).Where(n => n.StartsWith(instance.InterfacePrefix, StringComparison.Ordinal)).ToList())
+        bool IsLeft(string name, string prefix) => name.StartsWith(prefix, StringComparison.Ordinal) && !(int.TryParse(name[prefix.Length..], out var slot) && living.Contains(slot));
+        foreach (var name in File.ReadLines("/proc/thread-self/net/dev").Select(l => l.Split(':')[0].Trim()).Where(n => IsLeft(n, instance.InterfacePrefix)).ToList())
         {
             await IpTool.DeleteLinkAsync(name);
         }
 
         foreach (var path in Directory.Exists("/run/netns") ? Directory.GetFiles("/run/netns", $"{instance.NamespacePrefix}*") : [])
         {
-            await IpTool.DeleteNamespaceAsync(Path.GetFileName(path));
+            if (IsLeft(Path.GetFileName(path), instance.NamespacePrefix))
+            {
+                await IpTool.DeleteNamespaceAsync(Path.GetFileName(path));
+            }
         }
-
-        using var nftables = new Nftables();
-        await new ForeignFirewall(nftables, instance).RemoveAsync(cancellationToken);
-        nftables.Run($"table inet {instance.TableName}; delete table inet {instance.TableName}");
-        new Forwarding(instance, options.RunDir).Restore();
     }
 
     /// <summary>Lets a fresh slot do what the default allows.</summary>
@@ -122,6 +130,9 @@ public sealed partial class HostNetwork : IAsyncDisposable
         // Adding twice is no error; deleting what is not there is, so it is added first in the same transaction.
         _nftables.Run(egress == Egress.Internet ? $"add {element}" : $"add {element}\ndelete {element}");
     }
+
+    /// <summary>Leaves everything as it is, for guests that live on without a server.</summary>
+    public void Leave() => _nftables.Dispose();
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync() => await UndoAsync(_nftables, _foreign, _forwarding, _instance, _logger);
@@ -189,8 +200,9 @@ public sealed partial class HostNetwork : IAsyncDisposable
         return Math.Clamp(links?[0]?["mtu"]?.GetValue<int>() ?? 1500, 576, 1500);
     }
 
-    private string TableText(IReadOnlyList<Ipv4Network> allowed, IReadOnlyList<string> openedUplinks)
+    private string TableText(IReadOnlyList<Ipv4Network> allowed, IReadOnlyList<string> openedUplinks, IReadOnlyList<int> online)
     {
+        var elements = online.Count == 0 ? "" : $"elements = {{ {string.Join(", ", online.Select(i => $"\"{_instance.InterfacePrefix}{i}\""))} }}";
         var ours = $"\"{_instance.InterfacePrefix}*\"";
         var dns = Resolver is null || IsLocalResolver ? "" : $"ip daddr {Resolver} meta l4proto {{ tcp, udp }} th dport 53 accept";
         var localDns = !IsLocalResolver ? "" : $"iifname {ours} iifname @internet ip daddr {Range} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {Resolver}";
@@ -201,7 +213,7 @@ public sealed partial class HostNetwork : IAsyncDisposable
         var hostDns = Resolver is null || IsLocalResolver ? "" : $"iifname @internet ip daddr {Resolver} meta l4proto {{ tcp, udp }} th dport 53 accept";
         return $$"""
             table inet {{_instance.TableName}} {
-              set internet { type ifname; }
+              set internet { type ifname; {{elements}} }
               chain forward {
                 type filter hook forward priority -10; policy accept;
                 iifname {{ours}} goto from_guest

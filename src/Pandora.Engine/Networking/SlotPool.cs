@@ -9,6 +9,7 @@ public sealed partial class SlotPool : IAsyncDisposable
 {
     private readonly HostNetwork _network;
     private readonly Instance _instance;
+    private readonly SlotLedger _ledger;
     private readonly ILogger<SlotPool> _logger;
     private readonly int _ahead;
     private readonly Lock _lock = new();
@@ -21,17 +22,24 @@ public sealed partial class SlotPool : IAsyncDisposable
     /// <param name="network">The host's side.</param>
     /// <param name="instance">Whose slots they are.</param>
     /// <param name="ahead">How many to keep ready.</param>
+    /// <param name="taken">Numbers that microVMs of an earlier server hold.</param>
     /// <param name="logger">Where failures go.</param>
-    public SlotPool(HostNetwork network, Instance instance, int ahead, ILogger<SlotPool> logger)
+    public SlotPool(HostNetwork network, Instance instance, int ahead, IReadOnlySet<int> taken, ILogger<SlotPool> logger)
     {
         _network = network;
         _instance = instance;
+        _ledger = new SlotLedger(instance.RunDirectory);
         _ahead = ahead;
         _logger = logger;
         Count = (int)Math.Min(16384, network.Range.Size / 4);
-        for (var i = 0; i < Count; i++)
+        foreach (var i in Enumerable.Range(0, Count).Where(i => !taken.Contains(i)))
         {
             _free.Enqueue(i, i);
+        }
+
+        foreach (var i in taken)
+        {
+            _ledger.Set(i, SlotState.Held);
         }
     }
 
@@ -63,6 +71,7 @@ public sealed partial class SlotPool : IAsyncDisposable
 
         slot ??= await MakeAsync(cancellationToken)
             ?? throw new PandoraException(PandoraError.PoolEmpty, $"all {Count} network slots of {_network.Range} are in use; a wider PANDORA_NETWORK has more");
+        _ledger.Set(slot.Index, SlotState.Held);
         Prepare();
         return slot;
     }
@@ -70,6 +79,7 @@ public sealed partial class SlotPool : IAsyncDisposable
     /// <summary>Takes back what a slot may reach and removes its veth pair. The kernel would do it after the namespace, when it likes.</summary>
     public Task DeleteInterfaceAsync(NetworkSlot slot) => Track(Task.Run(async () =>
     {
+        _ledger.Set(slot.Index, SlotState.Ending);
         await IpTool.DeleteLinkAsync(slot.InterfaceName);
         _network.Close(slot);
     }));
@@ -80,6 +90,7 @@ public sealed partial class SlotPool : IAsyncDisposable
     /// <summary>Lets a slot's number be used again. Its VMM must have been reaped.</summary>
     public void Free(NetworkSlot slot)
     {
+        _ledger.Set(slot.Index, null);
         lock (_lock)
         {
             _free.Enqueue(slot.Index, slot.Index);
@@ -123,6 +134,7 @@ public sealed partial class SlotPool : IAsyncDisposable
                 if (slot is not null)
                 {
                     _ready.Enqueue(slot);
+                    _ledger.Set(slot.Index, SlotState.Ready);
                 }
             }
         }
@@ -151,6 +163,8 @@ public sealed partial class SlotPool : IAsyncDisposable
 
             slot = NetworkSlot.At(index, _instance, _network.Range);
         }
+
+        _ledger.Set(slot.Index, SlotState.Making);
 
         try
         {

@@ -24,6 +24,8 @@ public sealed class EngineMetrics
     private readonly Counter<long> _ended;
     private readonly Counter<long> _failures;
     private readonly Counter<long> _teardownErrors;
+    private readonly Counter<long> _recovered;
+    private readonly Histogram<double> _recovery;
 
     /// <param name="factory">Where the meter comes from.</param>
     public EngineMetrics(IMeterFactory factory)
@@ -41,6 +43,8 @@ public sealed class EngineMetrics
         _bootFailures = Meter.CreateCounter<long>("pandora_warm_boot_failures", description: "Boots that failed, by step");
         _ended = Meter.CreateCounter<long>("pandora_sandboxes_ended", description: "Sandboxes ended, by reason");
         _failures = Meter.CreateCounter<long>("pandora_failures", description: "Operations that clients were refused or that failed, by code");
+        _recovery = Meter.CreateHistogram("pandora_recovery", "s", "Time to take over what an earlier server left", advice: Latency);
+        _recovered = Meter.CreateCounter<long>("pandora_recovered", description: "MicroVMs of an earlier server, by what became of them");
         _teardownErrors = Meter.CreateCounter<long>("pandora_teardown_errors", description: "Resources that could not be undone, by kind");
     }
 
@@ -119,6 +123,15 @@ public sealed class EngineMetrics
 
     /// <summary>A client's operation (<c>create</c>, <c>exec</c>, <c>delete</c>) was refused or failed; the codes are those of the API's problems.</summary>
     public void Failed(string operation, string code) => _failures.Add(1, new("operation", operation), new("code", code));
+
+    /// <summary>What an earlier server left was taken over.</summary>
+    public void Recovered(int sandboxes, int warm, int lost, TimeSpan elapsed)
+    {
+        _recovery.Record(elapsed.TotalSeconds);
+        _recovered.Add(sandboxes, new KeyValuePair<string, object?>("outcome", "sandbox"));
+        _recovered.Add(warm, new KeyValuePair<string, object?>("outcome", "warm"));
+        _recovered.Add(lost, new KeyValuePair<string, object?>("outcome", "lost"));
+    }
 
     /// <summary>Something could not be undone.</summary>
     public void TeardownFailed(string kind) => _teardownErrors.Add(1, new KeyValuePair<string, object?>("kind", kind));

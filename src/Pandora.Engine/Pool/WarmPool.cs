@@ -29,6 +29,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly Func<MicroVm, Task> _end;
     private readonly int _size;
     private readonly int _maxBoots;
+    private readonly int _maxWaiting;
     private readonly TimeProvider _time;
     private readonly EngineMetrics _metrics;
     private readonly ILogger _logger;
@@ -46,7 +47,11 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <param name="metrics">Where failures are counted.</param>
     /// <param name="time">For pauses after failures and the limits of waits.</param>
     /// <param name="logger">Where failures are told.</param>
-    public WarmPool(string template, int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger)
+    /// <param name="maxWaiting">Most clients that may wait at once.</param>
+    /// <param name="adopted">Warm ones of an earlier server.</param>
+    public WarmPool(
+        string template, int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger,
+        int maxWaiting = int.MaxValue, IReadOnlyList<MicroVm>? adopted = null)
     {
         _template = template;
         _size = size;
@@ -56,6 +61,12 @@ public sealed partial class WarmPool : IAsyncDisposable
         _metrics = metrics;
         _time = time;
         _logger = logger;
+        _maxWaiting = maxWaiting;
+        foreach (var microVm in adopted ?? [])
+        {
+            Add(microVm);
+        }
+
         _filling = EngineTracing.Detach(FillAsync);
         Wake();
     }
@@ -109,7 +120,12 @@ public sealed partial class WarmPool : IAsyncDisposable
 
         using var limit = new CancellationTokenSource(timeout, _time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-        Interlocked.Increment(ref _waiting);
+        if (Interlocked.Increment(ref _waiting) > _maxWaiting)
+        {
+            Interlocked.Decrement(ref _waiting);
+            throw new PandoraException(PandoraError.Overloaded, $"{_maxWaiting} clients wait for a microVM already, and more may not (PANDORA_MAX_WAITING)");
+        }
+
         Wake();
         var isServed = false;
         try
@@ -143,8 +159,13 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
     }
 
+    /// <summary>Boots no more and leaves those that are warm as they are, for the next server.</summary>
+    public Task SuspendAsync() => CloseAsync(keepWarm: true);
+
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
+    public ValueTask DisposeAsync() => new(CloseAsync(keepWarm: false));
+
+    private async Task CloseAsync(bool keepWarm)
     {
         if (!_ready.Writer.TryComplete())
         {
@@ -163,7 +184,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         Task[] ends;
         lock (_lock)
         {
-            foreach (var microVm in _warm)
+            foreach (var microVm in keepWarm ? [] : _warm)
             {
                 End(microVm);
             }
@@ -283,19 +304,24 @@ public sealed partial class WarmPool : IAsyncDisposable
             _boots.Remove(done.Task);
             if (microVm is not null)
             {
-                _warm.Add(microVm);
+                Add(microVm);
             }
-        }
-
-        if (microVm is not null)
-        {
-            // When the pool is closed meanwhile, its own clean-up finds it among the warm ones.
-            _ready.Writer.TryWrite(microVm);
-            _ = WatchAsync(microVm);
         }
 
         done.SetResult();
         Wake();
+    }
+
+    private void Add(MicroVm microVm)
+    {
+        lock (_lock)
+        {
+            _warm.Add(microVm);
+        }
+
+        // When the pool is closed meanwhile, its own clean-up finds it among the warm ones.
+        _ready.Writer.TryWrite(microVm);
+        _ = WatchAsync(microVm);
     }
 
     // Boots that fail side by side are one failure.

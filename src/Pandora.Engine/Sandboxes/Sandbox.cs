@@ -17,6 +17,9 @@ public enum EndReason
 
     /// <summary>The server stopped.</summary>
     Shutdown,
+
+    /// <summary>It was as old as a sandbox may get.</summary>
+    Lifetime,
 }
 
 /// <summary>How a sandbox ended.</summary>
@@ -32,6 +35,8 @@ public sealed class Sandbox
     private readonly Lock _lock = new();
     private readonly CancellationTokenSource _ending = new();
     private readonly int _maxExecs;
+    private readonly TimeSpan _ageBefore;
+    private readonly long _heldSince;
     private long _lastActivity;
     private int _leases;
     private int _execCount;
@@ -43,14 +48,16 @@ public sealed class Sandbox
         Claim = claim;
         _maxExecs = maxExecs;
         _time = time;
-        _lastActivity = ClaimedAt = time.GetTimestamp();
+        _lastActivity = _heldSince = time.GetTimestamp();
+        // One that outlived its server is as old as it is by the wall clock, which may have been set back meanwhile.
+        _ageBefore = time.GetUtcNow() - claim.CreatedAt is { Ticks: > 0 } age ? age : TimeSpan.Zero;
     }
 
     /// <summary>Its id.</summary>
     public string Id => MicroVm.Id;
 
     /// <summary>Name of the template it was started from.</summary>
-    public string Template => MicroVm.Template.Name;
+    public string Template => MicroVm.Template;
 
     /// <summary>The microVM under it.</summary>
     public MicroVm MicroVm { get; }
@@ -62,9 +69,9 @@ public sealed class Sandbox
     public TimeSpan IdleTimeout => TimeSpan.FromSeconds(Claim.IdleTimeout);
 
     /// <summary>Time since it was claimed.</summary>
-    public TimeSpan Age => _time.GetElapsedTime(ClaimedAt);
+    public TimeSpan Age => _ageBefore + _time.GetElapsedTime(_heldSince);
 
-    /// <summary>Commands started in it.</summary>
+    /// <summary>Commands started in it by this server.</summary>
     public int ExecCount => Volatile.Read(ref _execCount);
 
     /// <summary>How it ended, or null.</summary>
@@ -75,6 +82,18 @@ public sealed class Sandbox
             lock (_lock)
             {
                 return _end;
+            }
+        }
+    }
+
+    /// <summary>Whether anything uses it now.</summary>
+    public bool IsBusy
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _leases > 0;
             }
         }
     }
@@ -93,8 +112,6 @@ public sealed class Sandbox
 
     /// <summary>Cancelled when the sandbox begins to end: whatever runs in it stops.</summary>
     internal CancellationToken Ending => _ending.Token;
-
-    private long ClaimedAt { get; }
 
     /// <summary>Begins an activity.</summary>
     /// <param name="isExec">Whether it is a command, which is counted and limited.</param>

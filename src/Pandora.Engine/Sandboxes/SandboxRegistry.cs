@@ -18,15 +18,30 @@ public sealed partial class SandboxRegistry(
     private readonly ConcurrentDictionary<string, Sandbox> _sandboxes = new();
     private readonly ConcurrentDictionary<string, SandboxEnd> _ended = new();
     private readonly ConcurrentQueue<string> _endedOrder = new();
+    private readonly IdempotencyKeys _keys = new();
     private readonly ConcurrentDictionary<Task, bool> _ending = new();
     private int _count;
-    private volatile bool _isClosed;
+    private readonly CancellationTokenSource _suspending = new();
+    private volatile State _state;
+
+    private enum State
+    {
+        Recovering, Open, Closed,
+    }
 
     /// <summary>How many there are, those being claimed counted in.</summary>
     public int Count => Volatile.Read(ref _count);
 
+    /// <summary>Whether what an earlier server left is still being taken over.</summary>
+    public bool IsRecovering => _state == State.Recovering;
+
     /// <summary>All of them, oldest first.</summary>
-    public IReadOnlyList<Sandbox> List() => [.. _sandboxes.Values.OrderByDescending(s => s.Age)];
+    /// <exception cref="PandoraException">What an earlier server left is still being taken over.</exception>
+    public IReadOnlyList<Sandbox> List()
+    {
+        MustBeRecovered();
+        return [.. _sandboxes.Values.OrderByDescending(s => s.Age)];
+    }
 
     /// <summary>Claims a warm microVM: validates, takes one from the pool, writes its record. Nothing else is on this path.</summary>
     /// <exception cref="PandoraException">The request is at fault, there are too many sandboxes, or no microVM became ready in time.</exception>
@@ -35,7 +50,16 @@ public sealed partial class SandboxRegistry(
         using var span = EngineTracing.Source.StartActivity("sandbox.claim");
         try
         {
-            var created = await ClaimAsync(request, cancellationToken);
+            RequestLimits.Check(request, options);
+            MustBeRecovered();
+            var created = request.IdempotencyKey is { } key
+                ? await _keys.GetOrClaimAsync(key, request.Hash(), () => ClaimAsync(request, cancellationToken), cancellationToken)
+                : await ClaimAsync(request, cancellationToken);
+            if (created.IsReplayed && created.Sandbox.End is { } end)
+            {
+                throw Sandbox.Ended(created.Sandbox.Id, end);
+            }
+
             _journal.Created(span, created);
             return created;
         }
@@ -52,14 +76,9 @@ public sealed partial class SandboxRegistry(
     private async Task<CreatedSandbox> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
-        RequestLimits.Check(request, options);
         var name = request.Template ?? Templates.TemplateStore.DefaultName;
         var pool = poolFor(name) ?? throw PandoraException.Invalid("template", $"there is no template '{name}': './pandora template ls' lists them");
-        if (_isClosed)
-        {
-            throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
-        }
-
+        MustBeServing();
         if (Interlocked.Increment(ref _count) > options.MaxSandboxes)
         {
             Interlocked.Decrement(ref _count);
@@ -72,18 +91,19 @@ public sealed partial class SandboxRegistry(
         {
             rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
             var microVm = rental.MicroVm;
-            var claim = new ClaimRecord(request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.Egress, request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow());
+            var claim = new ClaimRecord(request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.Egress, request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
+            {
+                RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
+            };
             microVm.RecordClaim(claim);
             if (claim.Egress != options.Egress)
             {
                 setEgress(microVm, claim.Egress);
             }
 
-            var sandbox = new Sandbox(microVm, claim, options.MaxExecs, time);
-            _sandboxes[sandbox.Id] = sandbox;
+            var sandbox = Register(microVm, claim);
             isRegistered = true;
-            _ = EngineTracing.Detach(() => WatchAsync(sandbox));
-            if (_isClosed)
+            if (_state == State.Closed)
             {
                 await EndAsync(sandbox, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()));
                 throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
@@ -91,20 +111,70 @@ public sealed partial class SandboxRegistry(
 
             return new CreatedSandbox(sandbox, rental.IsWarm, Stopwatch.GetElapsedTime(start));
         }
-        catch when (!isRegistered)
+        catch (Exception e) when (!isRegistered)
         {
             // Nothing half made: what was taken is ended, and the count is what it was.
             Interlocked.Decrement(ref _count);
             _ = rental?.MicroVm.Teardown.CompleteAsync();
+            if (e is IOException)
+            {
+                throw new PandoraException(PandoraError.HostFull, $"the claim could not be written down ({e.Message}); see that the run directory is there and has room", innerException: e);
+            }
+
             throw;
+        }
+    }
+
+    /// <summary>Takes over a sandbox of an earlier server. Its idle clock starts again.</summary>
+    internal void Adopt(MicroVm microVm)
+    {
+        Interlocked.Increment(ref _count);
+        var sandbox = Register(microVm, microVm.Claim!);
+        if (sandbox.Claim is { IdempotencyKey: { } key, RequestHash: { } hash })
+        {
+            _keys.Add(key, hash, new CreatedSandbox(sandbox, IsWarm: true, TimeSpan.Zero));
+        }
+    }
+
+    /// <summary>Remembers that a microVM of an earlier server is gone.</summary>
+    internal void Lose(string id, string reason) => Remember(id, new SandboxEnd(EndReason.Died, $"it did not outlive a restart of the server: {reason}", time.GetUtcNow()));
+
+    /// <summary>Lets clients in: everything of an earlier server has been taken over or undone.</summary>
+    internal void Open() => _state = State.Open;
+
+    private Sandbox Register(MicroVm microVm, ClaimRecord claim)
+    {
+        var sandbox = new Sandbox(microVm, claim, options.MaxExecs, time);
+        _sandboxes[sandbox.Id] = sandbox;
+        _ = EngineTracing.Detach(() => WatchAsync(sandbox));
+        return sandbox;
+    }
+
+    private void MustBeServing()
+    {
+        if (_state == State.Closed)
+        {
+            throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
+        }
+    }
+
+    private void MustBeRecovered()
+    {
+        if (_state == State.Recovering)
+        {
+            throw new PandoraException(PandoraError.Recovering, "the server has just started and takes over what the last one left: try again in a second");
         }
     }
 
     /// <summary>Finds a sandbox.</summary>
     /// <exception cref="PandoraException">There is none with that id, or it has ended; the message says how.</exception>
-    public Sandbox Get(string id) => _sandboxes.TryGetValue(id, out var sandbox) ? sandbox
-        : _ended.TryGetValue(id, out var end) ? throw Sandbox.Ended(id, end)
-        : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
+    public Sandbox Get(string id)
+    {
+        MustBeRecovered();
+        return _sandboxes.TryGetValue(id, out var sandbox) ? sandbox
+            : _ended.TryGetValue(id, out var end) ? throw Sandbox.Ended(id, end)
+            : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
+    }
 
     /// <summary>Runs a command in a sandbox. It is activity from its start to its end.</summary>
     /// <exception cref="PandoraException">The request is at fault, or the sandbox ended, before or meanwhile.</exception>
@@ -115,6 +185,7 @@ public sealed partial class SandboxRegistry(
         {
             var sandbox = Get(id);
             RequestLimits.Check(command);
+            MustBeServing();
             using var lease = sandbox.Use(isExec: true);
             var start = Stopwatch.GetTimestamp();
             try
@@ -139,7 +210,7 @@ public sealed partial class SandboxRegistry(
 
     private async Task<GuestResult> RunAsync(Sandbox sandbox, GuestCommand command, CancellationToken cancellationToken)
     {
-        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, sandbox.Ending);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, sandbox.Ending, _suspending.Token);
         try
         {
             // When the guest is gone or going, nothing of it is waited for.
@@ -148,6 +219,10 @@ public sealed partial class SandboxRegistry(
         catch (Exception e) when (sandbox.End is { } end && e is not PandoraException { Error: PandoraError.InvalidRequest })
         {
             throw Sandbox.Ended(sandbox.Id, end);
+        }
+        catch (OperationCanceledException) when (_suspending.IsCancellationRequested)
+        {
+            throw new PandoraException(PandoraError.Interrupted, "the server stopped while the command ran; it was killed and is not repeated, and the sandbox lives on");
         }
         catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
         {
@@ -177,9 +252,12 @@ public sealed partial class SandboxRegistry(
         }
     }
 
-    /// <summary>Ends what has been idle for too long.</summary>
+    /// <summary>Ends what has been idle for too long, and what is too old.</summary>
     public async Task ReapAsync()
     {
+        await Task.WhenAll(_sandboxes.Values.Where(s => options.MaxLifetime > 0 && s.Age.TotalSeconds >= options.MaxLifetime)
+            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {options.MaxLifetime:0.#} s (PANDORA_MAX_LIFETIME)", time.GetUtcNow()))));
+
         var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
         {
             var end = new SandboxEnd(EndReason.Idle, $"nobody used it for {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
@@ -191,8 +269,29 @@ public sealed partial class SandboxRegistry(
     /// <summary>Ends all sandboxes and lets no more be made. Returns when everything is undone.</summary>
     public async Task CloseAsync()
     {
-        _isClosed = true;
+        _state = State.Closed;
         await Task.WhenAll(_sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()))));
+        await Task.WhenAll(_ending.Keys);
+    }
+
+    /// <summary>Lets no more be made, waits for the commands that run, interrupts those that take too long, and leaves all sandboxes as they are for the next server.</summary>
+    /// <param name="drain">How long to wait for commands.</param>
+    public async Task SuspendAsync(TimeSpan drain)
+    {
+        _state = State.Closed;
+        var start = time.GetTimestamp();
+        while (_sandboxes.Values.Any(s => s.IsBusy) && time.GetElapsedTime(start) < drain)
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(20), time);
+        }
+
+        await _suspending.CancelAsync();
+        // Each is killed in its guest, and its client told.
+        while (_sandboxes.Values.Any(s => s.IsBusy) && time.GetElapsedTime(start) < drain + TimeSpan.FromSeconds(5))
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(20), time);
+        }
+
         await Task.WhenAll(_ending.Keys);
     }
 
@@ -234,6 +333,7 @@ public sealed partial class SandboxRegistry(
         while (_endedOrder.Count > RememberedEnds && _endedOrder.TryDequeue(out var oldest))
         {
             _ended.TryRemove(oldest, out _);
+            _keys.Forget(oldest);
         }
     }
 

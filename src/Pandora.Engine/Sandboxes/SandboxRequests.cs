@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
 using Pandora.Engine.Guest;
@@ -9,13 +10,28 @@ namespace Pandora.Engine.Sandboxes;
 /// <param name="Template">Name of the template.</param>
 /// <param name="Egress">What the guest may reach.</param>
 /// <param name="Metadata">Pairs to find it again by.</param>
-public sealed record SandboxRequest(double? IdleTimeout = null, string? Template = null, Egress? Egress = null, IReadOnlyDictionary<string, string>? Metadata = null);
+/// <param name="IdempotencyKey">A key of the client's: a second request with it gets the same sandbox.</param>
+public sealed record SandboxRequest(double? IdleTimeout = null, string? Template = null, Egress? Egress = null, IReadOnlyDictionary<string, string>? Metadata = null, string? IdempotencyKey = null)
+{
+    /// <summary>Hash of all that was asked for, the key left out.</summary>
+    public string Hash()
+    {
+        var text = new StringBuilder($"{IdleTimeout:R}\n{Template}\n{Egress}\n");
+        foreach (var (key, value) in (Metadata ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal))
+        {
+            text.Append(System.Globalization.CultureInfo.InvariantCulture, $"{key.Length}:{key}{value.Length}:{value}");
+        }
+
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())));
+    }
+}
 
 /// <summary>A new sandbox, and how it was come by.</summary>
 /// <param name="Sandbox">The sandbox.</param>
 /// <param name="IsWarm">Whether nothing had to be waited for.</param>
 /// <param name="Elapsed">Time from request to claim.</param>
-public sealed record CreatedSandbox(Sandbox Sandbox, bool IsWarm, TimeSpan Elapsed);
+/// <param name="IsReplayed">Whether an earlier request with the same idempotency key made it.</param>
+public sealed record CreatedSandbox(Sandbox Sandbox, bool IsWarm, TimeSpan Elapsed, bool IsReplayed = false);
 
 /// <summary>The limits of what clients send, checked before anything is done.</summary>
 internal static partial class RequestLimits
@@ -28,6 +44,11 @@ internal static partial class RequestLimits
 
     public static void Check(SandboxRequest request, EngineOptions options)
     {
+        if (request.IdempotencyKey is { } idempotencyKey && (idempotencyKey.Length is 0 or > 255 || idempotencyKey.Any(c => c is < '!' or > '~')))
+        {
+            throw PandoraException.Invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters");
+        }
+
         if (request.IdleTimeout is { } idle && !(idle >= MinIdleTimeout && idle <= options.MaxIdleTimeout))
         {
             throw PandoraException.Invalid("idle_timeout", $"must be between {MinIdleTimeout:0} and {options.MaxIdleTimeout:0.#} seconds, and is {idle}");

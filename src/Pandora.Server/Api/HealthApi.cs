@@ -21,11 +21,12 @@ internal static class HealthApi
     {
         var status = getStatus();
         return TypedResults.Ok(new Health(
-            "ok", Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
+            status.IsRecovering ? "recovering" : "ok", Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}", status.Vmm.Isolation, status.Notes));
     }
 
     private static IResult GetReady(Func<NodeStatus> getStatus) => getStatus().IsReady
         ? TypedResults.Ok()
+        : getStatus().IsRecovering ? Problems.Create(503, ProblemCodes.Recovering, "the server takes over what the last one left")
         : Problems.Create(503, ProblemCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
 }

@@ -37,9 +37,9 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
             return true;
         }
 
-        if (exception is PandoraException { Error: PandoraError.PoolEmpty or PandoraError.SandboxLimit or PandoraError.ShuttingDown or PandoraError.TooManyExecs })
+        if (exception is PandoraException { Error: PandoraError.PoolEmpty or PandoraError.SandboxLimit or PandoraError.ShuttingDown or PandoraError.TooManyExecs or PandoraError.Recovering or PandoraError.Overloaded or PandoraError.HostFull } refused)
         {
-            httpContext.Response.Headers.RetryAfter = "5";
+            httpContext.Response.Headers.RetryAfter = refused.Error == PandoraError.Recovering ? "1" : "5";
         }
 
         await ToResult(exception).ExecuteAsync(httpContext);
@@ -88,6 +88,11 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
                     PandoraError.SandboxLimit => (503, ProblemCodes.SandboxLimit),
                     PandoraError.PoolEmpty => (503, ProblemCodes.PoolEmpty),
                     PandoraError.ShuttingDown => (503, ProblemCodes.ShuttingDown),
+                    PandoraError.Recovering => (503, ProblemCodes.Recovering),
+                    PandoraError.Interrupted => (503, ProblemCodes.Interrupted),
+                    PandoraError.HostFull => (503, ProblemCodes.HostFull),
+                    PandoraError.Overloaded => (429, ProblemCodes.Overloaded),
+                    PandoraError.IdempotencyMismatch => (422, ProblemCodes.IdempotencyMismatch),
                     _ => (502, ProblemCodes.GuestUnreachable),
                 };
                 return e.Field is null
@@ -133,7 +138,8 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
         410 => "Gone",
         413 => "Body too large",
         415 => "Not JSON",
-        429 => "Too many commands",
+        422 => "Key used before",
+        429 => "Too many at once",
         502 => "Guest unreachable",
         503 => "Not available now",
         504 => "Command timed out",

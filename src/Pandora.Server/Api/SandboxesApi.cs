@@ -1,5 +1,6 @@
 using System.Globalization;
 using Microsoft.AspNetCore.Http.HttpResults;
+using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
 using Pandora.Engine;
 using Pandora.Engine.Guest;
@@ -14,7 +15,8 @@ internal static class SandboxesApi
     public static void MapSandboxes(this IEndpointRouteBuilder routes)
     {
         var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").ProducesProblem(401).ProducesValidationProblem();
-        group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM").ProducesProblem(503);
+        group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM")
+            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
         group.MapGet("", List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs.");
         group.MapGet("{id}", Get).WithSummary("Show a sandbox").ProducesProblem(404).ProducesProblem(410);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command").ProducesProblem(404).ProducesProblem(410).ProducesProblem(429).ProducesProblem(502).ProducesProblem(504);
@@ -22,15 +24,21 @@ internal static class SandboxesApi
         group.MapDelete("{id}", DeleteAsync).WithSummary("End a sandbox").WithDescription("With receipt=true the answer tells what was undone.").ProducesProblem(404).ProducesProblem(410);
     }
 
-    private static async Task<Created<SandboxCreated>> CreateAsync(CreateSandboxRequest? request, SandboxRegistry sandboxes, CancellationToken cancellationToken)
+    private static async Task<Created<SandboxCreated>> CreateAsync(
+        CreateSandboxRequest? request, SandboxRegistry sandboxes, HttpResponse response, [FromHeader(Name = "Idempotency-Key")] string? idempotencyKey, CancellationToken cancellationToken)
     {
         request ??= new CreateSandboxRequest();
         Egress? egress = request.Egress switch { "internet" => Egress.Internet, "none" => Egress.None, _ => null };
-        var created = await sandboxes.CreateAsync(new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata), cancellationToken);
+        var created = await sandboxes.CreateAsync(new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey), cancellationToken);
+        if (created.IsReplayed)
+        {
+            response.Headers["Idempotency-Replayed"] = "true";
+        }
+
         var sandbox = created.Sandbox;
         return TypedResults.Created($"/sandboxes/{sandbox.Id}", new SandboxCreated(
             sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(), created.IsWarm,
-            Math.Round(created.Elapsed.TotalMilliseconds, 3), sandbox.Claim.IdleTimeout, sandbox.MicroVm.Template.Name));
+            Math.Round(created.Elapsed.TotalMilliseconds, 3), sandbox.Claim.IdleTimeout, sandbox.Template));
     }
 
     private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, string[]? metadata = null)
@@ -80,7 +88,7 @@ internal static class SandboxesApi
     private static SandboxInfo ToInfo(Sandbox sandbox) => new(
         sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
         Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout, sandbox.ExecCount,
-        sandbox.MicroVm.Template.Name, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata);
+        sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata);
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.ComponentModel;
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using Microsoft.AspNetCore.HostFiltering;
 using Pandora.Contracts;
 using Pandora.Engine;
@@ -23,6 +22,7 @@ internal static class ServeCommand
     public static Command Create()
     {
         var command = new Command("serve", "Serve sandboxes until told to stop");
+        // Signals are StopSignals' to hear: which one it was decides what becomes of the sandboxes.
         command.SetAction((_, cancellationToken) => RunAsync(cancellationToken));
         return command;
     }
@@ -44,16 +44,11 @@ internal static class ServeCommand
         var time = TimeProvider.System;
         var vmm = await engineOptions.VmmChoice.MakeAsync(time, cancellationToken);
         await using var app = Build(builder, engineOptions, serverOptions, vmm, time);
-        // A terminal that closes ends the server like Ctrl-C.
-        using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal =>
-        {
-            signal.Cancel = true;
-            app.Lifetime.StopApplication();
-        });
         try
         {
-            await app.RunAsync(cancellationToken);
-            return 0;
+            var host = app.Services.GetRequiredService<EngineHost>();
+            await app.RunAsync(CancellationToken.None);
+            return host.HasFailed ? 1 : 0;
         }
         catch (IOException e) when (e.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException)
         {
@@ -84,7 +79,8 @@ internal static class ServeCommand
         builder.WebHost.UseUrls([serverOptions.Listen.TrimEnd('/'), .. metricsAddress is null ? [] : new[] { serverOptions.MetricsListen.TrimEnd('/') }]);
         builder.WebHost.ConfigureKestrel(k => k.Limits.MaxRequestBodySize = MaxBodyBytes);
         builder.Logging.AddPandoraLogs(serverOptions.LogFormat);
-        builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<EngineHost>();
+        builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<StopSignals>().AddSingleton<EngineHost>();
+        builder.Services.AddSingleton<IHostLifetime>(s => s.GetRequiredService<StopSignals>());
         builder.Services.AddHostedService(s => s.GetRequiredService<EngineHost>());
         builder.Services.AddSingleton(s => s.GetRequiredService<EngineHost>().Engine.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(s => () => s.GetRequiredService<EngineHost>().Engine.Status);

@@ -60,8 +60,19 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
     /// <summary>Undoes it, whoever made it: mounts first.</summary>
     public void Remove() => Remove(Directory);
 
-    /// <summary>Removes jails, such as all that a dead server left, after what is mounted in them.</summary>
-    public static void Remove(string directory)
+    /// <summary>Removes all jails under a base but those of some machines.</summary>
+    public static void RemoveAll(string chrootBase, IReadOnlySet<string> living)
+    {
+        foreach (var binary in System.IO.Directory.Exists(chrootBase) ? System.IO.Directory.GetDirectories(chrootBase) : [])
+        {
+            foreach (var jail in System.IO.Directory.GetDirectories(binary).Where(d => !living.Contains(Path.GetFileName(d))))
+            {
+                Remove(jail);
+            }
+        }
+    }
+
+    private static void Remove(string directory)
     {
         // proc(5): the fifth field of mountinfo is the mount point, spaces in it as \040.
         var mounts = File.ReadLines("/proc/self/mountinfo").Select(l => l.Split(' ')[4].Replace("\\040", " ", StringComparison.Ordinal)).Where(m => m.StartsWith(directory + "/", StringComparison.Ordinal)).ToList();

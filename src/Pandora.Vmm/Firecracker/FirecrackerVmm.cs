@@ -46,8 +46,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public IReadOnlyList<string> DirectoriesOf(string id) => JailOf(id) is { } jail ? [jail.Directory] : [];
 
-    /// <summary>Removes the jails that a dead server left. What ran in them has ended.</summary>
-    public static void RemoveLeftovers(string chrootBase) => FirecrackerJail.Remove(chrootBase);
+    /// <summary>Removes the jails that a dead server left, but for those of some machines. What ran in the others has ended.</summary>
+    public static void RemoveLeftovers(string chrootBase, IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(chrootBase, living);
 
     /// <inheritdoc/>
     public async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken)
@@ -92,13 +92,15 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken)
     {
+        handle.MustBeOf(Capabilities);
         var process = ProcessHandle.TryOpen(handle.Pid, handle.StartTime);
         if (process is null)
         {
             return null;
         }
 
-        var jail = JailOf(handle.Id);
+        // Started by a server with another PANDORA_JAIL, it is where that one put it.
+        var jail = JailOf(handle.Id) is { } known && Directory.Exists(known.Directory) ? known : null;
         try
         {
             using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"), CallLimit);
@@ -161,7 +163,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             start.Process = ProcessHandle.TryOpen(pid) ?? throw new VmmException("Firecracker ended at once");
         }
 
-        start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime), start.Process, start.Jail);
+        start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime, Capabilities.Name), start.Process, start.Jail);
         WatchLogs(spec.Directory, start.Jail);
     }
 

@@ -73,6 +73,12 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     public async ValueTask DisposeAsync()
     {
         await KillAsync();
+        await ReleaseAsync();
+    }
+
+    /// <summary>Lets go of it without ending it.</summary>
+    public async Task ReleaseAsync()
+    {
         if (_qmp is not null)
         {
             await _qmp.DisposeAsync();
@@ -80,6 +86,10 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
 
         process.Dispose();
     }
+
+    /// <summary>Whether the guest runs: nobody heard it stop while there was no server.</summary>
+    public async Task<bool> IsGuestRunningAsync(CancellationToken cancellationToken) =>
+        (await _qmp!.ExecuteAsync("query-status", cancellationToken: cancellationToken))?["running"]?.GetValue<bool>() ?? false;
 
     private async Task WatchProcessAsync()
     {

@@ -78,7 +78,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     {
         var arguments = QemuCommandLine.Create(spec, _architecture, _useKvm, HostTsc.KiloHertz, _canRunWith);
         var process = VmmProcess.Start(spec, VmmProcess.LogName, spec.Network.NamespacePath, [QemuCommandLine.BinaryFor(_architecture), .. arguments]);
-        var machine = new QemuVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, process.Pid, process.StartTime), process, _time);
+        var machine = new QemuVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, process.Pid, process.StartTime, Capabilities.Name), process, _time);
         _logs.Watch(Path.Combine(spec.Directory, VmmProcess.LogName));
         try
         {
@@ -95,7 +95,8 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken)
     {
-        var process = ProcessHandle.TryOpen(handle.Pid, handle.StartTime);
+        handle.MustBeOf(Capabilities);
+        var process = File.Exists(SocketPath(handle.Directory)) ? ProcessHandle.TryOpen(handle.Pid, handle.StartTime) : null;
         if (process is null)
         {
             return null;
@@ -105,12 +106,18 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         try
         {
             await machine.ConnectAsync(cancellationToken);
+            if (!await machine.IsGuestRunningAsync(cancellationToken))
+            {
+                throw new VmmException("its guest has stopped");
+            }
+
+            _logs.Watch(Path.Combine(handle.Directory, VmmProcess.LogName));
             return machine;
         }
-        catch (VmmException)
+        catch
         {
-            await machine.DisposeAsync();
-            return null;
+            await machine.ReleaseAsync();
+            throw;
         }
     }
 

@@ -135,10 +135,10 @@ internal sealed class ServerProcess : IAsyncDisposable
         }
     }
 
-    /// <summary>Sends SIGTERM and waits; the exit code.</summary>
+    /// <summary>Stops it as './pandora down' does (SIGUSR2) and waits; the exit code.</summary>
     public async Task<int> StopAsync()
     {
-        Signal(15);
+        Signal(12);
         await _process!.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
         return _process.ExitCode;
     }

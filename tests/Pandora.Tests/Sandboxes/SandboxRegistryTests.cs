@@ -88,7 +88,7 @@ public sealed class SandboxRegistryTests
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         Directory.Delete(Path.GetDirectoryName(node.RecordOf(node.Booted[0].MicroVm.Id))!, recursive: true);
         Directory.Delete(Path.GetDirectoryName(node.RecordOf(node.Booted[1].MicroVm.Id))!, recursive: true);
-        await Assert.ThrowsAnyAsync<IOException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default));
+        Assert.Equal(PandoraError.HostFull, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
         Assert.Equal(0, node.Sandboxes.Count);
         await FakeNode.UntilAsync(() => node.Booted.Count(b => b.Machine.IsDisposed) == 1);
     }

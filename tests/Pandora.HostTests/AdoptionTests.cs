@@ -1,0 +1,177 @@
+using System.Net;
+using System.Text.Json.Nodes;
+using Pandora.Client;
+using Pandora.HostTests.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests;
+
+/// <summary>What outlives a server: killed, stopped or replaced.</summary>
+public sealed class AdoptionTests : IAsyncLifetime
+{
+    private TestWorld _world = null!;
+
+    public async ValueTask InitializeAsync() => _world = await TestWorld.CreateAsync();
+
+    public ValueTask DisposeAsync() => _world.DisposeAsync();
+
+    [Fact]
+    public async Task A_killed_servers_sandboxes_and_warm_microVMs_live_on()
+    {
+        using var internet = _world.Listen(_world.Internet, TestWorld.InternetAddress, 80);
+        await using var server = await StartAsync();
+        await server.WaitForWarmAsync(1);
+        var online = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(120), metadata: new Dictionary<string, string> { ["who"] = "me" });
+        var offline = await server.Pandora.CreateAsync(egress: "none");
+        await online.ExecAsync("echo kept > /root/file; sleep 1000 > /dev/null 2>&1 & echo $! > /root/pid");
+        await server.WaitForWarmAsync(1);
+        var pids = Pids(server);
+
+        await server.KillAsync();
+        Assert.Equal(pids, Pids(server));
+        await server.StartAsync();
+        Assert.Equal(pids, Pids(server));
+
+        var info = Assert.Single(await server.Pandora.ListAsync(new Dictionary<string, string> { ["who"] = "me" }));
+        Assert.Equal((online.Id, 120.0, online.Created.SlotId, online.Created.GuestIp), (info.SandboxId, info.IdleTimeout, info.SlotId, info.GuestIp));
+        Assert.True(info.AgeSeconds > info.IdleSeconds, "the idle clock starts again, the age does not");
+        Assert.Equal("kept\nalive\n", (await online.ExecAsync("cat /root/file; kill -0 $(cat /root/pid) && echo alive")).Stdout);
+        Assert.Equal(0, (await online.ExecAsync(Connect)).ExitCode);
+        Assert.NotEqual(0, (await offline.ExecAsync(Connect)).ExitCode);
+        for (var i = 0; i < 40; i++)
+        {
+            Assert.Equal($"{i}\n", (await online.ExecAsync($"echo {i}")).Stdout);
+        }
+
+        var warm = await server.Pandora.CreateAsync();
+        Assert.True(warm.IsWarm);
+        Assert.Equal(0, (await warm.ExecAsync(Connect)).ExitCode);
+        Assert.All(new[] { await online.EndAsync(), await offline.EndAsync(), await warm.EndAsync() }, r => Assert.Equal(0, r.Left));
+    }
+
+    [Fact]
+    public async Task A_command_that_ran_when_the_server_died_is_interrupted_killed_and_not_repeated()
+    {
+        await using var server = await StartAsync();
+        var sandbox = await server.Pandora.CreateAsync();
+        var running = sandbox.ExecAsync("echo once >> /root/runs; sleep 30; echo twice >> /root/runs");
+        await UntilAsync(async () => (await sandbox.ExecAsync("cat /root/runs")).ExitCode == 0);
+        await server.KillAsync();
+        await Assert.ThrowsAsync<ExecInterruptedException>(() => running);
+        await server.StartAsync();
+        Assert.Equal("once\n", (await sandbox.ExecAsync("cat /root/runs; pgrep -x sleep")).Stdout);
+    }
+
+    [Fact]
+    public async Task What_died_without_a_server_is_gone_with_the_reason_and_what_cannot_be_understood_is_undone()
+    {
+        await using var server = await StartAsync(poolSize: 0);
+        var (lives, died, damaged, newer, recycled) = (await CreateAsync(server), await CreateAsync(server), await CreateAsync(server), await CreateAsync(server), await CreateAsync(server));
+        await server.KillAsync();
+        using (var process = ProcessHandle.TryOpen(PidOf(server, died.Id)))
+        {
+            process!.Kill();
+            await process.Exited;
+        }
+
+        await File.WriteAllTextAsync(RecordOf(server, damaged.Id), (await File.ReadAllTextAsync(RecordOf(server, damaged.Id)))[..100]);
+        Change(server, newer.Id, r => r["version"] = 99);
+        Change(server, recycled.Id, r => r["vmm"]!["start_time"] = 1);
+        await server.StartAsync();
+        Assert.Equal(0, (await lives.ExecAsync("true")).ExitCode);
+        foreach (var (sandbox, reason) in new[] { (died, "no longer runs"), (damaged, "record is damaged"), (newer, "record is of version 99"), (recycled, "no longer runs") })
+        {
+            var gone = await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("true"));
+            Assert.Contains("did not outlive a restart", gone.Message);
+            Assert.Contains(reason, gone.Message);
+            Assert.Contains(reason, server.Log);
+        }
+
+        Assert.Single(Audit.Processes(server));
+        Assert.Equal(lives.Id, Assert.Single(await server.Pandora.ListAsync()).SandboxId);
+    }
+
+    [Theory]
+    [InlineData(15, "keep", true)]
+    [InlineData(15, "end", false)]
+    [InlineData(10, "end", true)] // SIGUSR1: './pandora restart'
+    [InlineData(12, "keep", false)] // SIGUSR2: './pandora down'
+    [InlineData(2, "keep", false)]
+    public async Task A_stop_keeps_or_ends_what_lives_as_it_was_told(int signal, string setting, bool keeps)
+    {
+        await using var server = await StartAsync(settings: new() { ["PANDORA_ON_STOP"] = setting });
+        await server.WaitForWarmAsync(1);
+        var sandbox = await server.Pandora.CreateAsync();
+        await server.WaitForWarmAsync(1);
+        var running = sandbox.ExecAsync("sleep 1; echo done");
+        await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System);
+        server.Signal(signal);
+        Assert.True(await server.WaitForEndAsync() == 0, server.Log);
+        if (!keeps)
+        {
+            await Assert.ThrowsAnyAsync<PandoraApiException>(() => running);
+            await Audit.AssertNothingLeftAsync(server, _world);
+            return;
+        }
+
+        Assert.Equal("done\n", (await running).Stdout);
+        Assert.Equal(2, Audit.Processes(server).Count);
+        await server.StartAsync();
+        Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
+    }
+
+    [Fact]
+    public async Task A_claim_that_is_sent_again_after_a_restart_gets_the_same_sandbox()
+    {
+        await using var server = await StartAsync();
+        var first = await server.Pandora.CreateAsync(idempotencyKey: "abc-1");
+        await server.KillAsync();
+        await server.StartAsync();
+        Assert.Equal(first.Id, (await server.Pandora.CreateAsync(idempotencyKey: "abc-1")).Id);
+        Assert.Equal(HttpStatusCode.UnprocessableEntity, (HttpStatusCode)(await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(egress: "none", idempotencyKey: "abc-1"))).Problem.Status!);
+    }
+
+    [Fact]
+    public async Task A_server_that_is_killed_again_and_again_while_it_boots_and_recovers_leaves_nothing()
+    {
+        await using var server = await StartAsync(poolSize: 3);
+        for (var i = 0; i < 6; i++)
+        {
+            await server.KillAsync();
+            await server.StartAsync(waitUntilReady: false);
+            await Task.Delay(TimeSpan.FromMilliseconds(150 * (i + 1)), TimeProvider.System);
+        }
+
+        await server.WaitForWarmAsync(3);
+        Assert.Equal(3, Audit.Processes(server).Count);
+    }
+
+    private const string Connect = $"timeout 3 bash -c 'exec 3<>/dev/tcp/{TestWorld.InternetAddress}/80'";
+
+    private Task<ServerProcess> StartAsync(int poolSize = 1, Dictionary<string, string>? settings = null) =>
+        ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });
+
+    private static async Task<Sandbox> CreateAsync(ServerProcess server) => await server.Pandora.CreateAsync();
+
+    private static List<string> Pids(ServerProcess server) => [.. Audit.Processes(server).Order(StringComparer.Ordinal)];
+
+    private static int PidOf(ServerProcess server, string id) => int.Parse(File.ReadAllText(Path.Combine(server.RunDir, server.Instance, id, "vmm.pid")));
+
+    private static string RecordOf(ServerProcess server, string id) => Path.Combine(server.RunDir, server.Instance, id, "record.json");
+
+    private static void Change(ServerProcess server, string id, Action<JsonNode> change)
+    {
+        var record = JsonNode.Parse(File.ReadAllText(RecordOf(server, id)))!;
+        change(record);
+        File.WriteAllText(RecordOf(server, id), record.ToJsonString());
+    }
+
+    private static async Task UntilAsync(Func<Task<bool>> condition)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        while (!await condition())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
+        }
+    }
+}
