@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Audit;
 using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
@@ -89,6 +90,23 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
+    /// <summary>Ends all that a server left of a data directory on which none runs now, and removes it.</summary>
+    /// <returns>How many microVMs there were.</returns>
+    /// <exception cref="StartupException">A server runs on it, or it cannot be written to.</exception>
+    public static async Task<int> EndLeftAsync(EngineOptions options, TimeProvider time, CancellationToken cancellationToken)
+    {
+        using var instance = Instance.Open(options);
+        var cgroups = CgroupTree.Create(instance.CgroupName);
+        var found = Recovery.Find(instance.RunDirectory);
+        var leftovers = new Leftovers(instance, cgroups, options.JailDir, time);
+        await Task.WhenAll(found.Select(leftovers.KillAsync));
+        await leftovers.RemoveAsync([]);
+        await HostNetwork.RemoveAsync(instance, options, cancellationToken);
+        new SlotLedger(instance.RunDirectory).Clear();
+        await RemoveCgroupsAsync(cgroups, time);
+        return found.Count;
+    }
+
     /// <summary>Takes over what an earlier server left, undoes what does not live, starts the pools and lets clients in.</summary>
     public Task RecoverAsync() => _recovering = RecoverAsync(_stopping.Token);
 
@@ -140,7 +158,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             LogWarning(_logger, warning);
         }
 
-        _undo.Push(RemoveCgroupsAsync);
+        _undo.Push(() => new ValueTask(_keeps ? Task.CompletedTask : RemoveCgroupsAsync(_cgroups, _time)));
         var key = await ClientKey.LoadAsync(_options.DataDir, cancellationToken);
         _undo.Push(() =>
         {
@@ -179,6 +197,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _adoptedWarm = recovered.Adopted.Where(m => m.Claim is null).ToLookup(m => m.Template);
         await _leftovers.RemoveAsync(recovered.Adopted);
         _slots.Prepare();
+        _undo.Push(new LeakWatch(new HostAudit(_options, _time), _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
         _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
         foreach (var name in _options.PooledTemplates.Concat(_adoptedWarm.Select(w => w.Key)).Distinct())
         {
@@ -198,9 +217,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         await Task.WhenAll(Pools.Select(p => p.DisposeAsync().AsTask()).Prepend(Sandboxes.CloseAsync()));
-        // Stopped while it recovered: what was not reached ends as well.
-        await Task.WhenAll(_found.Select(_leftovers.KillAsync));
-        await _leftovers.RemoveAsync([]);
+        if (_found.Count > 0)
+        {
+            // Stopped while it recovered: what was not reached ends as well.
+            await Task.WhenAll(_found.Select(_leftovers.KillAsync));
+            await _leftovers.RemoveAsync([]);
+        }
     }
 
     private async ValueTask CloseNetworkAsync()
@@ -214,11 +236,11 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         await _network.DisposeAsync();
     }
 
-    private async ValueTask RemoveCgroupsAsync()
+    private static async Task RemoveCgroupsAsync(CgroupTree cgroups, TimeProvider time)
     {
-        foreach (var path in _keeps ? [] : _cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
+        foreach (var path in cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
         {
-            await CgroupTree.RemoveAsync(path, _time);
+            await CgroupTree.RemoveAsync(path, time);
         }
     }
 

@@ -55,11 +55,11 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
             var metrics = await pandora.GetMetricsAsync(cancellationToken);
             var used = Sum(metrics, "pandora_active_vms") + Sum(metrics, "pandora_warm_vms") + Sum(metrics, "pandora_booting_vms");
             var unaccounted = Sum(metrics, "pandora_slots_held") - used;
-            return new LeakReport(left, unaccounted is null ? null : (int)Math.Max(0, unaccounted.Value), (int?)(Sum(metrics, "pandora_teardown_errors_total") - _errorsBefore));
+            return new LeakReport(left, unaccounted is null ? null : (int)Math.Max(0, unaccounted.Value), (int?)(Sum(metrics, "pandora_teardown_errors_total") - _errorsBefore), (int?)Sum(metrics, "pandora_leaked_resources"));
         }
         catch (Exception e) when (e is PandoraApiException or ServerUnreachableException or HttpRequestException)
         {
-            return new LeakReport(left, null, null, left is null ? $"nothing could be looked at: {e.Message}" : $"slots and teardown errors were not looked at, for /metrics cannot be read: {e.Message}");
+            return new LeakReport(left, null, null, null, left is null ? $"nothing could be looked at: {e.Message}" : $"slots and teardown errors were not looked at, for /metrics cannot be read: {e.Message}");
         }
     }
 }

@@ -70,11 +70,12 @@ public sealed record LoadServer(string Url, string Version, string Vmm, int Pool
 /// <param name="Sandboxes">Sandboxes of this load that the server still lists; null when it did not answer.</param>
 /// <param name="Slots">Network slots held by no sandbox, warm or booting microVM; null when the server's metrics could not be read.</param>
 /// <param name="TeardownErrors">Host resources that could not be undone meanwhile; null as above.</param>
+/// <param name="Leaked">Resources on the server's host that belong to nobody, as its own audit last saw them; null when it tells none.</param>
 /// <param name="Note">Why something could not be looked at.</param>
-public sealed record LeakReport(int? Sandboxes, int? Slots, int? TeardownErrors, string? Note = null)
+public sealed record LeakReport(int? Sandboxes, int? Slots, int? TeardownErrors, int? Leaked, string? Note = null)
 {
     /// <summary>Whether nothing was found.</summary>
-    public bool IsClean => Sandboxes == 0 && Slots is null or 0 && TeardownErrors is null or 0;
+    public bool IsClean => Sandboxes == 0 && Slots is null or 0 && TeardownErrors is null or 0 && Leaked is null or 0;
 }
 
 /// <summary>JSON of a report.</summary>

@@ -12,6 +12,7 @@ var root = new RootCommand("The Pandora server: throw-away sandboxes in real mic
     FirecrackerCommand.Create(),
     DoctorCommand.Create(),
     ConfigCommand.Create(),
+    EndCommand.Create(),
 };
 
 try

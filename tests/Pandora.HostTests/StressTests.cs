@@ -17,7 +17,7 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
         Assert.Equal((0, first.Error), (first.ExitCode, first.Error));
         var report = JsonSerializer.Deserialize(first.Output, LoadJson.Default.LoadReport)!;
         Assert.Equal((4, 0, 8L), (report.Succeeded, report.Failed, report.Execs));
-        Assert.Equal(new LeakReport(0, 0, 0), report.Leaks);
+        Assert.Equal(new LeakReport(0, 0, 0, 0), report.Leaks);
         Assert.All(report.Slo, s => Assert.True(s.IsMet));
         Assert.Equal(4, first.Error.Split('\n').Count(l => l.StartsWith('[')));
         foreach (var (name, sides) in report.Latency)

@@ -68,7 +68,7 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
         _writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
             wall clock {report.WallSeconds:0.00} s · {report.Succeeded} succeeded, {report.Failed} failed, {report.Cold} had to wait for a microVM · {report.Execs} execs · slots used: {report.SlotsUsed}
             throughput {report.SandboxesPerSecond:0.00} sandboxes/s, {report.ExecsPerSecond:0.00} execs/s
-            left on the server: {(l.Sandboxes is null ? "?" : l.Sandboxes)} sandboxes, {(l.Slots is null ? "?" : l.Slots)} slots, {(l.TeardownErrors is null ? "?" : l.TeardownErrors)} teardown errors{(l.Note is null ? "" : $" ({l.Note})")}
+            left on the server: {(l.Sandboxes is null ? "?" : l.Sandboxes)} sandboxes, {(l.Slots is null ? "?" : l.Slots)} slots, {(l.TeardownErrors is null ? "?" : l.TeardownErrors)} teardown errors{(l.Leaked is null ? "" : $", {l.Leaked} leaked resources")}{(l.Note is null ? "" : $" ({l.Note})")}
             """));
         foreach (var (code, count) in report.Errors)
         {

@@ -11,6 +11,9 @@ namespace Pandora.Engine.MicroVms;
 /// </summary>
 public sealed record MicroVmRecord
 {
+    /// <summary>Its name in the microVM's run directory.</summary>
+    public const string FileName = "record.json";
+
     /// <summary>The format that this server writes and understands.</summary>
     public const int CurrentVersion = 2;
 
@@ -112,7 +115,7 @@ public sealed record MicroVmRecord
         return false;
     }
 
-    private static string PathIn(string directory) => Path.Combine(directory, "record.json");
+    private static string PathIn(string directory) => Path.Combine(directory, FileName);
 }
 
 /// <summary>What a client asked for when it claimed a microVM.</summary>

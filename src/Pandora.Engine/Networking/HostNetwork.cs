@@ -110,6 +110,15 @@ public sealed partial class HostNetwork : IAsyncDisposable
         }
     }
 
+    /// <summary>Removes the table, accepts and forwarding of a server that is gone.</summary>
+    public static async Task RemoveAsync(Instance instance, EngineOptions options, CancellationToken cancellationToken)
+    {
+        using var nftables = new Nftables();
+        await new ForeignFirewall(nftables, instance).RemoveAsync(cancellationToken);
+        nftables.Run($"table inet {instance.TableName}; delete table inet {instance.TableName}");
+        new Forwarding(instance, options.RunDir).Restore();
+    }
+
     /// <summary>Lets a fresh slot do what the default allows.</summary>
     public void Open(NetworkSlot slot)
     {

@@ -39,21 +39,17 @@ public sealed class SlotLedger
                 _states.Remove(slot);
             }
 
-            try
-            {
-                if (_states.Count == 0)
-                {
-                    File.Delete(_path);
-                    return;
-                }
+            Write();
+        }
+    }
 
-                File.WriteAllLines(_path + ".new", _states.Select(s => $"{s.Key} {s.Value}"));
-                File.Move(_path + ".new", _path, overwrite: true);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                // A full disk makes the audit blind, and must not keep a slot from being given back.
-            }
+    /// <summary>Removes it, and what an earlier server noted.</summary>
+    public void Clear()
+    {
+        lock (_states)
+        {
+            _states.Clear();
+            Write();
         }
     }
 
@@ -68,6 +64,25 @@ public sealed class SlotLedger
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
             return new Dictionary<int, SlotState>();
+        }
+    }
+
+    private void Write()
+    {
+        try
+        {
+            if (_states.Count == 0)
+            {
+                File.Delete(_path);
+                return;
+            }
+
+            File.WriteAllLines(_path + ".new", _states.Select(s => $"{s.Key} {s.Value}"));
+            File.Move(_path + ".new", _path, overwrite: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // A full disk makes the audit blind, and must not keep a slot from being given back.
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests.World;
@@ -26,9 +27,23 @@ internal static class Audit
     public static async Task AssertNothingLeftAsync(ServerProcess server, TestWorld world)
     {
         Assert.Empty(await FindAsync(server, world));
+        // The product's own audit must see as much, or as little.
+        Assert.Empty(await FindByProductAsync(server, world));
         var forwarding = world.Host.Run(() => File.ReadAllText("/proc/thread-self/net/route").Length > 0
             ? new[] { "wan0", "lan0", "peer0", "meta0" }.Where(i => File.ReadAllText($"/proc/sys/net/ipv4/conf/{i}/forwarding").Trim() == "1").ToList() : []);
         Assert.Empty(forwarding);
+    }
+
+    /// <summary>What 'doctor --leaks' lists, in the server's world.</summary>
+    public static async Task<IReadOnlyList<JsonElement>> FindByProductAsync(ServerProcess server, TestWorld world, bool fix = false)
+    {
+        var binary = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server");
+        var output = await Command.RunAsync("nsenter",
+        [
+            $"--net={world.Host.Path}", "env", "-i", $"PATH={Environment.GetEnvironmentVariable("PATH")}", $"DOTNET_ROOT={Environment.GetEnvironmentVariable("DOTNET_ROOT")}",
+            $"PANDORA_DATA_DIR={server.DataDir}", $"PANDORA_RUN_DIR={server.RunDir}", "sh", "-c", $"{binary} doctor --leaks{(fix ? " --fix" : "")} --json || [ $? = 1 ]",
+        ]);
+        return [.. JsonDocument.Parse(output).RootElement.EnumerateArray()];
     }
 
     /// <summary>Ids of the VMM processes of a server, by the cgroups that each runs in (proc(5), cgroup).</summary>

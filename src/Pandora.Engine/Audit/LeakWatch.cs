@@ -1,0 +1,62 @@
+using System.Diagnostics.Metrics;
+using Microsoft.Extensions.Logging;
+
+namespace Pandora.Engine.Audit;
+
+/// <summary>Audits the host every fifteen seconds while the server runs, for the metric <c>pandora_leaked_resources</c> and the log.</summary>
+internal sealed partial class LeakWatch : IAsyncDisposable
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(15);
+    private readonly HostAudit _audit;
+    private readonly ILogger _logger;
+    private readonly PeriodicTimer _timer;
+    private readonly Task _running;
+    private volatile IReadOnlyList<AuditedResource> _leaked = [];
+
+    public LeakWatch(HostAudit audit, Meter meter, TimeProvider time, ILogger<LeakWatch> logger)
+    {
+        _audit = audit;
+        _logger = logger;
+        _timer = new PeriodicTimer(Interval, time);
+        meter.CreateObservableGauge("pandora_leaked_resources", Measure, description: "Resources of this instance on the host that belong to nobody, by kind");
+        _running = RunAsync();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _timer.Dispose();
+        await _running;
+    }
+
+    private IEnumerable<Measurement<int>> Measure() =>
+        Enum.GetValues<AuditedKind>().Select(k => new Measurement<int>(_leaked.Count(l => l.Kind == k), new KeyValuePair<string, object?>("kind", k.ToString().ToLowerInvariant())));
+
+    private async Task RunAsync()
+    {
+        IReadOnlyList<AuditedResource> last = [];
+        while (await _timer.WaitForNextTickAsync())
+        {
+            try
+            {
+                var now = _audit.Look();
+                var leaked = HostAudit.Confirm(last, now).Where(r => r.Owner is null).ToList();
+                foreach (var left in leaked.Except(_leaked))
+                {
+                    LogLeaked(left.Kind, left.Name);
+                }
+
+                (last, _leaked) = (now, leaked);
+            }
+            catch (Exception e)
+            {
+                LogFailed(e);
+            }
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} belongs to nobody: './pandora doctor --leaks --fix' removes it")]
+    private partial void LogLeaked(AuditedKind kind, string name);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The host could not be audited")]
+    private partial void LogFailed(Exception exception);
+}

@@ -1,0 +1,45 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Pandora.Engine;
+using Pandora.Engine.Audit;
+
+namespace Pandora.Server.Commands;
+
+/// <summary><c>doctor --leaks</c>: everything of this instance on the host, its owner, and what has none.</summary>
+internal static partial class AuditCommand
+{
+    public static async Task<int> RunAsync(EngineOptions options, bool fix, bool asJson, CancellationToken cancellationToken)
+    {
+        var audit = new HostAudit(options, TimeProvider.System);
+        var found = await audit.LookTwiceAsync(cancellationToken);
+        if (fix && found.Any(r => r.Owner is null))
+        {
+            await audit.FixAsync(found, (left, why) => Console.Error.WriteLine($"pandora: {left.Kind.ToString().ToLowerInvariant()} {left.Name} could not be removed: {why}"));
+            found = await audit.LookTwiceAsync(cancellationToken);
+        }
+
+        var leftovers = found.Count(r => r.Owner is null);
+        if (asJson)
+        {
+            Console.WriteLine(JsonSerializer.Serialize(found, AuditJson.Default.IReadOnlyListAuditedResource));
+            return leftovers == 0 ? 0 : 1;
+        }
+
+        foreach (var group in found.OrderBy(r => r.Owner is not null).ThenBy(r => r.Owner, StringComparer.Ordinal).GroupBy(r => r.Owner))
+        {
+            Console.WriteLine(group.Key ?? "NOBODY'S");
+            foreach (var resource in group.OrderBy(r => r.Kind))
+            {
+                Console.WriteLine($"    {resource.Kind.ToString().ToLowerInvariant(),-10} {resource.Name}");
+            }
+        }
+
+        Console.WriteLine(audit.InstanceId is null ? $"no server ever ran on {options.DataDir}"
+            : $"{found.Count} resources of instance {audit.InstanceId}, {leftovers} of them nobody's{(leftovers > 0 && !fix ? ": './pandora doctor --leaks --fix' removes those" : "")}");
+        return leftovers == 0 ? 0 : 1;
+    }
+
+    [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, UseStringEnumConverter = true)]
+    [JsonSerializable(typeof(IReadOnlyList<AuditedResource>))]
+    private sealed partial class AuditJson : JsonSerializerContext;
+}
