@@ -1,7 +1,7 @@
 using System.Net;
 using System.Text.Json.Nodes;
 using Pandora.Client;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests;

@@ -1,4 +1,4 @@
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests;

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests;

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests;

@@ -1,4 +1,4 @@
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 
 namespace Pandora.HostTests;
 

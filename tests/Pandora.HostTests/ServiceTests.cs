@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Net;
 using Pandora.Client;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 
 namespace Pandora.HostTests;
 

@@ -1,5 +1,5 @@
 using Pandora.Client;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 
 namespace Pandora.HostTests;
 

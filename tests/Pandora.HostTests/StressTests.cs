@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using Pandora.Load;
 using Pandora.Vmm.Linux;
 

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests;

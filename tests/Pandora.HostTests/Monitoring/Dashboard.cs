@@ -1,6 +1,6 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using YamlDotNet.RepresentationModel;
 
 namespace Pandora.HostTests.Monitoring;

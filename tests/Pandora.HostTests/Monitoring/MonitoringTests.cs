@@ -1,5 +1,5 @@
 using System.Text.RegularExpressions;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using Pandora.Load;
 
 namespace Pandora.HostTests.Monitoring;

@@ -6,7 +6,7 @@ using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Pandora.HostTests.Monitoring.Otlp;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 
 namespace Pandora.HostTests.Monitoring;
 

@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
-using Pandora.HostTests.World;
+using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests.Monitoring;

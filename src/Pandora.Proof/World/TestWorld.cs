@@ -2,7 +2,7 @@ using System.Net;
 using System.Security.Cryptography;
 using Pandora.Vmm.Linux;
 
-namespace Pandora.HostTests.World;
+namespace Pandora.Proof.World;
 
 /// <summary>
 /// A small world of namespaces around a host: an internet behind its uplink, a cloud's metadata service, a LAN, and a neighbour, each with live listeners.

@@ -1,4 +1,4 @@
-namespace Pandora.HostTests.World;
+namespace Pandora.Proof.World;
 
 /// <summary>Where things are.</summary>
 internal static class Repository

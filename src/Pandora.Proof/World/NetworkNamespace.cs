@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace Pandora.HostTests.World;
+namespace Pandora.Proof.World;
 
 /// <summary>A network namespace, entered by one thread at a time: a socket made in it belongs to it for good (setns(2)).</summary>
 internal sealed partial class NetworkNamespace(string name)

@@ -1,7 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 
-namespace Pandora.HostTests.World;
+namespace Pandora.Proof.World;
 
 /// <summary>A TCP service in a namespace that says hello, and counts who came. The positive control of every refusal.</summary>
 internal sealed class Listener : IDisposable

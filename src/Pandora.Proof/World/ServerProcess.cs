@@ -4,7 +4,7 @@ using System.Net.Sockets;
 using Pandora.Client;
 using Pandora.Vmm.Linux;
 
-namespace Pandora.HostTests.World;
+namespace Pandora.Proof.World;
 
 /// <summary>The real server as a process of its own, in a namespace of the test world, on a data directory of its own.</summary>
 internal sealed class ServerProcess : IAsyncDisposable
@@ -50,6 +50,9 @@ internal sealed class ServerProcess : IAsyncDisposable
     public PandoraClient Pandora { get; }
 
     public int Pid => _process!.Id;
+
+    /// <summary>The VMM of a sandbox.</summary>
+    public int VmmPidOf(string id) => int.Parse(File.ReadAllText(Path.Combine(RunDir, Instance, id, "vmm.pid")));
 
     public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null, string? directory = null, bool waitUntilReady = true)
     {
@@ -107,7 +110,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
         while (true)
         {
-            Assert.False(_process!.HasExited, $"the server ended:\n{Log}");
+            ProofException.Require(!_process!.HasExited, $"the server ended:\n{Log}");
             try
             {
                 using var response = await Http.GetAsync(new Uri("/ready", UriKind.Relative), limit.Token);
@@ -121,7 +124,7 @@ internal sealed class ServerProcess : IAsyncDisposable
                 // It does not listen yet.
             }
 
-            Assert.False(limit.IsCancellationRequested, $"the server was not ready in time:\n{Log}");
+            ProofException.Require(!limit.IsCancellationRequested, $"the server was not ready in time:\n{Log}");
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
         }
     }

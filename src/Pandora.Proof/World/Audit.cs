@@ -1,7 +1,7 @@
 using System.Text.Json;
 using Pandora.Vmm.Linux;
 
-namespace Pandora.HostTests.World;
+namespace Pandora.Proof.World;
 
 /// <summary>Looks for anything of an instance that is left on the host: it runs at the end of every test that had a server.</summary>
 internal static class Audit
@@ -26,13 +26,15 @@ internal static class Audit
 
     public static async Task AssertNothingLeftAsync(ServerProcess server, TestWorld world)
     {
-        Assert.Empty(await FindAsync(server, world));
+        Require("left on the host", await FindAsync(server, world));
         // The product's own audit must see as much, or as little.
-        Assert.Empty(await FindByProductAsync(server, world));
+        Require("left on the host, by 'doctor --leaks'", (await FindByProductAsync(server, world)).Select(r => r.ToString()));
         var forwarding = world.Host.Run(() => File.ReadAllText("/proc/thread-self/net/route").Length > 0
             ? new[] { "wan0", "lan0", "peer0", "meta0" }.Where(i => File.ReadAllText($"/proc/sys/net/ipv4/conf/{i}/forwarding").Trim() == "1").ToList() : []);
-        Assert.Empty(forwarding);
+        Require("forwarding is still on", forwarding);
     }
+
+    private static void Require(string what, IEnumerable<string> found) => ProofException.Require(!found.Any(), $"{what}: {string.Join(", ", found)}");
 
     /// <summary>What 'doctor --leaks' lists, in the server's world.</summary>
     public static async Task<IReadOnlyList<JsonElement>> FindByProductAsync(ServerProcess server, TestWorld world, bool fix = false)

@@ -1,4 +1,4 @@
-namespace Pandora.HostTests.World;
+namespace Pandora.Proof.World;
 
 /// <summary>The VMM that the host tests run on: QEMU, or with <c>PANDORA_TEST_VMM=firecracker</c> a real Firecracker, named by <c>PANDORA_TEST_FIRECRACKER</c>.</summary>
 internal static class TestVmm
