@@ -68,6 +68,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         IsReady: !Sandboxes.IsRecovering && (_options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0)),
         Sandboxes.IsRecovering);
 
+    /// <summary>Whether an earlier server left microVMs that have been neither taken over nor undone yet.</summary>
+    public bool HasLeftovers => _found.Count > 0;
+
     private IEnumerable<WarmPool> Pools => _pools.Values.Where(p => p.IsValueCreated).Select(p => p.Value);
 
     /// <summary>Opens a node. Its sandboxes cannot be used before <see cref="RecoverAsync"/> is done.</summary>
@@ -84,7 +87,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         catch
         {
             // What an earlier server left is not this one's to end when it could not even open.
-            engine._keeps = engine._found.Count > 0;
+            engine._keeps = engine.HasLeftovers;
             await engine.DisposeAsync();
             throw;
         }
@@ -217,7 +220,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         await Task.WhenAll(Pools.Select(p => p.DisposeAsync().AsTask()).Prepend(Sandboxes.CloseAsync()));
-        if (_found.Count > 0)
+        if (HasLeftovers)
         {
             // Stopped while it recovered: what was not reached ends as well.
             await Task.WhenAll(_found.Select(_leftovers.KillAsync));

@@ -2,31 +2,71 @@ using Pandora.Vmm;
 
 namespace Pandora.Fakes;
 
-internal sealed class FakeMachine(string id) : IVirtualMachine
+/// <summary>A server's hold on a fake virtual machine. The machine itself outlives it: another server attaches to it.</summary>
+internal sealed class FakeMachine : IVirtualMachine
 {
+    private readonly Vm _vm;
     private readonly TaskCompletionSource<string> _exited = new();
+    private volatile bool _isDetached;
 
-    public VirtualMachineHandle Handle { get; } = new(id, "", 1, 1, "Fake");
+    public FakeMachine(string id)
+        : this(new Vm(new VirtualMachineHandle(id, "", 1, 1, "Fake")))
+    {
+    }
+
+    private FakeMachine(Vm vm)
+    {
+        _vm = vm;
+        vm.Died.Task.ContinueWith(
+            t =>
+            {
+                if (!_isDetached)
+                {
+                    _exited.TrySetResult(t.Result);
+                }
+            }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+    }
+
+    public VirtualMachineHandle Handle => _vm.Handle;
 
     public Task<string> Exited => _exited.Task;
 
-    public bool IsRunning => !_exited.Task.IsCompleted;
+    public bool IsRunning => !_vm.Died.Task.IsCompleted;
 
-    public bool IsDisposed { get; private set; }
+    public bool IsDisposed => _vm.IsDisposed;
 
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult("");
 
-    public void Die(string reason) => _exited.TrySetResult(reason);
+    public void Die(string reason) => _vm.Died.TrySetResult(reason);
+
+    /// <summary>The server that held it is no more: it hears nothing and does nothing.</summary>
+    public void Detach() => _isDetached = true;
+
+    /// <summary>Another server's hold on the same machine.</summary>
+    public FakeMachine Attach() => new(_vm);
 
     public Task KillAsync()
     {
-        Die("killed");
+        if (!_isDetached)
+        {
+            Die("killed");
+        }
+
         return Task.CompletedTask;
     }
 
     public async ValueTask DisposeAsync()
     {
-        IsDisposed = true;
         await KillAsync();
+        _vm.IsDisposed |= !_isDetached;
+    }
+
+    private sealed class Vm(VirtualMachineHandle handle)
+    {
+        public VirtualMachineHandle Handle => handle;
+
+        public TaskCompletionSource<string> Died { get; } = new();
+
+        public bool IsDisposed { get; set; }
     }
 }

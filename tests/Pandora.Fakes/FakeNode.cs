@@ -11,6 +11,7 @@ using Pandora.Engine.Observability;
 using Pandora.Engine.Pool;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Templates;
+using Pandora.Vmm;
 
 namespace Pandora.Fakes;
 
@@ -21,6 +22,7 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
     private readonly SemaphoreSlim _boots;
     private readonly List<(FakeMachine Machine, FakeGuest Guest, MicroVm MicroVm)> _booted = [];
+    private readonly ILoggerFactory _loggers;
     private int _slot;
 
     public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null)
@@ -28,24 +30,25 @@ internal sealed class FakeNode : IAsyncDisposable
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Metrics = new EngineMetrics(_services.GetRequiredService<IMeterFactory>());
         _boots = new SemaphoreSlim(bootsAreFree ? int.MaxValue : 0);
-        Pool = new WarmPool(TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance);
-        Sandboxes = new SandboxRegistry(
-            Options, name => name == TemplateStore.DefaultName ? Pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, loggers ?? NullLoggerFactory.Instance);
-        Sandboxes.Open();
+        _loggers = loggers ?? NullLoggerFactory.Instance;
+        (Pool, Sandboxes) = Start(new Recovered([], []));
         _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, Sandboxes, () => [Pool], () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
     }
 
     public EngineOptions Options { get; }
 
-    public FakeTimeProvider Time { get; } = new() { AutoAdvanceAmount = TimeSpan.Zero };
+    public FakeTime Time { get; } = new() { AutoAdvanceAmount = TimeSpan.Zero };
 
     public EngineMetrics Metrics { get; }
 
     public IMeterFactory Meters => _services.GetRequiredService<IMeterFactory>();
 
-    public WarmPool Pool { get; }
+    public WarmPool Pool { get; private set; }
 
-    public SandboxRegistry Sandboxes { get; }
+    public SandboxRegistry Sandboxes { get; private set; }
+
+    /// <summary>Ids of machines that no longer answer when a server attaches.</summary>
+    public HashSet<string> Silent { get; } = [];
 
     public Dictionary<string, Egress> Egresses { get; } = [];
 
@@ -68,9 +71,9 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public void AllowBoots(int count) => _boots.Release(count);
 
-    public FakeGuest GuestOf(string id) => Booted.Single(b => b.MicroVm.Id == id).Guest;
+    public FakeGuest GuestOf(string id) => Booted.Last(b => b.MicroVm.Id == id).Guest;
 
-    public FakeMachine MachineOf(string id) => Booted.Single(b => b.MicroVm.Id == id).Machine;
+    public FakeMachine MachineOf(string id) => Booted.Last(b => b.MicroVm.Id == id).Machine;
 
     /// <summary>Lets the fake clock run, fifty times as fast as a real one, until the result is disposed: for what waits on it behind a request.</summary>
     public IAsyncDisposable RunClock() => new Clock(Time);
@@ -90,11 +93,98 @@ internal sealed class FakeNode : IAsyncDisposable
         }
     }
 
+    /// <summary>Ends the server, by kill -9 or so that sandboxes are kept, and starts another on the same records.</summary>
+    /// <param name="isKilled">Whether the old one has no say in it.</param>
+    /// <param name="meanwhile">What happens while there is none.</param>
+    public async Task RestartAsync(bool isKilled, Action? meanwhile = null)
+    {
+        if (!isKilled)
+        {
+            await Sandboxes.SuspendAsync(TimeSpan.Zero);
+        }
+
+        lock (_booted)
+        {
+            _booted.ForEach(b => b.Machine.Detach());
+        }
+
+        await Pool.SuspendAsync();
+        meanwhile?.Invoke();
+        var recovery = new Recovery(Metrics, Time, NullLogger.Instance);
+        var recovered = await recovery.RunAsync(Recovery.Find(_directory), AdoptAsync, UndoAsync, default);
+        (Pool, Sandboxes) = Start(recovered);
+    }
+
     public async ValueTask DisposeAsync()
     {
         await Task.WhenAll(Sandboxes.CloseAsync(), Pool.DisposeAsync().AsTask());
         await _services.DisposeAsync();
         Directory.Delete(_directory, recursive: true);
+    }
+
+    private (WarmPool Pool, SandboxRegistry Sandboxes) Start(Recovered recovered)
+    {
+        var pool = new WarmPool(
+            TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
+            Options.MaxWaiting, [.. recovered.Adopted.Where(m => m.Claim is null)]);
+        var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, _loggers);
+        foreach (var (id, reason) in recovered.Lost)
+        {
+            sandboxes.Lose(id, reason);
+        }
+
+        foreach (var microVm in recovered.Adopted.Where(m => m.Claim is not null))
+        {
+            sandboxes.Adopt(microVm);
+        }
+
+        sandboxes.Open();
+        return (pool, sandboxes);
+    }
+
+    private async Task<MicroVm> AdoptAsync(MicroVmRecord record, CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        var old = Booted.Last(b => b.MicroVm.Id == record.Id);
+        var machine = old.Machine.Attach();
+        var microVm = Hold(record, machine, old.Guest);
+        if (machine.IsRunning && !Silent.Contains(record.Id))
+        {
+            return microVm;
+        }
+
+        await microVm.Teardown.CompleteAsync();
+        throw new VmmException("its VMM no longer runs or does not answer");
+    }
+
+    private async Task UndoAsync(Found found)
+    {
+        var machine = Booted.LastOrDefault(b => b.MicroVm.Id == found.Id).Machine?.Attach();
+        await (machine?.DisposeAsync() ?? default);
+        Directory.Delete(found.Directory, recursive: true);
+    }
+
+    private MicroVm Hold(MicroVmRecord record, FakeMachine machine, FakeGuest guest)
+    {
+        var directory = Path.Combine(_directory, record.Id);
+        var teardown = new Teardown(TimeProvider.System);
+        teardown.Push(new HostResource(ResourceKind.Connection, $"directory {record.Id}"), () =>
+        {
+            if (Directory.Exists(directory))
+            {
+                Directory.Delete(directory, recursive: true);
+            }
+
+            return ValueTask.CompletedTask;
+        });
+        teardown.Push(new HostResource(ResourceKind.Connection, $"machine {record.Id}"), machine.DisposeAsync);
+        var microVm = new MicroVm(record, directory, new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown);
+        lock (_booted)
+        {
+            _booted.Add((machine, guest, microVm));
+        }
+
+        return microVm;
     }
 
     private async Task<MicroVm> BootAsync(CancellationToken cancellationToken)
@@ -111,19 +201,13 @@ internal sealed class FakeNode : IAsyncDisposable
         }
 
         var id = Instance.NewMicroVmId();
-        var machine = new FakeMachine(id);
-        var guest = new FakeGuest();
-        var teardown = new Teardown(TimeProvider.System);
-        teardown.Push(new HostResource(ResourceKind.Connection, $"machine {id}"), machine.DisposeAsync);
-        var record = new MicroVmRecord { Id = id, Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = 0, Address = "", Uid = 0, HostKey = "", Resources = [] };
-        var slot = new NetworkSlot(Interlocked.Increment(ref _slot), "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
-        var microVm = new MicroVm(record, Directory.CreateDirectory(Path.Combine(_directory, id)).FullName, slot, machine, guest, teardown);
-        lock (_booted)
+        var record = new MicroVmRecord
         {
-            _booted.Add((machine, guest, microVm));
-        }
-
-        return microVm;
+            Id = id, Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = Interlocked.Increment(ref _slot), Address = "", Uid = 0, HostKey = "", Resources = [], IsReady = true,
+            Vmm = new VirtualMachineHandle(id, "", 1, 1, "Fake"),
+        };
+        record.Write(Directory.CreateDirectory(Path.Combine(_directory, id)).FullName);
+        return Hold(record, new FakeMachine(id), new FakeGuest());
     }
 
     private sealed class Clock : IAsyncDisposable

@@ -95,10 +95,10 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
             }
         });
 
+        var claimed = adopted.Count(m => m.Claim is not null);
+        metrics.Recovered(claimed, adopted.Count - claimed, lost.Count, time.GetElapsedTime(start));
         if (found.Count > 0)
         {
-            var claimed = adopted.Count(m => m.Claim is not null);
-            metrics.Recovered(claimed, adopted.Count - claimed, lost.Count, time.GetElapsedTime(start));
             LogRecovered(claimed, adopted.Count - claimed, lost.Count, time.GetElapsedTime(start).TotalSeconds);
         }
 

@@ -25,7 +25,7 @@ public sealed class EngineMetrics
     private readonly Counter<long> _failures;
     private readonly Counter<long> _teardownErrors;
     private readonly Counter<long> _recovered;
-    private readonly Histogram<double> _recovery;
+    private readonly Gauge<double> _recovery;
 
     /// <param name="factory">Where the meter comes from.</param>
     public EngineMetrics(IMeterFactory factory)
@@ -43,7 +43,7 @@ public sealed class EngineMetrics
         _bootFailures = Meter.CreateCounter<long>("pandora_warm_boot_failures", description: "Boots that failed, by step");
         _ended = Meter.CreateCounter<long>("pandora_sandboxes_ended", description: "Sandboxes ended, by reason");
         _failures = Meter.CreateCounter<long>("pandora_failures", description: "Operations that clients were refused or that failed, by code");
-        _recovery = Meter.CreateHistogram("pandora_recovery", "s", "Time to take over what an earlier server left", advice: Latency);
+        _recovery = Meter.CreateGauge<double>("pandora_recovery", "s", "Time that the start of this server took to take over what an earlier one left");
         _recovered = Meter.CreateCounter<long>("pandora_recovered", description: "MicroVMs of an earlier server, by what became of them");
         _teardownErrors = Meter.CreateCounter<long>("pandora_teardown_errors", description: "Resources that could not be undone, by kind");
     }

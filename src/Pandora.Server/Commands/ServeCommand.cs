@@ -81,6 +81,7 @@ internal static class ServeCommand
         builder.Logging.AddPandoraLogs(serverOptions.LogFormat);
         builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<StopSignals>().AddSingleton<EngineHost>();
         builder.Services.AddSingleton<IHostLifetime>(s => s.GetRequiredService<StopSignals>());
+        builder.Services.AddHostedService<ServiceManager>();
         builder.Services.AddHostedService(s => s.GetRequiredService<EngineHost>());
         builder.Services.AddSingleton(s => s.GetRequiredService<EngineHost>().Engine.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(s => () => s.GetRequiredService<EngineHost>().Engine.Status);

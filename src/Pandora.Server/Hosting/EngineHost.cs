@@ -69,7 +69,7 @@ public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMe
         if (_engine is not null)
         {
             // What an earlier server left, and this one never touched, is left on.
-            await _engine.StopAsync(keep: _engine.Sandboxes.IsRecovering);
+            await _engine.StopAsync(keep: _engine.HasLeftovers);
         }
     }
 

@@ -14,6 +14,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <summary>Name of the source of the spans.</summary>
     public const string TraceSourceName = "Pandora.Vmm";
 
+    private const long ConsoleRoom = 64 * 1024 * 1024;
     private static readonly ActivitySource Source = new(TraceSourceName);
     private readonly FirecrackerBinaries _binaries;
     private readonly string _chrootBase;
@@ -154,7 +155,9 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             var jailer = start.Jailer = VmmProcess.Start(spec, FirecrackerVirtualMachine.ConsoleName, "",
             [
                 _binaries.Jailer!, "--id", spec.Id, "--exec-file", _binaries.Firecracker, "--uid", $"{spec.Uid}", "--gid", $"{spec.Uid}", "--chroot-base-dir", _chrootBase,
-                "--netns", spec.Network.NamespacePath, "--new-pid-ns", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
+                "--netns", spec.Network.NamespacePath, "--new-pid-ns",
+                // While no server empties its console's file, that grows no longer than the guest's disk may.
+                "--resource-limit", $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(0).Max() + ConsoleRoom}", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
             ]);
             await jailer.Exited.WaitAsync(cancellationToken);
             var pid = ReadPid(jail) ?? throw new VmmException("the jailer failed");

@@ -49,7 +49,8 @@ internal static class QemuCommandLine
             arguments.AddRange(
             [
                 "-drive", $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
-                "-device", $"virtio-blk-device,drive=drive{i}",
+                // When the host has no room left the guest is told of it; QEMU would pause it for ever.
+                "-device", $"virtio-blk-device,drive=drive{i}{(drive.IsReadOnly ? "" : ",werror=report,rerror=report")}",
             ]);
         }
 

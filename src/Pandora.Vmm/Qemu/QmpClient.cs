@@ -1,5 +1,7 @@
 using System.Collections.Concurrent;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
@@ -13,7 +15,9 @@ internal sealed class QmpClient : IAsyncDisposable
     private readonly SemaphoreSlim _writing = new(1, 1);
     private readonly Socket _socket;
     private readonly NetworkStream _stream;
-    private readonly StreamReader _reader;
+    private readonly byte[] _buffer = new byte[4096];
+    private readonly List<byte> _unread = [];
+    private int _searched;
     private readonly Action<string, JsonNode?> _onEvent;
     private Task _reading = Task.CompletedTask;
     private int _lastId;
@@ -22,7 +26,6 @@ internal sealed class QmpClient : IAsyncDisposable
     {
         _socket = socket;
         _stream = new NetworkStream(socket, ownsSocket: true);
-        _reader = new StreamReader(_stream);
         _onEvent = onEvent;
     }
 
@@ -103,14 +106,14 @@ internal sealed class QmpClient : IAsyncDisposable
     {
         _socket.Dispose();
         await _reading;
-        _reader.Dispose();
+        await _stream.DisposeAsync();
         _writing.Dispose();
     }
 
     private async Task NegotiateAsync(CancellationToken cancellationToken)
     {
         var greeting = await ReadAsync(cancellationToken);
-        if (greeting?["QMP"] is null)
+        if ((greeting as JsonObject)?["QMP"] is null)
         {
             throw new VmmException($"what answers on QEMU's control socket does not speak QMP: {greeting?.ToJsonString() ?? "it closed"}");
         }
@@ -160,12 +163,48 @@ internal sealed class QmpClient : IAsyncDisposable
 
     private async Task<JsonNode?> ReadAsync(CancellationToken cancellationToken)
     {
-        var line = await _reader.ReadLineAsync(cancellationToken);
-        return line switch
+        if (await ReadLineAsync(cancellationToken) is not { } line)
         {
-            null => null,
-            { Length: > MaxLine } => throw new VmmException("QEMU sent a line over 1 MiB"),
-            _ => JsonNode.Parse(line),
-        };
+            return null;
+        }
+
+        try
+        {
+            return JsonNode.Parse(line);
+        }
+        catch (JsonException e)
+        {
+            throw new VmmException($"QEMU sent what is not JSON: {e.Message}", e);
+        }
+    }
+
+    // No longer than a line may be: who has taken QEMU over could send one without end.
+    private async Task<string?> ReadLineAsync(CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            var end = _unread.IndexOf((byte)'\n', _searched);
+            if (end >= 0)
+            {
+                var line = Encoding.UTF8.GetString(CollectionsMarshal.AsSpan(_unread)[..end]);
+                _unread.RemoveRange(0, end + 1);
+                _searched = 0;
+                return line;
+            }
+
+            _searched = _unread.Count;
+            if (_searched > MaxLine)
+            {
+                throw new VmmException("QEMU sent a line over 1 MiB");
+            }
+
+            var count = await _stream.ReadAsync(_buffer, cancellationToken);
+            if (count == 0)
+            {
+                return null;
+            }
+
+            _unread.AddRange(_buffer.AsSpan(0, count));
+        }
     }
 }

@@ -1,0 +1,85 @@
+using System.Diagnostics;
+using Pandora.HostTests.World;
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests.Chaos;
+
+/// <summary>
+/// Everything goes wrong at random while clients use the server. <c>./pandora test --chaos [MINUTES] [--seed N]</c>; three minutes otherwise. The seed gives the order of the faults again, not the race that they meet.
+/// </summary>
+public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
+{
+    private const int ClientCount = 4, PoolSize = 2;
+    private TestWorld _world = null!;
+    private string _directory = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        _world = await TestWorld.CreateAsync();
+        // A disk of its own, small enough to be filled.
+        _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
+        await Command.RunAsync("mount", ["-t", "tmpfs", "-o", "size=1g", "pandora-chaos", _directory]);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Command.RunAsync("umount", [_directory]);
+        Directory.Delete(_directory);
+        await _world.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task Whatever_happens_nothing_hangs_nothing_is_shared_nothing_runs_twice_and_nothing_is_left()
+    {
+        var duration = TimeSpan.FromSeconds(Read("PANDORA_TEST_CHAOS_SECONDS", 180));
+        var seed = Read("PANDORA_TEST_SEED", Random.Shared.Next(1_000_000));
+        output.WriteLine($"seed {seed}, {duration.TotalSeconds:0} s");
+        await using var server = await ServerProcess.StartAsync(_world, new()
+        {
+            ["PANDORA_POOL_SIZE"] = $"{PoolSize}", ["PANDORA_MAX_SANDBOXES"] = "6", ["PANDORA_ACQUIRE_TIMEOUT"] = "20", ["PANDORA_BOOT_TIMEOUT"] = "30", ["PANDORA_LOG_FORMAT"] = "text",
+        }, _directory);
+        var random = new Random(seed);
+        var faults = new Faults(server, _directory, random);
+        var clients = new Clients(server, seed, TimeProvider.System);
+        using var stop = new CancellationTokenSource();
+        var running = Enumerable.Range(0, ClientCount).Select(n => clients.RunAsync(n, stop.Token)).ToList();
+        var start = Stopwatch.GetTimestamp();
+        while (Stopwatch.GetElapsedTime(start) < duration && clients.Violations.Count == 0)
+        {
+            await Task.Delay(TimeSpan.FromSeconds(1 + (random.NextDouble() * 4)), TimeProvider.System);
+            var fault = faults.All[random.Next(faults.All.Count)];
+            output.WriteLine($"{Stopwatch.GetElapsedTime(start).TotalSeconds,6:0.0} s {fault.Name}");
+            await faults.DoAsync(fault);
+            await clients.LookAsync();
+        }
+
+        await stop.CancelAsync();
+        await Task.WhenAll(running);
+        output.WriteLine($"faults: {faults.Done.Values.Sum()} ({string.Join(", ", faults.Done.OrderBy(d => d.Key).Select(d => $"{d.Key} {d.Value}"))})");
+        output.WriteLine($"requests: {clients.Outcomes.Values.Sum()} ({string.Join(", ", clients.Outcomes.OrderBy(o => o.Key).Select(o => $"{o.Key} {o.Value}"))})");
+        output.WriteLine($"broken promises: {clients.Violations.Count}");
+        Assert.True(clients.Violations.Count == 0, $"seed {seed}:\n{string.Join('\n', clients.Violations)}\n{Tail(server.Log)}");
+
+        // Calm again: the pool recovers, and what nobody deletes is reaped.
+        await UntilAsync("the pool recovers", server, async () => (await server.Pandora.GetHealthAsync()).WarmVms == PoolSize);
+        await UntilAsync("every sandbox ends", server, async () => (await server.Pandora.GetHealthAsync()).ActiveSandboxes == 0);
+        await UntilAsync("nothing is nobody's", server, async () => (await Audit.FindByProductAsync(server, _world)).All(r => r.GetProperty("owner").GetString() is not null));
+        await using var last = await server.Pandora.CreateAsync();
+        Assert.Equal(0, (await last.ExecAsync("true")).ExitCode);
+    }
+
+    private static async Task UntilAsync(string what, ServerProcess server, Func<Task<bool>> condition)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        while (!await condition())
+        {
+            Assert.False(limit.IsCancellationRequested, $"'{what}' did not come about\n{Tail(server.Log)}");
+            await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System);
+        }
+    }
+
+    private static string Tail(string log) => log.Length > 6000 ? log[^6000..] : log;
+
+    private static int Read(string variable, int fallback) => int.TryParse(Environment.GetEnvironmentVariable(variable), out var value) ? value : fallback;
+}

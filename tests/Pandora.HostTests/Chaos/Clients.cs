@@ -1,0 +1,136 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Pandora.Client;
+using Pandora.Contracts;
+using Pandora.Proof.World;
+
+namespace Pandora.HostTests.Chaos;
+
+/// <summary>Clients that use the server whatever happens to it, and keep book: what they were promised, and what broke a promise.</summary>
+internal sealed class Clients(ServerProcess server, int seed, TimeProvider time)
+{
+    // The longest that the server may take by its own settings, and some for a machine that is busy with everything else.
+    private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(45), ExecLimit = TimeSpan.FromSeconds(45), DeleteLimit = TimeSpan.FromSeconds(45);
+    private readonly ConcurrentDictionary<string, int> _outcomes = new();
+    private readonly ConcurrentQueue<string> _violations = new();
+    private int _lastToken;
+
+    /// <summary>How many requests came to what.</summary>
+    public IReadOnlyDictionary<string, int> Outcomes => _outcomes;
+
+    /// <summary>Promises that were broken.</summary>
+    public IReadOnlyCollection<string> Violations => _violations;
+
+    /// <summary>Runs one client until it is told to stop.</summary>
+    public async Task RunAsync(int number, CancellationToken stop)
+    {
+        var random = new Random(HashCode.Combine(seed, number));
+        while (!stop.IsCancellationRequested)
+        {
+            var key = $"chaos-{number}-{random.Next()}";
+            // A claim whose answer never came is sent again: it must not make a second sandbox.
+            Sandbox? sandbox = null;
+            for (var attempt = 0; sandbox is null && attempt < 20 && !stop.IsCancellationRequested; attempt++)
+            {
+                sandbox = await TryAsync("create", CreateLimit, token => server.Pandora.CreateAsync(TimeSpan.FromSeconds(10), idempotencyKey: key, cancellationToken: token));
+                if (sandbox is null)
+                {
+                    await Task.Delay(TimeSpan.FromMilliseconds(300), time, CancellationToken.None);
+                }
+            }
+
+            if (sandbox is not null)
+            {
+                await UseAsync(sandbox, random, stop);
+            }
+        }
+    }
+
+    /// <summary>Looks at what exists: no two sandboxes share an id, a slot or an address.</summary>
+    public async Task LookAsync()
+    {
+        var list = await TryAsync("list", DeleteLimit, token => server.Pandora.ListAsync(null, token));
+        foreach (var (what, values) in list is null ? [] : new (string, IEnumerable<string>)[] { ("id", list.Select(s => s.SandboxId)), ("slot", list.Select(s => $"{s.SlotId}")), ("address", list.Select(s => s.GuestIp)) })
+        {
+            foreach (var twice in values.GroupBy(v => v).Where(g => g.Count() > 1))
+            {
+                _violations.Enqueue($"two sandboxes share the {what} {twice.Key}");
+            }
+        }
+    }
+
+    private async Task UseAsync(Sandbox sandbox, Random random, CancellationToken stop)
+    {
+        var tokens = new Dictionary<string, bool>();
+        for (var i = random.Next(1, 6); i > 0 && !stop.IsCancellationRequested; i--)
+        {
+            var token = $"t{Interlocked.Increment(ref _lastToken)}";
+            // Each writes a line of its own: in the file once, or, where nobody promised, not at all.
+            var code = random.Next(4) switch { 0 => $"echo {token} >> /root/book; sleep 2", 1 => $"echo {token} >> /root/book; head -c 3000000 /dev/urandom > /root/data; sync", _ => $"echo {token} >> /root/book" };
+            var result = await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t));
+            tokens[token] = result is { ExitCode: 0 };
+        }
+
+        if (await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest("cat /root/book", 10), t)) is { ExitCode: 0 } book)
+        {
+            var lines = book.Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+            foreach (var (token, isPromised) in tokens)
+            {
+                var count = lines.Count(l => l == token);
+                if (count > 1 || (isPromised && count == 0))
+                {
+                    _violations.Enqueue(count > 1 ? $"{token} ran {count} times in {sandbox.Id}" : $"{token} is lost in {sandbox.Id}");
+                }
+            }
+
+            foreach (var stranger in lines.Where(l => !tokens.ContainsKey(l)))
+            {
+                _violations.Enqueue($"{stranger} of another sandbox is in {sandbox.Id}");
+            }
+        }
+
+        if (random.Next(5) > 0)
+        {
+            await TryAsync("delete", DeleteLimit, async t => await server.Pandora.DeleteAsync(sandbox.Id, t) ?? TimeSpan.Zero);
+        }
+    }
+
+    // Never throws: what went wrong is an outcome, or a broken promise.
+    private async Task<T?> TryAsync<T>(string operation, TimeSpan limit, Func<CancellationToken, Task<T>> run)
+    {
+        var start = Stopwatch.GetTimestamp();
+        using var stop = new CancellationTokenSource(limit);
+        try
+        {
+            var result = await run(stop.Token);
+            Count(operation, "done");
+            return result;
+        }
+        catch (PandoraApiException e)
+        {
+            Count(operation, e.Code ?? $"http_{e.Problem.Status}");
+            if (e.Code is null or ProblemCodes.Internal or ProblemCodes.IdempotencyMismatch)
+            {
+                _violations.Enqueue($"{operation}: {e.Message}");
+            }
+        }
+        catch (Exception e) when (e is ServerUnreachableException or HttpRequestException or IOException)
+        {
+            Count(operation, "connection");
+        }
+        catch (OperationCanceledException)
+        {
+            _violations.Enqueue($"{operation} was not answered within {limit.TotalSeconds:0} s");
+        }
+
+        if (Stopwatch.GetElapsedTime(start) < TimeSpan.FromMilliseconds(100))
+        {
+            // A server that is away, or full, is not asked a thousand times a second.
+            await Task.Delay(TimeSpan.FromMilliseconds(100), time);
+        }
+
+        return default;
+    }
+
+    private void Count(string operation, string outcome) => _outcomes.AddOrUpdate($"{operation} {outcome}", 1, (_, n) => n + 1);
+}

@@ -1,0 +1,148 @@
+using System.Collections.Concurrent;
+using Pandora.Client;
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests.Chaos;
+
+/// <summary>One thing that goes wrong.</summary>
+/// <param name="Name">What.</param>
+/// <param name="RunAsync">Does it, and takes it back where it can be taken back.</param>
+internal sealed record Fault(string Name, Func<Task> RunAsync);
+
+/// <summary>Does to a server, its VMMs and its guests what happens to servers in a bad year, in an order that a seed gives.</summary>
+internal sealed class Faults(ServerProcess server, string dataDirectory, Random random)
+{
+    private static readonly TimeSpan Moment = TimeSpan.FromSeconds(3);
+
+    /// <summary>Those who use the server wait here while none is meant to run.</summary>
+    public SemaphoreSlim Restarting { get; } = new(1, 1);
+
+    /// <summary>How often each was done.</summary>
+    public ConcurrentDictionary<string, int> Done { get; } = new();
+
+    /// <summary>All of them.</summary>
+    public IReadOnlyList<Fault> All =>
+    [
+        new("server killed", () => RestartAsync(() => server.KillAsync())),
+        new("server restarted", () => RestartAsync(async () =>
+        {
+            server.Signal(10); // SIGUSR1: as './pandora restart'
+            await server.WaitForEndAsync();
+        })),
+        new("VMM killed", () => WithVmmAsync(p => p.Kill())),
+        new("VMM stopped for a while", () => WithVmmAsync(async p =>
+        {
+            p.Kill(19); // SIGSTOP
+            await Pause();
+            p.Kill(18); // SIGCONT
+        })),
+        new("guest rebooted itself", () => InGuestAsync("/usr/lib/pandora/busybox reboot -f")),
+        new("SSH connection cut", () => InGuestAsync("kill -9 $(ps -o ppid= $PPID)")),
+        new("guest's network down for a while", async () =>
+        {
+            var places = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
+            if (places.Length > 0)
+            {
+                var place = Path.GetFileName(places[random.Next(places.Length)]);
+                await TryAsync(() => Command.RunAsync("ip", ["-n", place, "link", "set", "tap0", "down"]));
+                await Pause();
+                await TryAsync(() => Command.RunAsync("ip", ["-n", place, "link", "set", "tap0", "up"]));
+            }
+        }),
+        new("data disk full for a while", async () =>
+        {
+            var filler = Path.Combine(dataDirectory, "filler");
+            await TryAsync(() => Command.RunAsync("sh", ["-c", "head -c 4G /dev/zero > \"$1\"", "fill", filler]));
+            await Pause();
+            File.Delete(filler);
+        }),
+        new("descriptors run out for a while", async () =>
+        {
+            var limit = Directory.GetFiles($"/proc/{server.Pid}/fd").Length + 3;
+            await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={limit}:"]));
+            await Pause();
+            await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", "--nofile=65536:"]));
+        }),
+        new("record damaged", () => InDirectoryAsync(d => File.WriteAllText(Path.Combine(d, "record.json"), "{\"version\":2,"))),
+        new("control socket removed", () => InDirectoryAsync(d => Directory.GetFiles(d, "*.sock").ToList().ForEach(File.Delete))),
+    ];
+
+    /// <summary>Does one.</summary>
+    public async Task DoAsync(Fault fault)
+    {
+        await fault.RunAsync();
+        Done.AddOrUpdate(fault.Name, 1, (_, n) => n + 1);
+    }
+
+    private static Task Pause() => Task.Delay(Moment, TimeProvider.System);
+
+    private async Task RestartAsync(Func<Task> end)
+    {
+        await end();
+        await server.StartAsync(waitUntilReady: false);
+    }
+
+    private async Task WithVmmAsync(Func<ProcessHandle, Task> action)
+    {
+        var pids = Audit.Processes(server);
+        using var process = pids.Count == 0 ? null : ProcessHandle.TryOpen(int.Parse(pids[random.Next(pids.Count)]));
+        if (process is not null)
+        {
+            await action(process);
+        }
+    }
+
+    private Task WithVmmAsync(Action<ProcessHandle> action) => WithVmmAsync(p =>
+    {
+        action(p);
+        return Task.CompletedTask;
+    });
+
+    private async Task InGuestAsync(string code)
+    {
+        try
+        {
+            var sandboxes = await server.Pandora.ListAsync();
+            if (sandboxes.Count > 0)
+            {
+                using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5));
+                await server.Pandora.ExecAsync(sandboxes[random.Next(sandboxes.Count)].SandboxId, new(code), limit.Token);
+            }
+        }
+        catch (Exception e) when (e is PandoraApiException or ServerUnreachableException or OperationCanceledException or HttpRequestException)
+        {
+            // It is meant to go wrong.
+        }
+    }
+
+    private Task InDirectoryAsync(Action<string> action)
+    {
+        var directories = Directory.GetDirectories(Path.Combine(server.RunDir, server.Instance));
+        try
+        {
+            if (directories.Length > 0)
+            {
+                action(directories[random.Next(directories.Length)]);
+            }
+        }
+        catch (IOException)
+        {
+            // Its microVM ended meanwhile.
+        }
+
+        return Task.CompletedTask;
+    }
+
+    private static async Task TryAsync(Func<Task> action)
+    {
+        try
+        {
+            await action();
+        }
+        catch (CommandException)
+        {
+            // What it was for has ended meanwhile.
+        }
+    }
+}

@@ -1,0 +1,219 @@
+using System.Net;
+using Pandora.Client;
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests;
+
+/// <summary>A world with a server in it and listeners where a guest must not get to.</summary>
+public sealed class HostileFixture : ServerFixture
+{
+    internal override Dictionary<string, string> Settings => new() { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_MAX_EXECS"] = "32" };
+
+    internal DatagramListener Internet { get; private set; } = null!;
+
+    internal DatagramListener Lan { get; private set; } = null!;
+
+    internal override Task PrepareAsync()
+    {
+        Internet = World.With(new DatagramListener(World.Internet, IPAddress.Parse(TestWorld.InternetAddress), 7001));
+        Lan = World.With(new DatagramListener(World.Lan, IPAddress.Parse(TestWorld.LanAddress), 7001));
+        foreach (var port in new[] { 80, 443, 7000 })
+        {
+            World.Listen(World.Host, "0.0.0.0", port);
+        }
+
+        return Task.CompletedTask;
+    }
+}
+
+/// <summary>Guests whose root is out to harm: they may ruin themselves, and neither the host, the server nor a neighbour.</summary>
+public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<HostileFixture>, IAsyncLifetime
+{
+    private Sandbox _hostile = null!, _neighbour = null!;
+
+    private ServerProcess Server => fixture.Server;
+
+    public async ValueTask InitializeAsync()
+    {
+        _hostile = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        _neighbour = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        // However a guest behaves, its end is the host's to decide.
+        Assert.Equal(0, (await _hostile.EndAsync()).Left);
+        Assert.Equal(0, (await _neighbour.EndAsync()).Left);
+    }
+
+    public static TheoryData<string, string> Bombs => new()
+    {
+        { "fork", "bomb() { bomb | bomb & }; bomb; sleep 8" },
+        { "fork out of reach", "setsid bash -c 'bomb() { bomb | bomb & }; bomb' & sleep 8" },
+        { "memory", "python3 -c 'x = []\nwhile True: x.append(bytearray(1 << 20))'" },
+        { "disk", "head -c 3G /dev/zero > /big; sync" },
+        { "console", "yes flood > /dev/ttyS0" },
+        { "processor", "while :; do :; done" },
+        { "descriptors", "python3 -c 'import socket, time\nx = []\ntry:\n    while True: x.append(socket.socket())\nexcept OSError: time.sleep(5)'" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Bombs))]
+    public async Task A_bomb_hurts_nobody_else(string name, string code)
+    {
+        Assert.NotEmpty(name);
+        var before = HostBytes();
+        var bombing = IgnoreAsync(() => _hostile.ExecAsync(code, TimeSpan.FromSeconds(10)));
+        while (!bombing.IsCompleted)
+        {
+            await MustServeAsync();
+        }
+
+        Assert.True(HostBytes() - before < 2300L << 20, $"the host's disk has {(HostBytes() - before) >> 20} MiB more on it");
+        Assert.True(DirectorySize(Server.RunDir) < 16 << 20, $"{DirectorySize(Server.RunDir)} bytes in the run directory");
+        var vmm = CgroupBytes(_hostile.Id);
+        Assert.True(vmm is null or < 600L << 20, $"its VMM has had {vmm >> 20} MiB");
+        await MustServeAsync();
+    }
+
+    public static TheoryData<string, string> FalseServers => new()
+    {
+        { "silence", "while True:\n    time.sleep(1)" },
+        { "a banner without end", "while True:\n    c.sendall(b'x' * 65536)" },
+        { "lines without end", "while True:\n    c.sendall(b'not SSH\\r\\n' * 4096)" },
+        { "garbage after the banner", "c.sendall(b'SSH-2.0-dropbear_2022.83\\r\\n')\nwhile True:\n    c.sendall(os.urandom(65536))" },
+        { "a packet of four gigabytes", "c.sendall(b'SSH-2.0-dropbear_2022.83\\r\\n' + b'\\xff\\xff\\xff\\xff' + b'\\0' * 65536)\ntime.sleep(30)" },
+    };
+
+    /// <summary>The guest's SSH server is replaced by another program. The host key is the guest's own, so its root can also speak SSH correctly, and lie: that gets it nothing but its own commands.</summary>
+    [Theory]
+    [MemberData(nameof(FalseServers))]
+    public async Task A_false_SSH_server_costs_its_own_sandbox_and_nothing_else(string name, string serve)
+    {
+        Assert.NotEmpty(name);
+        var program = $"import os, socket, threading, time\ndef serve(c):\n    try:\n{Indent(serve, 8)}\n    except OSError: pass\ns = socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, args=(c,), daemon=True).start()\n";
+        await _hostile.ExecAsync("cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; mount --bind /root/false $(command -v dropbear)", stdin: program);
+        // All of dropbear goes, and PID 1 starts what is in its place.
+        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; killall -9 dropbear) > /dev/null 2>&1 & sleep 3", TimeSpan.FromSeconds(5)));
+        await Task.Delay(TimeSpan.FromSeconds(1), TimeProvider.System);
+        var before = ResidentBytes();
+        var asking = Task.WhenAll(Enumerable.Range(0, 3).Select(async _ => Assert.NotNull(await IgnoreAsync(() => _hostile.ExecAsync("true", TimeSpan.FromSeconds(15))))));
+        while (!asking.IsCompleted)
+        {
+            await MustServeAsync();
+        }
+
+        await asking;
+        Assert.True(ResidentBytes() - before < 150 << 20, $"the server has {(ResidentBytes() - before) >> 20} MiB more");
+        await MustServeAsync();
+    }
+
+    [Fact]
+    public async Task Endless_output_is_bounded_on_both_outputs_and_after_the_end()
+    {
+        var before = ResidentBytes();
+        var flooding = IgnoreAsync(() => _hostile.ExecAsync("yes & yes >&2 & sleep 6", TimeSpan.FromSeconds(8)));
+        while (!flooding.IsCompleted)
+        {
+            await MustServeAsync();
+        }
+
+        await MustServeAsync();
+        Assert.True(ResidentBytes() - before < 250 << 20, $"the server has {(ResidentBytes() - before) >> 20} MiB more");
+    }
+
+    [Fact]
+    public async Task Packets_out_of_the_ordinary_get_no_further_than_ordinary_ones()
+    {
+        // In fragments, by raw sockets, from another MAC address, with options: to the LAN nothing, to the internet the fragments of an honest sender.
+        const string Send = """
+            import os, socket, struct
+            def send(address):
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                s.sendto(b'x' * 4000, (address, 7001))
+                s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b'\x83\x07\x04' + socket.inet_aton('192.168.77.10') + b'\x00')
+                try: s.sendto(b'x', (address, 7001))
+                except OSError: pass
+                raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+                udp = struct.pack('!HHHH', 7001, 7001, 9, 0) + b'x'
+                for frag in (0x2000, 0x0001, 0x0000):
+                    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 7, frag, 64, 17, 0, socket.inet_aton('172.16.0.2'), socket.inet_aton(address))
+                    raw.sendto(ip + udp, (address, 0))
+            send(os.sys.argv[1])
+            """;
+        fixture.Internet.Senders.Clear();
+        await _hostile.ExecAsync("cat > /root/send.py", stdin: Send);
+        await _hostile.ExecAsync($"python3 /root/send.py {TestWorld.InternetAddress}; python3 /root/send.py {TestWorld.LanAddress}; sleep 0.5");
+        Assert.NotEmpty(fixture.Internet.Senders);
+        Assert.Empty(fixture.Lan.Senders);
+        // Another MAC address, and answers to questions that nobody asked (ARP): neighbour and host go on as if nothing were.
+        await IgnoreAsync(() => _hostile.ExecAsync("""
+            python3 - <<'END'
+            import socket, struct
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))
+            me = b'\x02\xfc\x00\x00\x00\x99'
+            for target in ('172.16.0.1', '172.16.0.2', '10.200.0.1', '198.51.100.2'):
+                for _ in range(20):
+                    s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2) + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
+            END
+            (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up; ip route add default via 172.16.0.1) > /dev/null 2>&1
+            """, TimeSpan.FromSeconds(6)));
+        await MustServeAsync();
+    }
+
+    [Fact]
+    public async Task A_scan_of_host_and_neighbours_finds_nothing()
+    {
+        var neighbour = _neighbour.Created.GuestIp;
+        var found = await _hostile.ExecAsync($$"""
+            python3 - <<'END'
+            import socket
+            from concurrent.futures import ThreadPoolExecutor
+            def look(target):
+                s = socket.socket(); s.settimeout(3)
+                try: s.connect(target); print('open', *target)
+                except OSError: pass
+                finally: s.close()
+            hosts = ['172.16.0.1', '{{TestWorld.HostUplinkAddress}}', '{{TestWorld.HostLanAddress}}', '{{neighbour}}', '{{neighbour[..neighbour.LastIndexOf('.')]}}.1']
+            with ThreadPoolExecutor(32) as pool: list(pool.map(look, [(h, p) for h in hosts for p in (22, 53, 80, 443, 2375, 7000, 8000, 9464, 10250)]))
+            END
+            """, TimeSpan.FromSeconds(120));
+        Assert.Equal((0, ""), (found.ExitCode, found.Stdout));
+    }
+
+    // A neighbour runs a command, and a third sandbox is claimed.
+    private async Task MustServeAsync()
+    {
+        var served = await _neighbour.ExecAsync("echo served", TimeSpan.FromSeconds(20));
+        Assert.Equal("served\n", served.Stdout);
+        await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
+    }
+
+    private static async Task<Exception?> IgnoreAsync(Func<Task> run)
+    {
+        try
+        {
+            await run();
+            return null;
+        }
+        catch (Exception e) when (e is PandoraApiException)
+        {
+            return e;
+        }
+    }
+
+    private static string Indent(string code, int by) => string.Join('\n', code.Split('\n').Select(l => new string(' ', by) + l));
+
+    private long HostBytes() => new DriveInfo(Server.DataDir) is var drive ? drive.TotalSize - drive.AvailableFreeSpace : 0;
+
+    private long ResidentBytes() => long.Parse(File.ReadLines($"/proc/{Server.Pid}/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) * 1024;
+
+    private long? CgroupBytes(string id)
+    {
+        string[] places = [$"/sys/fs/cgroup/memory/pandora-{Server.Instance}/{id}/memory.max_usage_in_bytes", $"/sys/fs/cgroup/pandora-{Server.Instance}/{id}/memory.peak"];
+        return places.FirstOrDefault(File.Exists) is { } path ? long.Parse(File.ReadAllText(path)) : null;
+    }
+
+    private static long DirectorySize(string path) => Directory.GetFiles(path, "*", SearchOption.AllDirectories).Sum(f => new FileInfo(f) is { Exists: true } file ? file.Length : 0);
+}

@@ -1,0 +1,216 @@
+using System.Diagnostics;
+using System.Net.Sockets;
+using System.Text;
+using System.Text.Json;
+using Pandora.Engine;
+using Pandora.Engine.MicroVms;
+using Pandora.Fakes;
+using Pandora.Vmm;
+using Pandora.Vmm.Firecracker;
+using Pandora.Vmm.Qemu;
+
+namespace Pandora.Tests.Fuzz;
+
+/// <summary>
+/// Spoilt bytes for everything that reads what a client, a guest or a VMM wrote. Ten seconds each, or as long as <c>./pandora test --fuzz MINUTES</c> says; a failure names the seed (<c>--seed</c>) and the bytes.
+/// </summary>
+public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
+{
+    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_FUZZ_SECONDS"), out var seconds) ? seconds : 10);
+    private static readonly int Seed = int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_SEED"), out var seed) ? seed : Random.Shared.Next();
+    private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public Task Records_are_read_or_refused() => FuzzAsync([JsonSerializer.SerializeToUtf8Bytes(Record(), RecordJson.Default.MicroVmRecord)], bytes =>
+    {
+        var directory = Directory.CreateDirectory(Path.Combine(_directory, Record().Id)).FullName;
+        File.WriteAllBytes(Path.Combine(directory, MicroVmRecord.FileName), bytes);
+        if (MicroVmRecord.TryRead(directory, out var record, out var problem))
+        {
+            Assert.Equal(Record().Id, record.Id);
+            Assert.NotNull(record.Resources);
+            Assert.NotNull(record.HostKey);
+        }
+        else
+        {
+            Assert.NotEmpty(problem);
+        }
+
+        return Task.CompletedTask;
+    });
+
+    [Fact]
+    public async Task Bodies_of_requests_never_fail_the_server()
+    {
+        await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 2, MaxSandboxes = 5 });
+        var id = await server.CreateAsync();
+        await FuzzAsync(
+            [
+                """{"idle_timeout": 60.5, "template": "default", "egress": "none", "metadata": {"a": "b", "c": "d"}}"""u8.ToArray(),
+                """{"code": "echo hello", "timeout": 5, "cwd": "/root", "env": {"A": "1", "B": "two"}, "user": "nobody", "stdin": "text\n"}"""u8.ToArray(),
+            ],
+            async bytes =>
+            {
+                foreach (var path in new[] { "/sandboxes", $"/sandboxes/{id}/exec" })
+                {
+                    using var content = new ByteArrayContent(bytes);
+                    content.Headers.ContentType = new("application/json");
+                    using var response = await server.Http.PostAsync(new Uri(path, UriKind.Relative), content).WaitAsync(TimeSpan.FromSeconds(10));
+                    Assert.True((int)response.StatusCode < 500 || (int)response.StatusCode is 503 or 504, $"{path}: {(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
+                    if (path == "/sandboxes" && response.IsSuccessStatusCode)
+                    {
+                        using var created = JsonDocument.Parse(await response.Content.ReadAsStringAsync());
+                        await server.SendAsync(HttpMethod.Delete, $"/sandboxes/{created.RootElement.GetProperty("sandbox_id").GetString()}");
+                    }
+                }
+            });
+        Assert.Equal(1, server.Node.Sandboxes.Count);
+    }
+
+    [Fact]
+    public Task Paths_and_headers_never_fail_the_server() => WithServerAsync(server => FuzzAsync(
+        ["/sandboxes/abcdefghijklmnopqrstuvwx/exec?receipt=true&metadata=a:b|abc-key-1"u8.ToArray()],
+        async bytes =>
+        {
+            // Kestrel refuses a NUL in a path before anybody sees it; the server in memory cannot take one.
+            var parts = Encoding.Latin1.GetString(bytes).Replace("\0", "", StringComparison.Ordinal).Split('|');
+            using var request = new HttpRequestMessage(HttpMethod.Post, new Uri("/" + Uri.EscapeDataString(parts[0]).Replace("%2F", "/", StringComparison.Ordinal), UriKind.Relative));
+            request.Headers.TryAddWithoutValidation("Idempotency-Key", string.Concat(parts[^1].Where(c => c is not ('\r' or '\n'))));
+            try
+            {
+                using var response = await server.Http.SendAsync(request).WaitAsync(TimeSpan.FromSeconds(10));
+                Assert.True((int)response.StatusCode is < 500 or 503, $"{(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
+            }
+            catch (Exception e) when (e is HttpRequestException or UriFormatException)
+            {
+                // The client itself would not send it.
+            }
+        }));
+
+    [Fact]
+    public Task What_QEMU_says_is_understood_or_ends_the_connection() => FuzzAsync(
+        ["""
+        {"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}}, "capabilities": ["oob"]}}
+        {"return": {}, "id": "1"}
+        {"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}, "timestamp": {"seconds": 1, "microseconds": 2}}
+        {"return": {"running": true, "status": "running"}, "id": "2"}
+        {"error": {"class": "GenericError", "desc": "no"}, "id": "3"}
+
+        """u8.ToArray()],
+        async bytes =>
+        {
+            using var server = new Said(Path.Combine(_directory, "qmp"), bytes);
+            try
+            {
+                await using var qmp = await QmpClient.ConnectAsync(server.Path, (_, data) => data?["reason"]?.ToString(), TimeProvider.System, default).WaitAsync(TimeSpan.FromSeconds(10));
+                await qmp.ExecuteAsync("query-status").WaitAsync(TimeSpan.FromSeconds(10));
+                await qmp.ExecuteAsync("quit").WaitAsync(TimeSpan.FromSeconds(10));
+            }
+            catch (Exception e) when (e is VmmException or IOException)
+            {
+                // Said in so many words.
+            }
+        });
+
+    [Fact]
+    public Task What_Firecracker_answers_is_understood_or_refused() => FuzzAsync(
+        [
+            "HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: 81\r\n\r\n{\"id\":\"x\",\"state\":\"Running\",\"vmm_version\":\"1.16.1\",\"app_name\":\"Firecracker\",\"a\":1}"u8.ToArray(),
+            "HTTP/1.1 400 \r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n{\"fault_message\":\"it refused\"}"u8.ToArray(),
+            "HTTP/1.1 204 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n"u8.ToArray(),
+        ],
+        async bytes =>
+        {
+            using var server = new Said(Path.Combine(_directory, "api"), bytes);
+            using var api = new FirecrackerApi(server.Path, TimeSpan.FromSeconds(5));
+            foreach (var call in new Func<Task>[] { () => api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, default), () => api.PutAsync("/actions", "{}"u8.ToArray(), default) })
+            {
+                try
+                {
+                    await call().WaitAsync(TimeSpan.FromSeconds(10));
+                }
+                catch (VmmException)
+                {
+                    // Said in so many words.
+                }
+            }
+        });
+
+    private async Task FuzzAsync(IReadOnlyList<byte[]> valid, Func<byte[], Task> tryAsync)
+    {
+        var mutator = new Mutator(Seed);
+        var start = Stopwatch.GetTimestamp();
+        var count = 0;
+        for (; Stopwatch.GetElapsedTime(start) < Duration; count++)
+        {
+            var bytes = mutator.Spoil(mutator.Pick(valid));
+            try
+            {
+                await tryAsync(bytes);
+            }
+            catch (Exception e)
+            {
+                throw new InvalidOperationException($"seed {Seed}, number {count}, bytes {Convert.ToBase64String(bytes)}: {e.Message}", e);
+            }
+        }
+
+        output.WriteLine($"{count} tries, seed {Seed}");
+    }
+
+    private static async Task WithServerAsync(Func<FakeServer, Task> run)
+    {
+        await using var server = await FakeServer.StartAsync();
+        await run(server);
+    }
+
+    private static MicroVmRecord Record() => new()
+    {
+        Id = "abcdefghijklmnopqrstuvwx", Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = 3, Address = "10.200.0.14", Uid = 1_342_177_283, HostKey = "AAAA", IsReady = true,
+        Vmm = new VirtualMachineHandle("abcdefghijklmnopqrstuvwx", "/run/x", 123, 456, "QEMU"),
+        Resources = [new HostResource(ResourceKind.Namespace, "pnd-tests-3"), HostResource.OfProcess(123, 456)],
+        Claim = new ClaimRecord(60, Egress.None, new Dictionary<string, string> { ["a"] = "b" }, DateTimeOffset.UnixEpoch, "key") { RequestHash = "00" },
+    };
+
+    /// <summary>A UNIX socket that says the same to whoever connects, whatever is asked, and closes.</summary>
+    private sealed class Said : IDisposable
+    {
+        private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+
+        public Said(string path, byte[] bytes)
+        {
+            Path = path;
+            File.Delete(path);
+            _listener.Bind(new UnixDomainSocketEndPoint(path));
+            _listener.Listen();
+            _ = ServeAsync(bytes);
+        }
+
+        public string Path { get; }
+
+        public void Dispose() => _listener.Dispose();
+
+        private async Task ServeAsync(byte[] bytes)
+        {
+            try
+            {
+                while (true)
+                {
+                    using var client = await _listener.AcceptAsync();
+                    await client.SendAsync(bytes);
+                    client.Shutdown(SocketShutdown.Send);
+                    var buffer = new byte[1024];
+                    while (await client.ReceiveAsync(buffer) > 0)
+                    {
+                        // Nothing is listened to.
+                    }
+                }
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
+            {
+                // Closed.
+            }
+        }
+    }
+}
