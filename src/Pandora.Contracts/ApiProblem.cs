@@ -51,7 +51,7 @@ public static class ProblemCodes
     /// <summary>503: the server stopped while the command ran. It was killed and is not repeated; the sandbox lives on.</summary>
     public const string Interrupted = "interrupted";
 
-    /// <summary>503: the server's host has no room to write down a claim.</summary>
+    /// <summary>503: the server's host has no room left, of disk, memory or descriptors.</summary>
     public const string HostFull = "host_full";
 
     /// <summary>429: more requests wait than may.</summary>

@@ -173,7 +173,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _network = await HostNetwork.CreateAsync(_instance, _options, online, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
         _undo.Push(CloseNetworkAsync);
         _found = [.. _found.Select(f => f is { Problem: null, Record: { } r } && NetworkSlot.At(r.Slot, _instance, _network.Range).Address.ToString() != r.Address ? f with { Problem = $"its address {r.Address} is not of this server's network {_network.Range}" } : f)];
-        _slots = new SlotPool(_network, _instance, ahead: 2, _found.Where(f => f.Problem is null).Select(f => f.Record!.Slot).ToHashSet(), _loggers.CreateLogger<SlotPool>());
+        _slots = new SlotPool(_network, _instance, ahead: 2, _found.Where(f => f.Problem is null).Select(f => f.Record!.Slot).ToHashSet(), _time, _loggers.CreateLogger<SlotPool>());
         _undo.Push(_slots.DisposeAsync);
         _launcher = new MicroVmLauncher(_options, _instance, _slots, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
         _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time);
@@ -220,12 +220,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         await Task.WhenAll(Pools.Select(p => p.DisposeAsync().AsTask()).Prepend(Sandboxes.CloseAsync()));
-        if (HasLeftovers)
-        {
-            // Stopped while it recovered: what was not reached ends as well.
-            await Task.WhenAll(_found.Select(_leftovers.KillAsync));
-            await _leftovers.RemoveAsync([]);
-        }
+        // Stopped while it recovered, what was not reached ends as well; and what could not be undone earlier goes now.
+        await Task.WhenAll(_found.Select(_leftovers.KillAsync));
+        await _leftovers.RemoveAsync([]);
     }
 
     private async ValueTask CloseNetworkAsync()

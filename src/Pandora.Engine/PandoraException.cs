@@ -30,7 +30,7 @@ public enum PandoraError
     /// <summary>The server stopped while a command ran; it was killed and is not repeated.</summary>
     Interrupted,
 
-    /// <summary>The host has no room to write down what it does.</summary>
+    /// <summary>The host has no room left: of disk, memory or descriptors.</summary>
     HostFull,
 
     /// <summary>More requests wait than may.</summary>

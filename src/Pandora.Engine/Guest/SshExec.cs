@@ -68,8 +68,18 @@ internal sealed class SshExec
     private GuestCommand Command { get; }
 
     /// <summary>Runs blocking work on a thread of its own.</summary>
-    public static Task OnThread(Action work) =>
-        Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
+    /// <exception cref="PandoraException">The host has no room for one.</exception>
+    public static Task OnThread(Action work)
+    {
+        try
+        {
+            return Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
+        }
+        catch (TaskSchedulerException e)
+        {
+            throw new PandoraException(PandoraError.HostFull, "the server's host has no room for another thread (memory, descriptors): the command was not run, or not to its end, and is not repeated", innerException: e);
+        }
+    }
 
     /// <summary>Runs a short command of the server's own and returns the first 4 KiB that it prints. A hostile guest may have another program there, that floods or never ends.</summary>
     public static async Task<string> RunBoundedAsync(SshClient client, string script, CancellationToken cancellationToken)

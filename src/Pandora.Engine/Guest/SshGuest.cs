@@ -100,6 +100,7 @@ internal sealed partial class SshGuest : IGuest
         {
             client = await ConnectedClientAsync(stop.Token);
             exec = new SshExec(client, _gate, command, Interlocked.Increment(ref _lastGroup));
+            exec.Start(stop.Token);
         }
         catch (Exception e)
         {
@@ -108,7 +109,6 @@ internal sealed partial class SshGuest : IGuest
             throw e is OperationCanceledException ? new PandoraException(PandoraError.GuestUnreachable, "the guest's SSH server did not answer within the command's timeout; nothing was run", innerException: e) : e;
         }
 
-        exec.Start(stop.Token);
         // A place is taken until the channel is closed, which is later than the answer where something was left behind.
         _ = exec.Closed.ContinueWith(
             _ =>

@@ -7,30 +7,34 @@ namespace Pandora.Engine.Networking;
 /// <summary>Hands out network slots. A few are made ahead of need; a returned one is taken down and its number used again for a namespace made anew.</summary>
 public sealed partial class SlotPool : IAsyncDisposable
 {
+    private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1);
     private readonly HostNetwork _network;
     private readonly Instance _instance;
     private readonly SlotLedger _ledger;
     private readonly ILogger<SlotPool> _logger;
+    private readonly TimeProvider _time;
     private readonly int _ahead;
     private readonly Lock _lock = new();
     private readonly PriorityQueue<int, int> _free = new();
     private readonly Queue<NetworkSlot> _ready = new();
     private readonly HashSet<Task> _working = [];
     private int _making;
-    private bool _disposed;
+    private volatile bool _disposed;
 
     /// <param name="network">The host's side.</param>
     /// <param name="instance">Whose slots they are.</param>
     /// <param name="ahead">How many to keep ready.</param>
     /// <param name="taken">Numbers that microVMs of an earlier server hold.</param>
+    /// <param name="time">For pauses after failures.</param>
     /// <param name="logger">Where failures go.</param>
-    public SlotPool(HostNetwork network, Instance instance, int ahead, IReadOnlySet<int> taken, ILogger<SlotPool> logger)
+    public SlotPool(HostNetwork network, Instance instance, int ahead, IReadOnlySet<int> taken, TimeProvider time, ILogger<SlotPool> logger)
     {
         _network = network;
         _instance = instance;
         _ledger = new SlotLedger(instance.RunDirectory);
         _ahead = ahead;
         _logger = logger;
+        _time = time;
         Count = (int)Math.Min(16384, network.Range.Size / 4);
         foreach (var i in Enumerable.Range(0, Count).Where(i => !taken.Contains(i)))
         {
@@ -87,9 +91,15 @@ public sealed partial class SlotPool : IAsyncDisposable
     /// <summary>Removes a slot's namespace with all that is in it.</summary>
     public Task DeleteNamespaceAsync(NetworkSlot slot) => Track(IpTool.DeleteNamespaceAsync(slot.NamespaceName));
 
-    /// <summary>Lets a slot's number be used again. Its VMM must have been reaped.</summary>
+    /// <summary>Lets a slot's number be used again, once nothing of it is there any more. Its VMM must have been reaped.</summary>
     public void Free(NetworkSlot slot)
     {
+        if (File.Exists(slot.NamespacePath))
+        {
+            _ = Track(DestroyAgainAsync(slot));
+            return;
+        }
+
         _ledger.Set(slot.Index, null);
         lock (_lock)
         {
@@ -182,9 +192,37 @@ public sealed partial class SlotPool : IAsyncDisposable
 
     private async Task DestroyAsync(NetworkSlot slot)
     {
-        await DeleteInterfaceAsync(slot);
-        await DeleteNamespaceAsync(slot);
+        try
+        {
+            await DeleteInterfaceAsync(slot);
+            await DeleteNamespaceAsync(slot);
+        }
+        catch (Exception e)
+        {
+            LogDestroyFailed(slot.Index, e.Message);
+        }
+
         Free(slot);
+    }
+
+    // What could not be removed for want of something (memory, descriptors) is tried again; its number is nobody's until then.
+    private async Task DestroyAgainAsync(NetworkSlot slot)
+    {
+        while (!_disposed)
+        {
+            await Task.Delay(RetryPause, _time);
+            try
+            {
+                await DeleteInterfaceAsync(slot);
+                await DeleteNamespaceAsync(slot);
+                Free(slot);
+                return;
+            }
+            catch (Exception e)
+            {
+                LogDestroyFailed(slot.Index, e.Message);
+            }
+        }
     }
 
     private async Task Track(Task task)
@@ -266,6 +304,9 @@ public sealed partial class SlotPool : IAsyncDisposable
 
             """;
     }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Network slot {Slot} could not be taken down: {Error}. It is tried again")]
+    private partial void LogDestroyFailed(int slot, string error);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A network slot could not be made ahead of need: {Error}")]
     private partial void LogPrepareFailed(string error);

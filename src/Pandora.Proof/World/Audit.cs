@@ -37,16 +37,17 @@ internal static class Audit
     private static void Require(string what, IEnumerable<string> found) => ProofException.Require(!found.Any(), $"{what}: {string.Join(", ", found)}");
 
     /// <summary>What 'doctor --leaks' lists, in the server's world.</summary>
-    public static async Task<IReadOnlyList<JsonElement>> FindByProductAsync(ServerProcess server, TestWorld world, bool fix = false)
-    {
-        var binary = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server");
-        var output = await Command.RunAsync("nsenter",
-        [
-            $"--net={world.Host.Path}", "env", "-i", $"PATH={Environment.GetEnvironmentVariable("PATH")}", $"DOTNET_ROOT={Environment.GetEnvironmentVariable("DOTNET_ROOT")}",
-            $"PANDORA_DATA_DIR={server.DataDir}", $"PANDORA_RUN_DIR={server.RunDir}", "sh", "-c", $"{binary} doctor --leaks{(fix ? " --fix" : "")} --json || [ $? = 1 ]",
-        ]);
-        return [.. JsonDocument.Parse(output).RootElement.EnumerateArray()];
-    }
+    public static async Task<IReadOnlyList<JsonElement>> FindByProductAsync(ServerProcess server, TestWorld world, bool fix = false) =>
+        [.. JsonDocument.Parse(await RunAsync(server, world, $"doctor --leaks{(fix ? " --fix" : "")} --json")).RootElement.EnumerateArray()];
+
+    /// <summary>Ends what a server left that runs no more, as './pandora down' does.</summary>
+    public static Task EndLeftAsync(ServerProcess server, TestWorld world) => RunAsync(server, world, "end");
+
+    private static Task<string> RunAsync(ServerProcess server, TestWorld world, string arguments) => Command.RunAsync("nsenter",
+    [
+        $"--net={world.Host.Path}", "env", "-i", $"PATH={Environment.GetEnvironmentVariable("PATH")}", $"DOTNET_ROOT={Environment.GetEnvironmentVariable("DOTNET_ROOT")}",
+        $"PANDORA_DATA_DIR={server.DataDir}", $"PANDORA_RUN_DIR={server.RunDir}", "sh", "-c", $"{Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server")} {arguments} || [ $? = 1 ]",
+    ]);
 
     /// <summary>Ids of the VMM processes of a server, by the cgroups that each runs in (proc(5), cgroup).</summary>
     public static IReadOnlyList<string> Processes(ServerProcess server)

@@ -179,7 +179,16 @@ internal sealed class ServerProcess : IAsyncDisposable
 
             if (!_isForgotten && _process is not null && File.Exists(Path.Combine(DataDir, "instance")))
             {
-                await Audit.AssertNothingLeftAsync(this, _world);
+                try
+                {
+                    await Audit.AssertNothingLeftAsync(this, _world);
+                }
+                catch (ProofException)
+                {
+                    // It has failed, and is to leave the machine clean all the same.
+                    await Audit.EndLeftAsync(this, _world);
+                    throw;
+                }
             }
         }
         finally

@@ -60,9 +60,11 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
         new("descriptors run out for a while", async () =>
         {
             var limit = Directory.GetFiles($"/proc/{server.Pid}/fd").Length + 3;
+            // proc(5): limits has the soft one in the fourth column.
+            var before = File.ReadLines($"/proc/{server.Pid}/limits").First(l => l.StartsWith("Max open files", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[3];
             await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={limit}:"]));
             await Pause();
-            await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", "--nofile=65536:"]));
+            await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={before}:"]));
         }),
         new("record damaged", () => InDirectoryAsync(d => File.WriteAllText(Path.Combine(d, "record.json"), "{\"version\":2,"))),
         new("control socket removed", () => InDirectoryAsync(d => Directory.GetFiles(d, "*.sock").ToList().ForEach(File.Delete))),
