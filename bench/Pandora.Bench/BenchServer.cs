@@ -6,16 +6,18 @@ namespace Pandora.Bench;
 /// <summary>The real server on a data directory and port of its own.</summary>
 internal sealed class BenchServer : IAsyncDisposable
 {
-    private readonly Process _process;
+    private readonly ProcessStartInfo _start;
+    private Process _process;
 
     // As in production, where /run is one: ext4 makes a rename wait for the disk.
     private readonly string _runRoot;
 
-    private BenchServer(string dataDir, string runRoot, string url, Process process)
+    private BenchServer(string dataDir, string runRoot, string url, ProcessStartInfo start)
     {
         DataDir = dataDir;
         _runRoot = runRoot;
-        _process = process;
+        _start = start;
+        _process = Process.Start(start)!;
         Url = url;
         Pandora = new PandoraClient(url);
     }
@@ -57,29 +59,23 @@ internal sealed class BenchServer : IAsyncDisposable
             start.Environment[name] = value;
         }
 
-        var server = new BenchServer(dataDir, runRoot, url, Process.Start(start)!);
-        using var http = new HttpClient { BaseAddress = new Uri(url) };
-        for (var attempt = 0; ; attempt++)
-        {
-            try
-            {
-                if ((await http.GetAsync(new Uri("/ready", UriKind.Relative))).IsSuccessStatusCode)
-                {
-                    return server;
-                }
-            }
-            catch (HttpRequestException) when (attempt < 600)
-            {
-                // It does not listen yet.
-            }
+        var server = new BenchServer(dataDir, runRoot, url, start);
+        await server.WaitUntilReadyAsync();
+        return server;
+    }
 
-            if (server._process.HasExited || attempt > 600)
-            {
-                throw new InvalidOperationException($"the server did not come up: {await File.ReadAllTextAsync(Path.Combine(dataDir, "log"))}");
-            }
+    public async Task KillAsync()
+    {
+        _process.Kill();
+        await _process.WaitForExitAsync();
+    }
 
-            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
-        }
+    /// <summary>Starts it once more on the same directories and returns when it is ready.</summary>
+    public async Task StartAgainAsync()
+    {
+        _process.Dispose();
+        _process = Process.Start(_start)!;
+        await WaitUntilReadyAsync();
     }
 
     public async Task WaitForWarmAsync(int count)
@@ -108,7 +104,7 @@ internal sealed class BenchServer : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         Pandora.Dispose();
-        using (var kill = Process.Start("kill", ["-TERM", $"{_process.Id}"]))
+        using (var kill = Process.Start("kill", ["-USR2", $"{_process.Id}"]))
         {
             await kill.WaitForExitAsync();
         }
@@ -117,5 +113,31 @@ internal sealed class BenchServer : IAsyncDisposable
         _process.Dispose();
         Directory.Delete(DataDir, recursive: true);
         Directory.Delete(_runRoot, recursive: true);
+    }
+
+    private async Task WaitUntilReadyAsync()
+    {
+        using var http = new HttpClient { BaseAddress = new Uri(Url) };
+        for (var attempt = 0; ; attempt++)
+        {
+            try
+            {
+                if ((await http.GetAsync(new Uri("/ready", UriKind.Relative))).IsSuccessStatusCode)
+                {
+                    return;
+                }
+            }
+            catch (HttpRequestException) when (attempt < 3000)
+            {
+                // It does not listen yet.
+            }
+
+            if (_process.HasExited || attempt > 3000)
+            {
+                throw new InvalidOperationException($"the server did not come up: {await File.ReadAllTextAsync(Path.Combine(DataDir, "log"))}");
+            }
+
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
+        }
     }
 }

@@ -5,8 +5,8 @@ using Pandora.Load;
 using Spectre.Console;
 
 var json = new Option<FileInfo>("--json") { Description = "Write the figures to a file as well" };
-var only = new Option<string>("--only") { Description = "Run one part: pool, exec, growth, boot, footprint, looking, driver" };
-var onVmm = new Option<string>("--vmm") { Description = "Measure on firecracker or qemu; footprint and looking do not depend on it and are left out with firecracker", DefaultValueFactory = _ => "qemu" }.AcceptOnlyFromAmong("firecracker", "qemu");
+var only = new Option<string>("--only") { Description = "Run one part: pool, exec, growth, boot, footprint, looking, overload, adoption, driver" };
+var onVmm = new Option<string>("--vmm") { Description = "Measure on firecracker or qemu; what does not depend on it is left out with firecracker", DefaultValueFactory = _ => "qemu" }.AcceptOnlyFromAmong("firecracker", "qemu");
 var readme = new Option<bool>("--readme") { Description = "Measure nothing; make the README's table anew from benchmarks/bench-*.json" };
 var root = new RootCommand("Measures Pandora against references taken in the same run; about seven minutes on two cores") { json, only, onVmm, readme };
 root.SetAction(async (result, cancellationToken) =>
@@ -51,6 +51,8 @@ root.SetAction(async (result, cancellationToken) =>
     {
         await PartAsync("footprint", () => WithServerAsync(2, FootprintBench.RunAsync));
         await PartAsync("looking", () => LookingBench.RunAsync(target));
+        await PartAsync("overload", OverloadBench.RunAsync);
+        await PartAsync("adoption", () => AdoptionBench.RunAsync(target));
     }
     else
     {

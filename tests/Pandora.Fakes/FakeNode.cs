@@ -63,6 +63,9 @@ internal sealed class FakeNode : IAsyncDisposable
         }
     }
 
+    /// <summary>How long a guest takes to answer a server that takes it over.</summary>
+    public TimeSpan AdoptionTime { get; init; }
+
     public int BootAttempts { get; private set; }
 
     public Exception? BootFailure { get; set; }
@@ -144,6 +147,7 @@ internal sealed class FakeNode : IAsyncDisposable
 
     private async Task<MicroVm> AdoptAsync(MicroVmRecord record, CancellationToken cancellationToken)
     {
+        await Task.Delay(AdoptionTime, TimeProvider.System, cancellationToken);
         await Task.Yield();
         var old = Booted.Last(b => b.MicroVm.Id == record.Id);
         var machine = old.Machine.Attach();

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using Pandora.Client;
 using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
@@ -93,10 +94,10 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     {
         Assert.NotEmpty(name);
         var program = $"import os, socket, threading, time\ndef serve(c):\n    try:\n{Indent(serve, 8)}\n    except OSError: pass\ns = socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, args=(c,), daemon=True).start()\n";
-        await _hostile.ExecAsync("cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; mount --bind /root/false $(command -v dropbear)", stdin: program);
+        await _hostile.ExecAsync("cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; d=$(command -v dropbear); rm $d; cp /root/false $d", stdin: program);
         // All of dropbear goes, and PID 1 starts what is in its place.
-        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; killall -9 dropbear) > /dev/null 2>&1 & sleep 3", TimeSpan.FromSeconds(5)));
-        await Task.Delay(TimeSpan.FromSeconds(1), TimeProvider.System);
+        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", TimeSpan.FromSeconds(5)));
+        await UntilListeningAsync();
         var before = ResidentBytes();
         var asking = Task.WhenAll(Enumerable.Range(0, 3).Select(async _ => Assert.NotNull(await IgnoreAsync(() => _hostile.ExecAsync("true", TimeSpan.FromSeconds(15))))));
         while (!asking.IsCompleted)
@@ -180,6 +181,24 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             END
             """, TimeSpan.FromSeconds(120));
         Assert.Equal((0, ""), (found.ExitCode, found.Stdout));
+    }
+
+    private async Task UntilListeningAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        while (true)
+        {
+            using var socket = fixture.World.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
+            try
+            {
+                await socket.ConnectAsync(new IPEndPoint(IPAddress.Parse(_hostile.Created.GuestIp), 22), limit.Token);
+                return;
+            }
+            catch (SocketException)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
+            }
+        }
     }
 
     // A neighbour runs a command, and a third sandbox is claimed.

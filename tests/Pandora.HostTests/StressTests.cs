@@ -33,6 +33,18 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
         Assert.Contains("p50 / baseline", second.Output);
         Assert.DoesNotContain("[   1]", second.Output);
         File.Delete(file);
+        await AssertNoThreadsAreLeftAsync();
+    }
+
+    // Each command has two threads of its own, which must not outlive it: those that do are never seen in a short run.
+    private async Task AssertNoThreadsAreLeftAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        while (Directory.GetDirectories($"/proc/{fixture.Server.Pid}/task").Count(t => File.ReadAllText(Path.Combine(t, "comm")).StartsWith(".NET Long Runni", StringComparison.Ordinal)) > 2)
+        {
+            Assert.False(limit.IsCancellationRequested, "threads of commands that have ended are left");
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
+        }
     }
 
     [Fact]

@@ -27,6 +27,7 @@ internal sealed partial class SshGuest : IGuest
     private readonly SemaphoreSlim _connecting = new(1, 1);
     private readonly SemaphoreSlim _gate = new(1, 1);
     private readonly ConcurrentQueue<SshExec> _waiting = new();
+    private readonly ConcurrentDictionary<SshExec, bool> _open = new();
     private readonly Lock _lock = new();
     private readonly List<int> _finishedGroups = [];
     private SshClient _client;
@@ -110,9 +111,11 @@ internal sealed partial class SshGuest : IGuest
         }
 
         // A place is taken until the channel is closed, which is later than the answer where something was left behind.
+        _open[exec] = true;
         _ = exec.Closed.ContinueWith(
             _ =>
             {
+                _open.TryRemove(exec, out var _);
                 _places.Release();
                 ReturnGroup(client, exec.Group);
             }, TaskScheduler.Default);
@@ -147,6 +150,12 @@ internal sealed partial class SshGuest : IGuest
     {
         _disposed = true;
         await SshExec.OnThread(() => _client.Dispose());
+        // Those whose shell had not gone yet: closing the connection does not wake who reads their outputs, and each would keep two threads for ever.
+        foreach (var (exec, _) in _open)
+        {
+            exec.Abandon();
+        }
+
         _connecting.Dispose();
     }
 
