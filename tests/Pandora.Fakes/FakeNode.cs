@@ -25,13 +25,13 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly ILoggerFactory _loggers;
     private int _slot;
 
-    public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null)
+    public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null, bool isRecovering = false)
     {
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Metrics = new EngineMetrics(_services.GetRequiredService<IMeterFactory>());
         _boots = new SemaphoreSlim(bootsAreFree ? int.MaxValue : 0);
         _loggers = loggers ?? NullLoggerFactory.Instance;
-        (Pool, Sandboxes) = Start(new Recovered([], []));
+        (Pool, Sandboxes) = Start(new Recovered([], []), isRecovering);
         _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, Sandboxes, () => [Pool], () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
     }
 
@@ -125,7 +125,7 @@ internal sealed class FakeNode : IAsyncDisposable
         Directory.Delete(_directory, recursive: true);
     }
 
-    private (WarmPool Pool, SandboxRegistry Sandboxes) Start(Recovered recovered)
+    private (WarmPool Pool, SandboxRegistry Sandboxes) Start(Recovered recovered, bool isRecovering = false)
     {
         var pool = new WarmPool(
             TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
@@ -141,7 +141,11 @@ internal sealed class FakeNode : IAsyncDisposable
             sandboxes.Adopt(microVm);
         }
 
-        sandboxes.Open();
+        if (!isRecovering)
+        {
+            sandboxes.Open();
+        }
+
         return (pool, sandboxes);
     }
 

@@ -31,7 +31,7 @@ internal sealed class FakeServer : IAsyncDisposable
 
     public HttpClient Http { get; }
 
-    public static async Task<FakeServer> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null, bool onLoopback = false, ILoggerFactory? loggers = null)
+    public static async Task<FakeServer> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null, bool onLoopback = false, ILoggerFactory? loggers = null, bool isRecovering = false)
     {
         serverOptions ??= new ServerOptions();
         var builder = WebApplication.CreateSlimBuilder();
@@ -45,9 +45,9 @@ internal sealed class FakeServer : IAsyncDisposable
         }
 
         builder.Logging.ClearProviders();
-        var node = new FakeNode(options, loggers: loggers);
-        builder.Services.AddSingleton(node.Sandboxes);
-        builder.Services.AddSingleton<Func<NodeStatus>>(() => new NodeStatus("tests", Tcg, [], 2, node.Pool.WarmCount, node.Pool.WarmCount > 0, IsRecovering: false));
+        var node = new FakeNode(options, loggers: loggers, isRecovering: isRecovering);
+        builder.Services.AddSingleton(_ => node.Sandboxes);
+        builder.Services.AddSingleton<Func<NodeStatus>>(() => new NodeStatus("tests", Tcg, [], 2, node.Pool.WarmCount, node.Pool.WarmCount > 0, node.Sandboxes.IsRecovering));
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
         builder.Services.AddSingleton(node.Meters);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000")));
