@@ -51,6 +51,8 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public int Pid => _process!.Id;
 
+    public bool HasExited => _process!.HasExited;
+
     /// <summary>The VMM of a sandbox.</summary>
     public int VmmPidOf(string id) => int.Parse(File.ReadAllText(Path.Combine(RunDir, Instance, id, "vmm.pid")));
 

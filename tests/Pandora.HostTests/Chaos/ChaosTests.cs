@@ -39,6 +39,11 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
         {
             ["PANDORA_POOL_SIZE"] = $"{PoolSize}", ["PANDORA_MAX_SANDBOXES"] = "6", ["PANDORA_ACQUIRE_TIMEOUT"] = "20", ["PANDORA_BOOT_TIMEOUT"] = "30", ["PANDORA_LOG_FORMAT"] = "text",
         }, _directory);
+        await TellAsync(server, () => RunAsync(server, seed, duration));
+    }
+
+    private async Task RunAsync(ServerProcess server, int seed, TimeSpan duration)
+    {
         var random = new Random(seed);
         var faults = new Faults(server, _directory, random);
         var clients = new Clients(server, seed, TimeProvider.System);
@@ -51,6 +56,7 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
             var fault = faults.All[random.Next(faults.All.Count)];
             output.WriteLine($"{Stopwatch.GetElapsedTime(start).TotalSeconds,6:0.0} s {fault.Name}");
             await faults.DoAsync(fault);
+            await faults.ReviveAsync();
             await clients.LookAsync();
         }
 
@@ -59,12 +65,6 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
         output.WriteLine($"faults: {faults.Done.Values.Sum()} ({string.Join(", ", faults.Done.OrderBy(d => d.Key).Select(d => $"{d.Key} {d.Value}"))})");
         output.WriteLine($"requests: {clients.Outcomes.Values.Sum()} ({string.Join(", ", clients.Outcomes.OrderBy(o => o.Key).Select(o => $"{o.Key} {o.Value}"))})");
         output.WriteLine($"broken promises: {clients.Violations.Count}");
-        if (clients.Violations.Count > 0)
-        {
-            // Here as well as in the failure: what is found when the server ends would take its place.
-            output.WriteLine($"{string.Join('\n', clients.Violations)}\n{Tail(server.Log)}");
-        }
-
         Assert.True(clients.Violations.Count == 0, $"seed {seed}:\n{string.Join('\n', clients.Violations)}");
 
         await server.WaitUntilReadyAsync();
@@ -74,6 +74,20 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
         await UntilAsync("nothing is nobody's", server, async () => (await Audit.FindByProductAsync(server, _world)).All(r => r.GetProperty("owner").GetString() is not null));
         await using var last = await server.Pandora.CreateAsync();
         Assert.Equal(0, (await last.ExecAsync("true")).ExitCode);
+    }
+
+    // What is found when the server ends would take the place of what came before.
+    private async Task TellAsync(ServerProcess server, Func<Task> run)
+    {
+        try
+        {
+            await run();
+        }
+        catch (Exception e)
+        {
+            output.WriteLine($"{e.Message}\n{Tail(server.Log)}");
+            throw;
+        }
     }
 
     private static async Task UntilAsync(string what, ServerProcess server, Func<Task<bool>> condition)

@@ -73,8 +73,34 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
     /// <summary>Does one.</summary>
     public async Task DoAsync(Fault fault)
     {
-        await fault.RunAsync();
+        try
+        {
+            await fault.RunAsync();
+        }
+        catch (DirectoryNotFoundException) when (server.HasExited)
+        {
+            // Its /proc is gone with it.
+        }
+
         Done.AddOrUpdate(fault.Name, 1, (_, n) => n + 1);
+    }
+
+    /// <summary>Starts a server again that has ended by itself, as a service manager would. Only one end is forgiven: without any descriptor left .NET's runtime itself may give up, and says so.</summary>
+    /// <exception cref="InvalidOperationException">It ended otherwise.</exception>
+    public async Task ReviveAsync()
+    {
+        if (!server.HasExited)
+        {
+            return;
+        }
+
+        if (!server.Log.TrimEnd().EndsWith("Out of memory.", StringComparison.Ordinal))
+        {
+            throw new InvalidOperationException("the server ended by itself");
+        }
+
+        await server.StartAsync(waitUntilReady: false);
+        Done.AddOrUpdate("(the runtime gave up)", 1, (_, n) => n + 1);
     }
 
     private static Task Pause() => Task.Delay(Moment, TimeProvider.System);
