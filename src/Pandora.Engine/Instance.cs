@@ -12,6 +12,7 @@ public sealed class Instance : IDisposable
     private readonly FileStream _lock;
     private readonly string _pidPath;
     private readonly int _uidBase;
+    private FileStream? _runLock;
 
     private Instance(string id, int uidBase, string runDirectory, string diskDirectory, string pidPath, FileStream @lock)
     {
@@ -70,11 +71,12 @@ public sealed class Instance : IDisposable
 
         try
         {
-            File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n");
+            File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n{Pandora.Vmm.Linux.ProcessHandle.StartTimeOf(Environment.ProcessId)}\n");
             var id = ReadOrMakeId(Path.Combine(options.DataDir, "instance"));
             var instance = new Instance(id, options.UidBase, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), PidPath(options.DataDir), @lock);
             MakePrivate(options.RunDir);
             MakePrivate(instance.RunDirectory);
+            instance.LockRunDirectory();
             MakePrivate(instance.DiskDirectory);
             return instance;
         }
@@ -93,6 +95,8 @@ public sealed class Instance : IDisposable
             return;
         }
 
+        _runLock?.Dispose();
+        File.Delete(RunLockPath);
         if (Directory.Exists(RunDirectory) && !Directory.EnumerateFileSystemEntries(RunDirectory).Any())
         {
             Directory.Delete(RunDirectory);
@@ -104,6 +108,22 @@ public sealed class Instance : IDisposable
 
     /// <summary>A new microVM's id: 24 characters of base 36, 124 bits.</summary>
     public static string NewMicroVmId() => RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz0123456789", 24);
+
+    private string RunLockPath => Path.Combine(RunDirectory, "lock");
+
+    // A copied data directory has the original's id, and its own lock: the records and names on the host are one server's all the same.
+    private void LockRunDirectory()
+    {
+        try
+        {
+            _runLock = new FileStream(RunLockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException) when (File.Exists(RunLockPath))
+        {
+            _lock.Dispose();
+            throw new StartupException($"another server runs as instance {Id}, so this data directory is a copy of that one's: remove its file 'instance', and the start makes it one of its own");
+        }
+    }
 
     private static void MakePrivate(string path) =>
         Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
@@ -121,7 +141,7 @@ public sealed class Instance : IDisposable
     }
 
     private static string ReadOwner(string dataDir) =>
-        File.Exists(PidPath(dataDir)) && File.ReadAllText(PidPath(dataDir)).Trim() is { Length: > 0 } pid ? pid : "unknown";
+        File.Exists(PidPath(dataDir)) && File.ReadLines(PidPath(dataDir)).FirstOrDefault() is { Length: > 0 } pid ? pid : "unknown";
 
     // Beside the lock, because .NET does not let a locked file be read.
     private static string PidPath(string dataDir) => Path.Combine(dataDir, "server.pid");

@@ -101,7 +101,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         using var instance = Instance.Open(options);
         var cgroups = CgroupTree.Create(instance.CgroupName);
         var found = Recovery.Find(instance.RunDirectory);
-        var leftovers = new Leftovers(instance, cgroups, options.JailDir, time);
+        var leftovers = new Leftovers(instance, cgroups, options.JailDir, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
         await Task.WhenAll(found.Select(leftovers.KillAsync));
         await leftovers.RemoveAsync([]);
         await HostNetwork.RemoveAsync(instance, options, cancellationToken);
@@ -169,14 +169,14 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             return ValueTask.CompletedTask;
         });
 
-        var online = _found.Where(f => f is { Problem: null, Record: { } r } && (r.Claim?.Egress ?? _options.Egress) == Egress.Internet).Select(f => f.Record!.Slot);
-        _network = await HostNetwork.CreateAsync(_instance, _options, online, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
+        var living = _found.Where(f => f.Problem is null).Select(f => f.Record!).ToList();
+        _network = await HostNetwork.CreateAsync(_instance, _options, living, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
         _undo.Push(CloseNetworkAsync);
         _found = [.. _found.Select(f => f is { Problem: null, Record: { } r } && NetworkSlot.At(r.Slot, _instance, _network.Range).Address.ToString() != r.Address ? f with { Problem = $"its address {r.Address} is not of this server's network {_network.Range}" } : f)];
         _slots = new SlotPool(_network, _instance, ahead: 2, _found.Where(f => f.Problem is null).Select(f => f.Record!.Slot).ToHashSet(), _time, _loggers.CreateLogger<SlotPool>());
         _undo.Push(_slots.DisposeAsync);
         _launcher = new MicroVmLauncher(_options, _instance, _slots, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
-        _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time);
+        _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time, _logger);
         _undo.Push(EndMicroVmsAsync);
         _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, Sandboxes, () => [.. Pools], () => (_slots.Count, _slots.HeldCount), _cgroups.ReadUsage);
     }
@@ -200,7 +200,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _adoptedWarm = recovered.Adopted.Where(m => m.Claim is null).ToLookup(m => m.Template);
         await _leftovers.RemoveAsync(recovered.Adopted);
         _slots.Prepare();
-        _undo.Push(new LeakWatch(new HostAudit(_options, _time), _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
+        _undo.Push(new LeakWatch(new HostAudit(_options, _time, _network.ListRules), _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
         _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
         foreach (var name in _options.PooledTemplates.Concat(_adoptedWarm.Select(w => w.Key)).Distinct())
         {
@@ -220,9 +220,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         await Task.WhenAll(Pools.Select(p => p.DisposeAsync().AsTask()).Prepend(Sandboxes.CloseAsync()));
-        // Stopped while it recovered, what was not reached ends as well; and what could not be undone earlier goes now.
-        await Task.WhenAll(_found.Select(_leftovers.KillAsync));
-        await _leftovers.RemoveAsync([]);
+        if (HasLeftovers || _launcher.HasLeft)
+        {
+            // Stopped while it recovered, what was not reached ends as well; and what could not be undone earlier goes now.
+            await Task.WhenAll(_found.Select(_leftovers.KillAsync));
+            await _leftovers.RemoveAsync([]);
+        }
     }
 
     private async ValueTask CloseNetworkAsync()

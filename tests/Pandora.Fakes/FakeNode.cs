@@ -149,9 +149,9 @@ internal sealed class FakeNode : IAsyncDisposable
         return (pool, sandboxes);
     }
 
-    private async Task<MicroVm> AdoptAsync(MicroVmRecord record, CancellationToken cancellationToken)
+    private async Task<MicroVm> AdoptAsync(MicroVmRecord record, CancellationToken limit, CancellationToken stopping)
     {
-        await Task.Delay(AdoptionTime, TimeProvider.System, cancellationToken);
+        await Task.Delay(AdoptionTime, TimeProvider.System, stopping);
         await Task.Yield();
         var old = Booted.Last(b => b.MicroVm.Id == record.Id);
         var machine = old.Machine.Attach();
@@ -211,7 +211,7 @@ internal sealed class FakeNode : IAsyncDisposable
         var id = Instance.NewMicroVmId();
         var record = new MicroVmRecord
         {
-            Id = id, Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = Interlocked.Increment(ref _slot), Address = "", Uid = 0, HostKey = "", Resources = [], IsReady = true,
+            Id = id, Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = Interlocked.Increment(ref _slot), Address = "", Network = "", Uid = 0, HostKey = "", Resources = [], IsReady = true,
             Vmm = new VirtualMachineHandle(id, "", 1, 1, "Fake"),
         };
         record.Write(Directory.CreateDirectory(Path.Combine(_directory, id)).FullName);

@@ -146,6 +146,28 @@ public sealed class AdoptionTests : IAsyncLifetime
         Assert.Equal(3, Audit.Processes(server).Count);
     }
 
+    [Fact]
+    public async Task A_copy_of_the_data_directory_does_not_take_the_originals_sandboxes()
+    {
+        await using var server = await StartAsync(poolSize: 0);
+        var sandbox = await CreateAsync(server);
+        var copy = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+        try
+        {
+            File.Copy(Path.Combine(server.DataDir, "instance"), Path.Combine(copy, "instance"));
+            await using var second = await ServerProcess.StartAsync(_world, new() { ["PANDORA_RUN_DIR"] = server.RunDir, ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, copy, waitUntilReady: false);
+            second.Forget();
+            Assert.Equal(1, await second.WaitForEndAsync());
+            Assert.Contains("is a copy of that one's", second.Log);
+        }
+        finally
+        {
+            Directory.Delete(copy, recursive: true);
+        }
+
+        Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
+    }
+
     private const string Connect = $"timeout 3 bash -c 'exec 3<>/dev/tcp/{TestWorld.InternetAddress}/80'";
 
     private Task<ServerProcess> StartAsync(int poolSize = 1, Dictionary<string, string>? settings = null) =>

@@ -50,12 +50,10 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
 
     public static TheoryData<string, string> Bombs => new()
     {
-        { "fork", "bomb() { bomb | bomb & }; bomb; sleep 8" },
-        { "fork out of reach", "setsid bash -c 'bomb() { bomb | bomb & }; bomb' & sleep 8" },
+        { "fork, out of the shell's reach", "setsid bash -c 'bomb() { bomb | bomb & }; bomb' & sleep 8" },
         { "memory", "python3 -c 'x = []\nwhile True: x.append(bytearray(1 << 20))'" },
         { "disk", "head -c 3G /dev/zero > /big; sync" },
         { "console", "yes flood > /dev/ttyS0" },
-        { "processor", "while :; do :; done" },
         { "descriptors", "python3 -c 'import socket, time\nx = []\ntry:\n    while True: x.append(socket.socket())\nexcept OSError: time.sleep(5)'" },
     };
 

@@ -9,7 +9,8 @@ namespace Pandora.Engine.Audit;
 /// <summary>Lists everything that an instance has on its host, by the instance id in its name, and whose it is. It looks from outside, whether a server runs or not, and changes nothing but in <see cref="FixAsync"/>.</summary>
 /// <param name="options">Whose instance.</param>
 /// <param name="time">For the pause between two looks.</param>
-public sealed class HostAudit(EngineOptions options, TimeProvider time)
+/// <param name="listRules">The host's rules as libnftables' JSON, from the server that audits itself; null to list them anew, from outside.</param>
+public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<string>? listRules = null)
 {
     private static readonly TimeSpan Between = TimeSpan.FromSeconds(2);
     private readonly string? _instance = ReadInstance(options.DataDir);
@@ -50,12 +51,12 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
 
         try
         {
-            var owners = new Owners(options.DataDir, RunDirectory);
+            var owners = new Owners(options.DataDir, RunDirectory, isServed: listRules is not null);
             return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Interfaces(owners), .. Namespaces(owners), .. Rules(owners), .. Files(owners)];
         }
-        catch (Exception e) when (e is NftablesException or UnauthorizedAccessException)
+        catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
-            throw new StartupException($"the host could not be looked at ({e.Message}): this needs root", e);
+            throw new StartupException($"the host could not be looked at ({e.Message}): nothing was changed; this needs root", e);
         }
     }
 
@@ -68,7 +69,11 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         {
             try
             {
-                await UndoAsync(left);
+                // Names are used again: what has found an owner since is left alone.
+                if (Look().Any(r => r.Kind == left.Kind && r.Name == left.Name && r.Owner is null))
+                {
+                    await UndoAsync(left);
+                }
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException or CommandException or NftablesException or TimeoutException)
             {
@@ -128,7 +133,9 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         var (inCgroup, inDirectory) = ($"/pandora-{_instance}/", RunDirectory + "/");
         foreach (var directory in Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)))
         {
-            var id = IdIn(Read($"{directory}/cgroup"), inCgroup) ?? IdIn(Read($"{directory}/cmdline"), inDirectory);
+            // Where there are no cgroups, by what its launcher gave it; a command line alone may be anybody's who looks at a file.
+            var id = IdIn(Read($"{directory}/cgroup"), inCgroup)
+                ?? (IdIn(Read($"{directory}/cmdline"), inDirectory) is { Length: > 0 } named && ProcessHandle.ReadEnvironment(int.Parse(Path.GetFileName(directory))).Contains($"{VmmProcess.MachineVariable}={named}") ? named : null);
             if (id is not null && !Read($"{directory}/stat").Contains(") Z ", StringComparison.Ordinal))
             {
                 yield return new(AuditedKind.Process, Path.GetFileName(directory), owners.OfMicroVm(id));
@@ -170,10 +177,9 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     // Each is named as the command 'delete' wants it.
     private List<AuditedResource> Rules(Owners owners)
     {
-        using var nftables = new Nftables();
         var found = new List<AuditedResource>();
         var prefix = $"pnd{_instance}v";
-        foreach (var thing in JsonNode.Parse(nftables.Run("list ruleset", asJson: true))?["nftables"]?.AsArray().OfType<JsonNode>() ?? [])
+        foreach (var thing in JsonNode.Parse(listRules?.Invoke() ?? ListRules())?["nftables"]?.AsArray().OfType<JsonNode>() ?? [])
         {
             if (thing["table"] is { } table && table["name"]?.ToString() == $"pandora_{_instance}")
             {
@@ -191,6 +197,12 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         }
 
         return found;
+    }
+
+    private static string ListRules()
+    {
+        using var nftables = new Nftables();
+        return nftables.Run("list ruleset", asJson: true);
     }
 
     private IEnumerable<AuditedResource> Files(Owners owners)

@@ -3,7 +3,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Pandora.Engine.Audit;
 
-/// <summary>Audits the host every fifteen seconds while the server runs, tells of what is nobody's (<c>pandora_leaked_resources</c>, the log), and removes it.</summary>
+/// <summary>Audits the host every fifteen seconds while the server runs, and tells of what is nobody's: <c>pandora_leaked_resources</c>, the log. Removing it is left to people: who is wrong about what is alive must not be the one to kill it.</summary>
 internal sealed partial class LeakWatch : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(15);
@@ -40,14 +40,12 @@ internal sealed partial class LeakWatch : IAsyncDisposable
             {
                 var now = _audit.Look();
                 var leaked = HostAudit.Confirm(last, now).Where(r => r.Owner is null).ToList();
-                foreach (var left in leaked)
+                foreach (var left in leaked.Except(_leaked))
                 {
                     LogLeaked(left.Kind, left.Name);
                 }
 
                 (last, _leaked) = (now, leaked);
-                // Told for one interval, so that it is seen, and gone in the next.
-                await _audit.FixAsync(leaked, (left, why) => LogNotFixed(left.Kind, left.Name, why));
             }
             catch (Exception e)
             {
@@ -56,11 +54,8 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} belongs to nobody, and is removed")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} belongs to nobody: './pandora doctor --leaks --fix' removes it")]
     private partial void LogLeaked(AuditedKind kind, string name);
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} belongs to nobody and could not be removed: {Error}")]
-    private partial void LogNotFixed(AuditedKind kind, string name, string error);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The host could not be audited")]
     private partial void LogFailed(Exception exception);

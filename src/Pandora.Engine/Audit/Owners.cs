@@ -13,9 +13,13 @@ internal sealed class Owners
 
     /// <param name="dataDir">The instance's data directory.</param>
     /// <param name="runDirectory">The instance's run directory.</param>
-    public Owners(string dataDir, string runDirectory)
+    /// <param name="isServed">Whether the caller is the server.</param>
+    /// <exception cref="IOException">Something could not be looked at: nobody is taken for dead for that.</exception>
+    public Owners(string dataDir, string runDirectory, bool isServed)
     {
-        IsServed = FindServer(dataDir);
+        IsServed = isServed || FindServer(dataDir);
+        // Before the records: a slot that is taken meanwhile is one's or the other's.
+        var slots = SlotLedger.Read(runDirectory);
         foreach (var directory in Directory.Exists(runDirectory) ? Directory.GetDirectories(runDirectory) : [])
         {
             var id = Path.GetFileName(directory);
@@ -40,7 +44,7 @@ internal sealed class Owners
         if (IsServed)
         {
             // A slot that is said to be held must have a record, which follows it at once.
-            foreach (var (slot, state) in SlotLedger.Read(runDirectory).Where(s => s.Value != SlotState.Held))
+            foreach (var (slot, state) in slots.Where(s => s.Value != SlotState.Held))
             {
                 _slots.TryAdd(slot, $"the server (slot {slot}, {state.ToString().ToLowerInvariant()})");
             }
@@ -66,19 +70,14 @@ internal sealed class Owners
     {
         try
         {
-            var pid = int.Parse(File.ReadAllText(Path.Combine(dataDir, "server.pid")));
-            var target = Path.GetFullPath(Path.Combine(dataDir, "lock"));
-            return Directory.GetFiles($"/proc/{pid}/fd").Any(f => new FileInfo(f).LinkTarget == target);
+            var lines = File.ReadAllLines(Path.Combine(dataDir, "server.pid"));
+            return lines.Length > 1 && ProcessHandle.Exists(int.Parse(lines[0]), long.Parse(lines[1]));
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException or FormatException)
         {
             return false;
         }
     }
 
-    private static bool IsAlive(MicroVmRecord record)
-    {
-        using var process = record.BootId == MicroVmRecord.HostBootId ? ProcessHandle.TryOpen(record.Vmm!.Pid, record.Vmm.StartTime) : null;
-        return process is not null;
-    }
+    private static bool IsAlive(MicroVmRecord record) => record.BootId == MicroVmRecord.HostBootId && ProcessHandle.Exists(record.Vmm!.Pid, record.Vmm.StartTime);
 }

@@ -86,7 +86,8 @@ internal sealed class SshExec
     {
         var printed = "";
         using var command = client.CreateCommand(script);
-        using var stop = cancellationToken.Register(() => _ = OnThread(command.Dispose));
+        // On a thread of the pool: this may be called where nothing may fail.
+        using var stop = cancellationToken.Register(() => _ = Task.Run(command.Dispose, CancellationToken.None));
         await OnThread(() => printed = RunBounded(command)).WaitAsync(cancellationToken);
         return printed;
     }
@@ -110,7 +111,7 @@ internal sealed class SshExec
     }
 
     /// <summary>Closes the channels, whatever the guest does.</summary>
-    public void Abandon() => _ = OnThread(() =>
+    public void Abandon() => _ = Task.Run(() =>
     {
         foreach (var command in _uploads.Select(u => u.Command).Append(_command))
         {

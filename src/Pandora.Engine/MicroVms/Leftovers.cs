@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging;
 using Pandora.Engine.Networking;
 using Pandora.Vmm.Firecracker;
 using Pandora.Vmm.Linux;
@@ -5,35 +6,62 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>Removes from the host what has this instance's id in its name and belongs to no microVM that lives.</summary>
-internal sealed class Leftovers(Instance instance, CgroupTree cgroups, string jailDirectory, TimeProvider time)
+internal sealed partial class Leftovers(Instance instance, CgroupTree cgroups, string jailDirectory, TimeProvider time, ILogger logger)
 {
     /// <summary>Undoes one microVM that nobody holds: its processes now, the rest with <see cref="RemoveAsync"/>.</summary>
     public Task KillAsync(Found found) => Orphans.KillAsync(found.Directory, found.Record, cgroups, time);
 
-    /// <summary>Removes all but what the living own. What they have not been told of must have been killed.</summary>
+    /// <summary>Removes all but what the living own. What they have not been told of must have been killed. What cannot be removed is told and left, for it is no reason to leave the rest.</summary>
     public async Task RemoveAsync(IReadOnlyList<MicroVm> living)
     {
         var ids = living.Select(m => m.Id).ToHashSet();
-        foreach (var path in cgroups.PathsFor("").Select(p => p.TrimEnd('/')))
+        foreach (var left in cgroups.PathsFor("").Select(p => p.TrimEnd('/')).SelectMany(Directory.GetDirectories).Where(d => !ids.Contains(Path.GetFileName(d))))
         {
-            foreach (var left in Directory.GetDirectories(path).Where(d => !ids.Contains(Path.GetFileName(d))))
+            await TryAsync(left, async () =>
             {
                 // Of a machine whose record is gone, its cgroup still knows the processes.
                 await Orphans.KillAsync(left, time);
                 await CgroupTree.RemoveAsync(left, time);
-            }
+            });
         }
 
-        FirecrackerVmm.RemoveLeftovers(jailDirectory, ids);
-        await HostNetwork.RemoveLeftoversAsync(instance, living.Select(m => m.Slot.Index).ToHashSet());
-        foreach (var disk in Directory.GetFiles(instance.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f))))
+        await TryAsync(jailDirectory, () =>
         {
-            File.Delete(disk);
-        }
+            FirecrackerVmm.RemoveLeftovers(jailDirectory, ids);
+            return Task.CompletedTask;
+        });
+        await TryAsync("network namespaces and interfaces", () => HostNetwork.RemoveLeftoversAsync(instance, living.Select(m => m.Slot.Index).ToHashSet()));
+        foreach (var path in Directory.GetFiles(instance.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f)))
+            .Concat(Directory.GetDirectories(instance.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d)))))
+        {
+            await TryAsync(path, () =>
+            {
+                if (Directory.Exists(path))
+                {
+                    Directory.Delete(path, recursive: true);
+                }
+                else
+                {
+                    File.Delete(path);
+                }
 
-        foreach (var directory in Directory.GetDirectories(instance.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d))))
-        {
-            Directory.Delete(directory, recursive: true);
+                return Task.CompletedTask;
+            });
         }
     }
+
+    private async Task TryAsync(string what, Func<Task> remove)
+    {
+        try
+        {
+            await remove();
+        }
+        catch (Exception e)
+        {
+            LogNotRemoved(what, e.Message);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{What} of an earlier server could not be removed: {Error}")]
+    private partial void LogNotRemoved(string what, string error);
 }

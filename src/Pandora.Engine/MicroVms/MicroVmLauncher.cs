@@ -20,6 +20,9 @@ public sealed partial class MicroVmLauncher(
     private const long VmmOverhead = 256L * 1024 * 1024;
     private readonly ILogger _logger = loggers.CreateLogger<MicroVmLauncher>();
 
+    /// <summary>Whether anything could not be undone so far.</summary>
+    public bool HasLeft { get; private set; }
+
     /// <summary>Boots one microVM and returns it when its guest has been reached.</summary>
     /// <exception cref="BootException">A step failed; the message says which and holds the end of the guest's console.</exception>
     public async Task<MicroVm> LaunchAsync(Template template, CancellationToken cancellationToken)
@@ -80,6 +83,7 @@ public sealed partial class MicroVmLauncher(
             Template = boot.Template!.Name,
             Slot = boot.Slot!.Index,
             Address = boot.Slot.Address.ToString(),
+            Network = network.Range.ToString(),
             Uid = boot.Uid,
             HostKey = Convert.ToBase64String(boot.Identity.HostKey),
             Resources = boot.Teardown.Resources,
@@ -140,6 +144,7 @@ public sealed partial class MicroVmLauncher(
 
     private void Report(Undone left)
     {
+        HasLeft = true;
         metrics.TeardownFailed(left.Resource.Kind.ToString().ToLowerInvariant());
         LogLeft(left.Resource.Kind, left.Resource.Name, left.Error ?? "it is still there");
     }

@@ -38,6 +38,9 @@ public sealed record MicroVmRecord
     /// <summary>Where the host reaches its guest.</summary>
     public required string Address { get; init; }
 
+    /// <summary>The range that its slot's addresses are from: the next server goes on with it.</summary>
+    public required string Network { get; init; }
+
     /// <summary>User id of its VMM.</summary>
     public required int Uid { get; init; }
 

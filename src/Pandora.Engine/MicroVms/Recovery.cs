@@ -50,10 +50,10 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
 
     /// <summary>Takes over what can be.</summary>
     /// <param name="found">What there is.</param>
-    /// <param name="adopt">Takes over one, or undoes it and throws a <see cref="VmmException"/> that says why.</param>
+    /// <param name="adopt">Takes over one, or undoes it and throws and says why; its tokens are its time and the server's stop, at which it leaves it as it is.</param>
     /// <param name="undo">Undoes one that cannot be taken over.</param>
     /// <param name="cancellationToken">Ends it; what was not reached by then is still there.</param>
-    public async Task<Recovered> RunAsync(IReadOnlyList<Found> found, Func<MicroVmRecord, CancellationToken, Task<MicroVm>> adopt, Func<Found, Task> undo, CancellationToken cancellationToken)
+    public async Task<Recovered> RunAsync(IReadOnlyList<Found> found, Func<MicroVmRecord, CancellationToken, CancellationToken, Task<MicroVm>> adopt, Func<Found, Task> undo, CancellationToken cancellationToken)
     {
         var start = time.GetTimestamp();
         var adopted = new List<MicroVm>();
@@ -66,8 +66,7 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
                 if (problem is null)
                 {
                     using var limit = new CancellationTokenSource(AdoptLimit, time);
-                    using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, token);
-                    var microVm = await adopt(one.Record!, linked.Token);
+                    var microVm = await adopt(one.Record!, limit.Token, token);
                     lock (adopted)
                     {
                         adopted.Add(microVm);
@@ -78,9 +77,10 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
 
                 await undo(one);
             }
-            catch (VmmException e)
+            catch (Exception e) when (!token.IsCancellationRequested)
             {
-                problem = e.Message;
+                // One that cannot be undone either is no reason to give up the others.
+                problem = problem is null ? e.Message : $"{problem}, and it could not be undone: {e.Message}";
             }
 
             token.ThrowIfCancellationRequested();

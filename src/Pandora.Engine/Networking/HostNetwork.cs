@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.MicroVms;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Networking;
@@ -48,15 +49,16 @@ public sealed partial class HostNetwork : IAsyncDisposable
     /// <summary>Chooses the range, makes the table, and opens what must be open. A table of an earlier server is replaced in the same transaction, so that no guest is without for an instant.</summary>
     /// <param name="instance">Whose network it is.</param>
     /// <param name="options">Ranges, egress, resolvers.</param>
-    /// <param name="online">Numbers of the slots of an earlier server whose guests may reach the internet.</param>
+    /// <param name="living">MicroVMs of an earlier server: their slots keep their range and egress, and their filter if this fails.</param>
     /// <param name="logger">Where it tells what it found.</param>
     /// <param name="cancellationToken">Ends the tools.</param>
     /// <exception cref="StartupException">The range is not one, or overlaps, or nftables is not to be used.</exception>
-    public static async Task<HostNetwork> CreateAsync(Instance instance, EngineOptions options, IEnumerable<int> online, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<HostNetwork> CreateAsync(Instance instance, EngineOptions options, IReadOnlyList<MicroVmRecord> living, ILogger logger, CancellationToken cancellationToken)
     {
         // Routes to our own slots are of microVMs that outlived their server.
         var routes = HostRoutes.Read().Where(r => !r.Interface.StartsWith(instance.InterfacePrefix, StringComparison.Ordinal)).ToList();
-        var range = ChooseRange(options.Network, routes, logger);
+        var range = options.Network is null && living.Count > 0 && Ipv4Network.TryParse(living[0].Network, out var known) ? known : ChooseRange(options.Network, routes, logger);
+        var online = living.Where(r => (r.Claim?.Egress ?? options.Egress) == Egress.Internet).Select(r => r.Slot);
         var allowed = ParseAllowed(options.EgressAllow);
         var resolver = HostRoutes.Resolvers(options.ResolvConf).FirstOrDefault();
         if (resolver is null)
@@ -85,7 +87,16 @@ public sealed partial class HostNetwork : IAsyncDisposable
         }
         catch (Exception e) when (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
         {
-            await UndoAsync(nftables, foreign, forwarding, instance, logger);
+            if (living.Count == 0)
+            {
+                await UndoAsync(nftables, foreign, forwarding, instance, logger);
+            }
+            else
+            {
+                // They live on behind the filter that they have.
+                nftables.Dispose();
+            }
+
             throw new StartupException($"the host's network could not be set up: {e.Message}. Pandora needs root with CAP_NET_ADMIN, and nftables in the kernel", e);
         }
     }
@@ -139,6 +150,9 @@ public sealed partial class HostNetwork : IAsyncDisposable
         // Adding twice is no error; deleting what is not there is, so it is added first in the same transaction.
         _nftables.Run(egress == Egress.Internet ? $"add {element}" : $"add {element}\ndelete {element}");
     }
+
+    /// <summary>All of the host's rules, as libnftables' JSON.</summary>
+    internal string ListRules() => _nftables.Run("list ruleset", asJson: true);
 
     /// <summary>Leaves everything as it is, for guests that live on without a server.</summary>
     public void Leave() => _nftables.Dispose();

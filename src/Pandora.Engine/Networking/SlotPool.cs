@@ -7,7 +7,7 @@ namespace Pandora.Engine.Networking;
 /// <summary>Hands out network slots. A few are made ahead of need; a returned one is taken down and its number used again for a namespace made anew.</summary>
 public sealed partial class SlotPool : IAsyncDisposable
 {
-    private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1), DisposeLimit = TimeSpan.FromSeconds(8);
     private readonly HostNetwork _network;
     private readonly Instance _instance;
     private readonly SlotLedger _ledger;
@@ -130,7 +130,7 @@ public sealed partial class SlotPool : IAsyncDisposable
             working = [.. _working];
         }
 
-        await Task.WhenAll(working).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.WhenAll(working).WaitAsync(DisposeLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.WhenAll(_ready.Select(DestroyAsync));
     }
 

@@ -49,6 +49,9 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public PandoraClient Pandora { get; }
 
+    /// <summary>Whether a resource may be undone late, because the test takes away what undoing needs.</summary>
+    public bool MayLeave { get; set; }
+
     public int Pid => _process!.Id;
 
     public bool HasExited => _process!.HasExited;
@@ -184,6 +187,8 @@ internal sealed class ServerProcess : IAsyncDisposable
                 try
                 {
                     await Audit.AssertNothingLeftAsync(this, _world);
+                    // Swept up at the end, it would not be seen above.
+                    ProofException.Require(MayLeave || !Log.Contains("could not be undone", StringComparison.Ordinal), $"something could not be undone while the server ran:\n{Log}");
                 }
                 catch (ProofException)
                 {

@@ -12,6 +12,13 @@ internal static partial class AuditCommand
     {
         var audit = new HostAudit(options, TimeProvider.System);
         var found = await audit.LookTwiceAsync(cancellationToken);
+        if (fix && found.Count > 0 && found.All(r => r.Owner is null))
+        {
+            // Nothing lives, so all of it goes, under the lock that keeps a server from starting meanwhile.
+            await PandoraEngine.EndLeftAsync(options, TimeProvider.System, cancellationToken);
+            found = await audit.LookTwiceAsync(cancellationToken);
+        }
+
         if (fix && found.Any(r => r.Owner is null))
         {
             await audit.FixAsync(found, (left, why) => Console.Error.WriteLine($"pandora: {left.Kind.ToString().ToLowerInvariant()} {left.Name} could not be removed: {why}"));

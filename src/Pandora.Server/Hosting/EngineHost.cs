@@ -7,13 +7,15 @@ namespace Pandora.Server.Hosting;
 /// <summary>Opens the engine before the web server listens, lets it recover while requests are told to wait, and ends it before the web server waits for its requests: commands in guests would keep it waiting.</summary>
 public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMetrics metrics, StopSignals signals, IHostApplicationLifetime lifetime, TimeProvider time, ILoggerFactory loggers) : IHostedLifecycleService, IAsyncDisposable
 {
+    // Commands are given ten seconds, and what ends takes under one; a service manager would kill it after longer.
+    private static readonly TimeSpan StopLimit = TimeSpan.FromSeconds(25);
     private readonly ILogger _logger = loggers.CreateLogger<EngineHost>();
     private PandoraEngine? _engine;
 
     /// <summary>The engine, once it stands.</summary>
     public PandoraEngine Engine => _engine ?? throw new InvalidOperationException("the engine has not started");
 
-    /// <summary>Whether it could not recover, and the server stops for that.</summary>
+    /// <summary>Whether it could not recover, or not stop in time.</summary>
     public bool HasFailed { get; private set; }
 
     /// <inheritdoc/>
@@ -34,7 +36,8 @@ public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMe
     /// <inheritdoc/>
     public async Task StoppingAsync(CancellationToken cancellationToken)
     {
-        var keep = signals.Keeps(options.OnStop);
+        // A server that failed to take over is no reason to end what lives.
+        var keep = HasFailed || signals.Keeps(options.OnStop);
         var (sandboxes, warm) = (Engine.Sandboxes.Count, Engine.Status.WarmCount);
         var start = time.GetTimestamp();
         if (keep)
@@ -46,7 +49,18 @@ public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMe
             LogStopping(sandboxes, warm);
         }
 
-        await Engine.StopAsync(keep);
+        try
+        {
+            await Engine.StopAsync(keep).WaitAsync(StopLimit, time, CancellationToken.None);
+        }
+        catch (TimeoutException)
+        {
+            LogStuck(StopLimit.TotalSeconds);
+            HasFailed = true;
+            _engine = null;
+            return;
+        }
+
         if (keep)
         {
             LogKept(time.GetElapsedTime(start).TotalSeconds);
@@ -102,6 +116,9 @@ public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMe
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Let go of everything in {Seconds:0.0} s")]
     private partial void LogKept(double seconds);
+
+    [LoggerMessage(Level = LogLevel.Critical, Message = "Not everything could be let go within {Seconds:0} s: the server ends all the same, and the next start sees to what is left")]
+    private partial void LogStuck(double seconds);
 
     [LoggerMessage(Level = LogLevel.Critical, Message = "What the last server left could not be taken over or undone; the server stops")]
     private partial void LogRecoveryFailed(Exception exception);

@@ -54,6 +54,23 @@ public sealed class ProcessHandle : IDisposable
         return handle;
     }
 
+    /// <summary>Whether a process with that pid that started then runs. A zombie does not.</summary>
+    /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
+    public static bool Exists(int pid, long startTime)
+    {
+        try
+        {
+            return ParseStat(File.ReadAllText($"/proc/{pid}/stat")) is var stat && stat.State is not ('Z' or 'X') && stat.StartTime == startTime;
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException || e.Message.Contains("No such process", StringComparison.Ordinal))
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Start of a running process in clock ticks since boot; null when there is none.</summary>
+    public static long? StartTimeOf(int pid) => ReadStat(pid)?.StartTime;
+
     /// <summary>Sends a signal; nothing happens when the process has ended.</summary>
     public void Kill(int signal = Libc.SigKill)
     {
@@ -89,15 +106,19 @@ public sealed class ProcessHandle : IDisposable
     {
         try
         {
-            // Fields after the command name, which is in parentheses and may hold anything: proc(5).
-            var text = File.ReadAllText($"/proc/{pid}/stat");
-            var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
-            return (fields[0][0], long.Parse(fields[19], CultureInfo.InvariantCulture));
+            return ParseStat(File.ReadAllText($"/proc/{pid}/stat"));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return null;
         }
+    }
+
+    // Fields after the command name, which is in parentheses and may hold anything: proc(5).
+    private static (char State, long StartTime) ParseStat(string text)
+    {
+        var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
+        return (fields[0][0], long.Parse(fields[19], CultureInfo.InvariantCulture));
     }
 
     /// <summary>One thread that waits for all pidfds.</summary>

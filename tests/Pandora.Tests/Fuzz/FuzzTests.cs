@@ -12,11 +12,11 @@ using Pandora.Vmm.Qemu;
 namespace Pandora.Tests.Fuzz;
 
 /// <summary>
-/// Spoilt bytes for everything that reads what a client, a guest or a VMM wrote. Ten seconds each, or as long as <c>./pandora test --fuzz MINUTES</c> says; a failure names the seed (<c>--seed</c>) and the bytes.
+/// Spoilt bytes for everything that reads what a client, a guest or a VMM wrote. Five seconds each, or as long as <c>./pandora test --fuzz MINUTES</c> says; a failure names the seed (<c>--seed</c>) and the bytes.
 /// </summary>
 public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
 {
-    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_FUZZ_SECONDS"), out var seconds) ? seconds : 10);
+    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_FUZZ_SECONDS"), out var seconds) ? seconds : 5);
     private static readonly int Seed = int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_SEED"), out var seed) ? seed : Random.Shared.Next();
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
 
@@ -167,7 +167,7 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
 
     private static MicroVmRecord Record() => new()
     {
-        Id = "abcdefghijklmnopqrstuvwx", Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = 3, Address = "10.200.0.14", Uid = 1_342_177_283, HostKey = "AAAA", IsReady = true,
+        Id = "abcdefghijklmnopqrstuvwx", Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = 3, Address = "10.200.0.14", Network = "10.200.0.0/16", Uid = 1_342_177_283, HostKey = "AAAA", IsReady = true,
         Vmm = new VirtualMachineHandle("abcdefghijklmnopqrstuvwx", "/run/x", 123, 456, "QEMU"),
         Resources = [new HostResource(ResourceKind.Namespace, "pnd-tests-3"), HostResource.OfProcess(123, 456)],
         Claim = new ClaimRecord(60, Egress.None, new Dictionary<string, string> { ["a"] = "b" }, DateTimeOffset.UnixEpoch, "key") { RequestHash = "00" },
