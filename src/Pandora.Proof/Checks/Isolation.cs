@@ -74,12 +74,13 @@ internal static class Isolation
         await sandbox.ExecAsync(Serve);
         await MustServeAsync(sandbox);
         ProofException.Require(!await CanConnectAsync(stage.World.Neighbour, sandbox.Created.GuestIp), "a neighbour of the host connected to a guest");
-        // Forwarding of what comes in by that interface was off, too: with it on, it is our rule that refuses.
+        // Where forwarding of what comes in by that interface was off, too: with it on, it is our rule that refuses.
+        var before = await ReadForwardAsync(stage, "peer0");
         await ForwardAsync(stage, "peer0", 1);
         ProofException.Require(!await CanConnectAsync(stage.World.Neighbour, sandbox.Created.GuestIp), "a neighbour of the host connected to a guest once the host forwards");
         await WithoutAsync(stage, stage.World.Host.Path, $"{Table(stage)} to_guest", async () =>
             ProofException.Require(await CanConnectAsync(stage.World.Neighbour, sandbox.Created.GuestIp), "even without the rule nobody connected, so the check shows nothing"));
-        await ForwardAsync(stage, "peer0", 0);
+        await ForwardAsync(stage, "peer0", before);
         return "refused; connects with the rule taken away";
     }
 
@@ -193,6 +194,9 @@ internal static class Isolation
         }
     }
 
+    private static async Task<int> ReadForwardAsync(Stage stage, string link) =>
+        int.Parse(await Command.RunAsync("nsenter", [$"--net={stage.World.Host.Path}", "cat", $"/proc/sys/net/ipv4/conf/{link}/forwarding"]));
+
     private static Task ForwardAsync(Stage stage, string link, int value) => Command.RunAsync(
         "nsenter", [$"--net={stage.World.Host.Path}", "sh", "-c", $"echo {value} > /proc/sys/net/ipv4/conf/{link}/forwarding"]);
 
@@ -204,7 +208,7 @@ internal static class Isolation
         var before = new Dictionary<string, int>();
         foreach (var link in links)
         {
-            before[link] = int.Parse(await Command.RunAsync("nsenter", [$"--net={namespacePath}", "cat", $"/proc/sys/net/ipv4/conf/{link}/forwarding"]));
+            before[link] = await ReadForwardAsync(stage, link);
             await ForwardAsync(stage, link, 1);
         }
 
