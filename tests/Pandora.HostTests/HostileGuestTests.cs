@@ -199,7 +199,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
         }
     }
 
-    // A neighbour runs a command, and a third sandbox is claimed.
+    // A neighbour runs a command; its time limit is the objective.
     private async Task MustServeAsync()
     {
         var served = await _neighbour.ExecAsync("echo served", TimeSpan.FromSeconds(20));

@@ -56,7 +56,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
-            throw new StartupException($"the host could not be looked at ({e.Message}): nothing was changed; this needs root", e);
+            throw new StartupException($"the host could not be looked at ({e.Message}): run './pandora doctor --leaks' as root, and again when the host has memory and descriptors to spare", e);
         }
     }
 

@@ -262,7 +262,8 @@ internal sealed partial class SshGuest : IGuest
                     batch.Add(exec);
                 }
 
-                await SshExec.OnThread(() => batch.ForEach(e => e.LetGo()));
+                // By the pool's threads: one of its own may not be had, and what waits here would wait for ever.
+                await Task.Run(() => batch.ForEach(e => e.LetGo())).WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 await Task.WhenAll(batch.Select(e => e.Closed)).WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
             finally

@@ -41,6 +41,7 @@ public sealed class Sandbox
     private int _leases;
     private int _execCount;
     private SandboxEnd? _end;
+    private TaskCompletionSource? _unused;
 
     internal Sandbox(MicroVm microVm, ClaimRecord claim, int maxExecs, TimeProvider time)
     {
@@ -82,18 +83,6 @@ public sealed class Sandbox
             lock (_lock)
             {
                 return _end;
-            }
-        }
-    }
-
-    /// <summary>Whether anything uses it now.</summary>
-    public bool IsBusy
-    {
-        get
-        {
-            lock (_lock)
-            {
-                return _leases > 0;
             }
         }
     }
@@ -162,6 +151,15 @@ public sealed class Sandbox
         ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}")
         : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' is no more: {end.Explanation}");
 
+    /// <summary>Completes when nothing uses it any more.</summary>
+    internal Task WhenUnusedAsync()
+    {
+        lock (_lock)
+        {
+            return _leases == 0 ? Task.CompletedTask : (_unused ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+        }
+    }
+
     private void EndLease()
     {
         lock (_lock)
@@ -169,6 +167,11 @@ public sealed class Sandbox
             _leases--;
             Debug.Assert(_leases >= 0, "a lease ended twice");
             _lastActivity = _time.GetTimestamp();
+            if (_leases == 0)
+            {
+                _unused?.TrySetResult();
+                _unused = null;
+            }
         }
     }
 

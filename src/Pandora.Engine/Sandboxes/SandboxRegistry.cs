@@ -13,6 +13,7 @@ public sealed partial class SandboxRegistry(
     EngineOptions options, Func<string, WarmPool?> poolFor, Action<MicroVm, Egress> setEgress, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     private const int RememberedEnds = 1000;
+    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(5);
     private readonly SandboxJournal _journal = new(metrics, loggers.CreateLogger(SandboxJournal.Category));
     private readonly ILogger _logger = loggers.CreateLogger<SandboxRegistry>();
     private readonly ConcurrentDictionary<string, Sandbox> _sandboxes = new();
@@ -279,19 +280,11 @@ public sealed partial class SandboxRegistry(
     public async Task SuspendAsync(TimeSpan drain)
     {
         _state = State.Closed;
-        var start = time.GetTimestamp();
-        while (_sandboxes.Values.Any(s => s.IsBusy) && time.GetElapsedTime(start) < drain)
-        {
-            await Task.Delay(TimeSpan.FromMilliseconds(20), time);
-        }
-
+        var unused = Task.WhenAll(_sandboxes.Values.Select(s => s.WhenUnusedAsync()));
+        await unused.WaitAsync(drain, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await _suspending.CancelAsync();
         // Each is killed in its guest, and its client told.
-        while (_sandboxes.Values.Any(s => s.IsBusy) && time.GetElapsedTime(start) < drain + TimeSpan.FromSeconds(5))
-        {
-            await Task.Delay(TimeSpan.FromMilliseconds(20), time);
-        }
-
+        await unused.WaitAsync(KillLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.WhenAll(_ending.Keys);
     }
 

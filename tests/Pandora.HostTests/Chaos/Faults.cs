@@ -59,6 +59,8 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
         }),
         new("descriptors run out for a while", async () =>
         {
+            // Only this keeps things from being undone.
+            server.MayLeave = true;
             var limit = Directory.GetFiles($"/proc/{server.Pid}/fd").Length + 3;
             // proc(5): limits has the soft one in the fourth column.
             var before = File.ReadLines($"/proc/{server.Pid}/limits").First(l => l.StartsWith("Max open files", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[3];
