@@ -96,7 +96,8 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
             return;
         }
 
-        if (!server.Log.TrimEnd().EndsWith("Out of memory.", StringComparison.Ordinal))
+        // Lines that were under way may follow it.
+        if (!server.Log.Split('\n').TakeLast(20).Contains("Out of memory."))
         {
             throw new InvalidOperationException("the server ended by itself");
         }
