@@ -16,7 +16,7 @@ internal static class BootBench
         var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
         using var key = await ClientKey.LoadAsync(server.DataDir, CancellationToken.None);
         var work = Directory.CreateDirectory(Path.Combine(server.DataDir, "bare")).FullName;
-        await GuestIdentity.Create().WriteInitrdAsync(template.InitrdPath, Path.Combine(work, "initrd"), "bare", key.PublicLine, 1400, CancellationToken.None);
+        await GuestIdentity.Create("barebare").WriteInitrdAsync(template.InitrdPath, Path.Combine(work, "initrd"), key.PublicLine, 1400, CancellationToken.None);
         Latencies ours = new(), bare = new();
         for (var i = -1; i < Rounds; i++)
         {

@@ -38,7 +38,7 @@ internal static class DriverBench
         var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
         using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
         var initrd = Path.Combine(work, "initrd");
-        await GuestIdentity.Create().WriteInitrdAsync(template.InitrdPath, initrd, "bench", key.PublicLine, 1400, CancellationToken.None);
+        await GuestIdentity.Create("benchvms").WriteInitrdAsync(template.InitrdPath, initrd, key.PublicLine, 1400, CancellationToken.None);
         var binaries = await FirecrackerBinaries.FindAsync(target.Firecracker!, Path.Combine(Path.GetDirectoryName(target.Firecracker)!, "jailer"), CancellationToken.None);
         using var vmm = new FirecrackerVmm(binaries, Path.Combine(work, "jail"), "the benchmark", TimeProvider.System);
         VirtualMachineSpec Spec(int round)
@@ -83,7 +83,7 @@ internal static class DriverBench
         var (log, metrics) = (Path.Combine(spec.Directory, "log"), Path.Combine(spec.Directory, "metrics"));
         await File.WriteAllTextAsync(log, "");
         await File.WriteAllTextAsync(metrics, "");
-        var paths = new FirecrackerPaths(spec.KernelPath, spec.InitrdPath, [.. spec.Drives.Select(d => d.Path)], log, metrics);
+        var paths = new FirecrackerPaths(spec.KernelPath, spec.InitrdPath, [.. spec.Drives.Select(d => d.Path)], log, metrics, Path.Combine(spec.Directory, "agent.sock"));
         var requests = FirecrackerBoot.Calls(spec, paths, System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture)
             .Select(c => (byte[])[.. Encoding.ASCII.GetBytes($"PUT {c.Path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {c.Body.Length}\r\n\r\n"), .. c.Body]).ToList();
         using var process = VmmProcess.Start(spec, "console.log", spec.Network.NamespacePath, [firecracker, "--id", spec.Id, "--api-sock", socketPath]);

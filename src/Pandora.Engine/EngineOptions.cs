@@ -24,6 +24,16 @@ public enum OnStop
     Keep,
 }
 
+/// <summary>How the pool gets its microVMs.</summary>
+public enum PoolStart
+{
+    /// <summary>Restored from a snapshot of a warmed one, where the VMM can; booted until there is one.</summary>
+    Snapshot,
+
+    /// <summary>Each is booted.</summary>
+    Boot,
+}
+
 /// <summary>Settings of one node's engine. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of <c>Pandora</c> in <c>/etc/pandora/appsettings.json</c>.</summary>
 public sealed class EngineOptions
 {
@@ -44,6 +54,9 @@ public sealed class EngineOptions
 
     /// <summary>Warm microVMs of other templates, as <c>name=count,name=count</c>. A template not named is booted when it is asked for.</summary>
     public string PoolSizes { get; set; } = "";
+
+    /// <summary><c>snapshot</c> (microVMs are restored from a snapshot of a warmed one, several times faster; booted where the VMM cannot) or <c>boot</c>.</summary>
+    public PoolStart PoolStart { get; set; } = PoolStart.Snapshot;
 
     /// <summary>Most sandboxes that may exist at once: 1 to 4096.</summary>
     [Range(1, 4096)]
@@ -94,6 +107,9 @@ public sealed class EngineOptions
     [Required]
     public string ResolvConf { get; set; } = "/etc/resolv.conf";
 
+    /// <summary>Path of the guest agent's program, which templates are built with. Default: what <c>./pandora template build</c> has made in the data directory.</summary>
+    public string? Agent { get; set; }
+
     /// <summary><c>auto</c> (Firecracker where it is installed and KVM is usable, else QEMU), <c>firecracker</c> or <c>qemu</c>.</summary>
     public VmmKind Vmm { get; set; } = VmmKind.Auto;
 
@@ -130,6 +146,12 @@ public sealed class EngineOptions
 
     /// <summary>Where Firecracker's jails are: with the templates and disks, so that files can be linked into them.</summary>
     public string JailDir => Path.Combine(DataDir, "jail");
+
+    /// <summary>Where snapshots of warmed microVMs are kept. They are made again when they are missing.</summary>
+    public string SnapshotDir => Path.Combine(DataDir, "snapshots");
+
+    /// <summary>The guest agent's program.</summary>
+    public string AgentPath => Agent ?? Path.Combine(DataDir, "agent", "pandora-agent");
 
     /// <summary>Where <c>./pandora firecracker install</c> puts releases; <c>current</c> in it is the one in use.</summary>
     public string FirecrackerDir => Path.Combine(DataDir, "firecracker");

@@ -7,6 +7,7 @@ using Pandora.Engine.Networking;
 using Pandora.Engine.Observability;
 using Pandora.Engine.Pool;
 using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
 using Pandora.Vmm.Linux;
@@ -41,6 +42,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private MicroVmLauncher _launcher = null!;
     private HostNetwork _network = null!;
     private SlotPool _slots = null!;
+    private SnapshotSource? _snapshots;
     private Leftovers _leftovers = null!;
     private Task _recovering = Task.CompletedTask;
     private bool _keeps;
@@ -177,6 +179,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _undo.Push(_slots.DisposeAsync);
         _launcher = new MicroVmLauncher(_options, _instance, _slots, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
         _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time, _logger);
+        PrepareSnapshots();
         _undo.Push(EndMicroVmsAsync);
         _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, Sandboxes, () => [.. Pools], () => (_slots.Count, _slots.HeldCount), _cgroups.ReadUsage);
     }
@@ -258,20 +261,60 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
+    private void PrepareSnapshots()
+    {
+        var store = new SnapshotStore(_options.SnapshotDir);
+        store.Sweep(name => _templates.Find(name) is not null);
+        if (_options.PoolStart == PoolStart.Boot || _vmm.SnapshotCompatibility is null)
+        {
+            LogBootsOnly(_logger, _options.PoolStart == PoolStart.Boot ? "PANDORA_POOL_START=boot" : $"{_vmm.Capabilities.Name} cannot restore snapshots here{string.Concat(_vmm.Capabilities.Warnings.Select(w => $"; {w}"))}");
+            return;
+        }
+
+        _snapshots = new SnapshotSource(store, t => _launcher.SnapshotKeyOf(t)!, _launcher.MakeSnapshotAsync, _bootPlaces, _metrics, _time, _loggers.CreateLogger<SnapshotSource>());
+        _undo.Push(_snapshots.DisposeAsync);
+    }
+
     private WarmPool? PoolFor(string name) => !_pools.ContainsKey(name) && _templates.Find(name) is null ? null : MakePool(name);
 
-    private WarmPool MakePool(string name) => _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() => new WarmPool(
-        n, _options.PoolSizeFor(n), _maxBoots, token => BootAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>(),
-        _options.MaxWaiting, [.. _adoptedWarm[n]]))).Value;
+    private WarmPool MakePool(string name) => _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() =>
+    {
+        if (_maxBoots > 1 && _templates.Find(n) is { } template)
+        {
+            // Before the first boots, which take the other places: all that come after it are several times faster.
+            _snapshots?.Prepare(template);
+        }
 
-    // The template is read anew for each boot, so that a rebuilt one is used from the next on.
-    private async Task<MicroVm> BootAsync(string name, CancellationToken cancellationToken)
+        return new WarmPool(
+            n, _options.PoolSizeFor(n), _maxBoots, token => StartAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>(),
+            _options.MaxWaiting, [.. _adoptedWarm[n]], static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
+    })).Value;
+
+    // The template is read anew for each, so that a rebuilt one is used from the next on.
+    private async Task<MicroVm> StartAsync(string name, CancellationToken cancellationToken)
     {
         await _bootPlaces.WaitAsync(cancellationToken);
         try
         {
             var template = _templates.Find(name) ?? throw new StartupException($"template '{name}' was removed");
-            return await _launcher.LaunchAsync(template, cancellationToken);
+            var snapshot = _snapshots is null ? null : await _snapshots.FindAsync(template, cancellationToken);
+            bool IsAwaited() => _pools[name].Value.WaitingCount > 0;
+            BootException? failure = null;
+            try
+            {
+                var microVm = await _launcher.LaunchAsync(template, snapshot, IsAwaited, cancellationToken);
+                _snapshots?.Succeeded(snapshot);
+                return microVm;
+            }
+            catch (BootException e) when (snapshot is not null && e.Step is ("vmm" or "agent" or "guest") && !cancellationToken.IsCancellationRequested)
+            {
+                failure = e;
+            }
+
+            var booted = await _launcher.LaunchAsync(template, snapshot: null, IsAwaited, cancellationToken);
+            // Only now is it the snapshot's fault and not the host's.
+            _snapshots!.Failed(snapshot, failure);
+            return booted;
         }
         finally
         {
@@ -284,6 +327,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Warning}")]
     private static partial void LogWarning(ILogger logger, string warning);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "MicroVMs are booted, not restored from snapshots: {Reason}")]
+    private static partial void LogBootsOnly(ILogger logger, string reason);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Limits of VMMs: {Limits}")]
     private static partial void LogLimits(ILogger logger, string limits);

@@ -13,6 +13,23 @@ public interface IVmm
     /// <summary>Directories besides the machine's own that starting it makes and its end removes, so that they can be recorded first.</summary>
     IReadOnlyList<string> DirectoriesOf(string id);
 
+    /// <summary>
+    /// What besides the machine itself a snapshot's state depends on: this VMM and its version, the processor. One that was made with another must not be restored. Looked at anew each time,
+    /// for a package may be upgraded under a running server. Null when this VMM cannot make snapshots here; <see cref="VmmCapabilities.Warnings"/> says why.
+    /// </summary>
+    string? SnapshotCompatibility { get; }
+
+    /// <summary>Pauses a machine for good and writes its memory and its devices' state. What it was to be started with, <see cref="VirtualMachineSpec.SnapshotMemoryPath"/>, says where its memory goes.</summary>
+    /// <exception cref="VmmException">The VMM could not; what was written is no snapshot.</exception>
+    Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken);
+
+    /// <summary>Starts a machine where another one was paused, with memory that is private to it; returns when it runs again. Its kernel and initrd are not used.</summary>
+    /// <param name="spec">The same machine as the paused one but for id, directory, namespace, user and the paths of its drives.</param>
+    /// <param name="files">The snapshot; never written to.</param>
+    /// <param name="cancellationToken">Ends it; nothing is left.</param>
+    /// <exception cref="VmmException">The VMM could not: the snapshot is another machine's, say, or damaged.</exception>
+    Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken);
+
     /// <summary>Takes hold of a machine that an earlier server started, or returns null when it no longer runs or does not answer. Nothing is killed.</summary>
     /// <exception cref="VmmException">It cannot be this VMM's, or its guest has stopped; the message says so.</exception>
     Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken);
@@ -32,6 +49,10 @@ public interface IVirtualMachine : IAsyncDisposable
 
     /// <summary>The newest of what the guest wrote to its console, at most 64 KiB.</summary>
     Task<string> ReadConsoleAsync(CancellationToken cancellationToken);
+
+    /// <summary>Connects to the agent in the guest, by a device that has nothing to do with its network; waits until the agent is there. What comes from it is the guest's.</summary>
+    /// <exception cref="VmmException">The machine has no such device.</exception>
+    Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken);
 
     /// <summary>Kills the VMM and returns when the kernel has taken its process down. Never fails for one already dead.</summary>
     Task KillAsync();
@@ -73,9 +94,17 @@ public sealed record VirtualMachineSpec
     /// <summary>User and group id that the VMM runs as; belongs to this machine alone.</summary>
     public required int Uid { get; init; }
 
+    /// <summary>File for its memory, for a machine that is to be snapshotted; null: memory of its own.</summary>
+    public string? SnapshotMemoryPath { get; init; }
+
     /// <summary>Directories whose <c>cgroup.procs</c> the VMM is written to before it starts: one for cgroup v2, one a controller for v1.</summary>
     public IReadOnlyList<string> Cgroups { get; init; } = [];
 }
+
+/// <summary>A snapshot without its drives.</summary>
+/// <param name="StatePath">State of the devices and processors, in the VMM's own format.</param>
+/// <param name="MemoryPath">The guest's memory, byte for byte.</param>
+public sealed record SnapshotFiles(string StatePath, string MemoryPath);
 
 /// <summary>A block device backed by a raw image file.</summary>
 /// <param name="Path">The image.</param>

@@ -35,7 +35,12 @@ internal sealed class FakeMachine : IVirtualMachine
 
     public bool IsDisposed => _vm.IsDisposed;
 
+    /// <summary>What connecting to the agent in its guest gives; null for a machine without the device.</summary>
+    public Func<Stream>? Agent { get; init; }
+
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult("");
+
+    public Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken) => Task.FromResult(Agent?.Invoke() ?? throw new VmmException("it has no device for the agent"));
 
     public void Die(string reason) => _vm.Died.TrySetResult(reason);
 

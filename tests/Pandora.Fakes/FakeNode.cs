@@ -50,6 +50,12 @@ internal sealed class FakeNode : IAsyncDisposable
     /// <summary>Ids of machines that no longer answer when a server attaches.</summary>
     public HashSet<string> Silent { get; } = [];
 
+    /// <summary>Ids of the warm microVMs that the pool looked after, in order.</summary>
+    public List<string> Tended { get; } = [];
+
+    /// <summary>What looking after one ends with.</summary>
+    public Exception? TendFailure { get; set; }
+
     public Dictionary<string, Egress> Egresses { get; } = [];
 
     public IReadOnlyList<(FakeMachine Machine, FakeGuest Guest, MicroVm MicroVm)> Booted
@@ -129,7 +135,7 @@ internal sealed class FakeNode : IAsyncDisposable
     {
         var pool = new WarmPool(
             TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
-            Options.MaxWaiting, [.. recovered.Adopted.Where(m => m.Claim is null)]);
+            Options.MaxWaiting, [.. recovered.Adopted.Where(m => m.Claim is null)], TendAsync);
         var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, _loggers);
         foreach (var (id, reason) in recovered.Lost)
         {
@@ -147,6 +153,16 @@ internal sealed class FakeNode : IAsyncDisposable
         }
 
         return (pool, sandboxes);
+    }
+
+    private Task TendAsync(MicroVm microVm, CancellationToken cancellationToken)
+    {
+        lock (Tended)
+        {
+            Tended.Add(microVm.Id);
+        }
+
+        return TendFailure is { } failure ? Task.FromException(failure) : Task.CompletedTask;
     }
 
     private async Task<MicroVm> AdoptAsync(MicroVmRecord record, CancellationToken limit, CancellationToken stopping)

@@ -14,14 +14,14 @@ internal sealed record MachineConfig([property: JsonRequired] int VcpuCount, [pr
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record BootSource([property: JsonRequired] string KernelImagePath, string? InitrdPath = null, string? BootArgs = null)
 {
-    public string? Fault => !File.Exists(KernelImagePath) ? $"The kernel file cannot be opened: {KernelImagePath}" : InitrdPath is not null && !File.Exists(InitrdPath) ? $"The initrd file cannot be opened: {InitrdPath}" : null;
+    public string? Fault => !Root.HasFile(KernelImagePath) ? $"The kernel file cannot be opened: {KernelImagePath}" : InitrdPath is not null && !Root.HasFile(InitrdPath) ? $"The initrd file cannot be opened: {InitrdPath}" : null;
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record Drive(
     [property: JsonRequired] string DriveId, [property: JsonRequired] bool IsRootDevice, string? PathOnHost = null, bool IsReadOnly = false, string CacheType = "Unsafe", string IoEngine = "Sync", RateLimiter? RateLimiter = null, string? Partuuid = null, string? Socket = null)
 {
-    public string? Fault => PathOnHost is null || !File.Exists(PathOnHost) ? $"Unable to open the block device backing file: {PathOnHost}"
+    public string? Fault => PathOnHost is null || !Root.HasFile(PathOnHost) ? $"Unable to open the block device backing file: {PathOnHost}"
         : CacheType is not ("Unsafe" or "Writeback") ? $"unknown variant `{CacheType}`" : IoEngine is not ("Sync" or "Async") ? $"unknown variant `{IoEngine}`" : RateLimiter?.Fault;
 }
 
@@ -49,17 +49,51 @@ internal sealed record Entropy(RateLimiter? RateLimiter = null);
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record Logger(string? LogPath = null, string? Level = null, bool ShowLevel = false, bool ShowLogOrigin = false, string? Module = null)
 {
-    public string? Fault => LogPath is null || !File.Exists(LogPath) ? $"Failed to open {LogPath}" : Level is not (null or "Error" or "Warning" or "Info" or "Debug" or "Trace" or "Off") ? $"unknown variant `{Level}`" : null;
+    public string? Fault => LogPath is null || !Root.HasFile(LogPath) ? $"Failed to open {LogPath}" : Level is not (null or "Error" or "Warning" or "Info" or "Debug" or "Trace" or "Off") ? $"unknown variant `{Level}`" : null;
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record Metrics([property: JsonRequired] string MetricsPath)
 {
-    public string? Fault => File.Exists(MetricsPath) ? null : $"Failed to open {MetricsPath}";
+    public string? Fault => Root.HasFile(MetricsPath) ? null : $"Failed to open {MetricsPath}";
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record InstanceAction([property: JsonRequired] string ActionType);
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record Vsock([property: JsonRequired] long GuestCid, [property: JsonRequired] string UdsPath, string? VsockId = null)
+{
+    public string? Fault => GuestCid is < 3 or > uint.MaxValue ? $"invalid guest CID {GuestCid}" : null;
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record Vm([property: JsonRequired] string State);
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record SnapshotCreate([property: JsonRequired] string MemFilePath, [property: JsonRequired] string SnapshotPath, string SnapshotType = "Full");
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record SnapshotLoad([property: JsonRequired] string SnapshotPath, MemoryBackend? MemBackend = null, string? MemFilePath = null, bool ResumeVm = false, bool TrackDirtyPages = false, bool EnableDiffSnapshots = false)
+{
+    public string? Fault => (MemBackend is null) == (MemFilePath is null) ? "too few or too many fields: either `mem_backend` or `mem_file_path` (deprecated) is required" : MemBackend?.BackendType is not (null or "File") ? "this double restores from files only" : null;
+}
+
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+internal sealed record MemoryBackend([property: JsonRequired] string BackendPath, [property: JsonRequired] string BackendType);
+
+/// <summary>What a snapshot's state holds of a machine: it is restored with the same paths.</summary>
+internal sealed record SavedState(long MemSizeMib, IReadOnlyList<string> Drives, string? Vsock);
+
+/// <summary>Where paths begin: in a jail, its root.</summary>
+internal static class Root
+{
+    private static readonly string? Directory = Environment.GetEnvironmentVariable("PANDORA_DOUBLE_ROOT");
+
+    public static string On(string path) => Directory is null ? path : Path.Join(Directory, path);
+
+    public static bool HasFile(string path) => File.Exists(On(path));
+}
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true, RespectNullableAnnotations = true, NumberHandling = JsonNumberHandling.Strict)]
 [JsonSerializable(typeof(MachineConfig))]
@@ -67,6 +101,11 @@ internal sealed record InstanceAction([property: JsonRequired] string ActionType
 [JsonSerializable(typeof(Drive))]
 [JsonSerializable(typeof(Network))]
 [JsonSerializable(typeof(Entropy))]
+[JsonSerializable(typeof(Vsock))]
+[JsonSerializable(typeof(Vm))]
+[JsonSerializable(typeof(SnapshotCreate))]
+[JsonSerializable(typeof(SnapshotLoad))]
+[JsonSerializable(typeof(SavedState))]
 [JsonSerializable(typeof(Logger))]
 [JsonSerializable(typeof(Metrics))]
 [JsonSerializable(typeof(InstanceAction))]

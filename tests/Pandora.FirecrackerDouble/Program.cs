@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Builder;
@@ -6,8 +7,9 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Pandora.FirecrackerDouble;
 
-// A double of Firecracker for the driver's tests: the same command line, socket, calls and refusals, and no guest. It keeps what it was told in the file 'calls' of its directory,
-// and misbehaves as the file 'misbehave' there asks: 'die', 'hang', 'refuse' or 'garble' and a call, such as 'die PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' once started.
+// A double of Firecracker for the driver's tests: the same command line, sockets, calls and refusals, and no guest but for an echo where its agent would be. The script 'jailer' beside it starts it
+// with its paths beneath the jail's root. It keeps what it was told in the file 'calls' of its directory, and misbehaves as the file 'misbehave' there asks: 'die', 'hang', 'refuse' or 'garble'
+// and a call, such as 'die PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' once started.
 if (args is ["--version"])
 {
     Console.WriteLine("Firecracker v1.16.1");
@@ -26,9 +28,14 @@ if (misbehaviour == "no-socket")
     await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System);
 }
 
+if (Environment.GetEnvironmentVariable("PANDORA_DOUBLE_ROOT") is not null)
+{
+    Seccomp.AllowEverything();
+}
+
 var builder = WebApplication.CreateSlimBuilder();
 builder.Logging.ClearProviders();
-builder.WebHost.ConfigureKestrel(k => k.ListenUnixSocket(socket));
+builder.WebHost.ConfigureKestrel(k => k.ListenUnixSocket(Root.On(socket)));
 var app = builder.Build();
 var state = new Machine(id, misbehaviour);
 app.Run(state.AnswerAsync);
@@ -42,6 +49,11 @@ internal sealed class Machine(string id, string misbehaviour)
     private string? _log;
     private bool _hasKernel;
     private bool _isStarted;
+    private bool _isPaused;
+    private bool _isConfigured;
+    private long _memory = 128;
+    private readonly List<string> _drives = [];
+    private string? _vsock;
 
     public async Task AnswerAsync(HttpContext context)
     {
@@ -70,7 +82,7 @@ internal sealed class Machine(string id, string misbehaviour)
         }
         else if (context.Request.Method == "GET")
         {
-            await context.Response.WriteAsync($$"""{"id":"{{id}}","state":"{{(_isStarted ? "Running" : "Not started")}}","vmm_version":"1.16.1","app_name":"Firecracker"}""");
+            await context.Response.WriteAsync($$"""{"id":"{{id}}","state":"{{(!_isStarted ? "Not started" : _isPaused ? "Paused" : "Running")}}","vmm_version":"1.16.1","app_name":"Firecracker"}""");
         }
         else
         {
@@ -89,9 +101,21 @@ internal sealed class Machine(string id, string misbehaviour)
                 return parts.Length == 0 ? null : $"Invalid request method and/or path: GET {parts[0]}.";
             }
 
-            if (context.Request.Method != "PUT" || context.Request.ContentLength is null)
+            if (context.Request.Method is not ("PUT" or "PATCH") || context.Request.ContentLength is null)
             {
                 return $"Invalid request method and/or path: {context.Request.Method} {string.Join('/', parts)}.";
+            }
+
+            switch (context.Request.Method, parts)
+            {
+                case ("PATCH", ["vm"]):
+                    return With(body, BodyJson.Default.Vm, Change);
+                case ("PATCH", _):
+                    return $"Invalid request method and/or path: PATCH {string.Join('/', parts)}.";
+                case (_, ["snapshot", "create"]):
+                    return With(body, BodyJson.Default.SnapshotCreate, Save);
+                case (_, ["snapshot", "load"]):
+                    return With(body, BodyJson.Default.SnapshotLoad, l => l.Fault ?? Load(l));
             }
 
             if (_isStarted && parts is not ["actions"])
@@ -99,13 +123,15 @@ internal sealed class Machine(string id, string misbehaviour)
                 return "The requested operation is not supported after starting the microVM.";
             }
 
+            _isConfigured |= parts is not (["logger"] or ["metrics"]);
             return parts switch
             {
+                ["vsock"] => With(body, BodyJson.Default.Vsock, v => v.Fault ?? Listen(v.UdsPath)),
                 ["logger"] => With(body, BodyJson.Default.Logger, l => l.Fault ?? Log(l)),
                 ["metrics"] => With(body, BodyJson.Default.Metrics, m => m.Fault),
-                ["machine-config"] => With(body, BodyJson.Default.MachineConfig, m => m.Fault),
+                ["machine-config"] => With(body, BodyJson.Default.MachineConfig, m => m.Fault ?? Size(m)),
                 ["boot-source"] => With(body, BodyJson.Default.BootSource, b => b.Fault ?? Kernel()),
-                ["drives", var drive] => With(body, BodyJson.Default.Drive, d => d.DriveId != drive ? "The id from the path does not match the id from the body!" : d.Fault),
+                ["drives", var drive] => With(body, BodyJson.Default.Drive, d => d.DriveId != drive ? "The id from the path does not match the id from the body!" : d.Fault ?? Add(d)),
                 ["network-interfaces", var iface] => With(body, BodyJson.Default.Network, n => n.IfaceId != iface ? "The id from the path does not match the id from the body!" : n.Fault),
                 ["entropy"] => With(body, BodyJson.Default.Entropy, e => e.RateLimiter?.Fault),
                 ["actions"] => With(body, BodyJson.Default.InstanceAction, Act),
@@ -128,7 +154,128 @@ internal sealed class Machine(string id, string misbehaviour)
 
     private string? Log(Logger logger)
     {
-        _log = logger.LogPath;
+        _log = Root.On(logger.LogPath!);
+        return null;
+    }
+
+    private string? Size(MachineConfig machine)
+    {
+        _memory = machine.MemSizeMib;
+        return null;
+    }
+
+    private string? Add(Drive drive)
+    {
+        _drives.Add(drive.PathOnHost!);
+        return null;
+    }
+
+    private string? Change(Vm vm)
+    {
+        if (vm.State is not ("Paused" or "Resumed"))
+        {
+            return $"unknown variant `{vm.State}`, expected `Paused` or `Resumed`";
+        }
+
+        if (!_isStarted)
+        {
+            return "The requested operation is not supported before starting the microVM.";
+        }
+
+        _isPaused = vm.State == "Paused";
+        return null;
+    }
+
+    private string? Save(SnapshotCreate snapshot)
+    {
+        if (!_isStarted)
+        {
+            return "The requested operation is not supported before starting the microVM.";
+        }
+
+        if (!_isPaused)
+        {
+            return "Create snapshot error: Cannot save/restore microvm state: Operation not allowed: save/restore unavailable while running";
+        }
+
+        if (snapshot.SnapshotType is not ("Full" or "Diff"))
+        {
+            return $"unknown variant `{snapshot.SnapshotType}`, expected `Diff` or `Full`";
+        }
+
+        File.WriteAllText(Root.On(snapshot.SnapshotPath), JsonSerializer.Serialize(new SavedState(_memory, _drives, _vsock), BodyJson.Default.SavedState));
+        using var memory = File.OpenWrite(Root.On(snapshot.MemFilePath));
+        memory.SetLength(_memory * 1024 * 1024);
+        return null;
+    }
+
+    private string? Load(SnapshotLoad load)
+    {
+        if (_isConfigured || _isStarted)
+        {
+            return "Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific resources.";
+        }
+
+        SavedState state;
+        try
+        {
+            state = JsonSerializer.Deserialize(File.ReadAllText(Root.On(load.SnapshotPath)), BodyJson.Default.SavedState)!;
+        }
+        catch (Exception e) when (e is IOException or JsonException)
+        {
+            return $"Load snapshot error: Failed to restore from snapshot: Failed to get snapshot state from file: {e.Message}";
+        }
+
+        var memory = new FileInfo(Root.On(load.MemBackend?.BackendPath ?? load.MemFilePath!));
+        var missing = state.Drives.FirstOrDefault(d => !Root.HasFile(d));
+        var fault = !memory.Exists || memory.Length < state.MemSizeMib * 1024 * 1024 ? "Failed to load guest memory: Error creating guest memory from file"
+            : missing is not null ? $"Failed to build microVM from snapshot: Unable to open the block device backing file: {missing}"
+            : state.Vsock is not null ? Listen(state.Vsock) : null;
+        if (fault is not null)
+        {
+            return $"Load snapshot error: Failed to restore from snapshot: {fault}";
+        }
+
+        (_memory, _isStarted, _isPaused) = (state.MemSizeMib, true, !load.ResumeVm);
+        _drives.AddRange(state.Drives);
+        return null;
+    }
+
+    // Firecracker's docs/vsock.md. The first to come is turned away: the guest does not listen yet.
+    private string? Listen(string path)
+    {
+        var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            listener.Bind(new UnixDomainSocketEndPoint(Root.On(path)));
+        }
+        catch (SocketException e)
+        {
+            return $"Cannot create backend for vsock device: UnixBind({e.Message})";
+        }
+
+        listener.Listen();
+        _vsock = path;
+        _ = Task.Run(async () =>
+        {
+            for (var count = 0; ; count++)
+            {
+                using var client = new NetworkStream(await listener.AcceptAsync(), ownsSocket: true);
+                using var reader = new StreamReader(client);
+                if (count == 0 || !_isStarted || _isPaused || await reader.ReadLineAsync() != "CONNECT 1024")
+                {
+                    continue;
+                }
+
+                // The agent's first words follow at once, as they may.
+                await client.WriteAsync("OK 1073741824\nhello"u8.ToArray());
+                var buffer = new byte[1024];
+                for (int read; (read = await client.ReadAsync(buffer)) > 0;)
+                {
+                    await client.WriteAsync(buffer.AsMemory(0, read));
+                }
+            }
+        });
         return null;
     }
 

@@ -42,6 +42,9 @@ public sealed class MicroVm
     /// <summary>What it must undo.</summary>
     public Teardown Teardown { get; }
 
+    /// <summary>The agent in its guest; null for one that has none.</summary>
+    internal GuestAgent? Agent { get; init; }
+
     /// <summary>The span of its boot, for those that later use it to point to; null when nobody traces.</summary>
     public ActivityContext? BootTrace { get; init; }
 

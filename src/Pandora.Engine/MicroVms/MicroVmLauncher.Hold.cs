@@ -49,10 +49,19 @@ public sealed partial class MicroVmLauncher
         }
     }
 
-    private static void HoldMachine(Boot boot, IVirtualMachine machine)
+    private void HoldMachine(Boot boot, IVirtualMachine machine)
     {
         boot.Machine = machine;
         boot.Teardown.Push(HostResource.OfProcess(machine.Handle.Pid, machine.Handle.StartTime), machine.DisposeAsync);
+        HoldAgent(boot);
+        boot.Record = boot.Record! with { Vmm = machine.Handle, Resources = boot.Teardown.Resources };
+        boot.Record.Write(boot.Directory);
+    }
+
+    private void HoldAgent(Boot boot)
+    {
+        boot.Agent = new GuestAgent(boot.Machine!, time);
+        boot.Teardown.Push(new HostResource(ResourceKind.Connection, $"agent {boot.Id}"), boot.Agent.DisposeAsync);
     }
 
     private static void HoldGuest(Boot boot, SshGuest guest)

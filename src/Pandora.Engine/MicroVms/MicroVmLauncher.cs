@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Observability;
+using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
 using Pandora.Vmm.Linux;
@@ -10,56 +11,65 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>
-/// Boots microVMs: (1) record, (2) slot, (3) disk, (4) VMM, (5) guest. Each step is named and timed. What a step acquires it first pushes on the teardown,
-/// so a boot that fails at any step undoes exactly what it had done.
+/// Starts microVMs: (1) slot, (2) record, (3) disk, (4) VMM, (5) guest; from a snapshot with (5) the agent, which makes the guest its own, (6) guest, (7) a warm-up. Each step is named and timed.
+/// What a step acquires it first pushes on the teardown, so a start that fails at any step undoes exactly what it had done.
 /// </summary>
 public sealed partial class MicroVmLauncher(
     EngineOptions options, Instance instance, SlotPool slots, CgroupTree cgroups, IVmm vmm, ClientKey key, HostNetwork network, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     /// <summary>What QEMU itself needs besides the guest's memory, in bytes: code, translation cache, buffers.</summary>
     private const long VmmOverhead = 256L * 1024 * 1024;
+    private static readonly TimeSpan ClockLimit = TimeSpan.FromSeconds(3);
     private readonly ILogger _logger = loggers.CreateLogger<MicroVmLauncher>();
 
     /// <summary>Whether anything could not be undone so far.</summary>
     public bool HasLeft { get; private set; }
 
-    /// <summary>Boots one microVM and returns it when its guest has been reached.</summary>
+    /// <summary>Starts one microVM and returns it when its guest has been reached.</summary>
+    /// <param name="template">Its template.</param>
+    /// <param name="snapshot">What to restore it from; null to boot it.</param>
+    /// <param name="isAwaited">Whether clients wait: then it is not warmed up first.</param>
+    /// <param name="cancellationToken">Ends it; all is undone.</param>
     /// <exception cref="BootException">A step failed; the message says which and holds the end of the guest's console.</exception>
-    public async Task<MicroVm> LaunchAsync(Template template, CancellationToken cancellationToken)
+    public async Task<MicroVm> LaunchAsync(Template template, Snapshot? snapshot, Func<bool> isAwaited, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
         var boot = NewBoot(Instance.NewMicroVmId(), template);
+        boot.Snapshot = snapshot;
+        var how = snapshot is null ? "boot" : "snapshot";
         using var span = EngineTracing.Source.StartActivity("microvm.boot");
-        span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name);
+        span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name).SetTag("pandora.start", how);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout), time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-        string step = "";
+        (string, Func<Boot, CancellationToken, Task>)[] own = snapshot is null ? [("vmm", StartVmmAsync)] : [("vmm", RestoreVmmAsync), ("agent", ResumeAsync)];
+        (string, Func<Boot, CancellationToken, Task>)[] last = snapshot is null ? [("clock", TrySetClockAsync)] : [("warmup", (b, token) => WarmUpAsync(b, isAwaited, token))];
         try
         {
-            foreach (var (name, run) in new (string, Func<Boot, CancellationToken, Task>)[]
-            {
-                ("slot", TakeSlotAsync), ("record", RecordAsync), ("disk", MakeDiskAsync), ("vmm", StartVmmAsync), ("guest", (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
-            })
-            {
-                step = name;
-                using var stepSpan = EngineTracing.Source.StartActivity($"microvm.boot.{name}");
-                var stepStart = Stopwatch.GetTimestamp();
-                await run(boot, linked.Token);
-                metrics.BootStepped(template.Name, name, Stopwatch.GetElapsedTime(stepStart));
-            }
-
-            metrics.Booted(template.Name, Stopwatch.GetElapsedTime(start));
-            LogBooted(boot.Id, template.Name, Stopwatch.GetElapsedTime(start).TotalSeconds);
-            return new MicroVm(boot.Record!, boot.Directory, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown) { BootTrace = span?.Context };
+            await RunAsync(boot, [("slot", TakeSlotAsync), ("record", RecordAsync), ("disk", MakeDiskAsync), .. own, ("guest", (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)), .. last], linked.Token);
+            metrics.Booted(template.Name, how, Stopwatch.GetElapsedTime(start));
+            LogBooted(boot.Id, template.Name, how, Stopwatch.GetElapsedTime(start).TotalSeconds);
+            return new MicroVm(boot.Record!, boot.Directory, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown) { Agent = boot.Agent, BootTrace = span?.Context };
         }
         catch (Exception e)
         {
             var console = boot.Machine is null ? "" : await boot.Machine.ReadConsoleAsync(CancellationToken.None);
             await boot.Teardown.CompleteAsync();
             cancellationToken.ThrowIfCancellationRequested();
-            span.Fail(step, e);
+            span.Fail(boot.Step, e);
             var reason = limit.IsCancellationRequested ? $"not ready within {options.BootTimeout:0} s" : e.Message;
-            throw new BootException(step, $"boot failed at step '{step}': {reason}{Tail(console)}", e);
+            throw new BootException(boot.Step, $"{how} failed at step '{boot.Step}': {reason}{Tail(console)}", e);
+        }
+    }
+
+    private async Task RunAsync(Boot boot, IEnumerable<(string Name, Func<Boot, CancellationToken, Task> Run)> steps, CancellationToken cancellationToken)
+    {
+        foreach (var (name, run) in steps)
+        {
+            boot.Step = name;
+            using var span = EngineTracing.Source.StartActivity($"microvm.boot.{name}");
+            var start = Stopwatch.GetTimestamp();
+            await run(boot, cancellationToken);
+            metrics.BootStepped(boot.Template!.Name, name, Stopwatch.GetElapsedTime(start));
         }
     }
 
@@ -72,7 +82,7 @@ public sealed partial class MicroVmLauncher(
 
     private async Task RecordAsync(Boot boot, CancellationToken cancellationToken)
     {
-        boot.Identity = GuestIdentity.Create();
+        boot.Identity = GuestIdentity.Create(boot.Id);
         Directory.CreateDirectory(boot.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         HoldFiles(boot);
         boot.Record = new MicroVmRecord
@@ -89,34 +99,39 @@ public sealed partial class MicroVmLauncher(
             Resources = boot.Teardown.Resources,
         };
         boot.Record.Write(boot.Directory);
-        await boot.Identity.WriteInitrdAsync(boot.Template.InitrdPath, boot.InitrdPath, $"pandora-{boot.Id[..8]}", key.PublicLine, network.Mtu, cancellationToken);
+        if (boot.Snapshot is null)
+        {
+            await boot.Identity.WriteInitrdAsync(boot.Template.InitrdPath, boot.InitrdPath, key.PublicLine, network.Mtu, cancellationToken);
+        }
     }
 
     private Task MakeDiskAsync(Boot boot, CancellationToken cancellationToken) =>
-        Task.Run(() => SparseFile.Copy(boot.Template!.DiskPath, boot.DiskPath), cancellationToken);
+        Task.Run(() => SparseFile.Copy(boot.Snapshot?.DiskPath ?? boot.Template!.DiskPath, boot.DiskPath), cancellationToken);
 
     private async Task StartVmmAsync(Boot boot, CancellationToken cancellationToken)
     {
+        HoldMachine(boot, await vmm.StartAsync(SpecOf(boot), cancellationToken));
+    }
+
+    private VirtualMachineSpec SpecOf(Boot boot)
+    {
         cgroups.Add(boot.Id, new CgroupLimits((boot.Template!.MemoryMiB * 1024L * 1024) + VmmOverhead, 128 + boot.Template.VcpuCount));
-        var machine = await vmm.StartAsync(
-            new VirtualMachineSpec
-            {
-                Id = boot.Id,
-                Directory = boot.Directory,
-                KernelPath = boot.Template.KernelPath,
-                InitrdPath = boot.InitrdPath,
-                Drives = [new DriveSpec(boot.Template.RootPath, IsReadOnly: true), new DriveSpec(boot.DiskPath, IsReadOnly: false)],
-                Network = new NetworkSpec(boot.Slot!.NamespacePath, NetworkSlot.TapName, NetworkSlot.GuestMac),
-                VcpuCount = boot.Template.VcpuCount,
-                MemoryMiB = boot.Template.MemoryMiB,
-                KernelArguments = boot.Template.KernelArguments ?? "",
-                Limits = options.DeviceLimits,
-                Uid = boot.Uid,
-                Cgroups = cgroups.PathsFor(boot.Id),
-            }, cancellationToken);
-        HoldMachine(boot, machine);
-        boot.Record = boot.Record! with { Vmm = machine.Handle, Resources = boot.Teardown.Resources };
-        boot.Record.Write(boot.Directory);
+        return new VirtualMachineSpec
+        {
+            Id = boot.Id,
+            Directory = boot.Directory,
+            KernelPath = boot.Template.KernelPath,
+            InitrdPath = boot.InitrdPath,
+            Drives = [new DriveSpec(boot.Template.RootPath, IsReadOnly: true), new DriveSpec(boot.DiskPath, IsReadOnly: false)],
+            Network = new NetworkSpec(boot.Slot!.NamespacePath, NetworkSlot.TapName, NetworkSlot.GuestMac),
+            VcpuCount = boot.Template.VcpuCount,
+            MemoryMiB = boot.Template.MemoryMiB,
+            KernelArguments = boot.Template.KernelArguments ?? "",
+            Limits = options.DeviceLimits,
+            Uid = boot.Uid,
+            SnapshotMemoryPath = boot.SnapshotDirectory is { } directory ? Snapshot.FilesIn(directory).MemoryPath : null,
+            Cgroups = cgroups.PathsFor(boot.Id),
+        };
     }
 
     private async Task ReachGuestAsync(Boot boot, byte[] hostKey, bool isTakenOver, CancellationToken cancellationToken)
@@ -138,8 +153,26 @@ public sealed partial class MicroVmLauncher(
 
         // The guest has unpacked it; it holds the host key.
         File.Delete(boot.InitrdPath);
-        boot.Record = boot.Record! with { IsReady = true, Resources = boot.Teardown.Resources };
+        // One that is to be snapshotted is nothing that another server may take over.
+        boot.Record = boot.Record! with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources };
         boot.Record.Write(boot.Directory);
+    }
+
+    // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device: then that is what it has.
+    private async Task TrySetClockAsync(Boot boot, CancellationToken cancellationToken)
+    {
+        using var limit = new CancellationTokenSource(ClockLimit, time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        try
+        {
+            await boot.Agent!.SetClockAsync(linked.Token);
+        }
+        catch (Exception e) when (e is VmmException or OperationCanceledException && !cancellationToken.IsCancellationRequested)
+        {
+            LogNoAgent(boot.Id, e.Message);
+            await boot.Agent!.DisposeAsync();
+            boot.Agent = null;
+        }
     }
 
     private void Report(Undone left)
@@ -155,8 +188,11 @@ public sealed partial class MicroVmLauncher(
         return text.Length == 0 ? "; its console is empty" : $"; its console ends with:\n{(text.Length > 1500 ? text[^1500..] : text)}";
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "microVM {SandboxId} of template {Template} is warm after {Seconds:0.00} s")]
-    private partial void LogBooted(string sandboxId, string template, double seconds);
+    [LoggerMessage(Level = LogLevel.Information, Message = "microVM {SandboxId} of template {Template} is warm after {Seconds:0.00} s ({Start})")]
+    private partial void LogBooted(string sandboxId, string template, string start, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is not the host's to the second")]
+    private partial void LogNoAgent(string sandboxId, string error);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
     private partial void LogLeft(ResourceKind kind, string name, string error);
@@ -179,12 +215,16 @@ public sealed partial class MicroVmLauncher(
         public MicroVmRecord? Record { get; set; }
         public IVirtualMachine? Machine { get; set; }
         public SshGuest? Guest { get; set; }
+        public GuestAgent? Agent { get; set; }
+        public Snapshot? Snapshot { get; set; }
+        public string? SnapshotDirectory { get; set; }
+        public string Step { get; set; } = "";
     }
 }
 
 /// <summary>A microVM did not come up.</summary>
 public sealed class BootException(string step, string message, Exception? innerException = null) : Exception(message, innerException)
 {
-    /// <summary>The step it failed at: <c>slot</c>, <c>record</c>, <c>disk</c>, <c>vmm</c>, <c>guest</c>.</summary>
+    /// <summary>The step it failed at: <c>slot</c>, <c>record</c>, <c>disk</c>, <c>vmm</c>, <c>agent</c>, <c>guest</c>, <c>warmup</c>.</summary>
     public string Step { get; } = step;
 }

@@ -19,6 +19,9 @@ public sealed record NetworkSlot(int Index, string NamespaceName, string Interfa
     /// <summary>The guest's gateway and resolver, the same in every slot.</summary>
     public const string GatewayAddress = "172.16.0.1";
 
+    /// <summary>The gateway's MAC address, the same in every slot: a restored guest has it in its neighbour table.</summary>
+    public const string GatewayMac = "02:fc:00:00:00:01";
+
     /// <summary>The guest's MAC address, the same in every slot.</summary>
     public const string GuestMac = "02:fc:00:00:00:02";
 

@@ -268,7 +268,7 @@ public sealed partial class SlotPool : IAsyncDisposable
             ip -batch - <<END
             tuntap add dev {{NetworkSlot.TapName}} mode tap user {{_instance.UidOf(slot.Index)}} group {{_instance.UidOf(slot.Index)}}
             addr add {{NetworkSlot.GatewayAddress}}/30 dev {{NetworkSlot.TapName}}
-            link set {{NetworkSlot.TapName}} mtu {{_network.Mtu}} up
+            link set {{NetworkSlot.TapName}} address {{NetworkSlot.GatewayMac}} mtu {{_network.Mtu}} up
             neigh replace {{NetworkSlot.GuestAddress}} lladdr {{NetworkSlot.GuestMac}} nud permanent dev {{NetworkSlot.TapName}}
             addr add {{slot.Address}}/30 dev up0
             link set up0 up

@@ -25,6 +25,8 @@ public sealed class EngineMetrics
     private readonly Counter<long> _failures;
     private readonly Counter<long> _teardownErrors;
     private readonly Counter<long> _recovered;
+    private readonly Counter<long> _snapshots;
+    private readonly Counter<long> _restoreFailures;
     private readonly Gauge<double> _recovery;
 
     /// <param name="factory">Where the meter comes from.</param>
@@ -45,6 +47,8 @@ public sealed class EngineMetrics
         _failures = Meter.CreateCounter<long>("pandora_failures", description: "Operations that clients were refused or that failed, by code");
         _recovery = Meter.CreateGauge<double>("pandora_recovery", "s", "Time that the start of this server took to take over what an earlier one left");
         _recovered = Meter.CreateCounter<long>("pandora_recovered", description: "MicroVMs of an earlier server, by what became of them");
+        _snapshots = Meter.CreateCounter<long>("pandora_snapshots", description: "Snapshots by what became of them: made, failed, damaged, changed, dropped");
+        _restoreFailures = Meter.CreateCounter<long>("pandora_restore_failures", description: "MicroVMs that could not be restored from a snapshot and were booted instead");
         _teardownErrors = Meter.CreateCounter<long>("pandora_teardown_errors", description: "Resources that could not be undone, by kind");
     }
 
@@ -63,8 +67,9 @@ public sealed class EngineMetrics
             }
 
             _created.Add(0, Template(template));
+            _restoreFailures.Add(0, Template(template));
             _reaped.Add(0, Template(template));
-            foreach (var step in new[] { "slot", "record", "disk", "vmm", "guest" })
+            foreach (var step in new[] { "slot", "record", "disk", "vmm", "agent", "guest" })
             {
                 _bootFailures.Add(0, Template(template), new("step", step));
             }
@@ -73,6 +78,11 @@ public sealed class EngineMetrics
             {
                 _ended.Add(0, Template(template), new("reason", reason));
             }
+        }
+
+        foreach (var outcome in new[] { "made", "failed", "damaged", "changed", "dropped" })
+        {
+            SnapshotEnded(outcome, 0);
         }
 
         foreach (var (operation, code) in new[] { ("create", "pool_empty"), ("create", "sandbox_limit"), ("exec", "exec_timeout"), ("exec", "guest_unreachable"), ("exec", "sandbox_gone"), ("exec", "too_many_execs") })
@@ -86,8 +96,14 @@ public sealed class EngineMetrics
         }
     }
 
-    /// <summary>A microVM is up.</summary>
-    public void Booted(string template, TimeSpan elapsed) => _boot.Record(elapsed.TotalSeconds, Template(template));
+    /// <summary>A microVM is up; <paramref name="start"/> is <c>boot</c> or <c>snapshot</c>.</summary>
+    public void Booted(string template, string start, TimeSpan elapsed) => _boot.Record(elapsed.TotalSeconds, Template(template), new("start", start));
+
+    /// <summary>A snapshot was <c>made</c>, or could not be (<c>failed</c>); was found <c>damaged</c> or <c>changed</c>, or was <c>dropped</c> because it failed to restore.</summary>
+    public void SnapshotEnded(string outcome, int count = 1) => _snapshots.Add(count, new KeyValuePair<string, object?>("outcome", outcome));
+
+    /// <summary>A microVM could not be restored.</summary>
+    public void RestoreFailed(string template) => _restoreFailures.Add(1, Template(template));
 
     /// <summary>A step of a boot is done.</summary>
     public void BootStepped(string template, string step, TimeSpan elapsed) => _bootStep.Record(elapsed.TotalSeconds, Template(template), new("step", step));

@@ -2,6 +2,7 @@ using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Observability;
+using Pandora.Vmm;
 
 namespace Pandora.Engine.Pool;
 
@@ -16,6 +17,7 @@ public sealed record Rental(MicroVm MicroVm, bool IsWarm);
 /// </summary>
 public sealed partial class WarmPool : IAsyncDisposable
 {
+    private static readonly TimeSpan TendStep = TimeSpan.FromSeconds(1), TendInterval = TimeSpan.FromSeconds(30), ClockStep = TimeSpan.FromMilliseconds(10);
     private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
     private readonly Channel<MicroVm> _ready = Channel.CreateUnbounded<MicroVm>();
     private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
@@ -27,6 +29,8 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly string _template;
     private readonly Func<CancellationToken, Task<MicroVm>> _boot;
     private readonly Func<MicroVm, Task> _end;
+    private readonly Func<MicroVm, CancellationToken, Task>? _tend;
+    private readonly Task _tending;
     private readonly int _size;
     private readonly int _maxBoots;
     private readonly int _maxWaiting;
@@ -49,9 +53,10 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <param name="logger">Where failures are told.</param>
     /// <param name="maxWaiting">Most clients that may wait at once.</param>
     /// <param name="adopted">Warm ones of an earlier server.</param>
+    /// <param name="tend">Done to each warm one from time to time, and at once when the host's clock was set; one it fails for is ended. Null for nothing.</param>
     public WarmPool(
         string template, int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger,
-        int maxWaiting = int.MaxValue, IReadOnlyList<MicroVm>? adopted = null)
+        int maxWaiting = int.MaxValue, IReadOnlyList<MicroVm>? adopted = null, Func<MicroVm, CancellationToken, Task>? tend = null)
     {
         _template = template;
         _size = size;
@@ -62,12 +67,14 @@ public sealed partial class WarmPool : IAsyncDisposable
         _time = time;
         _logger = logger;
         _maxWaiting = maxWaiting;
+        _tend = tend;
         foreach (var microVm in adopted ?? [])
         {
             Add(microVm);
         }
 
         _filling = EngineTracing.Detach(FillAsync);
+        _tending = _tend is null ? Task.CompletedTask : EngineTracing.Detach(TendAsync);
         Wake();
     }
 
@@ -174,6 +181,7 @@ public sealed partial class WarmPool : IAsyncDisposable
 
         await _stopping.CancelAsync();
         await _filling;
+        await _tending;
         Task[] boots;
         lock (_lock)
         {
@@ -274,6 +282,63 @@ public sealed partial class WarmPool : IAsyncDisposable
             // Closing.
         }
     }
+
+    private async Task TendAsync()
+    {
+        using var timer = new PeriodicTimer(TendStep, _time);
+        try
+        {
+            var (tended, seen) = (_time.GetTimestamp(), _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed());
+            while (await timer.WaitForNextTickAsync(_stopping.Token))
+            {
+                // The host's clock against its timer: what is left when one is taken from the other changes only when somebody sets the clock.
+                var offset = _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed();
+                if ((offset - seen).Duration() < ClockStep && _time.GetElapsedTime(tended) < TendInterval)
+                {
+                    continue;
+                }
+
+                (tended, seen) = (_time.GetTimestamp(), offset);
+                MicroVm[] warm;
+                lock (_lock)
+                {
+                    warm = [.. _warm];
+                }
+
+                foreach (var microVm in warm)
+                {
+                    await TendAsync(microVm);
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // Closing.
+        }
+    }
+
+    private async Task TendAsync(MicroVm microVm)
+    {
+        try
+        {
+            await _tend!(microVm, _stopping.Token);
+        }
+        catch (VmmException e)
+        {
+            lock (_lock)
+            {
+                if (_warm.Remove(microVm))
+                {
+                    LogDiedWarm(microVm.Id, e.Message);
+                    End(microVm);
+                }
+            }
+
+            Wake();
+        }
+    }
+
+    private TimeSpan Elapsed() => _time.GetElapsedTime(0);
 
     private async Task BootOneAsync(TaskCompletionSource done)
     {

@@ -9,8 +9,8 @@ namespace Pandora.Engine.Templates;
 /// <summary>The distribution's cloud kernel: its image uncompressed, and the modules a microVM needs from it.</summary>
 internal static class KernelPackage
 {
-    /// <summary>What a microVM needs, wanted or not built in: drives, network, overlay, entropy, control port.</summary>
-    private static readonly string[] Wanted = ["virtio_mmio", "virtio_blk", "virtio_net", "overlay", "virtio_rng", "virtio_console"];
+    /// <summary>What a microVM needs, wanted or not built in: drives, network, overlay, entropy, and the agent's device on either VMM.</summary>
+    private static readonly string[] Wanted = ["virtio_mmio", "virtio_blk", "virtio_net", "overlay", "virtio_rng", "virtio_console", "vmw_vsock_virtio_transport"];
 
     /// <summary>Name of the package that always depends on the newest cloud kernel.</summary>
     public static string MetaPackage(string distribution) => (distribution, RuntimeInformation.ProcessArchitecture) switch

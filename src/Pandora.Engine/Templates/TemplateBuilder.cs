@@ -11,6 +11,7 @@ namespace Pandora.Engine.Templates;
 public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Action<string> report)
 {
     private const string GuestDirectory = "usr/lib/pandora";
+    private const UnixFileMode Executable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
 
     /// <summary>Builds a template unless it is there already, made of the same things.</summary>
     /// <param name="spec">What it is made of.</param>
@@ -50,7 +51,7 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
             }
             else
             {
-                await StepAsync("your root image", () => UseRootImageAsync(spec.RootPath, work, template, cancellationToken));
+                await StepAsync("your root image", () => UseRootImageAsync(spec, work, template, cancellationToken));
             }
 
             await StepAsync("disk image", () => MakeDiskAsync(spec, work, template, cancellationToken));
@@ -90,6 +91,11 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         if (spec.ModulesPath is not null && (spec.KernelPath is null || !Directory.Exists(spec.ModulesPath)))
         {
             throw new StartupException(spec.KernelPath is null ? "--modules are those of a kernel of your own, so --kernel must go with it" : $"there is no directory '{spec.ModulesPath}'");
+        }
+
+        if (!File.Exists(spec.AgentPath))
+        {
+            throw new StartupException($"there is no guest agent at '{spec.AgentPath}': './pandora template build' makes it, or set PANDORA_AGENT to one");
         }
 
         foreach (var path in new[] { spec.RootPath, spec.KernelPath, spec.SetupScriptPath })
@@ -149,7 +155,7 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
             hash.AppendData(ReadResource(name));
         }
 
-        foreach (var path in new[] { spec.SetupScriptPath, spec.RootPath, spec.KernelPath }.OfType<string>())
+        foreach (var path in new[] { spec.AgentPath, spec.SetupScriptPath, spec.RootPath, spec.KernelPath }.OfType<string>())
         {
             await using var file = File.OpenRead(path);
             hash.AppendData(await SHA256.HashDataAsync(file, cancellationToken));
@@ -277,11 +283,11 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
                 report($"    {line[2..].Trim()}");
             }
         });
-        await FinishTreeAsync(work, tree, sources, cancellationToken);
+        await FinishTreeAsync(spec, work, tree, sources, cancellationToken);
     }
 
-    // What a package cannot bring: names, users, sources without secrets, and the two files that every root filesystem gets.
-    private static async Task FinishTreeAsync(string work, string tree, AptSources sources, CancellationToken cancellationToken)
+    // What a package cannot bring: names, users, sources without secrets, and the three files that every root filesystem gets.
+    private static async Task FinishTreeAsync(TemplateSpec spec, string work, string tree, AptSources sources, CancellationToken cancellationToken)
     {
         string At(string path) => Path.Combine(tree, path);
         foreach (var left in Directory.GetFiles(At("etc/apt/apt.conf.d"), "99mmdebstrap"))
@@ -308,6 +314,9 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         var guest = Directory.CreateDirectory(At(GuestDirectory));
         File.Copy(Busybox(work), Path.Combine(guest.FullName, "busybox"), overwrite: true);
         await File.WriteAllBytesAsync(Path.Combine(guest.FullName, "init"), ReadResource("guest/init"), cancellationToken);
+        var agent = Path.Combine(guest.FullName, "agent");
+        File.Copy(spec.AgentPath, agent);
+        File.SetUnixFileMode(agent, Executable);
         foreach (var mountPoint in new[] { "proc", "sys", "dev", "run" })
         {
             Directory.CreateDirectory(At(mountPoint));
@@ -321,8 +330,9 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=0,nodiscard", "-m", "0", "-d", tree, template.RootPath, $"{(used * 5 / 4) + 64}M"], cancellationToken: cancellationToken);
     }
 
-    private static async Task UseRootImageAsync(string image, string work, Template template, CancellationToken cancellationToken)
+    private static async Task UseRootImageAsync(TemplateSpec spec, string work, Template template, CancellationToken cancellationToken)
     {
+        var image = spec.RootPath!;
         SparseFile.Copy(image, template.RootPath);
         async Task<string> DebugAsync(string request, bool write = false) =>
             await Command.RunAsync("debugfs", [.. write ? ["-w"] : Array.Empty<string>(), "-R", request, template.RootPath], cancellationToken: cancellationToken);
@@ -344,8 +354,13 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
 
         await DebugAsync($"write {init} /{GuestDirectory}/init", write: true);
         await DebugAsync($"write {Busybox(work)} /{GuestDirectory}/busybox", write: true);
-        await DebugAsync($"sif /{GuestDirectory}/busybox mode 0100755", write: true);
-        if (!(await DebugAsync($"stat /{GuestDirectory}/init")).Contains("Inode:", StringComparison.Ordinal))
+        await DebugAsync($"write {spec.AgentPath} /{GuestDirectory}/agent", write: true);
+        foreach (var program in new[] { "busybox", "agent" })
+        {
+            await DebugAsync($"sif /{GuestDirectory}/{program} mode 0100755", write: true);
+        }
+
+        if (!(await DebugAsync($"stat /{GuestDirectory}/agent")).Contains("Inode:", StringComparison.Ordinal))
         {
             throw new StartupException($"'{image}' could not be written to: is it an ext4 image with a few free MiB and no errors (e2fsck -f)?");
         }

@@ -21,6 +21,9 @@ public sealed record TemplateSpec
     /// <summary>The <c>lib/modules/VERSION</c> directory of that kernel, from which the initrd takes the drivers that are not built in; null when all are.</summary>
     public string? ModulesPath { get; init; }
 
+    /// <summary>The guest agent's program: static, for this architecture.</summary>
+    public required string AgentPath { get; init; }
+
     /// <summary>Kernel arguments besides the VMM's own.</summary>
     public string KernelArguments { get; init; } = "";
 

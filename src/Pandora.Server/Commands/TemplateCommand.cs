@@ -39,6 +39,7 @@ internal static class TemplateCommand
             var spec = new TemplateSpec
             {
                 Name = result.GetRequiredValue(name),
+                AgentPath = ReadOptions().AgentPath,
                 Packages = result.GetValue(packages)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [],
                 SetupScriptPath = result.GetValue(setup),
                 RootPath = result.GetValue(rootfs),
@@ -79,7 +80,9 @@ internal static class TemplateCommand
         return remove;
     }
 
-    private static TemplateStore OpenStore() => new(Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile(Settings.FilePath, optional: true).Build()).TemplatePath);
+    private static TemplateStore OpenStore() => new(ReadOptions().TemplatePath);
+
+    private static EngineOptions ReadOptions() => Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile(Settings.FilePath, optional: true).Build());
 
     private static void InRange(Option<int> option, int least, int most) => option.Validators.Add(result =>
     {

@@ -59,13 +59,11 @@ internal sealed class FirecrackerApi : IDisposable
 
     /// <exception cref="FirecrackerApiException">Firecracker refused.</exception>
     /// <exception cref="VmmException">It did not answer.</exception>
-    public async Task PutAsync(string path, byte[] body, CancellationToken cancellationToken)
-    {
-        // With a length, as Firecracker's own parser wants it.
-        using var content = new ByteArrayContent(body);
-        content.Headers.ContentType = new("application/json");
-        using var response = await SendAsync(HttpMethod.Put, path, content, cancellationToken);
-    }
+    public Task PutAsync(string path, byte[] body, CancellationToken cancellationToken) => SendBodyAsync(HttpMethod.Put, path, body, cancellationToken);
+
+    /// <exception cref="FirecrackerApiException">Firecracker refused.</exception>
+    /// <exception cref="VmmException">It did not answer.</exception>
+    public Task PatchAsync(string path, byte[] body, CancellationToken cancellationToken) => SendBodyAsync(HttpMethod.Patch, path, body, cancellationToken);
 
     public async Task<T> GetAsync<T>(string path, JsonTypeInfo<T> type, CancellationToken cancellationToken)
     {
@@ -81,6 +79,14 @@ internal sealed class FirecrackerApi : IDisposable
     }
 
     public void Dispose() => _http.Dispose();
+
+    private async Task SendBodyAsync(HttpMethod method, string path, byte[] body, CancellationToken cancellationToken)
+    {
+        // With a length, as Firecracker's own parser wants it.
+        using var content = new ByteArrayContent(body);
+        content.Headers.ContentType = new("application/json");
+        using var response = await SendAsync(method, path, content, cancellationToken);
+    }
 
     private async Task<HttpResponseMessage> SendAsync(HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
     {

@@ -15,6 +15,9 @@ public sealed partial record FirecrackerBinaries(string Firecracker, string? Jai
     // Guest sockets are dead after a restore: firecracker#5969.
     private static readonly Version Broken = new(1, 16, 0);
 
+    /// <summary>Whether a restored guest of its can be spoken to.</summary>
+    public bool CanRestore => Version != Broken;
+
     /// <summary>What an operator should know of this version, or null.</summary>
     public string? Warning => Version == Broken ? "Firecracker 1.16.0 loses its guests' vsock when a snapshot is restored: use 1.16.1 or later" : null;
 

@@ -8,7 +8,7 @@ namespace Pandora.Vmm.Firecracker;
 /// <remarks>Layout: Firecracker's docs/jailer.md: <c>BASE/EXEC_FILE_NAME/ID/root</c>.</remarks>
 internal sealed class FirecrackerJail(string chrootBase, string binary, string id)
 {
-    public const string SocketName = "run/firecracker.sock", LogName = "firecracker.log", MetricsName = "firecracker.metrics";
+    public const string SocketName = "run/firecracker.sock", LogName = "firecracker.log", MetricsName = "firecracker.metrics", AgentName = "run/agent.sock", StateName = "state", MemoryName = "memory";
 
     /// <summary>What is there for this machine alone.</summary>
     public string Directory { get; } = Path.Combine(chrootBase, Path.GetFileName(binary), id);
@@ -17,18 +17,25 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
 
     public string SocketPath => Path.Combine(Root, SocketName);
 
+    public string AgentPath => Path.Combine(Root, AgentName);
+
     public string PidPath => Path.Combine(Root, $"{Path.GetFileName(binary)}.pid");
 
     /// <summary>Makes it, with files of the machine's own for log and metrics.</summary>
     public void Create(int uid)
     {
         System.IO.Directory.CreateDirectory(Root);
-        foreach (var name in new[] { LogName, MetricsName })
-        {
-            var path = Path.Combine(Root, name);
-            File.WriteAllBytes(path, []);
-            Libc.Own(path, uid);
-        }
+        MakeFile(LogName, uid);
+        MakeFile(MetricsName, uid);
+    }
+
+    /// <summary>Makes an empty file that the VMM can write to, and returns its path on the host.</summary>
+    public string MakeFile(string name, int uid)
+    {
+        var path = Path.Combine(Root, name);
+        File.WriteAllBytes(path, []);
+        Libc.Own(path, uid);
+        return path;
     }
 
     /// <summary>Puts a file into it and returns its path there.</summary>

@@ -29,6 +29,21 @@ internal sealed record TokenBucket(long Size, long RefillTime);
 /// <summary><c>PUT /entropy</c>.</summary>
 internal sealed record EntropyDevice;
 
+/// <summary><c>PUT /vsock</c>: the guest's address, and the socket that the host connects to.</summary>
+internal sealed record Vsock(int GuestCid, string UdsPath);
+
+/// <summary><c>PATCH /vm</c>: <c>Paused</c> or <c>Resumed</c>.</summary>
+internal sealed record Vm(string State);
+
+/// <summary><c>PUT /snapshot/create</c>.</summary>
+internal sealed record SnapshotCreateParams(string SnapshotType, string SnapshotPath, string MemFilePath);
+
+/// <summary><c>PUT /snapshot/load</c>.</summary>
+internal sealed record SnapshotLoadParams(string SnapshotPath, MemoryBackend MemBackend, bool ResumeVm);
+
+/// <summary>Where a restored guest's memory comes from.</summary>
+internal sealed record MemoryBackend(string BackendPath, string BackendType);
+
 /// <summary><c>PUT /logger</c>.</summary>
 internal sealed record Logger(string LogPath, string Level);
 
@@ -53,6 +68,10 @@ internal sealed record Error(string? FaultMessage);
 [JsonSerializable(typeof(Logger))]
 [JsonSerializable(typeof(Metrics))]
 [JsonSerializable(typeof(InstanceActionInfo))]
+[JsonSerializable(typeof(Vsock))]
+[JsonSerializable(typeof(Vm))]
+[JsonSerializable(typeof(SnapshotCreateParams))]
+[JsonSerializable(typeof(SnapshotLoadParams))]
 [JsonSerializable(typeof(InstanceInfo))]
 [JsonSerializable(typeof(Error))]
 internal sealed partial class FirecrackerJson : JsonSerializerContext;

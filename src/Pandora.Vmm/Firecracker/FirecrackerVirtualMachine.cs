@@ -1,3 +1,5 @@
+using System.Net.Sockets;
+using System.Text;
 using System.Text.RegularExpressions;
 using Pandora.Vmm.Linux;
 
@@ -7,8 +9,10 @@ namespace Pandora.Vmm.Firecracker;
 internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
 {
     public const string ConsoleName = "console.log";
+    private static readonly byte[] ConnectCommand = "CONNECT 1024\n"u8.ToArray();
     private readonly TaskCompletionSource<string> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ProcessHandle _process;
+    private static readonly TimeSpan AgentPoll = TimeSpan.FromMilliseconds(2);
     private readonly FirecrackerJail? _jail;
     private int _killed;
 
@@ -25,6 +29,63 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
     public Task<string> Exited => _exited.Task;
 
     public bool IsRunning => !_exited.Task.IsCompleted && !_process.HasExited;
+
+    public FirecrackerJail? Jail => _jail;
+
+    // Firecracker's docs/vsock.md: 'CONNECT port' is answered 'OK' and a number; while nobody in the guest listens the connection just closes.
+    public async Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken)
+    {
+        var path = _jail?.AgentPath ?? Path.Combine(Handle.Directory, "agent.sock");
+        while (true)
+        {
+            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            try
+            {
+                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellationToken);
+                var stream = new NetworkStream(socket, ownsSocket: true);
+                await stream.WriteAsync(ConnectCommand, cancellationToken);
+                if (await ReadLineAsync(stream, cancellationToken) is { } line && line.StartsWith("OK ", StringComparison.Ordinal))
+                {
+                    return stream;
+                }
+            }
+            catch (Exception e) when (e is SocketException or IOException)
+            {
+                // The guest has not come so far.
+            }
+            catch
+            {
+                socket.Dispose();
+                throw;
+            }
+
+            socket.Dispose();
+            if (!File.Exists(path))
+            {
+                throw new VmmException("it was started without a socket for the agent");
+            }
+
+            await Task.Delay(AgentPoll, TimeProvider.System, cancellationToken);
+        }
+    }
+
+    // Byte by byte, so that nothing of the agent's is taken.
+    private static async Task<string?> ReadLineAsync(Stream stream, CancellationToken cancellationToken)
+    {
+        var line = new StringBuilder();
+        var one = new byte[1];
+        while (line.Length < 32 && await stream.ReadAsync(one, cancellationToken) == 1)
+        {
+            if (one[0] == '\n')
+            {
+                return line.ToString();
+            }
+
+            line.Append((char)one[0]);
+        }
+
+        return null;
+    }
 
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult(BoundedLogs.ReadEnd(Path.Combine(Handle.Directory, ConsoleName)));
 

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text.Json;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.Vmm.Firecracker;
@@ -14,6 +15,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <summary>Name of the source of the spans.</summary>
     public const string TraceSourceName = "Pandora.Vmm";
 
+    private const string AgentName = "agent.sock";
     private const long ConsoleRoom = 64 * 1024 * 1024;
     private static readonly ActivitySource Source = new(TraceSourceName);
     private readonly FirecrackerBinaries _binaries;
@@ -41,6 +43,9 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <summary>Longest a start may take until the guest runs.</summary>
     internal TimeSpan StartLimit { get; init; } = TimeSpan.FromSeconds(15);
 
+    /// <summary>Longest that writing a snapshot may take: all of a guest's memory goes to the disk.</summary>
+    internal TimeSpan SnapshotLimit { get; init; } = TimeSpan.FromSeconds(60);
+
     /// <summary>Longest that one call of Firecracker's API may take.</summary>
     internal TimeSpan CallLimit { get; init; } = TimeSpan.FromSeconds(10);
 
@@ -51,7 +56,36 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     public static void RemoveLeftovers(string chrootBase, IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(chrootBase, living);
 
     /// <inheritdoc/>
-    public async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken)
+    public string? SnapshotCompatibility => _binaries.Jailer is null || !_binaries.CanRestore ? null : $"{Capabilities.Name} {Capabilities.Version} {HostProcessor.Identify(_binaries.Firecracker)}";
+
+    /// <inheritdoc/>
+    public Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken) =>
+        StartAsync(spec, MakeJailAsync, start => FirecrackerBoot.Calls(spec, start.Paths!, RuntimeInformation.ProcessArchitecture), cancellationToken);
+
+    /// <inheritdoc/>
+    public Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken) =>
+        StartAsync(spec, start => MakeJailAsync(start, files), start => FirecrackerBoot.RestoreCalls(start.Paths!, $"/{FirecrackerJail.StateName}", $"/{FirecrackerJail.MemoryName}"), cancellationToken);
+
+    /// <inheritdoc/>
+    public async Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken)
+    {
+        var running = (FirecrackerVirtualMachine)machine;
+        var jail = running.Jail ?? throw new VmmException("without its jailer Firecracker makes no snapshots");
+        using var api = new FirecrackerApi(jail.SocketPath, SnapshotLimit);
+        await api.PatchAsync("/vm", JsonSerializer.SerializeToUtf8Bytes(new Vm("Paused"), FirecrackerJson.Default.Vm), cancellationToken);
+        var made = new[] { FirecrackerJail.StateName, FirecrackerJail.MemoryName }.Select(n => jail.MakeFile(n, Libc.OwnerOf(jail.AgentPath))).ToList();
+        await api.PutAsync("/snapshot/create", JsonSerializer.SerializeToUtf8Bytes(
+            new SnapshotCreateParams("Full", $"/{FirecrackerJail.StateName}", $"/{FirecrackerJail.MemoryName}"), FirecrackerJson.Default.SnapshotCreateParams), cancellationToken);
+        foreach (var (path, target) in made.Zip([files.StatePath, files.MemoryPath]))
+        {
+            // From now on nobody writes to it, and each jail that it is linked into reads it.
+            Libc.Own(path, 0);
+            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
+            File.Move(path, target, overwrite: true);
+        }
+    }
+
+    private async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, Func<Start, Task> makeJailAsync, Func<Start, IReadOnlyList<(string Path, byte[] Body)>> calls, CancellationToken cancellationToken)
     {
         var start = new Start(spec, JailOf(spec.Id));
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -66,11 +100,11 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
 
         try
         {
-            await StepAsync("jail", () => MakeJailAsync(start));
+            await StepAsync("jail", () => makeJailAsync(start));
             await StepAsync("process", () => StartProcessAsync(start, limit.Token));
             using var api = new FirecrackerApi(start.SocketPath, CallLimit);
             await StepAsync("socket", () => api.WaitAsync(start.Process!.Exited, _time, limit.Token));
-            foreach (var (path, body) in FirecrackerBoot.Calls(spec, start.Paths!, RuntimeInformation.ProcessArchitecture))
+            foreach (var (path, body) in calls(start))
             {
                 await StepAsync(path[1..], () => api.PutAsync(path, body, limit.Token));
             }
@@ -128,7 +162,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         {
             start.SocketPath = Path.Combine(spec.Directory, "api.sock");
             start.Paths = new FirecrackerPaths(
-                spec.KernelPath, spec.InitrdPath, [.. spec.Drives.Select(d => d.Path)], Path.Combine(spec.Directory, FirecrackerJail.LogName), Path.Combine(spec.Directory, FirecrackerJail.MetricsName));
+                spec.KernelPath, spec.InitrdPath, [.. spec.Drives.Select(d => d.Path)], Path.Combine(spec.Directory, FirecrackerJail.LogName), Path.Combine(spec.Directory, FirecrackerJail.MetricsName),
+                Path.Combine(spec.Directory, AgentName));
             File.WriteAllBytes(start.Paths.Log, []);
             File.WriteAllBytes(start.Paths.Metrics, []);
             return Task.CompletedTask;
@@ -136,11 +171,25 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
 
         start.SocketPath = jail.SocketPath;
         jail.Create(spec.Uid);
-        start.Paths = new FirecrackerPaths(
-            jail.Add(spec.KernelPath, "kernel", null), jail.Add(spec.InitrdPath, "initrd", spec.Uid),
-            [.. spec.Drives.Select((d, i) => jail.Add(d.Path, $"drive{i}", d.IsReadOnly ? null : spec.Uid))], $"/{FirecrackerJail.LogName}", $"/{FirecrackerJail.MetricsName}");
+        start.Paths = PathsIn(jail, spec, jail.Add(spec.KernelPath, "kernel", null), jail.Add(spec.InitrdPath, "initrd", spec.Uid));
         return Task.CompletedTask;
     }
+
+    // The drives have the names that they had in the other machine's jail, which its state holds.
+    private static Task MakeJailAsync(Start start, SnapshotFiles files)
+    {
+        var jail = start.Jail ?? throw new VmmException("without its jailer Firecracker restores no snapshots");
+        start.SocketPath = jail.SocketPath;
+        jail.Create(start.Spec.Uid);
+        jail.Add(files.StatePath, FirecrackerJail.StateName, null);
+        jail.Add(files.MemoryPath, FirecrackerJail.MemoryName, null);
+        start.Paths = PathsIn(jail, start.Spec, "", "");
+        return Task.CompletedTask;
+    }
+
+    private static FirecrackerPaths PathsIn(FirecrackerJail jail, VirtualMachineSpec spec, string kernel, string initrd) => new(
+        kernel, initrd, [.. spec.Drives.Select((d, i) => jail.Add(d.Path, $"drive{i}", d.IsReadOnly ? null : spec.Uid))],
+        $"/{FirecrackerJail.LogName}", $"/{FirecrackerJail.MetricsName}", $"/{FirecrackerJail.AgentName}");
 
     private async Task StartProcessAsync(Start start, CancellationToken cancellationToken)
     {
@@ -157,7 +206,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
                 _binaries.Jailer!, "--id", spec.Id, "--exec-file", _binaries.Firecracker, "--uid", $"{spec.Uid}", "--gid", $"{spec.Uid}", "--chroot-base-dir", _chrootBase,
                 "--netns", spec.Network.NamespacePath, "--new-pid-ns",
                 // While no server empties its console's file, that grows no longer than the guest's disk may.
-                "--resource-limit", $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(0).Max() + ConsoleRoom}", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
+                "--resource-limit", $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024).Max() + ConsoleRoom}", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
             ]);
             await jailer.Exited.WaitAsync(cancellationToken);
             var pid = ReadPid(jail) ?? throw new VmmException("the jailer failed");

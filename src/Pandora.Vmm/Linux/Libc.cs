@@ -30,6 +30,16 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be given.</exception>
     public static void Own(string path, int id) => Check(Chown(path, id, id), $"{path} could not be given to user {id}");
 
+    /// <summary>The user that a file belongs to.</summary>
+    /// <exception cref="IOException">It could not be looked at.</exception>
+    public static unsafe int OwnerOf(string path)
+    {
+        // struct statx: stx_uid is the sixth word of four bytes (mask, block size, attributes in two, links, user); STATX_UID is 8.
+        var statx = stackalloc uint[64];
+        Check(Statx(-100, path, 0, 8, statx), $"{path} could not be looked at");
+        return (int)statx[5];
+    }
+
     /// <summary>Links a file under another name; false when that is on another file system.</summary>
     /// <exception cref="IOException">It could not be linked for another reason.</exception>
     public static bool TryLink(string path, string target)
@@ -54,6 +64,26 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be renamed.</exception>
     public static void Rename(string path, string target) => Check(RenameFile(path, target), $"{path} could not be renamed to {target}");
 
+    /// <summary>Makes a file share another's blocks until one of them changes (ioctl_ficlonerange(2), FICLONE); false where the file system cannot.</summary>
+    public static bool TryClone(int source, int target) => Control(target, 0x40049409, source) == 0;
+
+    /// <summary>Sends bytes over a UNIX socket, and a descriptor with them (unix(7), SCM_RIGHTS).</summary>
+    /// <exception cref="IOException">They could not be sent, or not all of them.</exception>
+    public static unsafe void SendDescriptor(int socket, ReadOnlySpan<byte> data, int descriptor)
+    {
+        fixed (byte* bytes = data)
+        {
+            // struct iovec; struct cmsghdr with length, SOL_SOCKET, SCM_RIGHTS and one int; struct msghdr: name, vectors, control, flags.
+            var vector = stackalloc nint[2] { (nint)bytes, data.Length };
+            var control = stackalloc nint[3] { 20, 1 | ((nint)1 << 32), descriptor };
+            var message = stackalloc nint[7] { 0, 0, (nint)vector, 1, (nint)control, 24, 0 };
+            if (SendMessage(socket, message, 0) != data.Length)
+            {
+                throw new IOException($"a descriptor could not be sent: {Marshal.GetLastPInvokeErrorMessage()}");
+            }
+        }
+    }
+
     private const int CrossDevice = 18; // EXDEV
 
     private static void Check(int result, string message)
@@ -67,6 +97,9 @@ internal static partial class Libc
     [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Chown(string path, int uid, int gid);
 
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static unsafe partial int Statx(int directory, string path, int flags, uint mask, uint* result);
+
     [LibraryImport("libc", EntryPoint = "rename", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int RenameFile(string path, string target);
 
@@ -78,6 +111,12 @@ internal static partial class Libc
 
     [LibraryImport("libc", EntryPoint = "umount2", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Unmount(string target, int flags);
+
+    [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
+    private static partial int Control(int descriptor, nuint request, nint argument);
+
+    [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
+    private static unsafe partial nint SendMessage(int socket, nint* message, int flags);
 
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
     private static unsafe partial int Poll(int* descriptors, nuint count, int timeoutMs);

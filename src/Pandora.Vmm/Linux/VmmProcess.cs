@@ -12,12 +12,16 @@ public static class VmmProcess
     /// <summary>Name of the file that the VMM's complaints go to, in the machine's directory.</summary>
     public const string LogName = "vmm.log";
 
+    /// <summary>Number of the descriptor that a process's input file has.</summary>
+    public const int InputDescriptor = 5;
+
     // Joins its cgroups, tells its pid, and becomes the VMM: nicer than the server, in a session of its own and in the slot's namespace, with nothing of the server's open.
     private const string Launcher = """
         cd "$1" && echo $$ > vmm.pid || exit 1
-        out=$2 netns=$3; shift 3
+        out=$2 netns=$3 input=$4; shift 4
         while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done
         shift
+        [ -z "$input" ] || exec 5< "$input" || exit 1
         [ -z "$netns" ] || set -- nsenter --net="$netns" -- "$@"
         exec nice -n 6 setsid "$@" < /dev/null >> "$out" 2>> vmm.log
         """;
@@ -27,11 +31,12 @@ public static class VmmProcess
     /// <param name="output">Name of the file in the machine's directory that its standard output is appended to.</param>
     /// <param name="namespacePath">Network namespace to enter first; empty when the program does so itself.</param>
     /// <param name="command">Program and arguments.</param>
+    /// <param name="input">File that it gets as <see cref="InputDescriptor"/>, opened by root; null for none.</param>
     /// <exception cref="VmmException">It ended before it could be held.</exception>
-    public static ProcessHandle Start(VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command)
+    public static ProcessHandle Start(VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command, string? input = null)
     {
         var start = new ProcessStartInfo("/bin/sh");
-        string[] launch = ["-c", Launcher, "pandora-vmm", spec.Directory, output, namespacePath, .. spec.Cgroups, "--", .. command];
+        string[] launch = ["-c", Launcher, "pandora-vmm", spec.Directory, output, namespacePath, input ?? "", .. spec.Cgroups, "--", .. command];
         foreach (var argument in launch)
         {
             start.ArgumentList.Add(argument);

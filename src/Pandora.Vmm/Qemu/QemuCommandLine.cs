@@ -9,6 +9,9 @@ internal static class QemuCommandLine
     public const string ConsoleDevice = "console";
     public const int ConsoleBytes = 64 * 1024;
 
+    /// <summary>Name of the port that the agent in the guest looks for.</summary>
+    public const string AgentPort = "pandora.agent";
+
     public static string BinaryFor(Architecture architecture) => architecture switch
     {
         Architecture.X64 => "qemu-system-x86_64",
@@ -21,13 +24,15 @@ internal static class QemuCommandLine
     /// <param name="architecture">Host and guest architecture.</param>
     /// <param name="useKvm">KVM, else TCG.</param>
     /// <param name="tscKiloHertz">Host TSC rate; needed under TCG on x86_64.</param>
+    /// <param name="restored">The snapshot to start from; null to boot.</param>
     /// <param name="canRunWith">Whether this QEMU knows <c>-run-with user=</c>, which replaces <c>-runas</c>.</param>
-    public static IReadOnlyList<string> Create(VirtualMachineSpec spec, Architecture architecture, bool useKvm, long? tscKiloHertz, bool canRunWith)
+    public static IReadOnlyList<string> Create(VirtualMachineSpec spec, Architecture architecture, bool useKvm, long? tscKiloHertz, bool canRunWith, SnapshotFiles? restored = null)
     {
         var isArm = architecture == Architecture.Arm64;
+        var memory = restored?.MemoryPath ?? spec.SnapshotMemoryPath;
         List<string> arguments =
         [
-            "-M", isArm ? "virt" : "microvm",
+            "-M", (isArm ? "virt" : "microvm") + (memory is null ? "" : ",memory-backend=ram"),
             // The translation cache is bounded, or a busy guest grows it past a gigabyte.
             "-accel", useKvm ? "kvm" : $"tcg,thread={(spec.VcpuCount == 1 ? "single" : "multi")},tb-size=64",
             "-cpu", useKvm ? "host" : "max",
@@ -36,9 +41,12 @@ internal static class QemuCommandLine
             "-nodefaults", "-no-user-config", "-nographic",
             // A guest that stops stays until its console was read; the server is told and kills it.
             "-action", "reboot=shutdown,shutdown=pause,panic=pause",
-            "-kernel", spec.KernelPath,
-            "-initrd", spec.InitrdPath,
-            "-append", KernelArguments(spec, isArm, useKvm, tscKiloHertz),
+            .. restored is null
+                ? new[] { "-kernel", spec.KernelPath, "-initrd", spec.InitrdPath, "-append", KernelArguments(spec, isArm, useKvm, tscKiloHertz) }
+                : ["-incoming", "defer"],
+            // What is to be snapshotted writes to the file itself; what starts from it has a copy on write.
+            .. memory is null ? Array.Empty<string>()
+                : ["-object", $"memory-backend-file,id=ram,size={spec.MemoryMiB}M,mem-path={Escape(memory)},share={(restored is null ? "on" : "off")}"],
             "-chardev", $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
             "-serial", $"chardev:{ConsoleDevice}",
             "-qmp", $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
@@ -48,7 +56,7 @@ internal static class QemuCommandLine
             var drive = spec.Drives[i];
             arguments.AddRange(
             [
-                "-drive", $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
+                "-drive", $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "auto-read-only=off,discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
                 // When the host has no room left the guest is told of it; QEMU would pause it for ever.
                 "-device", $"virtio-blk-device,drive=drive{i}{(drive.IsReadOnly ? "" : ",werror=report,rerror=report")}",
             ]);
@@ -67,6 +75,9 @@ internal static class QemuCommandLine
         [
             "-netdev", $"tap,id=net0,ifname={spec.Network.TapName},script=no,downscript=no",
             "-device", $"virtio-net-device,netdev=net0,mac={spec.Network.MacAddress}",
+            "-device", "virtio-serial-device",
+            "-chardev", $"socket,id=agent,path={Escape(QemuVmm.AgentSocketPath(spec.Directory))},server=on,wait=off",
+            "-device", $"virtserialport,chardev=agent,name={AgentPort}",
             canRunWith ? "-run-with" : "-runas", canRunWith ? $"user={spec.Uid}:{spec.Uid}" : $"{spec.Uid}:{spec.Uid}",
             "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
         ]);

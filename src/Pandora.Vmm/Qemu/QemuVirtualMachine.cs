@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Pandora.Vmm.Linux;
 
@@ -5,9 +6,10 @@ namespace Pandora.Vmm.Qemu;
 
 internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHandle process, TimeProvider time) : IVirtualMachine
 {
-    private static readonly TimeSpan ControlTimeout = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan ControlTimeout = TimeSpan.FromSeconds(10), MigrationPoll = TimeSpan.FromMilliseconds(2);
     private readonly TaskCompletionSource<string> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private QmpClient? _qmp;
+    private Socket? _agent;
     private string? _lastConsole;
     private int _killed;
 
@@ -42,7 +44,54 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         {
             throw new VmmException($"QEMU's control socket broke at once: {VmmProcess.ReadLog(handle.Directory)}", e);
         }
+
+        await ConnectAgentSocketAsync(cancellationToken);
     }
+
+    /// <summary>Pauses it and writes all of it but its memory into a file.</summary>
+    public async Task GoOutAsync(string statePath, CancellationToken cancellationToken)
+    {
+        await _qmp!.ExecuteAsync("stop", cancellationToken: cancellationToken);
+        await IgnoreMemoryAsync(cancellationToken);
+        using var state = File.OpenHandle(statePath, FileMode.CreateNew, FileAccess.Write);
+        await _qmp.GiveAsync("state", state, cancellationToken);
+        await _qmp.ExecuteAsync("migrate", new JsonObject { ["uri"] = "fd:state" }, cancellationToken);
+        while (await _qmp.ExecuteAsync("query-migrate", cancellationToken: cancellationToken) is var progress && progress?["status"]?.GetValue<string>() is not "completed")
+        {
+            if (progress?["status"]?.GetValue<string>() is "failed" or "cancelled")
+            {
+                throw new VmmException($"QEMU could not write the machine's state: {progress["error-desc"]?.GetValue<string>() ?? VmmProcess.ReadLog(handle.Directory)}");
+            }
+
+            await Task.Delay(MigrationPoll, time, cancellationToken);
+        }
+    }
+
+    /// <summary>Reads what <see cref="GoOutAsync"/> wrote, and goes on from there.</summary>
+    public async Task ComeInAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await IgnoreMemoryAsync(cancellationToken);
+            await _qmp!.ExecuteAsync("migrate-incoming", new JsonObject { ["uri"] = $"fd:{VmmProcess.InputDescriptor}" }, cancellationToken);
+            while ((await _qmp.ExecuteAsync("query-status", cancellationToken: cancellationToken))?["status"]?.GetValue<string>() == "inmigrate")
+            {
+                await Task.Delay(MigrationPoll, time, cancellationToken);
+            }
+
+            await _qmp.ExecuteAsync("cont", cancellationToken: cancellationToken);
+        }
+        catch (VmmException e) when (process.HasExited || e.Message.Contains("closed", StringComparison.Ordinal))
+        {
+            // QEMU ends over a state that it cannot read.
+            throw new VmmException($"QEMU could not go on from the snapshot: {VmmProcess.ReadLog(handle.Directory)}", e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken) => _agent is { } agent
+        ? Task.FromResult<Stream>(new NetworkStream(agent, ownsSocket: false))
+        : throw new VmmException("it was started without a port for the agent");
 
     public async Task<string> ReadConsoleAsync(CancellationToken cancellationToken)
     {
@@ -79,6 +128,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     /// <summary>Lets go of it without ending it.</summary>
     public async Task ReleaseAsync()
     {
+        _agent?.Dispose();
         if (_qmp is not null)
         {
             await _qmp.DisposeAsync();
@@ -90,6 +140,30 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     /// <summary>Whether the guest runs: nobody heard it stop while there was no server.</summary>
     public async Task<bool> IsGuestRunningAsync(CancellationToken cancellationToken) =>
         (await _qmp!.ExecuteAsync("query-status", cancellationToken: cancellationToken))?["running"]?.GetValue<bool>() ?? false;
+
+    // Held from before the guest runs until its end: the agent polls a port that has nobody at its other end.
+    private async Task ConnectAgentSocketAsync(CancellationToken cancellationToken)
+    {
+        var path = QemuVmm.AgentSocketPath(handle.Directory);
+        if (!File.Exists(path))
+        {
+            return;
+        }
+
+        _agent = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            await _agent.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellationToken);
+        }
+        catch (SocketException e)
+        {
+            throw new VmmException("QEMU's port for the agent does not let itself be connected to", e);
+        }
+    }
+
+    // The memory is in a file that both have.
+    private Task IgnoreMemoryAsync(CancellationToken cancellationToken) => _qmp!.ExecuteAsync(
+        "migrate-set-capabilities", new JsonObject { ["capabilities"] = new JsonArray(new JsonObject { ["capability"] = "x-ignore-shared", ["state"] = true }) }, cancellationToken);
 
     private async Task WatchProcessAsync()
     {

@@ -39,6 +39,9 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public VmmCapabilities Capabilities { get; }
 
+    /// <inheritdoc/>
+    public string? SnapshotCompatibility => $"{Capabilities.Name} {Capabilities.Version} {Capabilities.Accelerator} {HostProcessor.Identify(QemuCommandLine.BinaryFor(_architecture))} {(_useKvm ? 0 : HostTsc.KiloHertz / 1000)} MHz";
+
     /// <summary>Looks at the installed QEMU and at KVM.</summary>
     /// <param name="accelerator">What the operator wants.</param>
     /// <param name="choice">Why QEMU and not Firecracker.</param>
@@ -74,15 +77,27 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     }
 
     /// <inheritdoc/>
-    public async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken)
+    public Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken) =>
+        StartAsync(spec, restored: null, (_, _) => Task.CompletedTask, cancellationToken);
+
+    /// <inheritdoc/>
+    public Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken) =>
+        StartAsync(spec, files, (machine, token) => machine.ComeInAsync(token), cancellationToken);
+
+    /// <inheritdoc/>
+    public Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken) =>
+        ((QemuVirtualMachine)machine).GoOutAsync(files.StatePath, cancellationToken);
+
+    private async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, SnapshotFiles? restored, Func<QemuVirtualMachine, CancellationToken, Task> onceConnected, CancellationToken cancellationToken)
     {
-        var arguments = QemuCommandLine.Create(spec, _architecture, _useKvm, HostTsc.KiloHertz, _canRunWith);
-        var process = VmmProcess.Start(spec, VmmProcess.LogName, spec.Network.NamespacePath, [QemuCommandLine.BinaryFor(_architecture), .. arguments]);
+        var arguments = QemuCommandLine.Create(spec, _architecture, _useKvm, HostTsc.KiloHertz, _canRunWith, restored);
+        var process = VmmProcess.Start(spec, VmmProcess.LogName, spec.Network.NamespacePath, [QemuCommandLine.BinaryFor(_architecture), .. arguments], restored?.StatePath);
         var machine = new QemuVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, process.Pid, process.StartTime, Capabilities.Name), process, _time);
         _logs.Watch(Path.Combine(spec.Directory, VmmProcess.LogName));
         try
         {
             await machine.ConnectAsync(cancellationToken);
+            await onceConnected(machine, cancellationToken);
             return machine;
         }
         catch
@@ -126,6 +141,8 @@ public sealed partial class QemuVmm : IVmm, IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _logs.Dispose();
+
+    internal static string AgentSocketPath(string directory) => Path.Combine(directory, "agent.sock");
 
     internal static string SocketPath(string directory) => Path.Combine(directory, "qmp.sock");
 

@@ -4,6 +4,8 @@ using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Microsoft.Win32.SafeHandles;
+using Pandora.Vmm.Linux;
 
 namespace Pandora.Vmm.Qemu;
 
@@ -59,9 +61,26 @@ internal sealed class QmpClient : IAsyncDisposable
         }
     }
 
+    /// <summary>Gives QEMU an open file, under a name that later commands can use.</summary>
+    /// <exception cref="VmmException">QEMU refused it, or the connection is gone.</exception>
+    public Task GiveAsync(string name, SafeFileHandle file, CancellationToken cancellationToken) =>
+        ExecuteAsync("getfd", new JsonObject { ["fdname"] = name }, file, cancellationToken);
+
     /// <summary>Runs a command and returns its answer.</summary>
     /// <exception cref="VmmException">QEMU refused it, or the connection is gone.</exception>
-    public async Task<JsonNode?> ExecuteAsync(string command, JsonObject? arguments = null, CancellationToken cancellationToken = default)
+    public Task<JsonNode?> ExecuteAsync(string command, JsonObject? arguments = null, CancellationToken cancellationToken = default) =>
+        ExecuteAsync(command, arguments, file: null, cancellationToken);
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        _socket.Dispose();
+        await _reading;
+        await _stream.DisposeAsync();
+        _writing.Dispose();
+    }
+
+    private async Task<JsonNode?> ExecuteAsync(string command, JsonObject? arguments, SafeFileHandle? file, CancellationToken cancellationToken)
     {
         var id = Interlocked.Increment(ref _lastId).ToString();
         var message = new JsonObject { ["execute"] = command, ["id"] = id };
@@ -82,7 +101,15 @@ internal sealed class QmpClient : IAsyncDisposable
             await _writing.WaitAsync(cancellationToken);
             try
             {
-                await _stream.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(message), cancellationToken);
+                var bytes = JsonSerializer.SerializeToUtf8Bytes(message);
+                if (file is null)
+                {
+                    await _stream.WriteAsync(bytes, cancellationToken);
+                }
+                else
+                {
+                    Libc.SendDescriptor((int)_socket.Handle, bytes, (int)file.DangerousGetHandle());
+                }
             }
             finally
             {
@@ -99,15 +126,6 @@ internal sealed class QmpClient : IAsyncDisposable
         {
             _pending.TryRemove(id, out _);
         }
-    }
-
-    /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
-    {
-        _socket.Dispose();
-        await _reading;
-        await _stream.DisposeAsync();
-        _writing.Dispose();
     }
 
     private async Task NegotiateAsync(CancellationToken cancellationToken)

@@ -2,8 +2,11 @@ using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
+using Pandora.Agent;
 using Pandora.Engine;
+using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Snapshots;
 using Pandora.Fakes;
 using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
@@ -137,6 +140,75 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                 }
             }
         });
+
+    [Fact]
+    public async Task What_a_guests_agent_sends_is_understood_or_refused()
+    {
+        var number = 0;
+        await FuzzAsync(
+            [
+                [.. AgentProtocol.Encode(AgentMessage.Ready, 0, []), .. AgentProtocol.Encode(AgentMessage.Pong, 1, "hello"u8), .. AgentProtocol.Encode(AgentMessage.ClockSet, 2, AgentProtocol.EncodeNanoseconds(5))],
+                AgentProtocol.Encode(AgentMessage.Failed, 1, "it could not"u8),
+            ],
+            async bytes =>
+            {
+                using var server = new Said(Path.Combine(_directory, $"agent{number++ % 2}"), bytes);
+                using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                await socket.ConnectAsync(new UnixDomainSocketEndPoint(server.Path));
+                await using var agent = new GuestAgent(new FakeMachine("x") { Agent = () => new NetworkStream(socket) }, TimeProvider.System) { NextId = 1 };
+                foreach (var ask in new Func<Task>[] { () => agent.PingAsync("hello"u8.ToArray(), default), () => agent.SetClockAsync(default) })
+                {
+                    try
+                    {
+                        await ask().WaitAsync(TimeSpan.FromSeconds(15));
+                    }
+                    catch (VmmException)
+                    {
+                        // Said in so many words.
+                    }
+                }
+            });
+    }
+
+    [Fact]
+    public Task What_a_server_sends_to_an_agent_is_understood_or_refused() => FuzzAsync(
+        [
+            new ResumeBody(1, new byte[64], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", new byte[80]).Encode(), AgentProtocol.EncodeNanoseconds(7),
+        ],
+        bytes =>
+        {
+            try
+            {
+                ResumeBody.Decode(bytes);
+            }
+            catch (FormatException)
+            {
+                // Told to the server.
+            }
+
+            return Task.CompletedTask;
+        });
+
+    [Fact]
+    public Task A_snapshots_description_is_read_or_refused()
+    {
+        var key = new string('a', 64);
+        var store = new SnapshotStore(_directory);
+        var made = store.Begin("web");
+        foreach (var name in new[] { Snapshot.StateName, Snapshot.MemoryName, Snapshot.DiskName })
+        {
+            File.WriteAllText(Path.Combine(made, name), name);
+        }
+
+        var path = store.Install(made, "web", key, DateTimeOffset.UnixEpoch).Directory;
+        return FuzzAsync([File.ReadAllBytes(Path.Combine(path, "snapshot.json"))], bytes =>
+        {
+            File.WriteAllBytes(Path.Combine(path, "snapshot.json"), bytes);
+            var found = store.Find("web", key, out var problem);
+            Assert.True(found is null ? problem is { Length: > 0 } : found.Key == key && found.Files.Count >= 3);
+            return Task.CompletedTask;
+        });
+    }
 
     private async Task FuzzAsync(IReadOnlyList<byte[]> valid, Func<byte[], Task> tryAsync)
     {

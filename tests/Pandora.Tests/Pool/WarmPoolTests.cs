@@ -1,6 +1,7 @@
 using Pandora.Engine;
 using Pandora.Engine.MicroVms;
 using Pandora.Fakes;
+using Pandora.Vmm;
 
 namespace Pandora.Tests.Pool;
 
@@ -117,6 +118,44 @@ public sealed class WarmPoolTests
         node.AllowBoots(10);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount >= 1);
         Assert.True((await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).IsWarm);
+    }
+
+    [Fact]
+    public async Task Looks_after_the_warm_ones_now_and_then_and_at_once_when_the_hosts_clock_is_set()
+    {
+        await using var node = new FakeNode();
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        node.Time.Advance(TimeSpan.FromSeconds(29));
+        Assert.Empty(node.Tended);
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return node.Tended.Count >= 2;
+        });
+        var before = node.Tended.Count;
+        Assert.Equal(node.Booted.Select(b => b.MicroVm.Id).Order(), node.Tended.Distinct().Order());
+        node.Time.Jump(TimeSpan.FromHours(-3));
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return node.Tended.Count >= before + 2;
+        });
+    }
+
+    [Fact]
+    public async Task One_that_cannot_be_looked_after_is_replaced()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        node.TendFailure = new VmmException("the guest's agent did not answer");
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return node.Booted[0].Machine.IsDisposed;
+        });
+        node.TendFailure = null;
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1 && node.Booted.Count >= 2);
+        Assert.NotEqual(node.Booted[0].MicroVm, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm);
     }
 
     [Fact]

@@ -73,10 +73,10 @@ public sealed class TemplateTests : IDisposable
     public async Task What_a_build_cannot_be_made_of_is_said_before_anything_is_done()
     {
         var builder = new TemplateBuilder(new TemplateStore(_directory), new FakeTimeProvider(), _ => { });
-        var missing = await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { Name = "x", RootPath = "/no/such.ext4", KernelPath = "/no/such" }, false, default));
+        var missing = await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/no/such.ext4", KernelPath = "/no/such" }, false, default));
         Assert.Contains("/no/such", missing.Message);
-        await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { Name = "X" }, false, default));
-        await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { Name = "x", RootPath = "/etc/hostname", Packages = ["vim"] }, false, default));
+        await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "X" }, false, default));
+        await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/etc/hostname", Packages = ["vim"] }, false, default));
         Assert.Empty(Directory.GetFileSystemEntries(_directory));
     }
 
@@ -108,8 +108,8 @@ public sealed class TemplateTests : IDisposable
     [Fact]
     public void Host_keys_are_dropbears_format_and_never_the_same()
     {
-        var first = GuestIdentity.Create();
-        Assert.NotEqual(first.HostKey, GuestIdentity.Create().HostKey);
+        var first = GuestIdentity.Create("abcdefghij");
+        Assert.NotEqual(first.HostKey, GuestIdentity.Create("abcdefghij").HostKey);
         Assert.Equal(4 + 11 + 4 + 32, first.HostKey.Length);
         Assert.Equal(4 + 11 + 4 + 64, first.HostKeyFile.Length);
         Assert.Equal(first.HostKey[^32..], first.HostKeyFile[^32..]);

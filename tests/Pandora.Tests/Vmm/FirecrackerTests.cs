@@ -22,12 +22,12 @@ public sealed class FirecrackerTests : IDisposable
         Assert.True(machine.IsRunning);
         string[] expected =
         [
-            "GET /", "PUT /logger", "PUT /metrics", "PUT /machine-config", "PUT /boot-source", "PUT /drives/drive0", "PUT /drives/drive1", "PUT /network-interfaces/eth0", "PUT /entropy", "PUT /actions",
+            "GET /", "PUT /logger", "PUT /metrics", "PUT /machine-config", "PUT /boot-source", "PUT /drives/drive0", "PUT /drives/drive1", "PUT /network-interfaces/eth0", "PUT /vsock", "PUT /entropy", "PUT /actions",
         ];
         var calls = await File.ReadAllLinesAsync(Path.Combine(_directory, "calls"));
         Assert.Equal(expected, calls.Select(c => string.Join(' ', c.Split(' ')[..2])));
         Assert.Contains("\"vcpu_count\":2,\"mem_size_mib\":300", calls[3]);
-        Assert.Contains("quiet panic=-1 cryptomgr.notests mitigations=off reboot=k", calls[4]);
+        Assert.Contains("quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock reboot=k", calls[4]);
         Assert.EndsWith("extra=1\"}", calls[4]);
         Assert.Contains("\"is_read_only\":true", calls[5]);
         Assert.Contains("\"rate_limiter\":{\"bandwidth\":{\"size\":1024,\"refill_time\":1000},\"ops\":{\"size\":7,\"refill_time\":1000}}", calls[6]);
@@ -70,6 +70,7 @@ public sealed class FirecrackerTests : IDisposable
     [InlineData("die PUT /boot-source", "at 'boot-source'", "the double dies")]
     [InlineData("die PUT /drives/drive0", "at 'drives/drive0'", "the double dies")]
     [InlineData("die PUT /network-interfaces/eth0", "at 'network-interfaces/eth0'", "the double dies")]
+    [InlineData("die PUT /vsock", "at 'vsock'", "the double dies")]
     [InlineData("die PUT /entropy", "at 'entropy'", "the double dies")]
     [InlineData("die PUT /actions", "at 'actions'", "the double dies")]
     [InlineData("refuse PUT /network-interfaces/eth0", "at 'network-interfaces/eth0'", "Firecracker refused PUT /network-interfaces/eth0 (400): refused as it was told")]
@@ -121,24 +122,25 @@ public sealed class FirecrackerTests : IDisposable
     }
 
     [Theory]
-    [InlineData(Architecture.X64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off reboot=k 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd extra=1")]
-    [InlineData(Architecture.Arm64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off extra=1")]
+    [InlineData(Architecture.X64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock reboot=k 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd extra=1")]
+    [InlineData(Architecture.Arm64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock extra=1")]
     public void Kernel_arguments_are_the_architectures(Architecture architecture, string expected) => Assert.Equal(expected, FirecrackerBoot.KernelArguments(Spec(), architecture));
 
     /// <summary>No such machine is at hand: what it would be told is held as text.</summary>
     [Fact]
     public void On_aarch64_it_is_told_the_same_but_for_the_kernels_arguments()
     {
-        var paths = new FirecrackerPaths("/kernel", "/initrd", ["/drive0", "/drive1"], "/log", "/metrics");
+        var paths = new FirecrackerPaths("/kernel", "/initrd", ["/drive0", "/drive1"], "/log", "/metrics", "/run/agent.sock");
         string[] expected =
         [
             "/logger {\"log_path\":\"/log\",\"level\":\"Info\"}",
             "/metrics {\"metrics_path\":\"/metrics\"}",
             "/machine-config {\"vcpu_count\":2,\"mem_size_mib\":300,\"smt\":false,\"track_dirty_pages\":false}",
-            "/boot-source {\"kernel_image_path\":\"/kernel\",\"initrd_path\":\"/initrd\",\"boot_args\":\"console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off extra=1\"}",
+            "/boot-source {\"kernel_image_path\":\"/kernel\",\"initrd_path\":\"/initrd\",\"boot_args\":\"console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock extra=1\"}",
             "/drives/drive0 {\"drive_id\":\"drive0\",\"path_on_host\":\"/drive0\",\"is_root_device\":false,\"is_read_only\":true,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
             "/drives/drive1 {\"drive_id\":\"drive1\",\"path_on_host\":\"/drive1\",\"is_root_device\":false,\"is_read_only\":false,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
             "/network-interfaces/eth0 {\"iface_id\":\"eth0\",\"guest_mac\":\"02:fc:00:00:00:02\",\"host_dev_name\":\"tap0\"}",
+            "/vsock {\"guest_cid\":3,\"uds_path\":\"/run/agent.sock\"}",
             "/entropy {}",
             "/actions {\"action_type\":\"InstanceStart\"}",
         ];

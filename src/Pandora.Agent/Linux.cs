@@ -1,0 +1,155 @@
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace Pandora.Agent;
+
+/// <summary>The system calls that the agent is made of.</summary>
+internal static unsafe partial class Linux
+{
+    public const int EndOfProcess = 3; // ESRCH
+    private const int ReadWrite = 2, CloseOnExec = 0x80000; // O_RDWR, O_CLOEXEC
+    private const int FamilyVsock = 40, Stream = 1; // AF_VSOCK, SOCK_STREAM
+    private const nuint AddEntropy = 0x40085203, Reseed = 0x5207; // RNDADDENTROPY, RNDRESEEDCRNG: include/uapi/linux/random.h
+    private const int SigKill = 9;
+
+    public static int Open(string path)
+    {
+        fixed (byte* name = Encoding.UTF8.GetBytes(path + "\0"))
+        {
+            return Check(open(name, ReadWrite | CloseOnExec), path);
+        }
+    }
+
+    /// <summary>Reads what there is, waiting for at least one byte; 0 when the other side is gone, negative when reading failed.</summary>
+    public static int Read(int descriptor, Span<byte> buffer)
+    {
+        fixed (byte* bytes = buffer)
+        {
+            return (int)read(descriptor, bytes, (nuint)buffer.Length);
+        }
+    }
+
+    public static bool Write(int descriptor, ReadOnlySpan<byte> data)
+    {
+        fixed (byte* bytes = data)
+        {
+            for (var written = 0; written < data.Length;)
+            {
+                var count = write(descriptor, bytes + written, (nuint)(data.Length - written));
+                if (count <= 0)
+                {
+                    return false;
+                }
+
+                written += (int)count;
+            }
+        }
+
+        return true;
+    }
+
+    public static void Close(int descriptor) => _ = close(descriptor);
+
+    /// <summary>Waits.</summary>
+    public static void Pause(int milliseconds) => _ = poll(null, 0, milliseconds);
+
+    /// <summary>Listens for the host (vsock(7)).</summary>
+    public static int ListenVsock(uint port)
+    {
+        var socketDescriptor = Check(socket(FamilyVsock, Stream | CloseOnExec, 0), "vsock");
+        // struct sockaddr_vm: family, reserved, port, cid (any), padding.
+        var address = stackalloc uint[4] { FamilyVsock, port, uint.MaxValue, 0 };
+        Check(bind(socketDescriptor, address, 16), "vsock port");
+        Check(listen(socketDescriptor, 4), "vsock port");
+        return socketDescriptor;
+    }
+
+    public static int Accept(int listener) => accept4(listener, null, null, CloseOnExec);
+
+    /// <summary>Nanoseconds since 1970.</summary>
+    public static long Now()
+    {
+        var time = stackalloc long[2];
+        _ = clock_gettime(0, time); // CLOCK_REALTIME
+        return (time[0] * 1_000_000_000) + time[1];
+    }
+
+    public static void SetClock(long nanoseconds)
+    {
+        var time = stackalloc long[2] { nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000 };
+        Check(clock_settime(0, time), "clock");
+    }
+
+    /// <summary>Mixes fresh bytes into the kernel's random state, counts them in full, and makes the generator use them at once (random(4)).</summary>
+    public static void SeedRandom(ReadOnlySpan<byte> seed)
+    {
+        var words = (seed.Length + 3) / 4;
+        // struct rand_pool_info: entropy in bits, bytes, the bytes.
+        var info = stackalloc int[2 + words];
+        info[0] = seed.Length * 8;
+        info[1] = seed.Length;
+        seed.CopyTo(new Span<byte>(info + 2, words * 4));
+        var random = Open("/dev/urandom");
+        Check(ioctl(random, AddEntropy, info), "RNDADDENTROPY");
+        Check(ioctl(random, Reseed, null), "RNDRESEEDCRNG");
+        Close(random);
+    }
+
+    public static void SetHostname(string name)
+    {
+        var bytes = Encoding.ASCII.GetBytes(name);
+        fixed (byte* text = bytes)
+        {
+            Check(sethostname(text, (nuint)bytes.Length), "hostname");
+        }
+    }
+
+    public static void Kill(int pid) => _ = kill(pid, SigKill);
+
+    public static bool Exists(int pid) => kill(pid, 0) == 0 || Marshal.GetLastPInvokeError() != EndOfProcess;
+
+    private static int Check(int result, string what) =>
+        result >= 0 ? result : throw new IOException($"{what}: error {Marshal.GetLastPInvokeError()}");
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int open(byte* path, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial nint read(int descriptor, byte* buffer, nuint length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial nint write(int descriptor, byte* buffer, nuint length);
+
+    [LibraryImport("libc")]
+    private static partial int close(int descriptor);
+
+    [LibraryImport("libc")]
+    private static partial int poll(void* descriptors, nuint count, int milliseconds);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int socket(int family, int type, int protocol);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int bind(int descriptor, void* address, uint length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int listen(int descriptor, int backlog);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int accept4(int descriptor, void* address, void* length, int flags);
+
+    [LibraryImport("libc")]
+    private static partial int clock_gettime(int clock, long* time);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int clock_settime(int clock, long* time);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int ioctl(int descriptor, nuint request, void* argument);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int sethostname(byte* name, nuint length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int pid, int signal);
+}

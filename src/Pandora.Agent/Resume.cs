@@ -1,0 +1,43 @@
+namespace Pandora.Agent;
+
+/// <summary>Makes a guest that was restored from a snapshot its own: clock, random state, names, SSH host key. Whoever reads what it wrote is started after it.</summary>
+internal static class Resume
+{
+    public static void Apply(ResumeBody resume)
+    {
+        Linux.SetClock(resume.UnixNanoseconds);
+        Linux.SeedRandom(resume.Seed);
+        Linux.SetHostname(resume.Hostname);
+        File.WriteAllText("/etc/hostname", $"{resume.Hostname}\n");
+        File.WriteAllText("/etc/hosts", $"127.0.0.1 localhost {resume.Hostname}\n");
+        File.WriteAllText("/etc/machine-id", $"{resume.MachineId}\n");
+        // It is there, root's alone, and keeps its mode.
+        File.WriteAllBytes("/etc/pandora/host_key", resume.HostKey);
+        EndSshServer();
+    }
+
+    // With its sessions, whose keys the template had too. PID 1 starts it again at once, and then it reads the new host key.
+    private static void EndSshServer()
+    {
+        foreach (var pid in Directory.GetDirectories("/proc").Select(d => int.TryParse(Path.GetFileName(d), out var pid) ? pid : 0).Where(p => p > 1 && NameOf(p) == "dropbear").ToList())
+        {
+            Linux.Kill(pid);
+            while (Linux.Exists(pid) && NameOf(pid) == "dropbear")
+            {
+                Linux.Pause(1);
+            }
+        }
+    }
+
+    private static string NameOf(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/comm").Trim();
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+}

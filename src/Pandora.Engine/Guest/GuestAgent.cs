@@ -1,0 +1,179 @@
+using System.Security.Cryptography;
+using Pandora.Agent;
+using Pandora.Vmm;
+
+namespace Pandora.Engine.Guest;
+
+/// <summary>
+/// The server's end of the agent in one guest, one question at a time. The guest may be hostile: what it sends is read into one buffer of a fixed size, only while an answer is awaited, and for so
+/// long and so much at most.
+/// </summary>
+internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : IAsyncDisposable
+{
+    /// <summary>Longest that a guest may take to answer.</summary>
+    public static readonly TimeSpan AnswerLimit = TimeSpan.FromSeconds(10);
+
+    /// <summary>Bytes that may come before an answer: what the guest said to an earlier question, or unasked.</summary>
+    public const int MostBefore = 256 * 1024;
+
+    // A guest that answers within this has its clock set as exactly as that.
+    private static readonly TimeSpan ClockAccuracy = TimeSpan.FromMilliseconds(20);
+    private const int ClockTries = 10, SeedBytes = 64;
+    private readonly SemaphoreSlim _one = new(1, 1);
+    private readonly byte[] _buffer = new byte[AgentProtocol.HeaderSize + AgentProtocol.MaxBody];
+    private Stream? _stream;
+    private int _length;
+    private uint _lastId = RandomId();
+    private volatile bool _isDisposed;
+
+    /// <summary>What the next question is known by. A guest cannot know it before it is asked.</summary>
+    internal uint NextId
+    {
+        init => _lastId = value - 1;
+    }
+
+    /// <summary>Returns once the agent answers.</summary>
+    /// <exception cref="VmmException">It does not, or answers something else.</exception>
+    public async Task PingAsync(ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
+    {
+        var answer = await AskAsync(AgentMessage.Ping, body, AgentMessage.Pong, cancellationToken);
+        if (!answer.Span.SequenceEqual(body.Span))
+        {
+            throw new VmmException("the guest's agent answered something else than it was asked");
+        }
+    }
+
+    /// <summary>Gives a restored guest its own identity and random state, and the time.</summary>
+    /// <exception cref="VmmException">The agent does not answer, or could not.</exception>
+    public async Task ResumeAsync(GuestIdentity identity, CancellationToken cancellationToken)
+    {
+        var body = new ResumeBody(Now(), RandomNumberGenerator.GetBytes(SeedBytes), identity.Hostname, identity.MachineId, identity.HostKeyFile);
+        await AskAsync(AgentMessage.Resume, body.Encode(), AgentMessage.Resumed, cancellationToken);
+    }
+
+    /// <summary>Sets the guest's clock to the host's. It tries until the guest answers fast enough for that to mean something, and leaves it at the last try on a host that is too busy.</summary>
+    /// <returns>By how much the guest's was behind at the first try.</returns>
+    /// <exception cref="VmmException">The agent does not answer, or could not.</exception>
+    public async Task<TimeSpan> SetClockAsync(CancellationToken cancellationToken)
+    {
+        TimeSpan? behind = null;
+        for (var tries = 1; ; tries++)
+        {
+            var start = time.GetTimestamp();
+            var answer = await AskAsync(AgentMessage.SetClock, AgentProtocol.EncodeNanoseconds(Now()), AgentMessage.ClockSet, cancellationToken);
+            try
+            {
+                behind ??= TimeSpan.FromMicroseconds(AgentProtocol.DecodeNanoseconds(answer.Span) / 1000);
+            }
+            catch (FormatException e)
+            {
+                throw new VmmException("the guest's agent answered no time", e);
+            }
+
+            if (time.GetElapsedTime(start) <= ClockAccuracy || tries == ClockTries)
+            {
+                return behind.Value;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        _isDisposed = true;
+        await (_stream?.DisposeAsync() ?? default);
+    }
+
+    private static uint RandomId() => BitConverter.ToUInt32(RandomNumberGenerator.GetBytes(4));
+
+    private long Now() => (time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100;
+
+    private async Task<ReadOnlyMemory<byte>> AskAsync(AgentMessage question, ReadOnlyMemory<byte> body, AgentMessage expected, CancellationToken cancellationToken)
+    {
+        using var limit = new CancellationTokenSource(AnswerLimit, time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        var isOurs = false;
+        try
+        {
+            await _one.WaitAsync(linked.Token);
+            isOurs = true;
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
+            _stream ??= await machine.ConnectAgentAsync(linked.Token);
+            var id = ++_lastId;
+            await _stream.WriteAsync(AgentProtocol.Encode(question, id, body.Span), linked.Token);
+            var answer = await ReadAnswerAsync(_stream, id, linked.Token);
+            return answer.Message == expected ? answer.Body
+                : throw new VmmException(answer.Message == AgentMessage.Failed ? $"the guest's agent could not: {Printable(answer.Body.Span)}" : $"the guest's agent answered {question} with {(int)answer.Message}");
+        }
+        catch (Exception e) when (e is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
+        {
+            throw e as VmmException ?? new VmmException(e is OperationCanceledException ? $"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s" : $"the guest's agent cannot be reached: {e.Message}", e);
+        }
+        finally
+        {
+            if (isOurs)
+            {
+                _one.Release();
+            }
+        }
+    }
+
+    private async Task<AgentFrame> ReadAnswerAsync(Stream stream, uint id, CancellationToken cancellationToken)
+    {
+        var before = 0;
+        while (true)
+        {
+            var used = 0;
+            while (AgentProtocol.Decode(_buffer.AsSpan(used, _length - used), out var frame) is var size && size != 0)
+            {
+                if (size < 0)
+                {
+                    _length = 0;
+                    throw new VmmException("what the guest's agent sent is no frame of the protocol's");
+                }
+
+                used += size;
+                if (frame.Id == id)
+                {
+                    Forget(used);
+                    return frame;
+                }
+            }
+
+            Forget(used);
+            before += used;
+            if (before > MostBefore)
+            {
+                throw new VmmException("the guest's agent sends without being asked");
+            }
+
+            var count = await stream.ReadAsync(_buffer.AsMemory(_length), cancellationToken);
+            if (count == 0)
+            {
+                await stream.DisposeAsync();
+                (_stream, _length) = (null, 0);
+                throw new VmmException("the guest's agent closed the connection");
+            }
+
+            _length += count;
+        }
+    }
+
+    private void Forget(int count)
+    {
+        _buffer.AsSpan(count, _length - count).CopyTo(_buffer);
+        _length -= count;
+    }
+
+    // It may hold anything, and goes to logs.
+    private static string Printable(ReadOnlySpan<byte> text)
+    {
+        var printable = new System.Text.StringBuilder();
+        foreach (var c in text[..Math.Min(text.Length, 200)])
+        {
+            printable.Append(c is >= 32 and < 127 ? (char)c : '.');
+        }
+
+        return printable.ToString();
+    }
+}

@@ -1,0 +1,125 @@
+using System.Collections.Concurrent;
+using System.Text.Json;
+using Pandora.Engine.MicroVms;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Engine.Snapshots;
+
+/// <summary>The snapshots in an instance's data directory, a directory each, named after template and key. One is complete or not there: it is made beside and renamed.</summary>
+public sealed class SnapshotStore(string directory)
+{
+    /// <summary>What the directories of unfinished ones begin with.</summary>
+    public const string Unfinished = ".new-";
+
+    private const string Description = "snapshot.json";
+    private static readonly string[] Names = [Snapshot.StateName, Snapshot.MemoryName, Snapshot.DiskName];
+    private readonly ConcurrentDictionary<string, string> _verified = new();
+
+    /// <summary>Finds a snapshot and reads all of it once, so that one which is damaged or another's is told before it is used.</summary>
+    /// <param name="template">Name of the template.</param>
+    /// <param name="key">What it must depend on.</param>
+    /// <param name="problem">Why what is there cannot be used; null when nothing is there, or all is well.</param>
+    public Snapshot? Find(string template, string key, out string? problem)
+    {
+        problem = null;
+        var path = PathOf(template, key);
+        if (!Directory.Exists(path))
+        {
+            return null;
+        }
+
+        try
+        {
+            var snapshot = JsonSerializer.Deserialize(File.ReadAllBytes(Path.Combine(path, Description)), RecordJson.Default.Snapshot);
+            problem = snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey) ? "its description is another's"
+                : Names.Select(n => Compare(path, n, snapshot.Files[n])).OfType<string>().FirstOrDefault();
+            if (problem is not null)
+            {
+                return null;
+            }
+
+            snapshot = snapshot! with { Directory = path };
+            _verified[path] = Look(path);
+            return snapshot;
+        }
+        catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException)
+        {
+            problem = e is JsonException ? "its description is damaged" : e.Message;
+            return null;
+        }
+    }
+
+    /// <summary>Whether its files are those that were read: nobody has changed or replaced one since.</summary>
+    public bool IsUntouched(Snapshot snapshot) => _verified.TryGetValue(snapshot.Directory, out var seen) && seen == Look(snapshot.Directory);
+
+    /// <summary>Makes an empty directory for a snapshot to be made in.</summary>
+    public string Begin(string template)
+    {
+        const UnixFileMode Private = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        Directory.CreateDirectory(directory, Private);
+        return Directory.CreateDirectory(Path.Combine(directory, $"{Unfinished}{template}-{Path.GetRandomFileName()}"), Private).FullName;
+    }
+
+    /// <summary>Describes what was made in a directory and puts it in its place, in place of all others of its template.</summary>
+    public Snapshot Install(string made, string template, string key, DateTimeOffset now)
+    {
+        var snapshot = new Snapshot(key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n))));
+        File.WriteAllBytes(Path.Combine(made, Description), JsonSerializer.SerializeToUtf8Bytes(snapshot, RecordJson.Default.Snapshot));
+        foreach (var old in DirectoriesOf(template))
+        {
+            Directory.Delete(old, recursive: true);
+        }
+
+        var path = PathOf(template, key);
+        Directory.Move(made, path);
+        _verified[path] = Look(path);
+        return snapshot with { Directory = path };
+    }
+
+    /// <summary>Removes a snapshot; microVMs that were restored from it keep what they have open.</summary>
+    public void Drop(string template, string key)
+    {
+        var path = PathOf(template, key);
+        _verified.TryRemove(path, out _);
+        if (Directory.Exists(path))
+        {
+            Directory.Delete(path, recursive: true);
+        }
+    }
+
+    /// <summary>Removes what an earlier server did not finish, and snapshots of templates that are gone.</summary>
+    public void Sweep(Func<string, bool> isTemplate)
+    {
+        foreach (var path in Directory.Exists(directory) ? Directory.GetDirectories(directory) : [])
+        {
+            if (TemplateOf(path) is not { } template || !isTemplate(template))
+            {
+                Directory.Delete(path, recursive: true);
+            }
+        }
+    }
+
+    /// <summary>The template of a finished snapshot's directory; null when it is unfinished or no snapshot.</summary>
+    public static string? TemplateOf(string path)
+    {
+        var name = Path.GetFileName(path);
+        var end = name.LastIndexOf('-');
+        return end <= 0 || name.StartsWith('.') || !File.Exists(Path.Combine(path, Description)) ? null : name[..end];
+    }
+
+    private IEnumerable<string> DirectoriesOf(string template) => Directory.GetDirectories(directory).Where(d => TemplateOf(d) == template);
+
+    private string PathOf(string template, string key) => Path.Combine(directory, $"{template}-{key[..16]}");
+
+    private static string? Compare(string path, string name, SnapshotFile expected)
+    {
+        var file = Path.Combine(path, name);
+        return !File.Exists(file) ? $"its file '{name}' is missing"
+            : new FileInfo(file).Length != expected.Length ? $"its file '{name}' is of another length"
+            : Describe(file).Sha256 != expected.Sha256 ? $"its file '{name}' is damaged or another snapshot's" : null;
+    }
+
+    private static SnapshotFile Describe(string path) => new(new FileInfo(path).Length, SparseFile.Hash(path));
+
+    private static string Look(string path) => string.Join(' ', Names.Select(n => new FileInfo(Path.Combine(path, n))).Select(f => f.Exists ? $"{f.Length}/{f.LastWriteTimeUtc.Ticks}" : "gone"));
+}
