@@ -18,17 +18,23 @@ internal enum AgentMessage : byte
     /// <summary>All of <see cref="Resume"/> is done.</summary>
     Resumed = 4,
 
-    /// <summary>Sets the guest's clock: nanoseconds since 1970 in 8 bytes.</summary>
-    SetClock = 5,
+    /// <summary>Asks for the guest's clock.</summary>
+    ReadClock = 5,
 
-    /// <summary>Answers <see cref="SetClock"/>, with by how many nanoseconds the clock was behind.</summary>
-    ClockSet = 6,
+    /// <summary>Answers <see cref="ReadClock"/>: nanoseconds since 1970 in 8 bytes.</summary>
+    Clock = 6,
+
+    /// <summary>Moves the guest's clock by so many nanoseconds in 8 bytes, however long this takes to come.</summary>
+    ShiftClock = 7,
+
+    /// <summary>Answers <see cref="ShiftClock"/>.</summary>
+    ClockShifted = 8,
 
     /// <summary>The agent has started, or a connection was made; its body is empty and its id 0.</summary>
-    Ready = 8,
+    Ready = 10,
 
     /// <summary>What was asked could not be done; the body says why, in UTF-8.</summary>
-    Failed = 10,
+    Failed = 12,
 }
 
 /// <summary>One message.</summary>

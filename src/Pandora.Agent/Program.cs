@@ -77,10 +77,11 @@ internal sealed class Session(int descriptor)
                 case AgentMessage.Resume:
                     Resume.Apply(ResumeBody.Decode(frame.Body.Span));
                     return AgentProtocol.Encode(AgentMessage.Resumed, frame.Id, []);
-                case AgentMessage.SetClock:
-                    var (now, before) = (AgentProtocol.DecodeNanoseconds(frame.Body.Span), Linux.Now());
-                    Linux.SetClock(now);
-                    return AgentProtocol.Encode(AgentMessage.ClockSet, frame.Id, AgentProtocol.EncodeNanoseconds(now - before));
+                case AgentMessage.ReadClock:
+                    return AgentProtocol.Encode(AgentMessage.Clock, frame.Id, AgentProtocol.EncodeNanoseconds(Linux.Now()));
+                case AgentMessage.ShiftClock:
+                    Linux.SetClock(Linux.Now() + AgentProtocol.DecodeNanoseconds(frame.Body.Span));
+                    return AgentProtocol.Encode(AgentMessage.ClockShifted, frame.Id, []);
                 default:
                     return AgentProtocol.Encode(AgentMessage.Failed, frame.Id, Encoding.UTF8.GetBytes($"there is no message {(int)frame.Message}"));
             }

@@ -264,7 +264,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private void PrepareSnapshots()
     {
         var store = new SnapshotStore(_options.SnapshotDir);
-        store.Sweep(name => _templates.Find(name) is not null);
+        store.Sweep(_templates.Has);
         if (_options.PoolStart == PoolStart.Boot || _vmm.SnapshotCompatibility is null)
         {
             LogBootsOnly(_logger, _options.PoolStart == PoolStart.Boot ? "PANDORA_POOL_START=boot" : $"{_vmm.Capabilities.Name} cannot restore snapshots here{string.Concat(_vmm.Capabilities.Warnings.Select(w => $"; {w}"))}");

@@ -18,9 +18,11 @@ public sealed class LeakAuditTests : IAsyncLifetime
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         var sandbox = await server.Pandora.CreateAsync();
+        await server.WaitForSnapshotAsync();
         await server.WaitForWarmAsync(1);
         var found = await Audit.FindByProductAsync(server, _world);
         Assert.All(found, r => Assert.True(OwnerOf(r) is not null, r.ToString()));
+        Assert.Contains(found, r => r.GetProperty("kind").GetString() == "Snapshot" && OwnerOf(r) == "template default");
         var kinds = found.Where(r => OwnerOf(r) == $"sandbox {sandbox.Id}").Select(r => r.GetProperty("kind").GetString()!).ToHashSet();
         Assert.Superset(new HashSet<string> { "Process", "Cgroup", "Interface", "Namespace", "Rule", "Socket", "File" }, kinds);
 
@@ -35,14 +37,16 @@ public sealed class LeakAuditTests : IAsyncLifetime
         await TestWorld.NftAsync(_world.Host.Path, $"add element inet pandora_{id} internet {{ \"pnd{id}v999\" }}\nadd table inet other\nadd chain inet other c\nadd rule inet other c accept comment \"pandora-{id}\"");
         await File.WriteAllTextAsync(Path.Combine(server.DataDir, "disks", $"{lost}.ext4"), "");
         Directory.CreateDirectory(Path.Combine(server.RunDir, id, lost));
+        var orphan = Directory.CreateDirectory(Path.Combine(server.DataDir, "snapshots", "lost-0123456789abcdef")).FullName;
+        await File.WriteAllTextAsync(Path.Combine(orphan, "snapshot.json"), "{}");
         using var process = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("sh", ["-c", $"sleep 300; : {server.RunDir}/{id}/{lost}/vmm.log"]) { Environment = { ["PANDORA_MICROVM"] = lost } })!;
         // Who only reads a file of it is not of it.
         using var reader = System.Diagnostics.Process.Start("sh", ["-c", $"sleep 300; : {server.RunDir}/{id}/{lost}/vmm.log"]);
 
         // The rule that a foreign firewall keeps for the server is the server's; here it is in nobody's way.
         var leaked = Leaked(await Audit.FindByProductAsync(server, _world));
-        Assert.Equal(["Cgroup", "Chroot", "File", "File", "Interface", "Mount", "Namespace", "Process", "Rule"], leaked.Select(r => r.GetProperty("kind").GetString()!).Order(StringComparer.Ordinal));
-        Assert.All(leaked, r => Assert.Matches($"{lost}|999|^{process.Id}$", r.GetProperty("name").GetString()));
+        Assert.Equal(["Cgroup", "Chroot", "File", "File", "Interface", "Mount", "Namespace", "Process", "Rule", "Snapshot"], leaked.Select(r => r.GetProperty("kind").GetString()!).Order(StringComparer.Ordinal));
+        Assert.All(leaked, r => Assert.Matches($"{lost}|999|lost-0123456789abcdef|^{process.Id}$", r.GetProperty("name").GetString()));
 
         Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));
         await process.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(5));

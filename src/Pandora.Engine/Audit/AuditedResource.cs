@@ -29,6 +29,9 @@ public enum AuditedKind
 
     /// <summary>A file or directory, named by its path.</summary>
     File,
+
+    /// <summary>A snapshot's directory. It outlives servers and belongs to its template.</summary>
+    Snapshot,
 }
 
 /// <summary>One thing of an instance on its host.</summary>

@@ -2,6 +2,8 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
+using Pandora.Engine.Snapshots;
+using Pandora.Engine.Templates;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Audit;
@@ -52,7 +54,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
         try
         {
             var owners = new Owners(options.DataDir, RunDirectory, isServed: listRules is not null);
-            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Interfaces(owners), .. Namespaces(owners), .. Rules(owners), .. Files(owners)];
+            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Interfaces(owners), .. Namespaces(owners), .. Rules(owners), .. Files(owners), .. Snapshots(owners)];
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
@@ -227,6 +229,15 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
         foreach (var note in Entries(Path.Combine(options.RunDir, "forwarding")).Select(d => Path.Combine(d, _instance!)).Where(File.Exists))
         {
             yield return new(AuditedKind.File, note, owners.OfInstance);
+        }
+    }
+
+    private IEnumerable<AuditedResource> Snapshots(Owners owners)
+    {
+        var templates = new TemplateStore(options.TemplatePath);
+        foreach (var path in Entries(options.SnapshotDir))
+        {
+            yield return new(AuditedKind.Snapshot, path, SnapshotStore.TemplateOf(path) is not { } template ? (owners.IsServed ? "the server, which makes it" : null) : templates.Has(template) ? $"template {template}" : null);
         }
     }
 

@@ -65,11 +65,7 @@ public sealed class SnapshotStore(string directory)
     {
         var snapshot = new Snapshot(key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n))));
         File.WriteAllBytes(Path.Combine(made, Description), JsonSerializer.SerializeToUtf8Bytes(snapshot, RecordJson.Default.Snapshot));
-        foreach (var old in DirectoriesOf(template))
-        {
-            Directory.Delete(old, recursive: true);
-        }
-
+        DropAll(template);
         var path = PathOf(template, key);
         Directory.Move(made, path);
         _verified[path] = Look(path);
@@ -82,6 +78,15 @@ public sealed class SnapshotStore(string directory)
         var path = PathOf(template, key);
         _verified.TryRemove(path, out _);
         if (Directory.Exists(path))
+        {
+            Directory.Delete(path, recursive: true);
+        }
+    }
+
+    /// <summary>Removes all of a template's snapshots.</summary>
+    public void DropAll(string template)
+    {
+        foreach (var path in DirectoriesOf(template).ToList())
         {
             Directory.Delete(path, recursive: true);
         }
@@ -107,7 +112,7 @@ public sealed class SnapshotStore(string directory)
         return end <= 0 || name.StartsWith('.') || !File.Exists(Path.Combine(path, Description)) ? null : name[..end];
     }
 
-    private IEnumerable<string> DirectoriesOf(string template) => Directory.GetDirectories(directory).Where(d => TemplateOf(d) == template);
+    private IEnumerable<string> DirectoriesOf(string template) => (Directory.Exists(directory) ? Directory.GetDirectories(directory) : []).Where(d => TemplateOf(d) == template);
 
     private string PathOf(string template, string key) => Path.Combine(directory, $"{template}-{key[..16]}");
 

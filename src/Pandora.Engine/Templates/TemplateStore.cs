@@ -7,6 +7,8 @@ namespace Pandora.Engine.Templates;
 /// <summary>The templates in a directory, one directory each. A template is complete or not there: it is built beside and renamed.</summary>
 public sealed partial class TemplateStore(string directory)
 {
+    private const string Description = "template.json";
+
     /// <summary>The template that is used when none is named.</summary>
     public const string DefaultName = "default";
 
@@ -16,21 +18,20 @@ public sealed partial class TemplateStore(string directory)
     /// <summary>Whether a name can be a template's.</summary>
     public static bool IsName(string name) => NamePattern().IsMatch(name);
 
+    /// <summary>Whether there is one of that name, whole or not.</summary>
+    public bool Has(string name) => IsName(name) && File.Exists(Path.Combine(directory, name, Description));
+
     /// <summary>Reads a template, or returns null when there is none of that name.</summary>
     /// <exception cref="StartupException">It is there, but a file of it is missing or unreadable.</exception>
     public Template? Find(string name)
     {
-        if (!IsName(name))
+        if (!Has(name))
         {
             return null;
         }
 
         var path = Path.Combine(directory, name);
-        var description = Path.Combine(path, "template.json");
-        if (!File.Exists(description))
-        {
-            return null;
-        }
+        var description = Path.Combine(path, Description);
 
         Template? template;
         try
@@ -55,7 +56,7 @@ public sealed partial class TemplateStore(string directory)
     /// <summary>Puts a finished build in place of what has its name, in one rename.</summary>
     public void Install(Template template, string builtDirectory)
     {
-        File.WriteAllBytes(Path.Combine(builtDirectory, "template.json"), JsonSerializer.SerializeToUtf8Bytes(template, RecordJson.Default.Template));
+        File.WriteAllBytes(Path.Combine(builtDirectory, Description), JsonSerializer.SerializeToUtf8Bytes(template, RecordJson.Default.Template));
         foreach (var shared in new[] { template.KernelPath, template.RootPath })
         {
             // A jailed VMM reads them as a user of its own.

@@ -28,7 +28,8 @@ internal static class Audit
     {
         Require("left on the host", await FindAsync(server, world));
         // The product's own audit must see as much, or as little.
-        Require("left on the host, by 'doctor --leaks'", (await FindByProductAsync(server, world)).Select(r => r.ToString()));
+        // Snapshots stay as templates do.
+        Require("left on the host, by 'doctor --leaks'", (await FindByProductAsync(server, world)).Where(r => r.GetProperty("kind").GetString() != "Snapshot" || r.GetProperty("owner").GetString() is null).Select(r => r.ToString()));
         var forwarding = world.Host.Run(() => File.ReadAllText("/proc/thread-self/net/route").Length > 0
             ? new[] { "wan0", "lan0", "peer0", "meta0" }.Where(i => File.ReadAllText($"/proc/sys/net/ipv4/conf/{i}/forwarding").Trim() == "1").ToList() : []);
         Require("forwarding is still on", forwarding);
@@ -46,7 +47,7 @@ internal static class Audit
     private static Task<string> RunAsync(ServerProcess server, TestWorld world, string arguments) => Command.RunAsync("nsenter",
     [
         $"--net={world.Host.Path}", "env", "-i", $"PATH={Environment.GetEnvironmentVariable("PATH")}", $"DOTNET_ROOT={Environment.GetEnvironmentVariable("DOTNET_ROOT")}",
-        $"PANDORA_DATA_DIR={server.DataDir}", $"PANDORA_RUN_DIR={server.RunDir}", "sh", "-c", $"{Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server")} {arguments} || [ $? = 1 ]",
+        $"PANDORA_DATA_DIR={server.DataDir}", $"PANDORA_TEMPLATE_DIR={server.TemplateDir}", $"PANDORA_RUN_DIR={server.RunDir}", "sh", "-c", $"{Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server")} {arguments} || [ $? = 1 ]",
     ]);
 
     /// <summary>Ids of the VMM processes of a server, by the cgroups that each runs in (proc(5), cgroup).</summary>

@@ -37,6 +37,8 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public string DataDir { get; }
 
+    public string TemplateDir => _settings.GetValueOrDefault("PANDORA_TEMPLATE_DIR") ?? Repository.Templates;
+
     public string RunDir => Path.Combine(DataDir, "run");
 
     public string LogPath => Path.Combine(DataDir, "log");
@@ -96,7 +98,7 @@ internal sealed class ServerProcess : IAsyncDisposable
 
         start.Environment["PANDORA_DATA_DIR"] = DataDir;
         start.Environment["PANDORA_RUN_DIR"] = RunDir;
-        start.Environment["PANDORA_TEMPLATE_DIR"] = Repository.Templates;
+        start.Environment["PANDORA_TEMPLATE_DIR"] = TemplateDir;
         start.Environment["PANDORA_RESOLV_CONF"] = resolvConf;
         foreach (var (name, value) in TestVmm.Settings.Concat(_settings))
         {
@@ -142,6 +144,20 @@ internal sealed class ServerProcess : IAsyncDisposable
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
         }
     }
+
+    /// <summary>Waits until microVMs of the default template are restored and no longer booted.</summary>
+    public async Task WaitForSnapshotAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        while (Snapshots.Count == 0)
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
+        }
+    }
+
+    /// <summary>Directories of the snapshots that are finished.</summary>
+    public IReadOnlyList<string> Snapshots => Directory.Exists(Path.Combine(DataDir, "snapshots"))
+        ? [.. Directory.GetDirectories(Path.Combine(DataDir, "snapshots")).Where(d => !Path.GetFileName(d).StartsWith('.'))] : [];
 
     /// <summary>Stops it as './pandora down' does (SIGUSR2) and waits; the exit code.</summary>
     public async Task<int> StopAsync()

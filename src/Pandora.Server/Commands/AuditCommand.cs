@@ -12,7 +12,8 @@ internal static partial class AuditCommand
     {
         var audit = new HostAudit(options, TimeProvider.System);
         var found = await audit.LookTwiceAsync(cancellationToken);
-        if (fix && found.Count > 0 && found.All(r => r.Owner is null))
+        var onlyLeft = found.Where(r => r.Kind != AuditedKind.Snapshot).ToList();
+        if (fix && onlyLeft.Count > 0 && onlyLeft.All(r => r.Owner is null))
         {
             // Nothing lives, so all of it goes, under the lock that keeps a server from starting meanwhile.
             await PandoraEngine.EndLeftAsync(options, TimeProvider.System, cancellationToken);

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Pandora.Engine;
+using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Server.Hosting;
 
@@ -74,9 +75,17 @@ internal static class TemplateCommand
     {
         var name = new Argument<string>("name") { Description = "Name of the template" };
         var remove = new Command("rm", "Remove a template; microVMs that run keep what they have open") { name };
-        remove.SetAction(result => OpenStore().Remove(result.GetRequiredValue(name))
-            ? 0
-            : throw new StartupException($"there is no template '{result.GetRequiredValue(name)}': 'pandora template ls' lists them"));
+        remove.SetAction(result =>
+        {
+            var wanted = result.GetRequiredValue(name);
+            if (!OpenStore().Remove(wanted))
+            {
+                throw new StartupException($"there is no template '{wanted}': 'pandora template ls' lists them");
+            }
+
+            new SnapshotStore(ReadOptions().SnapshotDir).DropAll(wanted);
+            return 0;
+        });
         return remove;
     }
 

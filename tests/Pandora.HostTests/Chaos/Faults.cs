@@ -69,6 +69,28 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
             await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={before}:"]));
         }),
         new("record damaged", () => InDirectoryAsync(d => File.WriteAllText(Path.Combine(d, "record.json"), "{\"version\":2,"))),
+        new("snapshot damaged", () =>
+        {
+            foreach (var path in server.Snapshots)
+            {
+                TryIo(() =>
+                {
+                    // A page in its middle, or its end.
+                    using var file = File.OpenWrite(Path.Combine(path, random.Next(2) == 0 ? "memory" : "state"));
+                    if (random.Next(2) == 0)
+                    {
+                        file.SetLength(file.Length / 2);
+                    }
+                    else
+                    {
+                        file.Position = file.Length / 2;
+                        file.Write(new byte[4096]);
+                    }
+                });
+            }
+
+            return Task.CompletedTask;
+        }),
         new("control socket removed", () => InDirectoryAsync(d => Directory.GetFiles(d, "*.sock").ToList().ForEach(File.Delete))),
     ];
 
@@ -150,19 +172,26 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
     private Task InDirectoryAsync(Action<string> action)
     {
         var directories = Directory.GetDirectories(Path.Combine(server.RunDir, server.Instance));
-        try
+        TryIo(() =>
         {
             if (directories.Length > 0)
             {
                 action(directories[random.Next(directories.Length)]);
             }
+        });
+        return Task.CompletedTask;
+    }
+
+    private static void TryIo(Action action)
+    {
+        try
+        {
+            action();
         }
         catch (IOException)
         {
-            // Its microVM ended meanwhile.
+            // What it was for has ended meanwhile, or the disk is full.
         }
-
-        return Task.CompletedTask;
     }
 
     private static async Task TryAsync(Func<Task> action)

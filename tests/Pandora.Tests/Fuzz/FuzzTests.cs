@@ -147,7 +147,7 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         var number = 0;
         await FuzzAsync(
             [
-                [.. AgentProtocol.Encode(AgentMessage.Ready, 0, []), .. AgentProtocol.Encode(AgentMessage.Pong, 1, "hello"u8), .. AgentProtocol.Encode(AgentMessage.ClockSet, 2, AgentProtocol.EncodeNanoseconds(5))],
+                [.. AgentProtocol.Encode(AgentMessage.Ready, 0, []), .. AgentProtocol.Encode(AgentMessage.Pong, 1, "hello"u8), .. AgentProtocol.Encode(AgentMessage.Clock, 2, AgentProtocol.EncodeNanoseconds(5))],
                 AgentProtocol.Encode(AgentMessage.Failed, 1, "it could not"u8),
             ],
             async bytes =>

@@ -1,0 +1,21 @@
+using Pandora.Client;
+using Pandora.Proof.Checks;
+
+namespace Pandora.HostTests;
+
+/// <summary>Fork correctness, as <c>docs/fork-correctness.md</c> publishes it: twenty at once, and what './pandora prove' shows.</summary>
+public sealed class ForkTests(StageFixture fixture) : IClassFixture<StageFixture>
+{
+    public static TheoryData<string> Names => [.. Forks.All.Select(c => c.Name)];
+
+    [Fact]
+    public async Task Twenty_restored_microVMs_share_nothing() => Assert.StartsWith("20 compared", await Forks.NothingSharedAsync(fixture.Stage, 20));
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public async Task It_holds(string name)
+    {
+        await using Sandbox sandbox = await fixture.Stage.Server.Pandora.CreateAsync();
+        Assert.NotEmpty(await Forks.All.Single(c => c.Name == name).RunAsync(fixture.Stage, sandbox));
+    }
+}
