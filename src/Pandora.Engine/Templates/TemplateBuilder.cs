@@ -352,12 +352,12 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
             await DebugAsync($"mkdir {directory}", write: true);
         }
 
-        await DebugAsync($"write {init} /{GuestDirectory}/init", write: true);
-        await DebugAsync($"write {Busybox(work)} /{GuestDirectory}/busybox", write: true);
-        await DebugAsync($"write {spec.AgentPath} /{GuestDirectory}/agent", write: true);
-        foreach (var program in new[] { "busybox", "agent" })
+        foreach (var (source, name) in new[] { (init, "init"), (Busybox(work), "busybox"), (spec.AgentPath, "agent") })
         {
-            await DebugAsync($"sif /{GuestDirectory}/{program} mode 0100755", write: true);
+            // An image that an earlier template was made with has older ones, which are not written over.
+            await DebugAsync($"rm /{GuestDirectory}/{name}", write: true);
+            await DebugAsync($"write {source} /{GuestDirectory}/{name}", write: true);
+            await DebugAsync($"sif /{GuestDirectory}/{name} mode 0100755", write: true);
         }
 
         if (!(await DebugAsync($"stat /{GuestDirectory}/agent")).Contains("Inode:", StringComparison.Ordinal))

@@ -1,0 +1,168 @@
+using System.Text.Json.Nodes;
+using Pandora.Client;
+using Pandora.HostTests.World;
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests;
+
+/// <summary>Snapshots that are used, that are missing, and that are not what they say.</summary>
+public sealed class SnapshotTests : IAsyncLifetime
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
+    private TestWorld _world = null!;
+
+    public async ValueTask InitializeAsync() => _world = await TestWorld.CreateAsync();
+
+    public async ValueTask DisposeAsync()
+    {
+        await _world.DisposeAsync();
+        Directory.Delete(_directory, recursive: true);
+    }
+
+    [Fact]
+    public async Task A_snapshot_is_made_once_used_by_the_next_server_and_its_microVMs_outlive_a_server()
+    {
+        await using var server = await StartAsync();
+        await server.WaitForSnapshotAsync();
+        Assert.Equal(0, await server.StopAsync());
+        await server.StartAsync();
+        await server.WaitForWarmAsync(1);
+        Assert.Single(Lines(server, "is made after"));
+        Assert.EndsWith("(snapshot)", Lines(server, "is warm after")[^1]);
+
+        // Those that were restored are taken over like any other, with their agents.
+        var sandbox = await server.Pandora.CreateAsync();
+        await sandbox.ExecAsync("echo kept > /root/file");
+        await server.KillAsync();
+        await server.StartAsync();
+        Assert.Equal("kept\n", (await sandbox.ExecAsync("cat /root/file")).Stdout);
+        Assert.Single(Lines(server, "is made after"));
+    }
+
+    [Fact]
+    public async Task A_pool_that_is_to_boot_makes_no_snapshot()
+    {
+        await using var server = await StartAsync(new() { ["PANDORA_POOL_START"] = "boot" });
+        await server.WaitForWarmAsync(1);
+        await using var sandbox = await server.Pandora.CreateAsync();
+        await server.WaitForWarmAsync(1);
+        Assert.All(Lines(server, "is warm after"), l => Assert.EndsWith("(boot)", l));
+        Assert.False(Directory.Exists(Path.Combine(server.DataDir, "snapshots")));
+        Assert.Contains("PANDORA_POOL_START=boot", server.Log);
+    }
+
+    [Theory]
+    [InlineData("state that is no state")]
+    [InlineData("memory of another snapshot")]
+    [InlineData("memory that is cut off")]
+    public async Task A_snapshot_that_its_description_vouches_for_and_no_VMM_can_use_is_dropped_and_booting_takes_over(string fault)
+    {
+        await using var server = await StartAsync();
+        await server.WaitForSnapshotAsync();
+        Assert.Equal(0, await server.StopAsync());
+        var path = Assert.Single(server.Snapshots);
+        if (fault == "memory of another snapshot")
+        {
+            var first = Path.Combine(_directory, "memory");
+            File.Move(Path.Combine(path, "memory"), first);
+            await server.StartAsync();
+            await UntilAsync(() => server.Snapshots.Count == 1 && Lines(server, "is made after").Count == 2);
+            Assert.Equal(0, await server.StopAsync());
+            File.Move(first, Path.Combine(path, "memory"), overwrite: true);
+        }
+        else if (fault == "state that is no state")
+        {
+            await File.WriteAllTextAsync(Path.Combine(path, "state"), new string('x', 50_000));
+        }
+        else
+        {
+            await using var memory = File.OpenWrite(Path.Combine(path, "memory"));
+            memory.SetLength(20 << 20);
+        }
+
+        Vouch(path);
+        await server.StartAsync();
+        await using (var sandbox = await server.Pandora.CreateAsync())
+        {
+            Assert.Equal("fine\n", (await sandbox.ExecAsync("echo fine")).Stdout);
+        }
+
+        await UntilAsync(() => Lines(server, "is dropped: it failed to restore 2 times running").Count == 1);
+        Assert.Equal(2, Lines(server, "could not be restored and is booted instead").Count);
+        Assert.Matches("pandora_restore_failures_total\\{[^}]*\\} 2\n", await server.Pandora.GetMetricsAsync());
+        Assert.Empty(server.Snapshots);
+        await using var later = await server.Pandora.CreateAsync();
+        Assert.Equal(0, (await later.ExecAsync("true")).ExitCode);
+    }
+
+    [Theory]
+    [InlineData(HostileAgent.Silence, "did not answer within 10 s")]
+    [InlineData(HostileAgent.Garbage, "no frame of the protocol's")]
+    [InlineData(HostileAgent.Flood, "sends without being asked")]
+    public async Task An_agent_that_does_not_resume_costs_a_boot_and_nothing_else(string resume, string words)
+    {
+        var templates = await HostileAgent.BuildTemplateAsync(_directory, resume);
+        await using var server = await StartAsync(new() { ["PANDORA_TEMPLATE_DIR"] = templates });
+        await server.WaitForSnapshotAsync();
+        for (var i = 0; i < 2; i++)
+        {
+            await using var sandbox = await server.Pandora.CreateAsync();
+            Assert.Equal("fine\n", (await sandbox.ExecAsync("echo fine")).Stdout);
+        }
+
+        await UntilAsync(() => Lines(server, "is dropped: it failed to restore 2 times running").Count == 1);
+        Assert.All(Lines(server, "could not be restored"), l => Assert.Contains($"at step 'agent': {(words.StartsWith("did", StringComparison.Ordinal) ? "the guest's agent " : "")}", l));
+        Assert.All(Lines(server, "could not be restored"), l => Assert.Contains(words, l));
+        // A flood must not have grown it: the figure is of a server that has done nothing else.
+        Assert.InRange(double.Parse(File.ReadLines($"/proc/{server.Pid}/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024, 1, 300);
+    }
+
+    [Fact]
+    public async Task A_disk_that_is_full_while_a_snapshot_is_written_costs_the_snapshot_and_nothing_else()
+    {
+        var disk = Directory.CreateDirectory(Path.Combine(_directory, "small")).FullName;
+        // Room for the disks of a few microVMs, and none for a guest's memory.
+        await Command.RunAsync("mount", ["-t", "tmpfs", "-o", "size=48m", "pandora-small", disk]);
+        try
+        {
+            await using var server = await StartAsync(directory: disk);
+            await UntilAsync(() => Lines(server, "No snapshot of template default could be made").Count == 1);
+            Assert.Empty(Directory.GetFileSystemEntries(Path.Combine(disk, "snapshots")));
+            await using var sandbox = await server.Pandora.CreateAsync();
+            Assert.Equal("fine\n", (await sandbox.ExecAsync("echo fine")).Stdout);
+            Assert.Matches("pandora_snapshots_total\\{[^}]*outcome=\"failed\"\\} 1\n", await server.Pandora.GetMetricsAsync());
+        }
+        finally
+        {
+            await Command.RunAsync("umount", [disk]);
+        }
+    }
+
+    private Task<ServerProcess> StartAsync(Dictionary<string, string>? settings = null, string? directory = null) =>
+        ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = "1" }, directory);
+
+    private static List<string> Lines(ServerProcess server, string words) => [.. server.Log.Split('\n').Where(l => l.Contains(words, StringComparison.Ordinal))];
+
+    // Makes a description say that its files are what they are now: what its hashes would have told is left to the VMM and to the guest.
+    private static void Vouch(string path)
+    {
+        var description = JsonNode.Parse(File.ReadAllText(Path.Combine(path, "snapshot.json")))!;
+        foreach (var (name, file) in description["files"]!.AsObject())
+        {
+            file!["length"] = new FileInfo(Path.Combine(path, name)).Length;
+            file["sha256"] = SparseFile.Hash(Path.Combine(path, name));
+        }
+
+        File.WriteAllText(Path.Combine(path, "snapshot.json"), description.ToJsonString());
+    }
+
+    private static async Task UntilAsync(Func<bool> condition)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        while (!condition())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, limit.Token);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+using System.Diagnostics;
+using Pandora.Proof.World;
+
+namespace Pandora.HostTests.World;
+
+/// <summary>A template whose agent is an ordinary one until it is asked to resume. It is made of the default one's root image.</summary>
+internal static class HostileAgent
+{
+    /// <summary>What the agent does then, in Python.</summary>
+    public const string Silence = "time.sleep(1000)", Garbage = "write(os.urandom(5000))", Flood = "while True: write(b'PNDA\\x01\\x02' + struct.pack('<II', 0, 16384) + bytes(16384))";
+
+    private const string Program = """
+        #!/usr/bin/python3
+        import glob, os, socket, struct, time
+
+        def serve(read, write):
+            held = b''
+            while True:
+                while len(held) < 14 or len(held) < 14 + struct.unpack('<I', held[10:14])[0]:
+                    more = read(4096)
+                    if not more:
+                        return
+                    held += more
+                size = 14 + struct.unpack('<I', held[10:14])[0]
+                kind, number, body, held = held[5], held[6:10], held[14:size], held[size:]
+                if kind == 3:
+                    RESUME
+                if kind == 5:
+                    body = struct.pack('<q', time.time_ns())
+                if kind == 7:
+                    time.clock_settime(time.CLOCK_REALTIME, time.time() + struct.unpack('<q', body)[0] / 1e9)
+                    body = b''
+                write(b'PNDA\x01' + bytes([kind + 1]) + number + struct.pack('<I', len(body)) + body)
+
+        for place in glob.glob('/sys/class/virtio-ports/*'):
+            if open(place + '/name').read().strip() == 'pandora.agent':
+                port = os.open('/dev/' + os.path.basename(place), os.O_RDWR)
+                while True:
+                    serve(lambda n: os.read(port, n), lambda b: os.write(port, b))
+                    time.sleep(0.2)
+        listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        listener.bind((socket.VMADDR_CID_ANY, 1024))
+        listener.listen()
+        while True:
+            connection = listener.accept()[0]
+            serve(connection.recv, connection.sendall)
+
+        """;
+
+    /// <summary>Builds it and returns the directory of templates that it is in, as the default one.</summary>
+    /// <param name="directory">Where to work.</param>
+    /// <param name="resume">What its agent does when it is to resume.</param>
+    public static async Task<string> BuildTemplateAsync(string directory, string resume)
+    {
+        var agent = Path.Combine(directory, "agent");
+        await File.WriteAllTextAsync(agent, Program.Replace("RESUME", resume, StringComparison.Ordinal));
+        var original = Path.Combine(Repository.Templates, "default");
+        var start = new ProcessStartInfo(Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"), ["template", "build", "default", "--rootfs", Path.Combine(original, "rootfs.ext4"), .. Kernel(original)])
+        {
+            RedirectStandardError = true, Environment = { ["PANDORA_DATA_DIR"] = directory, ["PANDORA_AGENT"] = agent },
+        };
+        using var build = Process.Start(start)!;
+        var words = await build.StandardError.ReadToEndAsync();
+        await build.WaitForExitAsync();
+        Assert.True(build.ExitCode == 0, words);
+        return Path.Combine(directory, "templates");
+    }
+
+    // The tests' own kernel, where only that runs.
+    private static string[] Kernel(string template) => TestVmm.NeedsOwnKernel
+        ? ["--kernel", Path.Combine(template, "vmlinux"), "--kernel-args", Environment.GetEnvironmentVariable("PANDORA_TEST_KERNEL_ARGS") ?? ""] : [];
+}
