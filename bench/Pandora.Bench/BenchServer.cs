@@ -86,6 +86,21 @@ internal sealed class BenchServer : IAsyncDisposable
         }
     }
 
+    /// <summary>Until microVMs are restored; the snapshot's directory.</summary>
+    public async Task<string> WaitForSnapshotAsync()
+    {
+        while (true)
+        {
+            var snapshots = Path.Combine(DataDir, "snapshots");
+            if (Directory.Exists(snapshots) && Directory.GetDirectories(snapshots).FirstOrDefault(d => !Path.GetFileName(d).StartsWith('.')) is { } found)
+            {
+                return found;
+            }
+
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
+        }
+    }
+
     /// <summary>Until the pool is full and has been for a moment: nothing boots that could disturb.</summary>
     public async Task WaitForQuietAsync(int poolSize)
     {

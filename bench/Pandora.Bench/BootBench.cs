@@ -12,7 +12,7 @@ internal static class BootBench
 
     public static async Task<Result> RunAsync(Target target)
     {
-        await using var server = await BenchServer.StartAsync(target, poolSize: 0);
+        await using var server = await BenchServer.StartAsync(target, poolSize: 0, settings: new() { ["PANDORA_POOL_START"] = "boot" });
         var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
         using var key = await ClientKey.LoadAsync(server.DataDir, CancellationToken.None);
         var work = Directory.CreateDirectory(Path.Combine(server.DataDir, "bare")).FullName;
