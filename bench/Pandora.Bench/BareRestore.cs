@@ -19,7 +19,7 @@ internal static class BareRestore
 {
     private const string Network = """
         link set lo up
-        tuntap add dev tap0 mode tap
+        tuntap add dev tap0 mode tap user 65534
         addr add 172.16.0.1/30 dev tap0
         link set tap0 address 02:fc:00:00:00:01 up
         neigh replace 172.16.0.2 lladdr 02:fc:00:00:00:02 nud permanent dev tap0
@@ -47,7 +47,7 @@ internal static class BareRestore
             var spec = new VirtualMachineSpec
             {
                 Id = "bare", Directory = directory, KernelPath = template.KernelPath, InitrdPath = "", Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)],
-                Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB, Uid = 0,
+                Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB, Uid = 65534,
             };
             (vmm, var agent) = target.Firecracker is null ? await QemuAsync(spec, Snapshot.FilesIn(snapshot)) : await FirecrackerAsync(spec, Snapshot.FilesIn(snapshot), target.Firecracker);
             using (agent)
@@ -79,7 +79,7 @@ internal static class BareRestore
             await qmp.WriteAsync(Encoding.ASCII.GetBytes(command));
             while (true)
             {
-                var answer = JsonNode.Parse((await lines.ReadLineAsync())!)!;
+                var answer = JsonNode.Parse(await lines.ReadLineAsync() ?? throw new InvalidOperationException($"QEMU ended: {VmmProcess.ReadLog(spec.Directory)}"))!;
                 if (answer["return"] is { } result)
                 {
                     return result;

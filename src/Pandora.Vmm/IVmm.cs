@@ -13,6 +13,9 @@ public interface IVmm
     /// <summary>Directories besides the machine's own that starting it makes and its end removes, so that they can be recorded first.</summary>
     IReadOnlyList<string> DirectoriesOf(string id);
 
+    /// <summary>Removes those of a machine that has ended and that nobody holds; never fails for what is gone already.</summary>
+    void RemoveDirectories(string id);
+
     /// <summary>
     /// What besides the machine itself a snapshot's state depends on: this VMM and its version, the processor. One that was made with another must not be restored. Looked at anew each time,
     /// for a package may be upgraded under a running server. Null when this VMM cannot make snapshots here; <see cref="VmmCapabilities.Warnings"/> says why.

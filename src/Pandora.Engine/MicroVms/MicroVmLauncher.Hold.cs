@@ -39,8 +39,12 @@ public sealed partial class MicroVmLauncher
         });
         foreach (var made in vmm.DirectoriesOf(boot.Id))
         {
-            // The machine's own end removes it; a start that failed has done so.
-            boot.Teardown.Push(new HostResource(ResourceKind.Directory, made), () => ValueTask.CompletedTask);
+            // The machine's own end has removed it, or a start that failed, but not that of one which died before it could be taken over.
+            boot.Teardown.Push(new HostResource(ResourceKind.Directory, made), () =>
+            {
+                vmm.RemoveDirectories(boot.Id);
+                return ValueTask.CompletedTask;
+            });
         }
 
         foreach (var path in cgroups.PathsFor(boot.Id))

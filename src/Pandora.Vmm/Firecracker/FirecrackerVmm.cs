@@ -52,6 +52,9 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public IReadOnlyList<string> DirectoriesOf(string id) => JailOf(id) is { } jail ? [jail.Directory] : [];
 
+    /// <inheritdoc/>
+    public void RemoveDirectories(string id) => JailOf(id)?.Remove();
+
     /// <summary>Removes the jails that a dead server left, but for those of some machines. What ran in the others has ended.</summary>
     public static void RemoveLeftovers(string chrootBase, IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(chrootBase, living);
 

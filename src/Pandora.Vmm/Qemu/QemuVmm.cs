@@ -140,6 +140,12 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     public IReadOnlyList<string> DirectoriesOf(string id) => [];
 
     /// <inheritdoc/>
+    public void RemoveDirectories(string id)
+    {
+        // It makes none.
+    }
+
+    /// <inheritdoc/>
     public void Dispose() => _logs.Dispose();
 
     internal static string AgentSocketPath(string directory) => Path.Combine(directory, "agent.sock");

@@ -92,6 +92,22 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     }
 
     [Fact]
+    public async Task The_jail_of_a_machine_that_nobody_holds_is_removed_and_one_that_is_gone_is_no_error()
+    {
+        var machine = await _vmm.StartAsync(Spec("one"), default);
+        using (var process = Pandora.Vmm.Linux.ProcessHandle.TryOpen(machine.Handle.Pid))
+        {
+            process!.Kill();
+            await process.Exited;
+        }
+
+        Assert.True(Directory.Exists(Assert.Single(_vmm.DirectoriesOf("one"))));
+        _vmm.RemoveDirectories("one");
+        Assert.False(Directory.Exists(Assert.Single(_vmm.DirectoriesOf("one"))));
+        _vmm.RemoveDirectories("one");
+    }
+
+    [Fact]
     public void A_version_whose_restored_guests_cannot_be_spoken_to_makes_none()
     {
         using var broken = Create(new Version(1, 16, 0));
