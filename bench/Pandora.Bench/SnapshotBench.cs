@@ -11,7 +11,7 @@ internal static class SnapshotBench
     private const int Rounds = 9, Many = 8, Burst = 20, PoolSize = 4, BurstRounds = 3;
     private static readonly Dictionary<string, string> ByBoot = new() { ["PANDORA_POOL_START"] = "boot" };
 
-    public static async Task<IReadOnlyList<Result>> RunAsync(Target target) => [.. await SingleAsync(target), await BurstAsync(target), await AgentAsync(target)];
+    public static async Task<IReadOnlyList<Result>> RunAsync(Target target) => [.. await SingleAsync(target), await BurstAsync(target)];
 
     private static async Task<IReadOnlyList<Result>> SingleAsync(Target target)
     {
@@ -91,15 +91,6 @@ internal static class SnapshotBench
         }
 
         return Median(times);
-    }
-
-    // What the agent weighs: to be carried in each guest's memory and disk.
-    private static async Task<Result> AgentAsync(Target target)
-    {
-        await using var server = await BenchServer.StartAsync(target, poolSize: 1);
-        await using var sandbox = await server.Pandora.CreateAsync();
-        var told = (await sandbox.ExecAsync("pid=$(pgrep -x agent); awk '/^(VmRSS|RssAnon)/ { print $2 }' /proc/$pid/status; stat -c %s /usr/lib/pandora/agent")).Stdout.Split('\n');
-        return new Result("memory of the agent in a guest (RSS)", double.Parse(told[0]) / 1024, "MiB", 8, $"{double.Parse(told[1]) / 1024:0.0} MiB of it its own; program {double.Parse(told[2]) / 1024 / 1024:0.0} MiB");
     }
 
     private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);

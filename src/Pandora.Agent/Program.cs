@@ -15,7 +15,17 @@ if (FindSerialPort() is { } path)
     }
 }
 
-var listener = Linux.ListenVsock(AgentProtocol.VsockPort);
+int listener;
+try
+{
+    listener = Linux.ListenVsock(AgentProtocol.VsockPort);
+}
+catch (IOException)
+{
+    // The kernel has neither device: PID 1 does not start it again.
+    return 3;
+}
+
 while (true)
 {
     var connection = Linux.Accept(listener);

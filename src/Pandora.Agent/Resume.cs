@@ -8,6 +8,7 @@ internal static class Resume
         Linux.SetClock(resume.UnixNanoseconds);
         Linux.SeedRandom(resume.Seed);
         Linux.SetHostname(resume.Hostname);
+        File.WriteAllLines("/etc/pandora/machine", File.ReadAllLines("/etc/pandora/machine").Select(l => l.StartsWith("hostname=", StringComparison.Ordinal) ? $"hostname={resume.Hostname}" : l).ToList());
         File.WriteAllText("/etc/hostname", $"{resume.Hostname}\n");
         File.WriteAllText("/etc/hosts", $"127.0.0.1 localhost {resume.Hostname}\n");
         File.WriteAllText("/etc/machine-id", $"{resume.MachineId}\n");

@@ -177,7 +177,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _found = [.. _found.Select(f => f is { Problem: null, Record: { } r } && NetworkSlot.At(r.Slot, _instance, _network.Range).Address.ToString() != r.Address ? f with { Problem = $"its address {r.Address} is not of this server's network {_network.Range}" } : f)];
         _slots = new SlotPool(_network, _instance, ahead: 2, _found.Where(f => f.Problem is null).Select(f => f.Record!.Slot).ToHashSet(), _time, _loggers.CreateLogger<SlotPool>());
         _undo.Push(_slots.DisposeAsync);
-        _launcher = new MicroVmLauncher(_options, _instance, _slots, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
+        _launcher = new MicroVmLauncher(_options, _instance, _templates, _slots, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
         _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time, _logger);
         PrepareSnapshots();
         _undo.Push(EndMicroVmsAsync);
@@ -279,16 +279,28 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     private WarmPool MakePool(string name) => _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() =>
     {
-        if (_maxBoots > 1 && _templates.Find(n) is { } template)
-        {
-            // Before the first boots, which take the other places: all that come after it are several times faster.
-            _snapshots?.Prepare(template);
-        }
-
+        PrepareSnapshot(n);
         return new WarmPool(
             n, _options.PoolSizeFor(n), _maxBoots, token => StartAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>(),
             _options.MaxWaiting, [.. _adoptedWarm[n]], static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
     })).Value;
+
+    // Before the first boots, which take the other places: all that come after it are several times faster. With one place they come first.
+    private void PrepareSnapshot(string name)
+    {
+        try
+        {
+            if (_maxBoots > 1 && _templates.Find(name) is { } template)
+            {
+                _snapshots?.Prepare(template);
+            }
+        }
+        catch (Exception e) when (e is StartupException or IOException or UnauthorizedAccessException)
+        {
+            // The pool is there all the same, and its boots say what is wrong.
+            LogWarning(_logger, e.Message);
+        }
+    }
 
     // The template is read anew for each, so that a rebuilt one is used from the next on.
     private async Task<MicroVm> StartAsync(string name, CancellationToken cancellationToken)
@@ -306,7 +318,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
                 _snapshots?.Succeeded(snapshot);
                 return microVm;
             }
-            catch (BootException e) when (snapshot is not null && e.Step is ("vmm" or "agent" or "guest") && !cancellationToken.IsCancellationRequested)
+            catch (BootException e) when (snapshot is not null && e.Step is not ("slot" or "record") && !cancellationToken.IsCancellationRequested)
             {
                 failure = e;
             }

@@ -31,6 +31,17 @@ public sealed class SnapshotTests : IAsyncLifetime
         Assert.Single(Lines(server, "is made after"));
         Assert.EndsWith("(snapshot)", Lines(server, "is warm after")[^1]);
 
+        // What other microVMs start from cannot be written to by a VMM, whoever has taken it over.
+        await using (var first = await server.Pandora.CreateAsync())
+        {
+            foreach (var descriptor in Directory.GetFiles($"/proc/{server.VmmPidOf(first.Id)}/fd").Where(d => new FileInfo(d).LinkTarget is { } t && (t.Contains("snapshot", StringComparison.Ordinal) || t.Contains("/memory", StringComparison.Ordinal))))
+            {
+                var flags = Convert.ToInt32(File.ReadLines(descriptor.Replace("/fd/", "/fdinfo/", StringComparison.Ordinal)).First(l => l.StartsWith("flags:", StringComparison.Ordinal)).Split('\t')[1], 8);
+                // O_ACCMODE: read only; or a sealed file in memory, whose writes fail.
+                Assert.True((flags & 3) == 0 || new FileInfo(descriptor).LinkTarget!.StartsWith("/memfd:pandora-snapshot", StringComparison.Ordinal), $"{new FileInfo(descriptor).LinkTarget} {flags:o}");
+            }
+        }
+
         // Those that were restored are taken over like any other, with their agents.
         var sandbox = await server.Pandora.CreateAsync();
         await sandbox.ExecAsync("echo kept > /root/file");
@@ -116,6 +127,26 @@ public sealed class SnapshotTests : IAsyncLifetime
         Assert.All(Lines(server, "could not be restored"), l => Assert.Contains(words, l));
         // A flood must not have grown it: the figure is of a server that has done nothing else.
         Assert.InRange(double.Parse(File.ReadLines($"/proc/{server.Pid}/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024, 1, 300);
+    }
+
+    [Fact]
+    public async Task A_host_whose_clock_is_set_takes_those_that_wait_with_it()
+    {
+        Assert.SkipUnless(SteppedClock.IsAvailable, "there is no libfaketime: './pandora test' fetches it");
+        var clock = new SteppedClock(_directory);
+        await using var server = await StartAsync(new(clock.Settings));
+        await server.WaitForSnapshotAsync();
+        foreach (var offset in new[] { TimeSpan.FromHours(5), TimeSpan.FromHours(-30), TimeSpan.Zero })
+        {
+            await server.WaitForWarmAsync(1);
+            clock.Set(offset);
+            // A second until it is seen, a second until they are looked after.
+            await Task.Delay(TimeSpan.FromSeconds(4), TimeProvider.System);
+            await using var sandbox = await server.Pandora.CreateAsync();
+            Assert.True(sandbox.IsWarm);
+            var guest = DateTimeOffset.FromUnixTimeSeconds(long.Parse((await sandbox.ExecAsync("date +%s")).Stdout));
+            Assert.InRange((guest - TimeProvider.System.GetUtcNow() - offset).TotalSeconds, -10, 2);
+        }
     }
 
     [Fact]

@@ -51,10 +51,24 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
         await AskAsync(AgentMessage.Resume, body.Encode(), AgentMessage.Resumed, cancellationToken);
     }
 
-    /// <summary>Sets the guest's clock to the host's. It asks until an answer comes fast enough to tell the time by, on a busy host some times and goes by the fastest, and then moves the clock by what is between.</summary>
+    /// <summary>Sets the guest's clock to the host's, in <see cref="AnswerLimit"/> at most. It asks until an answer comes fast enough to tell the time by, on a busy host some times and goes by the fastest, and then moves the clock by what is between.</summary>
     /// <returns>By how much the guest's was behind.</returns>
     /// <exception cref="VmmException">The agent does not answer, or could not.</exception>
     public async Task<TimeSpan> SetClockAsync(CancellationToken cancellationToken)
+    {
+        using var limit = new CancellationTokenSource(AnswerLimit, time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        try
+        {
+            return await SetClockWithinAsync(linked.Token);
+        }
+        catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new VmmException($"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s", e);
+        }
+    }
+
+    private async Task<TimeSpan> SetClockWithinAsync(CancellationToken cancellationToken)
     {
         var (behind, took) = (TimeSpan.Zero, TimeSpan.MaxValue);
         for (var tries = 0; tries < ClockTries && took > ClockAccuracy; tries++)

@@ -26,7 +26,11 @@ public sealed partial class MicroVmLauncher
         try
         {
             boot.Machine = await vmm.AttachAsync(record.Vmm, linked.Token) ?? throw new VmmException("its VMM no longer runs or does not answer");
-            HoldAgent(boot);
+            if (record.HasAgent)
+            {
+                HoldAgent(boot);
+            }
+
             await ReachGuestAsync(boot, Convert.FromBase64String(record.HostKey), isTakenOver: true, linked.Token);
             return new MicroVm(record, boot.Directory, boot.Slot, boot.Machine, boot.Guest!, boot.Teardown) { Agent = boot.Agent };
         }

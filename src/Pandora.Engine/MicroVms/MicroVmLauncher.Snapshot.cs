@@ -34,9 +34,25 @@ public sealed partial class MicroVmLauncher
                 ("warmup", (b, token) => WarmUpAsync(b, () => false, token)), ("agent", (b, token) => b.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, token)), ("snapshot", WriteSnapshotAsync),
             ], linked.Token);
         }
+        catch (Exception e) when (!cancellationToken.IsCancellationRequested)
+        {
+            var reason = limit.IsCancellationRequested ? "it was not done in time" : e.Message;
+            throw new VmmException($"it failed at step '{boot.Step}': {reason}", e);
+        }
         finally
         {
             await boot.Teardown.CompleteAsync();
+        }
+
+        RequireSame(template);
+    }
+
+    // It may be built anew or removed at any moment, and its files are found by their names.
+    private void RequireSame(Template template)
+    {
+        if (templates.Find(template.Name) is not { } now || (now.Key, now.CreatedAt) != (template.Key, template.CreatedAt))
+        {
+            throw new VmmException("its template was built anew or removed meanwhile");
         }
     }
 
@@ -53,6 +69,8 @@ public sealed partial class MicroVmLauncher
     {
         var machine = await vmm.RestoreAsync(SpecOf(boot), boot.Snapshot!.VmmFiles, cancellationToken);
         HoldMachine(boot, machine);
+        // It has its drives open now: memory of one build must not run on the root of another.
+        RequireSame(boot.Template!);
     }
 
     // Before anything else may use the guest: until then it is the template's.

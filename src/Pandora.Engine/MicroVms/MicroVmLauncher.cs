@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guest;
@@ -15,12 +16,13 @@ namespace Pandora.Engine.MicroVms;
 /// What a step acquires it first pushes on the teardown, so a start that fails at any step undoes exactly what it had done.
 /// </summary>
 public sealed partial class MicroVmLauncher(
-    EngineOptions options, Instance instance, SlotPool slots, CgroupTree cgroups, IVmm vmm, ClientKey key, HostNetwork network, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    EngineOptions options, Instance instance, TemplateStore templates, SlotPool slots, CgroupTree cgroups, IVmm vmm, ClientKey key, HostNetwork network, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     /// <summary>What QEMU itself needs besides the guest's memory, in bytes: code, translation cache, buffers.</summary>
     private const long VmmOverhead = 256L * 1024 * 1024;
     private static readonly TimeSpan ClockLimit = TimeSpan.FromSeconds(3);
     private readonly ILogger _logger = loggers.CreateLogger<MicroVmLauncher>();
+    private readonly ConcurrentDictionary<(string Key, DateTimeOffset CreatedAt), bool> _withoutAgent = new();
 
     /// <summary>Whether anything could not be undone so far.</summary>
     public bool HasLeft { get; private set; }
@@ -96,6 +98,7 @@ public sealed partial class MicroVmLauncher(
             Network = network.Range.ToString(),
             Uid = boot.Uid,
             HostKey = Convert.ToBase64String(boot.Identity.HostKey),
+            HasAgent = true,
             Resources = boot.Teardown.Resources,
         };
         boot.Record.Write(boot.Directory);
@@ -158,21 +161,30 @@ public sealed partial class MicroVmLauncher(
         boot.Record.Write(boot.Directory);
     }
 
-    // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device: then that is what it has.
+    // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device, and an older template the agent: then that is what it has, and no later boot waits for it.
     private async Task TrySetClockAsync(Boot boot, CancellationToken cancellationToken)
     {
+        var template = (boot.Template!.Key, boot.Template.CreatedAt);
         using var limit = new CancellationTokenSource(ClockLimit, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
         try
         {
-            await boot.Agent!.SetClockAsync(linked.Token);
+            if (!_withoutAgent.ContainsKey(template))
+            {
+                await boot.Agent!.SetClockAsync(linked.Token);
+                return;
+            }
         }
         catch (Exception e) when (e is VmmException or OperationCanceledException && !cancellationToken.IsCancellationRequested)
         {
             LogNoAgent(boot.Id, e.Message);
-            await boot.Agent!.DisposeAsync();
-            boot.Agent = null;
+            _withoutAgent.TryAdd(template, true);
         }
+
+        await boot.Agent!.DisposeAsync();
+        boot.Agent = null;
+        boot.Record = boot.Record! with { HasAgent = false };
+        boot.Record.Write(boot.Directory);
     }
 
     private void Report(Undone left)
@@ -191,7 +203,7 @@ public sealed partial class MicroVmLauncher(
     [LoggerMessage(Level = LogLevel.Information, Message = "microVM {SandboxId} of template {Template} is warm after {Seconds:0.00} s ({Start})")]
     private partial void LogBooted(string sandboxId, string template, string start, double seconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is not the host's to the second")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is the host's to the second only, and so are those of its template's next ones")]
     private partial void LogNoAgent(string sandboxId, string error);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]

@@ -53,6 +53,9 @@ public sealed record MicroVmRecord
     /// <summary>Whether its guest has been reached: only then can another server take it over.</summary>
     public bool IsReady { get; init; }
 
+    /// <summary>Whether there is an agent in its guest to be spoken to.</summary>
+    public bool HasAgent { get; init; }
+
     /// <summary>Everything it owns on the host, oldest first.</summary>
     public required IReadOnlyList<HostResource> Resources { get; init; }
 

@@ -31,6 +31,8 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly Func<MicroVm, Task> _end;
     private readonly Func<MicroVm, CancellationToken, Task>? _tend;
     private readonly Task _tending;
+    private MicroVm? _tended;
+    private CancellationTokenSource? _tendedLeaves;
     private readonly int _size;
     private readonly int _maxBoots;
     private readonly int _maxWaiting;
@@ -213,6 +215,12 @@ public sealed partial class WarmPool : IAsyncDisposable
         {
             var isOurs = _warm.Remove(microVm);
             isGood = isOurs && microVm.IsAlive;
+            if (_tended == microVm)
+            {
+                // Nobody sets the clock of one that is in use.
+                _ = _tendedLeaves!.CancelAsync();
+            }
+
             if (isGood && isWaiter)
             {
                 Interlocked.Decrement(ref _waiting);
@@ -319,9 +327,24 @@ public sealed partial class WarmPool : IAsyncDisposable
 
     private async Task TendAsync(MicroVm microVm)
     {
+        using var leaves = CancellationTokenSource.CreateLinkedTokenSource(_stopping.Token);
+        lock (_lock)
+        {
+            if (!_warm.Contains(microVm))
+            {
+                return;
+            }
+
+            (_tended, _tendedLeaves) = (microVm, leaves);
+        }
+
         try
         {
-            await _tend!(microVm, _stopping.Token);
+            await _tend!(microVm, leaves.Token);
+        }
+        catch (OperationCanceledException) when (!_stopping.IsCancellationRequested)
+        {
+            // It was claimed.
         }
         catch (VmmException e)
         {
@@ -335,6 +358,13 @@ public sealed partial class WarmPool : IAsyncDisposable
             }
 
             Wake();
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                (_tended, _tendedLeaves) = (null, null);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ internal static class SnapshotKeys
     // Raised whenever restored microVMs of this version could not use what an older one made.
     private const int Format = 1;
 
-    /// <summary>The key: template, VMM with version and processor (and its TSC's rate where that is in the guest's command line), vCPUs, memory, bounds of devices, and what of this instance is in the guest.</summary>
+    /// <summary>The key: template, VMM with version, binary, processor and TSC rate, vCPUs, memory, bounds of devices, and what of this instance is in the guest.</summary>
     /// <param name="template">The template.</param>
     /// <param name="compatibility">Of the VMM: <see cref="IVmm.SnapshotCompatibility"/>.</param>
     /// <param name="limits">Bounds of its devices, which are among their state.</param>

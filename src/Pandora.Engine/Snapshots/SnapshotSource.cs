@@ -17,7 +17,7 @@ internal sealed partial class SnapshotSource(
     /// <summary>How long booting takes over for, and the longest pause between attempts to make one.</summary>
     public static readonly TimeSpan LongestPause = TimeSpan.FromMinutes(10);
 
-    private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(10), LongestReading = TimeSpan.FromSeconds(2);
     private readonly Lock _lock = new();
     private readonly Dictionary<string, State> _states = [];
     private readonly CancellationTokenSource _stopping = new();
@@ -43,7 +43,7 @@ internal sealed partial class SnapshotSource(
         }
     }
 
-    /// <summary>The snapshot to start from, or null to boot. It waits while one that is there is read for the first time, and not while one is made.</summary>
+    /// <summary>The snapshot to start from, or null to boot. It waits a moment while one that is there is read for the first time, and not while one is made.</summary>
     public async Task<Snapshot?> FindAsync(Template template, CancellationToken cancellationToken)
     {
         Task reading;
@@ -52,7 +52,8 @@ internal sealed partial class SnapshotSource(
             reading = Begin(template).Reading;
         }
 
-        await reading.WaitAsync(cancellationToken);
+        await Task.WhenAny(reading, Task.Delay(LongestReading, time, cancellationToken));
+        cancellationToken.ThrowIfCancellationRequested();
         lock (_lock)
         {
             var state = Begin(template);
@@ -107,7 +108,7 @@ internal sealed partial class SnapshotSource(
         Task[] working;
         lock (_lock)
         {
-            working = [.. _states.Values.Select(s => s.Working).OfType<Task>()];
+            working = [.. _states.Values.SelectMany(s => new[] { s.Before, s.Working }).OfType<Task>()];
         }
 
         await Task.WhenAll(working);
@@ -122,8 +123,8 @@ internal sealed partial class SnapshotSource(
         var key = keyOf(template);
         if (!_states.TryGetValue(template.Name, out var state) || state.Key != key)
         {
-            // What the old state is busy with ends by itself.
-            _states[template.Name] = state = new State(template.Name, key, state?.Working);
+            // What the old state is busy with ends by itself, or at the stop.
+            _states[template.Name] = state = new State(template.Name, key, state is null ? null : Task.WhenAll(new[] { state.Before, state.Working }.OfType<Task>()));
         }
 
         if (state is { Snapshot: null, Working: null } && time.GetUtcNow() >= state.NotBefore && !_stopping.IsCancellationRequested)
@@ -143,7 +144,7 @@ internal sealed partial class SnapshotSource(
         var hasPlace = false;
         try
         {
-            var found = await Task.Run(() => store.Find(template.Name, state.Key, out var problem) ?? Report(state, problem), _stopping.Token);
+            var found = await Task.Run(() => store.Find(template.Name, state.Key, _stopping.Token, out var problem) ?? Report(state, problem), _stopping.Token);
             Set(state, found);
             read.TrySetResult();
             await place;
@@ -185,7 +186,7 @@ internal sealed partial class SnapshotSource(
         try
         {
             await makeAsync(template, directory, _stopping.Token);
-            Set(state, await Task.Run(() => store.Install(directory, template.Name, state.Key, time.GetUtcNow())));
+            Set(state, await Task.Run(() => store.Install(directory, template.Name, state.Key, time.GetUtcNow(), _stopping.Token)));
             metrics.SnapshotEnded("made");
             LogMade(template.Name, time.GetElapsedTime(start).TotalSeconds);
         }

@@ -18,8 +18,9 @@ public sealed class SnapshotStore(string directory)
     /// <summary>Finds a snapshot and reads all of it once, so that one which is damaged or another's is told before it is used.</summary>
     /// <param name="template">Name of the template.</param>
     /// <param name="key">What it must depend on.</param>
+    /// <param name="cancellationToken">Ends the reading.</param>
     /// <param name="problem">Why what is there cannot be used; null when nothing is there, or all is well.</param>
-    public Snapshot? Find(string template, string key, out string? problem)
+    public Snapshot? Find(string template, string key, CancellationToken cancellationToken, out string? problem)
     {
         problem = null;
         var path = PathOf(template, key);
@@ -32,7 +33,7 @@ public sealed class SnapshotStore(string directory)
         {
             var snapshot = JsonSerializer.Deserialize(File.ReadAllBytes(Path.Combine(path, Description)), RecordJson.Default.Snapshot);
             problem = snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey) ? "its description is another's"
-                : Names.Select(n => Compare(path, n, snapshot.Files[n])).OfType<string>().FirstOrDefault();
+                : Names.Select(n => Compare(path, n, snapshot.Files[n], cancellationToken)).OfType<string>().FirstOrDefault();
             if (problem is not null)
             {
                 return null;
@@ -61,9 +62,9 @@ public sealed class SnapshotStore(string directory)
     }
 
     /// <summary>Describes what was made in a directory and puts it in its place, in place of all others of its template.</summary>
-    public Snapshot Install(string made, string template, string key, DateTimeOffset now)
+    public Snapshot Install(string made, string template, string key, DateTimeOffset now, CancellationToken cancellationToken)
     {
-        var snapshot = new Snapshot(key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n))));
+        var snapshot = new Snapshot(key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n), cancellationToken)));
         File.WriteAllBytes(Path.Combine(made, Description), JsonSerializer.SerializeToUtf8Bytes(snapshot, RecordJson.Default.Snapshot));
         DropAll(template);
         var path = PathOf(template, key);
@@ -116,15 +117,15 @@ public sealed class SnapshotStore(string directory)
 
     private string PathOf(string template, string key) => Path.Combine(directory, $"{template}-{key[..16]}");
 
-    private static string? Compare(string path, string name, SnapshotFile expected)
+    private static string? Compare(string path, string name, SnapshotFile expected, CancellationToken cancellationToken)
     {
         var file = Path.Combine(path, name);
         return !File.Exists(file) ? $"its file '{name}' is missing"
             : new FileInfo(file).Length != expected.Length ? $"its file '{name}' is of another length"
-            : Describe(file).Sha256 != expected.Sha256 ? $"its file '{name}' is damaged or another snapshot's" : null;
+            : Describe(file, cancellationToken).Sha256 != expected.Sha256 ? $"its file '{name}' is damaged or another snapshot's" : null;
     }
 
-    private static SnapshotFile Describe(string path) => new(new FileInfo(path).Length, SparseFile.Hash(path));
+    private static SnapshotFile Describe(string path, CancellationToken cancellationToken) => new(new FileInfo(path).Length, SparseFile.Hash(path, cancellationToken));
 
     private static string Look(string path) => string.Join(' ', Names.Select(n => new FileInfo(Path.Combine(path, n))).Select(f => f.Exists ? $"{f.Length}/{f.LastWriteTimeUtc.Ticks}" : "gone"));
 }

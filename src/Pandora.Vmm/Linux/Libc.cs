@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace Pandora.Vmm.Linux;
 
@@ -84,6 +85,21 @@ internal static partial class Libc
         }
     }
 
+    /// <summary>Makes a file that is in memory alone and can be sealed (memfd_create(2)). It is gone when nobody has it open or mapped.</summary>
+    /// <exception cref="IOException">It could not be made.</exception>
+    public static SafeFileHandle CreateMemoryFile(string name)
+    {
+        // MFD_CLOEXEC, MFD_ALLOW_SEALING.
+        var descriptor = MemoryFile(name, 3);
+        return descriptor >= 0 ? new SafeFileHandle(descriptor, ownsHandle: true) : throw new IOException($"no file in memory could be made: {Marshal.GetLastPInvokeErrorMessage()}");
+    }
+
+    /// <summary>Lets nobody write to it any more, or change its size (fcntl(2), F_ADD_SEALS).</summary>
+    /// <exception cref="IOException">It is no file that can be sealed, or somebody has it mapped to write to it.</exception>
+    public static void Seal(SafeFileHandle file) =>
+        // F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE.
+        Check(FileControl((int)file.DangerousGetHandle(), 1033, 1 | 2 | 4 | 8), "a file in memory could not be sealed");
+
     private const int CrossDevice = 18; // EXDEV
 
     private static void Check(int result, string message)
@@ -111,6 +127,12 @@ internal static partial class Libc
 
     [LibraryImport("libc", EntryPoint = "umount2", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Unmount(string target, int flags);
+
+    [LibraryImport("libc", EntryPoint = "memfd_create", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int MemoryFile(string name, uint flags);
+
+    [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
+    private static partial int FileControl(int descriptor, int command, int argument);
 
     [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
     private static partial int Control(int descriptor, nuint request, nint argument);

@@ -23,16 +23,28 @@ public static class SparseFile
             return;
         }
 
+        CopyData(from, to);
+    }
+
+    /// <summary>Copies a file's data into an open one.</summary>
+    public static void Copy(string source, SafeFileHandle target)
+    {
+        using var from = File.OpenHandle(source);
+        CopyData(from, target);
+    }
+
+    private static void CopyData(SafeFileHandle from, SafeFileHandle to)
+    {
         var length = RandomAccess.GetLength(from);
         ReadData(from, length, (offset, data) => RandomAccess.Write(to, data, offset));
         if (Libc.Truncate((int)to.DangerousGetHandle(), length) != 0)
         {
-            throw new IOException($"'{target}' could not be sized to {length} bytes");
+            throw new IOException($"a copy could not be sized to {length} bytes");
         }
     }
 
     /// <summary>SHA-256 of a file's length and of the ranges that hold data and where they are, so that holes cost nothing.</summary>
-    public static string Hash(string path)
+    public static string Hash(string path, CancellationToken cancellationToken = default)
     {
         using var file = File.OpenHandle(path);
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -40,6 +52,7 @@ public static class SparseFile
         hash.AppendData(BitConverter.GetBytes(length));
         ReadData(file, length, (offset, data) =>
         {
+            cancellationToken.ThrowIfCancellationRequested();
             // What is written as zeros and what was never written are the same to a reader.
             if (data.ContainsAnyExcept((byte)0))
             {

@@ -21,6 +21,7 @@ public enum Accelerator
 public sealed partial class QemuVmm : IVmm, IDisposable
 {
     private readonly BoundedLogs _logs;
+    private readonly SealedMemory _memory = new();
     private readonly TimeProvider _time;
     private readonly Architecture _architecture;
     private readonly bool _useKvm;
@@ -40,7 +41,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     public VmmCapabilities Capabilities { get; }
 
     /// <inheritdoc/>
-    public string? SnapshotCompatibility => $"{Capabilities.Name} {Capabilities.Version} {Capabilities.Accelerator} {HostProcessor.Identify(QemuCommandLine.BinaryFor(_architecture))} {(_useKvm ? 0 : HostTsc.KiloHertz / 1000)} MHz";
+    public string? SnapshotCompatibility => $"{Capabilities.Name} {Capabilities.Version} {Capabilities.Accelerator} {HostProcessor.Identify(QemuCommandLine.BinaryFor(_architecture))}";
 
     /// <summary>Looks at the installed QEMU and at KVM.</summary>
     /// <param name="accelerator">What the operator wants.</param>
@@ -81,8 +82,11 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         StartAsync(spec, restored: null, (_, _) => Task.CompletedTask, cancellationToken);
 
     /// <inheritdoc/>
-    public Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken) =>
-        StartAsync(spec, files, (machine, token) => machine.ComeInAsync(token), cancellationToken);
+    public async Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken)
+    {
+        var memory = await Task.Run(() => _memory.PathOf(files.MemoryPath), cancellationToken);
+        return await StartAsync(spec, files with { MemoryPath = memory }, (machine, token) => machine.ComeInAsync(token), cancellationToken);
+    }
 
     /// <inheritdoc/>
     public Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken) =>
@@ -146,7 +150,11 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _logs.Dispose();
+    public void Dispose()
+    {
+        _logs.Dispose();
+        _memory.Dispose();
+    }
 
     internal static string AgentSocketPath(string directory) => Path.Combine(directory, "agent.sock");
 

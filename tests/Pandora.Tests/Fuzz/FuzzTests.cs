@@ -200,11 +200,11 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
             File.WriteAllText(Path.Combine(made, name), name);
         }
 
-        var path = store.Install(made, "web", key, DateTimeOffset.UnixEpoch).Directory;
+        var path = store.Install(made, "web", key, DateTimeOffset.UnixEpoch, default).Directory;
         return FuzzAsync([File.ReadAllBytes(Path.Combine(path, "snapshot.json"))], bytes =>
         {
             File.WriteAllBytes(Path.Combine(path, "snapshot.json"), bytes);
-            var found = store.Find("web", key, out var problem);
+            var found = store.Find("web", key, default, out var problem);
             Assert.True(found is null ? problem is { Length: > 0 } : found.Key == key && found.Files.Count >= 3);
             return Task.CompletedTask;
         });

@@ -1,0 +1,132 @@
+using System.Diagnostics;
+using System.Text;
+using Pandora.Agent;
+using Pandora.Engine.Guest;
+using Pandora.Engine.Templates;
+using Pandora.Load;
+using Pandora.Vmm;
+using Pandora.Vmm.Linux;
+using Pandora.Vmm.Qemu;
+
+namespace Pandora.Bench;
+
+/// <summary>What the agent weighs in a guest, and what it adds to its transport: a question and its answer against as many bytes that busybox' <c>cat</c> sends back, in a guest each, turn by turn.</summary>
+internal static class AgentBench
+{
+    private const int Rounds = 300, BodyBytes = 64;
+    private const string Echo = """
+        #!/usr/lib/pandora/busybox sh
+        for place in /sys/class/virtio-ports/*; do
+            read -r name < $place/name
+            [ "$name" != pandora.agent ] || exec 3<> /dev/${place##*/}
+        done
+        exec /usr/lib/pandora/busybox cat <&3 >&3
+
+        """;
+
+    public static async Task<IReadOnlyList<Result>> RunAsync(Target target)
+    {
+        var results = new List<Result>();
+        await using (var server = await BenchServer.StartAsync(target, poolSize: 1))
+        {
+            await using var sandbox = await server.Pandora.CreateAsync();
+            var told = (await sandbox.ExecAsync("pid=$(pgrep -x agent); awk '/^(VmRSS|RssAnon)/ { print $2 }' /proc/$pid/status; stat -c %s /usr/lib/pandora/agent")).Stdout.Split('\n');
+            results.Add(new Result("memory of the agent in a guest (RSS)", double.Parse(told[0]) / 1024, "MiB", 8, $"{double.Parse(told[1]) / 1024:0.0} MiB of it its own; program {double.Parse(told[2]) / 1024 / 1024:0.0} MiB"));
+        }
+
+        if (target.Firecracker is null)
+        {
+            results.Add(await RoundTripAsync(target));
+        }
+
+        return results;
+    }
+
+    private static async Task<Result> RoundTripAsync(Target target)
+    {
+        var work = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
+        var names = new[] { "a", "b" }.Select(n => $"pandora-bench-{Environment.ProcessId}{n}").ToList();
+        try
+        {
+            foreach (var name in names)
+            {
+                await Command.RunAsync("ip", ["netns", "add", name]);
+                await Command.RunAsync("ip", ["-n", name, "-batch", "-"], "tuntap add dev tap0 mode tap user 65534\nlink set tap0 up\n");
+            }
+
+            var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
+            var store = new TemplateStore(Path.Combine(work, "templates"));
+            var script = Path.Combine(work, "echo");
+            await File.WriteAllTextAsync(script, Echo);
+            await new TemplateBuilder(store, TimeProvider.System, _ => { }).BuildAsync(new TemplateSpec { Name = "echo", RootPath = template.RootPath, AgentPath = script }, force: false, CancellationToken.None);
+            using var vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the benchmark", TimeProvider.System, CancellationToken.None);
+            using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
+            await using var ours = await StartAsync(vmm, template, names[0], work, key);
+            await using var bare = await StartAsync(vmm, store.Find("echo")!, names[1], work, key);
+            return await CompareAsync(ours, bare);
+        }
+        finally
+        {
+            foreach (var name in names)
+            {
+                await Command.RunAsync("ip", ["netns", "del", name]);
+            }
+
+            Directory.Delete(work, recursive: true);
+        }
+    }
+
+    private static async Task<Result> CompareAsync(IVirtualMachine ours, IVirtualMachine bare)
+    {
+        await using var agent = await ours.ConnectAgentAsync(CancellationToken.None);
+        await using var echo = await bare.ConnectAgentAsync(CancellationToken.None);
+        Latencies asked = new(), echoed = new();
+        // The first answers wait for the guests to boot.
+        for (var i = -20; i < Rounds; i++)
+        {
+            var question = AgentProtocol.Encode(AgentMessage.Ping, (uint)(i + 1000), new byte[BodyBytes]);
+            var took = await RoundTripAsync(agent, question, (byte)AgentMessage.Pong);
+            var bareTook = await RoundTripAsync(echo, question, (byte)AgentMessage.Ping);
+            if (i >= 0)
+            {
+                asked.Add(took);
+                echoed.Add(bareTook);
+            }
+        }
+
+        return new Result("question to the agent and back / the transport's own, p50", asked.Percentile(50) / echoed.Percentile(50), "×", 1.5, $"{asked.Percentile(50):0.00} ms / {echoed.Percentile(50):0.00} ms, {BodyBytes} bytes, {Rounds} each");
+    }
+
+    private static async Task<TimeSpan> RoundTripAsync(Stream stream, byte[] question, byte expected)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        var start = Stopwatch.GetTimestamp();
+        await stream.WriteAsync(question, limit.Token);
+        var header = new byte[AgentProtocol.HeaderSize];
+        while (true)
+        {
+            await stream.ReadExactlyAsync(header, limit.Token);
+            var body = new byte[BitConverter.ToInt32(header, AgentProtocol.HeaderSize - sizeof(int))];
+            await stream.ReadExactlyAsync(body, limit.Token);
+            // What an agent says when it starts comes before.
+            if (header[5] == expected)
+            {
+                return Stopwatch.GetElapsedTime(start);
+            }
+        }
+    }
+
+    private static async Task<IVirtualMachine> StartAsync(QemuVmm vmm, Template template, string netns, string work, ClientKey key)
+    {
+        var directory = Directory.CreateDirectory(Path.Combine(work, netns)).FullName;
+        var (initrd, disk) = (Path.Combine(directory, "initrd"), Path.Combine(directory, "disk"));
+        await GuestIdentity.Create(netns).WriteInitrdAsync(template.InitrdPath, initrd, key.PublicLine, 1400, CancellationToken.None);
+        SparseFile.Copy(template.DiskPath, disk);
+        return await vmm.StartAsync(
+            new VirtualMachineSpec
+            {
+                Id = netns, Directory = directory, KernelPath = template.KernelPath, InitrdPath = initrd, Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(disk, false)],
+                Network = new NetworkSpec($"/run/netns/{netns}", "tap0", "02:fc:00:00:00:02"), Uid = 65534,
+            }, CancellationToken.None);
+    }
+}

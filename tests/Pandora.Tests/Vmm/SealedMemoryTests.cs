@@ -1,0 +1,43 @@
+using Pandora.Vmm;
+using Pandora.Vmm.Qemu;
+
+namespace Pandora.Tests.Vmm;
+
+public sealed class SealedMemoryTests : IDisposable
+{
+    private readonly string _path = Path.GetTempFileName();
+    private readonly SealedMemory _memory = new();
+
+    public void Dispose()
+    {
+        _memory.Dispose();
+        File.Delete(_path);
+    }
+
+    [Fact]
+    public void What_is_mapped_cannot_be_written_to_and_follows_its_file()
+    {
+        using (var file = File.OpenWrite(_path))
+        {
+            file.SetLength(1 << 20);
+            file.Write("memory"u8);
+        }
+
+        var path = _memory.PathOf(_path);
+        Assert.Equal(path, _memory.PathOf(_path));
+        Assert.Equal(File.ReadAllBytes(_path), File.ReadAllBytes(path));
+        // Root may open it to write, as QEMU does; nobody can.
+        using (var opened = File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite))
+        {
+            Assert.Throws<UnauthorizedAccessException>(() => RandomAccess.Write(opened, "M"u8, 0));
+            Assert.ThrowsAny<Exception>(() => RandomAccess.SetLength(opened, 1));
+        }
+
+        Assert.Equal((byte)'m', File.ReadAllBytes(path)[0]);
+        File.WriteAllText(_path, "another");
+        Assert.Equal("another", File.ReadAllText(_memory.PathOf(_path)));
+    }
+
+    [Fact]
+    public void A_file_that_is_gone_is_told() => Assert.Throws<VmmException>(() => _memory.PathOf("/no/such/memory"));
+}
