@@ -8,6 +8,7 @@ internal static class Resume
         Linux.SetClock(resume.UnixNanoseconds);
         Linux.SeedRandom(resume.Seed);
         Linux.SetHostname(resume.Hostname);
+        RenewPorts();
         File.WriteAllLines("/etc/pandora/machine", File.ReadAllLines("/etc/pandora/machine").Select(l => l.StartsWith("hostname=", StringComparison.Ordinal) ? $"hostname={resume.Hostname}" : l).ToList());
         File.WriteAllText("/etc/hostname", $"{resume.Hostname}\n");
         File.WriteAllText("/etc/hosts", $"127.0.0.1 localhost {resume.Hostname}\n");
@@ -15,6 +16,16 @@ internal static class Resume
         // It is there, root's alone, and keeps its mode.
         File.WriteAllBytes("/etc/pandora/host_key", resume.HostKey);
         EndSshServer();
+    }
+
+    // The kernel picks source ports by a secret that all restored guests have, so each would begin with the same ones; where another in the same slot was killed, the host's and its peers' entries for them are still there.
+    private static void RenewPorts()
+    {
+        using var random = File.OpenRead("/dev/urandom");
+        var bytes = new byte[4];
+        random.ReadExactly(bytes);
+        // ip-sysctl, ip_local_port_range: of the default's 28,232 a span that begins and ends elsewhere.
+        File.WriteAllText("/proc/sys/net/ipv4/ip_local_port_range", $"{32768 + (BitConverter.ToUInt16(bytes) % 8192)} {60999 - (BitConverter.ToUInt16(bytes, 2) % 8192)}");
     }
 
     // With its sessions, whose keys the template had too. PID 1 starts it again at once, and then it reads the new host key.

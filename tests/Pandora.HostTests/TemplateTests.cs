@@ -96,6 +96,7 @@ public sealed class TemplateTests : IDisposable
     {
         var start = new ProcessStartInfo(Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"), arguments) { RedirectStandardError = true };
         start.Environment["PANDORA_DATA_DIR"] = _directory;
+        start.Environment["PANDORA_AGENT"] = Repository.Agent;
         start.Environment.Remove("PANDORA_TEST_TEMPLATES");
         return Process.Start(start)!;
     }

@@ -244,17 +244,22 @@ public sealed partial class HostNetwork : IAsyncDisposable
                 {{uplinks}}
               }
               chain from_guest {
-                meta nfproto ipv6 reject
+                meta nfproto ipv6 goto refuse
                 ct state established,related accept
-                iifname != @internet reject with icmp type admin-prohibited
-                oifname {{ours}} reject with icmp type admin-prohibited
+                iifname != @internet goto refuse
+                oifname {{ours}} goto refuse
                 {{dns}}
                 {{allow}}
-                ip daddr { {{Forbidden}} } reject with icmp type admin-prohibited
+                ip daddr { {{Forbidden}} } goto refuse
+              }
+              chain refuse {
+                # The kernel sends a guest an ICMP refusal a second; a reset is sent always.
+                meta l4proto tcp reject with tcp reset
+                reject with icmpx admin-prohibited
               }
               chain to_guest {
                 ct state established,related accept
-                reject
+                goto refuse
               }
               chain input {
                 type filter hook input priority -10; policy accept;
@@ -264,7 +269,7 @@ public sealed partial class HostNetwork : IAsyncDisposable
                 ct state established,related accept
                 {{hostDns}}
                 iifname @internet ct status dnat meta l4proto { tcp, udp } th dport 53 accept
-                reject
+                goto refuse
               }
               chain prerouting {
                 type nat hook prerouting priority dstnat; policy accept;

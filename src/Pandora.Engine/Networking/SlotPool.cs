@@ -288,6 +288,7 @@ public sealed partial class SlotPool : IAsyncDisposable
               }
               chain input {
                 type filter hook input priority 0; policy accept;
+                iifname "tap0" meta l4proto tcp reject with tcp reset
                 iifname "tap0" reject
               }
               chain forward {

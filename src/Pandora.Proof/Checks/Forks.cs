@@ -22,9 +22,10 @@ internal static class Forks
         cat /proc/sys/kernel/random/boot_id /etc/machine-id
         hostname
         sha256sum < /etc/pandora/host_key
+        cat /proc/sys/net/ipv4/ip_local_port_range
         """;
 
-    private static readonly string[] Told = ["/proc/sys/kernel/random/uuid", "/dev/urandom", "os.urandom", "boot_id", "machine-id", "hostname", "SSH host key", "SSH key exchange"];
+    private static readonly string[] Told = ["/proc/sys/kernel/random/uuid", "/dev/urandom", "os.urandom", "boot_id", "machine-id", "hostname", "SSH host key", "TCP source ports", "SSH key exchange"];
 
     /// <summary>All of them.</summary>
     public static IReadOnlyList<Check> All { get; } =

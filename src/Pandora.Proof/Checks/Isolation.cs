@@ -168,7 +168,7 @@ internal static class Isolation
         var result = await sandbox.ExecAsync($"s=$EPOCHREALTIME; exec 3<> /dev/tcp/{address}/{Stage.Port}; c=$?; echo $c $(( (${{EPOCHREALTIME/./}} - ${{s/./}}) / 1000 ))");
         var words = result.Stdout.Trim().Split(' ');
         ProofException.Require(words[0] == "1", $"{address} was reached");
-        // The kernel would give up by itself after two minutes; an ICMP refusal comes at once, however slow the guest.
+        // The kernel would give up by itself after two minutes; a refusal comes at once, however slow the guest.
         ProofException.Require(int.Parse(words[1]) < 2500, $"it took {words[1]} ms to be refused by {address}: {result.Stderr}");
         return $"refused in {words[1]} ms; connects with the rule taken away";
     }

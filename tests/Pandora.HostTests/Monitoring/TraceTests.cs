@@ -59,7 +59,7 @@ public sealed class TraceTests : IAsyncLifetime
         Assert.Empty(boot.ParentSpanId);
         Assert.Equal(id, Attribute(boot, "pandora.sandbox.id"));
         var steps = all.Select(s => s.Span).Where(s => s.ParentSpanId.Equals(boot.SpanId)).OrderBy(s => s.StartTimeUnixNano).Select(s => s.Name);
-        Assert.Equal(["microvm.boot.slot", "microvm.boot.record", "microvm.boot.disk", "microvm.boot.vmm", "microvm.boot.guest"], steps);
+        Assert.Equal(["microvm.boot.slot", "microvm.boot.record", "microvm.boot.disk", "microvm.boot.vmm", "microvm.boot.guest", "microvm.boot.clock"], steps);
 
         var lines = server.Log.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonDocument.Parse(l).RootElement).ToList();
         var audit = lines.Where(l => l.GetProperty("Category").GetString() == "Pandora.Audit" && l.GetProperty("State").GetProperty("SandboxId").GetString() == id).ToList();
