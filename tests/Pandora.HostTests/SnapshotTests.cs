@@ -38,7 +38,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             {
                 var flags = Convert.ToInt32(File.ReadLines(descriptor.Replace("/fd/", "/fdinfo/", StringComparison.Ordinal)).First(l => l.StartsWith("flags:", StringComparison.Ordinal)).Split('\t')[1], 8);
                 // O_ACCMODE: read only; or a sealed file in memory, whose writes fail.
-                Assert.True((flags & 3) == 0 || new FileInfo(descriptor).LinkTarget!.StartsWith("/memfd:pandora-snapshot", StringComparison.Ordinal), $"{new FileInfo(descriptor).LinkTarget} {flags:o}");
+                Assert.True((flags & 3) == 0 || new FileInfo(descriptor).LinkTarget!.StartsWith("/memfd:pandora-snapshot", StringComparison.Ordinal), $"{new FileInfo(descriptor).LinkTarget} {Convert.ToString(flags, 8)}");
             }
         }
 
@@ -109,7 +109,6 @@ public sealed class SnapshotTests : IAsyncLifetime
 
     [Theory]
     [InlineData(HostileAgent.Silence, "did not answer within 10 s")]
-    [InlineData(HostileAgent.Garbage, "no frame of the protocol's")]
     [InlineData(HostileAgent.Flood, "sends without being asked")]
     public async Task An_agent_that_does_not_resume_costs_a_boot_and_nothing_else(string resume, string words)
     {

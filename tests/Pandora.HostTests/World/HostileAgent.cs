@@ -7,7 +7,7 @@ namespace Pandora.HostTests.World;
 internal static class HostileAgent
 {
     /// <summary>What the agent does then, in Python.</summary>
-    public const string Silence = "time.sleep(1000)", Garbage = "write(os.urandom(5000))", Flood = "while True: write(b'PNDA\\x01\\x02' + struct.pack('<II', 0, 16384) + bytes(16384))";
+    public const string Silence = "time.sleep(1000)", Flood = "while True: write(b'PNDA\\x01\\x02' + struct.pack('<II', 0, 16384) + bytes(16384))";
 
     private const string Program = """
         #!/usr/bin/python3
