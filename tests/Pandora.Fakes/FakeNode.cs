@@ -53,6 +53,9 @@ internal sealed class FakeNode : IAsyncDisposable
     /// <summary>Ids of the warm microVMs that the pool looked after, in order.</summary>
     public List<string> Tended { get; } = [];
 
+    /// <summary>Whether looking after one never ends by itself.</summary>
+    public bool TendingHangs { get; set; }
+
     /// <summary>What looking after one ends with.</summary>
     public Exception? TendFailure { get; set; }
 
@@ -162,7 +165,7 @@ internal sealed class FakeNode : IAsyncDisposable
             Tended.Add(microVm.Id);
         }
 
-        return TendFailure is { } failure ? Task.FromException(failure) : Task.CompletedTask;
+        return TendingHangs ? Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken) : TendFailure is { } failure ? Task.FromException(failure) : Task.CompletedTask;
     }
 
     private async Task<MicroVm> AdoptAsync(MicroVmRecord record, CancellationToken limit, CancellationToken stopping)

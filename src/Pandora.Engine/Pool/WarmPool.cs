@@ -2,7 +2,6 @@ using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Observability;
-using Pandora.Vmm;
 
 namespace Pandora.Engine.Pool;
 
@@ -17,7 +16,6 @@ public sealed record Rental(MicroVm MicroVm, bool IsWarm);
 /// </summary>
 public sealed partial class WarmPool : IAsyncDisposable
 {
-    private static readonly TimeSpan TendStep = TimeSpan.FromSeconds(1), TendInterval = TimeSpan.FromSeconds(30), ClockStep = TimeSpan.FromMilliseconds(10);
     private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
     private readonly Channel<MicroVm> _ready = Channel.CreateUnbounded<MicroVm>();
     private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
@@ -31,8 +29,6 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly Func<MicroVm, Task> _end;
     private readonly Func<MicroVm, CancellationToken, Task>? _tend;
     private readonly Task _tending;
-    private MicroVm? _tended;
-    private CancellationTokenSource? _tendedLeaves;
     private readonly int _size;
     private readonly int _maxBoots;
     private readonly int _maxWaiting;
@@ -215,12 +211,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         {
             var isOurs = _warm.Remove(microVm);
             isGood = isOurs && microVm.IsAlive;
-            if (_tended == microVm)
-            {
-                // Nobody sets the clock of one that is in use.
-                _ = _tendedLeaves!.CancelAsync();
-            }
-
+            LetGo(microVm);
             if (isGood && isWaiter)
             {
                 Interlocked.Decrement(ref _waiting);
@@ -290,85 +281,6 @@ public sealed partial class WarmPool : IAsyncDisposable
             // Closing.
         }
     }
-
-    private async Task TendAsync()
-    {
-        using var timer = new PeriodicTimer(TendStep, _time);
-        try
-        {
-            var (tended, seen) = (_time.GetTimestamp(), _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed());
-            while (await timer.WaitForNextTickAsync(_stopping.Token))
-            {
-                // The host's clock against its timer: what is left when one is taken from the other changes only when somebody sets the clock.
-                var offset = _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed();
-                if ((offset - seen).Duration() < ClockStep && _time.GetElapsedTime(tended) < TendInterval)
-                {
-                    continue;
-                }
-
-                (tended, seen) = (_time.GetTimestamp(), offset);
-                MicroVm[] warm;
-                lock (_lock)
-                {
-                    warm = [.. _warm];
-                }
-
-                foreach (var microVm in warm)
-                {
-                    await TendAsync(microVm);
-                }
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // Closing.
-        }
-    }
-
-    private async Task TendAsync(MicroVm microVm)
-    {
-        using var leaves = CancellationTokenSource.CreateLinkedTokenSource(_stopping.Token);
-        lock (_lock)
-        {
-            if (!_warm.Contains(microVm))
-            {
-                return;
-            }
-
-            (_tended, _tendedLeaves) = (microVm, leaves);
-        }
-
-        try
-        {
-            await _tend!(microVm, leaves.Token);
-        }
-        catch (OperationCanceledException) when (!_stopping.IsCancellationRequested)
-        {
-            // It was claimed.
-        }
-        catch (VmmException e)
-        {
-            lock (_lock)
-            {
-                if (_warm.Remove(microVm))
-                {
-                    LogDiedWarm(microVm.Id, e.Message);
-                    End(microVm);
-                }
-            }
-
-            Wake();
-        }
-        finally
-        {
-            lock (_lock)
-            {
-                (_tended, _tendedLeaves) = (null, null);
-            }
-        }
-    }
-
-    private TimeSpan Elapsed() => _time.GetElapsedTime(0);
 
     private async Task BootOneAsync(TaskCompletionSource done)
     {

@@ -15,9 +15,6 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
     private TestWorld _world = null!;
     private string _directory = null!;
 
-    // Not on the disk that is filled.
-    private readonly string _clock = Directory.CreateTempSubdirectory("pandora-host-").FullName;
-
     public async ValueTask InitializeAsync()
     {
         _world = await TestWorld.CreateAsync();
@@ -30,7 +27,6 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
     {
         await Command.RunAsync("umount", [_directory]);
         Directory.Delete(_directory);
-        Directory.Delete(_clock, recursive: true);
         await _world.DisposeAsync();
     }
 
@@ -40,18 +36,17 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
         var duration = TimeSpan.FromSeconds(Read("PANDORA_TEST_CHAOS_SECONDS", 180));
         var seed = Read("PANDORA_TEST_SEED", Random.Shared.Next(1_000_000));
         output.WriteLine($"seed {seed}, {duration.TotalSeconds:0} s");
-        var clock = SteppedClock.IsAvailable ? new SteppedClock(_clock) : null;
-        await using var server = await ServerProcess.StartAsync(_world, new(clock?.Settings ?? new Dictionary<string, string>())
+        await using var server = await ServerProcess.StartAsync(_world, new()
         {
             ["PANDORA_POOL_SIZE"] = $"{PoolSize}", ["PANDORA_MAX_SANDBOXES"] = "6", ["PANDORA_ACQUIRE_TIMEOUT"] = "20", ["PANDORA_BOOT_TIMEOUT"] = "30", ["PANDORA_LOG_FORMAT"] = "text",
         }, _directory);
-        await TellAsync(server, () => RunAsync(server, clock, seed, duration));
+        await TellAsync(server, () => RunAsync(server, seed, duration));
     }
 
-    private async Task RunAsync(ServerProcess server, SteppedClock? clock, int seed, TimeSpan duration)
+    private async Task RunAsync(ServerProcess server, int seed, TimeSpan duration)
     {
         var random = new Random(seed);
-        var faults = new Faults(server, _directory, clock, random);
+        var faults = new Faults(server, _directory, random);
         var clients = new Clients(server, seed, TimeProvider.System);
         using var stop = new CancellationTokenSource();
         var running = Enumerable.Range(0, ClientCount).Select(n => clients.RunAsync(n, stop.Token)).ToList();

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using Pandora.Client;
-using Pandora.HostTests.World;
 using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
@@ -12,7 +11,7 @@ namespace Pandora.HostTests.Chaos;
 internal sealed record Fault(string Name, Func<Task> RunAsync);
 
 /// <summary>Does to a server, its VMMs and its guests what happens to servers in a bad year, in an order that a seed gives.</summary>
-internal sealed class Faults(ServerProcess server, string dataDirectory, SteppedClock? clock, Random random)
+internal sealed class Faults(ServerProcess server, string dataDirectory, Random random)
 {
     private static readonly TimeSpan Moment = TimeSpan.FromSeconds(3);
 
@@ -92,11 +91,6 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Stepped
 
             return Task.CompletedTask;
         }),
-        .. clock is null ? Array.Empty<Fault>() : [new("clock set", () =>
-        {
-            clock.Set(TimeSpan.FromSeconds(random.Next(-100_000, 100_000)));
-            return Task.CompletedTask;
-        })],
         new("control socket removed", () => InDirectoryAsync(d => Directory.GetFiles(d, "*.sock").ToList().ForEach(File.Delete))),
     ];
 

@@ -97,6 +97,21 @@ public sealed class GuestAgentTests
     }
 
     [Fact]
+    public async Task A_guest_that_answers_as_late_as_it_may_again_and_again_is_given_up_in_the_same_time()
+    {
+        await using var agent = Connect(async guest =>
+        {
+            while (true)
+            {
+                var question = await guest.ReadAsync();
+                _time.Advance(GuestAgent.AnswerLimit - TimeSpan.FromSeconds(3));
+                await guest.SendAsync(AgentMessage.Clock, question.Id, AgentProtocol.EncodeNanoseconds(0));
+            }
+        });
+        Assert.Contains("within 10 s", (await Assert.ThrowsAsync<VmmException>(() => agent.SetClockAsync(default))).Message);
+    }
+
+    [Fact]
     public async Task An_agent_that_never_answers_is_given_up_in_time()
     {
         await using var agent = Connect(guest => Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System));

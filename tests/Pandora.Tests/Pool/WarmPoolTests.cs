@@ -143,6 +143,25 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
+    public async Task One_that_is_claimed_while_it_is_looked_after_is_let_go()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }) { TendingHangs = true };
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        async Task TendedAsync(int count) => await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return node.Tended.Count == count;
+        });
+        await TendedAsync(1);
+        var rental = await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
+        Assert.Equal(node.Tended[0], rental.MicroVm.Id);
+        // The next is looked after, which it would not be behind one that hangs.
+        await TendedAsync(2);
+        Assert.True(rental.MicroVm.IsAlive);
+        Assert.NotEqual(node.Tended[0], node.Tended[1]);
+    }
+
+    [Fact]
     public async Task One_that_cannot_be_looked_after_is_replaced()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
