@@ -1,4 +1,8 @@
+using System.Net;
+using System.Net.Sockets;
+using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Client;
+using Pandora.Engine.Guest;
 using Pandora.Proof.World;
 
 namespace Pandora.HostTests;
@@ -25,6 +29,40 @@ public sealed class SilentGuestTests : IAsyncLifetime
         Assert.Contains("boot failed at step 'guest': not ready within 5 s", error.Message);
         Assert.Contains("a line of the guest's console", server.Log);
         Assert.Matches(@"pandora_warm_boot_failures_total\{[^}]*step=""guest""[^}]*\} 1\b", await server.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative)));
+    }
+
+    [Fact]
+    public async Task A_guest_whose_SSH_server_says_its_name_and_no_more_is_given_up_when_its_time_is_over_and_not_when_the_librarys_is()
+    {
+        var address = IPAddress.Parse("127.83.72.22");
+        using var server = new TcpListener(address, 22);
+        try
+        {
+            server.Start();
+        }
+        catch (SocketException e)
+        {
+            Assert.Skip($"another SSH server listens on all addresses of this host: {e.Message}");
+        }
+
+        var directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
+        try
+        {
+            using var key = await ClientKey.LoadAsync(directory, CancellationToken.None);
+            using var limit = new CancellationTokenSource();
+            var connecting = SshGuest.ConnectAsync(address, key, [1], maxExecs: 1, isTakenOver: false, TimeProvider.System, NullLogger.Instance, limit.Token);
+            using var guest = await server.AcceptTcpClientAsync();
+            await guest.GetStream().WriteAsync("SSH-2.0-silent\r\n"u8.ToArray());
+            // What the library answers to a name: it waits for keys now, and looks at no token.
+            await guest.GetStream().ReadAtLeastAsync(new byte[200], 200);
+            await limit.CancelAsync();
+            // Its own limit would end this with an error of its own.
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => connecting);
+        }
+        finally
+        {
+            Directory.Delete(directory, recursive: true);
+        }
     }
 
     private static bool CanOpenKvm()

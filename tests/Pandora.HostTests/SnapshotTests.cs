@@ -23,7 +23,8 @@ public sealed class SnapshotTests : IAsyncLifetime
     [Fact]
     public async Task A_snapshot_is_made_once_used_by_the_next_server_and_its_microVMs_outlive_a_server()
     {
-        await using var server = await StartAsync();
+        // A directory of its own: without the snapshot that others begin with.
+        await using var server = await StartAsync(directory: Directory.CreateDirectory(Path.Combine(_directory, "data")).FullName);
         await server.WaitForSnapshotAsync();
         Assert.Equal(0, await server.StopAsync());
         await server.StartAsync();
@@ -78,7 +79,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             var first = Path.Combine(_directory, "memory");
             File.Move(Path.Combine(path, "memory"), first);
             await server.StartAsync();
-            await UntilAsync(() => server.Snapshots.Count == 1 && Lines(server, "is made after").Count == 2);
+            await UntilAsync(() => server.Snapshots.Count == 1 && Lines(server, "is made after").Count == 1);
             Assert.Equal(0, await server.StopAsync());
             File.Move(first, Path.Combine(path, "memory"), overwrite: true);
         }
@@ -189,7 +190,7 @@ public sealed class SnapshotTests : IAsyncLifetime
 
     private static async Task UntilAsync(Func<bool> condition)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(5));
         while (!condition())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, limit.Token);

@@ -79,7 +79,8 @@ internal sealed partial class SshGuest : IGuest
             }
             catch
             {
-                await guest.DisposeAsync();
+                // Nobody waits for its end, which may take as long again.
+                _ = guest.DisposeAsync().AsTask();
                 throw;
             }
         }
@@ -189,7 +190,8 @@ internal sealed partial class SshGuest : IGuest
 
     private static async Task OpenAsync(SshClient client, CancellationToken cancellationToken)
     {
-        await client.ConnectAsync(cancellationToken);
+        // SSH.NET looks at no token once it has a socket, and each of its steps may take its whole limit.
+        await client.ConnectAsync(cancellationToken).WaitAsync(cancellationToken);
         // From here on it limits each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait sooner.
         client.ConnectionInfo.Timeout = TimeSpan.FromMinutes(5);
     }

@@ -59,7 +59,7 @@ public sealed partial class MicroVmLauncher
     private async Task WriteSnapshotAsync(Boot boot, CancellationToken cancellationToken)
     {
         // No connection outlives it.
-        await boot.Guest!.DisposeAsync();
+        await boot.Guest!.DisposeAsync().AsTask().WaitAsync(cancellationToken);
         await vmm.SnapshotAsync(boot.Machine!, Snapshot.FilesIn(boot.SnapshotDirectory!), cancellationToken);
         // It is paused: the disk goes with the memory.
         await Task.Run(() => SparseFile.Copy(boot.DiskPath, Path.Combine(boot.SnapshotDirectory!, Snapshot.DiskName)), cancellationToken);

@@ -39,8 +39,8 @@ internal static class Orphans
 
     private static async Task KillAsync(ProcessHandle process, TimeProvider time)
     {
+        using var held = process;
         process.Kill();
         await process.Exited.WaitAsync(KillLimit, time);
-        process.Dispose();
     }
 }

@@ -58,7 +58,8 @@ internal static class Audit
         {
             try
             {
-                if (File.ReadAllText($"{directory}/cgroup").Contains($"/pandora-{server.Instance}/", StringComparison.Ordinal) && !File.ReadAllText($"{directory}/stat").Contains(") Z ", StringComparison.Ordinal))
+                // Zombies and the kernel's own threads, which KVM keeps in a VMM's cgroup, have no command line.
+                if (File.ReadAllText($"{directory}/cgroup").Contains($"/pandora-{server.Instance}/", StringComparison.Ordinal) && File.ReadAllText($"{directory}/cmdline").Length > 0)
                 {
                     found.Add(Path.GetFileName(directory));
                 }

@@ -10,6 +10,8 @@ namespace Pandora.Proof.World;
 internal sealed class ServerProcess : IAsyncDisposable
 {
     private static readonly string Binary = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server");
+    // Nothing waits for long where things go well, and a host may emulate.
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4);
     private readonly TestWorld _world;
     private readonly Dictionary<string, string> _settings;
     private readonly bool _ownsDirectory;
@@ -34,6 +36,9 @@ internal sealed class ServerProcess : IAsyncDisposable
         Http = new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:8000"), Timeout = Timeout.InfiniteTimeSpan };
         Pandora = new PandoraClient(Http);
     }
+
+    /// <summary>Where there is a snapshot, and the key that it knows, which servers on new data directories begin with; null for none.</summary>
+    public static string? Seed { get; set; }
 
     public string DataDir { get; }
 
@@ -66,6 +71,11 @@ internal sealed class ServerProcess : IAsyncDisposable
         var server = new ServerProcess(world, settings ?? [], directory);
         try
         {
+            if (Seed is not null && directory is null && settings?.GetValueOrDefault("PANDORA_POOL_START") != "boot")
+            {
+                await CopySeedAsync(Seed, server.DataDir);
+            }
+
             await server.StartAsync(waitUntilReady);
             return server;
         }
@@ -75,6 +85,10 @@ internal sealed class ServerProcess : IAsyncDisposable
             throw;
         }
     }
+
+    /// <summary>Copies what <see cref="Seed"/> holds from one directory to another.</summary>
+    public static Task CopySeedAsync(string from, string to) =>
+        Command.RunAsync("cp", ["-a", "--reflink=auto", "--sparse=always", Path.Combine(from, "keys"), Path.Combine(from, "snapshots"), to]);
 
     /// <summary>Starts it, again if need be, on the same directory.</summary>
     public async Task StartAsync(bool waitUntilReady = true)
@@ -114,7 +128,7 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public async Task WaitUntilReadyAsync()
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        using var limit = new CancellationTokenSource(Patience);
         while (true)
         {
             ProofException.Require(!_process!.HasExited, $"the server ended:\n{Log}");
@@ -138,7 +152,7 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public async Task WaitForWarmAsync(int count)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        using var limit = new CancellationTokenSource(Patience);
         while ((await Pandora.GetHealthAsync(limit.Token)).WarmVms < count)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
@@ -148,7 +162,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     /// <summary>Waits until microVMs of the default template are restored and no longer booted.</summary>
     public async Task WaitForSnapshotAsync()
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        using var limit = new CancellationTokenSource(Patience);
         while (Snapshots.Count == 0)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);

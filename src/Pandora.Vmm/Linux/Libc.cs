@@ -9,6 +9,7 @@ internal static partial class Libc
     public const int SigKill = 9, SigTerm = 15;
     public const int EpollCtlAdd = 1;
     public const uint EpollIn = 1;
+    public const uint EpollOneShot = 1u << 30;
     public const int ProtRead = 1, ProtWrite = 2, ProtExec = 4, MapPrivate = 2, MapAnonymous = 0x20;
     public const int SeekData = 3, SeekHole = 4;
     private const long PidfdSendSignalNumber = 424, PidfdOpenNumber = 434;

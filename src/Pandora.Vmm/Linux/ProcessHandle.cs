@@ -9,6 +9,7 @@ public sealed class ProcessHandle : IDisposable
 {
     private readonly TaskCompletionSource _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly int _pidfd;
+    private long _watch;
     private int _disposed;
 
     private ProcessHandle(int pid, int pidfd, long startTime)
@@ -50,8 +51,16 @@ public sealed class ProcessHandle : IDisposable
         }
 
         var handle = new ProcessHandle(pid, pidfd, stat.StartTime);
-        ExitWatcher.Watch(pidfd, handle._exited);
-        return handle;
+        try
+        {
+            handle._watch = ExitWatcher.Watch(pidfd, handle._exited);
+            return handle;
+        }
+        catch
+        {
+            handle.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Whether a process with that pid that started then runs. A zombie does not.</summary>
@@ -98,6 +107,7 @@ public sealed class ProcessHandle : IDisposable
     {
         if (Interlocked.Exchange(ref _disposed, 1) == 0)
         {
+            ExitWatcher.Forget(_watch);
             _ = Libc.Close(_pidfd);
         }
     }
@@ -121,26 +131,36 @@ public sealed class ProcessHandle : IDisposable
         return (fields[0][0], long.Parse(fields[19], CultureInfo.InvariantCulture));
     }
 
-    /// <summary>One thread that waits for all pidfds.</summary>
+    /// <summary>One thread that waits for all pidfds. Each is known by a number that is never used again: a descriptor's may be another process's by the time its event is read.</summary>
     private static unsafe class ExitWatcher
     {
-        private static readonly ConcurrentDictionary<int, TaskCompletionSource> Waiting = new();
+        private static readonly ConcurrentDictionary<long, TaskCompletionSource> Waiting = new();
         private static readonly int Epoll = Start();
+        private static long _last;
 
         // struct epoll_event is packed on x86-64 only: 4 bytes of events, then the data.
         private static int DataOffset => RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 4 : 8;
 
-        public static void Watch(int pidfd, TaskCompletionSource exited)
+        /// <summary>Completes a source when the process ends. Closing the descriptor ends the watch.</summary>
+        /// <returns>What to <see cref="Forget"/> then.</returns>
+        public static long Watch(int pidfd, TaskCompletionSource exited)
         {
-            Waiting[pidfd] = exited;
+            var number = Interlocked.Increment(ref _last);
+            Waiting[number] = exited;
             var @event = stackalloc byte[16];
-            *(uint*)@event = Libc.EpollIn;
-            *(int*)(@event + DataOffset) = pidfd;
+            *(uint*)@event = Libc.EpollIn | Libc.EpollOneShot;
+            *(long*)(@event + DataOffset) = number;
             if (Libc.EpollControl(Epoll, Libc.EpollCtlAdd, pidfd, @event) != 0)
             {
-                throw new IOException($"a process could not be watched: {Marshal.GetLastPInvokeErrorMessage()}");
+                var error = Marshal.GetLastPInvokeErrorMessage();
+                Forget(number);
+                throw new IOException($"a process could not be watched: {error}");
             }
+
+            return number;
         }
+
+        public static void Forget(long number) => Waiting.TryRemove(number, out _);
 
         private static int Start()
         {
@@ -159,10 +179,8 @@ public sealed class ProcessHandle : IDisposable
                 var count = Libc.EpollWait(epoll, events, Room, -1);
                 for (var i = 0; i < count; i++)
                 {
-                    var pidfd = *(int*)(events + (i * size) + DataOffset);
-                    if (Waiting.TryRemove(pidfd, out var exited))
+                    if (Waiting.TryRemove(*(long*)(events + (i * size) + DataOffset), out var exited))
                     {
-                        _ = Libc.EpollControl(epoll, 2 /* EPOLL_CTL_DEL */, pidfd, events);
                         exited.TrySetResult();
                     }
                 }

@@ -33,7 +33,7 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
     [Fact]
     public async Task Whatever_happens_nothing_hangs_nothing_is_shared_nothing_runs_twice_and_nothing_is_left()
     {
-        var duration = TimeSpan.FromSeconds(Read("PANDORA_TEST_CHAOS_SECONDS", 180));
+        var duration = TimeSpan.FromSeconds(Read("PANDORA_TEST_CHAOS_SECONDS", 100));
         var seed = Read("PANDORA_TEST_SEED", Random.Shared.Next(1_000_000));
         output.WriteLine($"seed {seed}, {duration.TotalSeconds:0} s");
         await using var server = await ServerProcess.StartAsync(_world, new()

@@ -1,0 +1,28 @@
+using Pandora.HostTests.World;
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+[assembly: AssemblyFixture(typeof(SnapshotSeed))]
+
+namespace Pandora.HostTests.World;
+
+/// <summary>One snapshot of the default template, made before the first test: the servers of all tests begin with a copy of it, as a server does that is started for the second time. Those that boot, or are given a directory, begin with nothing.</summary>
+public sealed class SnapshotSeed : IAsyncLifetime
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
+
+    public async ValueTask InitializeAsync()
+    {
+        await using var world = await TestWorld.CreateAsync();
+        await using var server = await ServerProcess.StartAsync(world, new() { ["PANDORA_POOL_SIZE"] = "0" });
+        await server.WaitForSnapshotAsync();
+        await ServerProcess.CopySeedAsync(server.DataDir, _directory);
+        ServerProcess.Seed = _directory;
+    }
+
+    public ValueTask DisposeAsync()
+    {
+        Directory.Delete(_directory, recursive: true);
+        return ValueTask.CompletedTask;
+    }
+}
