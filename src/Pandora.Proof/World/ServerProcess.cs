@@ -37,7 +37,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         Pandora = new PandoraClient(Http);
     }
 
-    /// <summary>Where there is a snapshot, and the key that it knows, which servers on new data directories begin with; null for none.</summary>
+    /// <summary>Where there is a snapshot, and the key that it knows, which servers of the default template on new data directories begin with; null for none.</summary>
     public static string? Seed { get; set; }
 
     public string DataDir { get; }
@@ -71,7 +71,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         var server = new ServerProcess(world, settings ?? [], directory);
         try
         {
-            if (Seed is not null && directory is null && settings?.GetValueOrDefault("PANDORA_POOL_START") != "boot")
+            if (Seed is not null && directory is null && settings?.GetValueOrDefault("PANDORA_POOL_START") != "boot" && settings?.ContainsKey("PANDORA_TEMPLATE_DIR") != true)
             {
                 await CopySeedAsync(Seed, server.DataDir);
             }

@@ -59,7 +59,9 @@ public sealed class TraceTests : IAsyncLifetime
         Assert.Empty(boot.ParentSpanId);
         Assert.Equal(id, Attribute(boot, "pandora.sandbox.id"));
         var steps = all.Select(s => s.Span).Where(s => s.ParentSpanId.Equals(boot.SpanId)).OrderBy(s => s.StartTimeUnixNano).Select(s => s.Name);
-        Assert.Equal(["microvm.boot.slot", "microvm.boot.record", "microvm.boot.disk", "microvm.boot.vmm", "microvm.boot.guest", "microvm.boot.clock"], steps);
+        // A host too slow to read the snapshot in time boots the first one.
+        string[] own = Attribute(boot, "pandora.start") == "snapshot" ? ["vmm", "agent", "guest", "warmup"] : ["vmm", "guest", "clock"];
+        Assert.Equal(((string[])["slot", "record", "disk", .. own]).Select(s => $"microvm.boot.{s}"), steps);
 
         var lines = server.Log.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonDocument.Parse(l).RootElement).ToList();
         var audit = lines.Where(l => l.GetProperty("Category").GetString() == "Pandora.Audit" && l.GetProperty("State").GetProperty("SandboxId").GetString() == id).ToList();
