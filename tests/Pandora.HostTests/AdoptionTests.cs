@@ -19,7 +19,7 @@ public sealed class AdoptionTests : IAsyncLifetime
     public async Task A_killed_servers_sandboxes_and_warm_microVMs_live_on()
     {
         using var internet = _world.Listen(_world.Internet, TestWorld.InternetAddress, 80);
-        await using var server = await StartAsync(start: "snapshot");
+        await using var server = await StartAsync();
         await server.WaitForSnapshotAsync();
         await server.WaitForWarmAsync(1);
         var online = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(120), metadata: new Dictionary<string, string> { ["who"] = "me" });
@@ -135,7 +135,7 @@ public sealed class AdoptionTests : IAsyncLifetime
     [Fact]
     public async Task A_server_that_is_killed_again_and_again_while_it_boots_and_recovers_leaves_nothing()
     {
-        await using var server = await StartAsync(poolSize: 3, start: "snapshot");
+        await using var server = await StartAsync(poolSize: 3);
         for (var i = 0; i < 6; i++)
         {
             await server.KillAsync();
@@ -173,9 +173,8 @@ public sealed class AdoptionTests : IAsyncLifetime
 
     private const string Connect = $"timeout 3 bash -c 'exec 3<>/dev/tcp/{TestWorld.InternetAddress}/80'";
 
-    // Booted, but where restoring is part of it: a snapshot for each server takes as long as the tests.
-    private Task<ServerProcess> StartAsync(int poolSize = 1, Dictionary<string, string>? settings = null, string start = "boot") =>
-        ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = $"{poolSize}", ["PANDORA_POOL_START"] = start });
+    private Task<ServerProcess> StartAsync(int poolSize = 1, Dictionary<string, string>? settings = null) =>
+        ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });
 
     private static async Task<Sandbox> CreateAsync(ServerProcess server) => await server.Pandora.CreateAsync();
 

@@ -154,8 +154,24 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
 
     private static Dictionary<string, string> ReadStatus(int pid) => File.ReadLines($"/proc/{pid}/status").Select(l => l.Split(":\t")).Where(p => p.Length == 2).ToDictionary(p => p[0], p => p[1]);
 
-    // A jail's files are links to those that are counted elsewhere.
-    private static long DirectorySize(string path) => Directory.GetFiles(path, "*", SearchOption.AllDirectories).Where(f => !f.EndsWith(".ext4", StringComparison.Ordinal) && !f.Contains("/jail/", StringComparison.Ordinal)).Sum(f => new FileInfo(f).Length);
+    // A jail's files are links to those that are counted elsewhere; others come and go with the microVMs of the pool.
+    private static long DirectorySize(string path)
+    {
+        var size = 0L;
+        foreach (var file in Directory.GetFiles(path, "*", SearchOption.AllDirectories).Where(f => !f.EndsWith(".ext4", StringComparison.Ordinal) && !f.Contains("/jail/", StringComparison.Ordinal)))
+        {
+            try
+            {
+                size += new FileInfo(file).Length;
+            }
+            catch (FileNotFoundException)
+            {
+                // It is gone.
+            }
+        }
+
+        return size;
+    }
 
     private static async Task<long> BlocksAsync(string path) => long.Parse((await Command.RunAsync("du", ["-k", path])).Split('\t')[0]);
 }

@@ -89,6 +89,12 @@ internal static class ServeCommand
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, address));
         var app = builder.Build();
         app.MapPandoraApi(serverOptions);
+        foreach (var source in ((IEndpointRouteBuilder)app).DataSources)
+        {
+            // Made by the first request otherwise. One that comes when descriptors have run out would break them for good: a type that could not be initialised stays so.
+            _ = source.Endpoints;
+        }
+
         Telemetry.Start(app.Services);
         return app;
     }

@@ -109,7 +109,7 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
         Done.AddOrUpdate(fault.Name, 1, (_, n) => n + 1);
     }
 
-    /// <summary>Starts a server again that has ended by itself, as a service manager would. Only one end is forgiven: without any descriptor left .NET's runtime itself may give up, and says so.</summary>
+    /// <summary>Starts a server again that has ended by itself, as a service manager would. Two ends are forgiven, of one that has no descriptor left: .NET's runtime itself may give up, and says so; and a server that can take nothing over stops, for the next one to do so.</summary>
     /// <exception cref="InvalidOperationException">It ended otherwise.</exception>
     public async Task ReviveAsync()
     {
@@ -118,14 +118,14 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
             return;
         }
 
-        // Lines that were under way may follow it.
-        if (!server.Log.Split('\n').TakeLast(20).Contains("Out of memory."))
+        var life = server.Log[Math.Max(0, server.Log.LastIndexOf("PandoraEngine: VMM:", StringComparison.Ordinal))..];
+        if (!life.Split('\n').Contains("Out of memory.") && !(life.Contains("could not be taken over or undone; the server stops", StringComparison.Ordinal) && life.Contains("Too many open files", StringComparison.Ordinal)))
         {
             throw new InvalidOperationException("the server ended by itself");
         }
 
         await server.StartAsync(waitUntilReady: false);
-        Done.AddOrUpdate("(the runtime gave up)", 1, (_, n) => n + 1);
+        Done.AddOrUpdate("(gave up without descriptors)", 1, (_, n) => n + 1);
     }
 
     private static Task Pause() => Task.Delay(Moment, TimeProvider.System);

@@ -19,7 +19,7 @@ namespace Pandora.Tests.Fuzz;
 /// </summary>
 public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
 {
-    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_FUZZ_SECONDS"), out var seconds) ? seconds : 5);
+    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_FUZZ_SECONDS"), out var seconds) ? seconds : 3);
     private static readonly int Seed = int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_SEED"), out var seed) ? seed : Random.Shared.Next();
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
 
