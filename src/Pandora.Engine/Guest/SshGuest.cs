@@ -31,6 +31,7 @@ internal sealed partial class SshGuest : IGuest
     private readonly Lock _lock = new();
     private readonly List<int> _finishedGroups = [];
     private SshClient _client;
+    private Task _opening = Task.CompletedTask;
     private int _lastGroup;
     private int _madeGroups = FirstGroups;
     private int _lettingGo;
@@ -64,7 +65,7 @@ internal sealed partial class SshGuest : IGuest
         {
             try
             {
-                await OpenAsync(guest._client, cancellationToken);
+                await guest.OpenAsync(cancellationToken);
                 if (isTakenOver)
                 {
                     await guest.TakeOverAsync(cancellationToken);
@@ -150,7 +151,7 @@ internal sealed partial class SshGuest : IGuest
     public async ValueTask DisposeAsync()
     {
         _disposed = true;
-        await SshExec.OnThread(() => _client.Dispose());
+        await CloseAsync(_client, _opening);
         // Those whose shell had not gone yet: closing the connection does not wake who reads their outputs, and each would keep two threads for ever.
         foreach (var (exec, _) in _open)
         {
@@ -188,12 +189,20 @@ internal sealed partial class SshGuest : IGuest
         }
     }
 
-    private static async Task OpenAsync(SshClient client, CancellationToken cancellationToken)
+    private async Task OpenAsync(CancellationToken cancellationToken)
     {
-        // SSH.NET looks at no token once it has a socket, and each of its steps may take its whole limit.
-        await client.ConnectAsync(cancellationToken).WaitAsync(cancellationToken);
+        // SSH.NET looks at no token once it has the server's name, and each of its steps may take its whole limit.
+        _opening = _client.ConnectAsync(cancellationToken);
+        await _opening.WaitAsync(cancellationToken);
         // From here on it limits each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait sooner.
-        client.ConnectionInfo.Timeout = TimeSpan.FromMinutes(5);
+        _client.ConnectionInfo.Timeout = TimeSpan.FromMinutes(5);
+    }
+
+    // One that is closed while it still connects would keep what it gets afterwards, and its thread.
+    private static async Task CloseAsync(SshClient client, Task opening)
+    {
+        await opening.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await SshExec.OnThread(() => client.Dispose());
     }
 
     private SshClient NewClient()
@@ -224,9 +233,10 @@ internal sealed partial class SshGuest : IGuest
             if (!_client.IsConnected)
             {
                 LogReconnecting(_address);
-                _client.Dispose();
+                // Behind the caller's back: it may take long.
+                _ = CloseAsync(_client, _opening);
                 _client = NewClient();
-                await OpenAsync(_client, cancellationToken);
+                await OpenAsync(cancellationToken);
             }
 
             return _client;

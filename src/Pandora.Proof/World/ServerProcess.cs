@@ -17,6 +17,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     private readonly bool _ownsDirectory;
     private Process? _process;
     private bool _isForgotten;
+    private int _logBegin;
 
     private ServerProcess(TestWorld world, Dictionary<string, string> settings, string? directory)
     {
@@ -49,6 +50,9 @@ internal sealed class ServerProcess : IAsyncDisposable
     public string LogPath => Path.Combine(DataDir, "log");
 
     public string Log => File.Exists(LogPath) ? File.ReadAllText(LogPath) : "";
+
+    /// <summary>What it has written since it was started last.</summary>
+    public string LogSinceStart => Log[_logBegin..];
 
     public string Instance => File.ReadAllText(Path.Combine(DataDir, "instance")).Trim();
 
@@ -119,6 +123,7 @@ internal sealed class ServerProcess : IAsyncDisposable
             start.Environment[name] = value;
         }
 
+        _logBegin = Log.Length;
         _process = Process.Start(start)!;
         if (waitUntilReady)
         {

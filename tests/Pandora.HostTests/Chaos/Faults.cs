@@ -118,8 +118,9 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
             return;
         }
 
-        var life = server.Log[Math.Max(0, server.Log.LastIndexOf("PandoraEngine: VMM:", StringComparison.Ordinal))..];
-        if (!life.Split('\n').Contains("Out of memory.") && !(life.Contains("could not be taken over or undone; the server stops", StringComparison.Ordinal) && life.Contains("Too many open files", StringComparison.Ordinal)))
+        var log = server.LogSinceStart;
+        var couldNotStart = log.Contains("could not be taken over or undone; the server stops", StringComparison.Ordinal) && log.Contains("Too many open files", StringComparison.Ordinal);
+        if (!server.MayLeave || !(couldNotStart || log.Split('\n').Contains("Out of memory.")))
         {
             throw new InvalidOperationException("the server ended by itself");
         }
