@@ -54,6 +54,12 @@ public static class ProblemCodes
     /// <summary>503: the server's host has no room left, of disk, memory or descriptors.</summary>
     public const string HostFull = "host_full";
 
+    /// <summary>503: what keeps guests from the host's networks is not whole, so no sandbox is handed out until it is.</summary>
+    public const string NotProtected = "not_protected";
+
+    /// <summary>403: the request asks for more of the network than the operator allows.</summary>
+    public const string EgressForbidden = "egress_forbidden";
+
     /// <summary>429: more requests wait than may.</summary>
     public const string Overloaded = "overloaded";
 

@@ -97,11 +97,17 @@ public sealed class EngineOptions
     /// <summary>IPv4 range that slots take their /30s from. Default: the first of 10.200.0.0/16 to 10.219.0.0/16 that no host route overlaps.</summary>
     public string? Network { get; set; }
 
-    /// <summary>What a sandbox may reach unless it asks otherwise: <c>internet</c> or <c>none</c>.</summary>
+    /// <summary>The most that a sandbox may reach, and what it may reach unless it asks for less: <c>internet</c> or <c>none</c>. With <c>none</c> a claim that asks for <c>internet</c> is refused.</summary>
     public Egress Egress { get; set; } = Egress.Internet;
 
-    /// <summary>Private IPv4 ranges that guests may reach all the same, such as a package proxy's: <c>10.1.2.3/32,10.9.0.0/24</c>.</summary>
+    /// <summary>What a sandbox may reach unless it asks otherwise: <c>none</c> where <see cref="Egress"/> lets it ask for <c>internet</c>. Default: what <see cref="Egress"/> says.</summary>
+    public Egress? EgressDefault { get; set; }
+
+    /// <summary>IPv4 ranges that guests may reach although they are private, special or the host's own networks, such as a package proxy's: <c>10.1.2.3/32,10.9.0.0/24</c>. The host itself and other sandboxes stay refused.</summary>
     public string EgressAllow { get; set; } = "";
+
+    /// <summary>IPv4 ranges that guests may not reach, besides those that they never may: <c>20.0.0.0/8</c>. What <see cref="EgressAllow"/> names is reached all the same.</summary>
+    public string EgressDeny { get; set; } = "";
 
     /// <summary>Where the host's resolvers are read from.</summary>
     [Required]
@@ -162,6 +168,21 @@ public sealed class EngineOptions
     /// <summary>Bounds of each microVM's devices.</summary>
     public DeviceLimits DeviceLimits => new(DiskBandwidth * 1024L * 1024, DiskOperations, NetworkBandwidth * 1024L * 1024);
 
+    /// <summary>What a sandbox may reach that does not ask.</summary>
+    public Egress DefaultEgress => EgressDefault ?? Egress;
+
+    /// <summary>Most network slots that can be in use at once: sandboxes, warm microVMs, boots, and those made ahead of need.</summary>
+    public int MostSlots => MaxSandboxes + PooledTemplates.Sum(PoolSizeFor) + MostBoots + SlotsAhead;
+
+    /// <summary>Network slots made ahead of need.</summary>
+    public const int SlotsAhead = 2;
+
+    /// <summary>MicroVMs that boot at the same time.</summary>
+    public int MostBoots => BootParallelism > 0 ? BootParallelism : Environment.ProcessorCount;
+
+    /// <summary>What a wish comes to under the ceiling.</summary>
+    public Egress Limit(Egress wish) => Egress == Egress.None ? Egress.None : wish;
+
     /// <summary>The templates' directory.</summary>
     public string TemplatePath => TemplateDir ?? Path.Combine(DataDir, "templates");
 
@@ -199,6 +220,11 @@ public sealed class EngineOptions
         if (IdleTimeout > MaxIdleTimeout)
         {
             throw new StartupException($"PANDORA_IDLE_TIMEOUT ({IdleTimeout:0.#} s) is over PANDORA_MAX_IDLE_TIMEOUT ({MaxIdleTimeout:0.#} s): raise the second or lower the first");
+        }
+
+        if (EgressDefault == Egress.Internet && Egress == Egress.None)
+        {
+            throw new StartupException("PANDORA_EGRESS_DEFAULT=internet is more than PANDORA_EGRESS=none allows: PANDORA_EGRESS is the most that any sandbox may reach");
         }
 
         if (MaxLifetime is > 0 and < 60)

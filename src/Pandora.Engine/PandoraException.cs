@@ -39,6 +39,12 @@ public enum PandoraError
     /// <summary>A client's idempotency key was used for another request.</summary>
     IdempotencyMismatch,
 
+    /// <summary>What keeps guests in is not whole, so no microVM is handed out.</summary>
+    NotProtected,
+
+    /// <summary>The request asks for more of the network than the operator allows.</summary>
+    EgressForbidden,
+
     /// <summary>The guest lives, but its SSH server does not answer.</summary>
     GuestUnreachable,
 }

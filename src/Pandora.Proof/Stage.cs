@@ -4,7 +4,7 @@ using Pandora.Proof.World;
 namespace Pandora.Proof;
 
 /// <summary>A world with listeners everywhere and a real server in it: its LAN and neighbour may not be reached, one private address is allowed.</summary>
-internal sealed class Stage : IAsyncDisposable
+internal sealed partial class Stage : IAsyncDisposable
 {
     /// <summary>Where everything listens, and where a resolver does.</summary>
     public const int Port = 7000, DatagramPort = 7001;
@@ -58,11 +58,12 @@ internal sealed class Stage : IAsyncDisposable
     private async Task PrepareAsync()
     {
         await TestWorld.InAsync(World.Neighbour, $"addr add {AllowedAddress}/24 dev eth0");
-        foreach (var (place, address) in new[]
-        {
-            (World.Internet, TestWorld.InternetAddress), (World.Metadata, TestWorld.MetadataAddress), (World.Lan, TestWorld.LanAddress),
-            (World.Neighbour, TestWorld.NeighbourAddress), (World.Neighbour, AllowedAddress), (World.Host, "0.0.0.0"),
-        })
+        (NetworkNamespace, string)[] places =
+        [
+            (World.Internet, TestWorld.InternetAddress), (World.Metadata, TestWorld.MetadataAddress), (World.Lan, TestWorld.LanAddress), (World.Neighbour, TestWorld.NeighbourAddress),
+            (World.Neighbour, AllowedAddress), (World.Host, "0.0.0.0"), (World.Internet, TestWorld.GatewayAddress), .. TestWorld.SpecialAddresses.Select(a => (World.Internet, a)),
+        ];
+        foreach (var (place, address) in places)
         {
             World.Listen(place, address, Port);
         }

@@ -61,6 +61,9 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public Dictionary<string, Egress> Egresses { get; } = [];
 
+    /// <summary>Why no microVM is handed out; null when nothing is against it.</summary>
+    public Exception? ClaimRefusal { get; set; }
+
     public IReadOnlyList<(FakeMachine Machine, FakeGuest Guest, MicroVm MicroVm)> Booted
     {
         get
@@ -139,7 +142,7 @@ internal sealed class FakeNode : IAsyncDisposable
         var pool = new WarmPool(
             TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
             Options.MaxWaiting, [.. recovered.Adopted.Where(m => m.Claim is null)], TendAsync);
-        var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, (m, e) => Egresses[m.Id] = e, Metrics, Time, _loggers);
+        var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, SetEgressAsync, _ => ClaimRefusal is { } refusal ? throw refusal : default, Metrics, Time, _loggers);
         foreach (var (id, reason) in recovered.Lost)
         {
             sandboxes.Lose(id, reason);
@@ -156,6 +159,12 @@ internal sealed class FakeNode : IAsyncDisposable
         }
 
         return (pool, sandboxes);
+    }
+
+    private Task SetEgressAsync(MicroVm microVm, Egress egress)
+    {
+        Egresses[microVm.Id] = egress;
+        return Task.CompletedTask;
     }
 
     private Task TendAsync(MicroVm microVm, CancellationToken cancellationToken)

@@ -26,7 +26,7 @@ public sealed class DoctorTests : IAsyncLifetime
     }
 
     [Theory]
-    [InlineData("network", "PANDORA_NETWORK=198.51.100.0/24", "overlaps a route")]
+    [InlineData("network", "PANDORA_NETWORK=93.183.0.0/24", "overlaps a route")]
     [InlineData("VMM", "PANDORA_VMM=firecracker PANDORA_ACCEL=tcg", "contradict each other")]
     [InlineData("memory", "PANDORA_POOL_SIZE=256", "the warm pool alone")]
     public async Task What_keeps_Pandora_from_running_is_a_problem_with_a_remedy(string name, string settings, string words)

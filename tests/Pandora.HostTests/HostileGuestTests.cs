@@ -152,7 +152,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             import socket, struct
             s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))
             me = b'\x02\xfc\x00\x00\x00\x99'
-            for target in ('172.16.0.1', '172.16.0.2', '10.200.0.1', '198.51.100.2'):
+            for target in ('172.16.0.1', '172.16.0.2', '10.200.0.1', '93.183.0.2'):
                 for _ in range(20):
                     s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2) + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
             END

@@ -99,7 +99,7 @@ public sealed class ServiceTests : IAsyncLifetime
         Assert.Contains("inet other forwards", server.Log);
         await using (var sandbox = await server.Pandora.CreateAsync())
         {
-            const string Connect = "timeout 5 bash -c 'exec 3<> /dev/tcp/203.0.113.10/7000 && head -c 5 <&3'";
+            const string Connect = "timeout 5 bash -c 'exec 3<> /dev/tcp/93.184.0.10/7000 && head -c 5 <&3'";
             Assert.Equal("hello", (await sandbox.ExecAsync(Connect)).Stdout);
             // Without our accept the policy cuts it off, so it was our accept that let it out.
             await TestWorld.NftAsync(_world.Host.Path, "flush chain ip filter DOCKER-USER");
@@ -135,7 +135,7 @@ public sealed class ServiceTests : IAsyncLifetime
     [Fact]
     public async Task Another_range_is_taken_when_a_route_overlaps()
     {
-        await TestWorld.InAsync(_world.Host, "route add 10.200.7.0/24 via 198.51.100.1");
+        await TestWorld.InAsync(_world.Host, "route add 10.200.7.0/24 via 93.183.0.1");
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         Assert.Contains("10.201.0.0/16", server.Log);
         await using var sandbox = await server.Pandora.CreateAsync();
@@ -168,7 +168,7 @@ public sealed class ServiceTests : IAsyncLifetime
     [InlineData("PANDORA_TEMPLATE_DIR", "/tmp/no-such-templates", "./pandora template build")]
     [InlineData("PANDORA_IDLE_TIMEOUT", "700", "PANDORA_MAX_IDLE_TIMEOUT")]
     [InlineData("PANDORA_POOL_SIZE", "four", "a whole number")]
-    [InlineData("PANDORA_NETWORK", "198.51.100.0/24", "overlaps a route")]
+    [InlineData("PANDORA_NETWORK", "93.183.0.0/24", "overlaps a route")]
     [InlineData("PANDORA_ACCEL", "kvm", "PANDORA_ACCEL=auto")]
     [InlineData("PANDORA_LISTEN", "http://0.0.0.0:8000", "PANDORA_API_KEYS")]
     [InlineData("PANDORA_POOL", "4", "is no setting")]

@@ -1,4 +1,7 @@
+using System.Globalization;
+using System.Net;
 using System.Text.Json.Serialization;
+using Pandora.Engine.Networking;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.MicroVms;
@@ -30,6 +33,9 @@ public enum ResourceKind
 
     /// <summary>The number of a network slot.</summary>
     Slot,
+
+    /// <summary>What the host's kernel tracks of a slot's connections, named <c>mark/address</c>.</summary>
+    Tracking,
 }
 
 /// <summary>Something on the host that one microVM owns and that must be undone.</summary>
@@ -40,6 +46,9 @@ public sealed record HostResource(ResourceKind Kind, string Name)
     /// <summary>Names a process.</summary>
     public static HostResource OfProcess(int pid, long startTime) => new(ResourceKind.Process, $"{pid}/{startTime}");
 
+    /// <summary>Names the tracked connections of a slot.</summary>
+    public static HostResource OfConnections(uint mark, IPAddress address) => new(ResourceKind.Tracking, $"{mark}/{address}");
+
     /// <summary>Looks on the host whether it is there.</summary>
     public bool Exists() => Kind switch
     {
@@ -48,9 +57,24 @@ public sealed record HostResource(ResourceKind Kind, string Name)
         // Not /sys/class/net: that shows the namespace of whoever mounted it.
         ResourceKind.Interface => File.ReadLines("/proc/thread-self/net/dev").Any(l => l.TrimStart().StartsWith($"{Name}:", StringComparison.Ordinal)),
         ResourceKind.File => File.Exists(Name),
+        ResourceKind.Tracking => IsTracked(),
         ResourceKind.Cgroup or ResourceKind.Directory => Directory.Exists(Name),
         _ => false,
     };
+
+    private bool IsTracked()
+    {
+        var parts = Name.Split('/');
+        try
+        {
+            return Conntrack.Count(uint.Parse(parts[0], CultureInfo.InvariantCulture), IPAddress.Parse(parts[1])) > 0;
+        }
+        catch (IOException)
+        {
+            // Not seen to be gone.
+            return true;
+        }
+    }
 
     private bool IsRunning()
     {

@@ -19,35 +19,49 @@ internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
     /// <returns>The places, for the log.</returns>
     public async Task<IReadOnlyList<string>> AcceptAsync(bool withLocalDns, CancellationToken cancellationToken)
     {
-        var objects = List();
-        var chains = objects.Select(o => o["chain"]).OfType<JsonNode>().ToList();
-        var places = new List<string>();
-        foreach (var chain in chains.Where(c => Blocks(c, "forward", objects)).ToList())
+        var places = Wanted(List(), withLocalDns).ToList();
+        foreach (var (name, rules) in places)
         {
-            var place = chains.FirstOrDefault(c => SameTable(c, chain) && Welcome.Contains(Text(c, "name"))) ?? chain;
-            var name = $"{Text(place, "family")} {Text(place, "table")} {Text(place, "name")}";
-            nftables.Run($"""
-                insert rule {name} oifname "{instance.InterfacePrefix}*" ct state established,related counter accept comment "{Comment}"
-                insert rule {name} iifname "{instance.InterfacePrefix}*" counter accept comment "{Comment}"
-                """);
-            places.Add(name);
-        }
-
-        foreach (var chain in withLocalDns ? chains.Where(c => Blocks(c, "input", objects)).ToList() : [])
-        {
-            var name = $"{Text(chain, "family")} {Text(chain, "table")} {Text(chain, "name")}";
-            nftables.Run($"insert rule {name} iifname \"{instance.InterfacePrefix}*\" meta l4proto {{ tcp, udp }} th dport 53 counter accept comment \"{Comment}\"");
-            places.Add(name);
+            nftables.Run(string.Join('\n', rules.Select(r => $"insert rule {name} {r} comment \"{Comment}\"")));
         }
 
         if (await LegacyDropsAsync(cancellationToken))
         {
             await LegacyAsync("-I", cancellationToken);
-            places.Add("iptables-legacy FORWARD");
+            return [.. places.Select(p => p.Place), "iptables-legacy FORWARD"];
         }
 
-        return places;
+        return [.. places.Select(p => p.Place)];
     }
+
+    /// <summary>Whether an accept is missing where one is needed: a firewall was installed or loaded anew since.</summary>
+    public async Task<bool> IsIncompleteAsync(bool withLocalDns, CancellationToken cancellationToken)
+    {
+        var objects = List();
+        var ours = objects.Select(o => o["rule"]).OfType<JsonNode>().Where(r => Text(r, "comment") == Comment)
+            .CountBy(r => $"{Text(r, "family")} {Text(r, "table")} {Text(r, "chain")}").ToDictionary();
+        return Wanted(objects, withLocalDns).Any(w => ours.GetValueOrDefault(w.Place) < w.Rules.Length)
+            || (await LegacyDropsAsync(cancellationToken) && !await LegacyHasOursAsync(cancellationToken));
+    }
+
+    // Each place, and the rules that belong there, the last one first.
+    private IEnumerable<(string Place, string[] Rules)> Wanted(List<JsonNode> objects, bool withLocalDns)
+    {
+        var chains = objects.Select(o => o["chain"]).OfType<JsonNode>().ToList();
+        var interfaces = $"\"{instance.InterfacePrefix}*\"";
+        foreach (var chain in chains.Where(c => Blocks(c, "forward", objects)))
+        {
+            var place = chains.FirstOrDefault(c => SameTable(c, chain) && Welcome.Contains(Text(c, "name"))) ?? chain;
+            yield return (NameOf(place), [$"oifname {interfaces} ct state established,related counter accept", $"iifname {interfaces} counter accept"]);
+        }
+
+        foreach (var chain in withLocalDns ? chains.Where(c => Blocks(c, "input", objects)) : [])
+        {
+            yield return (NameOf(chain), [$"iifname {interfaces} meta l4proto {{ tcp, udp }} th dport 53 counter accept"]);
+        }
+    }
+
+    private static string NameOf(JsonNode chain) => $"{Text(chain, "family")} {Text(chain, "table")} {Text(chain, "name")}";
 
     /// <summary>Removes this instance's accepts, wherever they are.</summary>
     public async Task RemoveAsync(CancellationToken cancellationToken)
@@ -61,7 +75,7 @@ internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
             nftables.Run(text);
         }
 
-        if (LegacyIsLoaded() && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains(Comment, StringComparison.Ordinal))
+        if (await LegacyHasOursAsync(cancellationToken))
         {
             await LegacyAsync("-D", cancellationToken);
         }
@@ -89,6 +103,9 @@ internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
 
     private static async Task<bool> LegacyDropsAsync(CancellationToken cancellationToken) =>
         LegacyIsLoaded() && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains("-P FORWARD DROP", StringComparison.Ordinal);
+
+    private async Task<bool> LegacyHasOursAsync(CancellationToken cancellationToken) =>
+        LegacyIsLoaded() && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains(Comment, StringComparison.Ordinal);
 
     private async Task LegacyAsync(string operation, CancellationToken cancellationToken)
     {

@@ -28,6 +28,42 @@ internal sealed class Forwarding(Instance instance, string runDir)
         return opened;
     }
 
+    /// <summary>Turns forwarding on again for those that somebody has turned off.</summary>
+    /// <returns>Which those were.</returns>
+    public IReadOnlyList<string> Repair(IReadOnlyList<string> uplinks)
+    {
+        var off = uplinks.Where(u => File.Exists(PathOf(u, "forwarding")) && !IsOn(u)).ToList();
+        foreach (var uplink in off)
+        {
+            Directory.CreateDirectory(Path.Combine(_notes, uplink));
+            File.WriteAllText(Path.Combine(_notes, uplink, instance.Id), "");
+            Set(uplink, "forwarding", true);
+        }
+
+        return off;
+    }
+
+    /// <summary>Prepares an interface of our own again, where it has lost that.</summary>
+    /// <returns>Whether it had.</returns>
+    public static bool RepairOwn(string name, bool toLoopback)
+    {
+        try
+        {
+            if (!File.Exists(PathOf(name, "forwarding")) || (IsOn(name) && (!toLoopback || File.ReadAllText(PathOf(name, "route_localnet")).Trim() == "1")))
+            {
+                return false;
+            }
+
+            EnableOwn(name, toLoopback);
+            return true;
+        }
+        catch (IOException)
+        {
+            // It is being deleted.
+            return false;
+        }
+    }
+
     /// <summary>Turns off what this instance was the last to need.</summary>
     public void Restore() => Restore(except: []);
 

@@ -1,4 +1,8 @@
+using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using System.Net;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
@@ -7,46 +11,52 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// The host's side of the network: the instance's one nftables table, forwarding for its interfaces, and an accept where the host's own firewall would cut guests off.
-/// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start's <see cref="RemoveLeftoversAsync"/>.
+/// The host's side of the network: the instance's one nftables table, the rules in each slot's namespace, forwarding for its interfaces, and an accept where the host's own firewall would cut guests off.
+/// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start's <see cref="RemoveLeftoversAsync"/>. <see cref="NetworkWatch"/> sees that it stays.
 /// </summary>
 public sealed partial class HostNetwork : IAsyncDisposable
 {
-    /// <summary>What guests never reach unless it is allowed: private, shared, link-local, loopback, multicast and reserved ranges (RFC 6890).</summary>
-    private const string Forbidden = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3";
+    // An address of the internet, for which the route is looked up. Nothing is sent to it.
+    private static readonly IPAddress SomewherePublic = IPAddress.Parse("1.1.1.1");
+    private readonly ConcurrentDictionary<int, GuardedSlot> _guarded = new();
+    private readonly NamespaceThread _claims = new("slots' rules"), _checks = new("slots' checks");
     private readonly Nftables _nftables;
     private readonly Instance _instance;
-    private readonly Egress _defaultEgress;
     private readonly ForeignFirewall _foreign;
     private readonly Forwarding _forwarding;
+    private readonly Netlink _netlink = new(Netlink.Netfilter);
+    private readonly IReadOnlyList<string> _ways;
     private readonly ILogger _logger;
+    private volatile IReadOnlyList<string> _opened;
+    private volatile NetworkPolicy _policy;
 
-    private HostNetwork(Nftables nftables, Instance instance, Egress defaultEgress, ForeignFirewall foreign, Forwarding forwarding, Ipv4Network range, int mtu, IPAddress? resolver, ILogger logger)
+    private HostNetwork(
+        Nftables nftables, Instance instance, ForeignFirewall foreign, Forwarding forwarding, IReadOnlyList<string> ways, NetworkPolicy policy, int mtu, ILogger logger)
     {
         _nftables = nftables;
         _instance = instance;
-        _defaultEgress = defaultEgress;
         _foreign = foreign;
         _forwarding = forwarding;
+        _ways = ways;
+        _opened = forwarding.Enable(ways);
+        _policy = policy;
         _logger = logger;
-        Range = range;
         Mtu = mtu;
-        Resolver = resolver;
     }
 
     /// <summary>The range that slots take their addresses from.</summary>
-    public Ipv4Network Range { get; }
+    public Ipv4Network Range => _policy.Range;
 
     /// <summary>The uplink's MTU, which guests are given.</summary>
     public int Mtu { get; }
 
-    /// <summary>Where guests' DNS goes; null when the host has no IPv4 resolver.</summary>
-    public IPAddress? Resolver { get; }
+    /// <summary>The ranges that are tried, in this order, where none is set.</summary>
+    internal static string[] CandidateRanges { get; } = [.. Enumerable.Range(200, 20).Select(i => $"10.{i}.0.0/16")];
 
-    /// <summary>Whether the resolver listens on the host's loopback.</summary>
-    private bool IsLocalResolver => Resolver is not null && IPAddress.IsLoopback(Resolver);
+    /// <summary>Mark of the connections that the host's kernel tracks for an instance's guests: never 0, and no two instances of a host are likely to share one.</summary>
+    public static uint MarkOf(string instanceId) => BinaryPrimitives.ReadUInt32BigEndian(SHA256.HashData(Encoding.ASCII.GetBytes($"pandora {instanceId}"))) | 1;
 
-    /// <summary>Chooses the range, makes the table, and opens what must be open. A table of an earlier server is replaced in the same transaction, so that no guest is without for an instant.</summary>
+    /// <summary>Chooses the range, makes the table, and opens what must be open. Slots of living microVMs get this version's rules before the table of an earlier server is replaced, so that no guest is without for an instant.</summary>
     /// <param name="instance">Whose network it is.</param>
     /// <param name="options">Ranges, egress, resolvers.</param>
     /// <param name="living">MicroVMs of an earlier server: their slots keep their range and egress, and their filter if this fails.</param>
@@ -58,27 +68,48 @@ public sealed partial class HostNetwork : IAsyncDisposable
         // Routes to our own slots are of microVMs that outlived their server.
         var routes = HostRoutes.Read().Where(r => !r.Interface.StartsWith(instance.InterfacePrefix, StringComparison.Ordinal)).ToList();
         var range = options.Network is null && living.Count > 0 && Ipv4Network.TryParse(living[0].Network, out var known) ? known : ChooseRange(options.Network, routes, logger);
-        var online = living.Where(r => (r.Claim?.Egress ?? options.Egress) == Egress.Internet).Select(r => r.Slot);
-        var allowed = ParseAllowed(options.EgressAllow);
+        var allowed = ParseRanges("PANDORA_EGRESS_ALLOW", options.EgressAllow);
         var resolver = HostRoutes.Resolvers(options.ResolvConf).FirstOrDefault();
         if (resolver is null)
         {
             LogNoResolver(logger, options.ResolvConf);
         }
 
-        var uplink = HostRoutes.InterfaceTo(routes, IPAddress.Parse("198.51.100.1"));
+        var uplink = HostRoutes.InterfaceTo(routes, SomewherePublic);
         var mtu = uplink is null ? 1500 : await ReadMtuAsync(uplink, cancellationToken);
         string?[] ways = [uplink, resolver is null ? null : HostRoutes.InterfaceTo(routes, resolver), .. allowed.Select(a => HostRoutes.InterfaceTo(routes, a.At(0)))];
         var nftables = new Nftables();
         var forwarding = new Forwarding(instance, options.RunDir);
         var foreign = new ForeignFirewall(nftables, instance);
+        HostNetwork? network = null;
         try
         {
-            var opened = forwarding.Enable([.. ways.OfType<string>().Where(w => w != "lo").Distinct()]);
-            var network = new HostNetwork(nftables, instance, options.Egress, foreign, forwarding, range, mtu, resolver, logger);
+            // nftables loads the kernel's connection tracking, which knows its size only then.
+            nftables.Run($"table inet {instance.TableName} {{ chain ours {{ ct state new accept; }}; }}");
+            var policy = new NetworkPolicy
+            {
+                Range = range,
+                Resolver = resolver,
+                Allowed = allowed,
+                Denied = ParseRanges("PANDORA_EGRESS_DENY", options.EgressDeny),
+                Host = HostAddresses.Read(instance.InterfacePrefix),
+                Bounds = ConnectionBounds.For(Conntrack.Maximum, options.MostSlots),
+                Mark = MarkOf(instance.Id),
+            };
+            if (policy.Bounds.PerSlot < ConnectionBounds.Comfortable)
+            {
+                LogFewConnections(logger, policy.Bounds.PerSlot, options.MostSlots, Conntrack.Maximum);
+            }
+
+            network = new HostNetwork(nftables, instance, foreign, forwarding, [.. ways.OfType<string>().Where(w => w != "lo").Distinct()], policy, mtu, logger);
+            foreach (var record in living)
+            {
+                await network.TryTakeOverAsync(NetworkSlot.At(record.Slot, instance, range), options.Limit(record.Claim?.Egress ?? options.DefaultEgress));
+            }
+
             await foreign.RemoveAsync(cancellationToken);
-            nftables.Run($"table inet {instance.TableName}; delete table inet {instance.TableName}\n{network.TableText(allowed, opened, [.. online])}");
-            foreach (var place in await foreign.AcceptAsync(network.IsLocalResolver, cancellationToken))
+            network.WriteTable();
+            foreach (var place in await foreign.AcceptAsync(policy.IsLocalResolver, cancellationToken))
             {
                 LogForeignAccept(logger, place);
             }
@@ -91,12 +122,10 @@ public sealed partial class HostNetwork : IAsyncDisposable
             {
                 await UndoAsync(nftables, foreign, forwarding, instance, logger);
             }
-            else
-            {
-                // They live on behind the filter that they have.
-                nftables.Dispose();
-            }
 
+            // Those that live do so behind the filter that they have.
+            network?.Leave();
+            nftables.Dispose();
             throw new StartupException($"the host's network could not be set up: {e.Message}. Pandora needs root with CAP_NET_ADMIN, and nftables in the kernel", e);
         }
     }
@@ -130,35 +159,81 @@ public sealed partial class HostNetwork : IAsyncDisposable
         new Forwarding(instance, options.RunDir).Restore();
     }
 
-    /// <summary>Lets a fresh slot do what the default allows.</summary>
-    public void Open(NetworkSlot slot)
+    /// <summary>Whether a slot of an earlier server has this version's rules. Without them its microVM is not taken over.</summary>
+    public bool IsGuarded(int slot) => _guarded.ContainsKey(slot);
+
+    /// <summary>Prepares a fresh slot's interface, and watches its rules from now on.</summary>
+    /// <param name="slot">The slot, with the rules of <see cref="RulesOf"/>.</param>
+    /// <param name="egress">What its rules allow.</param>
+    public async Task OpenAsync(NetworkSlot slot, Egress egress)
     {
-        Forwarding.EnableOwn(slot.InterfaceName, IsLocalResolver);
-        if (_defaultEgress == Egress.Internet)
-        {
-            SetEgress(slot, Egress.Internet);
-        }
+        Forwarding.EnableOwn(slot.InterfaceName, _policy.IsLocalResolver);
+        var guarded = new GuardedSlot(slot, egress);
+        await _claims.RunAsync(slot.NamespacePath, () => guarded.Generation = ReadGeneration());
+        _guarded[slot.Index] = guarded;
     }
 
-    /// <summary>Takes back what <see cref="Open"/> and <see cref="SetEgress"/> gave.</summary>
-    public void Close(NetworkSlot slot) => SetEgress(slot, Egress.None);
+    /// <summary>The rules of a slot's namespace, as nft(8) takes them.</summary>
+    public string RulesOf(NetworkSlot slot, Egress egress) => SlotRules.Text(slot, _policy, egress);
 
-    /// <summary>Sets what a slot's guest may reach: one transaction, no process. It holds from the next packet on.</summary>
-    public void SetEgress(NetworkSlot slot, Egress egress)
+    /// <summary>Watches a slot's rules no more: it is being taken down.</summary>
+    public void Close(NetworkSlot slot) => _guarded.TryRemove(slot.Index, out _);
+
+    /// <summary>Deletes what the host's kernel tracks of a slot's connections.</summary>
+    /// <exception cref="IOException">The kernel refused.</exception>
+    public void ForgetConnections(NetworkSlot slot) => Conntrack.Remove(_policy.Mark, slot.Address);
+
+    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. It holds from the next new connection on.</summary>
+    /// <exception cref="PandoraException">The slot's rules could not be changed.</exception>
+    public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
     {
-        var element = $"element inet {_instance.TableName} internet {{ \"{slot.InterfaceName}\" }}";
-        // Adding twice is no error; deleting what is not there is, so it is added first in the same transaction.
-        _nftables.Run(egress == Egress.Internet ? $"add {element}" : $"add {element}\ndelete {element}");
+        try
+        {
+            var guarded = _guarded[slot.Index];
+            await _claims.RunAsync(slot.NamespacePath, () =>
+            {
+                lock (guarded)
+                {
+                    using var nftables = new Nftables();
+                    nftables.Run(SlotRules.EgressText(egress));
+                    guarded.Egress = egress;
+                    guarded.Generation = ReadGeneration();
+                    return true;
+                }
+            });
+        }
+        catch (Exception e) when (e is IOException or NftablesException or KeyNotFoundException)
+        {
+            throw new PandoraException(PandoraError.NotProtected, $"the microVM's network rules could not be set ({e.Message}), so it was not handed out", innerException: e);
+        }
     }
 
     /// <summary>All of the host's rules, as libnftables' JSON.</summary>
     internal string ListRules() => _nftables.Run("list ruleset", asJson: true);
 
     /// <summary>Leaves everything as it is, for guests that live on without a server.</summary>
-    public void Leave() => _nftables.Dispose();
+    public void Leave()
+    {
+        _nftables.Dispose();
+        DisposeHandles();
+    }
 
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync() => await UndoAsync(_nftables, _foreign, _forwarding, _instance, _logger);
+    public async ValueTask DisposeAsync()
+    {
+        await UndoAsync(_nftables, _foreign, _forwarding, _instance, _logger);
+        DisposeHandles();
+    }
+
+    private void DisposeHandles()
+    {
+        _claims.Dispose();
+        _checks.Dispose();
+        lock (_netlink)
+        {
+            _netlink.Dispose();
+        }
+    }
 
     private static async Task UndoAsync(Nftables nftables, ForeignFirewall foreign, Forwarding forwarding, Instance instance, ILogger logger)
     {
@@ -194,12 +269,12 @@ public sealed partial class HostNetwork : IAsyncDisposable
             return IsFree(range) ? range : throw new StartupException($"PANDORA_NETWORK: {range} overlaps a route of this host; choose another, or leave it unset and a free one is found");
         }
 
-        for (var i = 0; i < 20; i++)
+        foreach (var candidate in CandidateRanges)
         {
-            _ = Ipv4Network.TryParse($"10.{200 + i}.0.0/16", out var range);
+            _ = Ipv4Network.TryParse(candidate, out var range);
             if (IsFree(range))
             {
-                if (i > 0)
+                if (candidate != CandidateRanges[0])
                 {
                     LogOtherRange(logger, range.ToString());
                 }
@@ -211,76 +286,16 @@ public sealed partial class HostNetwork : IAsyncDisposable
         throw new StartupException("10.200.0.0/16 to 10.219.0.0/16 all overlap routes of this host: set PANDORA_NETWORK to a free IPv4 range");
     }
 
-    private static List<Ipv4Network> ParseAllowed(string text) =>
+    private static List<Ipv4Network> ParseRanges(string variable, string text) =>
     [
         .. text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(part =>
-            Ipv4Network.TryParse(part, out var range) ? range : throw new StartupException($"PANDORA_EGRESS_ALLOW: '{part}' is not an IPv4 address or range")),
+            Ipv4Network.TryParse(part, out var range) ? range : throw new StartupException($"{variable}: '{part}' is not an IPv4 address or range")),
     ];
 
     private static async Task<int> ReadMtuAsync(string name, CancellationToken cancellationToken)
     {
         var links = JsonNode.Parse(await Command.RunAsync("ip", ["-j", "link", "show", "dev", name], cancellationToken: cancellationToken));
         return Math.Clamp(links?[0]?["mtu"]?.GetValue<int>() ?? 1500, 576, 1500);
-    }
-
-    private string TableText(IReadOnlyList<Ipv4Network> allowed, IReadOnlyList<string> openedUplinks, IReadOnlyList<int> online)
-    {
-        var elements = online.Count == 0 ? "" : $"elements = {{ {string.Join(", ", online.Select(i => $"\"{_instance.InterfacePrefix}{i}\""))} }}";
-        var ours = $"\"{_instance.InterfacePrefix}*\"";
-        var dns = Resolver is null || IsLocalResolver ? "" : $"ip daddr {Resolver} meta l4proto {{ tcp, udp }} th dport 53 accept";
-        var localDns = !IsLocalResolver ? "" : $"iifname {ours} iifname @internet ip daddr {Range} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {Resolver}";
-        var allow = allowed.Count == 0 ? "" : $"ip daddr {{ {string.Join(", ", allowed)} }} accept";
-        // Where we turned forwarding on for an uplink, it forwards for guests of Pandora's and nobody else.
-        var uplinks = openedUplinks.Count == 0 ? "" : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != \"pnd*\" drop";
-        // A resolver on another of the host's own addresses is met by the input chain.
-        var hostDns = Resolver is null || IsLocalResolver ? "" : $"iifname @internet ip daddr {Resolver} meta l4proto {{ tcp, udp }} th dport 53 accept";
-        return $$"""
-            table inet {{_instance.TableName}} {
-              set internet { type ifname; {{elements}} }
-              chain forward {
-                type filter hook forward priority -10; policy accept;
-                iifname {{ours}} goto from_guest
-                oifname {{ours}} goto to_guest
-                {{uplinks}}
-              }
-              chain from_guest {
-                meta nfproto ipv6 goto refuse
-                ct state established,related accept
-                iifname != @internet goto refuse
-                oifname {{ours}} goto refuse
-                {{dns}}
-                {{allow}}
-                ip daddr { {{Forbidden}} } goto refuse
-              }
-              chain refuse {
-                # The kernel sends a guest an ICMP refusal a second; a reset is sent always.
-                meta l4proto tcp reject with tcp reset
-                reject with icmpx admin-prohibited
-              }
-              chain to_guest {
-                ct state established,related accept
-                goto refuse
-              }
-              chain input {
-                type filter hook input priority -10; policy accept;
-                iifname {{ours}} goto to_host
-              }
-              chain to_host {
-                ct state established,related accept
-                {{hostDns}}
-                iifname @internet ct status dnat meta l4proto { tcp, udp } th dport 53 accept
-                goto refuse
-              }
-              chain prerouting {
-                type nat hook prerouting priority dstnat; policy accept;
-                {{localDns}}
-              }
-              chain postrouting {
-                type nat hook postrouting priority srcnat; policy accept;
-                ip saddr {{Range}} oifname != {{ours}} masquerade
-              }
-            }
-            """;
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The host has no IPv4 resolver in {Path}: names will not resolve in sandboxes")]
@@ -294,4 +309,10 @@ public sealed partial class HostNetwork : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Error, Message = "A part of the host's network could not be undone: {Error}. The next start tries again")]
     private static partial void LogUndoFailed(ILogger logger, string error);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Guests may have only {PerSlot} connections each: net.netfilter.nf_conntrack_max is {Maximum} and there may be {Slots} slots. Raise the first, or lower PANDORA_MAX_SANDBOXES")]
+    private static partial void LogFewConnections(ILogger logger, long perSlot, int slots, long maximum);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over")]
+    private static partial void LogNotTakenOver(ILogger logger, int slot, string error);
 }

@@ -11,6 +11,9 @@ public readonly record struct Ipv4Network(uint Address, int PrefixLength)
     /// <summary>Number of addresses.</summary>
     public long Size => 1L << (32 - PrefixLength);
 
+    /// <summary>The range of a length that an address is in.</summary>
+    public static Ipv4Network Of(uint address, int prefixLength) => new(address & Mask(prefixLength), prefixLength);
+
     /// <summary>Reads <c>10.200.0.0/16</c>, or a single address as a /32.</summary>
     public static bool TryParse(string text, out Ipv4Network network)
     {

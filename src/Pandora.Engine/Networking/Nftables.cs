@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Networking;
 
@@ -14,7 +15,8 @@ internal sealed partial class Nftables : IDisposable
     {
         try
         {
-            _context = New(0);
+            // Its socket would go to every VMM.
+            _context = Descriptors.Open(() => New(0));
         }
         catch (DllNotFoundException e)
         {
@@ -26,13 +28,16 @@ internal sealed partial class Nftables : IDisposable
     }
 
     /// <summary>Runs commands as one transaction and returns what they printed.</summary>
+    /// <param name="commands">As nft(8) takes them.</param>
+    /// <param name="asJson">Print JSON.</param>
+    /// <param name="asText">Print text without the handles, which are others after each write.</param>
     /// <exception cref="NftablesException">The kernel or the parser refused it; nothing was changed.</exception>
-    public string Run(string commands, bool asJson = false)
+    public string Run(string commands, bool asJson = false, bool asText = false)
     {
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_context == 0, this);
-            SetOutputFlags(_context, asJson ? OutputJson | OutputHandle : OutputHandle);
+            SetOutputFlags(_context, asText ? 0 : asJson ? OutputJson | OutputHandle : OutputHandle);
             return RunCommands(_context, commands) == 0
                 ? Marshal.PtrToStringUTF8(GetOutput(_context)) ?? ""
                 : throw new NftablesException($"nftables refused: {(Marshal.PtrToStringUTF8(GetError(_context)) ?? "").Trim()}");

@@ -16,23 +16,31 @@ public enum SlotState
     Ending,
 }
 
-/// <summary>The slots in use, kept in the file <c>slots</c> of the run directory, so that whoever looks at the host from outside knows whose each namespace is. Written when a slot changes, never for a claim.</summary>
+/// <summary>One slot.</summary>
+/// <param name="State">How it stands.</param>
+/// <param name="MicroVm">Id of the microVM that has it or had it last; null for one that is made ahead of need.</param>
+public sealed record SlotEntry(SlotState State, string? MicroVm);
+
+/// <summary>The slots in use, kept in the file <c>slots</c> of the run directory, so that whoever looks at the host from outside knows whose each namespace is, also where a microVM's record is damaged. Written when a slot changes, never for a claim.</summary>
 public sealed class SlotLedger
 {
     private readonly string _path;
-    private readonly SortedDictionary<int, SlotState> _states = [];
+    private readonly SortedDictionary<int, SlotEntry> _states = [];
 
     /// <param name="runDirectory">The instance's run directory.</param>
     public SlotLedger(string runDirectory) => _path = PathIn(runDirectory);
 
     /// <summary>Notes how a slot stands; null when it is free.</summary>
-    public void Set(int slot, SlotState? state)
+    /// <param name="slot">Its number.</param>
+    /// <param name="state">How it stands.</param>
+    /// <param name="microVm">Id of the microVM that has it; null keeps the one that is noted.</param>
+    public void Set(int slot, SlotState? state, string? microVm = null)
     {
         lock (_states)
         {
             if (state is { } known)
             {
-                _states[slot] = known;
+                _states[slot] = new SlotEntry(known, microVm ?? (_states.TryGetValue(slot, out var before) ? before.MicroVm : null));
             }
             else
             {
@@ -54,17 +62,25 @@ public sealed class SlotLedger
     }
 
     /// <summary>Reads what a server wrote last; empty when there is nothing.</summary>
-    public static IReadOnlyDictionary<int, SlotState> Read(string runDirectory)
+    public static IReadOnlyDictionary<int, SlotEntry> Read(string runDirectory)
     {
+        var found = new Dictionary<int, SlotEntry>();
         try
         {
-            return File.ReadLines(PathIn(runDirectory)).Select(l => l.Split(' ')).Where(p => p.Length == 2 && int.TryParse(p[0], out _) && Enum.TryParse<SlotState>(p[1], out _))
-                .ToDictionary(p => int.Parse(p[0]), p => Enum.Parse<SlotState>(p[1]));
+            foreach (var words in File.ReadLines(PathIn(runDirectory)).Select(l => l.Split(' ')))
+            {
+                if (words is [var slot, var state, ..] && int.TryParse(slot, out var number) && Enum.TryParse<SlotState>(state, out var known))
+                {
+                    found[number] = new SlotEntry(known, words.ElementAtOrDefault(2));
+                }
+            }
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            return new Dictionary<int, SlotState>();
+            return new Dictionary<int, SlotEntry>();
         }
+
+        return found;
     }
 
     private void Write()
@@ -77,7 +93,7 @@ public sealed class SlotLedger
                 return;
             }
 
-            File.WriteAllLines(_path + ".new", _states.Select(s => $"{s.Key} {s.Value}"));
+            File.WriteAllLines(_path + ".new", _states.Select(s => $"{s.Key} {s.Value.State} {s.Value.MicroVm}".TrimEnd()));
             File.Move(_path + ".new", _path, overwrite: true);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

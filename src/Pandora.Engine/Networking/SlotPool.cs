@@ -1,5 +1,6 @@
 using System.Globalization;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.MicroVms;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Networking;
@@ -13,6 +14,7 @@ public sealed partial class SlotPool : IAsyncDisposable
     private readonly SlotLedger _ledger;
     private readonly ILogger<SlotPool> _logger;
     private readonly TimeProvider _time;
+    private readonly Egress _egress;
     private readonly int _ahead;
     private readonly Lock _lock = new();
     private readonly PriorityQueue<int, int> _free = new();
@@ -23,27 +25,29 @@ public sealed partial class SlotPool : IAsyncDisposable
 
     /// <param name="network">The host's side.</param>
     /// <param name="instance">Whose slots they are.</param>
+    /// <param name="egress">What a fresh slot's guest may reach.</param>
     /// <param name="ahead">How many to keep ready.</param>
-    /// <param name="taken">Numbers that microVMs of an earlier server hold.</param>
+    /// <param name="taken">Numbers that microVMs of an earlier server hold, and those microVMs' ids.</param>
     /// <param name="time">For pauses after failures.</param>
     /// <param name="logger">Where failures go.</param>
-    public SlotPool(HostNetwork network, Instance instance, int ahead, IReadOnlySet<int> taken, TimeProvider time, ILogger<SlotPool> logger)
+    public SlotPool(HostNetwork network, Instance instance, Egress egress, int ahead, IReadOnlyDictionary<int, string> taken, TimeProvider time, ILogger<SlotPool> logger)
     {
         _network = network;
         _instance = instance;
         _ledger = new SlotLedger(instance.RunDirectory);
+        _egress = egress;
         _ahead = ahead;
         _logger = logger;
         _time = time;
         Count = (int)Math.Min(16384, network.Range.Size / 4);
-        foreach (var i in Enumerable.Range(0, Count).Where(i => !taken.Contains(i)))
+        foreach (var i in Enumerable.Range(0, Count).Where(i => !taken.ContainsKey(i)))
         {
             _free.Enqueue(i, i);
         }
 
-        foreach (var i in taken)
+        foreach (var (slot, microVm) in taken)
         {
-            _ledger.Set(i, SlotState.Held);
+            _ledger.Set(slot, SlotState.Held, microVm);
         }
     }
 
@@ -63,8 +67,10 @@ public sealed partial class SlotPool : IAsyncDisposable
     }
 
     /// <summary>Takes a slot, ready to be used.</summary>
+    /// <param name="microVm">Id of the microVM that it is for.</param>
+    /// <param name="cancellationToken">Ends the making of one.</param>
     /// <exception cref="PandoraException">Every slot is in use.</exception>
-    public async Task<NetworkSlot> RentAsync(CancellationToken cancellationToken)
+    public async Task<NetworkSlot> RentAsync(string microVm, CancellationToken cancellationToken)
     {
         NetworkSlot? slot;
         lock (_lock)
@@ -75,18 +81,24 @@ public sealed partial class SlotPool : IAsyncDisposable
 
         slot ??= await MakeAsync(cancellationToken)
             ?? throw new PandoraException(PandoraError.PoolEmpty, $"all {Count} network slots of {_network.Range} are in use; a wider PANDORA_NETWORK has more");
-        _ledger.Set(slot.Index, SlotState.Held);
+        _ledger.Set(slot.Index, SlotState.Held, microVm);
         Prepare();
         return slot;
     }
 
-    /// <summary>Takes back what a slot may reach and removes its veth pair. The kernel would do it after the namespace, when it likes.</summary>
+    /// <summary>Removes a slot's veth pair. The kernel would do it after the namespace, when it likes.</summary>
     public Task DeleteInterfaceAsync(NetworkSlot slot) => Track(Task.Run(async () =>
     {
         _ledger.Set(slot.Index, SlotState.Ending);
-        await IpTool.DeleteLinkAsync(slot.InterfaceName);
         _network.Close(slot);
+        await IpTool.DeleteLinkAsync(slot.InterfaceName);
     }));
+
+    /// <summary>What the host's kernel tracks of a slot's connections, as a resource that is undone.</summary>
+    internal HostResource ConnectionsOf(NetworkSlot slot) => HostResource.OfConnections(HostNetwork.MarkOf(_instance.Id), slot.Address);
+
+    /// <summary>Deletes what the host's kernel tracks of a slot's connections, which would be kept for as long as they might go on.</summary>
+    public Task DeleteConnectionsAsync(NetworkSlot slot) => Track(Task.Run(() => _network.ForgetConnections(slot)));
 
     /// <summary>Removes a slot's namespace with all that is in it.</summary>
     public Task DeleteNamespaceAsync(NetworkSlot slot) => Track(IpTool.DeleteNamespaceAsync(slot.NamespaceName));
@@ -180,7 +192,7 @@ public sealed partial class SlotPool : IAsyncDisposable
         {
             await Command.RunAsync("ip", ["-batch", "-"], HostSide(slot), cancellationToken: cancellationToken);
             await Command.RunAsync("nsenter", [$"--net={slot.NamespacePath}", "--", "sh", "-es"], NamespaceSide(slot), cancellationToken: cancellationToken);
-            _network.Open(slot);
+            await _network.OpenAsync(slot, _egress);
             return slot;
         }
         catch
@@ -194,8 +206,7 @@ public sealed partial class SlotPool : IAsyncDisposable
     {
         try
         {
-            await DeleteInterfaceAsync(slot);
-            await DeleteNamespaceAsync(slot);
+            await TakeDownAsync(slot);
         }
         catch (Exception e)
         {
@@ -213,8 +224,7 @@ public sealed partial class SlotPool : IAsyncDisposable
             await Task.Delay(RetryPause, _time);
             try
             {
-                await DeleteInterfaceAsync(slot);
-                await DeleteNamespaceAsync(slot);
+                await TakeDownAsync(slot);
                 Free(slot);
                 return;
             }
@@ -223,6 +233,13 @@ public sealed partial class SlotPool : IAsyncDisposable
                 LogDestroyFailed(slot.Index, e.Message);
             }
         }
+    }
+
+    private async Task TakeDownAsync(NetworkSlot slot)
+    {
+        await DeleteInterfaceAsync(slot);
+        await DeleteNamespaceAsync(slot);
+        await DeleteConnectionsAsync(slot);
     }
 
     private async Task Track(Task task)
@@ -254,57 +271,31 @@ public sealed partial class SlotPool : IAsyncDisposable
 
         """);
 
-    private string NamespaceSide(NetworkSlot slot)
-    {
-        // A resolver on the host's loopback is reached by way of the host's end, where the host's own table sends it on.
-        var resolver = _network.Resolver is null ? null : System.Net.IPAddress.IsLoopback(_network.Resolver) ? slot.HostAddress : _network.Resolver;
-        var dns = resolver is null ? "" : $"iifname \"tap0\" ip daddr {NetworkSlot.GatewayAddress} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {resolver}";
-        return $$"""
-            if [ -d /proc/sys/net/ipv6 ]; then
-                echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
-                echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
-            fi
-            echo 1 > /proc/sys/net/ipv4/ip_forward
-            ip -batch - <<END
-            tuntap add dev {{NetworkSlot.TapName}} mode tap user {{_instance.UidOf(slot.Index)}} group {{_instance.UidOf(slot.Index)}}
-            addr add {{NetworkSlot.GatewayAddress}}/30 dev {{NetworkSlot.TapName}}
-            link set {{NetworkSlot.TapName}} address {{NetworkSlot.GatewayMac}} mtu {{_network.Mtu}} up
-            neigh replace {{NetworkSlot.GuestAddress}} lladdr {{NetworkSlot.GuestMac}} nud permanent dev {{NetworkSlot.TapName}}
-            addr add {{slot.Address}}/30 dev up0
-            link set up0 up
-            route add default via {{slot.HostAddress}}
-            END
-            nft -f - <<END
-            table inet slot {
-              chain spoofed {
-                type filter hook prerouting priority -300; policy accept;
-                iifname "tap0" meta nfproto ipv6 drop
-                iifname "tap0" ip saddr != {{NetworkSlot.GuestAddress}} drop
-              }
-              chain prerouting {
-                type nat hook prerouting priority dstnat; policy accept;
-                iifname "up0" dnat ip to {{NetworkSlot.GuestAddress}}
-                {{dns}}
-              }
-              chain input {
-                type filter hook input priority 0; policy accept;
-                iifname "tap0" meta l4proto tcp reject with tcp reset
-                iifname "tap0" reject
-              }
-              chain forward {
-                type filter hook forward priority 0; policy drop;
-                iifname "tap0" oifname "up0" accept
-                iifname "up0" oifname "tap0" accept
-              }
-              chain postrouting {
-                type nat hook postrouting priority srcnat; policy accept;
-                oifname "up0" masquerade
-              }
-            }
-            END
+    // A redirect of a guest's changes no route, and its fragments take little memory.
+    private string NamespaceSide(NetworkSlot slot) => $$"""
+        if [ -d /proc/sys/net/ipv6 ]; then
+            echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
+            echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+        fi
+        echo 1 > /proc/sys/net/ipv4/ip_forward
+        echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects
+        echo 0 > /proc/sys/net/ipv4/conf/default/accept_redirects
+        echo 196608 > /proc/sys/net/ipv4/ipfrag_low_thresh
+        echo 262144 > /proc/sys/net/ipv4/ipfrag_high_thresh
+        ip -batch - <<END
+        tuntap add dev {{NetworkSlot.TapName}} mode tap user {{_instance.UidOf(slot.Index)}} group {{_instance.UidOf(slot.Index)}}
+        addr add {{NetworkSlot.GatewayAddress}}/30 dev {{NetworkSlot.TapName}}
+        link set {{NetworkSlot.TapName}} address {{NetworkSlot.GatewayMac}} mtu {{_network.Mtu}} up
+        neigh replace {{NetworkSlot.GuestAddress}} lladdr {{NetworkSlot.GuestMac}} nud permanent dev {{NetworkSlot.TapName}}
+        addr add {{slot.Address}}/30 dev up0
+        link set up0 up
+        route add default via {{slot.HostAddress}}
+        END
+        nft -f - <<'END'
+        {{_network.RulesOf(slot, _egress)}}
+        END
 
-            """;
-    }
+        """;
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Network slot {Slot} could not be taken down: {Error}. It is tried again")]
     private partial void LogDestroyFailed(int slot, string error);

@@ -54,6 +54,11 @@ internal static partial class RequestLimits
             throw PandoraException.Invalid("idle_timeout", $"must be between {MinIdleTimeout:0} and {options.MaxIdleTimeout:0.#} seconds, and is {idle}");
         }
 
+        if (request.Egress is { } egress && options.Limit(egress) != egress)
+        {
+            throw new PandoraException(PandoraError.EgressForbidden, "this server gives no sandbox more than egress 'none': leave egress out, or ask for 'none'", "egress");
+        }
+
         var size = 0;
         foreach (var (key, value) in request.Metadata ?? new Dictionary<string, string>())
         {

@@ -37,7 +37,7 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
             return true;
         }
 
-        if (exception is PandoraException { Error: PandoraError.PoolEmpty or PandoraError.SandboxLimit or PandoraError.ShuttingDown or PandoraError.TooManyExecs or PandoraError.Recovering or PandoraError.Overloaded or PandoraError.HostFull } refused)
+        if (exception is PandoraException { Error: PandoraError.PoolEmpty or PandoraError.SandboxLimit or PandoraError.ShuttingDown or PandoraError.TooManyExecs or PandoraError.Recovering or PandoraError.Overloaded or PandoraError.HostFull or PandoraError.NotProtected } refused)
         {
             httpContext.Response.Headers.RetryAfter = refused.Error == PandoraError.Recovering ? "1" : "5";
         }
@@ -91,6 +91,8 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
                     PandoraError.Recovering => (503, ProblemCodes.Recovering),
                     PandoraError.Interrupted => (503, ProblemCodes.Interrupted),
                     PandoraError.HostFull => (503, ProblemCodes.HostFull),
+                    PandoraError.NotProtected => (503, ProblemCodes.NotProtected),
+                    PandoraError.EgressForbidden => (403, ProblemCodes.EgressForbidden),
                     PandoraError.Overloaded => (429, ProblemCodes.Overloaded),
                     PandoraError.IdempotencyMismatch => (422, ProblemCodes.IdempotencyMismatch),
                     _ => (502, ProblemCodes.GuestUnreachable),

@@ -41,11 +41,11 @@ public static class Settings
 
             try
             {
-                property.SetValue(options, Convert(text, property.PropertyType));
+                property.SetValue(options, Convert(text, TypeOf(property)));
             }
             catch (Exception e) when (e is FormatException or ArgumentException or OverflowException)
             {
-                throw new StartupException($"{VariableOf(property)} ({source}): '{text}' is not {Expectation(property.PropertyType)}");
+                throw new StartupException($"{VariableOf(property)} ({source}): '{text}' is not {Expectation(TypeOf(property))}");
             }
         }
 
@@ -109,6 +109,9 @@ public static class Settings
         environment[VariableOf(property)] is string { Length: > 0 } fromEnvironment ? (fromEnvironment, "environment")
         : configuration[$"{Section}:{property.Name}"] is { } fromFile ? (fromFile, "appsettings.json")
         : (null, "default");
+
+    // One without a default may be left out.
+    private static Type TypeOf(PropertyInfo property) => Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
 
     private static object Convert(string text, Type type) =>
         type == typeof(string) ? text

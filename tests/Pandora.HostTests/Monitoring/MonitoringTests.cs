@@ -13,7 +13,7 @@ public sealed class MonitoredServer : ServerFixture
 
     internal override Dictionary<string, string> Settings => new()
     {
-        ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_METRICS_KEY"] = Key, ["PANDORA_METRICS_LISTEN"] = "http://198.51.100.2:9464",
+        ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_METRICS_KEY"] = Key, ["PANDORA_METRICS_LISTEN"] = "http://93.183.0.2:9464",
     };
 
     public override async ValueTask InitializeAsync()
@@ -165,7 +165,7 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     {
         foreach (var (path, key, status) in new[] { ("/metrics", MonitoredServer.Key, 200), ("/metrics", "", 401), ("/sandboxes", MonitoredServer.Key, 404), ("/health", MonitoredServer.Key, 404), ("/ready", "", 404), ("/METRICS", "", 401), ("/metrics/x", "", 401), ("/sandboxes", "", 404) })
         {
-            using var request = new HttpRequestMessage(HttpMethod.Get, new Uri($"http://198.51.100.2:9464{path}"));
+            using var request = new HttpRequestMessage(HttpMethod.Get, new Uri($"http://93.183.0.2:9464{path}"));
             request.Headers.Add("Authorization", $"Bearer {key}");
             // By whatever name the scraper knows it.
             request.Headers.Host = "host.docker.internal:9464";

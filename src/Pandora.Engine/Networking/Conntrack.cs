@@ -1,0 +1,87 @@
+using System.Buffers.Binary;
+using System.Net;
+
+namespace Pandora.Engine.Networking;
+
+/// <summary>Connections that the host's kernel tracks for slots, found by the instance's mark and the slot's address (include/uapi/linux/netfilter/nfnetlink_conntrack.h; filters need Linux 5.8).</summary>
+internal static class Conntrack
+{
+    private const ushort List = 0x0101, Delete = 0x0102; // NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE
+    private const ushort Original = 1, Mark = 8, MarkMask = 21, Filter = 25; // CTA_…
+    private const ushort Addresses = 1, Source = 1, Destination = 2; // CTA_TUPLE_IP; CTA_IP_V4_SRC, CTA_IP_V4_DST
+    private const string MaximumPath = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+    /// <summary>Most connections that the kernel tracks in one namespace; the default of a small host where it does not say.</summary>
+    public static long Maximum => File.Exists(MaximumPath) && long.TryParse(File.ReadAllText(MaximumPath), out var maximum) && maximum > 0 ? maximum : 65536;
+
+    /// <summary>How many entries a slot's address has, as the side that opened the connection and as the side that was connected to.</summary>
+    /// <exception cref="IOException">The kernel did not tell.</exception>
+    public static int Count(uint mark, IPAddress address)
+    {
+        var count = 0;
+        using var netlink = new Netlink(Netlink.Netfilter);
+        foreach (var side in new[] { Source, Destination })
+        {
+            netlink.List(List, Body(mark, address, side), (_, _) => count++);
+        }
+
+        return count;
+    }
+
+    /// <summary>The addresses, as the side that opened a connection and the side that was connected to, of each entry with a mark.</summary>
+    /// <exception cref="IOException">The kernel did not tell.</exception>
+    public static IReadOnlyList<(IPAddress Source, IPAddress Destination)> Read(uint mark)
+    {
+        var found = new List<(IPAddress, IPAddress)>();
+        using var netlink = new Netlink(Netlink.Netfilter);
+        netlink.List(List, [.. Header(), .. MarkAttributes(mark)], (_, body) =>
+        {
+            // After struct nfgenmsg.
+            var addresses = Netlink.Find(Netlink.Find(body[4..], Original), Addresses);
+            if (Netlink.Find(addresses, Source) is { Length: 4 } source && Netlink.Find(addresses, Destination) is { Length: 4 } destination)
+            {
+                found.Add((new IPAddress(source), new IPAddress(destination)));
+            }
+        });
+        return found;
+    }
+
+    /// <summary>Deletes a slot's entries.</summary>
+    /// <exception cref="IOException">The kernel refused.</exception>
+    public static void Remove(uint mark, IPAddress address)
+    {
+        using var netlink = new Netlink(Netlink.Netfilter);
+        foreach (var side in new[] { Source, Destination })
+        {
+            try
+            {
+                netlink.Ask(Delete, Body(mark, address, side));
+            }
+            catch (IOException e) when (e.HResult == 2)
+            {
+                // ENOENT: there is none.
+            }
+        }
+    }
+
+    private static byte[] Body(uint mark, IPAddress address, ushort side)
+    {
+        var flags = new byte[4];
+        BinaryPrimitives.WriteUInt32LittleEndian(flags, side == Source ? 1u : 2u);
+        return
+        [
+            .. Header(), .. Netlink.Nested(Original, Netlink.Nested(Addresses, Netlink.Attribute(side, address.GetAddressBytes()))),
+            .. MarkAttributes(mark), .. Netlink.Nested(Filter, Netlink.Attribute(1, flags), Netlink.Attribute(2, new byte[4])),
+        ];
+    }
+
+    // struct nfgenmsg: IPv4, version 1 (the family counts), resource 0.
+    private static byte[] Header() => [2, 1, 0, 0];
+
+    private static byte[] MarkAttributes(uint mark)
+    {
+        var value = new byte[4];
+        BinaryPrimitives.WriteUInt32BigEndian(value, mark);
+        return [.. Netlink.Attribute(Mark, value), .. Netlink.Attribute(MarkMask, [255, 255, 255, 255])];
+    }
+}

@@ -1,0 +1,46 @@
+using System.Buffers.Binary;
+using System.Text;
+
+namespace Pandora.Engine.Networking;
+
+/// <summary>The host's own IPv4 addresses, and the networks that it is directly on.</summary>
+/// <param name="Own">Addresses that are the host itself.</param>
+/// <param name="OnLink">Networks of its interfaces, public ones too: what is in them is beside the host, not in the internet.</param>
+internal sealed record HostAddresses(IReadOnlyList<Ipv4Network> Own, IReadOnlyList<Ipv4Network> OnLink)
+{
+    private const ushort GetAddresses = 22; // RTM_GETADDR
+    private const ushort Peer = 1, Local = 2, Label = 3; // IFA_ADDRESS, IFA_LOCAL, IFA_LABEL
+
+    /// <summary>Asks the kernel (rtnetlink(7)).</summary>
+    /// <param name="ownPrefix">Interfaces that are left out: those to our own slots.</param>
+    /// <exception cref="IOException">The kernel did not tell.</exception>
+    public static HostAddresses Read(string ownPrefix)
+    {
+        var (own, onLink) = (new SortedSet<Ipv4Network>(ByAddress), new SortedSet<Ipv4Network>(ByAddress));
+        using var netlink = new Netlink(Netlink.Route);
+        // struct ifaddrmsg: family, prefix length, flags, scope, interface.
+        netlink.List(GetAddresses, [2, 0, 0, 0, 0, 0, 0, 0], (_, body) =>
+        {
+            var attributes = body[8..];
+            var label = Encoding.ASCII.GetString(Netlink.Find(attributes, Label)).TrimEnd('\0');
+            if (label.StartsWith(ownPrefix, StringComparison.Ordinal) || Netlink.Find(attributes, Local) is not { Length: 4 } local)
+            {
+                return;
+            }
+
+            own.Add(new Ipv4Network(BinaryPrimitives.ReadUInt32BigEndian(local), 32));
+            // On a link between two points this is the other's address.
+            if (Netlink.Find(attributes, Peer) is { Length: 4 } peer && body[1] > 0)
+            {
+                onLink.Add(Ipv4Network.Of(BinaryPrimitives.ReadUInt32BigEndian(peer), body[1]));
+            }
+        });
+        return new HostAddresses([.. own], [.. onLink]);
+    }
+
+    /// <summary>Whether both are the same addresses.</summary>
+    public bool IsSameAs(HostAddresses other) => Own.SequenceEqual(other.Own) && OnLink.SequenceEqual(other.OnLink);
+
+    private static readonly Comparer<Ipv4Network> ByAddress =
+        Comparer<Ipv4Network>.Create((a, b) => (a.Address, a.PrefixLength).CompareTo((b.Address, b.PrefixLength)));
+}

@@ -1,0 +1,92 @@
+namespace Pandora.Engine.Networking;
+
+/// <summary>The instance's one table on the host: a second wall behind each slot's own, the way out (NAT), and the bound on all guests' connections together.</summary>
+internal static class HostRules
+{
+    /// <summary>The transaction that makes the table, or replaces one that is there.</summary>
+    /// <param name="instance">Whose table.</param>
+    /// <param name="policy">What it is made of.</param>
+    /// <param name="openedUplinks">Interfaces that forwarded nothing before this instance turned it on.</param>
+    public static string Text(Instance instance, NetworkPolicy policy, IReadOnlyList<string> openedUplinks)
+    {
+        var ours = $"\"{instance.InterfacePrefix}*\"";
+        var local = policy.IsLocalResolver;
+        var dns = policy.Resolver is null || local ? "" : $"ip daddr {policy.Resolver} meta l4proto {{ tcp, udp }} th dport 53 goto bound";
+        var localDns = !local ? "" : $"iifname {ours} ip daddr {policy.Range} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {policy.Resolver}";
+        // Where we turned forwarding on for an uplink, it forwards for guests of Pandora's and nobody else.
+        var uplinks = openedUplinks.Count == 0 ? "" : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != \"pnd*\" drop";
+        // A resolver on another of the host's own addresses is met by the input chain.
+        var hostDns = policy.Resolver is null || local ? "" : $"ip daddr {policy.Resolver} meta l4proto {{ tcp, udp }} th dport 53 goto bound";
+        return $$"""
+            table inet {{instance.TableName}}
+            delete table inet {{instance.TableName}}
+            table inet {{instance.TableName}} {
+            {{policy.SetsText}}
+            {{NetworkPolicy.TimeoutsText}}
+              chain track {
+                type filter hook prerouting priority -150; policy accept;
+                iifname {{ours}} ct state new goto ours
+              }
+              chain track_own {
+                type filter hook output priority -150; policy accept;
+                oifname {{ours}} ct state new goto ours
+                # What is sent to a slot that has gone must not leave by the way to the internet.
+                ip daddr {{policy.Range}} oifname != { "lo", {{ours}} } drop
+              }
+              chain ours {
+                ct mark set {{policy.Mark}}
+                meta l4proto tcp ct timeout set "tcp_times"
+                meta l4proto udp ct timeout set "udp_times"
+              }
+              chain forward {
+                type filter hook forward priority -10; policy accept;
+                iifname {{ours}} goto from_guest
+                oifname {{ours}} goto to_guest
+                {{uplinks}}
+              }
+              chain from_guest {
+                meta nfproto ipv6 goto refuse
+                ct state established,related accept
+                oifname {{ours}} goto refuse
+                {{dns}}
+                ip daddr @own goto refuse
+                ip daddr @allowed goto bound
+                ip daddr @forbidden goto refuse
+                goto bound
+              }
+              chain bound {
+                limit rate over {{policy.Bounds.AllRate}}/second burst {{policy.Bounds.AllRate}} packets goto refuse
+                accept
+              }
+              chain refuse {
+                # The kernel sends a guest an ICMP refusal a second; a reset is sent always.
+                meta l4proto tcp reject with tcp reset
+                reject with icmpx admin-prohibited
+              }
+              chain to_guest {
+                ct state established,related accept
+                goto refuse
+              }
+              chain input {
+                type filter hook input priority -10; policy accept;
+                iifname {{ours}} goto to_host
+              }
+              chain to_host {
+                ct state established,related accept
+                {{hostDns}}
+                ct status dnat meta l4proto { tcp, udp } th dport 53 goto bound
+                goto refuse
+              }
+              chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                {{localDns}}
+              }
+              chain postrouting {
+                type nat hook postrouting priority srcnat; policy accept;
+                ip saddr {{policy.Range}} oifname != {{ours}} masquerade
+              }
+            }
+
+            """;
+    }
+}

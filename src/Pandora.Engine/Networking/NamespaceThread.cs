@@ -1,0 +1,73 @@
+using System.Collections.Concurrent;
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace Pandora.Engine.Networking;
+
+/// <summary>One thread that enters slots' network namespaces (setns(2)), works there, and comes back: no process is spawned, and no other thread of the server is ever anywhere but in the host's.</summary>
+internal sealed partial class NamespaceThread : IDisposable
+{
+    private const int NetworkKind = 0x40000000; // CLONE_NEWNET
+    private readonly BlockingCollection<Action> _work = [];
+
+    public NamespaceThread(string name) => new Thread(Run) { IsBackground = true, Name = name }.Start();
+
+    /// <summary>Does something in a namespace, after what was given before.</summary>
+    /// <exception cref="IOException">The namespace cannot be entered.</exception>
+    public Task<T> RunAsync<T>(string namespacePath, Func<T> work)
+    {
+        var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        _work.Add(() =>
+        {
+            try
+            {
+                done.SetResult(RunIn(namespacePath, work));
+            }
+            catch (Exception e)
+            {
+                done.SetException(e);
+            }
+        });
+        return done.Task;
+    }
+
+    /// <summary>Ends the thread once it has done what it was given.</summary>
+    public void Dispose() => _work.CompleteAdding();
+
+    private static T RunIn<T>(string namespacePath, Func<T> work)
+    {
+        using var here = File.OpenHandle("/proc/thread-self/ns/net");
+        using (var there = File.OpenHandle(namespacePath))
+        {
+            Enter(there, namespacePath);
+        }
+
+        try
+        {
+            return work();
+        }
+        finally
+        {
+            Enter(here, "the host's network namespace");
+        }
+    }
+
+    private static void Enter(SafeFileHandle handle, string name)
+    {
+        if (SetNamespace((int)handle.DangerousGetHandle(), NetworkKind) != 0)
+        {
+            throw new IOException($"{name} could not be entered: {Marshal.GetLastPInvokeErrorMessage()}");
+        }
+    }
+
+    private void Run()
+    {
+        foreach (var work in _work.GetConsumingEnumerable())
+        {
+            work();
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "setns", SetLastError = true)]
+    private static partial int SetNamespace(int fd, int kind);
+}

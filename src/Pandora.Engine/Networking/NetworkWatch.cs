@@ -1,0 +1,209 @@
+using System.Diagnostics.Metrics;
+using Microsoft.Extensions.Logging;
+
+namespace Pandora.Engine.Networking;
+
+/// <summary>
+/// Sees while the server runs that what keeps guests in is there, and puts back what is missing: the host's table (by nftables' generation id, compared when that changed), the rules of each slot, forwarding, accepts in
+/// foreign firewalls, the host's own addresses. While the host's table is missing no microVM is handed out. Where another program removes it again and again it is put back at growing intervals.
+/// </summary>
+public sealed partial class NetworkWatch : IAsyncDisposable
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30), Memory = TimeSpan.FromMinutes(2), ClaimWait = TimeSpan.FromSeconds(2);
+    private const int SlotsEvery = 2, ForeignEvery = 5, LegacyEvery = 30, Patience = 3;
+    private readonly HostNetwork _network;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly Counter<long> _repairs;
+    private readonly CancellationTokenSource _stopping = new();
+    private readonly SemaphoreSlim _one = new(1, 1);
+    private readonly Queue<long> _recent = new();
+    private readonly Task _running;
+    private long _pausedUntil;
+    private volatile string? _missing;
+    private bool _wasForeignChanged = true;
+
+    /// <summary>Starts it.</summary>
+    public NetworkWatch(HostNetwork network, Meter meter, TimeProvider time, ILogger<NetworkWatch> logger)
+    {
+        (_network, _time, _logger) = (network, time, logger);
+        _pausedUntil = time.GetTimestamp();
+        _repairs = meter.CreateCounter<long>("pandora_protection_repairs", description: "What keeps guests in and was put back because another program had removed or changed it, by what it was");
+        meter.CreateObservableGauge("pandora_protected", () => _missing is null ? 1 : 0, description: "1 while what keeps guests in was there when it was last looked at, else 0: then no microVM is handed out");
+        foreach (var what in new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" })
+        {
+            _repairs.Add(0, new KeyValuePair<string, object?>("what", what));
+        }
+
+        _running = Observability.EngineTracing.Detach(RunAsync);
+    }
+
+    /// <summary>What of the protection is missing; null when nothing was when it was last looked at.</summary>
+    public string? Missing => _missing;
+
+    /// <summary>Returns when guests are kept in: one question to the kernel, or where rules of the host were changed since, a look at the table.</summary>
+    /// <exception cref="PandoraException">They are not, and it could not be put back.</exception>
+    public async ValueTask EnsureAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (_missing is null && _network.IsUnchanged())
+            {
+                return;
+            }
+
+            if (await _one.WaitAsync(ClaimWait, cancellationToken))
+            {
+                try
+                {
+                    CheckTable();
+                }
+                finally
+                {
+                    _one.Release();
+                }
+            }
+        }
+        catch (Exception e) when (e is IOException or NftablesException or ObjectDisposedException)
+        {
+            throw Refused($"it could not be looked at ({e.Message})");
+        }
+
+        if (_missing is { } missing)
+        {
+            throw Refused(missing);
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        await _stopping.CancelAsync();
+        await _running;
+        _stopping.Dispose();
+    }
+
+    private static PandoraException Refused(string missing) =>
+        new(PandoraError.NotProtected, $"what keeps guests from the host's networks is not whole: {missing}. No microVM is handed out until it is");
+
+    private async Task RunAsync()
+    {
+        using var timer = new PeriodicTimer(Interval, _time);
+        try
+        {
+            for (var pass = 0; await timer.WaitForNextTickAsync(_stopping.Token); pass++)
+            {
+                await _one.WaitAsync(_stopping.Token);
+                try
+                {
+                    await LookAsync(pass);
+                }
+                catch (Exception e) when (e is not OperationCanceledException)
+                {
+                    LogFailed(e);
+                }
+                finally
+                {
+                    _one.Release();
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // Stopping.
+        }
+    }
+
+    private async Task LookAsync(int pass)
+    {
+        await _network.FollowAddressesAsync();
+        if (_missing is not null || !_network.IsUnchanged())
+        {
+            CheckTable();
+        }
+
+        Count("forwarding", _network.CheckForwarding());
+        if (pass % SlotsEvery == 0)
+        {
+            Count("slot_rules", await _network.CheckSlotsAsync());
+        }
+
+        // Listing all of a large firewall takes long, so not at each change; the older iptables' changes are not seen at all.
+        if ((_wasForeignChanged && pass % ForeignEvery == 0) || pass % LegacyEvery == 0)
+        {
+            _wasForeignChanged = false;
+            Count("foreign_accept", await _network.CheckForeignAsync(_stopping.Token) ? 1 : 0);
+        }
+    }
+
+    // One at a time.
+    private void CheckTable()
+    {
+        _wasForeignChanged = true;
+        if (_network.CheckTable() is not { } missing)
+        {
+            _missing = null;
+            return;
+        }
+
+        if (_time.GetElapsedTime(_pausedUntil) < TimeSpan.Zero)
+        {
+            _missing = $"{missing}, again and again: another program on this host removes it";
+            return;
+        }
+
+        try
+        {
+            _missing = missing;
+            _network.WriteTable();
+            _missing = null;
+            Count("host_table", 1);
+            LogMended(missing);
+        }
+        catch (NftablesException e)
+        {
+            _missing = $"{missing}, and it could not be put back: {e.Message}";
+            LogNotMended(_missing);
+        }
+
+        Pause();
+    }
+
+    // The first few are put back at once; from then on it is one every two seconds, every four, and so on.
+    private void Pause()
+    {
+        var now = _time.GetTimestamp();
+        _recent.Enqueue(now);
+        while (_time.GetElapsedTime(_recent.Peek(), now) > Memory)
+        {
+            _recent.Dequeue();
+        }
+
+        if (_recent.Count > Patience)
+        {
+            var pause = TimeSpan.FromSeconds(Math.Min(LongestPause.TotalSeconds, Math.Pow(2, _recent.Count - Patience)));
+            _pausedUntil = now + (long)(pause.TotalSeconds * _time.TimestampFrequency);
+            LogContested(_recent.Count, Memory.TotalSeconds, pause.TotalSeconds);
+        }
+    }
+
+    private void Count(string what, int repairs)
+    {
+        if (repairs > 0)
+        {
+            _repairs.Add(repairs, new KeyValuePair<string, object?>("what", what));
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Another program has changed this host's firewall: {Missing}. It was written again; guests were kept in by the rules of their own namespaces meanwhile")]
+    private partial void LogMended(string missing);
+
+    [LoggerMessage(Level = LogLevel.Critical, Message = "Guests are not kept in as they should be, and no microVM is handed out: {Missing}")]
+    private partial void LogNotMended(string missing);
+
+    [LoggerMessage(Level = LogLevel.Critical, Message = "Another program removes Pandora's firewall table again and again ({Count} times within {Window:0} s): it is written again in {Seconds:0} s, and no microVM is handed out while it is missing. Make that program leave tables alone that are not its own")]
+    private partial void LogContested(int count, double window, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The host's network could not be looked at; it is tried again")]
+    private partial void LogFailed(Exception exception);
+}

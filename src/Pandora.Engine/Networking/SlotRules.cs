@@ -1,0 +1,100 @@
+using System.Net;
+
+namespace Pandora.Engine.Networking;
+
+/// <summary>
+/// The rules in a slot's own namespace. They deny by themselves: whatever becomes of the host's table, a guest reaches only what is said here. They are set and replaced as a whole.
+/// </summary>
+internal static class SlotRules
+{
+    /// <summary>Name of the table.</summary>
+    public const string Table = "slot";
+
+    /// <summary>The transaction that makes the rules or replaces those that are there, of an earlier version too.</summary>
+    public static string Text(NetworkSlot slot, NetworkPolicy policy, Egress egress)
+    {
+        var resolver = ResolverOf(slot, policy);
+        var dns = resolver is null ? "" : $"ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 goto admit";
+        var redirect = resolver is null ? "" : $"iifname \"tap0\" ip daddr {NetworkSlot.GatewayAddress} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {resolver}";
+        var bounds = policy.Bounds;
+        return $$"""
+            table inet {{Table}}
+            delete table inet {{Table}}
+            table arp {{Table}}
+            delete table arp {{Table}}
+            table inet {{Table}} {
+              set open { type ifname; {{(egress == Egress.Internet ? "elements = { \"tap0\" }" : "")}} }
+            {{policy.SetsText}}
+            {{NetworkPolicy.TimeoutsText}}
+              chain spoofed {
+                type filter hook prerouting priority -300; policy accept;
+                iifname "tap0" meta nfproto ipv6 drop
+                iifname "tap0" ip saddr != {{NetworkSlot.GuestAddress}} drop
+              }
+              chain track {
+                type filter hook prerouting priority -150; policy accept;
+                ct state new meta l4proto tcp ct timeout set "tcp_times"
+                ct state new meta l4proto udp ct timeout set "udp_times"
+              }
+              chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                iifname "up0" dnat ip to {{NetworkSlot.GuestAddress}}
+                {{redirect}}
+              }
+              chain input {
+                type filter hook input priority 0; policy accept;
+                iifname "tap0" goto refuse
+              }
+              chain forward {
+                type filter hook forward priority 0; policy drop;
+                iifname "tap0" oifname "up0" goto from_guest
+                iifname "up0" oifname "tap0" goto to_guest
+              }
+              chain from_guest {
+                ct state established,related accept
+                iifname != @open goto refuse
+                {{dns}}
+                ip daddr @own goto refuse
+                ip daddr @allowed goto admit
+                ip daddr @forbidden goto refuse
+                goto admit
+              }
+              chain admit {
+                ct count over {{bounds.PerSlot}} goto refuse
+                limit rate over {{bounds.SlotRate}}/second burst {{bounds.SlotBurst}} packets goto refuse
+                accept
+              }
+              chain refuse {
+                # The kernel sends a guest an ICMP refusal a second; a reset is sent always.
+                meta l4proto tcp reject with tcp reset
+                reject with icmpx admin-prohibited
+              }
+              chain to_guest {
+                ct state established,related accept
+                # The server's own connections; nobody else is let in, from wherever the host forwards.
+                ip saddr {{slot.HostAddress}} accept
+                goto refuse
+              }
+              chain postrouting {
+                type nat hook postrouting priority srcnat; policy accept;
+                oifname "up0" masquerade
+              }
+            }
+            table arp {{Table}} {
+              chain input {
+                type filter hook input priority 0; policy accept;
+                # Each sender of a request becomes a neighbour, and all namespaces of the host share one table of those.
+                iifname "tap0" arp saddr ip != {{NetworkSlot.GuestAddress}} drop
+              }
+            }
+
+            """;
+    }
+
+    /// <summary>The transaction that lets a slot's guest out, or shuts it in.</summary>
+    public static string EgressText(Egress egress) =>
+        egress == Egress.Internet ? $"add element inet {Table} open {{ \"tap0\" }}" : $"flush set inet {Table} open";
+
+    /// <summary>Where a slot's DNS goes: a resolver on the host's loopback is reached by way of the host's end, where the host's own table sends it on.</summary>
+    private static IPAddress? ResolverOf(NetworkSlot slot, NetworkPolicy policy) => policy.IsLocalResolver ? slot.HostAddress : policy.Resolver;
+}
