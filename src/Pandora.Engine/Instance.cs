@@ -1,20 +1,23 @@
 using System.Security.Cryptography;
 using System.Text;
+using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine;
 
 /// <summary>
 /// One data directory's server. Its id, five characters of base 36, is in the name of every host resource, so that two servers, or a test run beside one, never meet.
-/// Holding this object holds the lock on the data directory (flock(2)), which the kernel drops when the process ends however it ends.
+/// Holding this object holds two locks (flock(2)): on the data directory, and on what the id names on this host, wherever the directories are.
 /// </summary>
 public sealed class Instance : IDisposable
 {
-    private readonly FileStream _lock;
+    /// <summary>Where the locks of the instances' names are. Nobody but root can make files there.</summary>
+    private const string LockDirectory = "/run/lock/pandora";
+    private const int WouldBlock = 11; // EAGAIN
+    private readonly IReadOnlyList<FileStream> _locks;
     private readonly string _pidPath;
     private readonly int _uidBase;
-    private FileStream? _runLock;
 
-    private Instance(string id, int uidBase, string runDirectory, string diskDirectory, string pidPath, FileStream @lock)
+    private Instance(string id, int uidBase, string runDirectory, string diskDirectory, string pidPath, IReadOnlyList<FileStream> locks)
     {
         // A range far above those that people and containers use.
         _uidBase = uidBase > 0 ? uidBase : 0x5000_0000 + ((int)(BitConverter.ToUInt32(SHA256.HashData(Encoding.ASCII.GetBytes(id))) % 8192) * 16384);
@@ -22,7 +25,7 @@ public sealed class Instance : IDisposable
         Id = id;
         RunDirectory = runDirectory;
         DiskDirectory = diskDirectory;
-        _lock = @lock;
+        _locks = locks;
     }
 
     /// <summary>The instance id, <c>^[a-z0-9]{5}$</c>.</summary>
@@ -49,84 +52,117 @@ public sealed class Instance : IDisposable
     /// <summary>The user and group id of the VMM in a slot: no two VMMs that run share one.</summary>
     public int UidOf(int slot) => _uidBase + slot;
 
-    /// <summary>Locks a data directory, making it and the instance's own directories where they are missing.</summary>
-    /// <exception cref="StartupException">Another server has it, or it cannot be written to.</exception>
+    /// <summary>What was not as it should be and was mended, in sentences for the log.</summary>
+    public IReadOnlyList<string> Mended { get; private init; } = [];
+
+    /// <summary>Locks a data directory and the names that its id stands for on this host, making it and the instance's own directories where they are missing.</summary>
+    /// <exception cref="StartupException">Another server has it, or it cannot be written to, or is not the server's alone.</exception>
     public static Instance Open(EngineOptions options)
     {
         var lockPath = Path.Combine(options.DataDir, "lock");
-        FileStream @lock;
+        var mended = new List<string>();
+        var locks = new List<FileStream>();
         try
         {
-            MakePrivate(options.DataDir);
-            @lock = new FileStream(lockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-        }
-        catch (IOException) when (File.Exists(lockPath))
-        {
-            throw new StartupException($"another Pandora server (pid {ReadOwner(options.DataDir)}) uses the data directory {options.DataDir}: './pandora down' ends it, or set PANDORA_DATA_DIR to another directory");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new StartupException($"the data directory {options.DataDir} cannot be written to ({e.Message}): set PANDORA_DATA_DIR to a directory on a disk that can", e);
-        }
-
-        try
-        {
-            File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n{Pandora.Vmm.Linux.ProcessHandle.StartTimeOf(Environment.ProcessId)}\n");
+            PrivateDirectory.Ensure(options.DataDir, mended.Add);
+            locks.Add(TryLock(lockPath) ??
+                throw new StartupException($"another Pandora server (pid {ReadOwner(options.DataDir)}) uses the data directory {options.DataDir}: './pandora down' ends it, or set PANDORA_DATA_DIR to another directory"));
+            RemoveRuntimeFiles(options.DataDir);
+            File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n{ProcessHandle.StartTimeOf(Environment.ProcessId)}\n");
             var id = ReadOrMakeId(Path.Combine(options.DataDir, "instance"));
-            var instance = new Instance(id, options.UidBase, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), PidPath(options.DataDir), @lock);
-            MakePrivate(options.RunDir);
-            MakePrivate(instance.RunDirectory);
-            instance.LockRunDirectory();
-            MakePrivate(instance.DiskDirectory);
+            // A copied data directory has the original's id and its own lock: namespaces, interfaces, the table and cgroups of that name are one server's all the same.
+            PrivateDirectory.Ensure(LockDirectory, mended.Add);
+            locks.Add(TryLock(Path.Combine(LockDirectory, id)) ??
+                throw new StartupException($"another server runs as instance {id} on this host, so the data directory {options.DataDir} is a copy of that one's: remove its file 'instance', and the start makes it one of its own"));
+            PrivateDirectory.Ensure(options.RunDir, mended.Add);
+            if (Directory.Exists(options.TemplatePath))
+            {
+                PrivateDirectory.EnsureReadable(options.TemplatePath, mended.Add);
+            }
+
+            var instance = new Instance(id, options.UidBase, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), PidPath(options.DataDir), locks) { Mended = mended };
+            PrivateDirectory.Ensure(instance.RunDirectory, mended.Add);
+            RemoveOldLock(Path.Combine(instance.RunDirectory, "lock"), id);
+            PrivateDirectory.Ensure(instance.DiskDirectory, mended.Add);
             return instance;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e)
         {
-            @lock.Dispose();
-            throw new StartupException($"a directory of Pandora's cannot be written to: {e.Message}", e);
+            locks.ForEach(l => l.Dispose());
+            throw e is IOException or UnauthorizedAccessException
+                ? new StartupException($"a directory of Pandora's cannot be written to ({e.Message}): PANDORA_DATA_DIR ({options.DataDir}) and PANDORA_RUN_DIR ({options.RunDir}) name directories that can be", e)
+                : e;
         }
     }
 
-    /// <summary>Lets the data directory go and removes the now empty run directory.</summary>
+    /// <summary>Unlocks the data directory and the instance's names, and removes the now empty run directory.</summary>
     public void Dispose()
     {
-        if (!_lock.CanWrite)
+        if (!_locks[0].CanWrite)
         {
             return;
         }
 
-        _runLock?.Dispose();
-        File.Delete(RunLockPath);
         if (Directory.Exists(RunDirectory) && !Directory.EnumerateFileSystemEntries(RunDirectory).Any())
         {
             Directory.Delete(RunDirectory);
         }
 
         File.Delete(_pidPath);
-        _lock.Dispose();
+        // While it is locked: whoever opened it meanwhile sees that it is gone and makes another.
+        File.Delete(Path.Combine(LockDirectory, Id));
+        foreach (var held in _locks.Reverse())
+        {
+            held.Dispose();
+        }
     }
 
     /// <summary>A new microVM's id: 24 characters of base 36, 124 bits.</summary>
     public static string NewMicroVmId() => RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz0123456789", 24);
 
-    private string RunLockPath => Path.Combine(RunDirectory, "lock");
-
-    // A copied data directory has the original's id, and its own lock: the records and names on the host are one server's all the same.
-    private void LockRunDirectory()
+    // flock(2), which the kernel drops when the process ends however it ends. Null when another process has it.
+    private static FileStream? TryLock(string path)
     {
-        try
+        while (true)
         {
-            _runLock = new FileStream(RunLockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-        }
-        catch (IOException) when (File.Exists(RunLockPath))
-        {
-            _lock.Dispose();
-            throw new StartupException($"another server runs as instance {Id}, so this data directory is a copy of that one's: remove its file 'instance', and the start makes it one of its own");
+            FileStream file;
+            try
+            {
+                file = new FileStream(path, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite });
+            }
+            catch (IOException e) when (e.HResult == WouldBlock)
+            {
+                return null;
+            }
+
+            // The last owner may have removed it between our opening and our locking it.
+            if (FileStatus.Find(path)?.Inode == FileStatus.Of(file.SafeFileHandle).Inode)
+            {
+                return file;
+            }
+
+            file.Dispose();
         }
     }
 
-    private static void MakePrivate(string path) =>
-        Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+    // Where servers of version 0.1 and before held it.
+    private static void RemoveOldLock(string path, string id)
+    {
+        if (File.Exists(path))
+        {
+            using var old = TryLock(path) ?? throw new StartupException($"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
+            File.Delete(path);
+        }
+    }
+
+    // Of a server that was killed on this directory.
+    private static void RemoveRuntimeFiles(string dataDir)
+    {
+        if (File.Exists(PidPath(dataDir)) && File.ReadAllLines(PidPath(dataDir)) is [var pid, var start, ..] && int.TryParse(pid, out var process) && long.TryParse(start, out var startTime))
+        {
+            RuntimeFiles.Remove(process, startTime);
+        }
+    }
 
     private static string ReadOrMakeId(string path)
     {

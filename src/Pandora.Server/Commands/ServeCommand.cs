@@ -29,6 +29,9 @@ internal static class ServeCommand
 
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
+        // What whoever started this had open is none of its children's business.
+        Vmm.Linux.Descriptors.KeepFromChildren();
+        Vmm.Linux.RuntimeFiles.RemoveOwn();
         GoFirst();
         // Not the caller's directory, where somebody else's appsettings.json may lie.
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });

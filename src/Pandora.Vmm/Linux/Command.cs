@@ -56,7 +56,7 @@ public static class Command
 
         try
         {
-            process.Start();
+            _ = Descriptors.Start(process);
         }
         catch (Win32Exception e)
         {

@@ -12,7 +12,7 @@ internal static partial class Libc
     public const uint EpollOneShot = 1u << 30;
     public const int ProtRead = 1, ProtWrite = 2, ProtExec = 4, MapPrivate = 2, MapAnonymous = 0x20;
     public const int SeekData = 3, SeekHole = 4;
-    private const long PidfdSendSignalNumber = 424, PidfdOpenNumber = 434;
+    private const long PidfdSendSignalNumber = 424, PidfdOpenNumber = 434, CloseRangeNumber = 436;
 
     public static int PidfdOpen(int pid) => (int)Syscall(PidfdOpenNumber, pid, 0, 0, 0);
 
@@ -40,6 +40,39 @@ internal static partial class Libc
         var statx = stackalloc uint[64];
         Check(Statx(-100, path, 0, 8, statx), $"{path} could not be looked at");
         return (int)statx[5];
+    }
+
+    /// <summary>What the kernel tells of a file; null when there is none.</summary>
+    /// <exception cref="IOException">It could not be looked at.</exception>
+    public static unsafe FileStatus? Status(string path, bool follow)
+    {
+        // struct statx: user at byte 20, mode at 28, inode at 32, blocks at 48, device at 136. AT_FDCWD, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS.
+        var statx = stackalloc byte[256];
+        if (Statx(-100, path, follow ? 0 : 0x100, 0x7FF, (uint*)statx) == 0)
+        {
+            return new FileStatus(*(int*)(statx + 20), *(ushort*)(statx + 28), *(ulong*)(statx + 32), *(ulong*)(statx + 136), *(long*)(statx + 48));
+        }
+
+        var error = Marshal.GetLastPInvokeError();
+        return error is NoEntry or NoDirectory ? null : throw new IOException($"{path} could not be looked at: {Marshal.GetPInvokeErrorMessage(error)}");
+    }
+
+    /// <summary>Marks all descriptors from one on to be closed when another program is started (close_range(2), CLOSE_RANGE_CLOEXEC; Linux 5.11).</summary>
+    public static void CloseOnExec(int first)
+    {
+        if (Syscall(CloseRangeNumber, first, uint.MaxValue, 4, 0) == 0)
+        {
+            return;
+        }
+
+        foreach (var entry in Directory.GetFileSystemEntries("/proc/self/fd"))
+        {
+            // F_SETFD, FD_CLOEXEC. The one that lists them is gone by then.
+            if (int.TryParse(Path.GetFileName(entry), out var descriptor) && descriptor >= first)
+            {
+                _ = FileControl(descriptor, 2, 1);
+            }
+        }
     }
 
     /// <summary>Links a file under another name; false when that is on another file system.</summary>
@@ -101,7 +134,7 @@ internal static partial class Libc
         // F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE.
         Check(FileControl((int)file.DangerousGetHandle(), 1033, 1 | 2 | 4 | 8), "a file in memory could not be sealed");
 
-    private const int CrossDevice = 18; // EXDEV
+    private const int CrossDevice = 18, NoEntry = 2, NoDirectory = 20; // EXDEV, ENOENT, ENOTDIR
 
     private static void Check(int result, string message)
     {

@@ -46,7 +46,8 @@ public static class VmmProcess
         start.Environment.Clear();
         start.Environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         start.Environment[MachineVariable] = spec.Id;
-        using var launcher = Process.Start(start) ?? throw new VmmException("/bin/sh could not be started");
+        using var launcher = new Process { StartInfo = start };
+        _ = Descriptors.Start(launcher);
         return ProcessHandle.TryOpen(launcher.Id) ?? throw new VmmException($"the VMM ended at once: {ReadLog(spec.Directory)}");
     }
 
