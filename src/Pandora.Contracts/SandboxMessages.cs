@@ -37,9 +37,12 @@ public sealed record SandboxCreated(
 /// <param name="Template">Name of its template.</param>
 /// <param name="Egress"><c>internet</c> or <c>none</c>.</param>
 /// <param name="Metadata">The pairs given at creation.</param>
+/// <param name="State"><c>running</c>; <c>recovering</c> while a server that has just started does not know yet whether it lives on; <c>degraded</c> while it waits for room on the host's disk, or once its disk has lost data.</param>
+/// <param name="StateReason">Why it is not simply running; left out when it is.</param>
 public sealed record SandboxInfo(
     string SandboxId, int SlotId, string GuestIp, double AgeSeconds, double IdleSeconds, double IdleTimeout, int ExecCount,
-    string Template, string Egress, IReadOnlyDictionary<string, string> Metadata);
+    string Template, string Egress, IReadOnlyDictionary<string, string> Metadata, string State = "running",
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? StateReason = null);
 
 /// <summary>Body of <c>POST /sandboxes/{id}/exec</c>.</summary>
 /// <param name="Code">Shell text, run by bash; at most 1 MiB of UTF-8, without NUL.</param>
@@ -71,7 +74,7 @@ public sealed record ExecResponse(
     double ExecMs, bool Truncated);
 
 /// <summary>Answer to <c>GET /health</c>.</summary>
-/// <param name="Status"><c>ok</c>, or <c>recovering</c> while it takes over what an earlier server left.</param>
+/// <param name="Status"><c>ok</c>; <c>recovering</c> while it takes over what an earlier server left; <c>not_protected</c> while what keeps guests in is not whole, when no sandbox is handed out: <c>Notes</c> say what is missing.</param>
 /// <param name="Version">Version of the server.</param>
 /// <param name="PoolSize">MicroVMs that the default template's pool keeps warm.</param>
 /// <param name="WarmVms">MicroVMs that are warm now, in all pools.</param>

@@ -38,10 +38,11 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private CgroupTree _cgroups = null!;
     private IReadOnlyList<string> _notes = [];
     private IReadOnlyList<Found> _found = [];
-    private ILookup<string, MicroVm> _adoptedWarm = Array.Empty<MicroVm>().ToLookup(m => m.Template);
+    private readonly LiveMicroVms _live = new();
     private MicroVmLauncher _launcher = null!;
     private HostNetwork _network = null!;
     private SlotPool _slots = null!;
+    private NetworkWatch? _watch;
     private SnapshotSource? _snapshots;
     private Leftovers _leftovers = null!;
     private Task _recovering = Task.CompletedTask;
@@ -56,9 +57,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _loggers = loggers;
         _logger = loggers.CreateLogger<PandoraEngine>();
         _templates = new TemplateStore(options.TemplatePath);
-        _maxBoots = options.BootParallelism > 0 ? options.BootParallelism : Environment.ProcessorCount;
+        _maxBoots = options.MostBoots;
         _bootPlaces = new SemaphoreSlim(_maxBoots);
-        Sandboxes = new SandboxRegistry(options, PoolFor, (m, e) => _network.SetEgress(m.Slot, e), metrics, time, loggers);
+        Sandboxes = new SandboxRegistry(options, PoolFor, (m, e) => _network.SetEgressAsync(m.Slot, e), EnsureClaimableAsync, metrics, time, loggers);
     }
 
     /// <summary>The sandboxes.</summary>
@@ -66,9 +67,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     /// <summary>What this node is and how it stands.</summary>
     public NodeStatus Status => new(
-        _instance.Id, _vmm.Capabilities, _notes, _options.PoolSize, Pools.Sum(p => p.WarmCount),
-        IsReady: !Sandboxes.IsRecovering && (_options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0)),
-        Sandboxes.IsRecovering);
+        _instance.Id, _vmm.Capabilities, _watch?.Missing is { } missing ? [.. _notes, missing] : _notes, _options.PoolSize, Pools.Sum(p => p.WarmCount),
+        IsReady: Sandboxes.IsOpen && _watch is not { Missing: not null } && (_options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0)),
+        Sandboxes.IsRecovering, IsProtected: _watch is null or { Missing: null });
 
     /// <summary>Whether an earlier server left microVMs that have been neither taken over nor undone yet.</summary>
     public bool HasLeftovers => _found.Count > 0;
@@ -105,7 +106,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var found = Recovery.Find(instance.RunDirectory);
         var leftovers = new Leftovers(instance, cgroups, options.JailDir, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
         await Task.WhenAll(found.Select(leftovers.KillAsync));
-        await leftovers.RemoveAsync([]);
+        await leftovers.RemoveAsync(new Dictionary<string, int>());
         await HostNetwork.RemoveAsync(instance, options, cancellationToken);
         new SlotLedger(instance.RunDirectory).Clear();
         await RemoveCgroupsAsync(cgroups, time);
@@ -151,6 +152,11 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             _instance.Dispose();
             return ValueTask.CompletedTask;
         });
+        foreach (var mended in _instance.Mended)
+        {
+            LogWarning(_logger, mended);
+        }
+
         LogVmm(_logger, _vmm.Capabilities.Name, _vmm.Capabilities.Version, _vmm.Capabilities.Accelerator, _vmm.Capabilities.AcceleratorReason);
         RequireTemplates();
         _found = Recovery.Find(_instance.RunDirectory);
@@ -175,9 +181,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _network = await HostNetwork.CreateAsync(_instance, _options, living, _loggers.CreateLogger<HostNetwork>(), cancellationToken);
         _undo.Push(CloseNetworkAsync);
         _found = [.. _found.Select(f => f is { Problem: null, Record: { } r } && NetworkSlot.At(r.Slot, _instance, _network.Range).Address.ToString() != r.Address ? f with { Problem = $"its address {r.Address} is not of this server's network {_network.Range}" } : f)];
-        _slots = new SlotPool(_network, _instance, ahead: 2, _found.Where(f => f.Problem is null).Select(f => f.Record!.Slot).ToHashSet(), _time, _loggers.CreateLogger<SlotPool>());
+        _found = [.. _found.Select(f => f is { Problem: null, Record: { } r } && !_network.IsGuarded(r.Slot) ? f with { Problem = "the rules of its network namespace could not be set" } : f)];
+        _watch = new NetworkWatch(_network, _metrics.Meter, _time, _loggers.CreateLogger<NetworkWatch>());
+        _undo.Push(_watch.DisposeAsync);
+        _slots = new SlotPool(_network, _instance, _options.DefaultEgress, EngineOptions.SlotsAhead, _found.Where(f => f.Problem is null).ToDictionary(f => f.Record!.Slot, f => f.Id), _time, _loggers.CreateLogger<SlotPool>());
         _undo.Push(_slots.DisposeAsync);
-        _launcher = new MicroVmLauncher(_options, _instance, _templates, _slots, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
+        _launcher = new MicroVmLauncher(_options, _instance, _templates, _slots, _live, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
         _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time, _logger);
         PrepareSnapshots();
         _undo.Push(EndMicroVmsAsync);
@@ -188,29 +197,48 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     {
         // Requests are being served already: nothing here may hold up their threads.
         await Task.Yield();
-        var recovered = await new Recovery(_metrics, _time, _loggers.CreateLogger<Recovery>()).RunAsync(_found, _launcher.AdoptAsync, _leftovers.KillAsync, cancellationToken);
-        _found = [];
-        foreach (var (id, reason) in recovered.Lost)
-        {
-            Sandboxes.Lose(id, reason);
-        }
-
-        foreach (var microVm in recovered.Adopted.Where(m => m.Claim is not null))
-        {
-            Sandboxes.Adopt(microVm);
-        }
-
-        _adoptedWarm = recovered.Adopted.Where(m => m.Claim is null).ToLookup(m => m.Template);
-        await _leftovers.RemoveAsync(recovered.Adopted);
+        var recovery = new Recovery(_metrics, _time, _loggers.CreateLogger<Recovery>());
+        var (undecided, condemned) = (_found.Where(f => f.Problem is null).ToList(), _found.Where(f => f.Problem is not null).ToList());
+        Sandboxes.Expect(undecided.Select(f => f.Record!));
+        await recovery.UndoAsync(condemned, _leftovers.KillAsync, Sandboxes.Lose);
+        // Before anything new is made, so that nothing new can be taken for something left.
+        await _leftovers.RemoveAsync(undecided.ToDictionary(f => f.Id, f => f.Record!.Slot));
+        cancellationToken.ThrowIfCancellationRequested();
         _slots.Prepare();
-        _undo.Push(new LeakWatch(new HostAudit(_options, _time, _network.ListRules), _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
+        _undo.Push(new LeakWatch(new HostAudit(_options, _time) { Live = _live, ListRules = _network.ListRules }, _live, _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
         _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
-        foreach (var name in _options.PooledTemplates.Concat(_adoptedWarm.Select(w => w.Key)).Distinct())
+        foreach (var name in _options.PooledTemplates.Concat(undecided.Where(f => f.Record!.Claim is null).Select(f => f.Record!.Template)).Distinct())
         {
             MakePool(name);
         }
 
+        // From here on clients are served; who asks for a sandbox that is not decided yet is told to wait.
         Sandboxes.Open();
+        await recovery.RunAsync(undecided, _launcher.AdoptAsync, Adopted, Lost, cancellationToken);
+        _found = [];
+
+        void Adopted(MicroVm microVm)
+        {
+            if (microVm.Claim is null)
+            {
+                MakePool(microVm.Template).Adopt(microVm);
+            }
+            else
+            {
+                Sandboxes.Adopt(microVm);
+            }
+        }
+
+        void Lost(string id, string reason)
+        {
+            var record = undecided.First(f => f.Id == id).Record!;
+            if (record.Claim is null)
+            {
+                MakePool(record.Template).ExpectOneLess();
+            }
+
+            Sandboxes.Lose(id, reason);
+        }
     }
 
     // Pools and sandboxes end at the same time: they have no resource in common.
@@ -227,7 +255,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         {
             // Stopped while it recovered, what was not reached ends as well; and what could not be undone earlier goes now.
             await Task.WhenAll(_found.Select(_leftovers.KillAsync));
-            await _leftovers.RemoveAsync([]);
+            await _leftovers.RemoveAsync(new Dictionary<string, int>());
         }
     }
 
@@ -275,6 +303,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _undo.Push(_snapshots.DisposeAsync);
     }
 
+    private ValueTask EnsureClaimableAsync(CancellationToken cancellationToken) => _watch!.EnsureAsync(cancellationToken);
+
     private WarmPool? PoolFor(string name) => !_pools.ContainsKey(name) && _templates.Find(name) is null ? null : MakePool(name);
 
     private WarmPool MakePool(string name) => _pools.GetOrAdd(name, n => new Lazy<WarmPool>(() =>
@@ -282,7 +312,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         PrepareSnapshot(n);
         return new WarmPool(
             n, _options.PoolSizeFor(n), _maxBoots, token => StartAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>(),
-            _options.MaxWaiting, [.. _adoptedWarm[n]], static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
+            _options.MaxWaiting, _found.Count(f => f.Problem is null && f.Record is { Claim: null } r && r.Template == n), static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
     })).Value;
 
     // Before the first boots, which take the other places: all that come after it are several times faster. With one place they come first.
@@ -358,4 +388,5 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 /// <param name="WarmCount">How many are warm now, in all pools.</param>
 /// <param name="IsReady">Whether a claim would find a warm microVM, or none is kept warm at all.</param>
 /// <param name="IsRecovering">Whether what an earlier server left is still being taken over.</param>
-public sealed record NodeStatus(string Instance, VmmCapabilities Vmm, IReadOnlyList<string> Notes, int PoolSize, int WarmCount, bool IsReady, bool IsRecovering);
+/// <param name="IsProtected">Whether what keeps guests in was whole when it was last looked at.</param>
+public sealed record NodeStatus(string Instance, VmmCapabilities Vmm, IReadOnlyList<string> Notes, int PoolSize, int WarmCount, bool IsReady, bool IsRecovering, bool IsProtected);

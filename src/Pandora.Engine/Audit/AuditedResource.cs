@@ -21,8 +21,11 @@ public enum AuditedKind
     /// <summary>A network namespace, with the tap and rules in it.</summary>
     Namespace,
 
-    /// <summary>A rule, table or set element of nftables.</summary>
+    /// <summary>A rule or table of nftables.</summary>
     Rule,
+
+    /// <summary>What the kernel tracks of a slot's connections, named <c>mark/address</c>.</summary>
+    Tracking,
 
     /// <summary>A socket, named by its path.</summary>
     Socket,

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Text.Json.Nodes;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
@@ -8,14 +9,19 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Audit;
 
-/// <summary>Lists everything that an instance has on its host, by the instance id in its name, and whose it is. It looks from outside, whether a server runs or not, and changes nothing but in <see cref="FixAsync"/>.</summary>
+/// <summary>Lists everything that an instance has on its host, by the instance id in its name, and whose it is. A server asks itself; anybody else looks from outside, whether a server runs or not. It changes nothing but in <see cref="FixAsync"/>.</summary>
 /// <param name="options">Whose instance.</param>
 /// <param name="time">For the pause between two looks.</param>
-/// <param name="listRules">The host's rules as libnftables' JSON, from the server that audits itself; null to list them anew, from outside.</param>
-public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<string>? listRules = null)
+public sealed class HostAudit(EngineOptions options, TimeProvider time)
 {
     private static readonly TimeSpan Between = TimeSpan.FromSeconds(2);
     private readonly string? _instance = ReadInstance(options.DataDir);
+
+    /// <summary>What the server holds that audits itself; null to look from outside.</summary>
+    internal LiveMicroVms? Live { get; init; }
+
+    /// <summary>Lists the host's rules as libnftables' JSON, for the server that audits itself.</summary>
+    internal Func<string> ListRules { get; init; } = ListRulesAnew;
 
     /// <summary>The instance id; null when no server ever ran on the data directory.</summary>
     public string? InstanceId => _instance;
@@ -53,8 +59,8 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
 
         try
         {
-            var owners = new Owners(options.DataDir, RunDirectory, isServed: listRules is not null);
-            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Interfaces(owners), .. Namespaces(owners), .. Rules(owners), .. Files(owners), .. Snapshots(owners)];
+            var owners = new Owners(options.DataDir, RunDirectory, Live);
+            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Interfaces(owners), .. Namespaces(owners), .. Rules(owners), .. Tracked(owners), .. Files(owners), .. Snapshots(owners)];
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
@@ -74,6 +80,12 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
                 // Names are used again: what has found an owner since is left alone.
                 if (Look().Any(r => r.Kind == left.Kind && r.Name == left.Name && r.Owner is null))
                 {
+                    if (Inhabitant(left) is { } pid)
+                    {
+                        tell(left, $"process {pid} lives in its namespace, so it may be a living microVM's. 'kill {pid}' first if it is none");
+                        continue;
+                    }
+
                     await UndoAsync(left);
                 }
             }
@@ -83,6 +95,14 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
             }
         }
     }
+
+    // Removing either cuts off who lives in it.
+    private int? Inhabitant(AuditedResource left) => left.Kind switch
+    {
+        AuditedKind.Namespace => SlotNamespaces.FindProcess(left.Name),
+        AuditedKind.Interface => SlotNamespaces.FindProcess($"pnd-{_instance}-{left.Name[$"pnd{_instance}v".Length..]}"),
+        _ => null,
+    };
 
     private async Task UndoAsync(AuditedResource left)
     {
@@ -115,6 +135,10 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
                     nftables.Run($"delete {left.Name}");
                 }
 
+                break;
+            case AuditedKind.Tracking:
+                var parts = left.Name.Split('/');
+                Conntrack.Remove(uint.Parse(parts[0], CultureInfo.InvariantCulture), IPAddress.Parse(parts[1]));
                 break;
             default:
                 if (Directory.Exists(left.Name))
@@ -180,8 +204,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
     private List<AuditedResource> Rules(Owners owners)
     {
         var found = new List<AuditedResource>();
-        var prefix = $"pnd{_instance}v";
-        foreach (var thing in JsonNode.Parse(listRules?.Invoke() ?? ListRules())?["nftables"]?.AsArray().OfType<JsonNode>() ?? [])
+        foreach (var thing in JsonNode.Parse(ListRules())?["nftables"]?.AsArray().OfType<JsonNode>() ?? [])
         {
             if (thing["table"] is { } table && table["name"]?.ToString() == $"pandora_{_instance}")
             {
@@ -191,17 +214,27 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time, Func<str
             {
                 found.Add(new(AuditedKind.Rule, $"rule {rule["family"]} {rule["table"]} {rule["chain"]} handle {rule["handle"]}", owners.OfInstance));
             }
-            else if (thing["set"] is { } set && set["table"]?.ToString() == $"pandora_{_instance}" && set["elem"] is JsonArray elements)
-            {
-                found.AddRange(BySlot(AuditedKind.Rule, [.. elements.Select(e => e!.ToString())], prefix, owners)
-                    .Select(e => e with { Name = $"element {set["family"]} {set["table"]} {set["name"]} {{ \"{e.Name}\" }}" }));
-            }
         }
 
         return found;
     }
 
-    private static string ListRules()
+    // Each slot's address is one side of all that its guest and the server have opened to one another and to others.
+    private IEnumerable<AuditedResource> Tracked(Owners owners)
+    {
+        var mark = HostNetwork.MarkOf(_instance!);
+        return Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct().Where(IsSlotAddress)
+            .Select(a => new AuditedResource(AuditedKind.Tracking, $"{mark}/{a}", owners.OfAddress(a))).ToList();
+    }
+
+    // The guest's end of a slot is the second address of its /30.
+    private bool IsSlotAddress(IPAddress address)
+    {
+        string[] ranges = options.Network is { } range ? [range] : HostNetwork.CandidateRanges;
+        return (address.GetAddressBytes()[3] & 3) == 2 && ranges.Any(r => Ipv4Network.TryParse(r, out var network) && network.Contains(address));
+    }
+
+    private static string ListRulesAnew()
     {
         using var nftables = new Nftables();
         return nftables.Run("list ruleset", asJson: true);

@@ -1,5 +1,6 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Audit;
 
@@ -8,17 +9,22 @@ internal sealed partial class LeakWatch : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(15);
     private readonly HostAudit _audit;
+    private readonly LiveMicroVms _live;
+    private readonly Counter<long> _mended;
     private readonly ILogger _logger;
     private readonly PeriodicTimer _timer;
     private readonly Task _running;
     private volatile IReadOnlyList<AuditedResource> _leaked = [];
 
-    public LeakWatch(HostAudit audit, Meter meter, TimeProvider time, ILogger<LeakWatch> logger)
+    public LeakWatch(HostAudit audit, LiveMicroVms live, Meter meter, TimeProvider time, ILogger<LeakWatch> logger)
     {
         _audit = audit;
+        _live = live;
         _logger = logger;
         _timer = new PeriodicTimer(Interval, time);
         meter.CreateObservableGauge("pandora_leaked_resources", Measure, description: "Resources of this instance on the host that belong to nobody, by kind");
+        _mended = meter.CreateCounter<long>("pandora_records_mended", description: "Records of living microVMs that were damaged or gone and were written again");
+        _mended.Add(0);
         _running = RunAsync();
     }
 
@@ -38,6 +44,11 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         {
             try
             {
+                _live.Mend((id, problem) =>
+                {
+                    _mended.Add(1);
+                    LogMended(id, problem);
+                });
                 var now = _audit.Look();
                 var leaked = HostAudit.Confirm(last, now).Where(r => r.Owner is null).ToList();
                 foreach (var left in leaked.Except(_leaked))
@@ -56,6 +67,9 @@ internal sealed partial class LeakWatch : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} belongs to nobody: './pandora doctor --leaks --fix' removes it")]
     private partial void LogLeaked(AuditedKind kind, string name);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The record of living microVM {SandboxId} was not as it was written ({Problem}); it was written again")]
+    private partial void LogMended(string sandboxId, string problem);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The host could not be audited")]
     private partial void LogFailed(Exception exception);

@@ -1,52 +1,48 @@
+using System.Net;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Audit;
 
-/// <summary>Who owns what of an instance, read from records, the slots' ledger and the kernel at one moment.</summary>
+/// <summary>Who owns what of an instance at one moment: as the server knows it that audits itself, else from records, the slots' ledger and the kernel.</summary>
 internal sealed class Owners
 {
     private readonly Dictionary<string, string> _ids = [];
     private readonly Dictionary<int, string> _slots = [];
+    private readonly Dictionary<string, string> _addresses = [];
     private readonly string? _server;
 
     /// <param name="dataDir">The instance's data directory.</param>
     /// <param name="runDirectory">The instance's run directory.</param>
-    /// <param name="isServed">Whether the caller is the server.</param>
+    /// <param name="live">What the calling server holds; null for a caller that is not the server.</param>
     /// <exception cref="IOException">Something could not be looked at: nobody is taken for dead for that.</exception>
-    public Owners(string dataDir, string runDirectory, bool isServed)
+    public Owners(string dataDir, string runDirectory, LiveMicroVms? live)
     {
-        IsServed = isServed || FindServer(dataDir);
-        // Before the records: a slot that is taken meanwhile is one's or the other's.
+        IsServed = live is not null || FindServer(dataDir);
+        // Before the microVMs: a slot that is taken meanwhile is one's or the other's.
         var slots = SlotLedger.Read(runDirectory);
-        foreach (var directory in Directory.Exists(runDirectory) ? Directory.GetDirectories(runDirectory) : [])
+        if (live is not null)
         {
-            var id = Path.GetFileName(directory);
-            MicroVmRecord.TryRead(directory, out var record, out _);
-            // Without a file it is being made, which takes no time, or was left; a file that cannot be read may be a living sandbox's all the same.
-            var owner = record is null ? (IsServed && File.Exists(Path.Combine(directory, MicroVmRecord.FileName)) ? $"microVM {id}, whose record cannot be read" : null)
-                : record.Vmm is null ? (IsServed ? $"microVM {id}, which boots" : null)
-                : !IsAlive(record) ? null
-                : record.Claim is not null ? $"sandbox {id}"
-                : record.IsReady ? $"warm microVM {id}"
-                : IsServed ? $"microVM {id}, which boots" : null;
-            if (owner is not null)
+            foreach (var microVm in live.List())
             {
-                _ids[id] = owner;
-                if (record is not null)
-                {
-                    _slots[record.Slot] = owner;
-                }
+                Add(microVm.Id, microVm.Name, microVm.Slot, microVm.Record?.Address);
+            }
+        }
+        else
+        {
+            foreach (var directory in Directory.Exists(runDirectory) ? Directory.GetDirectories(runDirectory) : [])
+            {
+                AddFromOutside(directory, slots);
             }
         }
 
         if (IsServed)
         {
-            // A slot that is said to be held must have a record, which follows it at once.
-            foreach (var (slot, state) in slots.Where(s => s.Value != SlotState.Held))
+            // A slot that is said to be held must have a microVM, which follows it at once.
+            foreach (var (slot, entry) in slots.Where(s => s.Value.State != SlotState.Held))
             {
-                _slots.TryAdd(slot, $"the server (slot {slot}, {state.ToString().ToLowerInvariant()})");
+                _slots.TryAdd(slot, $"the server (slot {slot}, {entry.State.ToString().ToLowerInvariant()})");
             }
         }
 
@@ -62,8 +58,58 @@ internal sealed class Owners
     /// <summary>The owner of what a slot has.</summary>
     public string? OfSlot(int slot) => _slots.GetValueOrDefault(slot);
 
+    /// <summary>The owner of what the kernel tracks for a slot's address.</summary>
+    public string? OfAddress(IPAddress address) => _addresses.GetValueOrDefault(address.ToString());
+
     /// <summary>The owner of what all share.</summary>
     public string? OfInstance => _server;
+
+    private void Add(string id, string owner, int? slot, string? address)
+    {
+        _ids[id] = owner;
+        if (slot is { } number)
+        {
+            _slots[number] = owner;
+        }
+
+        if (address is not null)
+        {
+            _addresses[address] = owner;
+        }
+    }
+
+    private void AddFromOutside(string directory, IReadOnlyDictionary<int, SlotEntry> slots)
+    {
+        var id = Path.GetFileName(directory);
+        if (MicroVmRecord.TryRead(directory, out var record, out _))
+        {
+            var owner = record.Vmm is null ? (IsServed ? $"microVM {id}, which boots" : null)
+                : !IsAlive(record) ? null
+                : record.Claim is not null ? $"sandbox {id}"
+                : record.IsReady ? $"warm microVM {id}"
+                : IsServed ? $"microVM {id}, which boots" : null;
+            if (owner is not null)
+            {
+                Add(id, owner, record.Slot, record.Address);
+            }
+
+            return;
+        }
+
+        // Its file is damaged or not there. It may be a living sandbox's all the same: then its VMM runs, in the namespace of its slot.
+        using var vmm = VmmProcess.Find(directory, id);
+        if (vmm is null && !(IsServed && File.Exists(Path.Combine(directory, MicroVmRecord.FileName))))
+        {
+            return;
+        }
+
+        var name = $"microVM {id}, whose record cannot be read";
+        Add(id, name, slots.Where(s => s.Value.MicroVm == id).Select(s => (int?)s.Key).FirstOrDefault(), null);
+        foreach (var slot in slots.Keys.Where(s => vmm is not null && SlotNamespaces.IsIn(vmm.Pid, s, directory)))
+        {
+            Add(id, name, slot, null);
+        }
+    }
 
     // Not by trying to lock: for that instant a server could not start.
     private static bool FindServer(string dataDir)

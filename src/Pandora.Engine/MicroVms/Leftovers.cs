@@ -12,9 +12,10 @@ internal sealed partial class Leftovers(Instance instance, CgroupTree cgroups, s
     public Task KillAsync(Found found) => Orphans.KillAsync(found.Directory, found.Record, cgroups, time);
 
     /// <summary>Removes all but what the living own. What they have not been told of must have been killed. What cannot be removed is told and left, for it is no reason to leave the rest.</summary>
-    public async Task RemoveAsync(IReadOnlyList<MicroVm> living)
+    /// <param name="living">Ids of the living, and of those of which that is not decided yet, with their slots.</param>
+    public async Task RemoveAsync(IReadOnlyDictionary<string, int> living)
     {
-        var ids = living.Select(m => m.Id).ToHashSet();
+        var ids = living.Keys.ToHashSet();
         foreach (var left in cgroups.PathsFor("").Select(p => p.TrimEnd('/')).SelectMany(Directory.GetDirectories).Where(d => !ids.Contains(Path.GetFileName(d))))
         {
             await TryAsync(left, async () =>
@@ -30,7 +31,7 @@ internal sealed partial class Leftovers(Instance instance, CgroupTree cgroups, s
             FirecrackerVmm.RemoveLeftovers(jailDirectory, ids);
             return Task.CompletedTask;
         });
-        await TryAsync("network namespaces and interfaces", () => HostNetwork.RemoveLeftoversAsync(instance, living.Select(m => m.Slot.Index).ToHashSet()));
+        await TryAsync("network namespaces and interfaces", () => HostNetwork.RemoveLeftoversAsync(instance, living.Values.ToHashSet()));
         foreach (var path in Directory.GetFiles(instance.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f)))
             .Concat(Directory.GetDirectories(instance.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d)))))
         {

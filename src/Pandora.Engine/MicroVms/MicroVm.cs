@@ -8,13 +8,11 @@ namespace Pandora.Engine.MicroVms;
 /// <summary>One running guest with its slot, disk and connection, and the stack of what it must undo.</summary>
 public sealed class MicroVm
 {
-    private readonly string _directory;
-    private MicroVmRecord _record;
+    private readonly MicroVmFile _file;
 
-    internal MicroVm(MicroVmRecord record, string directory, NetworkSlot slot, IVirtualMachine machine, IGuest guest, Teardown teardown)
+    internal MicroVm(MicroVmFile file, NetworkSlot slot, IVirtualMachine machine, IGuest guest, Teardown teardown)
     {
-        _record = record;
-        _directory = directory;
+        _file = file;
         Slot = slot;
         Machine = machine;
         Guest = guest;
@@ -22,13 +20,13 @@ public sealed class MicroVm
     }
 
     /// <summary>Its id, 24 characters of base 36; a sandbox has its microVM's id.</summary>
-    public string Id => _record.Id;
+    public string Id => _file.Record.Id;
 
     /// <summary>Name of the template that it was started from.</summary>
-    public string Template => _record.Template;
+    public string Template => _file.Record.Template;
 
     /// <summary>The client's claim, once there is one.</summary>
-    public ClaimRecord? Claim => _record.Claim;
+    public ClaimRecord? Claim => _file.Record.Claim;
 
     /// <summary>Its network identity.</summary>
     public NetworkSlot Slot { get; }
@@ -52,9 +50,6 @@ public sealed class MicroVm
     public bool IsAlive => Machine.IsRunning;
 
     /// <summary>Writes down whose it is now: one small file on a tmpfs.</summary>
-    public void RecordClaim(ClaimRecord claim)
-    {
-        _record = _record with { Claim = claim };
-        _record.Write(_directory);
-    }
+    /// <exception cref="IOException">It could not be written.</exception>
+    public void RecordClaim(ClaimRecord claim) => _file.Write(r => r with { Claim = claim });
 }

@@ -5,18 +5,24 @@ using Pandora.Vmm;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>Takes over what an earlier server of this data directory started.</summary>
-public sealed partial class MicroVmLauncher
+internal sealed partial class MicroVmLauncher
 {
-    /// <summary>Takes hold of a microVM whose VMM lives and whose guest answers. Commands that the old server had running in it are killed: nobody waits for them any more.</summary>
+    /// <summary>Guests that are logged in to at the same time; each costs processor time. One that does not answer gives its place on after a while.</summary>
+    private const int AdoptPlaces = 16;
+    private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PlaceLimit = TimeSpan.FromSeconds(2);
+    private readonly SemaphoreSlim _adoptPlaces = new(AdoptPlaces);
+
+    /// <summary>
+    /// Takes hold of a microVM whose VMM lives and whose guest answers: (1) the VMM, (2) a sign of life of the guest, which costs next to nothing and for which all are asked at once, (3) its SSH server.
+    /// Commands that the old server had running in it are killed: nobody waits for them any more.
+    /// </summary>
     /// <param name="record">Its record; its slot is reserved.</param>
-    /// <param name="limit">Ends the wait for its guest, and its life.</param>
     /// <param name="stopping">Ends the wait and leaves it as it is.</param>
-    /// <exception cref="VmmException">It cannot be taken over, and all of it has been undone; the message says why.</exception>
-    public async Task<MicroVm> AdoptAsync(MicroVmRecord record, CancellationToken limit, CancellationToken stopping)
+    /// <returns>The microVM, or why it cannot be taken over and how all of it is undone.</returns>
+    public async Task<Adoption> AdoptAsync(MicroVmRecord record, CancellationToken stopping)
     {
-        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit, stopping);
         var boot = NewBoot(record.Id, template: null);
-        boot.Record = record;
+        boot.File = new MicroVmFile(boot.Directory, record);
         boot.Slot = NetworkSlot.At(record.Slot, instance, network.Range);
         HoldSlot(boot);
         HoldFiles(boot);
@@ -25,19 +31,58 @@ public sealed partial class MicroVmLauncher
             () => boot.Machine?.DisposeAsync() ?? new ValueTask(Orphans.KillAsync(boot.Directory, record, cgroups, time)));
         try
         {
-            boot.Machine = await vmm.AttachAsync(record.Vmm, linked.Token) ?? throw new VmmException("its VMM no longer runs or does not answer");
-            if (record.HasAgent)
+            await WithinAsync(AdoptLimit, async token =>
             {
-                HoldAgent(boot);
-            }
-
-            await ReachGuestAsync(boot, Convert.FromBase64String(record.HostKey), isTakenOver: true, linked.Token);
-            return new MicroVm(record, boot.Directory, boot.Slot, boot.Machine, boot.Guest!, boot.Teardown) { Agent = boot.Agent };
+                boot.Machine = await vmm.AttachAsync(record.Vmm, token) ?? throw new VmmException("its VMM no longer runs or does not answer");
+                if (record.HasAgent)
+                {
+                    HoldAgent(boot);
+                    await boot.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, token);
+                }
+            }, stopping);
+            await LogInAsync(boot, Convert.FromBase64String(record.HostKey), stopping);
+            return new Adoption(new MicroVm(boot.File, boot.Slot, boot.Machine!, boot.Guest!, boot.Teardown) { Agent = boot.Agent }, null, boot.Teardown);
         }
         catch (Exception e) when (!stopping.IsCancellationRequested)
         {
-            await boot.Teardown.CompleteAsync();
-            throw new VmmException(e is VmmException ? e.Message : limit.IsCancellationRequested ? "its guest did not answer in time" : $"its guest could not be reached: {e.Message}", e);
+            var reason = e is VmmException ? e.Message : e is OperationCanceledException ? "its guest did not answer in time" : $"its guest could not be reached: {e.Message}";
+            return new Adoption(null, reason, boot.Teardown);
         }
     }
+
+    private async Task LogInAsync(Boot boot, byte[] hostKey, CancellationToken stopping)
+    {
+        await _adoptPlaces.WaitAsync(stopping);
+        var isHeld = 1;
+        void GiveOn()
+        {
+            if (Interlocked.Exchange(ref isHeld, 0) == 1)
+            {
+                _adoptPlaces.Release();
+            }
+        }
+
+        try
+        {
+            await using var timer = time.CreateTimer(_ => GiveOn(), null, PlaceLimit, Timeout.InfiniteTimeSpan);
+            await WithinAsync(AdoptLimit, token => ReachGuestAsync(boot, hostKey, isTakenOver: true, token), stopping);
+        }
+        finally
+        {
+            GiveOn();
+        }
+    }
+
+    private async Task WithinAsync(TimeSpan duration, Func<CancellationToken, Task> action, CancellationToken stopping)
+    {
+        using var limit = new CancellationTokenSource(duration, time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, stopping);
+        await action(linked.Token);
+    }
 }
+
+/// <summary>What came of taking over a microVM.</summary>
+/// <param name="MicroVm">The microVM; null when it could not be.</param>
+/// <param name="Reason">Why it could not be.</param>
+/// <param name="Teardown">Undoes it.</param>
+internal sealed record Adoption(MicroVm? MicroVm, string? Reason, Teardown Teardown);

@@ -5,11 +5,12 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>How each thing that a microVM owns is undone, whether it was just made or is taken over.</summary>
-public sealed partial class MicroVmLauncher
+internal sealed partial class MicroVmLauncher
 {
     private void HoldSlot(Boot boot)
     {
         var slot = boot.Slot!;
+        live.Set(boot.Id, slot.Index, boot.File);
         // Its number is free again only when everything that used it is gone: this waits behind all the rest.
         boot.Teardown.Push(new HostResource(ResourceKind.Slot, $"{slot.Index}"), () =>
         {
@@ -18,9 +19,11 @@ public sealed partial class MicroVmLauncher
                 throw new InvalidOperationException("its VMM still runs, so the slot is not used again");
             }
 
+            live.Remove(boot.Id);
             slots.Free(slot);
             return ValueTask.CompletedTask;
         }, canWait: true);
+        boot.Teardown.Push(slots.ConnectionsOf(slot), () => new ValueTask(slots.DeleteConnectionsAsync(slot)), canWait: true);
         boot.Teardown.Push(new HostResource(ResourceKind.Namespace, slot.NamespaceName), () => new ValueTask(slots.DeleteNamespaceAsync(slot)), canWait: true);
         boot.Teardown.Push(new HostResource(ResourceKind.Interface, slot.InterfaceName), () => new ValueTask(slots.DeleteInterfaceAsync(slot)), canWait: true);
     }
@@ -29,6 +32,7 @@ public sealed partial class MicroVmLauncher
     {
         boot.Teardown.Push(new HostResource(ResourceKind.Directory, boot.Directory), () =>
         {
+            boot.File?.Close();
             Directory.Delete(boot.Directory, recursive: true);
             return ValueTask.CompletedTask;
         });
@@ -58,8 +62,7 @@ public sealed partial class MicroVmLauncher
         boot.Machine = machine;
         boot.Teardown.Push(HostResource.OfProcess(machine.Handle.Pid, machine.Handle.StartTime), machine.DisposeAsync);
         HoldAgent(boot);
-        boot.Record = boot.Record! with { Vmm = machine.Handle, Resources = boot.Teardown.Resources };
-        boot.Record.Write(boot.Directory);
+        boot.File!.Write(r => r with { Vmm = machine.Handle, Resources = boot.Teardown.Resources });
     }
 
     private void HoldAgent(Boot boot)

@@ -8,7 +8,7 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>Makes snapshots, and what is only done for a microVM that starts from one.</summary>
-public sealed partial class MicroVmLauncher
+internal sealed partial class MicroVmLauncher
 {
     // What first commands need is in memory afterwards: pages of the shell and of the interpreter, and under emulation QEMU's translated code. A template need not have the interpreter.
     private static readonly string[] WarmUp = ["true", "python3 -c pass"];

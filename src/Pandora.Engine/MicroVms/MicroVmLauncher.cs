@@ -15,8 +15,8 @@ namespace Pandora.Engine.MicroVms;
 /// Starts microVMs: (1) slot, (2) record, (3) disk, (4) VMM, (5) guest; from a snapshot with (5) the agent, which makes the guest its own, (6) guest, (7) a warm-up. Each step is named and timed.
 /// What a step acquires it first pushes on the teardown, so a start that fails at any step undoes exactly what it had done.
 /// </summary>
-public sealed partial class MicroVmLauncher(
-    EngineOptions options, Instance instance, TemplateStore templates, SlotPool slots, CgroupTree cgroups, IVmm vmm, ClientKey key, HostNetwork network, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+internal sealed partial class MicroVmLauncher(
+    EngineOptions options, Instance instance, TemplateStore templates, SlotPool slots, LiveMicroVms live, CgroupTree cgroups, IVmm vmm, ClientKey key, HostNetwork network, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     /// <summary>What QEMU itself needs besides the guest's memory, in bytes: code, translation cache, buffers.</summary>
     private const long VmmOverhead = 256L * 1024 * 1024;
@@ -50,7 +50,7 @@ public sealed partial class MicroVmLauncher(
             await RunAsync(boot, [("slot", TakeSlotAsync), ("record", RecordAsync), ("disk", MakeDiskAsync), .. own, ("guest", (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)), .. last], linked.Token);
             metrics.Booted(template.Name, how, Stopwatch.GetElapsedTime(start));
             LogBooted(boot.Id, template.Name, how, Stopwatch.GetElapsedTime(start).TotalSeconds);
-            return new MicroVm(boot.Record!, boot.Directory, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown) { Agent = boot.Agent, BootTrace = span?.Context };
+            return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown) { Agent = boot.Agent, BootTrace = span?.Context };
         }
         catch (Exception e)
         {
@@ -77,7 +77,7 @@ public sealed partial class MicroVmLauncher(
 
     private async Task TakeSlotAsync(Boot boot, CancellationToken cancellationToken)
     {
-        boot.Slot = await slots.RentAsync(cancellationToken);
+        boot.Slot = await slots.RentAsync(boot.Id, cancellationToken);
         boot.Uid = instance.UidOf(boot.Slot.Index);
         HoldSlot(boot);
     }
@@ -87,7 +87,7 @@ public sealed partial class MicroVmLauncher(
         boot.Identity = GuestIdentity.Create(boot.Id);
         Directory.CreateDirectory(boot.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         HoldFiles(boot);
-        boot.Record = new MicroVmRecord
+        boot.File = new MicroVmFile(boot.Directory, new MicroVmRecord
         {
             Id = boot.Id,
             Instance = instance.Id,
@@ -100,8 +100,9 @@ public sealed partial class MicroVmLauncher(
             HostKey = Convert.ToBase64String(boot.Identity.HostKey),
             HasAgent = true,
             Resources = boot.Teardown.Resources,
-        };
-        boot.Record.Write(boot.Directory);
+        });
+        boot.File.Write(r => r);
+        live.Set(boot.Id, boot.Slot.Index, boot.File);
         if (boot.Snapshot is null)
         {
             await boot.Identity.WriteInitrdAsync(boot.Template.InitrdPath, boot.InitrdPath, key.PublicLine, network.Mtu, cancellationToken);
@@ -157,8 +158,7 @@ public sealed partial class MicroVmLauncher(
         // The guest has unpacked it; it holds the host key.
         File.Delete(boot.InitrdPath);
         // One that is to be snapshotted is nothing that another server may take over.
-        boot.Record = boot.Record! with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources };
-        boot.Record.Write(boot.Directory);
+        boot.File!.Write(r => r with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources });
     }
 
     // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device, and an older template the agent: then that is what it has, and no later boot waits for it.
@@ -183,8 +183,7 @@ public sealed partial class MicroVmLauncher(
 
         await boot.Agent!.DisposeAsync();
         boot.Agent = null;
-        boot.Record = boot.Record! with { HasAgent = false };
-        boot.Record.Write(boot.Directory);
+        boot.File!.Write(r => r with { HasAgent = false });
     }
 
     private void Report(Undone left)
@@ -224,7 +223,7 @@ public sealed partial class MicroVmLauncher(
         public NetworkSlot? Slot { get; set; }
         public int Uid { get; set; }
         public GuestIdentity? Identity { get; set; }
-        public MicroVmRecord? Record { get; set; }
+        public MicroVmFile? File { get; set; }
         public IVirtualMachine? Machine { get; set; }
         public SshGuest? Guest { get; set; }
         public GuestAgent? Agent { get; set; }

@@ -14,20 +14,12 @@ internal sealed record Found(string Directory, MicroVmRecord? Record, string? Pr
     public string Id => Path.GetFileName(Directory);
 }
 
-/// <summary>What became of the microVMs of an earlier server.</summary>
-/// <param name="Adopted">Those that live on.</param>
-/// <param name="Lost">Ids of the others, and why.</param>
-internal sealed record Recovered(IReadOnlyList<MicroVm> Adopted, IReadOnlyList<(string Id, string Reason)> Lost);
-
-/// <summary>Takes over the microVMs that an earlier server of this data directory left, and tells which cannot be. The lock on the directory says that nobody else does.</summary>
+/// <summary>
+/// Takes over the microVMs that an earlier server of this data directory left, and tells which cannot be. The lock on the directory says that nobody else does. Each is decided by itself and told at once; what
+/// cannot be taken over is undone when all are decided, so that the dead do not hold up the living.
+/// </summary>
 internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time, ILogger logger)
 {
-    /// <summary>How many are taken over at the same time: each waits for its guest most of the time.</summary>
-    public const int Parallel = 32;
-
-    /// <summary>Longest that one may take to answer.</summary>
-    public static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15);
-
     /// <summary>Reads what there is.</summary>
     /// <param name="runDirectory">The instance's run directory.</param>
     public static IReadOnlyList<Found> Find(string runDirectory)
@@ -48,64 +40,74 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
         })];
     }
 
-    /// <summary>Takes over what can be.</summary>
-    /// <param name="found">What there is.</param>
-    /// <param name="adopt">Takes over one, or undoes it and throws and says why; its tokens are its time and the server's stop, at which it leaves it as it is.</param>
-    /// <param name="undo">Undoes one that cannot be taken over.</param>
-    /// <param name="cancellationToken">Ends it; what was not reached by then is still there.</param>
-    public async Task<Recovered> RunAsync(IReadOnlyList<Found> found, Func<MicroVmRecord, CancellationToken, CancellationToken, Task<MicroVm>> adopt, Func<Found, Task> undo, CancellationToken cancellationToken)
+    /// <summary>Undoes those that cannot be taken over at all, side by side.</summary>
+    /// <param name="condemned">Those with a problem.</param>
+    /// <param name="undo">Undoes one.</param>
+    /// <param name="lost">Told of each, and why it is gone.</param>
+    public Task UndoAsync(IEnumerable<Found> condemned, Func<Found, Task> undo, Action<string, string> lost) => Task.WhenAll(condemned.Select(async one =>
     {
-        var start = time.GetTimestamp();
-        var adopted = new List<MicroVm>();
-        var lost = new List<(string, string)>();
-        await System.Threading.Tasks.Parallel.ForEachAsync(found, new ParallelOptions { MaxDegreeOfParallelism = Parallel, CancellationToken = cancellationToken }, async (one, token) =>
+        var problem = one.Problem!;
+        try
         {
-            var problem = one.Problem;
-            try
-            {
-                if (problem is null)
-                {
-                    using var limit = new CancellationTokenSource(AdoptLimit, time);
-                    var microVm = await adopt(one.Record!, limit.Token, token);
-                    lock (adopted)
-                    {
-                        adopted.Add(microVm);
-                    }
-
-                    return;
-                }
-
-                await undo(one);
-            }
-            catch (Exception e) when (!token.IsCancellationRequested)
-            {
-                // One that cannot be undone either is no reason to give up the others.
-                problem = problem is null ? e.Message : $"{problem}, and it could not be undone: {e.Message}";
-            }
-
-            token.ThrowIfCancellationRequested();
-            lock (adopted)
-            {
-                lost.Add((one.Id, problem));
-            }
-
-            if (one.Record is null or { Claim: not null })
-            {
-                LogLost(one.Id, problem);
-            }
-        });
-
-        var claimed = adopted.Count(m => m.Claim is not null);
-        metrics.Recovered(claimed, adopted.Count - claimed, lost.Count, time.GetElapsedTime(start));
-        if (found.Count > 0)
+            await undo(one);
+        }
+        catch (Exception e)
         {
-            LogRecovered(claimed, adopted.Count - claimed, lost.Count, time.GetElapsedTime(start).TotalSeconds);
+            // One that cannot be undone either is no reason to give up the others.
+            problem = $"{problem}, and it could not be undone: {e.Message}";
         }
 
-        return new Recovered(adopted, lost);
+        Lose(one, problem, lost);
+    }));
+
+    /// <summary>Takes over what can be, all side by side.</summary>
+    /// <param name="found">Those without a problem.</param>
+    /// <param name="adopt">Takes over one, or says why it cannot be; its token is the server's stop, at which it leaves it as it is.</param>
+    /// <param name="adopted">Told of each that lives on, at once.</param>
+    /// <param name="lost">Told of each that does not, and why, at once.</param>
+    /// <param name="cancellationToken">Ends it; what was not reached by then is still there.</param>
+    public async Task RunAsync(
+        IReadOnlyList<Found> found, Func<MicroVmRecord, CancellationToken, Task<Adoption>> adopt, Action<MicroVm> adopted, Action<string, string> lost, CancellationToken cancellationToken)
+    {
+        var start = time.GetTimestamp();
+        var (sandboxes, warm) = (0, 0);
+        var dead = new List<Teardown>();
+        await Task.WhenAll(found.Select(async one =>
+        {
+            var adoption = await adopt(one.Record!, cancellationToken);
+            if (adoption.MicroVm is { } microVm)
+            {
+                _ = microVm.Claim is null ? Interlocked.Increment(ref warm) : Interlocked.Increment(ref sandboxes);
+                adopted(microVm);
+                return;
+            }
+
+            lock (dead)
+            {
+                dead.Add(adoption.Teardown);
+            }
+
+            Lose(one, adoption.Reason!, lost);
+        }));
+        metrics.Recovered(sandboxes, warm, dead.Count, time.GetElapsedTime(start));
+        if (found.Count > 0)
+        {
+            LogRecovered(sandboxes, warm, dead.Count, time.GetElapsedTime(start).TotalSeconds);
+        }
+
+        await Task.WhenAll(dead.Select(t => t.CompleteAsync()));
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Of an earlier server: {Sandboxes} sandboxes and {Warm} warm microVMs live on, {Lost} microVMs were removed, in {Seconds:0.00} s")]
+    private void Lose(Found one, string reason, Action<string, string> lost)
+    {
+        lost(one.Id, reason);
+        if (one.Record is null or { Claim: not null })
+        {
+            LogLost(one.Id, reason);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Of an earlier server: {Sandboxes} sandboxes and {Warm} warm microVMs live on, {Lost} microVMs do not, after {Seconds:0.00} s")]
     private partial void LogRecovered(int sandboxes, int warm, int lost, double seconds);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {SandboxId} of an earlier server is gone: {Reason}")]

@@ -37,6 +37,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly ILogger _logger;
     private readonly Task _filling;
     private int _waiting;
+    private int _expected;
     private int _failures;
     private string? _lastFailure;
     private long _pausedUntil;
@@ -50,11 +51,11 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <param name="time">For pauses after failures and the limits of waits.</param>
     /// <param name="logger">Where failures are told.</param>
     /// <param name="maxWaiting">Most clients that may wait at once.</param>
-    /// <param name="adopted">Warm ones of an earlier server.</param>
+    /// <param name="expected">How many warm ones of an earlier server may still come, by <see cref="Adopt"/>: no others are booted in their place.</param>
     /// <param name="tend">Done to each warm one from time to time, and at once when the host's clock was set; one it fails for is ended. Null for nothing.</param>
     public WarmPool(
         string template, int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger,
-        int maxWaiting = int.MaxValue, IReadOnlyList<MicroVm>? adopted = null, Func<MicroVm, CancellationToken, Task>? tend = null)
+        int maxWaiting = int.MaxValue, int expected = 0, Func<MicroVm, CancellationToken, Task>? tend = null)
     {
         _template = template;
         _size = size;
@@ -66,11 +67,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         _logger = logger;
         _maxWaiting = maxWaiting;
         _tend = tend;
-        foreach (var microVm in adopted ?? [])
-        {
-            Add(microVm);
-        }
-
+        _expected = expected;
         _filling = EngineTracing.Detach(FillAsync);
         _tending = _tend is null ? Task.CompletedTask : EngineTracing.Detach(TendAsync);
         Wake();
@@ -162,6 +159,29 @@ public sealed partial class WarmPool : IAsyncDisposable
                 Wake();
             }
         }
+    }
+
+    /// <summary>Takes in a warm microVM of an earlier server.</summary>
+    public void Adopt(MicroVm microVm)
+    {
+        lock (_lock)
+        {
+            _expected--;
+            Add(microVm);
+        }
+
+        Wake();
+    }
+
+    /// <summary>One of those that were expected does not come.</summary>
+    public void ExpectOneLess()
+    {
+        lock (_lock)
+        {
+            _expected--;
+        }
+
+        Wake();
     }
 
     /// <summary>Boots no more and leaves those that are warm as they are, for the next server.</summary>
@@ -267,7 +287,9 @@ public sealed partial class WarmPool : IAsyncDisposable
                         End(surplus);
                     }
 
-                    while (_boots.Count < _maxBoots && _warm.Count + _boots.Count < _size + WaitingCount && !_stopping.IsCancellationRequested)
+                    // A client that waits is not left to one that may never come.
+                    while (_boots.Count < _maxBoots && !_stopping.IsCancellationRequested
+                        && (_warm.Count + _boots.Count + _expected < _size + WaitingCount || _warm.Count + _boots.Count < WaitingCount))
                     {
                         var done = new TaskCompletionSource();
                         _boots.Add(done.Task);

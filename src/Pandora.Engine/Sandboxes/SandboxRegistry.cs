@@ -10,7 +10,7 @@ namespace Pandora.Engine.Sandboxes;
 
 /// <summary>All sandboxes of this node, and the one way to make, find, use and end them. Every door calls this and nothing else.</summary>
 public sealed partial class SandboxRegistry(
-    EngineOptions options, Func<string, WarmPool?> poolFor, Action<MicroVm, Egress> setEgress, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    EngineOptions options, Func<string, WarmPool?> poolFor, Func<MicroVm, Egress, Task> setEgress, Func<CancellationToken, ValueTask> ensureClaimable, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     private const int RememberedEnds = 1000;
     private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(5);
@@ -20,6 +20,7 @@ public sealed partial class SandboxRegistry(
     private readonly ConcurrentDictionary<string, SandboxEnd> _ended = new();
     private readonly ConcurrentQueue<string> _endedOrder = new();
     private readonly IdempotencyKeys _keys = new();
+    private readonly ConcurrentDictionary<string, MicroVmRecord> _undecided = new();
     private readonly ConcurrentDictionary<Task, bool> _ending = new();
     private int _count;
     private readonly CancellationTokenSource _suspending = new();
@@ -33,11 +34,17 @@ public sealed partial class SandboxRegistry(
     /// <summary>How many there are, those being claimed counted in.</summary>
     public int Count => Volatile.Read(ref _count);
 
-    /// <summary>Whether what an earlier server left is still being taken over.</summary>
-    public bool IsRecovering => _state == State.Recovering;
+    /// <summary>Whether something that an earlier server left is still being taken over.</summary>
+    public bool IsRecovering => _state == State.Recovering || !_undecided.IsEmpty;
 
-    /// <summary>All of them, oldest first.</summary>
-    /// <exception cref="PandoraException">What an earlier server left is still being taken over.</exception>
+    /// <summary>Whether claims are served.</summary>
+    public bool IsOpen => _state == State.Open;
+
+    /// <summary>Records of the sandboxes of an earlier server of which it is not decided yet whether they live on.</summary>
+    public IReadOnlyCollection<MicroVmRecord> Undecided => [.. _undecided.Values];
+
+    /// <summary>All of them but the undecided, oldest first.</summary>
+    /// <exception cref="PandoraException">The server has just started and does not know yet what there is.</exception>
     public IReadOnlyList<Sandbox> List()
     {
         MustBeRecovered();
@@ -53,6 +60,11 @@ public sealed partial class SandboxRegistry(
         {
             RequestLimits.Check(request, options);
             MustBeRecovered();
+            if (request.IdempotencyKey is { } asked && _undecided.Values.Any(r => r.Claim!.IdempotencyKey == asked))
+            {
+                throw IsUndecided("the sandbox of this Idempotency-Key");
+            }
+
             var created = request.IdempotencyKey is { } key
                 ? await _keys.GetOrClaimAsync(key, request.Hash(), () => ClaimAsync(request, cancellationToken), cancellationToken)
                 : await ClaimAsync(request, cancellationToken);
@@ -80,6 +92,7 @@ public sealed partial class SandboxRegistry(
         var name = request.Template ?? Templates.TemplateStore.DefaultName;
         var pool = poolFor(name) ?? throw PandoraException.Invalid("template", $"there is no template '{name}': './pandora template ls' lists them");
         MustBeServing();
+        await ensureClaimable(cancellationToken);
         if (Interlocked.Increment(ref _count) > options.MaxSandboxes)
         {
             Interlocked.Decrement(ref _count);
@@ -91,15 +104,21 @@ public sealed partial class SandboxRegistry(
         try
         {
             rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
+            if (!rental.IsWarm)
+            {
+                // Much may have changed while it waited.
+                await ensureClaimable(cancellationToken);
+            }
+
             var microVm = rental.MicroVm;
-            var claim = new ClaimRecord(request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.Egress, request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
+            var claim = new ClaimRecord(request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.DefaultEgress, request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
             };
             microVm.RecordClaim(claim);
-            if (claim.Egress != options.Egress)
+            if (claim.Egress != options.DefaultEgress)
             {
-                setEgress(microVm, claim.Egress);
+                await setEgress(microVm, claim.Egress);
             }
 
             var sandbox = Register(microVm, claim);
@@ -126,21 +145,39 @@ public sealed partial class SandboxRegistry(
         }
     }
 
-    /// <summary>Takes over a sandbox of an earlier server. Its idle clock starts again.</summary>
+    /// <summary>Says which sandboxes an earlier server left. They count, and who asks for one is told to wait until it is decided.</summary>
+    internal void Expect(IEnumerable<MicroVmRecord> records)
+    {
+        foreach (var record in records.Where(r => r.Claim is not null))
+        {
+            Interlocked.Increment(ref _count);
+            _undecided[record.Id] = record;
+        }
+    }
+
+    /// <summary>Takes over a sandbox of an earlier server that was expected. Its idle clock starts again.</summary>
     internal void Adopt(MicroVm microVm)
     {
-        Interlocked.Increment(ref _count);
         var sandbox = Register(microVm, microVm.Claim!);
         if (sandbox.Claim is { IdempotencyKey: { } key, RequestHash: { } hash })
         {
             _keys.Add(key, hash, new CreatedSandbox(sandbox, IsWarm: true, TimeSpan.Zero));
         }
+
+        _undecided.TryRemove(microVm.Id, out _);
     }
 
     /// <summary>Remembers that a microVM of an earlier server is gone.</summary>
-    internal void Lose(string id, string reason) => Remember(id, new SandboxEnd(EndReason.Died, $"it did not outlive a restart of the server: {reason}", time.GetUtcNow()));
+    internal void Lose(string id, string reason)
+    {
+        Remember(id, new SandboxEnd(EndReason.Died, $"it did not outlive a restart of the server: {reason}", time.GetUtcNow()));
+        if (_undecided.TryRemove(id, out _))
+        {
+            Interlocked.Decrement(ref _count);
+        }
+    }
 
-    /// <summary>Lets clients in: everything of an earlier server has been taken over or undone.</summary>
+    /// <summary>Lets clients in: what an earlier server left is known, and each of it is decided by itself.</summary>
     internal void Open() => _state = State.Open;
 
     private Sandbox Register(MicroVm microVm, ClaimRecord claim)
@@ -167,13 +204,19 @@ public sealed partial class SandboxRegistry(
         }
     }
 
+    private static PandoraException IsUndecided(string what) =>
+        new(PandoraError.Recovering, $"the server has just started, and whether {what} lives on is not known yet: try again in a second");
+
     /// <summary>Finds a sandbox.</summary>
     /// <exception cref="PandoraException">There is none with that id, or it has ended; the message says how.</exception>
     public Sandbox Get(string id)
     {
         MustBeRecovered();
+        // First: once it is decided, it stands among the others.
+        var isUndecided = _undecided.ContainsKey(id);
         return _sandboxes.TryGetValue(id, out var sandbox) ? sandbox
             : _ended.TryGetValue(id, out var end) ? throw Sandbox.Ended(id, end)
+            : isUndecided ? throw IsUndecided($"sandbox '{id}'")
             : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
     }
 

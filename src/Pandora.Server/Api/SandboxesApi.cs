@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
 using Pandora.Engine;
 using Pandora.Engine.Guest;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
 using ReceiptResource = Pandora.Contracts.ReceiptResource;
 
@@ -16,7 +17,7 @@ internal static class SandboxesApi
     {
         var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").ProducesProblem(401).ProducesValidationProblem();
         group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM")
-            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
+            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").ProducesProblem(403).ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
         group.MapGet("", List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs.");
         group.MapGet("{id}", Get).WithSummary("Show a sandbox").ProducesProblem(404).ProducesProblem(410);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command").ProducesProblem(404).ProducesProblem(410).ProducesProblem(429).ProducesProblem(502).ProducesProblem(504);
@@ -41,14 +42,16 @@ internal static class SandboxesApi
             Math.Round(created.Elapsed.TotalMilliseconds, 3), sandbox.Claim.IdleTimeout, sandbox.Template));
     }
 
-    private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, string[]? metadata = null)
+    private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, TimeProvider time, string[]? metadata = null)
     {
         var wanted = (metadata ?? []).Select(pair => pair.Split(':', 2) is [var key, var value]
             ? (key, value)
             : throw PandoraException.Invalid("metadata", $"'{pair}' is not key:value")).ToList();
-        return TypedResults.Ok(sandboxes.List()
-            .Where(s => wanted.All(w => s.Claim.Metadata.TryGetValue(w.key, out var value) && value == w.value))
-            .Select(ToInfo).ToArray());
+        // The undecided first: one that is decided in between is then listed once too often rather than not at all.
+        var undecided = sandboxes.Undecided.Select(r => ToInfo(r, time.GetUtcNow())).ToList();
+        var known = sandboxes.List().Select(ToInfo).ToList();
+        return TypedResults.Ok(undecided.ExceptBy(known.Select(k => k.SandboxId), u => u.SandboxId).Concat(known)
+            .Where(s => wanted.All(w => s.Metadata.TryGetValue(w.key, out var value) && value == w.value)).ToArray());
     }
 
     private static Ok<SandboxInfo> Get(string id, SandboxRegistry sandboxes) => TypedResults.Ok(ToInfo(sandboxes.Get(id)));
@@ -89,6 +92,11 @@ internal static class SandboxesApi
         sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
         Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout, sandbox.ExecCount,
         sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata);
+
+    // As its record has it: when it was last used is not known.
+    private static SandboxInfo ToInfo(MicroVmRecord record, DateTimeOffset now) => new(
+        record.Id, record.Slot, record.Address, Math.Max(0, Math.Round((now - record.Claim!.CreatedAt).TotalSeconds, 3)), 0, record.Claim.IdleTimeout, 0,
+        record.Template, record.Claim.Egress.ToString().ToLowerInvariant(), record.Claim.Metadata, "recovering", "the server has just started, and whether it lives on is not known yet");
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {
