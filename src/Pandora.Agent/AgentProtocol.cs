@@ -30,8 +30,14 @@ internal enum AgentMessage : byte
     /// <summary>Answers <see cref="ShiftClock"/>.</summary>
     ClockShifted = 8,
 
+    /// <summary>Asks what the guest's kernel has said of its disks. An agent of an earlier version answers <see cref="Failed"/>.</summary>
+    AskHealth = 9,
+
     /// <summary>The agent has started, or a connection was made; its body is empty and its id 0.</summary>
     Ready = 10,
+
+    /// <summary>Answers <see cref="AskHealth"/>: how many errors of its own disks the kernel has reported since it started, in 4 bytes.</summary>
+    Health = 14,
 
     /// <summary>What was asked could not be done; the body says why, in UTF-8.</summary>
     Failed = 12,
@@ -65,6 +71,19 @@ internal static class AgentProtocol
     public const string SerialPort = "pandora.agent";
 
     private static ReadOnlySpan<byte> Magic => "PNDA"u8;
+
+    /// <summary>The body of <see cref="AgentMessage.Health"/>.</summary>
+    public static byte[] EncodeHealth(uint diskErrors)
+    {
+        var body = new byte[4];
+        BinaryPrimitives.WriteUInt32LittleEndian(body, diskErrors);
+        return body;
+    }
+
+    /// <summary>Reads what <see cref="EncodeHealth"/> wrote.</summary>
+    /// <exception cref="FormatException">It is none.</exception>
+    public static uint DecodeHealth(ReadOnlySpan<byte> body) =>
+        body.Length == 4 ? BinaryPrimitives.ReadUInt32LittleEndian(body) : throw new FormatException("no report of health");
 
     /// <summary>Writes a frame.</summary>
     /// <exception cref="ArgumentException">The body is too long.</exception>

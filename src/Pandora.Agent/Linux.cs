@@ -20,6 +20,16 @@ internal static unsafe partial class Linux
         }
     }
 
+    /// <summary>Opens a file to read from it what there is, without waiting; negative when it cannot be.</summary>
+    public static int OpenToPoll(string path)
+    {
+        fixed (byte* name = Encoding.UTF8.GetBytes(path + "\0"))
+        {
+            // O_RDONLY, O_NONBLOCK.
+            return open(name, 0x800 | CloseOnExec);
+        }
+    }
+
     /// <summary>Reads what there is, waiting for at least one byte; 0 when the other side is gone, negative when reading failed.</summary>
     public static int Read(int descriptor, Span<byte> buffer)
     {

@@ -48,6 +48,7 @@ static string? FindSerialPort() => !Directory.Exists("/sys/class/virtio-ports") 
 /// <summary>Answers what comes by one descriptor, in order.</summary>
 internal sealed class Session(int descriptor)
 {
+    private static readonly KernelLog Kernel = new();
     private readonly byte[] _buffer = new byte[AgentProtocol.HeaderSize + AgentProtocol.MaxBody];
     private int _length;
 
@@ -87,6 +88,8 @@ internal sealed class Session(int descriptor)
                 case AgentMessage.Resume:
                     Resume.Apply(ResumeBody.Decode(frame.Body.Span));
                     return AgentProtocol.Encode(AgentMessage.Resumed, frame.Id, []);
+                case AgentMessage.AskHealth:
+                    return AgentProtocol.Encode(AgentMessage.Health, frame.Id, AgentProtocol.EncodeHealth(Kernel.CountDiskErrors()));
                 case AgentMessage.ReadClock:
                     return AgentProtocol.Encode(AgentMessage.Clock, frame.Id, AgentProtocol.EncodeNanoseconds(Linux.Now()));
                 case AgentMessage.ShiftClock:

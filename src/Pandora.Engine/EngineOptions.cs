@@ -128,6 +128,18 @@ public sealed class EngineOptions
     /// <summary>Whether Firecracker runs in its jailer's jail. Without, it runs as root: for development only.</summary>
     public bool Jail { get; set; } = true;
 
+    /// <summary>MiB that stay free where the microVMs' disks are, 0 to 1,000,000: with less no microVM is handed out, and one that waits for room does not go on.</summary>
+    [Range(0, 1_000_000)]
+    public int DiskReserve { get; set; } = 512;
+
+    /// <summary>Per cent of what the disks of the microVMs there are may still grow by that must be free as well before another is handed out, 0 to 100. 100: whatever they write, there is room for it.</summary>
+    [Range(0, 100)]
+    public int DiskShare { get; set; } = 10;
+
+    /// <summary>Seconds that a sandbox may wait for room on the host's disk before it is ended, 1 to 86,400.</summary>
+    [Range(1.0, 86400.0)]
+    public double DiskWait { get; set; } = 600;
+
     /// <summary>Most MiB a second that a microVM may read and write on each of its disks, 0 to 100,000; 0: no bound.</summary>
     [Range(0, 100_000)]
     public int DiskBandwidth { get; set; }

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Audit;
+using Pandora.Engine.Disks;
 using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
@@ -43,6 +44,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private HostNetwork _network = null!;
     private SlotPool _slots = null!;
     private NetworkWatch? _watch;
+    private DiskRoom? _room;
     private SnapshotSource? _snapshots;
     private Leftovers _leftovers = null!;
     private Task _recovering = Task.CompletedTask;
@@ -67,7 +69,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     /// <summary>What this node is and how it stands.</summary>
     public NodeStatus Status => new(
-        _instance.Id, _vmm.Capabilities, _watch?.Missing is { } missing ? [.. _notes, missing] : _notes, _options.PoolSize, Pools.Sum(p => p.WarmCount),
+        _instance.Id, _vmm.Capabilities, [.. _notes, .. new[] { _watch?.Missing, _room?.Warning }.OfType<string>()], _options.PoolSize, Pools.Sum(p => p.WarmCount),
         IsReady: Sandboxes.IsOpen && _watch is not { Missing: not null } && (_options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0)),
         Sandboxes.IsRecovering, IsProtected: _watch is null or { Missing: null });
 
@@ -182,6 +184,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _undo.Push(CloseNetworkAsync);
         _found = [.. _found.Select(f => f is { Problem: null, Record: { } r } && NetworkSlot.At(r.Slot, _instance, _network.Range).Address.ToString() != r.Address ? f with { Problem = $"its address {r.Address} is not of this server's network {_network.Range}" } : f)];
         _found = [.. _found.Select(f => f is { Problem: null, Record: { } r } && !_network.IsGuarded(r.Slot) ? f with { Problem = "the rules of its network namespace could not be set" } : f)];
+        _room = new DiskRoom(_options, _instance.DiskDirectory, _loggers.CreateLogger<DiskRoom>());
         _watch = new NetworkWatch(_network, _metrics.Meter, _time, _loggers.CreateLogger<NetworkWatch>());
         _undo.Push(_watch.DisposeAsync);
         _slots = new SlotPool(_network, _instance, _options.DefaultEgress, EngineOptions.SlotsAhead, _found.Where(f => f.Problem is null).ToDictionary(f => f.Record!.Slot, f => f.Id), _time, _loggers.CreateLogger<SlotPool>());
@@ -190,7 +193,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time, _logger);
         PrepareSnapshots();
         _undo.Push(EndMicroVmsAsync);
-        _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, Sandboxes, () => [.. Pools], () => (_slots.Count, _slots.HeldCount), _cgroups.ReadUsage);
+        _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, _room, Sandboxes, () => [.. Pools], () => (_slots.Count, _slots.HeldCount), _cgroups.ReadUsage);
     }
 
     private async Task RecoverAsync(CancellationToken cancellationToken)
@@ -206,6 +209,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         cancellationToken.ThrowIfCancellationRequested();
         _slots.Prepare();
         _undo.Push(new LeakWatch(new HostAudit(_options, _time) { Live = _live, ListRules = _network.ListRules }, _live, _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
+        _undo.Push(new DiskWatch(_options, _room!, Sandboxes, _time, _loggers.CreateLogger<DiskWatch>()).DisposeAsync);
         _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
         foreach (var name in _options.PooledTemplates.Concat(undecided.Where(f => f.Record!.Claim is null).Select(f => f.Record!.Template)).Distinct())
         {
@@ -303,7 +307,11 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _undo.Push(_snapshots.DisposeAsync);
     }
 
-    private ValueTask EnsureClaimableAsync(CancellationToken cancellationToken) => _watch!.EnsureAsync(cancellationToken);
+    private ValueTask EnsureClaimableAsync(CancellationToken cancellationToken)
+    {
+        _room!.Ensure();
+        return _watch!.EnsureAsync(cancellationToken);
+    }
 
     private WarmPool? PoolFor(string name) => !_pools.ContainsKey(name) && _templates.Find(name) is null ? null : MakePool(name);
 

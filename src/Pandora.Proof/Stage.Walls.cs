@@ -79,11 +79,12 @@ internal sealed partial class Stage
     public async Task<string> RunInGuestAsync(Sandbox sandbox, string code)
     {
         string[] options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20"];
-        return await Command.RunAsync("nsenter",
+        var output = await Command.RunAsync("nsenter",
         [
             $"--net={World.Host.Path}", "ssh", "-F", "none", "-i", Path.Combine(Server.DataDir, "keys", "pandora"), .. options.SelectMany(o => new[] { "-o", o }),
             $"root@{sandbox.Created.GuestIp}", $"{code}; true",
         ]);
+        return output.TrimEnd();
     }
 
     /// <summary>Requires that a guest reaches an address, past the server.</summary>

@@ -35,6 +35,17 @@ internal sealed class FakeMachine : IVirtualMachine
 
     public bool IsDisposed => _vm.IsDisposed;
 
+    public bool IsStalled { get; set; }
+
+    /// <summary>What letting it go on does; by default it goes on.</summary>
+    public Action<FakeMachine> Continues { get; set; } = m => m.IsStalled = false;
+
+    public Task ContinueAsync(CancellationToken cancellationToken)
+    {
+        Continues(this);
+        return Task.CompletedTask;
+    }
+
     /// <summary>What connecting to the agent in its guest gives; null for a machine without the device.</summary>
     public Func<Stream>? Agent { get; init; }
 

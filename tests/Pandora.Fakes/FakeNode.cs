@@ -31,8 +31,13 @@ internal sealed class FakeNode : IAsyncDisposable
         Metrics = new EngineMetrics(_services.GetRequiredService<IMeterFactory>());
         _boots = new SemaphoreSlim(bootsAreFree ? int.MaxValue : 0);
         _loggers = loggers ?? NullLoggerFactory.Instance;
-        (Pool, Sandboxes) = Start(new Recovered([], []), isRecovering);
-        _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, Sandboxes, () => [Pool], () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
+        (Pool, Sandboxes) = Start();
+        if (!isRecovering)
+        {
+            Sandboxes.Open();
+        }
+
+        _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, room: null, Sandboxes, () => [Pool], () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
     }
 
     public EngineOptions Options { get; }
@@ -46,6 +51,12 @@ internal sealed class FakeNode : IAsyncDisposable
     public WarmPool Pool { get; private set; }
 
     public SandboxRegistry Sandboxes { get; private set; }
+
+    /// <summary>What taking over a machine waits for, by its id.</summary>
+    public Dictionary<string, Task> Undecided { get; } = [];
+
+    /// <summary>Called once clients are served by a new server that has decided nothing yet.</summary>
+    public Action? OnDeciding { get; set; }
 
     /// <summary>Ids of machines that no longer answer when a server attaches.</summary>
     public HashSet<string> Silent { get; } = [];
@@ -125,9 +136,37 @@ internal sealed class FakeNode : IAsyncDisposable
 
         await Pool.SuspendAsync();
         meanwhile?.Invoke();
+        var found = Recovery.Find(_directory);
+        var undecided = found.Where(f => f.Problem is null).ToList();
+        (Pool, Sandboxes) = Start(undecided.Count(f => f.Record!.Claim is null));
         var recovery = new Recovery(Metrics, Time, NullLogger.Instance);
-        var recovered = await recovery.RunAsync(Recovery.Find(_directory), AdoptAsync, UndoAsync, default);
-        (Pool, Sandboxes) = Start(recovered);
+        Sandboxes.Expect(undecided.Select(f => f.Record!));
+        await recovery.UndoAsync(found.Where(f => f.Problem is not null), UndoAsync, Sandboxes.Lose);
+        Sandboxes.Open();
+        OnDeciding?.Invoke();
+        await recovery.RunAsync(undecided, AdoptAsync, Adopted, Lost, default);
+
+        void Adopted(MicroVm microVm)
+        {
+            if (microVm.Claim is null)
+            {
+                Pool.Adopt(microVm);
+            }
+            else
+            {
+                Sandboxes.Adopt(microVm);
+            }
+        }
+
+        void Lost(string id, string reason)
+        {
+            if (undecided.First(f => f.Id == id).Record!.Claim is null)
+            {
+                Pool.ExpectOneLess();
+            }
+
+            Sandboxes.Lose(id, reason);
+        }
     }
 
     public async ValueTask DisposeAsync()
@@ -137,27 +176,12 @@ internal sealed class FakeNode : IAsyncDisposable
         Directory.Delete(_directory, recursive: true);
     }
 
-    private (WarmPool Pool, SandboxRegistry Sandboxes) Start(Recovered recovered, bool isRecovering = false)
+    private (WarmPool Pool, SandboxRegistry Sandboxes) Start(int expected = 0)
     {
         var pool = new WarmPool(
             TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
-            Options.MaxWaiting, [.. recovered.Adopted.Where(m => m.Claim is null)], TendAsync);
+            Options.MaxWaiting, expected, TendAsync);
         var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, SetEgressAsync, _ => ClaimRefusal is { } refusal ? throw refusal : default, Metrics, Time, _loggers);
-        foreach (var (id, reason) in recovered.Lost)
-        {
-            sandboxes.Lose(id, reason);
-        }
-
-        foreach (var microVm in recovered.Adopted.Where(m => m.Claim is not null))
-        {
-            sandboxes.Adopt(microVm);
-        }
-
-        if (!isRecovering)
-        {
-            sandboxes.Open();
-        }
-
         return (pool, sandboxes);
     }
 
@@ -177,20 +201,17 @@ internal sealed class FakeNode : IAsyncDisposable
         return TendingHangs ? Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken) : TendFailure is { } failure ? Task.FromException(failure) : Task.CompletedTask;
     }
 
-    private async Task<MicroVm> AdoptAsync(MicroVmRecord record, CancellationToken limit, CancellationToken stopping)
+    private async Task<Adoption> AdoptAsync(MicroVmRecord record, CancellationToken stopping)
     {
         await Task.Delay(AdoptionTime, TimeProvider.System, stopping);
+        await Undecided.GetValueOrDefault(record.Id, Task.CompletedTask).WaitAsync(stopping);
         await Task.Yield();
         var old = Booted.Last(b => b.MicroVm.Id == record.Id);
         var machine = old.Machine.Attach();
         var microVm = Hold(record, machine, old.Guest);
-        if (machine.IsRunning && !Silent.Contains(record.Id))
-        {
-            return microVm;
-        }
-
-        await microVm.Teardown.CompleteAsync();
-        throw new VmmException("its VMM no longer runs or does not answer");
+        return machine.IsRunning && !Silent.Contains(record.Id)
+            ? new Adoption(microVm, null, microVm.Teardown)
+            : new Adoption(null, "its VMM no longer runs or does not answer", microVm.Teardown);
     }
 
     private async Task UndoAsync(Found found)
@@ -214,7 +235,7 @@ internal sealed class FakeNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         });
         teardown.Push(new HostResource(ResourceKind.Connection, $"machine {record.Id}"), machine.DisposeAsync);
-        var microVm = new MicroVm(record, directory, new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown);
+        var microVm = new MicroVm(new MicroVmFile(directory, record), new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown);
         lock (_booted)
         {
             _booted.Add((machine, guest, microVm));

@@ -25,6 +25,7 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
     private int _length;
     private uint _lastId = RandomId();
     private volatile bool _isDisposed;
+    private volatile bool _hasHealth = true;
 
     /// <summary>What the next question is known by. A guest cannot know it before it is asked.</summary>
     internal uint NextId
@@ -41,6 +42,31 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
         {
             throw new VmmException("the guest's agent answered something else than it was asked");
         }
+    }
+
+    /// <summary>Asks whether the guest is well. An agent of an earlier version only shows that it is there.</summary>
+    /// <returns>How many errors of its disks the guest's kernel has reported.</returns>
+    /// <exception cref="VmmException">The agent does not answer, or answers something else.</exception>
+    public async Task<uint> CheckHealthAsync(CancellationToken cancellationToken)
+    {
+        if (_hasHealth)
+        {
+            try
+            {
+                return AgentProtocol.DecodeHealth((await AskAsync(AgentMessage.AskHealth, ReadOnlyMemory<byte>.Empty, AgentMessage.Health, cancellationToken)).Span);
+            }
+            catch (FormatException e)
+            {
+                throw new VmmException("the guest's agent answered no report of health", e);
+            }
+            catch (AgentFailedException)
+            {
+                _hasHealth = false;
+            }
+        }
+
+        await PingAsync(ReadOnlyMemory<byte>.Empty, cancellationToken);
+        return 0;
     }
 
     /// <summary>Gives a restored guest its own identity and random state, and the time.</summary>
@@ -129,7 +155,7 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
             await _stream.WriteAsync(AgentProtocol.Encode(question, id, body.Span), linked.Token);
             var answer = await ReadAnswerAsync(_stream, id, linked.Token);
             return answer.Message == expected ? answer.Body
-                : throw new VmmException(answer.Message == AgentMessage.Failed ? $"the guest's agent could not: {Printable(answer.Body.Span)}" : $"the guest's agent answered {question} with {(int)answer.Message}");
+                : throw (answer.Message == AgentMessage.Failed ? new AgentFailedException(Printable(answer.Body.Span)) : new VmmException($"the guest's agent answered {question} with {(int)answer.Message}"));
         }
         catch (Exception e) when (e is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
         {
@@ -203,3 +229,6 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
         return printable.ToString();
     }
 }
+
+/// <summary>The agent could not do what it was asked.</summary>
+internal sealed class AgentFailedException(string reason) : VmmException($"the guest's agent could not: {reason}");

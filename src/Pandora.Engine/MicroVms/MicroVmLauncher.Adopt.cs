@@ -9,7 +9,7 @@ internal sealed partial class MicroVmLauncher
 {
     /// <summary>Guests that are logged in to at the same time; each costs processor time. One that does not answer gives its place on after a while.</summary>
     private const int AdoptPlaces = 16;
-    private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PlaceLimit = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PlaceLimit = TimeSpan.FromSeconds(2), RoomPause = TimeSpan.FromSeconds(1);
     private readonly SemaphoreSlim _adoptPlaces = new(AdoptPlaces);
 
     /// <summary>
@@ -32,8 +32,10 @@ internal sealed partial class MicroVmLauncher
         try
         {
             await WithinAsync(AdoptLimit, async token =>
+                boot.Machine = await vmm.AttachAsync(record.Vmm, token) ?? throw new VmmException("its VMM no longer runs or does not answer"), stopping);
+            await WaitForRoomAsync(boot.Machine!, stopping);
+            await WithinAsync(AdoptLimit, async token =>
             {
-                boot.Machine = await vmm.AttachAsync(record.Vmm, token) ?? throw new VmmException("its VMM no longer runs or does not answer");
                 if (record.HasAgent)
                 {
                     HoldAgent(boot);
@@ -47,6 +49,22 @@ internal sealed partial class MicroVmLauncher
         {
             var reason = e is VmmException ? e.Message : e is OperationCanceledException ? "its guest did not answer in time" : $"its guest could not be reached: {e.Message}";
             return new Adoption(null, reason, boot.Teardown);
+        }
+    }
+
+    // Its guest does not answer while it waits for room on the host's disk, and loses nothing by it.
+    private async Task WaitForRoomAsync(IVirtualMachine machine, CancellationToken stopping)
+    {
+        var start = time.GetTimestamp();
+        while (machine.IsStalled)
+        {
+            if (time.GetElapsedTime(start).TotalSeconds >= options.DiskWait)
+            {
+                throw new VmmException($"the host's disk had no room for what it wrote for {options.DiskWait:0.#} s");
+            }
+
+            await WithinAsync(AdoptLimit, machine.ContinueAsync, stopping);
+            await Task.Delay(RoomPause, time, stopping);
         }
     }
 

@@ -75,6 +75,17 @@ public sealed class Sandbox
     /// <summary>Commands started in it by this server.</summary>
     public int ExecCount => Volatile.Read(ref _execCount);
 
+    /// <summary>Whether it waits for room on the host's disk.</summary>
+    public bool IsStalled => MicroVm.Machine.IsStalled;
+
+    /// <summary>Whether its disk has lost data that it had written.</summary>
+    public bool HasLostData { get; internal set; }
+
+    /// <summary>Why it is not as it should be; null when it is.</summary>
+    public string? Degradation => IsStalled ? "it waits for room on the host's disk; nothing that it wrote is lost, and it goes on when there is room"
+        : HasLostData ? "its disk had I/O errors: what it wrote may be lost"
+        : null;
+
     /// <summary>How it ended, or null.</summary>
     public SandboxEnd? End
     {

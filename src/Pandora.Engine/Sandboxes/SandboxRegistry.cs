@@ -331,6 +331,15 @@ public sealed partial class SandboxRegistry(
         await Task.WhenAll(_ending.Keys);
     }
 
+    /// <summary>How many wait for room on the host's disk, or have lost data.</summary>
+    public int DegradedCount => _sandboxes.Values.Count(s => s.Degradation is not null);
+
+    /// <summary>Those that wait for room on the host's disk.</summary>
+    internal IReadOnlyList<Sandbox> Stalled() => [.. _sandboxes.Values.Where(s => s.IsStalled)];
+
+    /// <summary>Ends one that has waited too long.</summary>
+    internal Task EndStalledAsync(Sandbox sandbox, string reason) => EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, time.GetUtcNow()));
+
     private async Task WatchAsync(Sandbox sandbox)
     {
         var reason = await sandbox.MicroVm.Machine.Exited;

@@ -91,7 +91,7 @@ internal static class SandboxesApi
     private static SandboxInfo ToInfo(Sandbox sandbox) => new(
         sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
         Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout, sandbox.ExecCount,
-        sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata);
+        sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata, sandbox.Degradation is null ? "running" : "degraded", sandbox.Degradation);
 
     // As its record has it: when it was last used is not known.
     private static SandboxInfo ToInfo(MicroVmRecord record, DateTimeOffset now) => new(

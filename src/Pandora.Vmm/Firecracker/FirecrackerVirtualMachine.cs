@@ -89,6 +89,11 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
 
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult(BoundedLogs.ReadEnd(Path.Combine(Handle.Directory, ConsoleName)));
 
+    /// <summary>Firecracker tells the guest of an I/O error.</summary>
+    public bool IsStalled => false;
+
+    public Task ContinueAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
     public async Task KillAsync()
     {
         Interlocked.Exchange(ref _killed, 1);

@@ -12,12 +12,24 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     private Socket? _agent;
     private string? _lastConsole;
     private int _killed;
+    private volatile bool _isStalled;
 
     public VirtualMachineHandle Handle => handle;
 
     public Task<string> Exited => _exited.Task;
 
     public bool IsRunning => !_exited.Task.IsCompleted && !process.HasExited;
+
+    /// <inheritdoc/>
+    public bool IsStalled => _isStalled;
+
+    /// <inheritdoc/>
+    public async Task ContinueAsync(CancellationToken cancellationToken)
+    {
+        // Before it is asked: the next error, which may come at once, says that it is stalled again.
+        _isStalled = false;
+        await _qmp!.ExecuteAsync("cont", cancellationToken: cancellationToken);
+    }
 
     /// <summary>Connects to QEMU's control socket, or says why QEMU ended before it had one.</summary>
     public async Task ConnectAsync(CancellationToken cancellationToken)
@@ -137,9 +149,13 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         process.Dispose();
     }
 
-    /// <summary>Whether the guest runs: nobody heard it stop while there was no server.</summary>
-    public async Task<bool> IsGuestRunningAsync(CancellationToken cancellationToken) =>
-        (await _qmp!.ExecuteAsync("query-status", cancellationToken: cancellationToken))?["running"]?.GetValue<bool>() ?? false;
+    /// <summary>Whether the guest runs or waits for room: nobody heard it stop while there was no server.</summary>
+    public async Task<bool> IsGuestAliveAsync(CancellationToken cancellationToken)
+    {
+        var answer = await _qmp!.ExecuteAsync("query-status", cancellationToken: cancellationToken);
+        _isStalled |= answer?["status"]?.GetValue<string>() == "io-error";
+        return _isStalled || (answer?["running"]?.GetValue<bool>() ?? false);
+    }
 
     // Held from before the guest runs until its end: the agent polls a port that has nobody at its other end.
     private async Task ConnectAgentSocketAsync(CancellationToken cancellationToken)
@@ -175,6 +191,11 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
 
     private void OnEvent(string name, JsonNode? data)
     {
+        if (name == "BLOCK_IO_ERROR" && data?["action"]?.GetValue<string>() == "stop")
+        {
+            _isStalled = true;
+        }
+
         if (name is "SHUTDOWN" or "GUEST_PANICKED")
         {
             var reason = data?["reason"]?.GetValue<string>();

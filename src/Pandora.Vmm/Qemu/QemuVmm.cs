@@ -125,7 +125,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         try
         {
             await machine.ConnectAsync(cancellationToken);
-            if (!await machine.IsGuestRunningAsync(cancellationToken))
+            if (!await machine.IsGuestAliveAsync(cancellationToken))
             {
                 throw new VmmException("its guest has stopped");
             }
