@@ -223,14 +223,19 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
         void Adopted(MicroVm microVm)
         {
-            if (microVm.Claim is null)
+            if (microVm.Claim is not { } claim)
             {
                 MakePool(microVm.Template).Adopt(microVm);
+                return;
             }
-            else
+
+            if (_options.Limit(claim.Egress) != claim.Egress)
             {
-                Sandboxes.Adopt(microVm);
+                // Its slot has the ceiling's rules already.
+                microVm.RecordClaim(claim with { Egress = _options.Limit(claim.Egress) });
             }
+
+            Sandboxes.Adopt(microVm);
         }
 
         void Lost(string id, string reason)
@@ -260,6 +265,10 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             // Stopped while it recovered, what was not reached ends as well; and what could not be undone earlier goes now.
             await Task.WhenAll(_found.Select(_leftovers.KillAsync));
             await _leftovers.RemoveAsync(new Dictionary<string, int>());
+            foreach (var found in _found.Where(f => f.Record is not null))
+            {
+                _slots.Forget(found.Record!.Slot);
+            }
         }
     }
 

@@ -150,31 +150,62 @@ public sealed class AdoptionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_copy_of_the_data_directory_does_not_take_the_originals_sandboxes()
+    public async Task A_dead_guest_holds_up_nobody_else()
     {
         await using var server = await StartAsync(poolSize: 0);
-        var sandbox = await CreateAsync(server);
-        var copy = Directory.CreateTempSubdirectory("pandora-test-").FullName;
-        try
+        var healthy = new[] { await CreateAsync(server), await CreateAsync(server) };
+        var dead = await CreateAsync(server);
+        await server.KillAsync();
+        using var stopped = ProcessHandle.TryOpen(PidOf(server, dead.Id))!;
+        stopped.Kill(19); // SIGSTOP: it lives and says nothing
+        await server.StartAsync(waitUntilReady: false);
+        var start = TimeProvider.System.GetTimestamp();
+        foreach (var sandbox in healthy)
         {
-            File.Copy(Path.Combine(server.DataDir, "instance"), Path.Combine(copy, "instance"));
-            await using var second = await ServerProcess.StartAsync(_world, new() { ["PANDORA_RUN_DIR"] = server.RunDir, ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, copy, waitUntilReady: false);
-            second.Forget();
-            Assert.Equal(1, await second.WaitForEndAsync());
-            Assert.Contains("is a copy of that one's", second.Log);
-        }
-        finally
-        {
-            Directory.Delete(copy, recursive: true);
+            await UntilAsync(async () => await TryAsync(sandbox) == 0);
         }
 
-        Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
+        var waited = TimeProvider.System.GetElapsedTime(start);
+        Assert.True(waited < TimeSpan.FromSeconds(8), $"the healthy waited {waited.TotalSeconds:0.0} s");
+        // Only the undecided one waits, it is listed as what it is, and new ones are made meanwhile.
+        Assert.Contains("whether sandbox", (await Assert.ThrowsAsync<SandboxUnavailableException>(() => dead.ExecAsync("true"))).Message);
+        Assert.Equal(["recovering", "running", "running"], (await server.Pandora.ListAsync()).Select(s => s.State).Order(StringComparer.Ordinal));
+        Assert.Equal(0, (await (await CreateAsync(server)).ExecAsync("true")).ExitCode);
+        await UntilAsync(async () =>
+        {
+            try
+            {
+                await server.Pandora.GetAsync(dead.Id);
+                return false;
+            }
+            catch (SandboxGoneException)
+            {
+                return true;
+            }
+            catch (SandboxUnavailableException)
+            {
+                return false;
+            }
+        });
     }
 
     private const string Connect = $"timeout 3 bash -c 'exec 3<>/dev/tcp/{TestWorld.InternetAddress}/80'";
 
     private Task<ServerProcess> StartAsync(int poolSize = 1, Dictionary<string, string>? settings = null) =>
         ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });
+
+    // Its exit code; null while the server does not serve it.
+    private static async Task<int?> TryAsync(Sandbox sandbox)
+    {
+        try
+        {
+            return (await sandbox.ExecAsync("true")).ExitCode;
+        }
+        catch (Exception e) when (e is SandboxUnavailableException or ServerUnreachableException)
+        {
+            return null;
+        }
+    }
 
     private static async Task<Sandbox> CreateAsync(ServerProcess server) => await server.Pandora.CreateAsync();
 

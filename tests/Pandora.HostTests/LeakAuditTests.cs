@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Pandora.Client;
 using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
@@ -24,7 +25,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
         Assert.All(found, r => Assert.True(OwnerOf(r) is not null, r.ToString()));
         Assert.Contains(found, r => r.GetProperty("kind").GetString() == "Snapshot" && OwnerOf(r) == "template default");
         var kinds = found.Where(r => OwnerOf(r) == $"sandbox {sandbox.Id}").Select(r => r.GetProperty("kind").GetString()!).ToHashSet();
-        Assert.Superset(new HashSet<string> { "Process", "Cgroup", "Interface", "Namespace", "Rule", "Socket", "File" }, kinds);
+        Assert.Superset(new HashSet<string> { "Process", "Cgroup", "Interface", "Namespace", "Tracking", "Socket", "File" }, kinds);
 
         // One leftover of each kind that a dead microVM could leave, none of which the server knows.
         var (id, lost) = (server.Instance, "lost0000000000000000lost");
@@ -34,7 +35,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
         await Command.RunAsync("mount", ["-t", "tmpfs", "leftover", jail]);
         await Command.RunAsync("ip", ["netns", "add", $"pnd-{id}-999"]);
         await TestWorld.InAsync(_world.Host, $"link add pnd{id}v999 type veth peer name peer999");
-        await TestWorld.NftAsync(_world.Host.Path, $"add element inet pandora_{id} internet {{ \"pnd{id}v999\" }}\nadd table inet other\nadd chain inet other c\nadd rule inet other c accept comment \"pandora-{id}\"");
+        await TestWorld.NftAsync(_world.Host.Path, $"add table inet other\nadd chain inet other c\nadd rule inet other c accept comment \"pandora-{id}\"");
         await File.WriteAllTextAsync(Path.Combine(server.DataDir, "disks", $"{lost}.ext4"), "");
         Directory.CreateDirectory(Path.Combine(server.RunDir, id, lost));
         var orphan = Directory.CreateDirectory(Path.Combine(server.DataDir, "snapshots", "lost-0123456789abcdef")).FullName;
@@ -45,7 +46,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
 
         // The rule that a foreign firewall keeps for the server is the server's; here it is in nobody's way.
         var leaked = Leaked(await Audit.FindByProductAsync(server, _world));
-        Assert.Equal(["Cgroup", "Chroot", "File", "File", "Interface", "Mount", "Namespace", "Process", "Rule", "Snapshot"], leaked.Select(r => r.GetProperty("kind").GetString()!).Order(StringComparer.Ordinal));
+        Assert.Equal(["Cgroup", "Chroot", "File", "File", "Interface", "Mount", "Namespace", "Process", "Snapshot"], leaked.Select(r => r.GetProperty("kind").GetString()!).Order(StringComparer.Ordinal));
         Assert.All(leaked, r => Assert.Matches($"{lost}|999|lost-0123456789abcdef|^{process.Id}$", r.GetProperty("name").GetString()));
 
         Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));
@@ -68,10 +69,39 @@ public sealed class LeakAuditTests : IAsyncLifetime
             await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System, limit.Token);
         }
 
-        Assert.Contains("belongs to nobody", server.Log);
+        Assert.Contains("has no owner", server.Log);
         Assert.Single(Leaked(await Audit.FindByProductAsync(server, _world)));
         await Audit.FindByProductAsync(server, _world, fix: true);
         Assert.False(File.Exists(lost));
+    }
+
+    [Fact]
+    public async Task A_damaged_record_of_a_living_sandbox_is_written_again_and_nothing_of_it_is_taken_for_a_leftover()
+    {
+        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" });
+        await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        var record = Path.Combine(server.RunDir, server.Instance, sandbox.Id, "record.json");
+        var before = await File.ReadAllTextAsync(record);
+        await File.WriteAllTextAsync(record, "{\"version\":2,");
+        // From outside: id, slot, interface and namespace belong together all the same.
+        Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));
+        Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(40));
+        while (await File.ReadAllTextAsync(record) != before)
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);
+        }
+
+        Assert.Contains("was not as it was written", server.Log);
+        Assert.DoesNotContain("has no owner", server.Log);
+        Assert.Matches(@"pandora_records_mended_total\{[^}]*\} 1\b", await server.Pandora.GetMetricsAsync());
+        // Without a server, too: what lives is not removed for a file.
+        await server.KillAsync();
+        await File.WriteAllTextAsync(record, "");
+        Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));
+        Assert.Single(Audit.Processes(server));
+        await server.StartAsync();
+        await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("true"));
     }
 
     private static string? OwnerOf(JsonElement resource) => resource.GetProperty("owner").GetString();

@@ -65,7 +65,7 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} belongs to nobody: './pandora doctor --leaks --fix' removes it")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} has no owner: './pandora doctor --leaks --fix' removes it")]
     private partial void LogLeaked(AuditedKind kind, string name);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The record of living microVM {SandboxId} was not as it was written ({Problem}); it was written again")]

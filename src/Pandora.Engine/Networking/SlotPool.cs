@@ -119,6 +119,9 @@ public sealed partial class SlotPool : IAsyncDisposable
         }
     }
 
+    /// <summary>Strikes a slot of an earlier server from the ledger, of which nothing is there any more.</summary>
+    public void Forget(int slot) => _ledger.Set(slot, null);
+
     /// <summary>Starts making slots ahead of need.</summary>
     public void Prepare()
     {

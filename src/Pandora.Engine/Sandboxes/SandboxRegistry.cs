@@ -230,6 +230,11 @@ public sealed partial class SandboxRegistry(
             var sandbox = Get(id);
             RequestLimits.Check(command);
             MustBeServing();
+            if (sandbox.IsStalled)
+            {
+                throw new PandoraException(PandoraError.HostFull, $"sandbox '{id}' {sandbox.Degradation}: nothing was run");
+            }
+
             using var lease = sandbox.Use(isExec: true);
             var start = Stopwatch.GetTimestamp();
             try

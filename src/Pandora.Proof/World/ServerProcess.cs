@@ -14,15 +14,17 @@ internal sealed class ServerProcess : IAsyncDisposable
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4);
     private readonly TestWorld _world;
     private readonly Dictionary<string, string> _settings;
+    private readonly string _preamble;
     private readonly bool _ownsDirectory;
     private Process? _process;
     private bool _isForgotten;
     private int _logBegin;
 
-    private ServerProcess(TestWorld world, Dictionary<string, string> settings, string? directory)
+    private ServerProcess(TestWorld world, Dictionary<string, string> settings, string? directory, string preamble)
     {
         _world = world;
         _settings = settings;
+        _preamble = preamble;
         _ownsDirectory = directory is null;
         DataDir = directory ?? Directory.CreateTempSubdirectory("pandora-host-").FullName;
         var handler = new SocketsHttpHandler
@@ -70,9 +72,15 @@ internal sealed class ServerProcess : IAsyncDisposable
     /// <summary>The VMM of a sandbox.</summary>
     public int VmmPidOf(string id) => int.Parse(File.ReadAllText(Path.Combine(RunDir, Instance, id, "vmm.pid")));
 
-    public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null, string? directory = null, bool waitUntilReady = true)
+    /// <summary>Starts one.</summary>
+    /// <param name="world">Where.</param>
+    /// <param name="settings">Its environment variables.</param>
+    /// <param name="directory">Its data directory; null for one of its own that goes with it.</param>
+    /// <param name="waitUntilReady">Whether to return only when a sandbox can be claimed.</param>
+    /// <param name="preamble">Shell text that is run before the server takes the shell's place: opens descriptors, sets limits.</param>
+    public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null, string? directory = null, bool waitUntilReady = true, string preamble = "")
     {
-        var server = new ServerProcess(world, settings ?? [], directory);
+        var server = new ServerProcess(world, settings ?? [], directory, preamble);
         try
         {
             if (Seed is not null && directory is null && settings?.GetValueOrDefault("PANDORA_POOL_START") != "boot" && settings?.ContainsKey("PANDORA_TEMPLATE_DIR") != true)
@@ -104,7 +112,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         }
 
         var start = new ProcessStartInfo("/bin/sh");
-        foreach (var argument in new[] { "-c", "exec nsenter --net=\"$1\" \"$2\" serve >> \"$3\" 2>&1 < /dev/null", "server", _world.Host.Path, Binary, LogPath })
+        foreach (var argument in new[] { "-c", $"{_preamble} exec nsenter --net=\"$1\" \"$2\" serve >> \"$3\" 2>&1 < /dev/null", "server", _world.Host.Path, Binary, LogPath })
         {
             start.ArgumentList.Add(argument);
         }
@@ -140,7 +148,8 @@ internal sealed class ServerProcess : IAsyncDisposable
             try
             {
                 using var response = await Http.GetAsync(new Uri("/ready", UriKind.Relative), limit.Token);
-                if (response.StatusCode == HttpStatusCode.OK)
+                // A claim is served before all that an earlier server left is decided; most tests want it to be.
+                if (response.StatusCode == HttpStatusCode.OK && (await Pandora.GetHealthAsync(limit.Token)).Status != "recovering")
                 {
                     return;
                 }
@@ -177,6 +186,9 @@ internal sealed class ServerProcess : IAsyncDisposable
     /// <summary>Directories of the snapshots that are finished.</summary>
     public IReadOnlyList<string> Snapshots => Directory.Exists(Path.Combine(DataDir, "snapshots"))
         ? [.. Directory.GetDirectories(Path.Combine(DataDir, "snapshots")).Where(d => !Path.GetFileName(d).StartsWith('.'))] : [];
+
+    /// <summary>Changes a setting for the next start.</summary>
+    public void Set(string variable, string value) => _settings[variable] = value;
 
     /// <summary>Stops it as './pandora down' does (SIGUSR2) and waits; the exit code.</summary>
     public async Task<int> StopAsync()

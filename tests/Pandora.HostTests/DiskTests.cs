@@ -1,0 +1,117 @@
+using System.Net;
+using Pandora.Client;
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests;
+
+/// <summary>A small file system that several sandboxes share, and what becomes of them when it is full.</summary>
+public sealed class DiskTests : IAsyncLifetime
+{
+    private TestWorld _world = null!;
+    private string _directory = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        _world = await TestWorld.CreateAsync();
+        _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
+        await Command.RunAsync("mount", ["-t", "tmpfs", "-o", "size=600m,mode=700", "pandora-disk", _directory]);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Command.RunAsync("umount", [_directory]);
+        Directory.Delete(_directory);
+        await _world.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task A_guest_that_fills_the_host_spoils_nobody_elses_file_and_goes_on_when_there_is_room()
+    {
+        Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker tells the guest of an I/O error instead of letting it wait");
+        await using var server = await StartAsync(reserve: 16, wait: 300);
+        var (greedy, honest) = (await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)), await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)));
+        // Written before and after the host is full.
+        await honest.ExecAsync("head -c 20000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync", timeout: TimeSpan.FromSeconds(120));
+        await greedy.ExecAsync("(head -c 1800000000 /dev/zero | tr '\\0' x > /root/big) > /dev/null 2>&1 &");
+        await UntilAsync(async () => (await server.Pandora.GetAsync(greedy.Id)).State == "degraded", 120);
+        Assert.Contains("waits for room", (await server.Pandora.GetAsync(greedy.Id)).StateReason);
+        await honest.ExecAsync("(for i in 1 2 3 4 5 6; do cat /root/file; done > /root/file2; sha256sum /root/file2 > /root/sum2; sync; touch /root/done) > /dev/null 2>&1 &");
+        await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "degraded", 60);
+        var refused = await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync());
+        Assert.Equal("host_full", refused.Code);
+        Assert.Contains("MiB free", refused.Message);
+        Assert.Equal("host_full", (await Assert.ThrowsAnyAsync<PandoraApiException>(() => honest.ExecAsync("true"))).Code);
+        Assert.Contains((await server.Pandora.GetHealthAsync()).Notes, n => n.Contains("no microVM is handed out", StringComparison.Ordinal));
+
+        await greedy.EndAsync();
+        await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "running", 30);
+        await UntilAsync(async () => (await honest.ExecAsync("test -e /root/done")).ExitCode == 0, 120);
+        Assert.Equal(0, (await honest.ExecAsync("echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2", timeout: TimeSpan.FromSeconds(120))).ExitCode);
+        await (await server.Pandora.CreateAsync()).EndAsync();
+        await honest.EndAsync();
+    }
+
+    [Fact]
+    public async Task One_that_waits_too_long_for_room_ends_with_the_reason()
+    {
+        Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker tells the guest of an I/O error instead of letting it wait");
+        await using var server = await StartAsync(reserve: 16, wait: 5);
+        var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        await sandbox.ExecAsync("(head -c 1800000000 /dev/zero | tr '\\0' x > /root/big) > /dev/null 2>&1 &");
+        SandboxGoneException? gone = null;
+        await UntilAsync(async () =>
+        {
+            try
+            {
+                await server.Pandora.GetAsync(sandbox.Id);
+                return false;
+            }
+            catch (SandboxGoneException e)
+            {
+                gone = e;
+                return true;
+            }
+        }, 180);
+        Assert.Contains("no room for what it wrote for 5 s", gone!.Message);
+    }
+
+    [Fact]
+    public async Task A_claim_needs_the_reserve_and_a_share_of_what_the_living_may_grow_by()
+    {
+        await using var server = await StartAsync(reserve: 16, wait: 300, share: 10);
+        await using var first = await server.Pandora.CreateAsync();
+        // 600 MiB hold two disks of 2 GiB at a tenth, and not ten.
+        var sandboxes = new List<Sandbox>();
+        var refused = await Assert.ThrowsAnyAsync<PandoraApiException>(async () =>
+        {
+            while (sandboxes.Count < 10)
+            {
+                sandboxes.Add(await server.Pandora.CreateAsync());
+            }
+        });
+        Assert.Equal((HttpStatusCode.ServiceUnavailable, "host_full"), ((HttpStatusCode)refused.Problem.Status!, refused.Code));
+        Assert.Contains("10 % of the", refused.Message);
+        foreach (var sandbox in sandboxes)
+        {
+            await sandbox.DisposeAsync();
+        }
+    }
+
+    private Task<ServerProcess> StartAsync(int reserve, int wait, int share = 0) => ServerProcess.StartAsync(
+        _world,
+        new()
+        {
+            ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_POOL_START"] = "boot", ["PANDORA_DISK_RESERVE"] = $"{reserve}", ["PANDORA_DISK_SHARE"] = $"{share}", ["PANDORA_DISK_WAIT"] = $"{wait}",
+        },
+        _directory);
+
+    private static async Task UntilAsync(Func<Task<bool>> condition, int seconds)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
+        while (!await condition())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests;
+
+/// <summary>What belongs to one server alone: names, directories, descriptors, files of its runtime.</summary>
+public sealed class InstanceTests : IAsyncLifetime
+{
+    private TestWorld _world = null!;
+
+    public async ValueTask InitializeAsync() => _world = await TestWorld.CreateAsync();
+
+    public ValueTask DisposeAsync() => _world.DisposeAsync();
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_copy_of_the_data_directory_does_not_take_the_originals_sandboxes(bool sameRunDirectory)
+    {
+        await using var server = await StartAsync(poolSize: 0);
+        var sandbox = await server.Pandora.CreateAsync();
+        var copy = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+        try
+        {
+            File.Copy(Path.Combine(server.DataDir, "instance"), Path.Combine(copy, "instance"));
+            await using var second = await ServerProcess.StartAsync(
+                _world, new() { ["PANDORA_RUN_DIR"] = sameRunDirectory ? server.RunDir : Path.Combine(copy, "run"), ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, copy, waitUntilReady: false);
+            second.Forget();
+            Assert.Equal(1, await second.WaitForEndAsync());
+            Assert.Contains("is a copy of that one's", second.Log);
+        }
+        finally
+        {
+            Directory.Delete(copy, recursive: true);
+        }
+
+        Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
+        Assert.True(File.Exists($"/run/lock/pandora/{server.Instance}"));
+        await server.StopAsync();
+        Assert.False(File.Exists($"/run/lock/pandora/{server.Instance}"));
+    }
+
+    [Fact]
+    public async Task Directories_that_others_can_change_are_mended_and_said_and_those_of_others_are_refused()
+    {
+        var directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+        try
+        {
+            await Command.RunAsync("chmod", ["777", directory]);
+            await using (var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" }, directory))
+            {
+                Assert.Contains($"{directory} could be read or changed by other users (mode 777)", server.Log);
+                Assert.Equal("700", (await Command.RunAsync("stat", ["-c", "%a", directory])).Trim());
+            }
+
+            foreach (var theirs in new[] { directory, Path.Combine(directory, "run") })
+            {
+                await Command.RunAsync("chown", ["nobody", theirs]);
+                await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" }, directory, waitUntilReady: false);
+                server.Forget();
+                Assert.Equal(1, await server.WaitForEndAsync());
+                Assert.Contains($"{theirs} belongs to user 65534", server.LogSinceStart);
+                await Command.RunAsync("chown", ["root", theirs]);
+            }
+        }
+        finally
+        {
+            Directory.Delete(directory, recursive: true);
+        }
+    }
+
+    [Fact]
+    public async Task A_VMM_has_no_descriptor_of_the_servers_or_of_who_started_it()
+    {
+        var directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+        try
+        {
+            var secret = Path.Combine(directory, "secret");
+            await File.WriteAllTextAsync(secret, "");
+            await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" }, directory, preamble: $"exec 7<> {secret}; exec 8< /etc/hostname;");
+            Assert.Contains(secret, LinksOf(server.Pid));
+            // One that was booted, and one that was restored, each started while much else is open.
+            await server.WaitForSnapshotAsync();
+            foreach (var _ in Enumerable.Range(0, 3))
+            {
+                await server.WaitForWarmAsync(1);
+                var sandbox = await server.Pandora.CreateAsync();
+                var links = LinksOf(server.VmmPidOf(sandbox.Id));
+                Assert.DoesNotContain(secret, links);
+                Assert.DoesNotContain("/etc/hostname", links);
+                Assert.DoesNotContain(links, l => l.Contains("/keys/", StringComparison.Ordinal) || l.EndsWith("/lock", StringComparison.Ordinal));
+                // Sockets of its own: QMP and the agent's, each listening and connected at most, and one for signals of QEMU's own. The server's would be dozens.
+                Assert.InRange(links.Count(l => l.StartsWith("socket:", StringComparison.Ordinal)), 0, 5);
+                var netlink = (await File.ReadAllLinesAsync($"/proc/{server.Pid}/net/netlink")).Skip(1).Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)[^1]).ToHashSet();
+                Assert.DoesNotContain(links, l => netlink.Any(n => l == $"socket:[{n}]"));
+            }
+        }
+        finally
+        {
+            Directory.Delete(directory, recursive: true);
+        }
+    }
+
+    [Fact]
+    public async Task A_server_that_was_killed_leaves_no_file_of_its_runtime()
+    {
+        await using var server = await StartAsync(poolSize: 0);
+        var pid = server.Pid;
+        await server.KillAsync();
+        Assert.DoesNotContain(Directory.GetFiles("/tmp"), f => f.Contains($"-{pid}-", StringComparison.Ordinal));
+        await server.StartAsync();
+    }
+
+    private static List<string> LinksOf(int pid) =>
+        [.. Directory.GetFileSystemEntries($"/proc/{pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")];
+
+    private Task<ServerProcess> StartAsync(int poolSize) => ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });
+}
