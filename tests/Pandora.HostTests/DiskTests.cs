@@ -10,18 +10,25 @@ public sealed class DiskTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
     private string _directory = null!;
+    private string _image = null!;
 
     public async ValueTask InitializeAsync()
     {
         _world = await TestWorld.CreateAsync();
+        // A real file system: what is on a tmpfs counts as memory of the VMM that wrote it.
         _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
-        await Command.RunAsync("mount", ["-t", "tmpfs", "-o", "size=600m,mode=700", "pandora-disk", _directory]);
+        _image = Path.Combine(Path.GetTempPath(), $"{Path.GetFileName(_directory)}.img");
+        await Command.RunAsync("truncate", ["-s", "700M", _image]);
+        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-m", "0", "-O", "^has_journal", _image]);
+        await Command.RunAsync("mount", ["-o", "loop", _image, _directory]);
+        Directory.Delete(Path.Combine(_directory, "lost+found"));
     }
 
     public async ValueTask DisposeAsync()
     {
         await Command.RunAsync("umount", [_directory]);
         Directory.Delete(_directory);
+        File.Delete(_image);
         await _world.DisposeAsync();
     }
 
@@ -81,7 +88,7 @@ public sealed class DiskTests : IAsyncLifetime
     {
         await using var server = await StartAsync(reserve: 16, wait: 300, share: 10);
         await using var first = await server.Pandora.CreateAsync();
-        // 600 MiB hold two disks of 2 GiB at a tenth, and not ten.
+        // 700 MiB hold two disks of 2 GiB at a tenth, and not ten.
         var sandboxes = new List<Sandbox>();
         var refused = await Assert.ThrowsAnyAsync<PandoraApiException>(async () =>
         {

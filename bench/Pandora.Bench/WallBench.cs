@@ -1,0 +1,222 @@
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using System.Globalization;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging.Abstractions;
+using Pandora.Client;
+using Pandora.Engine;
+using Pandora.Engine.Networking;
+using Pandora.Load;
+using Pandora.Proof;
+using Pandora.Proof.Checks;
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Bench;
+
+/// <summary>What it costs to watch what keeps guests in, how soon it is put back, and what an honest guest and a healthy sandbox notice of the bounds and of the dead.</summary>
+internal static class WallBench
+{
+    private const int Flushes = 3, Connections = 2000, ConnectionRounds = 3, Slots = 64, Few = 8, Restarts = 3;
+    private static readonly TimeSpan WatchTime = TimeSpan.FromSeconds(20), FloodTime = TimeSpan.FromSeconds(30);
+
+    public static async Task<IReadOnlyList<Result>> RunAsync(Target target) =>
+        [.. await OnStageAsync(), await WatchAsync(), await AdoptionAsync(target)];
+
+    private static async Task<IReadOnlyList<Result>> OnStageAsync()
+    {
+        await using var stage = await Stage.CreateAsync();
+        await using var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+        return [.. await FlushAsync(stage, sandbox), await HonestAsync(stage, sandbox)];
+    }
+
+    // A guest tries without pause to get to what is refused, while the host's table is deleted.
+    private static async Task<IReadOnlyList<Result>> FlushAsync(Stage stage, Sandbox sandbox)
+    {
+        string[] forbidden = [TestWorld.LanAddress, TestWorld.NeighbourAddress, TestWorld.MetadataAddress, TestWorld.HostLanAddress];
+        foreach (var link in new[] { "lan0", "peer0", "meta0" })
+        {
+            // Only the rules are in the way.
+            await stage.SetForwardingAsync(link, 1);
+        }
+
+        await sandbox.ExecAsync($"""
+            cat > /root/try.py <<'END'
+            import socket, sys
+            tries = reached = 0
+            while True:
+                for address in {string.Concat("[", string.Join(", ", forbidden.Select(f => $"'{f}'")), "]")}:
+                    s = socket.socket(); s.settimeout(1); tries += 1
+                    try:
+                        s.connect((address, {Stage.Port})); reached += 1
+                    except OSError: pass
+                    s.close()
+                open('/root/tried', 'w').write(f'{"{tries} {reached}"}\n')
+            END
+            (python3 /root/try.py > /dev/null 2>&1 &)
+            """);
+        var longest = TimeSpan.Zero;
+        for (var i = 0; i < Flushes; i++)
+        {
+            await Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System);
+            var start = Stopwatch.GetTimestamp();
+            await Walls.DeleteTableAsync(stage);
+            while (!(await TestWorld.ListRulesAsync(stage.World.Host.Path)).Contains($"table {stage.Table}", StringComparison.Ordinal))
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System);
+            }
+
+            longest = longest > Stopwatch.GetElapsedTime(start) ? longest : Stopwatch.GetElapsedTime(start);
+        }
+
+        var words = (await sandbox.ExecAsync("pkill -f try.py; cat /root/tried")).Stdout.Trim().Split(' ');
+        foreach (var link in new[] { "lan0", "peer0", "meta0" })
+        {
+            await stage.SetForwardingAsync(link, 0);
+        }
+
+        return
+        [
+            new("the host's table deleted, until it is back, longest", longest.TotalSeconds, "s", 5, $"{Flushes} times"),
+            new("forbidden connections of a guest meanwhile", double.Parse(words[1], CultureInfo.InvariantCulture), "", 0, $"of {words[0]} that it tried"),
+        ];
+    }
+
+    private static async Task<Result> HonestAsync(Stage stage, Sandbox sandbox)
+    {
+        var code = $"""
+            python3 -c "
+            import socket, time
+            start = time.monotonic()
+            for i in range({Connections}):
+                s = socket.socket(); s.settimeout(30); s.connect(('{TestWorld.InternetAddress}', {Stage.Port})); s.recv(5); s.close()
+            print(time.monotonic() - start)
+            "
+            """;
+        async Task<double> MeasureAsync() => double.Parse(await stage.RunInGuestAsync(sandbox, code), CultureInfo.InvariantCulture);
+        List<double> bounded = [], free = [];
+        for (var i = 0; i < ConnectionRounds; i++)
+        {
+            bounded.Add(Connections / await MeasureAsync());
+            // Without the bounds all that is not refused is let through.
+            await stage.WithoutAsync([stage.OfSlot(sandbox, "admit"), stage.OfHost("bound")], async () =>
+            {
+                await TestWorld.NftAsync(stage.SlotOf(sandbox).Path, "add rule inet slot admit accept");
+                free.Add(Connections / await MeasureAsync());
+            });
+        }
+
+        var (with, without) = (bounded.Max(), free.Max());
+        return new Result($"{Connections} short connections of a guest without the bounds / with them, rates", without / with, "×", 1 / 0.9, string.Create(CultureInfo.InvariantCulture, $"{without:0} / {with:0} a second, best of {ConnectionRounds} each"));
+    }
+
+    // The real rules in real namespaces, without guests.
+    private static async Task<Result> WatchAsync()
+    {
+        var directory = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
+        await using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
+        var options = new EngineOptions { DataDir = directory, RunDir = Path.Combine(directory, "run") };
+        using var instance = Instance.Open(options);
+        var network = await HostNetwork.CreateAsync(instance, options, [], NullLogger.Instance, CancellationToken.None);
+        await using (var slots = new SlotPool(network, instance, Egress.Internet, Slots, new Dictionary<int, string>(), TimeProvider.System, NullLogger<SlotPool>.Instance))
+        {
+            slots.Prepare();
+            while (Enumerable.Range(0, Slots).Any(s => !network.IsGuarded(s)))
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+            }
+
+            await Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System);
+            var before = Process.GetCurrentProcess().TotalProcessorTime;
+            await Task.Delay(WatchTime, TimeProvider.System);
+            var idle = Process.GetCurrentProcess().TotalProcessorTime - before;
+            await using var watch = new NetworkWatch(network, services.GetRequiredService<IMeterFactory>().Create("bench"), TimeProvider.System, NullLogger<NetworkWatch>.Instance);
+            await Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System);
+            before = Process.GetCurrentProcess().TotalProcessorTime;
+            await Task.Delay(WatchTime, TimeProvider.System);
+            var watched = Process.GetCurrentProcess().TotalProcessorTime - before;
+            await watch.DisposeAsync();
+            await slots.DisposeAsync();
+            await network.DisposeAsync();
+            new SlotLedger(instance.RunDirectory).Clear();
+            Directory.Delete(instance.DiskDirectory);
+            return new Result(
+                $"the watch with {Slots} slots", Math.Max(0, (watched - idle) / WatchTime * 100), "% of a core", 0.5,
+                string.Create(CultureInfo.InvariantCulture, $"{watched.TotalMilliseconds:0} ms in {WatchTime.TotalSeconds:0} s, {idle.TotalMilliseconds:0} ms without it"));
+        }
+    }
+
+    private static async Task<Result> AdoptionAsync(Target target)
+    {
+        await using var server = await BenchServer.StartAsync(target, poolSize: 2);
+        var healthy = await CreateAsync(server);
+        Latencies alone = new(), beside = new();
+        for (var i = 0; i < Restarts; i++)
+        {
+            alone.Add(await RestartAsync(server, healthy, []));
+            var dead = await CreateAsync(server);
+            beside.Add(await RestartAsync(server, healthy, dead));
+            await server.WaitForQuietAsync(2);
+        }
+
+        return new Result(
+            $"{Few} healthy sandboxes served after kill -9, beside {Few} dead ones / alone", beside.Percentile(50) / alone.Percentile(50), "×", 1.2,
+            string.Create(CultureInfo.InvariantCulture, $"{beside.Percentile(50):0} ms / {alone.Percentile(50):0} ms, {Restarts} each; half of the dead are stopped, half gone"));
+    }
+
+    private static async Task<List<Sandbox>> CreateAsync(BenchServer server)
+    {
+        var sandboxes = new List<Sandbox>();
+        while (sandboxes.Count < Few)
+        {
+            await server.WaitForWarmAsync(1);
+            sandboxes.Add(await server.Pandora.CreateAsync(TimeSpan.FromSeconds(600)));
+        }
+
+        await server.WaitForQuietAsync(2);
+        return sandboxes;
+    }
+
+    // From the start of the process until each healthy one is shown as running.
+    private static async Task<TimeSpan> RestartAsync(BenchServer server, IReadOnlyList<Sandbox> healthy, IReadOnlyList<Sandbox> dead)
+    {
+        await server.KillAsync();
+        for (var i = 0; i < dead.Count; i++)
+        {
+            using var vmm = ProcessHandle.TryOpen(int.Parse(await File.ReadAllTextAsync(Path.Combine(server.RunDir, dead[i].Id, "vmm.pid")), CultureInfo.InvariantCulture));
+            // SIGSTOP: it lives and says nothing.
+            vmm!.Kill(i % 2 == 0 ? 19 : 9);
+        }
+
+        var start = Stopwatch.GetTimestamp();
+        var starting = server.StartAgainAsync();
+        foreach (var sandbox in healthy)
+        {
+            while (!await IsServedAsync(server, sandbox))
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System);
+            }
+        }
+
+        var elapsed = Stopwatch.GetElapsedTime(start);
+        await starting;
+        while ((await server.Pandora.GetHealthAsync()).Status == "recovering")
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+        }
+
+        return elapsed;
+    }
+
+    private static async Task<bool> IsServedAsync(BenchServer server, Sandbox sandbox)
+    {
+        try
+        {
+            return (await server.Pandora.GetAsync(sandbox.Id)).State == "running";
+        }
+        catch (Exception e) when (e is ServerUnreachableException or SandboxUnavailableException)
+        {
+            return false;
+        }
+    }
+}

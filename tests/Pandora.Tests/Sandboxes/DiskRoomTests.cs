@@ -1,0 +1,48 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using Pandora.Engine;
+using Pandora.Engine.Disks;
+
+namespace Pandora.Tests.Sandboxes;
+
+public sealed class DiskRoomTests : IDisposable
+{
+    private const long MiB = 1024 * 1024;
+    private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void A_claim_needs_the_reserve_and_a_share_of_what_sparse_disks_may_still_grow_by()
+    {
+        using (var disk = File.Create(Path.Combine(_directory, "a.ext4")))
+        {
+            disk.Write(new byte[MiB]);
+            disk.SetLength(1001 * MiB);
+            disk.Flush(flushToDisk: true);
+        }
+
+        var room = Create(reserve: 5, share: 10);
+        Assert.InRange(room.Growth, 999 * MiB, 1001 * MiB);
+        Assert.InRange(room.Needed, 104 * MiB, 106 * MiB);
+        Assert.InRange(Create(reserve: 5, share: 100).Needed, 1004 * MiB, 1006 * MiB);
+        Assert.Equal(5 * MiB, Create(reserve: 5, share: 0).Needed);
+        room.Ensure();
+        Assert.Null(room.Warning);
+    }
+
+    [Fact]
+    public void Without_room_it_is_said_why_and_what_is_needed()
+    {
+        var free = new DriveInfo(_directory).AvailableFreeSpace / MiB;
+        var room = Create(reserve: (int)Math.Min(1_000_000, free + 1000), share: 0);
+        Assert.SkipWhen(free > 900_000, "this disk has more room than a reserve can be");
+        var refused = Assert.Throws<PandoraException>(room.Ensure);
+        Assert.Equal(PandoraError.HostFull, refused.Error);
+        Assert.Contains("MiB free", refused.Message);
+        Assert.Contains("no microVM is handed out", room.Warning);
+        Assert.False(room.HasReserve);
+        Assert.Contains("and below", Create(reserve: (int)(free * 0.8), share: 0).Warning);
+    }
+
+    private DiskRoom Create(int reserve, int share) => new(new EngineOptions { DiskReserve = reserve, DiskShare = share }, _directory, NullLogger<DiskRoom>.Instance);
+}
