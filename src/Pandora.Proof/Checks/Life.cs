@@ -15,6 +15,9 @@ internal static class Life
         new("a timeout kills a command and all that it started", TimeoutAsync),
         new("kill -9 of a VMM ends its sandbox at once, and the next claim works", KilledVmmAsync),
         new("kill -9 of the server: sandboxes live on, a running command is not repeated", KilledServerAsync),
+        new("a dead guest holds up no other at a restart", DeadGuestAsync),
+        new("a VMM has no file open but its own", OwnFilesAsync),
+        new("a copied data directory takes nobody's sandboxes", CopyAsync),
         new("a sandbox's end leaves nothing", NothingLeftAsync),
     ];
 
@@ -100,6 +103,69 @@ internal static class Life
                 await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, limit.Token);
             }
         }
+    }
+
+    private static async Task<string> DeadGuestAsync(Stage stage, Sandbox sandbox)
+    {
+        var dead = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        await stage.Server.KillAsync();
+        using (var vmm = ProcessHandle.TryOpen(stage.Server.VmmPidOf(dead.Id)))
+        {
+            // SIGSTOP: it lives and says nothing.
+            vmm!.Kill(19);
+        }
+
+        var start = Stopwatch.GetTimestamp();
+        await stage.Server.StartAsync(waitUntilReady: false);
+        await FirstAnswerAsync(() => sandbox.ExecAsync("true"));
+        var elapsed = Stopwatch.GetElapsedTime(start);
+        ProofException.Require(elapsed < TimeSpan.FromSeconds(10), Invariant($"the healthy one waited {elapsed.TotalSeconds:0.0} s"));
+        while (true)
+        {
+            try
+            {
+                await dead.ExecAsync("true");
+                throw new ProofException("a guest that says nothing is said to run commands");
+            }
+            catch (SandboxUnavailableException)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
+            }
+            catch (SandboxGoneException)
+            {
+                await stage.Server.WaitUntilReadyAsync();
+                return Invariant($"served {elapsed.TotalSeconds:0.0} s after the start, while the dead one was not decided");
+            }
+        }
+    }
+
+    private static Task<string> OwnFilesAsync(Stage stage, Sandbox sandbox)
+    {
+        var (pid, server) = (stage.Server.VmmPidOf(sandbox.Id), stage.Server);
+        var files = Directory.GetFileSystemEntries($"/proc/{pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "").Where(l => l.StartsWith('/') && !l.StartsWith("/dev/", StringComparison.Ordinal)).ToList();
+        var strange = files.Where(f => !f.Contains(sandbox.Id, StringComparison.Ordinal) && !f.StartsWith(server.TemplateDir, StringComparison.Ordinal) && !f.StartsWith("/memfd:", StringComparison.Ordinal)
+            && !f.Contains("/snapshots/", StringComparison.Ordinal)).ToList();
+        ProofException.Require(strange.Count == 0, $"it has open: {string.Join(", ", strange)}");
+        return Task.FromResult($"{files.Count} files, all its own or its template's");
+    }
+
+    private static async Task<string> CopyAsync(Stage stage, Sandbox sandbox)
+    {
+        var copy = Directory.CreateTempSubdirectory("pandora-copy-").FullName;
+        try
+        {
+            File.Copy(Path.Combine(stage.Server.DataDir, "instance"), Path.Combine(copy, "instance"));
+            await using var second = await ServerProcess.StartAsync(stage.World, new() { ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, copy, waitUntilReady: false);
+            second.Forget();
+            ProofException.Require(await second.WaitForEndAsync() == 1 && second.Log.Contains("is a copy of that one's", StringComparison.Ordinal), $"the second server was not refused: {second.Log}");
+        }
+        finally
+        {
+            Directory.Delete(copy, recursive: true);
+        }
+
+        ProofException.Require((await sandbox.ExecAsync("true")).ExitCode == 0, "the first server's sandbox does not work any more");
+        return "refused";
     }
 
     private static async Task<string> NothingLeftAsync(Stage stage, Sandbox sandbox)
