@@ -58,6 +58,10 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be given.</exception>
     public static void Own(string path, int id) => Check(Chown(path, id, id), $"{path} could not be given to user {id}");
 
+    /// <summary>Gives an open file to a user and the group of the same number.</summary>
+    /// <exception cref="IOException">It could not be given.</exception>
+    public static void Own(SafeHandle file, int id) => Check(ChownOpen(file, id, id), $"an open file could not be given to user {id}");
+
     /// <summary>The user that a file belongs to.</summary>
     /// <exception cref="IOException">It could not be looked at.</exception>
     public static unsafe int OwnerOf(string path)
@@ -78,6 +82,18 @@ internal static partial class Libc
         }
 
         return Marshal.GetLastPInvokeError() == CrossDevice ? false : throw new IOException($"{path} could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
+    }
+
+    /// <summary>Gives an open file another name, whatever has become of the one that it was opened by; false when that is on another file system (linkat(2), AT_SYMLINK_FOLLOW).</summary>
+    /// <exception cref="IOException">It could not be linked for another reason, such as that it has no name left.</exception>
+    public static bool TryLink(SafeHandle file, string target)
+    {
+        if (LinkAt(-100, $"/proc/self/fd/{file.DangerousGetHandle()}", -100, target, 0x400) == 0)
+        {
+            return true;
+        }
+
+        return Marshal.GetLastPInvokeError() == CrossDevice ? false : throw new IOException($"an open file could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
     /// <summary>Shows a file under another name as well (mount(2), MS_BIND).</summary>
@@ -140,6 +156,9 @@ internal static partial class Libc
     [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Chown(string path, int uid, int gid);
 
+    [LibraryImport("libc", EntryPoint = "fchown", SetLastError = true)]
+    private static partial int ChownOpen(SafeHandle file, int uid, int gid);
+
     [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static unsafe partial int Statx(int directory, string path, int flags, uint mask, uint* result);
 
@@ -156,6 +175,9 @@ internal static partial class Libc
 
     [LibraryImport("libc", EntryPoint = "link", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Link(string path, string target);
+
+    [LibraryImport("libc", EntryPoint = "linkat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int LinkAt(int directory, string path, int targetDirectory, string target, int flags);
 
     [LibraryImport("libc", EntryPoint = "mount", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Mount(string source, string target, string? type, nuint flags, nint data);
