@@ -9,7 +9,11 @@ public sealed class TemplateTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
 
-    private string Templates => Path.Combine(_directory, "templates");
+    private string? _data;
+
+    private string Data => _data ?? _directory;
+
+    private string Templates => Path.Combine(Data, "templates");
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
@@ -76,6 +80,110 @@ public sealed class TemplateTests : IDisposable
         Assert.Empty(Directory.GetFileSystemEntries(Templates));
     }
 
+    [Fact]
+    public async Task Links_that_a_set_up_script_leaves_lead_nowhere_on_the_host()
+    {
+        var (host, before) = await PrepareHostAsync();
+        var setup = Path.Combine(_directory, "links.sh");
+        await File.WriteAllTextAsync(setup, $"""
+            host={host}
+            [ ! -e "$host" ] || exit 9
+            mkdir -p /usr/lib/pandora
+            for file in etc/hosts etc/resolv.conf etc/machine-id etc/apt/sources.list etc/apt/apt.conf.d/90pandora usr/lib/pandora/init usr/lib/pandora/busybox usr/lib/pandora/agent; do
+                ln -sf "$host/file" "/$file"
+            done
+            # A FIFO is neither waited for nor written to.
+            mkfifo /etc/sudoers.d/pandora
+            sleep 1000 &
+            for directory in tmp var/log var/cache/apt var/lib/apt/lists etc/apt/sources.list.d/below; do
+                rm -rf "/$directory"
+                ln -s "$host/directory" "/$directory"
+            done
+
+            """);
+        await BuildAsync("links", "--setup", setup);
+        Assert.Equal(before, await ReadAllAsync(host));
+        var image = Path.Combine(Templates, "links", "rootfs.ext4");
+        Assert.Equal("127.0.0.1 localhost\n", await DebugAsync(image, "cat /etc/hosts"));
+        Assert.Contains("NOPASSWD", await DebugAsync(image, "cat /etc/sudoers.d/pandora"));
+        Assert.Contains("Type: regular", await DebugAsync(image, "stat /usr/lib/pandora/agent"));
+
+        // Where a directory must be, a link out of the tree is an error, and the template is the old one still.
+        await File.AppendAllTextAsync(setup, """
+            for directory in etc/sudoers.d etc/apt/apt.conf.d usr/lib/pandora; do
+                rm -rf "/$directory"
+                ln -s "$host/directory" "/$directory"
+            done
+            """);
+        Assert.Contains("/etc/apt/apt.conf.d", await FailAsync("template", "build", "links", "--setup", setup));
+        Assert.Equal(before, await ReadAllAsync(host));
+        Assert.Equal(["links"], Directory.GetFileSystemEntries(Templates).Select(Path.GetFileName));
+    }
+
+    [Fact]
+    public async Task Links_in_a_root_image_lead_where_they_lead_the_guest_or_are_an_error()
+    {
+        var (host, before) = await PrepareHostAsync();
+        // Names that debugfs would read as more than one word.
+        _data = Directory.CreateDirectory(Path.Combine(_directory, "it's \"mine\" ")).FullName;
+        var inside = await MakeImageAsync("inside", "ln -s /real/lib usr/lib; mkdir -p real/lib/pandora; ln -s /etc/agent real/lib/pandora/agent; ln -s /real run");
+        await BuildAsync("inside", "--rootfs", inside);
+        var image = Path.Combine(Templates, "inside", "rootfs.ext4");
+        Assert.Contains("Type: regular", await DebugAsync(image, "stat /real/lib/pandora/agent"));
+        Assert.DoesNotContain("Inode:", await DebugAsync(image, "stat /etc/agent"));
+
+        var outside = await MakeImageAsync("outside", $"ln -s {host} usr/lib");
+        Assert.Contains("/usr/lib/pandora is no directory", await FailAsync("template", "build", "outside", "--rootfs", outside));
+        var occupied = await MakeImageAsync("occupied", "mkdir -p usr/lib/pandora/agent");
+        Assert.Contains("/usr/lib/pandora/agent could not be written", await FailAsync("template", "build", "occupied", "--rootfs", occupied));
+        Assert.Equal(before, await ReadAllAsync(host));
+    }
+
+    // Files of the host's, as links of a tree name them: a path that is not in the tree.
+    private async Task<(string Path, IReadOnlyDictionary<string, string> Content)> PrepareHostAsync()
+    {
+        var host = Path.Combine(_directory, "host");
+        Directory.CreateDirectory(Path.Combine(host, "directory", "pandora"));
+        foreach (var name in new[] { "file", "directory/file", "directory/dpkg.log", "directory/pandora/init" })
+        {
+            await File.WriteAllTextAsync(Path.Combine(host, name), "the host's");
+        }
+
+        return (host, await ReadAllAsync(host));
+    }
+
+    private static async Task<IReadOnlyDictionary<string, string>> ReadAllAsync(string directory)
+    {
+        var all = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        foreach (var path in Directory.GetFileSystemEntries(directory, "*", SearchOption.AllDirectories))
+        {
+            all[path] = $"{File.GetUnixFileMode(path)} {(Directory.Exists(path) ? "" : await File.ReadAllTextAsync(path))}";
+        }
+
+        return all;
+    }
+
+    // An image that looks like a root filesystem, and no more.
+    private async Task<string> MakeImageAsync(string name, string commands)
+    {
+        var tree = Path.Combine(_directory, $"{name}-tree");
+        await Command.RunAsync("sh", ["-ec", $"mkdir -p \"$1/bin\" \"$1/usr/sbin\" \"$1/etc\"; cd \"$1\"; touch bin/bash usr/sbin/dropbear; {commands}", "make", tree]);
+        var image = Path.Combine(_directory, $"{name}.ext4");
+        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-d", tree, image, "32M"]);
+        return image;
+    }
+
+    private static Task<string> DebugAsync(string image, string request) => Command.RunAsync("debugfs", ["-R", request, image]);
+
+    private async Task<string> FailAsync(params string[] arguments)
+    {
+        using var build = Start(arguments);
+        var words = await build.StandardError.ReadToEndAsync();
+        await build.WaitForExitAsync();
+        Assert.True(build.ExitCode == 1, words);
+        return words;
+    }
+
     // The templates that these tests made, and the default one beside them.
     private string Merge()
     {
@@ -95,7 +203,7 @@ public sealed class TemplateTests : IDisposable
     private Process Start(params string[] arguments)
     {
         var start = new ProcessStartInfo(Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"), arguments) { RedirectStandardError = true };
-        start.Environment["PANDORA_DATA_DIR"] = _directory;
+        start.Environment["PANDORA_DATA_DIR"] = Data;
         start.Environment["PANDORA_AGENT"] = Repository.Agent;
         start.Environment.Remove("PANDORA_TEST_TEMPLATES");
         return Process.Start(start)!;

@@ -8,7 +8,7 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.Templates;
 
 /// <summary>Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by one rename. What an interrupted build leaves is swept by the next.</summary>
-public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Action<string> report)
+public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider time, Action<string> report)
 {
     private const string GuestDirectory = "usr/lib/pandora";
     private const UnixFileMode Executable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
@@ -47,6 +47,12 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
             {
                 var tree = Path.Combine(work, "root");
                 await StepAsync("root filesystem from packages (about a minute)", () => InstallPackagesAsync(spec, sources, work, tree, cancellationToken));
+                if (spec.SetupScriptPath is { } script)
+                {
+                    await StepAsync("set-up script", () => RunSetupScriptAsync(script, tree, cancellationToken));
+                }
+
+                await StepAsync("Pandora's own files", () => FinishTreeAsync(spec, work, tree, sources, cancellationToken));
                 await StepAsync("root image", () => MakeRootImageAsync(tree, template, cancellationToken));
             }
             else
@@ -62,6 +68,10 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         catch (CommandException e)
         {
             throw new StartupException($"template '{spec.Name}' could not be built, and nothing was changed: {e.Message}", e);
+        }
+        catch (RootedPathException e) when (e.HResult != 28 /* ENOSPC */)
+        {
+            throw new StartupException($"template '{spec.Name}' could not be built, and nothing was changed: in its root filesystem {e.Message}", e);
         }
         catch (IOException e) when (e.HResult == 28 /* ENOSPC */ || e.Message.Contains("No space", StringComparison.OrdinalIgnoreCase))
         {
@@ -252,118 +262,11 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         File.Delete(unpacked);
     }
 
-    private async Task InstallPackagesAsync(TemplateSpec spec, AptSources sources, string work, string tree, CancellationToken cancellationToken)
-    {
-        var packages = Encoding.UTF8.GetString(ReadResource("guest/packages.txt")).Split('\n').Where(l => l.Length > 0 && l[0] != '#').Concat(spec.Packages);
-        var sourceFile = Path.Combine(work, "sources.list");
-        await File.WriteAllLinesAsync(sourceFile, sources.BuildLines, cancellationToken);
-        List<string> arguments =
-        [
-            "--variant=essential", "--mode=root", "--quiet", $"--include={string.Join(',', packages)}",
-            "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-            "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=force-unsafe-io",
-        ];
-        if (sources.BuildOptions.Count > 0)
-        {
-            // In a file, because a proxy's password may be among them and command lines can be read by everybody.
-            var options = Path.Combine(work, "apt.conf");
-            await File.WriteAllLinesAsync(options, sources.BuildOptions, cancellationToken);
-            arguments.Add($"--aptopt={options}");
-        }
-
-        if (spec.SetupScriptPath is not null)
-        {
-            arguments.AddRange([$"--customize-hook=copy-in {Quote(Path.GetFullPath(spec.SetupScriptPath))} /tmp", $"--customize-hook=chroot \"$1\" bash -e /tmp/{Quote(Path.GetFileName(spec.SetupScriptPath))}"]);
-        }
-
-        await Command.RunAsync("mmdebstrap", [.. arguments, sources.Suite, tree, sourceFile], cancellationToken: cancellationToken, onLine: line =>
-        {
-            if (line.StartsWith("I:", StringComparison.Ordinal) && !line.Contains("success", StringComparison.Ordinal))
-            {
-                report($"    {line[2..].Trim()}");
-            }
-        });
-        await FinishTreeAsync(spec, work, tree, sources, cancellationToken);
-    }
-
-    // What a package cannot bring: names, users, sources without secrets, and the three files that every root filesystem gets.
-    private static async Task FinishTreeAsync(TemplateSpec spec, string work, string tree, AptSources sources, CancellationToken cancellationToken)
-    {
-        string At(string path) => Path.Combine(tree, path);
-        foreach (var left in Directory.GetFiles(At("etc/apt/apt.conf.d"), "99mmdebstrap"))
-        {
-            File.Delete(left);
-        }
-
-        await File.WriteAllLinesAsync(At("etc/apt/sources.list"), sources.GuestLines, cancellationToken);
-        await File.WriteAllLinesAsync(At("etc/apt/apt.conf.d/90pandora"), sources.GuestOptions, cancellationToken);
-        foreach (var left in Directory.GetFiles(At("etc/apt/sources.list.d")))
-        {
-            File.Delete(left);
-        }
-
-        // It may be a link, which would lead to the host's.
-        File.Delete(At("etc/resolv.conf"));
-        await File.WriteAllTextAsync(At("etc/resolv.conf"), "nameserver 172.16.0.1\n", cancellationToken);
-        await File.WriteAllTextAsync(At("etc/hosts"), "127.0.0.1 localhost\n", cancellationToken);
-        File.Delete(At("etc/machine-id"));
-        Directory.CreateDirectory(At("etc/sudoers.d"));
-        await File.WriteAllTextAsync(At("etc/sudoers.d/pandora"), "user ALL=(ALL) NOPASSWD: ALL\n", cancellationToken);
-        File.SetUnixFileMode(At("etc/sudoers.d/pandora"), UnixFileMode.UserRead | UnixFileMode.GroupRead);
-        await Command.RunAsync("chroot", [tree, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "user"], cancellationToken: cancellationToken);
-        var guest = Directory.CreateDirectory(At(GuestDirectory));
-        File.Copy(Busybox(work), Path.Combine(guest.FullName, "busybox"), overwrite: true);
-        await File.WriteAllBytesAsync(Path.Combine(guest.FullName, "init"), ReadResource("guest/init"), cancellationToken);
-        var agent = Path.Combine(guest.FullName, "agent");
-        File.Copy(spec.AgentPath, agent);
-        File.SetUnixFileMode(agent, Executable);
-        foreach (var mountPoint in new[] { "proc", "sys", "dev", "run" })
-        {
-            Directory.CreateDirectory(At(mountPoint));
-        }
-    }
-
     private static async Task MakeRootImageAsync(string tree, Template template, CancellationToken cancellationToken)
     {
-        // Room for the tree and the file system's own tables; it is read-only, so no more.
+        // Room for the tree and the file system's own tables; it is read-only, so no more. Neither du nor mke2fs follows a link in the tree or opens a FIFO or a device.
         var used = long.Parse((await Command.RunAsync("du", ["-s", "--block-size=1M", tree], cancellationToken: cancellationToken)).Split('\t')[0]);
         await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=0,nodiscard", "-m", "0", "-d", tree, template.RootPath, $"{(used * 5 / 4) + 64}M"], cancellationToken: cancellationToken);
-    }
-
-    private static async Task UseRootImageAsync(TemplateSpec spec, string work, Template template, CancellationToken cancellationToken)
-    {
-        var image = spec.RootPath!;
-        SparseFile.Copy(image, template.RootPath);
-        async Task<string> DebugAsync(string request, bool write = false) =>
-            await Command.RunAsync("debugfs", [.. write ? ["-w"] : Array.Empty<string>(), "-R", request, template.RootPath], cancellationToken: cancellationToken);
-        foreach (var (path, package) in new[] { ("/bin/bash", "bash"), ("/usr/sbin/dropbear", "dropbear-bin") })
-        {
-            // debugfs follows the links of a merged /usr only where they are absolute names it can resolve; both spellings are tried.
-            if (!(await DebugAsync($"stat {path}")).Contains("Inode:", StringComparison.Ordinal) && !(await DebugAsync($"stat /usr{path}")).Contains("Inode:", StringComparison.Ordinal))
-            {
-                throw new StartupException($"'{image}' has no {path}: install the package {package} in it (it must be an ext4 image)");
-            }
-        }
-
-        var init = Path.Combine(work, "init");
-        await File.WriteAllBytesAsync(init, ReadResource("guest/init"), cancellationToken);
-        foreach (var directory in new[] { "/usr/lib/pandora", "/proc", "/sys", "/dev", "/run" })
-        {
-            await DebugAsync($"mkdir {directory}", write: true);
-        }
-
-        foreach (var (source, name) in new[] { (init, "init"), (Busybox(work), "busybox"), (spec.AgentPath, "agent") })
-        {
-            // An image that an earlier template was made with has older ones, which are not written over.
-            await DebugAsync($"rm /{GuestDirectory}/{name}", write: true);
-            await DebugAsync($"write {source} /{GuestDirectory}/{name}", write: true);
-            await DebugAsync($"sif /{GuestDirectory}/{name} mode 0100755", write: true);
-        }
-
-        if (!(await DebugAsync($"stat /{GuestDirectory}/agent")).Contains("Inode:", StringComparison.Ordinal))
-        {
-            throw new StartupException($"'{image}' could not be written to: is it an ext4 image with a few free MiB and no errors (e2fsck -f)?");
-        }
     }
 
     private static async Task MakeDiskAsync(TemplateSpec spec, string work, Template template, CancellationToken cancellationToken)
@@ -381,6 +284,4 @@ public sealed class TemplateBuilder(TemplateStore store, TimeProvider time, Acti
         stream.ReadExactly(bytes);
         return bytes;
     }
-
-    private static string Quote(string text) => $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 }

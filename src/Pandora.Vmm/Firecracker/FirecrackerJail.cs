@@ -1,3 +1,4 @@
+using Microsoft.Win32.SafeHandles;
 using Pandora.Vmm.Linux;
 
 namespace Pandora.Vmm.Firecracker;
@@ -25,17 +26,33 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
     public void Create(int uid)
     {
         System.IO.Directory.CreateDirectory(Root);
-        MakeFile(LogName, uid);
-        MakeFile(MetricsName, uid);
+        MakeFile(LogName, uid).Dispose();
+        MakeFile(MetricsName, uid).Dispose();
     }
 
-    /// <summary>Makes an empty file that the VMM can write to, and returns its path on the host.</summary>
-    public string MakeFile(string name, int uid)
+    /// <summary>Makes an empty file that the VMM can write to. The jailer gives the jail's root to the VMM, so what has that name may be its doing: it is replaced.</summary>
+    public SafeFileHandle MakeFile(string name, int uid)
     {
-        var path = Path.Combine(Root, name);
-        File.WriteAllBytes(path, []);
-        Libc.Own(path, uid);
-        return path;
+        using var root = RootedDirectory.Open(Root);
+        var file = root.Replace(name);
+        Libc.Own(file, uid);
+        return file;
+    }
+
+    /// <summary>Takes a file that <see cref="MakeFile"/> made out of the jail, whatever has its name there by now. From now on nobody writes to it, and each jail that it is linked into reads it.</summary>
+    /// <exception cref="IOException">The VMM has removed it.</exception>
+    public void TakeFile(SafeFileHandle file, string name, string target)
+    {
+        Libc.Own(file, 0);
+        File.Delete(target);
+        if (!Libc.TryLink(file, target))
+        {
+            SparseFile.Copy($"/proc/self/fd/{file.DangerousGetHandle()}", target);
+        }
+
+        File.SetUnixFileMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
+        using var root = RootedDirectory.Open(Root);
+        root.Delete(name);
     }
 
     /// <summary>Puts a file into it and returns its path there.</summary>

@@ -76,16 +76,13 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         var jail = running.Jail ?? throw new VmmException("without its jailer Firecracker makes no snapshots");
         using var api = new FirecrackerApi(jail.SocketPath, SnapshotLimit);
         await api.PatchAsync("/vm", JsonSerializer.SerializeToUtf8Bytes(new Vm("Paused"), FirecrackerJson.Default.Vm), cancellationToken);
-        var made = new[] { FirecrackerJail.StateName, FirecrackerJail.MemoryName }.Select(n => jail.MakeFile(n, Libc.OwnerOf(jail.AgentPath))).ToList();
+        var owner = Libc.OwnerOf(jail.AgentPath);
+        using var state = jail.MakeFile(FirecrackerJail.StateName, owner);
+        using var memory = jail.MakeFile(FirecrackerJail.MemoryName, owner);
         await api.PutAsync("/snapshot/create", JsonSerializer.SerializeToUtf8Bytes(
             new SnapshotCreateParams("Full", $"/{FirecrackerJail.StateName}", $"/{FirecrackerJail.MemoryName}"), FirecrackerJson.Default.SnapshotCreateParams), cancellationToken);
-        foreach (var (path, target) in made.Zip([files.StatePath, files.MemoryPath]))
-        {
-            // From now on nobody writes to it, and each jail that it is linked into reads it.
-            Libc.Own(path, 0);
-            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
-            File.Move(path, target, overwrite: true);
-        }
+        jail.TakeFile(state, FirecrackerJail.StateName, files.StatePath);
+        jail.TakeFile(memory, FirecrackerJail.MemoryName, files.MemoryPath);
     }
 
     private async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, Func<Start, Task> makeJailAsync, Func<Start, IReadOnlyList<(string Path, byte[] Body)>> calls, CancellationToken cancellationToken)

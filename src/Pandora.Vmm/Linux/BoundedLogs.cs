@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
+using System.Text;
 
 namespace Pandora.Vmm.Linux;
 
 /// <summary>Keeps files that others append to from growing: four times a second what is too long is emptied, and its end kept beside it. A guest can make its VMM write without end.</summary>
+/// <remarks>Some are in a VMM's jail, whose root is the VMM's own: what has a log's name there and is a link, or another file, is neither read nor emptied.</remarks>
 public sealed class BoundedLogs : IDisposable
 {
     private const long MaxBytes = 256 * 1024;
@@ -35,8 +37,9 @@ public sealed class BoundedLogs : IDisposable
             {
                 if (new FileInfo(path).Length > MaxBytes)
                 {
-                    File.WriteAllText(Kept(path), ReadEndOf(path));
-                    using var file = new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+                    using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
+                    using var file = new FileStream(directory.OpenFile(Path.GetFileName(path), FileAccess.ReadWrite, isOwn: true), FileAccess.ReadWrite);
+                    directory.WriteFile(Path.GetFileName(Kept(path)), Encoding.UTF8.GetBytes(ReadEndOf(file)), UnixFileMode.UserRead | UnixFileMode.UserWrite);
                     file.SetLength(0);
                 }
             }
@@ -54,15 +57,21 @@ public sealed class BoundedLogs : IDisposable
     {
         try
         {
-            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            file.Seek(Math.Max(0, file.Length - KeptBytes), SeekOrigin.Begin);
-            using var reader = new StreamReader(file);
-            // A writer that does not append leaves a hole where the file was emptied.
-            return reader.ReadToEnd().TrimStart('\0');
+            using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
+            using var file = new FileStream(directory.OpenFile(Path.GetFileName(path), isOwn: true), FileAccess.Read);
+            return ReadEndOf(file);
         }
         catch (IOException)
         {
             return "";
         }
+    }
+
+    private static string ReadEndOf(FileStream file)
+    {
+        file.Seek(Math.Max(0, file.Length - KeptBytes), SeekOrigin.Begin);
+        using var reader = new StreamReader(file, leaveOpen: true);
+        // A writer that does not append leaves a hole where the file was emptied.
+        return reader.ReadToEnd().TrimStart('\0');
     }
 }

@@ -12,11 +12,37 @@ internal static partial class Libc
     public const uint EpollOneShot = 1u << 30;
     public const int ProtRead = 1, ProtWrite = 2, ProtExec = 4, MapPrivate = 2, MapAnonymous = 0x20;
     public const int SeekData = 3, SeekHole = 4;
-    private const long PidfdSendSignalNumber = 424, PidfdOpenNumber = 434, CloseRangeNumber = 436;
+    private const long PidfdSendSignalNumber = 424, PidfdOpenNumber = 434, CloseRangeNumber = 436, OpenAt2Number = 437;
 
     public static int PidfdOpen(int pid) => (int)Syscall(PidfdOpenNumber, pid, 0, 0, 0);
 
     public static int PidfdSendSignal(int pidfd, int signal) => (int)Syscall(PidfdSendSignalNumber, pidfd, signal, 0, 0);
+
+    /// <summary>Opens a name below a directory, with rules for the links on the way (openat2(2)). Negative when it failed.</summary>
+    public static unsafe int OpenAt(SafeHandle directory, string path, int flags, int mode, int resolve)
+    {
+        // struct open_how: flags, mode, resolve, eight bytes each.
+        var how = stackalloc ulong[3] { (ulong)flags, (ulong)mode, (ulong)resolve };
+        var name = Marshal.StringToCoTaskMemUTF8(path);
+        try
+        {
+            return (int)Syscall(OpenAt2Number, directory.DangerousGetHandle(), name, (nint)how, 3 * sizeof(ulong));
+        }
+        finally
+        {
+            Marshal.FreeCoTaskMem(name);
+        }
+    }
+
+    /// <summary>Type and number of names of an open file (statx(2)); links are not followed, for it is open.</summary>
+    /// <exception cref="IOException">It could not be looked at.</exception>
+    public static unsafe (int Type, uint Links) TypeOf(SafeHandle file)
+    {
+        // struct statx: stx_nlink is the fifth word of four bytes, stx_mode the lower half of the eighth. AT_EMPTY_PATH; STATX_TYPE, STATX_NLINK.
+        var statx = stackalloc uint[64];
+        Check(Statx((int)file.DangerousGetHandle(), "", 0x1000, 1 | 4, statx), "an open file could not be looked at");
+        return ((int)(statx[7] & 0xF000), statx[4]);
+    }
 
     /// <summary>Whether a descriptor can be read from without waiting.</summary>
     public static unsafe bool IsReadable(int fd)
@@ -31,6 +57,10 @@ internal static partial class Libc
     /// <summary>Gives a file to a user and the group of the same number.</summary>
     /// <exception cref="IOException">It could not be given.</exception>
     public static void Own(string path, int id) => Check(Chown(path, id, id), $"{path} could not be given to user {id}");
+
+    /// <summary>Gives an open file to a user and the group of the same number.</summary>
+    /// <exception cref="IOException">It could not be given.</exception>
+    public static void Own(SafeHandle file, int id) => Check(ChownOpen(file, id, id), $"an open file could not be given to user {id}");
 
     /// <summary>The user that a file belongs to.</summary>
     /// <exception cref="IOException">It could not be looked at.</exception>
@@ -85,6 +115,18 @@ internal static partial class Libc
         }
 
         return Marshal.GetLastPInvokeError() == CrossDevice ? false : throw new IOException($"{path} could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
+    }
+
+    /// <summary>Gives an open file another name, whatever has become of the one that it was opened by; false when that is on another file system (linkat(2), AT_SYMLINK_FOLLOW).</summary>
+    /// <exception cref="IOException">It could not be linked for another reason, such as that it has no name left.</exception>
+    public static bool TryLink(SafeHandle file, string target)
+    {
+        if (LinkAt(-100, $"/proc/self/fd/{file.DangerousGetHandle()}", -100, target, 0x400) == 0)
+        {
+            return true;
+        }
+
+        return Marshal.GetLastPInvokeError() == CrossDevice ? false : throw new IOException($"an open file could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
     /// <summary>Shows a file under another name as well (mount(2), MS_BIND).</summary>
@@ -147,14 +189,28 @@ internal static partial class Libc
     [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Chown(string path, int uid, int gid);
 
+    [LibraryImport("libc", EntryPoint = "fchown", SetLastError = true)]
+    private static partial int ChownOpen(SafeHandle file, int uid, int gid);
+
     [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static unsafe partial int Statx(int directory, string path, int flags, uint mask, uint* result);
+
+    /// <summary>Removes a name below a directory, be it a link (unlinkat(2)). Not 0 when it failed.</summary>
+    [LibraryImport("libc", EntryPoint = "unlinkat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int UnlinkAt(SafeHandle directory, string name, int flags);
+
+    /// <summary>Makes a directory below another (mkdirat(2)). Not 0 when it failed.</summary>
+    [LibraryImport("libc", EntryPoint = "mkdirat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int MakeDirectoryAt(SafeHandle directory, string name, uint mode);
 
     [LibraryImport("libc", EntryPoint = "rename", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int RenameFile(string path, string target);
 
     [LibraryImport("libc", EntryPoint = "link", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Link(string path, string target);
+
+    [LibraryImport("libc", EntryPoint = "linkat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int LinkAt(int directory, string path, int targetDirectory, string target, int flags);
 
     [LibraryImport("libc", EntryPoint = "mount", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Mount(string source, string target, string? type, nuint flags, nint data);

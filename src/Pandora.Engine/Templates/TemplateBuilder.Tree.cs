@@ -1,0 +1,132 @@
+using System.Text;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Engine.Templates;
+
+/// <summary>
+/// A root filesystem from packages: (1) mmdebstrap unpacks and installs them, (2) the set-up script runs in the tree, (3) Pandora's own files are added. From (2) on any name in the tree may be
+/// a link to anywhere: programs touch it by chroot only, and this class by <see cref="RootedDirectory"/> only.
+/// </summary>
+public sealed partial class TemplateBuilder
+{
+    private const UnixFileMode Plain = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
+    private const string AptSettings = "etc/apt/apt.conf.d/00pandora-setup", NoDaemons = "usr/sbin/policy-rc.d";
+
+    // What the set-up script runs in: a chroot with mounts of its own, which end with it, as does every process that it leaves. mmdebstrap's own hook will not do. After the script it works from
+    // outside of the chroot: it empties what /tmp and /run lead to on the host, removes what is in the host's /dev and /usr/sbin if they are links, and where the script emptied /tmp, and with
+    // it apt's configuration, it empties the host's own package lists. What it would have emptied is emptied here, unless the script has put a link there.
+    private const string SetupSession = """
+        set -e
+        busybox mount -t proc -o ro,nosuid,nodev,noexec proc /proc
+        busybox mount -t sysfs -o ro,nosuid,nodev,noexec sys /sys
+        busybox mount -t tmpfs -o nosuid,mode=755 dev /dev
+        for device in "null c 1 3" "zero c 1 5" "full c 1 7" "random c 1 8" "urandom c 1 9" "tty c 5 0"; do
+            mknod -m 666 /dev/$device
+        done
+        mkdir /dev/pts
+        mkdir -m 1777 /dev/shm
+        busybox mount -t devpts -o nosuid,noexec,mode=620,ptmxmode=666 devpts /dev/pts
+        for link in ptmx:pts/ptmx fd:/proc/self/fd stdin:/proc/self/fd/0 stdout:/proc/self/fd/1 stderr:/proc/self/fd/2; do
+            ln -s "${link#*:}" "/dev/${link%%:*}"
+        done
+        bash -e "/tmp/$1"
+        for directory in /tmp /run /var/lib/apt/lists /var/cache/apt; do
+            [ ! -h "$directory" ] && [ -d "$directory" ] || continue
+            case $directory in
+                /var/*) set -- -type f ! -name lock ;;
+                *) set -- -maxdepth 1 ! -name lock ;;
+            esac
+            find "$directory" -xdev -mindepth 1 "$@" -exec rm -rf --one-file-system {} +
+        done
+        # Logs of the installation: room, no more.
+        rm -f /var/log/{dpkg,alternatives,apt/history,apt/term}.log /var/log/apt/eipp.log.xz /var/cache/ldconfig/aux-cache 2> /dev/null || true
+        """;
+
+    private async Task InstallPackagesAsync(TemplateSpec spec, AptSources sources, string work, string tree, CancellationToken cancellationToken)
+    {
+        var packages = Encoding.UTF8.GetString(ReadResource("guest/packages.txt")).Split('\n').Where(l => l.Length > 0 && l[0] != '#').Concat(spec.Packages);
+        var sourceFile = Path.Combine(work, "sources.list");
+        await File.WriteAllLinesAsync(sourceFile, sources.BuildLines, cancellationToken);
+        List<string> arguments =
+        [
+            "--variant=essential", "--mode=root", "--quiet", $"--include={string.Join(',', packages)}",
+            "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=force-unsafe-io",
+        ];
+        if (sources.BuildOptions.Count > 0)
+        {
+            // In a file, because a proxy's password may be among them and command lines can be read by everybody.
+            var options = Path.Combine(work, "apt.conf");
+            await File.WriteAllLinesAsync(options, sources.BuildOptions, cancellationToken);
+            arguments.Add($"--aptopt={options}");
+        }
+
+        if (spec.SetupScriptPath is not null)
+        {
+            // The script may install packages with the lists that are there.
+            arguments.Add("--skip=cleanup/apt");
+        }
+
+        await Command.RunAsync("mmdebstrap", [.. arguments, sources.Suite, tree, sourceFile], cancellationToken: cancellationToken, onLine: line =>
+        {
+            if (line.StartsWith("I:", StringComparison.Ordinal) && !line.Contains("success", StringComparison.Ordinal))
+            {
+                report($"    {line[2..].Trim()}");
+            }
+        });
+    }
+
+    private static async Task RunSetupScriptAsync(string script, string tree, CancellationToken cancellationToken)
+    {
+        var name = Path.GetFileName(script);
+        using (var root = RootedDirectory.Open(tree))
+        {
+            root.WriteFile(AptSettings, "APT::Install-Recommends \"0\";\nAcquire::Languages \"none\";\n"u8, Plain);
+            root.WriteFile(NoDaemons, "#!/bin/sh\nexit 101\n"u8, Executable);
+            await root.CopyFileAsync(script, $"tmp/{name}", Executable, cancellationToken);
+        }
+
+        try
+        {
+            var environment = new Dictionary<string, string> { ["DEBIAN_FRONTEND"] = "noninteractive", ["DEBCONF_NONINTERACTIVE_SEEN"] = "true", ["LC_ALL"] = "C.UTF-8" };
+            await Command.RunAsync(
+                "unshare", ["--mount", "--pid", "--fork", "--kill-child", "chroot", tree, "bash", "-c", SetupSession, "set-up", name],
+                environment: environment, cancellationToken: cancellationToken);
+        }
+        catch (CommandException e)
+        {
+            throw new CommandException(e.Tool, e.ExitCode, $"the set-up script '{script}' failed: {e.Message}");
+        }
+    }
+
+    // What a package cannot bring: names, users, sources without secrets, and the three files that every root filesystem gets.
+    private static async Task FinishTreeAsync(TemplateSpec spec, string work, string tree, AptSources sources, CancellationToken cancellationToken)
+    {
+        using var root = RootedDirectory.Open(tree);
+        void Write(string path, params IEnumerable<string> lines) => root.WriteFile(path, Encoding.UTF8.GetBytes(string.Concat(lines.Select(l => l + "\n"))), Plain);
+        foreach (var left in new[] { AptSettings, "etc/apt/apt.conf.d/99mmdebstrap", "etc/machine-id" })
+        {
+            root.Delete(left);
+        }
+
+        if (spec.SetupScriptPath is not null)
+        {
+            root.Delete(NoDaemons);
+        }
+
+        root.DeleteFiles("etc/apt/sources.list.d");
+        Write("etc/apt/sources.list", sources.GuestLines);
+        Write("etc/apt/apt.conf.d/90pandora", sources.GuestOptions);
+        Write("etc/resolv.conf", "nameserver 172.16.0.1");
+        Write("etc/hosts", "127.0.0.1 localhost");
+        root.WriteFile("etc/sudoers.d/pandora", "user ALL=(ALL) NOPASSWD: ALL\n"u8, UnixFileMode.UserRead | UnixFileMode.GroupRead);
+        await Command.RunAsync("chroot", [tree, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "user"], cancellationToken: cancellationToken);
+        root.WriteFile($"{GuestDirectory}/init", ReadResource("guest/init"), Plain);
+        await root.CopyFileAsync(Busybox(work), $"{GuestDirectory}/busybox", Executable, cancellationToken);
+        await root.CopyFileAsync(spec.AgentPath, $"{GuestDirectory}/agent", Executable, cancellationToken);
+        foreach (var mountPoint in new[] { "proc", "sys", "dev", "run" })
+        {
+            root.CreateDirectory(mountPoint);
+        }
+    }
+}
