@@ -101,9 +101,16 @@ public sealed class ServiceTests : IAsyncLifetime
         {
             const string Connect = "timeout 5 bash -c 'exec 3<> /dev/tcp/93.184.0.10/7000 && head -c 5 <&3'";
             Assert.Equal("hello", (await sandbox.ExecAsync(Connect)).Stdout);
-            // Without our accept the policy cuts it off, so it was our accept that let it out.
+            // It was our accept that let it out, in both.
+            const string Counted = "iifname \"pnd[a-z0-9]*v\\*\" counter packets [1-9]";
+            Assert.Equal(2, System.Text.RegularExpressions.Regex.Count(await TestWorld.ListRulesAsync(_world.Host.Path), Counted));
+            // Docker empties its chain when it starts anew: the accept comes back.
             await TestWorld.NftAsync(_world.Host.Path, "flush chain ip filter DOCKER-USER");
-            Assert.NotEqual(0, (await sandbox.ExecAsync(Connect)).ExitCode);
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(15));
+            while ((await sandbox.ExecAsync(Connect)).Stdout != "hello")
+            {
+                limit.Token.ThrowIfCancellationRequested();
+            }
         }
 
         await server.StopAsync();

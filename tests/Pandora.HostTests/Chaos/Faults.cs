@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
 using Pandora.Client;
 using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
@@ -11,12 +13,15 @@ namespace Pandora.HostTests.Chaos;
 internal sealed record Fault(string Name, Func<Task> RunAsync);
 
 /// <summary>Does to a server, its VMMs and its guests what happens to servers in a bad year, in an order that a seed gives.</summary>
-internal sealed class Faults(ServerProcess server, string dataDirectory, Random random)
+internal sealed class Faults(ServerProcess server, TestWorld world, string dataDirectory, Random random)
 {
     private static readonly TimeSpan Moment = TimeSpan.FromSeconds(3);
 
     /// <summary>Those who use the server wait here while none is meant to run.</summary>
     public SemaphoreSlim Restarting { get; } = new(1, 1);
+
+    /// <summary>When something was last done that makes the server refuse claims or commands for want of room or rules.</summary>
+    public ConcurrentDictionary<string, long> LastDone { get; } = new();
 
     /// <summary>How often each was done.</summary>
     public ConcurrentDictionary<string, int> Done { get; } = new();
@@ -68,6 +73,39 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
             await Pause();
             await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={before}:"]));
         }),
+        new("tables flushed", () => TryAsync(() => TestWorld.NftAsync(world.Host.Path, "flush ruleset"))),
+        new("a slot's rules flushed", async () =>
+        {
+            var places = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
+            if (places.Length > 0)
+            {
+                await TryAsync(() => TestWorld.NftAsync(places[random.Next(places.Length)], "flush ruleset"));
+            }
+        }),
+        new("forwarding turned off", () => TryAsync(() => Command.RunAsync("nsenter", [$"--net={world.Host.Path}", "sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done"]))),
+        new("connections driven to their bound", () => InGuestAsync($"""
+            ulimit -n 4096; timeout 4 python3 -c "
+            import socket
+            held = []
+            while True:
+                s = socket.socket(); s.settimeout(1)
+                try: s.connect(('{TestWorld.InternetAddress}', 7000)); held.append(s)
+                except OSError: s.close()
+            " &
+            """)),
+        new("descriptors taken by clients", async () =>
+        {
+            var silent = world.Host.Run(() => Enumerable.Range(0, 600).Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)).ToList());
+            foreach (var socket in silent)
+            {
+                TrySocket(() => socket.Connect(IPAddress.Loopback, 8000));
+            }
+
+            await Pause();
+            silent.ForEach(s => s.Dispose());
+        }),
+        new("disk filled by a guest", () => InGuestAsync("head -c 700000000 /dev/zero > /root/big 2> /dev/null &")),
+        new("guest halted", () => InGuestAsync("/usr/lib/pandora/busybox halt -f")),
         new("record damaged", () => InDirectoryAsync(d => File.WriteAllText(Path.Combine(d, "record.json"), "{\"version\":2,"))),
         new("snapshot damaged", () =>
         {
@@ -107,7 +145,12 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
         }
 
         Done.AddOrUpdate(fault.Name, 1, (_, n) => n + 1);
+        LastDone[fault.Name] = TimeProvider.System.GetTimestamp();
     }
+
+    /// <summary>Whether one of some was done within so long.</summary>
+    public bool WasDone(TimeSpan within, params string[] names) =>
+        names.Any(n => LastDone.TryGetValue(n, out var at) && TimeProvider.System.GetElapsedTime(at) < within);
 
     /// <summary>Starts a server again that has ended by itself, as a service manager would. Two ends are forgiven, of one that has no descriptor left: .NET's runtime itself may give up, and says so; and a server that can take nothing over stops, for the next one to do so.</summary>
     /// <exception cref="InvalidOperationException">It ended otherwise.</exception>
@@ -181,6 +224,18 @@ internal sealed class Faults(ServerProcess server, string dataDirectory, Random 
             }
         });
         return Task.CompletedTask;
+    }
+
+    private static void TrySocket(Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (SocketException)
+        {
+            // The server is away, or closes what it has no room for.
+        }
     }
 
     private static void TryIo(Action action)
