@@ -106,9 +106,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         using var instance = Instance.Open(options);
         var cgroups = CgroupTree.Create(instance.CgroupName);
         var found = Recovery.Find(instance.RunDirectory);
-        var leftovers = new Leftovers(instance, cgroups, options.JailDir, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
+        var leftovers = new Leftovers(instance, cgroups, options.JailDir, options.Network, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
         await Task.WhenAll(found.Select(leftovers.KillAsync));
-        await leftovers.RemoveAsync(new Dictionary<string, int>());
+        await leftovers.RemoveAsync([]);
         await HostNetwork.RemoveAsync(instance, options, cancellationToken);
         new SlotLedger(instance.RunDirectory).Clear();
         await RemoveCgroupsAsync(cgroups, time);
@@ -190,7 +190,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _slots = new SlotPool(_network, _instance, _options.DefaultEgress, EngineOptions.SlotsAhead, _found.Where(f => f.Problem is null).ToDictionary(f => f.Record!.Slot, f => f.Id), _time, _loggers.CreateLogger<SlotPool>());
         _undo.Push(_slots.DisposeAsync);
         _launcher = new MicroVmLauncher(_options, _instance, _templates, _slots, _live, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
-        _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _time, _logger);
+        _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _options.Network, _time, _logger);
         PrepareSnapshots();
         _undo.Push(EndMicroVmsAsync);
         _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, _room, Sandboxes, () => [.. Pools], () => (_slots.Count, _slots.HeldCount), _cgroups.ReadUsage);
@@ -205,7 +205,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         Sandboxes.Expect(undecided.Select(f => f.Record!));
         await recovery.UndoAsync(condemned, _leftovers.KillAsync, Sandboxes.Lose);
         // Before anything new is made, so that nothing new can be taken for something left.
-        await _leftovers.RemoveAsync(undecided.ToDictionary(f => f.Id, f => f.Record!.Slot));
+        await _leftovers.RemoveAsync([.. undecided.Select(f => f.Record!)]);
         cancellationToken.ThrowIfCancellationRequested();
         _slots.Prepare();
         _undo.Push(new LeakWatch(new HostAudit(_options, _time) { Live = _live, ListRules = _network.ListRules }, _live, _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
@@ -264,7 +264,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         {
             // Stopped while it recovered, what was not reached ends as well; and what could not be undone earlier goes now.
             await Task.WhenAll(_found.Select(_leftovers.KillAsync));
-            await _leftovers.RemoveAsync(new Dictionary<string, int>());
+            await _leftovers.RemoveAsync([]);
             foreach (var found in _found.Where(f => f.Record is not null))
             {
                 _slots.Forget(found.Record!.Slot);

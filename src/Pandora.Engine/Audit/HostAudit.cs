@@ -223,15 +223,8 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     private IEnumerable<AuditedResource> Tracked(Owners owners)
     {
         var mark = HostNetwork.MarkOf(_instance!);
-        return Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct().Where(IsSlotAddress)
+        return Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct().Where(a => HostNetwork.IsSlotAddress(a, options.Network))
             .Select(a => new AuditedResource(AuditedKind.Tracking, $"{mark}/{a}", owners.OfAddress(a))).ToList();
-    }
-
-    // The guest's end of a slot is the second address of its /30.
-    private bool IsSlotAddress(IPAddress address)
-    {
-        string[] ranges = options.Network is { } range ? [range] : HostNetwork.CandidateRanges;
-        return (address.GetAddressBytes()[3] & 3) == 2 && ranges.Any(r => Ipv4Network.TryParse(r, out var network) && network.Contains(address));
     }
 
     private static string ListRulesAnew()

@@ -6,16 +6,16 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>Removes from the host what has this instance's id in its name and belongs to no microVM that lives.</summary>
-internal sealed partial class Leftovers(Instance instance, CgroupTree cgroups, string jailDirectory, TimeProvider time, ILogger logger)
+internal sealed partial class Leftovers(Instance instance, CgroupTree cgroups, string jailDirectory, string? network, TimeProvider time, ILogger logger)
 {
     /// <summary>Undoes one microVM that nobody holds: its processes now, the rest with <see cref="RemoveAsync"/>.</summary>
     public Task KillAsync(Found found) => Orphans.KillAsync(found.Directory, found.Record, cgroups, time);
 
     /// <summary>Removes all but what the living own. What they have not been told of must have been killed. What cannot be removed is told and left, for it is no reason to leave the rest.</summary>
-    /// <param name="living">Ids of the living, and of those of which that is not decided yet, with their slots.</param>
-    public async Task RemoveAsync(IReadOnlyDictionary<string, int> living)
+    /// <param name="living">Records of the living, and of those of which that is not decided yet.</param>
+    public async Task RemoveAsync(IReadOnlyCollection<MicroVmRecord> living)
     {
-        var ids = living.Keys.ToHashSet();
+        var ids = living.Select(r => r.Id).ToHashSet();
         foreach (var left in cgroups.PathsFor("").Select(p => p.TrimEnd('/')).SelectMany(Directory.GetDirectories).Where(d => !ids.Contains(Path.GetFileName(d))))
         {
             await TryAsync(left, async () =>
@@ -31,7 +31,8 @@ internal sealed partial class Leftovers(Instance instance, CgroupTree cgroups, s
             FirecrackerVmm.RemoveLeftovers(jailDirectory, ids);
             return Task.CompletedTask;
         });
-        await TryAsync("network namespaces and interfaces", () => HostNetwork.RemoveLeftoversAsync(instance, living.Values.ToHashSet()));
+        await TryAsync("network namespaces and interfaces", () => HostNetwork.RemoveLeftoversAsync(instance, living.Select(r => r.Slot).ToHashSet()));
+        await TryAsync("tracked connections", () => Task.Run(() => HostNetwork.ForgetLeftConnections(instance, network, living.Select(r => r.Address).ToHashSet())));
         foreach (var path in Directory.GetFiles(instance.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f)))
             .Concat(Directory.GetDirectories(instance.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d)))))
         {

@@ -46,8 +46,8 @@ public sealed class MicroVm
     /// <summary>The span of its boot, for those that later use it to point to; null when nobody traces.</summary>
     public ActivityContext? BootTrace { get; init; }
 
-    /// <summary>Whether its VMM runs and its guest has not stopped.</summary>
-    public bool IsAlive => Machine.IsRunning;
+    /// <summary>Whether its VMM runs, and its guest has neither stopped nor waits for room on the host's disk.</summary>
+    public bool IsAlive => Machine is { IsRunning: true, IsStalled: false };
 
     /// <summary>Writes down whose it is now: one small file on a tmpfs.</summary>
     /// <exception cref="IOException">It could not be written.</exception>

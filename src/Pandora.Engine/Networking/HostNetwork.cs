@@ -150,6 +150,28 @@ public sealed partial class HostNetwork : IAsyncDisposable
         }
     }
 
+    /// <summary>Deletes what the host's kernel tracks for slots of this instance but for some.</summary>
+    /// <param name="instance">Whose they are.</param>
+    /// <param name="range">The range that is set for slots; null for one of those that are tried.</param>
+    /// <param name="living">Addresses of the slots that stay.</param>
+    internal static void ForgetLeftConnections(Instance instance, string? range, IReadOnlySet<string> living)
+    {
+        var mark = MarkOf(instance.Id);
+        foreach (var address in Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct().Where(a => IsSlotAddress(a, range) && !living.Contains(a.ToString())).ToList())
+        {
+            Conntrack.Remove(mark, address);
+        }
+    }
+
+    /// <summary>Whether an address can be a guest's end of a slot, which is the second of a /30.</summary>
+    /// <param name="address">The address.</param>
+    /// <param name="range">The range that is set for slots; null for one of those that are tried.</param>
+    internal static bool IsSlotAddress(IPAddress address, string? range)
+    {
+        string[] ranges = range is null ? CandidateRanges : [range];
+        return (address.GetAddressBytes()[3] & 3) == 2 && ranges.Any(r => Ipv4Network.TryParse(r, out var network) && network.Contains(address));
+    }
+
     /// <summary>Removes the table, accepts and forwarding of a server that is gone.</summary>
     public static async Task RemoveAsync(Instance instance, EngineOptions options, CancellationToken cancellationToken)
     {

@@ -52,16 +52,18 @@ public sealed partial class NetworkWatch : IAsyncDisposable
                 return;
             }
 
-            if (await _one.WaitAsync(ClaimWait, cancellationToken))
+            if (!await _one.WaitAsync(ClaimWait, cancellationToken))
             {
-                try
-                {
-                    CheckTable();
-                }
-                finally
-                {
-                    _one.Release();
-                }
+                throw Refused("it could not be looked at in time");
+            }
+
+            try
+            {
+                CheckTable();
+            }
+            finally
+            {
+                _one.Release();
             }
         }
         catch (Exception e) when (e is IOException or NftablesException or ObjectDisposedException)

@@ -90,7 +90,7 @@ public sealed class EngineMetrics
             _failures.Add(0, new("operation", operation), new("code", code));
         }
 
-        foreach (var kind in new[] { "process", "namespace", "interface", "cgroup", "directory", "file", "connection", "slot" })
+        foreach (var kind in new[] { "process", "namespace", "interface", "cgroup", "directory", "file", "connection", "slot", "tracking" })
         {
             _teardownErrors.Add(0, new KeyValuePair<string, object?>("kind", kind));
         }
