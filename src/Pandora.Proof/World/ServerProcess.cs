@@ -60,6 +60,9 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public PandoraClient Pandora { get; }
 
+    /// <summary>Most descriptors that it may hold, from its next start on; 0: as many as this process.</summary>
+    public int DescriptorLimit { get; set; }
+
     /// <summary>Whether a resource may be undone late, because the test takes away what undoing needs.</summary>
     public bool MayLeave { get; set; }
 
@@ -70,9 +73,9 @@ internal sealed class ServerProcess : IAsyncDisposable
     /// <summary>The VMM of a sandbox.</summary>
     public int VmmPidOf(string id) => int.Parse(File.ReadAllText(Path.Combine(RunDir, Instance, id, "vmm.pid")));
 
-    public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null, string? directory = null, bool waitUntilReady = true)
+    public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null, string? directory = null, bool waitUntilReady = true, int descriptorLimit = 0)
     {
-        var server = new ServerProcess(world, settings ?? [], directory);
+        var server = new ServerProcess(world, settings ?? [], directory) { DescriptorLimit = descriptorLimit };
         try
         {
             if (Seed is not null && directory is null && settings?.GetValueOrDefault("PANDORA_POOL_START") != "boot" && settings?.ContainsKey("PANDORA_TEMPLATE_DIR") != true)
@@ -104,7 +107,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         }
 
         var start = new ProcessStartInfo("/bin/sh");
-        foreach (var argument in new[] { "-c", "exec nsenter --net=\"$1\" \"$2\" serve >> \"$3\" 2>&1 < /dev/null", "server", _world.Host.Path, Binary, LogPath })
+        foreach (var argument in new[] { "-c", "[ \"$4\" = 0 ] || ulimit -n \"$4\"; exec nsenter --net=\"$1\" \"$2\" serve >> \"$3\" 2>&1 < /dev/null", "server", _world.Host.Path, Binary, LogPath, $"{DescriptorLimit}" })
         {
             start.ArgumentList.Add(argument);
         }
