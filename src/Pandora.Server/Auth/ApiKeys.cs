@@ -8,7 +8,7 @@ using Pandora.Server.Hosting.Connections;
 namespace Pandora.Server.Auth;
 
 /// <summary>Lets in who shows a key, where keys are set. Keys are compared by their hashes in constant time, all of them always. The key for metrics opens nothing but <c>/metrics</c>.</summary>
-internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, ILogger<ApiKeys> logger)
+internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, Unauthorized unauthorized, ILogger<ApiKeys> logger)
 {
     // Asked without a key by balancers and scripts; it tells nothing that a stranger could use.
     private static readonly string[] Open = ["/ready"];
@@ -32,6 +32,7 @@ internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, ILogg
         }
         else if (!Open.Contains(path))
         {
+            unauthorized.Report(context.Connection.RemoteIpAddress, key.Length > 0);
             context.Response.Headers.WWWAuthenticate = "Bearer";
             await Problems.Create(401, ProblemCodes.Unauthorized, "show a key of this server's as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'").ExecuteAsync(context);
             return;

@@ -104,7 +104,7 @@ internal static class ServeCommand
     internal static IServiceCollection AddPandoraApi(this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
-        services.AddSingleton<ServerMetrics>();
+        services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
         services.AddBoundedConnections(ConnectionLimits.From(engineOptions, serverOptions, Descriptors.Limit));
         services.AddHostFiltering(_ => { });
         // The builder's own use of it runs before everything and for every address; MapPandoraApi uses it where it belongs.
