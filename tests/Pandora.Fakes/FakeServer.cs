@@ -10,6 +10,7 @@ using Pandora.Engine;
 using Pandora.Engine.Templates;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;
+using Pandora.Server.Hosting.Connections;
 using Pandora.Vmm;
 
 namespace Pandora.Fakes;
@@ -31,7 +32,11 @@ internal sealed class FakeServer : IAsyncDisposable
 
     public HttpClient Http { get; }
 
-    public static async Task<FakeServer> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null, bool onLoopback = false, ILoggerFactory? loggers = null, bool isRecovering = false)
+    public ServerMetrics Metrics => _app.Services.GetRequiredService<ServerMetrics>();
+
+    public ConnectionTable Connections => _app.Services.GetRequiredService<ConnectionTable>();
+
+    public static async Task<FakeServer> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null, bool onLoopback = false, ILoggerFactory? loggers = null, bool isRecovering = false, ConnectionLimits? limits = null)
     {
         serverOptions ??= new ServerOptions();
         var builder = WebApplication.CreateSlimBuilder();
@@ -51,6 +56,16 @@ internal sealed class FakeServer : IAsyncDisposable
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
         builder.Services.AddSingleton(node.Meters);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000")));
+        if (loggers is not null)
+        {
+            builder.Services.AddSingleton(loggers);
+        }
+
+        if (limits is not null)
+        {
+            builder.Services.AddSingleton(limits);
+        }
+
         var app = builder.Build();
         app.MapPandoraApi(serverOptions);
         await app.StartAsync();

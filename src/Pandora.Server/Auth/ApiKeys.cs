@@ -3,11 +3,12 @@ using System.Text;
 using Pandora.Contracts;
 using Pandora.Server.Api;
 using Pandora.Server.Hosting;
+using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Server.Auth;
 
 /// <summary>Lets in who shows a key, where keys are set. Keys are compared by their hashes in constant time, all of them always. The key for metrics opens nothing but <c>/metrics</c>.</summary>
-internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, ILogger<ApiKeys> logger)
+internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, Unauthorized unauthorized, ILogger<ApiKeys> logger)
 {
     // Asked without a key by balancers and scripts; it tells nothing that a stranger could use.
     private static readonly string[] Open = ["/ready"];
@@ -21,16 +22,24 @@ internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, ILogg
         // With a key for metrics alone, the API is as open as without one, and metrics are not.
         // As laxly as routes are matched: in any case, and what is below it too.
         var hashes = context.Request.Path.StartsWithSegments("/metrics") ? _forMetrics : _hashes;
-        var shown = Hash(ShownKey(context.Request));
-        if (hashes.Length > 0 && !Open.Contains(path) && !IsKnown(shown, hashes))
+        var key = ShownKey(context.Request);
+        var shown = Hash(key);
+        var isKnown = hashes.Length == 0 || IsKnown(shown, hashes);
+        if (isKnown)
         {
+            // Not for what is open: anybody can ask for that.
+            context.Features.Get<IAdmission>()?.Admit();
+        }
+        else if (!Open.Contains(path))
+        {
+            unauthorized.Report(context.Connection.RemoteIpAddress, key.Length > 0);
             context.Response.Headers.WWWAuthenticate = "Bearer";
             await Problems.Create(401, ProblemCodes.Unauthorized, "show a key of this server's as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'").ExecuteAsync(context);
             return;
         }
 
-        var key = hashes.Length > 0 ? Convert.ToHexStringLower(shown.AsSpan(0, 4)) : null;
-        using (logger.BeginScope(new ClientScope($"{context.Connection.RemoteIpAddress}", key)))
+        var keyId = hashes.Length > 0 ? Convert.ToHexStringLower(shown.AsSpan(0, 4)) : null;
+        using (logger.BeginScope(new ClientScope($"{context.Connection.RemoteIpAddress}", keyId)))
         {
             await next(context);
         }

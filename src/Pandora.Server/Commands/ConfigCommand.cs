@@ -22,7 +22,7 @@ internal static class ConfigCommand
 
             foreach (var setting in settings)
             {
-                Console.WriteLine($"{setting.Variable,-28} {(setting.Value.Length == 0 ? "-" : setting.Value),-34} {setting.Source}");
+                Console.WriteLine($"{setting.Variable,-36} {(setting.Value.Length == 0 ? "-" : setting.Value),-34} {setting.Source}");
             }
         });
         return command;

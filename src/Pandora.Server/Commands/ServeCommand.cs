@@ -8,6 +8,7 @@ using Pandora.Engine.Observability;
 using Pandora.Server.Api;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
+using Pandora.Server.Hosting.Connections;
 using Pandora.Vmm;
 using Scalar.AspNetCore;
 
@@ -106,6 +107,8 @@ internal static class ServeCommand
     internal static IServiceCollection AddPandoraApi(this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
+        services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
+        services.AddBoundedConnections(ConnectionLimits.From(engineOptions, serverOptions, Descriptors.Limit));
         services.AddHostFiltering(_ => { });
         // The builder's own use of it runs before everything and for every address; MapPandoraApi uses it where it belongs.
         foreach (var filter in services.Where(d => d.ServiceType == typeof(IStartupFilter) && d.ImplementationType?.Name == "HostFilteringStartupFilter").ToList())
@@ -137,6 +140,7 @@ internal static class ServeCommand
     /// <summary>All routes of the server.</summary>
     internal static void MapPandoraApi(this WebApplication app, ServerOptions options)
     {
+        app.UseAdmission();
         app.UseExceptionHandler();
         app.UseMetricsListener(options);
         app.UseHostFiltering();

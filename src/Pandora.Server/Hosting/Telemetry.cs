@@ -34,7 +34,7 @@ internal static class Telemetry
         var builder = services.AddOpenTelemetry()
             .ConfigureResource(r => r.AddService("pandora", serviceVersion: HealthApi.Version).AddEnvironmentVariableDetector())
             .WithMetrics(m => m
-                .AddMeter(EngineMetrics.MeterName, "Microsoft.AspNetCore.Hosting", "System.Runtime")
+                .AddMeter(EngineMetrics.MeterName, ServerMetrics.MeterName, "Microsoft.AspNetCore.Hosting", "System.Runtime")
                 .AddView(i => i.Meter.Name == "System.Runtime" && !Runtime.Contains(i.Name) ? MetricStreamConfiguration.Drop : null)
                 .AddView("http.server.request.duration", RequestBuckets)
                 .AddPrometheusExporter());

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
@@ -44,29 +43,5 @@ public sealed class LogTests
         var entry = new LogEntry<string>(LogLevel.Warning, "Pandora.Engine.Audit", default, "died: \x1b[2J\r\n22:00:00.000 info forged\tline", null, (s, _) => s);
         new TextLogFormatter(time).Write(entry, scopes, writer);
         Assert.Equal("03:04:05.678 warn Audit: died: ?[2J\n    22:00:00.000 info forged\tline client=192.0.2.1 key=0a1b2c3d trace=4bf9\n", writer.ToString());
-    }
-
-    private sealed class KeptLog : ILoggerFactory
-    {
-        public ConcurrentQueue<(string Category, string Text)> Lines { get; } = [];
-
-        public ILogger CreateLogger(string categoryName) => new Logger(categoryName, Lines);
-
-        public void AddProvider(ILoggerProvider provider) => throw new NotSupportedException();
-
-        public void Dispose()
-        {
-        }
-
-        private sealed class Logger(string category, ConcurrentQueue<(string, string)> lines) : ILogger
-        {
-            public IDisposable? BeginScope<TState>(TState state)
-                where TState : notnull => null;
-
-            public bool IsEnabled(LogLevel logLevel) => true;
-
-            public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
-                lines.Enqueue((category, formatter(state, exception) + exception));
-        }
     }
 }

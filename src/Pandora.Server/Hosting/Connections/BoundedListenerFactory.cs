@@ -1,0 +1,52 @@
+using System.Buffers;
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+
+namespace Pandora.Server.Hosting.Connections;
+
+/// <summary>
+/// Listens for the web server, on each of its addresses, with one table of connections for all. Only sockets are replaced: what a
+/// connection is from its first byte on is Kestrel's.
+/// </summary>
+internal sealed class BoundedListenerFactory(ConnectionTable table, IMemoryPoolFactory<byte> pools, TimeProvider time, ILoggerFactory loggers)
+    : IConnectionListenerFactory
+{
+    private const string TransportLog = "Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets";
+    // Instead of 1 MiB: what a client sends faster than it is read is the server's memory, with a key or without.
+    private const long ReadBufferBytes = 64 * 1024;
+
+    public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
+    {
+        Socket socket;
+        try
+        {
+            socket = SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
+        {
+            throw new AddressInUseException(e.Message, e);
+        }
+
+        try
+        {
+            var options = new SocketConnectionFactoryOptions { MaxReadBufferSize = ReadBufferBytes };
+            SetPools(options, pools);
+            var factory = new SocketConnectionContextFactory(options, loggers.CreateLogger(TransportLog));
+            var listener = new BoundedListener(socket, table, factory, time, loggers.CreateLogger<BoundedListener>());
+            return ValueTask.FromResult<IConnectionListener>(listener);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    // The web server's own pools give memory back after a flood; those that the options begin with never do, and there is no public way
+    // to name others.
+    [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "set_MemoryPoolFactory")]
+    private static extern void SetPools(SocketConnectionFactoryOptions options, IMemoryPoolFactory<byte> pools);
+}

@@ -1,0 +1,62 @@
+using System.Diagnostics.Metrics;
+using System.Text.Json;
+using Pandora.Server.Hosting.Connections;
+
+namespace Pandora.Server.Hosting;
+
+/// <summary>
+/// What the web server's doors measure; the engine measures the rest. Counters are read when somebody scrapes, so each series is there
+/// from the start.
+/// </summary>
+internal sealed class ServerMetrics
+{
+    /// <summary>Name of the meter.</summary>
+    public const string MeterName = "Pandora.Server";
+
+    private static readonly ClosingReason[] Reasons = Enum.GetValues<ClosingReason>();
+    private static readonly string[] Labels = [.. Reasons.Select(r => JsonNamingPolicy.SnakeCaseLower.ConvertName($"{r}"))];
+    private readonly long[] _refused = new long[Reasons.Length];
+    private readonly Meter _meter;
+    private long _unauthorized;
+
+    /// <param name="factory">Where the meter comes from.</param>
+    public ServerMetrics(IMeterFactory factory)
+    {
+        _meter = factory.Create(MeterName);
+        _meter.CreateObservableCounter(
+            "pandora_unauthorized", () => Interlocked.Read(ref _unauthorized), description: "Requests without a valid key that were told 401");
+        _meter.CreateObservableCounter(
+            "pandora_connections_refused", Refusals, description: "Connections refused, or closed before a key was shown on them, by reason");
+    }
+
+    /// <summary>How many were refused, or closed, because a bound was reached; not those that took too long.</summary>
+    public long RefusedForWantOfRoom => Reasons.Where(r => r is not (ClosingReason.FirstByte or ClosingReason.Headers)).Sum(Count);
+
+    /// <summary>Publishes what a table holds.</summary>
+    public void Watch(ConnectionTable table)
+    {
+        _meter.CreateObservableGauge(
+            "pandora_connections", () => Now(table), description: "Open connections, by state: unadmitted (no request was let pass yet), admitted");
+        _meter.CreateObservableGauge("pandora_max_connections", () => table.Limit, description: "Most connections that may be open at once");
+    }
+
+    /// <summary>A connection was refused, or closed before a key was shown on it.</summary>
+    public void Refused(ClosingReason reason) => Interlocked.Increment(ref _refused[(int)reason]);
+
+    /// <summary>How many were, for one reason.</summary>
+    public long Count(ClosingReason reason) => Interlocked.Read(ref _refused[(int)reason]);
+
+    /// <summary>A request was told 401.</summary>
+    public void Unauthorized() => Interlocked.Increment(ref _unauthorized);
+
+    private IEnumerable<Measurement<long>> Refusals() =>
+        Reasons.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("reason", Labels[(int)r])));
+
+    private static Measurement<int>[] Now(ConnectionTable table)
+    {
+        var (unadmitted, admitted) = table.Counts;
+        return [Measured(unadmitted, "unadmitted"), Measured(admitted, "admitted")];
+    }
+
+    private static Measurement<int> Measured(int count, string state) => new(count, new KeyValuePair<string, object?>("state", state));
+}

@@ -1,0 +1,84 @@
+using System.Net;
+using Pandora.Load;
+using Pandora.Proof.World;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.HostTests;
+
+/// <summary>Clients without a key who open connections as fast as they can, against a server with few descriptors.</summary>
+public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
+{
+    private const string Key = "a-key-for-the-api-0123";
+    private const int Descriptors = 1024;
+    private TestWorld _world = null!;
+
+    public async ValueTask InitializeAsync() => _world = await TestWorld.CreateAsync();
+
+    public ValueTask DisposeAsync() => _world.DisposeAsync();
+
+    [Theory]
+    [InlineData(FloodKind.Silent, 30)]
+    [InlineData(FloodKind.OneByte, 10)]
+    [InlineData(FloodKind.WithoutKey, 10)]
+    public async Task Who_has_a_key_is_answered_while_others_flood_the_server(FloodKind kind, int seconds)
+    {
+        await using var server = await StartAsync();
+        var pid = server.Pid;
+        await using var before = await server.Pandora.CreateAsync(TimeSpan.FromMinutes(5));
+
+        var report = await Flood(kind).RunAsync(TimeSpan.FromSeconds(seconds), cancellationToken: TestContext.Current.CancellationToken);
+        output.WriteLine(Describe(kind, report));
+
+        Assert.False(server.HasExited, server.Log);
+        Assert.Empty(report.Failures);
+        Assert.True(report.Opened > 1000 * seconds, $"{report.Opened} connections are no flood");
+        Assert.True(report.OnNew?.Count > 100 && report.OnKept?.Count > 100, $"{report}");
+        Assert.Equal(0, (await before.ExecAsync("true")).ExitCode);
+        await using var after = await server.Pandora.CreateAsync();
+        Assert.Equal("hello\n", (await after.ExecAsync("echo hello")).Stdout);
+        Assert.Equal(pid, server.Pid);
+        Assert.InRange(Directory.GetFiles($"/proc/{pid}/fd").Length, 1, Descriptors / 2);
+    }
+
+    [Fact]
+    public async Task A_server_whose_descriptors_something_else_takes_lives_and_serves_again()
+    {
+        await using var server = await StartAsync();
+        var (pid, idle) = (server.Pid, Directory.GetFiles($"/proc/{server.Pid}/fd").Length);
+        // What needs a descriptor to be undone is undone late.
+        server.MayLeave = true;
+        var flood = Flood(FloodKind.OneByte).RunAsync(TimeSpan.FromSeconds(15), cancellationToken: TestContext.Current.CancellationToken);
+        await Task.Delay(TimeSpan.FromSeconds(3), TimeProvider.System, TestContext.Current.CancellationToken);
+        // As if others held all but a few: there are more connections than that already.
+        await Command.RunAsync("prlimit", [$"--pid={pid}", $"--nofile={idle + 4}:"]);
+        await Task.Delay(TimeSpan.FromSeconds(5), TimeProvider.System, TestContext.Current.CancellationToken);
+        await Command.RunAsync("prlimit", [$"--pid={pid}", $"--nofile={Descriptors}:"]);
+        var report = await flood;
+        output.WriteLine(Describe(FloodKind.OneByte, report));
+
+        Assert.False(server.HasExited, server.Log);
+        await using var sandbox = await server.Pandora.CreateAsync();
+        Assert.Equal("hello\n", (await sandbox.ExecAsync("echo hello")).Stdout);
+        var again = await Flood(FloodKind.Silent).RunAsync(TimeSpan.FromSeconds(5), cancellationToken: TestContext.Current.CancellationToken);
+        Assert.Empty(again.Failures);
+        Assert.Equal(pid, server.Pid);
+    }
+
+    private static string Describe(FloodKind kind, FloodReport report) =>
+        $"{kind}: {report.Opened} opened in {report.Took.TotalSeconds:0.0} s; {report.Failures.Count} not answered; new {report.OnNew}; kept {report.OnKept}";
+
+    private async Task<ServerProcess> StartAsync()
+    {
+        var settings = new Dictionary<string, string> { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_API_KEYS"] = Key };
+        var server = await ServerProcess.StartAsync(_world, settings, preamble: $"ulimit -n {Descriptors};");
+        server.Http.DefaultRequestHeaders.Authorization = new("Bearer", Key);
+        await server.WaitForWarmAsync(2);
+        return server;
+    }
+
+    private ConnectionFlood Flood(FloodKind kind) => new(new IPEndPoint(IPAddress.Loopback, 8000), Key, run: action => _world.Host.Run(() =>
+    {
+        action();
+        return true;
+    })) { Kind = kind };
+}

@@ -1,0 +1,256 @@
+using System.Net;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging.Abstractions;
+using Pandora.Engine;
+using Pandora.Fakes;
+using Pandora.Server.Hosting;
+using Pandora.Server.Hosting.Connections;
+
+namespace Pandora.Tests.Hosting;
+
+/// <summary>Which connection goes when there are too many, without any socket.</summary>
+public sealed class ConnectionTableTests : IDisposable
+{
+    private static readonly IPAddress Loopback = IPAddress.Loopback, One = IPAddress.Parse("192.0.2.1"), Two = IPAddress.Parse("192.0.2.2");
+    private readonly FakeTime _time = new();
+    private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().AddSingleton<ServerMetrics>().BuildServiceProvider();
+    private readonly List<string> _closed = [];
+    private ConnectionTable? _table;
+
+    private ServerMetrics Metrics => _services.GetRequiredService<ServerMetrics>();
+
+    public void Dispose()
+    {
+        _table?.Dispose();
+        _services.Dispose();
+    }
+
+    [Fact]
+    public void The_oldest_that_waits_is_closed_for_a_newcomer_and_an_admitted_one_never()
+    {
+        Open(4);
+        var admitted = Add("admitted");
+        Ask(admitted);
+        admitted.Admit();
+        Add("a");
+        Add("b");
+        Add("c");
+        Add("d");
+        Add("e");
+        Assert.Equal(["a", "b"], _closed);
+        Assert.Equal((3, 1), _table!.Counts);
+        Assert.Equal(2, Metrics.Count(ClosingReason.Evicted));
+    }
+
+    [Fact]
+    public void A_newcomer_is_refused_where_all_are_admitted()
+    {
+        Open(2);
+        foreach (var name in new[] { "a", "b" })
+        {
+            var connection = Add(name);
+            Ask(connection);
+            connection.Admit();
+        }
+
+        Assert.Null(_table!.TryAdd(Loopback, () => _closed.Add("newcomer")));
+        Assert.Empty(_closed);
+        Assert.Equal((1, (0, 2)), (Metrics.Count(ClosingReason.Full), _table.Counts));
+    }
+
+    [Fact]
+    public void A_request_that_the_server_has_not_looked_at_goes_after_those_that_wait()
+    {
+        Open(4);
+        Ask(Add("asking"));
+        Add("a");
+        Add("b");
+        Add("c");
+        Add("d");
+        Add("e");
+        Assert.Equal(["a", "b"], _closed);
+        // What only looks like requests is no shelter: of those that are more, the oldest goes.
+        Ask(Add("f"));
+        Ask(Add("g"));
+        Ask(Add("h"));
+        Add("i");
+        Assert.Contains("asking", _closed);
+    }
+
+    [Fact]
+    public void A_request_without_a_key_is_no_admission_and_a_later_one_with_a_key_is()
+    {
+        Open(2);
+        var connection = Add("a");
+        Ask(connection);
+        connection.Begin();
+        Add("b");
+        connection.Begin();
+        Add("c");
+        Assert.Equal(["b"], _closed);
+        connection.Begin();
+        connection.Admit();
+        connection.Begin();
+        Add("d");
+        Add("e");
+        Assert.Equal(["b", "c", "d"], _closed);
+        _time.Advance(TimeSpan.FromHours(1));
+        Assert.Equal((0, 1), _table!.Counts);
+    }
+
+    [Fact]
+    public void Silence_ends_after_five_seconds_and_half_a_request_after_ten()
+    {
+        Open(10);
+        Add("silent");
+        Wait(Add("slow"));
+        _time.Advance(TimeSpan.FromSeconds(4));
+        Assert.Empty(_closed);
+        _time.Advance(TimeSpan.FromSeconds(1));
+        Assert.Equal(["silent"], _closed);
+        _time.Advance(TimeSpan.FromSeconds(4));
+        Assert.Equal(["silent"], _closed);
+        _time.Advance(TimeSpan.FromSeconds(1));
+        Assert.Equal(["silent", "slow"], _closed);
+        Assert.Equal((1, 1), (Metrics.Count(ClosingReason.FirstByte), Metrics.Count(ClosingReason.Headers)));
+    }
+
+    [Fact]
+    public void After_a_request_that_was_not_let_pass_there_are_ten_seconds_for_the_next()
+    {
+        Open(10);
+        var connection = Add("a");
+        Ask(connection);
+        _time.Advance(TimeSpan.FromSeconds(8));
+        connection.Begin();
+        _time.Advance(TimeSpan.FromSeconds(9));
+        Assert.Empty(_closed);
+        _time.Advance(TimeSpan.FromSeconds(1));
+        Assert.Equal(["a"], _closed);
+    }
+
+    [Fact]
+    public void An_address_with_too_many_closes_its_own()
+    {
+        Open(10, perAddress: 2);
+        Add("other", Two);
+        Add("a", One);
+        Add("b", One);
+        Add("c", One);
+        Assert.Equal(["a"], _closed);
+        Assert.Equal((1, (3, 0)), (Metrics.Count(ClosingReason.Address), _table!.Counts));
+        // The same in IPv6's spelling of it.
+        Add("d", One.MapToIPv6());
+        Assert.Equal(["a", "b"], _closed);
+    }
+
+    [Fact]
+    public void An_address_whose_connections_are_all_admitted_gets_no_more()
+    {
+        Open(10, perAddress: 1);
+        var connection = Add("a", One);
+        Ask(connection);
+        connection.Admit();
+        Assert.Null(_table!.TryAdd(One, () => _closed.Add("newcomer")));
+        Assert.NotNull(_table.TryAdd(Two, () => { }));
+        Assert.Equal(1, Metrics.Count(ClosingReason.Address));
+        _table.Closed(connection);
+        Assert.NotNull(_table.TryAdd(One, () => { }));
+    }
+
+    [Fact]
+    public void Of_IPv6_the_64_counts()
+    {
+        Open(10, perAddress: 1);
+        Add("a", IPAddress.Parse("2001:db8:0:1::1"));
+        Add("b", IPAddress.Parse("2001:db8:0:2::1"));
+        Assert.Empty(_closed);
+        Add("c", IPAddress.Parse("2001:db8:0:1:ffff::2"));
+        Assert.Equal(["a"], _closed);
+    }
+
+    [Fact]
+    public void A_proxy_of_IPv6_is_exempt_by_its_own_address_and_its_neighbours_are_not()
+    {
+        var proxy = IPAddress.Parse("2001:db8::5");
+        Open(10, perAddress: 1, proxy.Equals);
+        Add("a", proxy);
+        Add("b", proxy);
+        Add("c", IPAddress.Parse("2001:db8::6"));
+        Assert.Empty(_closed);
+        Add("d", IPAddress.Parse("2001:db8::7"));
+        Assert.Equal(["c"], _closed);
+    }
+
+    [Fact]
+    public void What_closes_by_itself_makes_room()
+    {
+        Open(2, perAddress: 2);
+        for (var i = 0; i < 100; i++)
+        {
+            var connection = Add($"{i}", One);
+            Ask(connection);
+            _table!.Closed(connection);
+            // Told twice it counts once.
+            _table.Closed(connection);
+        }
+
+        Assert.Empty(_closed);
+        Assert.Equal((0, 0), _table!.Counts);
+    }
+
+    [Fact]
+    public void When_descriptors_run_out_the_oldest_go_and_admitted_ones_stay()
+    {
+        Open(10);
+        var admitted = Add("admitted");
+        Ask(admitted);
+        admitted.Admit();
+        Add("a");
+        Add("b");
+        Add("c");
+        Assert.Equal(2, _table!.Shed(2));
+        Assert.Equal(["a", "b"], _closed);
+        Assert.Equal(1, _table.Shed(16));
+        Assert.Equal((3, (0, 1)), (Metrics.Count(ClosingReason.Descriptors), _table.Counts));
+    }
+
+    [Theory]
+    [InlineData(0, 1024, 160)]
+    [InlineData(0, 20_000, 8192)]
+    [InlineData(0, 256, 64)]
+    [InlineData(100, 1024, 100)]
+    [InlineData(12_000, 20_000, 12_000)]
+    public void Without_a_setting_descriptors_bound_connections(int setting, int descriptors, int expected) =>
+        Assert.Equal(expected, ConnectionLimits.From(new EngineOptions(), new ServerOptions { MaxConnections = setting }, descriptors).Total);
+
+    [Theory]
+    [InlineData(161, "", "PANDORA_MAX_CONNECTIONS=161")]
+    [InlineData(0, "10.0.0.0/8, proxy.example", "'proxy.example'")]
+    [InlineData(0, "10.0.0.1/40", "'10.0.0.1/40'")]
+    public void What_cannot_be_stops_the_start(int setting, string proxies, string words) =>
+        Assert.Contains(words, Assert.Throws<StartupException>(() => ConnectionLimits.From(new EngineOptions(), new ServerOptions { MaxConnections = setting, Proxies = proxies }, 1024)).Message);
+
+    [Theory]
+    [InlineData("127.0.0.9", true)]
+    [InlineData("::1", true)]
+    [InlineData("10.1.2.3", true)]
+    [InlineData("10.9.7.5", true)]
+    [InlineData("2001:db8::5", true)]
+    [InlineData("10.1.2.4", false)]
+    [InlineData("192.0.2.1", false)]
+    public void Loopback_and_proxies_are_exempt_from_the_bound_of_an_address(string address, bool isExempt)
+    {
+        var limits = ConnectionLimits.From(new EngineOptions(), new ServerOptions { Proxies = "10.1.2.3, 10.9.0.0/16,2001:db8::/32" }, 4096);
+        Assert.Equal(isExempt, limits.IsExempt(IPAddress.Parse(address)));
+    }
+
+    private void Open(int total, int perAddress = 100, Func<IPAddress, bool>? isExempt = null) => _table = new ConnectionTable(
+        new ConnectionLimits(total, perAddress, isExempt ?? IPAddress.IsLoopback), Metrics, _time, NullLogger<ConnectionTable>.Instance);
+
+    private TrackedConnection Add(string name, IPAddress? address = null) => _table!.TryAdd(address ?? Loopback, () => _closed.Add(name))!;
+
+    private void Ask(TrackedConnection connection) => Assert.True(_table!.Speak(connection, null, isAsking: true));
+
+    private void Wait(TrackedConnection connection) => Assert.True(_table!.Speak(connection, null, isAsking: false));
+}
