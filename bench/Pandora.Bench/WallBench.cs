@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using System.Globalization;
+using System.Net;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Client;
@@ -21,7 +22,7 @@ internal static class WallBench
     private static readonly TimeSpan WatchTime = TimeSpan.FromSeconds(20), FloodTime = TimeSpan.FromSeconds(30);
 
     public static async Task<IReadOnlyList<Result>> RunAsync(Target target) =>
-        [.. await OnStageAsync(), await WatchAsync(), await AdoptionAsync(target)];
+        [.. await OnStageAsync(), await WatchAsync(), await FloodAsync(), await AdoptionAsync(target)];
 
     private static async Task<IReadOnlyList<Result>> OnStageAsync()
     {
@@ -42,7 +43,7 @@ internal static class WallBench
 
         await sandbox.ExecAsync($"""
             cat > /root/try.py <<'END'
-            import socket, sys
+            import os, socket
             tries = reached = 0
             while True:
                 for address in {string.Concat("[", string.Join(", ", forbidden.Select(f => $"'{f}'")), "]")}:
@@ -51,7 +52,8 @@ internal static class WallBench
                         s.connect((address, {Stage.Port})); reached += 1
                     except OSError: pass
                     s.close()
-                open('/root/tried', 'w').write(f'{"{tries} {reached}"}\n')
+                with open('/root/tried.new', 'w') as f: f.write(f'{"{tries} {reached}"}\n')
+                os.replace('/root/tried.new', '/root/tried')
             END
             (python3 /root/try.py > /dev/null 2>&1 &)
             """);
@@ -69,7 +71,7 @@ internal static class WallBench
             longest = longest > Stopwatch.GetElapsedTime(start) ? longest : Stopwatch.GetElapsedTime(start);
         }
 
-        var words = (await sandbox.ExecAsync("pkill -f try.py; cat /root/tried")).Stdout.Trim().Split(' ');
+        var words = (await sandbox.ExecAsync("pkill -f '[t]ry.py'; cat /root/tried")).Stdout.Trim().Split(' ');
         foreach (var link in new[] { "lan0", "peer0", "meta0" })
         {
             await stage.SetForwardingAsync(link, 0);
@@ -117,33 +119,51 @@ internal static class WallBench
         await using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
         var options = new EngineOptions { DataDir = directory, RunDir = Path.Combine(directory, "run") };
         using var instance = Instance.Open(options);
-        var network = await HostNetwork.CreateAsync(instance, options, [], NullLogger.Instance, CancellationToken.None);
-        await using (var slots = new SlotPool(network, instance, Egress.Internet, Slots, new Dictionary<int, string>(), TimeProvider.System, NullLogger<SlotPool>.Instance))
+        await using var network = await HostNetwork.CreateAsync(instance, options, [], NullLogger.Instance, CancellationToken.None);
+        await using var slots = new SlotPool(network, instance, Egress.Internet, Slots, new Dictionary<int, string>(), TimeProvider.System, NullLogger<SlotPool>.Instance);
+        slots.Prepare();
+        while (Enumerable.Range(0, Slots).Any(s => !network.IsGuarded(s)))
         {
-            slots.Prepare();
-            while (Enumerable.Range(0, Slots).Any(s => !network.IsGuarded(s)))
-            {
-                await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
-            }
-
-            await Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System);
-            var before = Process.GetCurrentProcess().TotalProcessorTime;
-            await Task.Delay(WatchTime, TimeProvider.System);
-            var idle = Process.GetCurrentProcess().TotalProcessorTime - before;
-            await using var watch = new NetworkWatch(network, services.GetRequiredService<IMeterFactory>().Create("bench"), TimeProvider.System, NullLogger<NetworkWatch>.Instance);
-            await Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System);
-            before = Process.GetCurrentProcess().TotalProcessorTime;
-            await Task.Delay(WatchTime, TimeProvider.System);
-            var watched = Process.GetCurrentProcess().TotalProcessorTime - before;
-            await watch.DisposeAsync();
-            await slots.DisposeAsync();
-            await network.DisposeAsync();
-            new SlotLedger(instance.RunDirectory).Clear();
-            Directory.Delete(instance.DiskDirectory);
-            return new Result(
-                $"the watch with {Slots} slots", Math.Max(0, (watched - idle) / WatchTime * 100), "% of a core", 0.5,
-                string.Create(CultureInfo.InvariantCulture, $"{watched.TotalMilliseconds:0} ms in {WatchTime.TotalSeconds:0} s, {idle.TotalMilliseconds:0} ms without it"));
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
         }
+
+        var idle = await ProcessorTimeAsync();
+        await using var watch = new NetworkWatch(network, services.GetRequiredService<IMeterFactory>().Create("bench"), TimeProvider.System, NullLogger<NetworkWatch>.Instance);
+        var watched = await ProcessorTimeAsync();
+        return new Result(
+            $"the watch with {Slots} slots", Math.Max(0, (watched - idle) / WatchTime * 100), "% of a core", 0.5,
+            string.Create(CultureInfo.InvariantCulture, $"{watched.TotalMilliseconds:0} ms in {WatchTime.TotalSeconds:0} s, {idle.TotalMilliseconds:0} ms without it"));
+    }
+
+    private static async Task<TimeSpan> ProcessorTimeAsync()
+    {
+        await Task.Delay(TimeSpan.FromSeconds(3), TimeProvider.System);
+        using var self = Process.GetCurrentProcess();
+        var before = self.TotalProcessorTime;
+        await Task.Delay(WatchTime, TimeProvider.System);
+        self.Refresh();
+        return self.TotalProcessorTime - before;
+    }
+
+    // A server with few descriptors, in a namespace of its own, and clients with a key among very many without.
+    private static async Task<Result> FloodAsync()
+    {
+        const string Key = "a-key-of-the-benchmarks";
+        await using var world = await TestWorld.CreateAsync();
+        await using var server = await ServerProcess.StartAsync(world, new() { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_API_KEYS"] = Key }, waitUntilReady: false, preamble: "ulimit -n 1024;");
+        server.Http.DefaultRequestHeaders.Authorization = new("Bearer", Key);
+        await server.WaitUntilReadyAsync();
+        await server.WaitForWarmAsync(2);
+        var flood = new ConnectionFlood(new IPEndPoint(IPAddress.Loopback, 8000), Key, action => world.Host.Run(() =>
+        {
+            action();
+            return true;
+        }));
+        var report = await flood.RunAsync(FloodTime);
+        var slowest = Math.Max(report.OnNew!.P99, report.OnKept!.P99);
+        return report.Failures.Count == 0
+            ? new Result("`GET /sandboxes` with a key under a flood of silent connections, p99", slowest, "ms", 250, $"{report.OnNew.Count + report.OnKept.Count} requests, all answered, while {report.Opened} connections were opened in {FloodTime.TotalSeconds:0} s")
+            : throw new InvalidOperationException($"{report.Failures.Count} were not answered: {report.Failures[0]}");
     }
 
     private static async Task<Result> AdoptionAsync(Target target)
