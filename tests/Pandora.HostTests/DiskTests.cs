@@ -1,5 +1,6 @@
 using System.Net;
 using Pandora.Client;
+using Pandora.HostTests.World;
 using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
@@ -9,26 +10,17 @@ namespace Pandora.HostTests;
 public sealed class DiskTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
-    private string _directory = null!;
-    private string _image = null!;
+    private SmallDisk _disk = null!;
 
     public async ValueTask InitializeAsync()
     {
         _world = await TestWorld.CreateAsync();
-        // A real file system: what is on a tmpfs counts as memory of the VMM that wrote it.
-        _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
-        _image = Path.Combine(Path.GetTempPath(), $"{Path.GetFileName(_directory)}.img");
-        await Command.RunAsync("truncate", ["-s", "360M", _image]);
-        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-m", "0", "-O", "^has_journal", _image]);
-        await Command.RunAsync("mount", ["-o", "loop", _image, _directory]);
-        Directory.Delete(Path.Combine(_directory, "lost+found"));
+        _disk = await SmallDisk.CreateAsync("360M");
     }
 
     public async ValueTask DisposeAsync()
     {
-        await Command.RunAsync("umount", [_directory]);
-        Directory.Delete(_directory);
-        File.Delete(_image);
+        await _disk.DisposeAsync();
         await _world.DisposeAsync();
     }
 
@@ -111,7 +103,7 @@ public sealed class DiskTests : IAsyncLifetime
         {
             ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_POOL_START"] = "boot", ["PANDORA_DISK_RESERVE"] = $"{reserve}", ["PANDORA_DISK_SHARE"] = $"{share}", ["PANDORA_DISK_WAIT"] = $"{wait}",
         },
-        _directory);
+        _disk.Directory);
 
     private static async Task UntilAsync(Func<Task<bool>> condition, int seconds)
     {

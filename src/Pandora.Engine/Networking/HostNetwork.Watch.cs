@@ -62,10 +62,7 @@ public sealed partial class HostNetwork
 
         // First for slots that are made from now on.
         _policy = policy with { Host = now };
-        foreach (var slot in _guarded.Values)
-        {
-            await TryInSlotAsync(slot, nftables => nftables.Run(_policy.UpdateText(SlotRules.Table)));
-        }
+        await _checks.RunAsync(() => _guarded.Values.Count(s => TryIn(s, nftables => nftables.Run(_policy.UpdateText(SlotRules.Table)))));
 
         _nftables.Run(_policy.UpdateText(_instance.TableName));
         _table = TryListTable() ?? _table;
@@ -78,28 +75,16 @@ public sealed partial class HostNetwork
     /// <returns>How many were put back.</returns>
     internal async Task<int> CheckSlotsAsync()
     {
-        var mended = 0;
-        foreach (var slot in _guarded.Values)
-        {
-            var wasChanged = false;
-            await TryInSlotAsync(slot, nftables =>
-            {
-                nftables.Run(RulesOf(slot.Slot, slot.Egress));
-                wasChanged = true;
-            }, onlyIfChanged: true);
-            if (wasChanged)
-            {
-                mended++;
-                LogSlotMended(_logger, slot.Slot.Index);
-            }
-        }
-
-        return mended;
+        // In one go on the thread: it is mostly entering and asking one question.
+        var changed = await _checks.RunAsync(() => _guarded.Values.Where(s => TryIn(s, nftables => nftables.Run(RulesOf(s.Slot, s.Egress)), onlyIfChanged: true)).ToList());
+        changed.ForEach(s => LogSlotMended(_logger, s.Slot.Index));
+        return changed.Count;
     }
 
-    /// <summary>Turns forwarding on again where it was turned off: for uplinks and for the slots' interfaces.</summary>
+    /// <summary>Turns forwarding on again where it was turned off.</summary>
+    /// <param name="withSlots">Whether to look at the slots' interfaces as well as at the uplinks.</param>
     /// <returns>How many were put back.</returns>
-    internal int CheckForwarding()
+    internal int CheckForwarding(bool withSlots)
     {
         var repaired = _forwarding.Repair(_ways);
         if (repaired.Except(_opened).Any())
@@ -109,7 +94,7 @@ public sealed partial class HostNetwork
             WriteTable();
         }
 
-        return repaired.Count + _guarded.Values.Count(s => Forwarding.RepairOwn(s.Slot.InterfaceName, _policy.IsLocalResolver));
+        return repaired.Count + (withSlots ? _guarded.Values : []).Count(s => Forwarding.RepairOwn(s.Slot.InterfaceName, _policy.IsLocalResolver));
     }
 
     /// <summary>Adds accepts again where a foreign firewall that cuts guests off has lost them.</summary>
@@ -164,28 +149,38 @@ public sealed partial class HostNetwork
         File.WriteAllText("/proc/sys/net/ipv4/ipfrag_high_thresh", "262144");
     }
 
-    private Task TryInSlotAsync(GuardedSlot slot, Action<Nftables> change, bool onlyIfChanged = false) => _checks.RunAsync(slot.Slot.NamespacePath, () =>
+    // On the checks' thread. True when something was changed there.
+    private bool TryIn(GuardedSlot slot, Action<Nftables> change, bool onlyIfChanged = false)
     {
-        lock (slot)
+        try
         {
-            if (!onlyIfChanged || (ReadGeneration() != slot.Generation && _guarded.ContainsKey(slot.Slot.Index)))
+            return _checks.In(slot.Slot.NamespacePath, () =>
             {
-                using var nftables = new Nftables();
-                change(nftables);
-                slot.Generation = ReadGeneration();
-            }
+                lock (slot)
+                {
+                    if (onlyIfChanged && (ReadGeneration() == slot.Generation || !_guarded.ContainsKey(slot.Slot.Index)))
+                    {
+                        return false;
+                    }
 
-            return true;
+                    using var nftables = new Nftables();
+                    change(nftables);
+                    slot.Generation = ReadGeneration();
+                    return true;
+                }
+            });
         }
-    }).ContinueWith(
-        t =>
+        catch (Exception e) when (e is IOException or NftablesException)
         {
             // One that is being taken down has no namespace any more.
-            if (t.Exception?.InnerException is { } e && _guarded.ContainsKey(slot.Slot.Index))
+            if (_guarded.ContainsKey(slot.Slot.Index))
             {
                 LogSlotNotChecked(_logger, slot.Slot.Index, e.Message);
             }
-        }, TaskScheduler.Default);
+
+            return false;
+        }
+    }
 
     private string? TryListTable()
     {
@@ -202,7 +197,7 @@ public sealed partial class HostNetwork
     // For the namespace of the calling thread.
     private static long ReadGeneration()
     {
-        using var netlink = new Netlink(Netlink.Netfilter);
+        using var netlink = new Netlink(Netlink.Netfilter, bufferBytes: 1024);
         return ReadGeneration(netlink);
     }
 

@@ -58,11 +58,7 @@ internal static class HostRules
                 limit rate over {{policy.Bounds.AllRate}}/second burst {{policy.Bounds.AllRate}} packets goto refuse
                 accept
               }
-              chain refuse {
-                # The kernel sends a guest an ICMP refusal a second; a reset is sent always.
-                meta l4proto tcp reject with tcp reset
-                reject with icmpx admin-prohibited
-              }
+            {{NetworkPolicy.RefuseText}}
               chain to_guest {
                 ct state established,related accept
                 goto refuse

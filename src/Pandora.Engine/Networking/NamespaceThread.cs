@@ -9,19 +9,23 @@ internal sealed partial class NamespaceThread : IDisposable
 {
     private const int NetworkKind = 0x40000000; // CLONE_NEWNET
     private readonly BlockingCollection<Action> _work = [];
+    private SafeFileHandle? _host;
 
     public NamespaceThread(string name) => new Thread(Run) { IsBackground = true, Name = name }.Start();
 
     /// <summary>Does something in a namespace, after what was given before.</summary>
     /// <exception cref="IOException">The namespace cannot be entered.</exception>
-    public Task<T> RunAsync<T>(string namespacePath, Func<T> work)
+    public Task<T> RunAsync<T>(string namespacePath, Func<T> work) => RunAsync(() => In(namespacePath, work));
+
+    /// <summary>Does something on the thread, which may enter namespaces with <see cref="In"/>, after what was given before.</summary>
+    public Task<T> RunAsync<T>(Func<T> work)
     {
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
         _work.Add(() =>
         {
             try
             {
-                done.SetResult(RunIn(namespacePath, work));
+                done.SetResult(work());
             }
             catch (Exception e)
             {
@@ -34,9 +38,10 @@ internal sealed partial class NamespaceThread : IDisposable
     /// <summary>Ends the thread once it has done what it was given.</summary>
     public void Dispose() => _work.CompleteAdding();
 
-    private static T RunIn<T>(string namespacePath, Func<T> work)
+    /// <summary>Enters a namespace, does something there, and comes back. On this thread only.</summary>
+    /// <exception cref="IOException">The namespace cannot be entered.</exception>
+    public T In<T>(string namespacePath, Func<T> work)
     {
-        using var here = File.OpenHandle("/proc/thread-self/ns/net");
         using (var there = File.OpenHandle(namespacePath))
         {
             Enter(there, namespacePath);
@@ -48,7 +53,7 @@ internal sealed partial class NamespaceThread : IDisposable
         }
         finally
         {
-            Enter(here, "the host's network namespace");
+            Enter(_host!, "the host's network namespace");
         }
     }
 
@@ -62,6 +67,7 @@ internal sealed partial class NamespaceThread : IDisposable
 
     private void Run()
     {
+        using var host = _host = File.OpenHandle("/proc/thread-self/ns/net");
         foreach (var work in _work.GetConsumingEnumerable())
         {
             work();

@@ -12,14 +12,17 @@ internal sealed unsafe partial class Netlink : IDisposable
     private const ushort Request = 1, Acknowledge = 4, Dump = 0x300; // NLM_F_…
     private const ushort ErrorMessage = 2, Done = 3; // NLMSG_…
     private const int HeaderSize = 16, Timeout = 2;
-    private readonly byte[] _buffer = new byte[64 * 1024];
+    private readonly byte[] _buffer;
     private readonly int _socket;
     private uint _sequence;
     private int _disposed;
 
+    /// <param name="protocol"><see cref="Route"/> or <see cref="Netfilter"/>.</param>
+    /// <param name="bufferBytes">Room for one read: a list comes in pieces of up to 32 KiB.</param>
     /// <exception cref="IOException">The kernel gives no socket: no descriptor is left, say.</exception>
-    public Netlink(int protocol)
+    public Netlink(int protocol, int bufferBytes = 64 * 1024)
     {
+        _buffer = new byte[bufferBytes];
         _socket = Socket(FamilyNetlink, Raw | CloseOnExec, protocol);
         if (_socket < 0)
         {

@@ -56,6 +56,15 @@ internal sealed record NetworkPolicy
           }
         """;
 
+    /// <summary>How a packet is refused: at once, so that nobody waits for an answer.</summary>
+    public const string RefuseText = """
+          chain refuse {
+            # The kernel sends a guest an ICMP refusal a second; a reset is sent always.
+            meta l4proto tcp reject with tcp reset
+            reject with icmpx admin-prohibited
+          }
+        """;
+
     /// <summary>The transaction that puts the host's current addresses into a table's sets.</summary>
     public string UpdateText(string table) => $$"""
         flush set inet {{table}} own

@@ -124,7 +124,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
             CheckTable();
         }
 
-        Count("forwarding", _network.CheckForwarding());
+        Count("forwarding", _network.CheckForwarding(withSlots: pass % ForeignEvery == 0));
         if (pass % SlotsEvery == 0)
         {
             Count("slot_rules", await _network.CheckSlotsAsync());

@@ -64,11 +64,7 @@ internal static class SlotRules
                 limit rate over {{bounds.SlotRate}}/second burst {{bounds.SlotBurst}} packets goto refuse
                 accept
               }
-              chain refuse {
-                # The kernel sends a guest an ICMP refusal a second; a reset is sent always.
-                meta l4proto tcp reject with tcp reset
-                reject with icmpx admin-prohibited
-              }
+            {{NetworkPolicy.RefuseText}}
               chain to_guest {
                 ct state established,related accept
                 # The server's own connections; nobody else is let in, from wherever the host forwards.

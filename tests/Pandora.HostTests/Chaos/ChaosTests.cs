@@ -13,27 +13,19 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 {
     private const int ClientCount = 4, PoolSize = 2;
     private TestWorld _world = null!;
-    private string _directory = null!;
-    private string _image = null!;
+    private SmallDisk _disk = null!;
 
     public async ValueTask InitializeAsync()
     {
         _world = await TestWorld.CreateAsync();
-        // A disk of its own, small enough to be filled.
-        _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
-        _image = Path.Combine(Path.GetTempPath(), $"{Path.GetFileName(_directory)}.img");
-        await Command.RunAsync("truncate", ["-s", "1G", _image]);
-        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-m", "0", "-O", "^has_journal", _image]);
-        await Command.RunAsync("mount", ["-o", "loop", _image, _directory]);
-        Directory.Delete(Path.Combine(_directory, "lost+found"));
+        // Small enough to be filled.
+        _disk = await SmallDisk.CreateAsync("1G");
         _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
     }
 
     public async ValueTask DisposeAsync()
     {
-        await Command.RunAsync("umount", [_directory]);
-        Directory.Delete(_directory);
-        File.Delete(_image);
+        await _disk.DisposeAsync();
         await _world.DisposeAsync();
     }
 
@@ -46,14 +38,14 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
         await using var server = await ServerProcess.StartAsync(_world, new()
         {
             ["PANDORA_POOL_SIZE"] = $"{PoolSize}", ["PANDORA_MAX_SANDBOXES"] = "6", ["PANDORA_ACQUIRE_TIMEOUT"] = "20", ["PANDORA_BOOT_TIMEOUT"] = "30", ["PANDORA_LOG_FORMAT"] = "text", ["PANDORA_DISK_RESERVE"] = "64", ["PANDORA_DISK_SHARE"] = "0",
-        }, _directory);
+        }, _disk.Directory);
         await TellAsync(server, () => RunAsync(server, seed, duration));
     }
 
     private async Task RunAsync(ServerProcess server, int seed, TimeSpan duration)
     {
         var random = new Random(seed);
-        var faults = new Faults(server, _world, _directory, random);
+        var faults = new Faults(server, _world, _disk.Directory, random);
         var clients = new Clients(server, seed, TimeProvider.System);
         using var stop = new CancellationTokenSource();
         var running = Enumerable.Range(0, ClientCount).Select(n => clients.RunAsync(n, stop.Token)).ToList();
