@@ -36,6 +36,9 @@ public sealed partial class SandboxRegistry(
     /// <summary>Whether what an earlier server left is still being taken over.</summary>
     public bool IsRecovering => _state == State.Recovering;
 
+    /// <summary>All of them, also while some are still being taken over.</summary>
+    internal IEnumerable<Sandbox> All => _sandboxes.Values;
+
     /// <summary>All of them, oldest first.</summary>
     /// <exception cref="PandoraException">What an earlier server left is still being taken over.</exception>
     public IReadOnlyList<Sandbox> List()
@@ -177,9 +180,9 @@ public sealed partial class SandboxRegistry(
             : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
     }
 
-    /// <summary>Runs a command in a sandbox. It is activity from its start to its end.</summary>
+    /// <summary>Runs a command in a sandbox. It is activity from its start until its result is disposed of.</summary>
     /// <exception cref="PandoraException">The request is at fault, or the sandbox ended, before or meanwhile.</exception>
-    public async Task<(GuestResult Result, TimeSpan Elapsed)> ExecAsync(string id, GuestCommand command, CancellationToken cancellationToken)
+    public async Task<Execution> ExecAsync(string id, GuestCommand command, CancellationToken cancellationToken)
     {
         using var span = EngineTracing.Source.StartActivity("sandbox.exec");
         try
@@ -187,17 +190,19 @@ public sealed partial class SandboxRegistry(
             var sandbox = Get(id);
             RequestLimits.Check(command);
             MustBeServing();
-            using var lease = sandbox.Use(isExec: true);
+            var lease = sandbox.Use(isExec: true);
             var start = Stopwatch.GetTimestamp();
             try
             {
-                var result = await RunAsync(sandbox, command, cancellationToken);
+                var result = await RunAsync(sandbox, command, lease, cancellationToken);
                 var elapsed = Stopwatch.GetElapsedTime(start);
+                lease.EndCommand();
                 _journal.Executed(span, sandbox, result, elapsed);
-                return (result, elapsed);
+                return new Execution(result, elapsed, lease, () => metrics.Failed("exec", "not_delivered"));
             }
             catch
             {
+                lease.Dispose();
                 metrics.Executed(sandbox.Template, "error", Stopwatch.GetElapsedTime(start));
                 throw;
             }
@@ -209,24 +214,38 @@ public sealed partial class SandboxRegistry(
         }
     }
 
-    private async Task<GuestResult> RunAsync(Sandbox sandbox, GuestCommand command, CancellationToken cancellationToken)
+    private async Task<GuestResult> RunAsync(Sandbox sandbox, GuestCommand command, Sandbox.Lease lease, CancellationToken cancellationToken)
     {
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, sandbox.Ending, _suspending.Token);
         try
         {
             // When the guest is gone or going, nothing of it is waited for.
-            return await sandbox.MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(sandbox.Ending);
+            var result = await sandbox.MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(sandbox.Ending);
+            lease.HasWorked = result.Stopped is null or { HasAnswered: true };
+            return result;
         }
         catch (Exception e) when (sandbox.End is { } end && e is not PandoraException { Error: PandoraError.InvalidRequest })
         {
             throw Sandbox.Ended(sandbox.Id, end);
         }
-        catch (OperationCanceledException) when (_suspending.IsCancellationRequested)
+        catch (OperationCanceledException e)
         {
-            throw new PandoraException(PandoraError.Interrupted, "the server stopped while the command ran; it was killed and is not repeated, and the sandbox lives on");
+            var stop = (e as CommandStoppedException)?.Stop ?? CommandStop.NotStarted;
+            lease.HasWorked = stop.HasAnswered;
+            cancellationToken.ThrowIfCancellationRequested();
+            throw new PandoraException(
+                PandoraError.Interrupted, $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next server",
+                innerException: e) { Command = stop.Outcome };
+        }
+        catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
+        {
+            // Its guest said so.
+            lease.HasWorked = true;
+            throw;
         }
         catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
         {
+            lease.HasWorked = e.Command is CommandOutcome.Killed or CommandOutcome.Unknown;
             // The VMM's death and the connection's may be seen in either order.
             await Task.Delay(TimeSpan.FromMilliseconds(200), time, sandbox.Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             throw sandbox.End is { } end ? Sandbox.Ended(sandbox.Id, end) : e;
@@ -261,7 +280,8 @@ public sealed partial class SandboxRegistry(
 
         var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
         {
-            var end = new SandboxEnd(EndReason.Idle, $"nobody used it for {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
+            var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
+            var end = new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
             await EndAsync(sandbox, end, onlyIfIdle: true);
         });
         await Task.WhenAll(reaping);
@@ -290,7 +310,12 @@ public sealed partial class SandboxRegistry(
 
     private async Task WatchAsync(Sandbox sandbox)
     {
-        var reason = await sandbox.MicroVm.Machine.Exited;
+        await EndDeadAsync(sandbox, await sandbox.MicroVm.Machine.Exited);
+    }
+
+    /// <summary>Ends a sandbox whose guest is dead although its VMM lives.</summary>
+    internal async Task EndDeadAsync(Sandbox sandbox, string reason)
+    {
         if (await EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, time.GetUtcNow())) is not null)
         {
             LogDied(sandbox.Id, reason);
