@@ -205,6 +205,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _slots.Prepare();
         _undo.Push(new LeakWatch(new HostAudit(_options, _time, _network.ListRules), _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
         _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
+        _undo.Push(new GuestWatch(Sandboxes, _time, _loggers.CreateLogger<GuestWatch>()).DisposeAsync);
         foreach (var name in _options.PooledTemplates.Concat(_adoptedWarm.Select(w => w.Key)).Distinct())
         {
             MakePool(name);
