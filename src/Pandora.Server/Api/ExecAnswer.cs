@@ -38,7 +38,9 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
         finally
         {
             // Before the end of the answer is sent: a client that has all of it finds its place free.
+            var held = execution.Result.Stdout.Length + execution.Result.Stderr.Length;
             execution.Dispose();
+            services.GetService<MemoryReturn>()?.Released(held);
         }
     }
 

@@ -84,6 +84,7 @@ internal static class ServeCommand
         });
         builder.Logging.AddPandoraLogs(serverOptions.LogFormat);
         builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<StopSignals>().AddSingleton<EngineHost>();
+        builder.Services.AddSingleton<MemoryReturn>();
         builder.Services.AddSingleton<IHostLifetime>(s => s.GetRequiredService<StopSignals>());
         builder.Services.AddHostedService<ServiceManager>();
         builder.Services.AddHostedService(s => s.GetRequiredService<EngineHost>());
@@ -100,6 +101,7 @@ internal static class ServeCommand
         }
 
         Telemetry.Start(app.Services);
+        _ = app.Services.GetRequiredService<MemoryReturn>();
         return app;
     }
 
