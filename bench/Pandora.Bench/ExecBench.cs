@@ -33,7 +33,7 @@ internal static class ExecBench
             // Behind the answer its shell goes; the next in turn is not to pay for that.
             await Task.Delay(TimeSpan.FromMilliseconds(60), TimeProvider.System);
 
-            var script = ExecScript.Create(new GuestCommand { Code = "true" }, 1_000_000, "bench");
+            var script = ExecScript.Create(new GuestCommand { Code = "true" }, 1_000_000, "bench", "bench");
             start = Stopwatch.GetTimestamp();
             using (var ssh = Process.Start(new ProcessStartInfo("ssh", ["-n", .. options, script]) { RedirectStandardOutput = true, RedirectStandardError = true })!)
             {

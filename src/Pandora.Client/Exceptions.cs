@@ -66,7 +66,7 @@ public sealed class SandboxUnavailableException : PandoraApiException
     }
 }
 
-/// <summary>A command ran into its timeout and was killed with all that it had started. The sandbox can be used on.</summary>
+/// <summary>A command ran into its timeout. <see cref="Command"/> tells what became of it.</summary>
 public sealed class ExecTimeoutException : PandoraApiException
 {
     internal ExecTimeoutException(string message, ApiProblem problem)
@@ -79,6 +79,9 @@ public sealed class ExecTimeoutException : PandoraApiException
 
     /// <summary>Standard error until then.</summary>
     public string Stderr => Problem.Stderr ?? "";
+
+    /// <summary>What the server knows of the command: one of <see cref="CommandStates"/>.</summary>
+    public string Command => Problem.Command ?? CommandStates.Unknown;
 }
 
 /// <summary>The server went away while a command ran. It may have run in part; nobody repeats it. The sandbox may live on: ask again in a few seconds.</summary>

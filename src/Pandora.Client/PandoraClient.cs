@@ -85,7 +85,8 @@ public sealed class PandoraClient : IDisposable
         SendAsync(HttpMethod.Get, "/health", null, PandoraJson.Default.Health, cancellationToken);
 
     /// <summary>Runs a command in a sandbox known by its id.</summary>
-    /// <exception cref="ExecTimeoutException">It ran into its timeout; it was killed and the sandbox can be used on.</exception>
+    /// <exception cref="ExecTimeoutException">It ran into its timeout; <see cref="ExecTimeoutException.Command"/> tells what became of
+    /// it.</exception>
     /// <exception cref="SandboxNotFoundException">There is no such sandbox.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     /// <exception cref="ExecInterruptedException">The server went away meanwhile.</exception>
@@ -100,7 +101,8 @@ public sealed class PandoraClient : IDisposable
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
             // The request had been sent: SendAsync tells a server that was never reached.
-            const string Words = "the connection to the server broke while the command ran: it may have run in part, and is not repeated";
+            const string Words = "the connection to the server broke before the whole answer had come: "
+                + "the command may have run, in part or to its end, and is not repeated";
             throw new ExecInterruptedException(Words, new ApiProblem(Detail: Words, Code: ProblemCodes.Interrupted), e);
         }
     }

@@ -33,8 +33,9 @@ public sealed class Sandbox : IAsyncDisposable
     /// <param name="env">Environment variables, at most 64 KiB.</param>
     /// <param name="user">User; null is root.</param>
     /// <param name="stdin">Standard input; null is empty.</param>
-    /// <param name="cancellationToken">Kills the command and all that it started.</param>
-    /// <exception cref="ExecTimeoutException">It ran into its timeout; the output so far is in the exception.</exception>
+    /// <param name="cancellationToken">Gives up: the server kills the command.</param>
+    /// <exception cref="ExecTimeoutException">It ran into its timeout; the output so far, and what became of it, are in the
+    /// exception.</exception>
     /// <exception cref="SandboxNotFoundException">The sandbox was ended, by a delete or for idleness.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     public Task<ExecResult> ExecAsync(
@@ -88,5 +89,5 @@ public sealed record ExecResult(ExecResponse Response)
     public double ExecMs => Response.ExecMs;
 
     /// <summary>Whether an output was longer than the 10 MiB that are kept.</summary>
-    public bool IsTruncated => Response.Truncated;
+    public bool IsTruncated => Response.Truncated == true;
 }

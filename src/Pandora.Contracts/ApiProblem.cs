@@ -8,9 +8,26 @@ namespace Pandora.Contracts;
 /// <param name="Errors">For bad input: each field at fault and what is wrong with it.</param>
 /// <param name="Stdout">For a command that timed out: its output so far.</param>
 /// <param name="Stderr">For a command that timed out: its error output so far.</param>
+/// <param name="Command">What is known of a command that did not end by itself: see <see cref="CommandStates"/>.</param>
 public sealed record ApiProblem(
     string? Title = null, int? Status = null, string? Detail = null, string? Code = null,
-    IReadOnlyDictionary<string, string[]>? Errors = null, string? Stdout = null, string? Stderr = null);
+    IReadOnlyDictionary<string, string[]>? Errors = null, string? Stdout = null, string? Stderr = null, string? Command = null);
+
+/// <summary>The values of <see cref="ApiProblem.Command"/>. What a guest says of itself its root can forge.</summary>
+public static class CommandStates
+{
+    /// <summary>It was killed, and looked up afterwards: its shell has ended, its cgroup is empty, and no process bears its mark.</summary>
+    public const string Killed = "killed";
+
+    /// <summary>It was to be killed, and the guest does not confirm that all of it is gone: it may run on.</summary>
+    public const string Unknown = "unknown";
+
+    /// <summary>Nothing of it was run.</summary>
+    public const string NotStarted = "not_started";
+
+    /// <summary>The guest did not answer when it was to be killed: it may run on.</summary>
+    public const string Unreachable = "unreachable";
+}
 
 /// <summary>The values of <see cref="ApiProblem.Code"/>.</summary>
 public static class ProblemCodes
@@ -48,7 +65,10 @@ public static class ProblemCodes
     /// <summary>503: the server has just started and takes over what the last one left.</summary>
     public const string Recovering = "recovering";
 
-    /// <summary>503: the server stopped while the command ran. It was killed and is not repeated; the sandbox lives on.</summary>
+    /// <summary>
+    /// 503: the server stopped while the command ran. It is not repeated; <c>command</c> says what became of it, and the sandbox is left
+    /// to the next server.
+    /// </summary>
     public const string Interrupted = "interrupted";
 
     /// <summary>503: the server's host has no room left, of disk, memory or descriptors.</summary>
@@ -66,10 +86,10 @@ public static class ProblemCodes
     /// <summary>422: the idempotency key was used for a request with another body.</summary>
     public const string IdempotencyMismatch = "idempotency_mismatch";
 
-    /// <summary>504: the command ran into its timeout and was killed.</summary>
+    /// <summary>504: the command ran into its timeout; <c>command</c> says what became of it.</summary>
     public const string ExecTimeout = "exec_timeout";
 
-    /// <summary>502: the guest is alive but its SSH server does not answer.</summary>
+    /// <summary>502: the guest's SSH server does not answer; <c>command</c> says what is known of the command.</summary>
     public const string GuestUnreachable = "guest_unreachable";
 
     /// <summary>500: a defect of the server.</summary>

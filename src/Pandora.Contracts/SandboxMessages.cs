@@ -31,7 +31,7 @@ public sealed record SandboxCreated(
 /// <param name="SlotId">Number of its network slot.</param>
 /// <param name="GuestIp">Address by which the host reaches the guest.</param>
 /// <param name="AgeSeconds">Seconds since it was claimed.</param>
-/// <param name="IdleSeconds">Seconds since its last activity; 0 while a command runs.</param>
+/// <param name="IdleSeconds">Seconds since the last activity that worked; 0 while a command runs or its result is being read.</param>
 /// <param name="IdleTimeout">Seconds of idleness after which it is ended.</param>
 /// <param name="ExecCount">Commands started in it so far.</param>
 /// <param name="Template">Name of its template.</param>
@@ -46,7 +46,7 @@ public sealed record SandboxInfo(
 
 /// <summary>Body of <c>POST /sandboxes/{id}/exec</c>.</summary>
 /// <param name="Code">Shell text, run by bash; at most 1 MiB of UTF-8, without NUL.</param>
-/// <param name="Timeout">Seconds after which the command and all that it started are killed: 1 to 300. Default 30.</param>
+/// <param name="Timeout">Seconds after which the command is killed with what it started: 1 to 300. Default 30.</param>
 /// <param name="Cwd">Directory to run in. Default: the user's home.</param>
 /// <param name="Env">Environment variables, at most 64 KiB in all.</param>
 /// <param name="User">User to run as. Default: root.</param>
@@ -60,18 +60,25 @@ public sealed record ExecRequest(
     [property: StringLength(32)] string? User = null,
     string? Stdin = null);
 
-/// <summary>Answer to <c>POST /sandboxes/{id}/exec</c>. A command that failed is a result, not an error of the API.</summary>
+/// <summary>
+/// Answer to <c>POST /sandboxes/{id}/exec</c>. A command that failed is a result, not an error of the API. A plain answer has the first
+/// five members and no more, because the original's client takes no
+/// others; each flag is there only when it is true.
+/// </summary>
 /// <param name="SandboxId">The sandbox it ran in.</param>
 /// <param name="ExitCode">Exit code; 128 + n when bash was ended by signal n.</param>
 /// <param name="Stdout">Standard output as UTF-8, at most 10 MiB; what is not UTF-8 becomes U+FFFD.</param>
 /// <param name="Stderr">Standard error, likewise.</param>
 /// <param name="ExecMs">Milliseconds from the server's start of the command to its end.</param>
-/// <param name="Truncated">True when either output was longer than is kept.</param>
+/// <param name="Truncated">True when either output was longer than is kept; else left out.</param>
+/// <param name="DiskLostData">True when the sandbox's disk has lost data that the guest had written; else left out.</param>
 public sealed record ExecResponse(
     string SandboxId, int ExitCode,
     [property: JsonConverter(typeof(LongTextConverter))] string Stdout,
     [property: JsonConverter(typeof(LongTextConverter))] string Stderr,
-    double ExecMs, bool Truncated);
+    double ExecMs,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Truncated = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? DiskLostData = null);
 
 /// <summary>Answer to <c>GET /health</c>.</summary>
 /// <param name="Status"><c>ok</c>; <c>recovering</c> while it takes over what an earlier server left; <c>not_protected</c> while what keeps guests in is not whole, when no sandbox is handed out: <c>Notes</c> say what is missing.</param>

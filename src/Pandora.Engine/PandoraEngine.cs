@@ -211,6 +211,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _undo.Push(new LeakWatch(new HostAudit(_options, _time) { Live = _live, ListRules = _network.ListRules }, _live, _metrics.Meter, _time, _loggers.CreateLogger<LeakWatch>()).DisposeAsync);
         _undo.Push(new DiskWatch(_options, _room!, Sandboxes, _time, _loggers.CreateLogger<DiskWatch>()).DisposeAsync);
         _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
+        _undo.Push(new GuestWatch(Sandboxes, _time, _loggers.CreateLogger<GuestWatch>()).DisposeAsync);
         foreach (var name in _options.PooledTemplates.Concat(undecided.Where(f => f.Record!.Claim is null).Select(f => f.Record!.Template)).Distinct())
         {
             MakePool(name);

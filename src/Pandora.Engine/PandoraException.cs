@@ -1,3 +1,5 @@
+using Pandora.Engine.Guest;
+
 namespace Pandora.Engine;
 
 /// <summary>What went wrong, for the one place that turns it into an answer.</summary>
@@ -27,7 +29,9 @@ public enum PandoraError
     /// <summary>The server takes over what an earlier one left, and is not done.</summary>
     Recovering,
 
-    /// <summary>The server stopped while a command ran; it was killed and is not repeated.</summary>
+    /// <summary>
+    /// The server stopped while a command ran, which is not repeated; <see cref="PandoraException.Command"/> says what became of it.
+    /// </summary>
     Interrupted,
 
     /// <summary>The host has no room left: of disk, memory or descriptors.</summary>
@@ -58,6 +62,13 @@ public sealed class PandoraException(PandoraError error, string message, string?
 
     /// <summary>Name of the request's field that is at fault, in snake_case, or null.</summary>
     public string? Field { get; } = field;
+
+    /// <summary>What is known of the command that the error is about; null when nothing is, or there was none.</summary>
+    public CommandOutcome? Command { get; init; }
+
+    /// <summary>A guest that does not answer, and got nothing of the command.</summary>
+    internal static PandoraException NotSent(string message, Exception? innerException = null) =>
+        new(PandoraError.GuestUnreachable, $"{message}; nothing of the command was run", innerException: innerException) { Command = CommandOutcome.NotStarted };
 
     /// <summary>A request whose field is at fault.</summary>
     public static PandoraException Invalid(string field, string message) => new(PandoraError.InvalidRequest, message, field);

@@ -3,12 +3,18 @@ using Pandora.Engine.Guest;
 
 namespace Pandora.Fakes;
 
-/// <summary>A guest that does what the code says: <c>exit N</c>, <c>echo TEXT</c>, <c>hang</c> (until it is let go or its time is up), <c>timeout</c>, <c>break</c>.</summary>
+/// <summary>
+/// A guest that does what the code says: <c>exit N</c>, <c>echo TEXT</c>, <c>hang</c> (until it is let go or its time is up), <c>timeout
+/// OUTCOME</c>, <c>break</c>.
+/// </summary>
 internal sealed class FakeGuest : IGuest
 {
     private readonly TaskCompletionSource _letGo = new();
 
     public List<GuestCommand> Commands { get; } = [];
+
+    /// <summary>What becomes of a command that hangs when it is stopped.</summary>
+    public CommandOutcome StopOutcome { get; set; } = CommandOutcome.Killed;
 
     public TaskCompletionSource Hanging { get; } = new();
 
@@ -20,23 +26,43 @@ internal sealed class FakeGuest : IGuest
         switch (command.Code.Split(' ', 2))
         {
             case ["exit", var code]:
-                return new GuestResult(int.Parse(code), "", "", false, false);
+                return Ended(int.Parse(code));
             case ["hang"]:
                 Hanging.TrySetResult();
-                await _letGo.Task.WaitAsync(cancellationToken);
-                return new GuestResult(0, "", "", false, false);
+                await Task.WhenAny(_letGo.Task, Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken));
+                if (!_letGo.Task.IsCompleted)
+                {
+                    throw new CommandStoppedException(new CommandStop(StopOutcome, "a test stopped it"), cancellationToken);
+                }
+
+                return Ended(0);
             case ["timeout"]:
-                return new GuestResult(137, "so far", "and so wrong", false, true);
+                return Stopped(CommandOutcome.Killed);
+            case ["timeout", var outcome]:
+                return Stopped(Enum.Parse<CommandOutcome>(outcome));
             case ["break"]:
                 throw new PandoraException(PandoraError.GuestUnreachable, "it broke");
+            case ["nocwd"]:
+                throw PandoraException.Invalid("cwd", "there is no such directory");
+            case ["unsent"]:
+                throw new PandoraException(PandoraError.GuestUnreachable, "it does not answer") { Command = CommandOutcome.NotStarted };
+            case ["truncated"]:
+                return new GuestResult(0, new GuestOutput([], isTruncated: true), GuestOutput.Empty);
+            case ["repeat", var what]:
+                return Ended(0, new string(what[^1], int.Parse(what[..^2])));
             case ["crash"]:
                 throw new InvalidDataException("a secret of the server's");
             case ["echo", var text]:
-                return new GuestResult(0, text + "\n", "", false, false);
+                return Ended(0, text + "\n");
             default:
-                return new GuestResult(127, "", $"{command.Code}: not found", false, false);
+                return Ended(127, "", $"{command.Code}: not found");
         }
     }
+
+    private static GuestResult Ended(int exitCode, string stdout = "", string stderr = "") => new(exitCode, GuestOutput.FromText(stdout), GuestOutput.FromText(stderr));
+
+    private static GuestResult Stopped(CommandOutcome outcome) =>
+        new(137, GuestOutput.FromText("so far"), GuestOutput.FromText("and so wrong"), new CommandStop(outcome, $"a test says {outcome}"));
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
 using System.Net;
 using Microsoft.Extensions.DependencyInjection;
@@ -5,6 +6,7 @@ using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
+using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Observability;
@@ -25,8 +27,10 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly ILoggerFactory _loggers;
     private int _slot;
 
-    public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null, bool isRecovering = false)
+    public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null, bool isRecovering = false, bool hasAgents = false)
     {
+        // Before the first boot.
+        Agents = hasAgents ? [] : null;
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Metrics = new EngineMetrics(_services.GetRequiredService<IMeterFactory>());
         _boots = new SemaphoreSlim(bootsAreFree ? int.MaxValue : 0);
@@ -97,6 +101,9 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public void AllowBoots(int count) => _boots.Release(count);
 
+    /// <summary>The agents in the guests that were booted; null where guests have none.</summary>
+    public ConcurrentDictionary<string, FakeAgent>? Agents { get; }
+
     public FakeGuest GuestOf(string id) => Booted.Last(b => b.MicroVm.Id == id).Guest;
 
     public FakeMachine MachineOf(string id) => Booted.Last(b => b.MicroVm.Id == id).Machine;
@@ -117,6 +124,13 @@ internal sealed class FakeNode : IAsyncDisposable
 
             await Task.Yield();
         }
+    }
+
+    /// <summary>Runs a command and takes its result at once.</summary>
+    public async Task<GuestResult> ExecAsync(string id, string code)
+    {
+        using var execution = await Sandboxes.ExecAsync(id, new GuestCommand { Code = code }, default);
+        return execution.Result;
     }
 
     /// <summary>Ends the server, by kill -9 or so that sandboxes are kept, and starts another on the same records.</summary>
@@ -235,7 +249,10 @@ internal sealed class FakeNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         });
         teardown.Push(new HostResource(ResourceKind.Connection, $"machine {record.Id}"), machine.DisposeAsync);
-        var microVm = new MicroVm(new MicroVmFile(directory, record), new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown);
+        var microVm = new MicroVm(new MicroVmFile(directory, record), new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown)
+        {
+            Agent = Agents is null ? null : new GuestAgent(machine, Time),
+        };
         lock (_booted)
         {
             _booted.Add((machine, guest, microVm));
@@ -264,7 +281,7 @@ internal sealed class FakeNode : IAsyncDisposable
             Vmm = new VirtualMachineHandle(id, "", 1, 1, "Fake"),
         };
         record.Write(Directory.CreateDirectory(Path.Combine(_directory, id)).FullName);
-        return Hold(record, new FakeMachine(id), new FakeGuest());
+        return Hold(record, new FakeMachine(id) { Agent = Agents is null ? null : () => Agents.GetOrAdd(id, _ => new FakeAgent()) }, new FakeGuest());
     }
 
     private sealed class Clock : IAsyncDisposable

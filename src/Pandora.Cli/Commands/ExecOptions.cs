@@ -40,7 +40,7 @@ internal sealed class ExecOptions
         return execution.ExitCode;
     }
 
-    /// <summary>Prints what a command that was killed for its time had written, and returns the exit code of timeout(1).</summary>
+    /// <summary>Prints what a command that ran into its timeout had written, and returns the exit code of timeout(1).</summary>
     public static int Print(ExecTimeoutException timeout)
     {
         Console.Out.Write(timeout.Stdout);

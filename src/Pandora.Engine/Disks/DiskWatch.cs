@@ -40,7 +40,7 @@ internal sealed partial class DiskWatch : IAsyncDisposable
             try
             {
                 _room.Look();
-                var stalled = _sandboxes.Stalled();
+                var stalled = _sandboxes.All.Where(s => s.IsStalled).ToList();
                 foreach (var id in _stalledSince.Keys.Except(stalled.Select(s => s.Id)).ToList())
                 {
                     _stalledSince.TryRemove(id, out _);
@@ -64,7 +64,7 @@ internal sealed partial class DiskWatch : IAsyncDisposable
 
         if (_time.GetElapsedTime(_stalledSince[sandbox.Id]).TotalSeconds >= _options.DiskWait)
         {
-            await _sandboxes.EndStalledAsync(sandbox, $"the host's disk had no room for what it wrote for {_options.DiskWait:0.#} s");
+            await _sandboxes.EndDeadAsync(sandbox, $"the host's disk had no room for what it wrote for {_options.DiskWait:0.#} s");
             return;
         }
 

@@ -8,7 +8,8 @@ namespace Pandora.Engine.Guest;
 /// tens of milliseconds under emulation; around it stand builtins only.
 /// </summary>
 /// <remarks>
-/// The shell joins a cgroup of its own, by which all that it starts can be killed, <c>setsid</c> or not. When it exits, its exit trap tells the exit code by a marker on
+/// The shell joins a cgroup of its own, by which all that it starts can be killed, <c>setsid</c> or not, unless root moves it out. When
+/// it exits, its exit trap tells the exit code by a marker on
 /// both outputs, and whether it leaves anything behind in that cgroup; then it waits for a line of input before it is gone. So the server knows that a command has ended
 /// even if something it started holds the outputs open, and decides when the shell itself goes: not while another channel is being opened (see <see cref="SshGuest"/>),
 /// and not at all while something it started lives, which would die of SIGPIPE when dropbear closes the outputs behind the shell.
@@ -20,8 +21,43 @@ internal static partial class ExecScript
     private const string Groups = "/sys/fs/cgroup/exec";
     private const string Busybox = "/usr/lib/pandora/busybox";
 
-    /// <summary>Kills everything in an exec's cgroup.</summary>
-    public static string Kill(int group) => $"echo 1 > {Groups}/{group}/cgroup.kill";
+    /// <summary>The environment variable that holds a command's tag, by which what left its cgroup is found.</summary>
+    public const string TagVariable = "PANDORA_COMMAND";
+
+    /// <summary>
+    /// Kills everything in the cgroups of commands, waits until they are empty, and looks for processes that bear a command's tag
+    /// elsewhere. It prints <c>empty</c> and the groups that are,
+    /// <c>left</c> and the groups of which a process is, and <c>end</c>.
+    /// </summary>
+    /// <param name="commands">Group and tag of each.</param>
+    /// <param name="tries">How often to look, all commands together; 30 ms lie between.</param>
+    public static string Kill(IReadOnlyCollection<(int Group, string Tag)> commands, int tries)
+    {
+        var groups = string.Join(' ', commands.Select(c => c.Group));
+        var cases = string.Concat(commands.Select(c => $"*{TagVariable}={c.Tag}*) l[{c.Group}]=;; "));
+        // Killed again at each look: a shell may join its cgroup after the first. A cgroup that is no more was empty; one that cannot be
+        // read tells nothing.
+        return $$"""
+            {
+            cd {{Groups}} || exit
+            for g in {{groups}}; do echo 1 > $g/cgroup.kill; done
+            t=0; d=; l=()
+            for g in {{groups}}; do
+            while p=; [ -d $g ] || p=0; [ "$p" != 0 ]; do
+            while read -r k v; do [ $k = populated ] && p=$v; done < $g/cgroup.events
+            [ "$p" != 0 ] && [ $((t++)) -lt {{tries}} ] || break
+            echo 1 > $g/cgroup.kill; read -rt 0.03
+            done
+            [ "$p" = 0 ] && d+=" $g"
+            done
+            echo "empty$d"
+            [ -r /proc/$$/environ ] || exit
+            for e in /proc/[0-9]*/environ; do v=(); mapfile -d '' -t v < $e; case "${v[*]}" in {{cases}}esac; done
+            echo "left ${!l[*]}"
+            echo end
+            } 2>/dev/null
+            """;
+    }
 
     /// <summary>Makes the next cgroups ahead of need and removes those of finished execs; those with survivors stay.</summary>
     public static string Recycle(int firstNew, int lastNew, IEnumerable<int> finished) =>
@@ -35,7 +71,8 @@ internal static partial class ExecScript
     /// <param name="command">What to run.</param>
     /// <param name="group">Number of its cgroup.</param>
     /// <param name="mark">What its markers begin with; nobody else knows it.</param>
-    public static string Create(GuestCommand command, int group, string mark)
+    /// <param name="tag">What all that it starts bears in its environment.</param>
+    public static string Create(GuestCommand command, int group, string mark, string tag)
     {
         var path = $"{Groups}/{group}";
         var user = command.User is null or "root" ? null : command.User;
@@ -53,7 +90,7 @@ internal static partial class ExecScript
             script.Append($"[[ {home} != '{home}' ]] || {Refuse(mark, "user")}; ");
         }
 
-        script.Append($"export LANG=C.UTF-8 HOME={home} USER={user ?? "root"} LOGNAME={user ?? "root"}");
+        script.Append($"export LANG=C.UTF-8 HOME={home} USER={user ?? "root"} LOGNAME={user ?? "root"} {TagVariable}={tag}");
         foreach (var (name, value) in command.Env)
         {
             script.Append($" {name}={Quote(value)}");

@@ -11,10 +11,11 @@ internal sealed record Marker(int Count, string Word);
 /// <summary>Gathers one output of a command: keeps its first bytes up to a limit, counts the rest, and looks for the marker that ends it. Used by one thread at a time.</summary>
 internal sealed class OutputCollector(int limit, string mark)
 {
-    private const int MaxMarkerWord = 24;
+    // Under the size from which on the runtime puts objects into a heap of their own, which it seldom cleans.
+    private const int MaxMarkerWord = 24, MinBlock = 64, MaxBlock = 64 * 1024;
     private readonly byte[] _prefix = Encoding.ASCII.GetBytes($"\0{mark} ");
     private List<byte[]> _kept = [];
-    private int _keptLength;
+    private int _keptLength, _lastLength;
     private readonly Lock _lock = new();
     private byte[] _held = [];
     private bool _isEnded;
@@ -72,17 +73,18 @@ internal sealed class OutputCollector(int limit, string mark)
         }
     }
 
-    /// <summary>What was kept, as UTF-8. A character that the limit cut is left out; bytes that are not UTF-8 become U+FFFD.</summary>
-    public string ToText()
+    /// <summary>What was kept until now.</summary>
+    public GuestOutput Take()
     {
         lock (_lock)
         {
-            // Twice over the pieces, so that the text is made once and in its own size.
-            return string.Create(Decode([]), this, static (text, collector) => collector.Decode(text));
+            // What comes later is written behind the pieces' ends, or to pieces of its own.
+            int LengthOf(int block) => block < _kept.Count - 1 ? _kept[block].Length : _lastLength;
+            return new GuestOutput([.. _kept.Select((bytes, i) => new ReadOnlyMemory<byte>(bytes, 0, LengthOf(i)))], IsTruncated);
         }
     }
 
-    /// <summary>Lets go of what was kept, because it has been delivered.</summary>
+    /// <summary>Lets go of what was kept, because it has been delivered, and keeps no more.</summary>
     public void Release()
     {
         lock (_lock)
@@ -93,38 +95,8 @@ internal sealed class OutputCollector(int limit, string mark)
         }
     }
 
-    // Writes the text where there is room for it, and counts it where there is none.
-    private int Decode(Span<char> target)
-    {
-        var decoder = Encoding.UTF8.GetDecoder();
-        var length = 0;
-        for (var i = 0; i < _kept.Count; i++)
-        {
-            // Not flushed, a decoder keeps the beginning of a character to itself: the one that the limit cut.
-            var flush = i == _kept.Count - 1 && !IsTruncated;
-            length += target.IsEmpty ? CountAndAdvance(decoder, _kept[i], flush) : decoder.GetChars(_kept[i], target[length..], flush);
-        }
-
-        return length;
-    }
-
-    private static int CountAndAdvance(Decoder decoder, byte[] piece, bool flush)
-    {
-        Span<char> scratch = stackalloc char[1024];
-        ReadOnlySpan<byte> rest = piece;
-        var length = 0;
-        while (true)
-        {
-            decoder.Convert(rest, scratch, flush, out var used, out var count, out var isComplete);
-            length += count;
-            rest = rest[used..];
-            if (isComplete)
-            {
-                return length;
-            }
-        }
-    }
-
+    // Blocks grow from a few bytes to their full size: most outputs are short, and one that comes byte by byte must not cost an object
+    // for each.
     private void Keep(ReadOnlySpan<byte> data)
     {
         if (_isEnded)
@@ -134,10 +106,26 @@ internal sealed class OutputCollector(int limit, string mark)
 
         var room = limit - _keptLength;
         IsTruncated |= data.Length > room;
-        if (room > 0 && data.Length > 0)
+        var rest = data[..Math.Min(room, data.Length)];
+        _keptLength += rest.Length;
+        while (!rest.IsEmpty)
         {
-            _kept.Add(data[..Math.Min(room, data.Length)].ToArray());
-            _keptLength += _kept[^1].Length;
+            if (_kept.Count == 0 || _lastLength == MaxBlock)
+            {
+                _kept.Add(new byte[Math.Min(Math.Max(rest.Length, MinBlock), MaxBlock)]);
+                _lastLength = 0;
+            }
+            else if (_lastLength == _kept[^1].Length)
+            {
+                var grown = new byte[Math.Min(Math.Max(_lastLength + rest.Length, _lastLength * 2), MaxBlock)];
+                _kept[^1].CopyTo(grown, 0);
+                _kept[^1] = grown;
+            }
+
+            var count = Math.Min(rest.Length, _kept[^1].Length - _lastLength);
+            rest[..count].CopyTo(_kept[^1].AsSpan(_lastLength));
+            _lastLength += count;
+            rest = rest[count..];
         }
     }
 }

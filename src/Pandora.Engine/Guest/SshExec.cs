@@ -12,6 +12,7 @@ namespace Pandora.Engine.Guest;
 /// </summary>
 internal sealed class SshExec
 {
+    private const int Waiting = 0, Sent = 1, Refused = 2;
     private readonly TaskCompletionSource<GuestResult> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _lock = new();
     private readonly SshCommand _command;
@@ -20,8 +21,11 @@ internal sealed class SshExec
     private readonly OutputCollector _stderr;
     private readonly SemaphoreSlim _gate;
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _opened = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Stream? _input;
     private int _markers;
+    private int _stage = Waiting;
+    private volatile bool _isBroken;
 
     /// <param name="client">The connection.</param>
     /// <param name="gate">Held while a channel is opened, and while shells are let go.</param>
@@ -32,7 +36,7 @@ internal sealed class SshExec
         _gate = gate;
         Group = group;
         var mark = RandomNumberGenerator.GetHexString(32, lowercase: true);
-        var script = ExecScript.Create(command, group, mark);
+        var script = ExecScript.Create(command, group, mark, Tag);
         var uploads = new List<(SshCommand, byte[])>();
         string Upload(string kind, string text, string then)
         {
@@ -61,6 +65,15 @@ internal sealed class SshExec
 
     /// <summary>Number of its cgroup.</summary>
     public int Group { get; }
+
+    /// <summary>What all that it starts bears in its environment.</summary>
+    public string Tag { get; } = RandomNumberGenerator.GetHexString(16, lowercase: true);
+
+    /// <summary>Whether the guest closed its channel, which dropbear does when the shell has exited and not before.</summary>
+    public bool HasShellGone => Closed.IsCompleted && !_isBroken;
+
+    /// <summary>Completes when it has let go of the gate: its command is given to the guest, or will not be.</summary>
+    public Task Opened => _opened.Task;
 
     /// <summary>Whether its shell has told its end, leaves nothing behind, and waits to be let go.</summary>
     public bool IsWaiting { get; private set; }
@@ -110,6 +123,10 @@ internal sealed class SshExec
         }
     }
 
+    /// <summary>Sees to it that the command is never sent.</summary>
+    /// <returns>False when it was sent before.</returns>
+    public bool TryRefuse() => Interlocked.CompareExchange(ref _stage, Refused, Waiting) != Sent;
+
     /// <summary>Closes the channels, whatever the guest does.</summary>
     public void Abandon() => _ = Task.Run(() =>
     {
@@ -119,8 +136,14 @@ internal sealed class SshExec
         }
     });
 
-    /// <summary>What there is of a command that was killed for its time.</summary>
-    public GuestResult Partial() => Finish(137, isTimedOut: true);
+    /// <summary>What there is of a command that was stopped. Nothing more is kept.</summary>
+    public GuestResult Partial(CommandStop stopped)
+    {
+        var result = Finish(137) with { Stopped = stopped };
+        _stdout.Release();
+        _stderr.Release();
+        return result;
+    }
 
     private void Run(CancellationToken cancellationToken)
     {
@@ -135,12 +158,19 @@ internal sealed class SshExec
                     Send(upload, content);
                 }
 
+                // From here on it may run.
+                if (Interlocked.CompareExchange(ref _stage, Sent, Waiting) != Waiting)
+                {
+                    throw new OperationCanceledException();
+                }
+
                 ending = _command.ExecuteAsync(CancellationToken.None);
                 _input = TryCreateInput();
             }
             finally
             {
                 _gate.Release();
+                _opened.TrySetResult();
             }
 
             var errors = OnThread(() => Drain(_command.ExtendedOutputStream, _stderr));
@@ -149,19 +179,26 @@ internal sealed class SshExec
             ending.GetAwaiter().GetResult();
             if (!_result.Task.IsCompleted)
             {
-                _result.TrySetResult(Finish(ExitCode(), isTimedOut: false));
+                _result.TrySetResult(Finish(ExitCode()));
             }
         }
         catch (Exception e) when (e is SshException or ObjectDisposedException or System.Net.Sockets.SocketException or OperationCanceledException or InvalidOperationException)
         {
-            _result.TrySetException(new PandoraException(PandoraError.GuestUnreachable, $"the connection to the guest broke while the command ran ({e.Message}); it may have run in part and was not repeated", innerException: e));
+            _isBroken = true;
+            _result.TrySetException(TryRefuse()
+                ? PandoraException.NotSent($"the connection to the guest broke ({e.Message})", e)
+                : new PandoraException(
+                    PandoraError.GuestUnreachable, $"the connection to the guest broke while the command ran ({e.Message}); it may have run in part and was not repeated",
+                    innerException: e));
         }
         catch (Exception e)
         {
+            _isBroken = true;
             _result.TrySetException(e);
         }
         finally
         {
+            _opened.TrySetResult();
             _closed.TrySetResult();
             _command.Dispose();
         }
@@ -209,7 +246,7 @@ internal sealed class SshExec
         ending.GetAwaiter().GetResult();
         if (upload.ExitStatus != 0)
         {
-            throw new PandoraException(PandoraError.GuestUnreachable, $"the guest could not take the command's {content.Length} bytes (is its disk full?); nothing was run");
+            throw PandoraException.NotSent($"the guest could not take the command's {content.Length} bytes (is its disk full?)");
         }
 
         upload.Dispose();
@@ -259,7 +296,7 @@ internal sealed class SshExec
             default:
                 if (int.TryParse(marker.Word.TrimEnd('+'), NumberStyles.None, CultureInfo.InvariantCulture, out var code))
                 {
-                    _result.TrySetResult(Finish(code, isTimedOut: false));
+                    _result.TrySetResult(Finish(code));
                     _stdout.Release();
                     _stderr.Release();
                 }
@@ -268,8 +305,7 @@ internal sealed class SshExec
         }
     }
 
-    private GuestResult Finish(int exitCode, bool isTimedOut) =>
-        new(exitCode, _stdout.ToText(), _stderr.ToText(), _stdout.IsTruncated || _stderr.IsTruncated, isTimedOut);
+    private GuestResult Finish(int exitCode) => new(exitCode, _stdout.Take(), _stderr.Take());
 
     // Signals by their names in RFC 4254, 6.10. dropbear has no name for SIGBUS and SIGSYS and sends nothing at all.
     private int ExitCode() => _command.ExitStatus ?? 128 + (_command.ExitSignal switch

@@ -30,6 +30,7 @@ internal sealed partial class SshGuest : IGuest
     private readonly ConcurrentDictionary<SshExec, bool> _open = new();
     private readonly Lock _lock = new();
     private readonly List<int> _finishedGroups = [];
+    private readonly CommandKiller _killer;
     private SshClient _client;
     private Task _opening = Task.CompletedTask;
     private int _lastGroup;
@@ -46,6 +47,7 @@ internal sealed partial class SshGuest : IGuest
         _time = time;
         _logger = logger;
         _client = NewClient();
+        _killer = new CommandKiller(() => _client, ConnectAnotherAsync, c => _ = CloseAsync(c, Task.CompletedTask), _gate, time, logger);
     }
 
     /// <summary>Waits until the guest is up, connects and authenticates.</summary>
@@ -109,7 +111,7 @@ internal sealed partial class SshGuest : IGuest
         {
             _places.Release();
             cancellationToken.ThrowIfCancellationRequested();
-            throw e is OperationCanceledException ? new PandoraException(PandoraError.GuestUnreachable, "the guest's SSH server did not answer within the command's timeout; nothing was run", innerException: e) : e;
+            throw e is OperationCanceledException ? PandoraException.NotSent("the guest's SSH server did not answer within the command's timeout", e) : e;
         }
 
         // A place is taken until the channel is closed, which is later than the answer where something was left behind.
@@ -127,16 +129,13 @@ internal sealed partial class SshGuest : IGuest
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
         {
-            await RunQuietlyAsync(client, ExecScript.Kill(exec.Group), exec.Closed);
-            if (!exec.Closed.IsCompleted)
-            {
-                // It may have joined its cgroup after the first.
-                await RunQuietlyAsync(client, ExecScript.Kill(exec.Group), exec.Closed);
-            }
-
-            exec.Abandon();
-            cancellationToken.ThrowIfCancellationRequested();
-            return exec.Partial();
+            return await StopAsync(client, exec, cancellationToken);
+        }
+        catch (PandoraException e) when (e.Error != PandoraError.InvalidRequest && e.Command is null)
+        {
+            // It may run on, and nothing else would ever end it.
+            var stopped = await _killer.KillAsync(exec);
+            throw new PandoraException(e.Error, $"{e.Message}; {stopped.Words}", innerException: e) { Command = stopped.Outcome };
         }
         finally
         {
@@ -243,7 +242,7 @@ internal sealed partial class SshGuest : IGuest
         }
         catch (Exception e) when (e is SocketException or SshException or ObjectDisposedException)
         {
-            throw new PandoraException(PandoraError.GuestUnreachable, $"the guest's SSH server does not answer ({e.Message}); nothing was run", innerException: e);
+            throw PandoraException.NotSent($"the guest's SSH server does not answer ({e.Message})", e);
         }
         finally
         {
@@ -318,8 +317,8 @@ internal sealed partial class SshGuest : IGuest
         _lastGroup = _madeGroups = Math.Max(last, FirstGroups);
     }
 
-    // A command of the server's own; the gate is held until it, and what it ends, are gone.
-    private async Task RunQuietlyAsync(SshClient client, string script, Task? ends = null)
+    // A command of the server's own; the gate is held until it is gone.
+    private async Task RunQuietlyAsync(SshClient client, string script)
     {
         var running = Task.Run(async () =>
         {
@@ -328,7 +327,6 @@ internal sealed partial class SshGuest : IGuest
             {
                 using var limit = new CancellationTokenSource(KillLimit, _time);
                 await SshExec.RunBoundedAsync(client, script, limit.Token);
-                await (ends ?? Task.CompletedTask).WaitAsync(TimeSpan.FromSeconds(1), _time);
             }
             finally
             {

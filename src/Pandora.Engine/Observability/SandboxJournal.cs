@@ -29,11 +29,12 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
 
     public void Executed(Activity? span, Sandbox sandbox, GuestResult result, TimeSpan elapsed)
     {
-        var status = result.IsTimedOut ? "timeout" : result.ExitCode == 0 ? "success" : "error";
+        var status = result.Stopped is not null ? "timeout" : result.ExitCode == 0 ? "success" : "error";
         span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", status).SetTag("pandora.exec.exit_code", result.ExitCode).SetTag("pandora.exec.truncated", result.IsTruncated);
         metrics.Executed(sandbox.Template, status, elapsed);
-        if (result.IsTimedOut)
+        if (result.Stopped is { } stopped)
         {
+            span?.SetTag("pandora.exec.command", JsonNamingPolicy.SnakeCaseLower.ConvertName(stopped.Outcome.ToString()));
             metrics.Failed("exec", "exec_timeout");
         }
 

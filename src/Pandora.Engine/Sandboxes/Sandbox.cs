@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
@@ -28,7 +28,11 @@ public enum EndReason
 /// <param name="At">When.</param>
 public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOffset At);
 
-/// <summary>A claimed microVM in a client's hands. Activity is a lease: while one is held the sandbox is busy, and when the last ends its idle clock starts.</summary>
+/// <summary>
+/// A claimed microVM in a client's hands. Activity is a lease: while one is held the sandbox is busy. Its idle clock starts again at the
+/// end of each that worked, and of no other: a client that tries
+/// again and again keeps no guest alive that answers nothing.
+/// </summary>
 public sealed class Sandbox
 {
     private readonly TimeProvider _time;
@@ -37,8 +41,10 @@ public sealed class Sandbox
     private readonly int _maxExecs;
     private readonly TimeSpan _ageBefore;
     private readonly long _heldSince;
+    private readonly HashSet<Lease> _leases = [];
     private long _lastActivity;
-    private int _leases;
+    private bool _hasFailed;
+    private int _running;
     private int _execCount;
     private SandboxEnd? _end;
     private TaskCompletionSource? _unused;
@@ -98,14 +104,26 @@ public sealed class Sandbox
         }
     }
 
-    /// <summary>Time since its last activity; zero while it is busy.</summary>
+    /// <summary>Whether the last that was tried in it did not work.</summary>
+    public bool HasFailed
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _hasFailed;
+            }
+        }
+    }
+
+    /// <summary>Time since the last activity that worked; zero while it is busy.</summary>
     public TimeSpan Idle
     {
         get
         {
             lock (_lock)
             {
-                return _leases > 0 ? TimeSpan.Zero : _time.GetElapsedTime(_lastActivity);
+                return _leases.Count > 0 ? TimeSpan.Zero : _time.GetElapsedTime(_lastActivity);
             }
         }
     }
@@ -116,7 +134,8 @@ public sealed class Sandbox
     /// <summary>Begins an activity.</summary>
     /// <param name="isExec">Whether it is a command, which is counted and limited.</param>
     /// <returns>The lease; disposing it ends the activity.</returns>
-    /// <exception cref="PandoraException">The sandbox has ended, or too many commands run in it.</exception>
+    /// <exception cref="PandoraException">The sandbox has ended, too many commands run in it, or nothing has worked in it for its idle
+    /// timeout.</exception>
     public Lease Use(bool isExec = false)
     {
         lock (_lock)
@@ -126,15 +145,34 @@ public sealed class Sandbox
                 throw Ended(Id, _end);
             }
 
-            if (isExec && _leases >= _maxExecs)
+            if (isExec && _leases.Count >= _maxExecs)
             {
-                throw new PandoraException(PandoraError.TooManyExecs, $"{_leases} commands run in this sandbox already, and more may not at once");
+                throw new PandoraException(
+                    PandoraError.TooManyExecs, $"{_leases.Count} commands run in this sandbox already, those counted in whose results are still being read, and more may not at once");
             }
 
-            _leases++;
+            // What began before the clock ran over may really run, and where it does the guest lives.
+            var isOver = _hasFailed && _time.GetElapsedTime(_lastActivity) >= IdleTimeout && !_leases.Any(l => l.BeganAt - _lastActivity < IdleTicks);
+            if (isExec && isOver)
+            {
+                throw PandoraException.NotSent(
+                    $"nothing has worked in this sandbox for {IdleTimeout.TotalSeconds:0.#} s, the last command neither: it is ended as soon as nothing is held in it");
+            }
+
+            var lease = new Lease(this, _time.GetTimestamp(), isExec);
+            _leases.Add(lease);
+            _running += isExec ? 1 : 0;
             _execCount += isExec ? 1 : 0;
-            return new Lease(this);
+            return lease;
         }
+    }
+
+    /// <summary>Starts its idle clock again.</summary>
+    /// <exception cref="PandoraException">The sandbox has ended.</exception>
+    public void KeepAlive()
+    {
+        using var lease = Use();
+        lease.HasWorked = true;
     }
 
     /// <summary>Marks it as ending, once.</summary>
@@ -145,7 +183,7 @@ public sealed class Sandbox
     {
         lock (_lock)
         {
-            if (_end is not null || (onlyIfIdle && (_leases > 0 || _time.GetElapsedTime(_lastActivity) < IdleTimeout)))
+            if (_end is not null || (onlyIfIdle && (_leases.Count > 0 || _time.GetElapsedTime(_lastActivity) < IdleTimeout)))
             {
                 return false;
             }
@@ -162,38 +200,71 @@ public sealed class Sandbox
         ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}")
         : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' is no more: {end.Explanation}");
 
-    /// <summary>Completes when nothing uses it any more.</summary>
+    /// <summary>Completes when no command runs in it any more. Results that are being read are not waited for.</summary>
     internal Task WhenUnusedAsync()
     {
         lock (_lock)
         {
-            return _leases == 0 ? Task.CompletedTask : (_unused ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+            _unused ??= _running == 0 ? null : new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            return _unused?.Task ?? Task.CompletedTask;
         }
     }
 
-    private void EndLease()
+    private long IdleTicks => (long)(IdleTimeout.TotalSeconds * _time.TimestampFrequency);
+
+    private void EndCommand()
     {
-        lock (_lock)
+        _running--;
+        if (_running == 0)
         {
-            _leases--;
-            Debug.Assert(_leases >= 0, "a lease ended twice");
-            _lastActivity = _time.GetTimestamp();
-            if (_leases == 0)
-            {
-                _unused?.TrySetResult();
-                _unused = null;
-            }
+            _unused?.TrySetResult();
+            _unused = null;
         }
     }
 
     /// <summary>An activity in a sandbox.</summary>
     public sealed class Lease : IDisposable
     {
-        private Sandbox? _sandbox;
+        private readonly Sandbox _sandbox;
+        private bool _isRunning;
 
-        internal Lease(Sandbox sandbox) => _sandbox = sandbox;
+        internal Lease(Sandbox sandbox, long beganAt, bool isExec) => (_sandbox, BeganAt, _isRunning) = (sandbox, beganAt, isExec);
+
+        internal long BeganAt { get; }
+
+        /// <summary>Whether it came to something: its guest answered, or a client only wants it kept.</summary>
+        internal bool HasWorked { get; set; }
+
+        /// <summary>Its command is over; what came of it may be held on.</summary>
+        internal void EndCommand()
+        {
+            lock (_sandbox._lock)
+            {
+                if (_isRunning)
+                {
+                    _isRunning = false;
+                    _sandbox.EndCommand();
+                }
+            }
+        }
 
         /// <inheritdoc/>
-        public void Dispose() => Interlocked.Exchange(ref _sandbox, null)?.EndLease();
+        public void Dispose()
+        {
+            lock (_sandbox._lock)
+            {
+                if (!_sandbox._leases.Remove(this))
+                {
+                    return;
+                }
+
+                EndCommand();
+                _sandbox._hasFailed = !HasWorked;
+                if (HasWorked)
+                {
+                    _sandbox._lastActivity = _sandbox._time.GetTimestamp();
+                }
+            }
+        }
     }
 }

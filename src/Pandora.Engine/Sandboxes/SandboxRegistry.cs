@@ -43,6 +43,9 @@ public sealed partial class SandboxRegistry(
     /// <summary>Records of the sandboxes of an earlier server of which it is not decided yet whether they live on.</summary>
     public IReadOnlyCollection<MicroVmRecord> Undecided => [.. _undecided.Values];
 
+    /// <summary>All of them but the undecided, in no order.</summary>
+    internal IEnumerable<Sandbox> All => _sandboxes.Values;
+
     /// <summary>All of them but the undecided, oldest first.</summary>
     /// <exception cref="PandoraException">The server has just started and does not know yet what there is.</exception>
     public IReadOnlyList<Sandbox> List()
@@ -220,9 +223,9 @@ public sealed partial class SandboxRegistry(
             : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
     }
 
-    /// <summary>Runs a command in a sandbox. It is activity from its start to its end.</summary>
+    /// <summary>Runs a command in a sandbox. It is activity from its start until its result is disposed of.</summary>
     /// <exception cref="PandoraException">The request is at fault, or the sandbox ended, before or meanwhile.</exception>
-    public async Task<(GuestResult Result, TimeSpan Elapsed)> ExecAsync(string id, GuestCommand command, CancellationToken cancellationToken)
+    public async Task<Execution> ExecAsync(string id, GuestCommand command, CancellationToken cancellationToken)
     {
         using var span = EngineTracing.Source.StartActivity("sandbox.exec");
         try
@@ -235,17 +238,19 @@ public sealed partial class SandboxRegistry(
                 throw new PandoraException(PandoraError.HostFull, $"sandbox '{id}' {sandbox.Degradation}: nothing was run");
             }
 
-            using var lease = sandbox.Use(isExec: true);
+            var lease = sandbox.Use(isExec: true);
             var start = Stopwatch.GetTimestamp();
             try
             {
-                var result = await RunAsync(sandbox, command, cancellationToken);
+                var result = await RunAsync(sandbox, command, lease, cancellationToken);
                 var elapsed = Stopwatch.GetElapsedTime(start);
+                lease.EndCommand();
                 _journal.Executed(span, sandbox, result, elapsed);
-                return (result, elapsed);
+                return new Execution(result, elapsed, lease, () => metrics.Failed("exec", "not_delivered")) { HasLostData = sandbox.HasLostData };
             }
             catch
             {
+                lease.Dispose();
                 metrics.Executed(sandbox.Template, "error", Stopwatch.GetElapsedTime(start));
                 throw;
             }
@@ -257,24 +262,38 @@ public sealed partial class SandboxRegistry(
         }
     }
 
-    private async Task<GuestResult> RunAsync(Sandbox sandbox, GuestCommand command, CancellationToken cancellationToken)
+    private async Task<GuestResult> RunAsync(Sandbox sandbox, GuestCommand command, Sandbox.Lease lease, CancellationToken cancellationToken)
     {
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, sandbox.Ending, _suspending.Token);
         try
         {
             // When the guest is gone or going, nothing of it is waited for.
-            return await sandbox.MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(sandbox.Ending);
+            var result = await sandbox.MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(sandbox.Ending);
+            lease.HasWorked = result.Stopped is null or { HasAnswered: true };
+            return result;
         }
         catch (Exception e) when (sandbox.End is { } end && e is not PandoraException { Error: PandoraError.InvalidRequest })
         {
             throw Sandbox.Ended(sandbox.Id, end);
         }
-        catch (OperationCanceledException) when (_suspending.IsCancellationRequested)
+        catch (OperationCanceledException e)
         {
-            throw new PandoraException(PandoraError.Interrupted, "the server stopped while the command ran; it was killed and is not repeated, and the sandbox lives on");
+            var stop = (e as CommandStoppedException)?.Stop ?? CommandStop.NotStarted;
+            lease.HasWorked = stop.HasAnswered;
+            cancellationToken.ThrowIfCancellationRequested();
+            throw new PandoraException(
+                PandoraError.Interrupted, $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next server",
+                innerException: e) { Command = stop.Outcome };
+        }
+        catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
+        {
+            // Its guest said so.
+            lease.HasWorked = true;
+            throw;
         }
         catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
         {
+            lease.HasWorked = e.Command is CommandOutcome.Killed or CommandOutcome.Unknown;
             // The VMM's death and the connection's may be seen in either order.
             await Task.Delay(TimeSpan.FromMilliseconds(200), time, sandbox.Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             throw sandbox.End is { } end ? Sandbox.Ended(sandbox.Id, end) : e;
@@ -309,7 +328,8 @@ public sealed partial class SandboxRegistry(
 
         var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
         {
-            var end = new SandboxEnd(EndReason.Idle, $"nobody used it for {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
+            var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
+            var end = new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
             await EndAsync(sandbox, end, onlyIfIdle: true);
         });
         await Task.WhenAll(reaping);
@@ -339,15 +359,14 @@ public sealed partial class SandboxRegistry(
     /// <summary>How many wait for room on the host's disk, or have lost data.</summary>
     public int DegradedCount => _sandboxes.Values.Count(s => s.Degradation is not null);
 
-    /// <summary>Those that wait for room on the host's disk.</summary>
-    internal IReadOnlyList<Sandbox> Stalled() => [.. _sandboxes.Values.Where(s => s.IsStalled)];
-
-    /// <summary>Ends one that has waited too long.</summary>
-    internal Task EndStalledAsync(Sandbox sandbox, string reason) => EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, time.GetUtcNow()));
-
     private async Task WatchAsync(Sandbox sandbox)
     {
-        var reason = await sandbox.MicroVm.Machine.Exited;
+        await EndDeadAsync(sandbox, await sandbox.MicroVm.Machine.Exited);
+    }
+
+    /// <summary>Ends a sandbox whose guest is dead, or waits for too long, although its VMM lives.</summary>
+    internal async Task EndDeadAsync(Sandbox sandbox, string reason)
+    {
         if (await EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, time.GetUtcNow())) is not null)
         {
             LogDied(sandbox.Id, reason);

@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
 using Pandora.Engine;
+using Pandora.Engine.Guest;
 
 namespace Pandora.Server.Api;
 
@@ -10,7 +11,8 @@ namespace Pandora.Server.Api;
 public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandler
 {
     /// <summary>Makes a problem.</summary>
-    public static IResult Create(int status, string code, string detail, IReadOnlyDictionary<string, string[]>? errors = null, string? stdout = null, string? stderr = null)
+    public static IResult Create(
+        int status, string code, string detail, IReadOnlyDictionary<string, string[]>? errors = null, CommandOutcome? command = null)
     {
         var extensions = new Dictionary<string, object?> { ["code"] = code };
         if (errors is not null)
@@ -18,14 +20,22 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
             extensions["errors"] = errors;
         }
 
-        if (stdout is not null)
+        if (command is { } outcome)
         {
-            extensions["stdout"] = stdout;
-            extensions["stderr"] = stderr;
+            extensions["command"] = NameOf(outcome);
         }
 
         return TypedResults.Problem(detail, statusCode: status, title: Title(status), extensions: extensions);
     }
+
+    /// <summary>How the wire names what is known of a command.</summary>
+    internal static string NameOf(CommandOutcome outcome) => outcome switch
+    {
+        CommandOutcome.Killed => CommandStates.Killed,
+        CommandOutcome.NotStarted => CommandStates.NotStarted,
+        CommandOutcome.Unreachable => CommandStates.Unreachable,
+        _ => CommandStates.Unknown,
+    };
 
     /// <inheritdoc/>
     public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)
@@ -98,7 +108,7 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
                     _ => (502, ProblemCodes.GuestUnreachable),
                 };
                 return e.Field is null
-                    ? Create(status, code, e.Message)
+                    ? Create(status, code, e.Message, command: e.Command)
                     : Create(status, code, $"{e.Field}: {e.Message}", new Dictionary<string, string[]> { [e.Field] = [e.Message] });
             case BadHttpRequestException { StatusCode: 413 }:
                 return Create(413, ProblemCodes.InvalidRequest, "the body is larger than any valid request");
@@ -130,7 +140,7 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
     private static string Plain(string message) => message
         .Replace("The field ", "", StringComparison.Ordinal).Split(" Path: $")[0].Split("Pandora.Contracts.")[0].TrimEnd();
 
-    private static string Title(int status) => status switch
+    internal static string Title(int status) => status switch
     {
         400 => "Invalid request",
         401 => "Key needed",

@@ -20,7 +20,15 @@ internal static class SandboxesApi
             .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").ProducesProblem(403).ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
         group.MapGet("", List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs.");
         group.MapGet("{id}", Get).WithSummary("Show a sandbox").ProducesProblem(404).ProducesProblem(410);
-        group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command").ProducesProblem(404).ProducesProblem(410).ProducesProblem(429).ProducesProblem(502).ProducesProblem(504);
+        group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
+            .WithDescription(
+                "An answer has five members, and each of the flags truncated and disk_lost_data only when it is true. "
+                + "A 504, and what else says that a command did not end by itself, has a member command with what is known of it: "
+                + "killed (looked up afterwards: its shell has ended, its cgroup is empty, no process bears its mark), unknown (it may run on), "
+                + "not_started, unreachable (the guest did not answer; it may run on). "
+                + "A client that takes less than 64 KiB/s of the answer on average, after 10 s, is cut off.")
+            .Produces<ExecResponse>().ProducesProblem(404).ProducesProblem(410).ProducesProblem(429)
+            .ProducesProblem(502).ProducesProblem(503).ProducesProblem(504);
         group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again").ProducesProblem(404).ProducesProblem(410);
         group.MapDelete("{id}", DeleteAsync).WithSummary("End a sandbox").WithDescription("With receipt=true the answer tells what was undone.").ProducesProblem(404).ProducesProblem(410);
     }
@@ -59,11 +67,12 @@ internal static class SandboxesApi
     private static Ok<SandboxInfo> KeepAlive(string id, SandboxRegistry sandboxes)
     {
         var sandbox = sandboxes.Get(id);
-        sandbox.Use().Dispose();
+        sandbox.KeepAlive();
         return TypedResults.Ok(ToInfo(sandbox));
     }
 
-    private static async Task<IResult> ExecAsync(string id, ExecRequest request, SandboxRegistry sandboxes, CancellationToken cancellationToken)
+    private static async Task<IResult> ExecAsync(
+        string id, ExecRequest request, SandboxRegistry sandboxes, HttpResponse response, CancellationToken cancellationToken)
     {
         var command = new GuestCommand
         {
@@ -74,10 +83,10 @@ internal static class SandboxesApi
             User = request.User,
             Stdin = request.Stdin,
         };
-        var (result, elapsed) = await sandboxes.ExecAsync(id, command, cancellationToken);
-        return result.IsTimedOut
-            ? Problems.Create(504, ProblemCodes.ExecTimeout, $"the command ran into its timeout of {request.Timeout:0.###} s; it and all that it started were killed, and the sandbox can be used on", stdout: result.Stdout, stderr: result.Stderr)
-            : TypedResults.Ok(new ExecResponse(id, result.ExitCode, result.Stdout, result.Stderr, Math.Round(elapsed.TotalMilliseconds, 3), result.IsTruncated));
+        var execution = await sandboxes.ExecAsync(id, command, cancellationToken);
+        // A result that is being written counts as a command that runs, however the writing ends.
+        response.RegisterForDispose(execution);
+        return new ExecAnswer(id, execution, request.Timeout);
     }
 
     private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, HttpResponse response, bool receipt = false)

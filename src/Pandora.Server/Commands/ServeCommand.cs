@@ -81,9 +81,14 @@ internal static class ServeCommand
         var address = ListenAddress.Check(serverOptions, vmm.Capabilities);
         var metricsAddress = MetricsListener.Check(serverOptions);
         builder.WebHost.UseUrls([serverOptions.Listen.TrimEnd('/'), .. metricsAddress is null ? [] : new[] { serverOptions.MetricsListen.TrimEnd('/') }]);
-        builder.WebHost.ConfigureKestrel(k => k.Limits.MaxRequestBodySize = MaxBodyBytes);
+        builder.WebHost.ConfigureKestrel(k =>
+        {
+            k.Limits.MaxRequestBodySize = MaxBodyBytes;
+            k.Limits.MinResponseDataRate = ReadingPace.ForKestrel;
+        });
         builder.Logging.AddPandoraLogs(serverOptions.LogFormat);
         builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<StopSignals>().AddSingleton<EngineHost>();
+        builder.Services.AddSingleton<MemoryReturn>();
         builder.Services.AddSingleton<IHostLifetime>(s => s.GetRequiredService<StopSignals>());
         builder.Services.AddHostedService<ServiceManager>();
         builder.Services.AddHostedService(s => s.GetRequiredService<EngineHost>());
@@ -100,6 +105,7 @@ internal static class ServeCommand
         }
 
         Telemetry.Start(app.Services);
+        _ = app.Services.GetRequiredService<MemoryReturn>();
         return app;
     }
 

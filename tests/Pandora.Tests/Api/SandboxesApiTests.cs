@@ -21,7 +21,7 @@ public sealed class SandboxesApiTests
 
         var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "exit 3", "timeout": 30.0}""");
         Assert.Equal(200, exec.Status);
-        Assert.Equal(["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms", "truncated"], exec.Body.EnumerateObject().Select(p => p.Name));
+        Assert.Equal(["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms"], exec.Body.EnumerateObject().Select(p => p.Name));
         Assert.Equal(3, exec.Body.GetProperty("exit_code").GetInt32());
 
         var list = await api.SendAsync(HttpMethod.Get, "/sandboxes");

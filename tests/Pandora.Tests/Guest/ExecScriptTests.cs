@@ -25,7 +25,7 @@ public sealed class ExecScriptTests
     [InlineData("echo $LINENO\necho $LINENO", 0, "1\n2\n")]
     public void Code_runs_as_bash_would_run_it(string code, int exitCode, string output)
     {
-        var script = ExecScript.Create(new GuestCommand { Code = code, Cwd = "/" }, 1, "mark");
+        var script = ExecScript.Create(new GuestCommand { Code = code, Cwd = "/" }, 1, "mark", "tag");
         var result = Bash(WithoutGuest(script));
         Assert.Equal((exitCode, $"{output}\0mark 2 {exitCode}\0"), (result.ExitCode, result.Output));
         Assert.EndsWith($"\0mark 2 {exitCode}\0", result.Errors);
@@ -35,13 +35,13 @@ public sealed class ExecScriptTests
     public void Environment_and_directory_are_set_and_the_connection_is_not_told()
     {
         var command = new GuestCommand { Code = "echo \"$PWD|$GREETING|${SSH_CONNECTION-unset}|${__pandora-unset}\"", Cwd = "/usr", Env = new Dictionary<string, string> { ["GREETING"] = "it's $HOME\n" } };
-        Assert.Equal("/usr|it's $HOME\n|unset|unset\n\0mark 2 0\0", Bash(WithoutGuest(ExecScript.Create(command, 1, "mark"))).Output);
+        Assert.Equal("/usr|it's $HOME\n|unset|unset\n\0mark 2 0\0", Bash(WithoutGuest(ExecScript.Create(command, 1, "mark", "tag"))).Output);
     }
 
     [Fact]
     public void A_directory_that_is_not_there_is_told_by_a_marker()
     {
-        var result = Bash(WithoutGuest(ExecScript.Create(new GuestCommand { Code = "echo never", Cwd = "/no/such/place" }, 1, "0mark")));
+        var result = Bash(WithoutGuest(ExecScript.Create(new GuestCommand { Code = "echo never", Cwd = "/no/such/place" }, 1, "0mark", "tag")));
         Assert.Equal("\00mark 1 cwd\0", result.Output);
     }
 
@@ -54,7 +54,7 @@ public sealed class ExecScriptTests
     [Fact]
     public void Tracing_shows_the_code_and_nothing_of_ours()
     {
-        var script = ExecScript.Create(new GuestCommand { Code = "set -x; echo one", Cwd = "/" }, 1, "mark");
+        var script = ExecScript.Create(new GuestCommand { Code = "set -x; echo one", Cwd = "/" }, 1, "mark", "tag");
         Assert.Equal("++ echo one\n\0mark 2 0\0", Bash(WithoutGuest(script)).Errors);
     }
 
@@ -62,7 +62,7 @@ public sealed class ExecScriptTests
     public void Code_that_redirects_its_outputs_is_still_told()
     {
         var command = new GuestCommand { Code = "exec > /dev/null 2>&1; echo lost; exit 4", Cwd = "/" };
-        Assert.Equal((4, "\0mark 2 4\0", "\0mark 2 4\0"), Bash(WithoutGuest(ExecScript.Create(command, 1, "mark"))));
+        Assert.Equal((4, "\0mark 2 4\0", "\0mark 2 4\0"), Bash(WithoutGuest(ExecScript.Create(command, 1, "mark", "tag"))));
     }
 
     private static (int ExitCode, string Output, string Errors) Bash(string script)

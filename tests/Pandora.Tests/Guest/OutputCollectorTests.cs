@@ -24,7 +24,7 @@ public sealed class OutputCollectorTests
                 position += count;
             }
 
-            Assert.Equal("héllo \0 wörld 🚀", collector.ToText());
+            Assert.Equal("héllo \0 wörld 🚀", collector.Take().ToString());
             Assert.Equal(new Marker(2, "143"), Assert.Single(markers));
             Assert.False(collector.IsTruncated);
         });
@@ -37,7 +37,7 @@ public sealed class OutputCollectorTests
         var other = $"\0{Mark[..^1]}x 2 0\0";
         Assert.Empty(collector.Append(Encoding.UTF8.GetBytes(other)));
         Assert.Empty(collector.Append("end"u8));
-        Assert.Equal(other + "end", collector.ToText());
+        Assert.Equal(other + "end", collector.Take().ToString());
     }
 
     [Fact]
@@ -48,8 +48,8 @@ public sealed class OutputCollectorTests
             var collector = new OutputCollector(limit, Mark);
             collector.Append(Encoding.UTF8.GetBytes("aé€🚀aé€🚀"));
             Assert.True(collector.IsTruncated);
-            Assert.DoesNotContain('\uFFFD', collector.ToText());
-            Assert.True(Encoding.UTF8.GetByteCount(collector.ToText()) <= limit);
+            Assert.DoesNotContain('\uFFFD', collector.Take().ToString());
+            Assert.True(Encoding.UTF8.GetByteCount(collector.Take().ToString()) <= limit);
         }
     }
 
@@ -59,7 +59,7 @@ public sealed class OutputCollectorTests
         var collector = new OutputCollector(4, Mark);
         collector.Append("abcd"u8);
         Assert.False(collector.IsTruncated);
-        Assert.Equal("abcd", collector.ToText());
+        Assert.Equal("abcd", collector.Take().ToString());
     }
 
     [Fact]
@@ -73,6 +73,6 @@ public sealed class OutputCollectorTests
         }
 
         Assert.True(collector.IsTruncated);
-        Assert.Equal(1000, collector.ToText().Length);
+        Assert.Equal(1000, collector.Take().ToString().Length);
     }
 }

@@ -67,7 +67,7 @@ public sealed class RestartModelTests
                     break;
                 case Step.Exec when living.Count > 0:
                     var used = which % living.Count;
-                    Assert.Equal(which, (await node.Sandboxes.ExecAsync(living[used].Id, new GuestCommand { Code = $"exit {which}" }, default)).Result.ExitCode);
+                    Assert.Equal(which, (await node.ExecAsync(living[used].Id, $"exit {which}")).ExitCode);
                     living[used] = living[used] with { IdleSince = now };
                     break;
                 case Step.Delete when living.Count > 0:

@@ -94,7 +94,7 @@ public sealed class SandboxRegistryTests
     }
 
     [Fact]
-    public async Task An_exec_is_activity_until_it_ends()
+    public async Task An_exec_is_activity_until_its_result_is_delivered()
     {
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(IdleTimeout: 10), default)).Sandbox;
@@ -104,7 +104,11 @@ public sealed class SandboxRegistryTests
         await node.Sandboxes.ReapAsync();
         Assert.Null(sandbox.End);
         node.GuestOf(sandbox.Id).LetGo();
-        await running;
+        var execution = await running;
+        node.Time.Advance(TimeSpan.FromSeconds(100));
+        await node.Sandboxes.ReapAsync();
+        Assert.Null(sandbox.End);
+        execution.Dispose();
         node.Time.Advance(TimeSpan.FromSeconds(9));
         await node.Sandboxes.ReapAsync();
         Assert.Null(sandbox.End);
@@ -171,7 +175,7 @@ public sealed class SandboxRegistryTests
         await node.GuestOf(sandbox.Id).Hanging.Task;
         await client.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
-        Assert.Equal(0, (await node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default)).Result.ExitCode);
+        Assert.Equal(0, (await node.ExecAsync(sandbox.Id, "exit 0")).ExitCode);
     }
 
     [Fact]
@@ -184,7 +188,10 @@ public sealed class SandboxRegistryTests
         await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
         node.GuestOf(sandbox.Id).LetGo();
         await running;
-        await node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default);
+        // Its result still waits to be read, and counts.
+        await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
+        (await running).Dispose();
+        await node.ExecAsync(sandbox.Id, "exit 0");
     }
 
     public static TheoryData<string, GuestCommand> BadCommands => new()

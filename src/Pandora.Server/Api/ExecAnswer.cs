@@ -1,0 +1,117 @@
+using System.IO.Pipelines;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using Microsoft.AspNetCore.Http.Json;
+using Microsoft.Extensions.Options;
+using Pandora.Contracts;
+using Pandora.Engine.Guest;
+using Pandora.Engine.Sandboxes;
+using Pandora.Server.Hosting;
+
+namespace Pandora.Server.Api;
+
+/// <summary>
+/// The answer to an exec: <see cref="ExecResponse"/>, or the problem that a timeout is. It is written from the output's bytes piece by
+/// piece as the client reads, so that no more of it is held than once,
+/// and the client that reads too slowly is cut off.
+/// </summary>
+internal sealed partial class ExecAnswer(string id, Execution execution, double timeout) : IResult
+{
+    private const int FlushFrom = 16 * 1024;
+
+    public async Task ExecuteAsync(HttpContext httpContext)
+    {
+        var services = httpContext.RequestServices;
+        var pace = new ReadingPace(services.GetRequiredService<TimeProvider>());
+        var encoder = services.GetRequiredService<IOptions<JsonOptions>>().Value.SerializerOptions.Encoder;
+        try
+        {
+            await WriteAsync(httpContext, encoder, pace);
+        }
+        catch (Exception e) when (e is TimeoutException || httpContext.RequestAborted.IsCancellationRequested)
+        {
+            execution.Lose();
+            var why = e is TimeoutException ? "it reads too slowly" : "it, or the web server for its slowness, closed the connection";
+            LogCut(services.GetRequiredService<ILogger<Problems>>(), id, pace.Written, why);
+            httpContext.Abort();
+        }
+        finally
+        {
+            // Before the end of the answer is sent: a client that has all of it finds its place free.
+            var held = execution.Result.Stdout.Length + execution.Result.Stderr.Length;
+            execution.Dispose();
+            services.GetService<MemoryReturn>()?.Released(held);
+        }
+    }
+
+    private async Task WriteAsync(HttpContext httpContext, JavaScriptEncoder? encoder, ReadingPace pace)
+    {
+        var result = execution.Result;
+        var response = httpContext.Response;
+        (response.StatusCode, response.ContentType) = result.Stopped is null
+            ? (200, "application/json; charset=utf-8")
+            : (504, "application/problem+json");
+        var json = new Utf8JsonWriter(response.BodyWriter, new JsonWriterOptions { Encoder = encoder });
+        await using (json.ConfigureAwait(false))
+        {
+            json.WriteStartObject();
+            if (result.Stopped is { } stopped)
+            {
+                json.WriteString("title", Problems.Title(504));
+                json.WriteNumber("status", 504);
+                json.WriteString("detail", $"the command ran into its timeout of {timeout:0.###} s; {stopped.Words}");
+                json.WriteString("code", ProblemCodes.ExecTimeout);
+                json.WriteString("command", Problems.NameOf(stopped.Outcome));
+            }
+            else
+            {
+                json.WriteString("sandbox_id", id);
+                json.WriteNumber("exit_code", result.ExitCode);
+            }
+
+            await WriteTextAsync(httpContext, json, "stdout", result.Stdout, pace);
+            await WriteTextAsync(httpContext, json, "stderr", result.Stderr, pace);
+            if (result.Stopped is null)
+            {
+                json.WriteNumber("exec_ms", Math.Round(execution.Elapsed.TotalMilliseconds, 3));
+            }
+
+            WriteFlag(json, "truncated", result.IsTruncated);
+            WriteFlag(json, "disk_lost_data", execution.HasLostData);
+            json.WriteEndObject();
+            json.Flush();
+        }
+
+        await pace.FlushAsync(response.BodyWriter, json.BytesCommitted, httpContext.RequestAborted);
+    }
+
+    // The original's client takes no member that it does not know.
+    private static void WriteFlag(Utf8JsonWriter json, string name, bool value)
+    {
+        if (value)
+        {
+            json.WriteBoolean(name, true);
+        }
+    }
+
+    private static async ValueTask WriteTextAsync(
+        HttpContext httpContext, Utf8JsonWriter json, string name, GuestOutput output, ReadingPace pace)
+    {
+        json.WritePropertyName(name);
+        foreach (var piece in output.ReadText())
+        {
+            json.WriteStringValueSegment(piece.Span, isFinalSegment: false);
+            if (json.BytesCommitted + json.BytesPending - pace.Written >= FlushFrom)
+            {
+                json.Flush();
+                await pace.FlushAsync(httpContext.Response.BodyWriter, json.BytesCommitted, httpContext.RequestAborted);
+            }
+        }
+
+        json.WriteStringValueSegment(ReadOnlySpan<char>.Empty, isFinalSegment: true);
+    }
+
+    [LoggerMessage(
+        Level = LogLevel.Information, Message = "A result of {SandboxId} did not reach its client, which took {Bytes} bytes of it: {Reason}")]
+    private static partial void LogCut(ILogger logger, string sandboxId, long bytes, string reason);
+}

@@ -1,0 +1,65 @@
+using System.Threading.Channels;
+using Pandora.Agent;
+
+namespace Pandora.Fakes;
+
+/// <summary>A connection to an agent that answers every question with its body, or none.</summary>
+internal sealed class FakeAgent : Stream
+{
+    private readonly Channel<byte[]> _answers = Channel.CreateUnbounded<byte[]>();
+    private int _asked, _answered;
+
+    /// <summary>Whether it does not answer.</summary>
+    public bool IsSilent { get; set; }
+
+    /// <summary>Questions that came.</summary>
+    public int Asked => Volatile.Read(ref _asked);
+
+    /// <summary>Answers that were taken.</summary>
+    public int Answered => Volatile.Read(ref _answered);
+
+    public override bool CanRead => true;
+
+    public override bool CanSeek => false;
+
+    public override bool CanWrite => true;
+
+    public override long Length => throw new NotSupportedException();
+
+    public override long Position
+    {
+        get => throw new NotSupportedException();
+        set => throw new NotSupportedException();
+    }
+
+    public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        var answer = await _answers.Reader.ReadAsync(cancellationToken);
+        answer.CopyTo(buffer);
+        Interlocked.Increment(ref _answered);
+        return answer.Length;
+    }
+
+    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        Interlocked.Increment(ref _asked);
+        if (!IsSilent && AgentProtocol.Decode(buffer.Span, out var question) > 0)
+        {
+            _answers.Writer.TryWrite(AgentProtocol.Encode((AgentMessage)((int)question.Message + 1), question.Id, question.Body.Span));
+        }
+
+        return ValueTask.CompletedTask;
+    }
+
+    public override void Flush()
+    {
+    }
+
+    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void SetLength(long value) => throw new NotSupportedException();
+
+    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+}
