@@ -12,6 +12,9 @@ internal sealed class FakeAgent : Stream
     /// <summary>Whether it does not answer.</summary>
     public bool IsSilent { get; set; }
 
+    /// <summary>Errors of the guest's disks that it tells of.</summary>
+    public uint DiskErrors { get; set; }
+
     /// <summary>Questions that came.</summary>
     public int Asked => Volatile.Read(ref _asked);
 
@@ -45,7 +48,9 @@ internal sealed class FakeAgent : Stream
         Interlocked.Increment(ref _asked);
         if (!IsSilent && AgentProtocol.Decode(buffer.Span, out var question) > 0)
         {
-            _answers.Writer.TryWrite(AgentProtocol.Encode((AgentMessage)((int)question.Message + 1), question.Id, question.Body.Span));
+            _answers.Writer.TryWrite(question.Message == AgentMessage.AskHealth
+                ? AgentProtocol.Encode(AgentMessage.Health, question.Id, AgentProtocol.EncodeHealth(DiskErrors))
+                : AgentProtocol.Encode((AgentMessage)((int)question.Message + 1), question.Id, question.Body.Span));
         }
 
         return ValueTask.CompletedTask;

@@ -99,7 +99,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task A_timeout_kills_everything_and_keeps_output_and_sandbox()
     {
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => _sandbox.ExecAsync("echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504", timeout: TimeSpan.FromSeconds(2)));
-        Assert.Equal(("so far\n", "bad\n"), (timeout.Stdout, timeout.Stderr));
+        Assert.Equal(("so far\n", "bad\n", CommandStates.Killed), (timeout.Stdout, timeout.Stderr, timeout.Command));
         Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
     }
 

@@ -21,7 +21,7 @@ internal static partial class ExecScript
     private const string Groups = "/sys/fs/cgroup/exec";
     private const string Busybox = "/usr/lib/pandora/busybox";
 
-    /// <summary>The environment variable that holds a command's tag, by which what left its cgroup is found.</summary>
+    /// <summary>The environment variable that holds a command's tag, by which what left its cgroup is found. It stands in the shell's command line, too.</summary>
     public const string TagVariable = "PANDORA_COMMAND";
 
     /// <summary>
@@ -34,7 +34,8 @@ internal static partial class ExecScript
     public static string Kill(IReadOnlyCollection<(int Group, string Tag)> commands, int tries)
     {
         var groups = string.Join(' ', commands.Select(c => c.Group));
-        var cases = string.Concat(commands.Select(c => $"*{TagVariable}={c.Tag}*) l[{c.Group}]=;; "));
+        // A subshell has its shell's command line, which is the script; this script's own has the tags in another spelling.
+        var cases = string.Concat(commands.Select(c => $"*{TagVariable}=''{c.Tag}*) l[{c.Group}]=;; "));
         // Killed again at each look: a shell may join its cgroup after the first. A cgroup that is no more was empty; one that cannot be
         // read tells nothing.
         return $$"""
@@ -52,7 +53,10 @@ internal static partial class ExecScript
             done
             echo "empty$d"
             [ -r /proc/$$/environ ] || exit
-            for e in /proc/[0-9]*/environ; do v=(); mapfile -d '' -t v < $e; case "${v[*]}" in {{cases}}esac; done
+            for p in /proc/[0-9]*; do
+            v=(); w=(); mapfile -d '' -t v < $p/environ; mapfile -d '' -t w < $p/cmdline
+            case "${v[*]} ${w[*]}" in {{cases}}esac
+            done
             echo "left ${!l[*]}"
             echo end
             } 2>/dev/null
@@ -109,7 +113,7 @@ internal static partial class ExecScript
     public static string Upload(int group, string kind, int bytes) => $"umask 077; exec {Busybox} head -c {bytes} > {PathOf(group, kind)}";
 
     /// <summary>Runs a script that is too long for a command string and was uploaded.</summary>
-    public static string RunUploaded(int group) => $". {PathOf(group, "code")}";
+    public static string RunUploaded(int group, string tag) => $". {PathOf(group, "code")} # {TagVariable}={tag}";
 
     /// <summary>Quotes for bash, without a line break: bash counts lines as it reads, and would count the code's twice.</summary>
     public static string Quote(string text) => text.Contains('\n', StringComparison.Ordinal)

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Pandora.Client;
+using Pandora.Contracts;
 using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
@@ -29,8 +30,9 @@ internal static class Life
             await sandbox.ExecAsync("setsid sleep 4321 & sleep 4321", TimeSpan.FromSeconds(1));
             throw new ProofException("it ran on");
         }
-        catch (ExecTimeoutException)
+        catch (ExecTimeoutException e)
         {
+            ProofException.Require(e.Command == CommandStates.Killed, e.Message);
             var elapsed = Stopwatch.GetElapsedTime(start);
             var left = await sandbox.ExecAsync("pgrep -fc '^sleep 4321'");
             ProofException.Require(left.Stdout.Trim() == "0", $"{left.Stdout.Trim()} processes are left of it");

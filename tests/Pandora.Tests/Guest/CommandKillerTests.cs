@@ -66,6 +66,23 @@ public sealed class CommandKillerTests : IDisposable
     }
 
     [Fact]
+    public void A_subshell_has_no_mark_in_its_environment_and_is_seen_by_its_command_line()
+    {
+        Group(1, "0");
+        var tag = $"{Guid.NewGuid():N}";
+        using var escaped = Process.Start(new ProcessStartInfo("bash", ["-c", $"export {ExecScript.TagVariable}={tag}; (read -rt 60 <> <(:)); true"]))!;
+        try
+        {
+            Assert.Equal("empty 1\nleft 1\nend\n", Kill([(1, tag)]));
+        }
+        finally
+        {
+            escaped.Kill(entireProcessTree: true);
+            escaped.WaitForExit();
+        }
+    }
+
+    [Fact]
     public void Where_there_are_no_cgroups_nothing_is_said_to_be_empty() =>
         Assert.Equal("", Bash(ExecScript.Kill([(1, "aaaa")], 2).Replace("/sys/fs/cgroup/exec", "/no/such/place", StringComparison.Ordinal)));
 

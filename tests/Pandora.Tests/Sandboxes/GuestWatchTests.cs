@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
+using Pandora.Engine.Guest;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 
@@ -103,6 +104,24 @@ public sealed class GuestWatchTests
         await FakeNode.UntilAsync(() => node.Agents[sandbox.Id].Asked == 2);
         await watch.DisposeAsync();
         Assert.Null(sandbox.End);
+    }
+
+    [Fact]
+    public async Task A_sandbox_whose_disk_had_errors_says_so_in_every_answer()
+    {
+        await using var node = NewNode();
+        var (broken, whole) = (await CreateAsync(node), await CreateAsync(node));
+        await using var watch = NewWatch(node);
+        await RoundAsync(node, watch, broken, whole);
+        Assert.Equal(0, node.Sandboxes.DegradedCount);
+        node.Agents![broken.Id].DiskErrors = 1;
+        await RoundAsync(node, watch, broken, whole);
+        Assert.Equal((true, false, 1), (broken.HasLostData, whole.HasLostData, node.Sandboxes.DegradedCount));
+        Assert.Contains("may be lost", broken.Degradation);
+        using var execution = await node.Sandboxes.ExecAsync(broken.Id, new GuestCommand { Code = "exit 0" }, default);
+        Assert.True(execution.HasLostData);
+        using var other = await node.Sandboxes.ExecAsync(whole.Id, new GuestCommand { Code = "exit 0" }, default);
+        Assert.False(other.HasLostData);
     }
 
     private static FakeNode NewNode() => new(new EngineOptions { PoolSize = 2, MaxSandboxes = 5, MaxIdleTimeout = 6000 }, hasAgents: true);

@@ -1,0 +1,251 @@
+using System.Diagnostics;
+using Pandora.Client;
+using Pandora.Contracts;
+using Pandora.Proof.World;
+
+namespace Pandora.HostTests;
+
+/// <summary>
+/// Guests that can no longer do what is asked of them, and commands that get away: each answer is held against what the guest's state is.
+/// </summary>
+public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture<TrueAnswersFixture>
+{
+    private const double MostAfterTimeout = 4.5 + 2;
+
+    private ServerProcess Server => fixture.Server;
+
+    [Fact]
+    public async Task A_guest_that_powered_itself_off_is_gone()
+    {
+        await using var sandbox = await CreateAsync();
+        if (TestVmm.IsFirecracker)
+        {
+            // Firecracker is not told, and its guest is as one that halted.
+            var timeout = await TimesOutAsync(sandbox, "/usr/lib/pandora/busybox poweroff -f; sleep 60");
+            Assert.Equal(CommandStates.Unreachable, timeout.Command);
+            return;
+        }
+
+        var pid = Server.VmmPidOf(sandbox.Id);
+        Assert.Contains("powered itself off", (await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("/usr/lib/pandora/busybox poweroff -f; sleep 60", TimeSpan.FromSeconds(5)))).Message);
+        await UntilAsync(() => !Directory.Exists($"/proc/{pid}"));
+    }
+
+    [Fact]
+    public async Task A_guest_that_halted_is_unreachable_and_so_is_it_for_the_next_command()
+    {
+        await using var sandbox = await CreateAsync();
+        var timeout = await TimesOutAsync(sandbox, "echo halting; /usr/lib/pandora/busybox halt -f; sleep 60");
+        Assert.Equal((CommandStates.Unreachable, "halting\n"), (timeout.Command, timeout.Stdout));
+        Assert.True(Directory.Exists($"/proc/{Server.VmmPidOf(sandbox.Id)}"), "its VMM runs on");
+        Assert.Equal(CommandStates.Unreachable, (await TimesOutAsync(sandbox, "true")).Command);
+    }
+
+    [Theory]
+    [InlineData("SSH server stopped", "pkill -STOP dropbear", "pkill -CONT dropbear")]
+    [InlineData("addresses flushed", "ip addr flush dev eth0", "ip addr add 172.16.0.2/30 dev eth0; ip route add default via 172.16.0.1")]
+    [InlineData("link down", "ip link set eth0 down", "ip link set eth0 up; ip route add default via 172.16.0.1")]
+    public async Task A_guest_that_cannot_be_reached_is_said_to_be_unreachable_and_its_command_runs_on(string name, string cut, string mend)
+    {
+        Assert.NotEmpty(name);
+        await using var sandbox = await CreateAsync();
+        await sandbox.ExecAsync(Outside($"until [ -e /root/go ]; do sleep 0.1; done; sleep 0.5; {cut}; sleep 9; {mend}"));
+        var timeout = await TimesOutAsync(sandbox, "echo began; touch /root/go; sleep 611", seconds: 3);
+        Assert.Equal((CommandStates.Unreachable, "began\n"), (timeout.Command, timeout.Stdout));
+        Assert.DoesNotContain("was killed", timeout.Message);
+        Assert.Contains("whether it runs on is not known", timeout.Message);
+        // And it does. The sandbox can be used again when its guest can be reached again.
+        Assert.Equal("1\n", await LaterAsync(sandbox, "pgrep -fcx 'sleep 611'"));
+        Assert.Equal("0\n", await LaterAsync(sandbox, "echo $?"));
+    }
+
+    [Fact]
+    public async Task A_command_whose_cgroup_is_frozen_is_killed_all_the_same()
+    {
+        await using var sandbox = await CreateAsync();
+        var timeout = await TimesOutAsync(sandbox, "sleep 612 & echo began; echo 1 > /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/cgroup.freeze; sleep 613");
+        Assert.Equal((CommandStates.Killed, "began\n"), (timeout.Command, timeout.Stdout));
+        Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
+    }
+
+    [Fact]
+    public async Task Commands_whose_cgroups_are_all_frozen_are_killed_and_nothing_of_them_runs()
+    {
+        await using var sandbox = await CreateAsync();
+        await sandbox.ExecAsync(Outside("echo 1 > /sys/fs/cgroup/exec/cgroup.freeze; sleep 8; echo 0 > /sys/fs/cgroup/exec/cgroup.freeze"));
+        var timeout = await TimesOutAsync(sandbox, "echo ran > /root/ran; sleep 614");
+        Assert.Equal(CommandStates.Killed, timeout.Command);
+        Assert.Equal("0\n", await LaterAsync(sandbox, "pgrep -fcx 'sleep 614'; true"));
+    }
+
+    [Theory]
+    [InlineData("the shell itself", "echo 0 > /sys/fs/cgroup/cgroup.procs; sleep 615", "its shell was not seen to end")]
+    [InlineData("a child", "(echo 0 > /sys/fs/cgroup/cgroup.procs; exec sleep 615) > /dev/null 2>&1 & sleep 616", "lives outside its cgroup")]
+    [InlineData("a daemon", "setsid -f bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec sleep 615' > /dev/null 2>&1; sleep 616", "lives outside its cgroup")]
+    [InlineData("a subshell", "mkfifo /tmp/f; (echo 0 > /sys/fs/cgroup/cgroup.procs; : sleep 615; read -r < /tmp/f) > /dev/null 2>&1 & sleep 616", "lives outside its cgroup")]
+    public async Task What_left_its_cgroup_is_not_said_to_be_dead(string name, string code, string words)
+    {
+        await using var sandbox = await CreateAsync();
+        var timeout = await TimesOutAsync(sandbox, code, seconds: 3);
+        Assert.Equal(CommandStates.Unknown, timeout.Command);
+        Assert.Contains(words, timeout.Message);
+        Assert.Equal("1\n", (await sandbox.ExecAsync(name == "a subshell" ? "pgrep -fc 'sleep 61[5]'" : "pgrep -fcx 'sleep 615'")).Stdout);
+        Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -fcx 'sleep 616'; true")).Stdout);
+    }
+
+    [Fact]
+    public async Task What_an_earlier_command_left_behind_is_not_taken_for_a_later_ones()
+    {
+        await using var sandbox = await CreateAsync();
+        await sandbox.ExecAsync("sleep 617 > /dev/null 2>&1 &");
+        Assert.Equal(CommandStates.Killed, (await TimesOutAsync(sandbox, "sleep 618 & sleep 619")).Command);
+        Assert.Equal("1\n", (await sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
+    }
+
+    [Fact]
+    public async Task A_command_that_was_never_started_is_said_not_to_be_and_holds_up_no_kill()
+    {
+        await using var sandbox = await CreateAsync();
+        // What takes standard input in the guest takes none: the command cannot be sent, nor any other meanwhile.
+        var running = TimesOutAsync(sandbox, "sleep 620 & sleep 621", seconds: 3);
+        await UntilAsync(async () => (await sandbox.ExecAsync("pgrep -fcx 'sleep 62.'")).Stdout == "2\n");
+        await sandbox.ExecAsync("cd /usr/lib/pandora && mv busybox kept && printf '#!/bin/bash\\nexec sleep 622\\n' > busybox && chmod +x busybox");
+        var stuck = TimesOutAsync(sandbox, "echo ran >> /root/ran", seconds: 6, stdin: "input");
+        await Task.Delay(TimeSpan.FromSeconds(0.5), TimeProvider.System);
+        var behind = await TimesOutAsync(sandbox, "echo ran >> /root/ran");
+        Assert.Equal((CommandStates.NotStarted, ""), (behind.Command, behind.Stdout));
+        Assert.Contains("was not started", behind.Message);
+        Assert.Equal(CommandStates.Killed, (await running).Command);
+        Assert.False(stuck.IsCompleted);
+        Assert.Equal(CommandStates.NotStarted, (await stuck).Command);
+        Assert.Equal("1\n", (await sandbox.ExecAsync("cd /usr/lib/pandora && mv kept busybox; test -e /root/ran; echo $?")).Stdout);
+        Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -fcx 'sleep 62[01]'; true")).Stdout);
+    }
+
+    [Fact]
+    public async Task A_broken_connection_says_what_became_of_the_command()
+    {
+        await using var sandbox = await CreateAsync();
+        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", TimeSpan.FromSeconds(20)));
+        Assert.Equal((502, ProblemCodes.GuestUnreachable, CommandStates.Unknown), (broken.Problem.Status, broken.Code, broken.Problem.Command));
+        Assert.Contains("not repeated", broken.Message);
+        // Its connection does not show that the shell has gone; it was killed with the rest.
+        Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -cx sleep; true")).Stdout);
+    }
+
+    [Fact]
+    public async Task Nobody_who_tries_again_and_again_keeps_a_dead_guest()
+    {
+        await using var halted = await CreateAsync();
+        await using var deaf = await CreateAsync();
+        await using var stopped = await CreateAsync(idle: 10);
+        await using var healthy = await CreateAsync();
+        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", TimeSpan.FromSeconds(1)));
+        // Root may take the agent away: then nobody watches, which is no different from a guest that hangs.
+        await deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill agent");
+        await stopped.ExecAsync(Outside("sleep 0.3; pkill -STOP dropbear"));
+        await UntilAsync(async () => await DoesTimeOutAsync(stopped));
+        var start = Stopwatch.GetTimestamp();
+        var ends = await Task.WhenAll(RetryAsync(halted, 3), RetryAsync(stopped, 3), GoneAsync(deaf));
+        Assert.Equal(ProblemCodes.SandboxGone, ends[0].Problem.Code);
+        Assert.Contains("its guest's agent has not answered for 60 s", ends[0].Problem.Detail);
+        Assert.Equal(ProblemCodes.SandboxNotFound, ends[1].Problem.Code);
+        Assert.Contains("nothing that was tried in it worked for 10 s", ends[1].Problem.Detail);
+        Assert.Contains("its guest's agent has not answered for 60 s", ends[2].Problem.Detail);
+        Assert.True(ends[0].After < TimeSpan.FromSeconds(90), $"halted: {ends[0].After}");
+        Assert.InRange(ends[1].After, TimeSpan.Zero, TimeSpan.FromSeconds(25));
+        Assert.InRange(ends[2].After, TimeSpan.FromSeconds(55), TimeSpan.FromSeconds(90));
+        Assert.Equal(0, (await healthy.ExecAsync("true")).ExitCode);
+        TestContext.Current.TestOutputHelper!.WriteLine($"halted {ends[0].After}, SSH server stopped {ends[1].After}, no agent {ends[2].After}");
+
+        async Task<(ApiProblem Problem, TimeSpan After)> RetryAsync(Sandbox sandbox, int clients) =>
+            (await Task.WhenAll(Enumerable.Range(0, clients).Select(_ => GoneAsync(sandbox))))[0];
+
+        async Task<(ApiProblem Problem, TimeSpan After)> GoneAsync(Sandbox sandbox)
+        {
+            while (true)
+            {
+                try
+                {
+                    await sandbox.ExecAsync("true", TimeSpan.FromSeconds(1));
+                }
+                catch (PandoraApiException e) when (e is SandboxGoneException or SandboxNotFoundException)
+                {
+                    return (e.Problem, Stopwatch.GetElapsedTime(start));
+                }
+                catch (PandoraApiException e)
+                {
+                    // Only the one without an agent can still be reached, and looked up in.
+                    Assert.True(sandbox == deaf || e.Problem.Command is CommandStates.Unreachable or CommandStates.NotStarted, e.Message);
+                    Assert.Contains(e.Problem.Status!.Value, new[] { 502, 504 });
+                }
+
+                await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
+            }
+        }
+    }
+
+    // What runs so is neither in its command's cgroup nor bears its mark, and holds none of its outputs.
+    private static string Outside(string code) => $"env -u PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- 251>&- 252>&-; {code}' &";
+
+    private Task<Sandbox> CreateAsync(int idle = 300) => Server.Pandora.CreateAsync(TimeSpan.FromSeconds(idle));
+
+    private static async Task<ExecTimeoutException> TimesOutAsync(Sandbox sandbox, string code, int seconds = 1, string? stdin = null)
+    {
+        var start = Stopwatch.GetTimestamp();
+        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync(code, TimeSpan.FromSeconds(seconds), stdin: stdin));
+        var elapsed = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        Assert.True(elapsed < seconds + MostAfterTimeout, $"told after {elapsed} s");
+        Assert.Equal(504, timeout.Problem.Status);
+        TestContext.Current.TestOutputHelper!.WriteLine($"{timeout.Command} after {elapsed:0.0} s: {timeout.Message}");
+        return timeout;
+    }
+
+    private static async Task<bool> DoesTimeOutAsync(Sandbox sandbox)
+    {
+        try
+        {
+            await sandbox.ExecAsync("true", TimeSpan.FromSeconds(1));
+            return false;
+        }
+        catch (ExecTimeoutException)
+        {
+            return true;
+        }
+    }
+
+    // Once the guest can be reached again.
+    private static async Task<string> LaterAsync(Sandbox sandbox, string code)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(40));
+        while (true)
+        {
+            try
+            {
+                return (await sandbox.ExecAsync(code, TimeSpan.FromSeconds(5), cancellationToken: limit.Token)).Stdout;
+            }
+            catch (PandoraApiException e) when (e.Problem.Status is 502 or 504)
+            {
+                TestContext.Current.TestOutputHelper!.WriteLine($"not yet: {e.Message}");
+                limit.Token.ThrowIfCancellationRequested();
+            }
+        }
+    }
+
+    private static Task UntilAsync(Func<bool> condition) => UntilAsync(() => Task.FromResult(condition()));
+
+    private static async Task UntilAsync(Func<Task<bool>> condition)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        while (!await condition())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
+        }
+    }
+}
+
+/// <summary>A pool that has the next one ready.</summary>
+public sealed class TrueAnswersFixture : ServerFixture
+{
+    internal override Dictionary<string, string> Settings => new() { ["PANDORA_POOL_SIZE"] = "3" };
+}
