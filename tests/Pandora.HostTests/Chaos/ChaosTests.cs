@@ -46,7 +46,7 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
     {
         var random = new Random(seed);
         var faults = new Faults(server, _world, _disk.Directory, random);
-        var clients = new Clients(server, seed, TimeProvider.System);
+        var clients = new Clients(server, new Answers(server, faults), seed, TimeProvider.System);
         using var stop = new CancellationTokenSource();
         var running = Enumerable.Range(0, ClientCount).Select(n => clients.RunAsync(n, stop.Token)).ToList();
         var start = Stopwatch.GetTimestamp();

@@ -7,7 +7,7 @@ using Pandora.Proof.World;
 namespace Pandora.HostTests.Chaos;
 
 /// <summary>Clients that use the server whatever happens to it, and keep book: what they were promised, and what broke a promise.</summary>
-internal sealed class Clients(ServerProcess server, int seed, TimeProvider time)
+internal sealed class Clients(ServerProcess server, Answers answers, int seed, TimeProvider time)
 {
     // The longest that the server may take by its own settings, and some for a machine that is busy with everything else.
     private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(45), ExecLimit = TimeSpan.FromSeconds(45), DeleteLimit = TimeSpan.FromSeconds(45);
@@ -61,14 +61,20 @@ internal sealed class Clients(ServerProcess server, int seed, TimeProvider time)
 
     private async Task UseAsync(Sandbox sandbox, Random random, CancellationToken stop)
     {
-        var tokens = new Dictionary<string, bool>();
+        // What each command's answer said of it: ran, did not, or nothing that holds.
+        var tokens = new Dictionary<string, bool?>();
         for (var i = random.Next(1, 6); i > 0 && !stop.IsCancellationRequested; i--)
         {
             var token = $"t{Interlocked.Increment(ref _lastToken)}";
             // Each writes a line of its own: in the file once, or, where nobody promised, not at all.
             var code = random.Next(4) switch { 0 => $"echo {token} >> /root/book; sleep 2", 1 => $"echo {token} >> /root/book; head -c 3000000 /dev/urandom > /root/data; sync", _ => $"echo {token} >> /root/book" };
-            var result = await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t));
-            tokens[token] = result is { ExitCode: 0 };
+            PandoraApiException? problem = null;
+            var result = await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t), e => problem = e);
+            tokens[token] = result is { ExitCode: 0 } ? true : problem is not null && Answers.SaysNotStarted(problem) ? false : null;
+            if (problem is not null)
+            {
+                await CheckAsync(sandbox.Id, token, problem);
+            }
         }
 
         if (await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest("cat /root/book", 10), t)) is { ExitCode: 0 } book)
@@ -77,9 +83,9 @@ internal sealed class Clients(ServerProcess server, int seed, TimeProvider time)
             foreach (var (token, isPromised) in tokens)
             {
                 var count = lines.Count(l => l == token);
-                if (count > 1 || (isPromised && count == 0))
+                if (count > 1 || (isPromised == true && count == 0) || (isPromised == false && count > 0))
                 {
-                    _violations.Enqueue(count > 1 ? $"{token} ran {count} times in {sandbox.Id}" : $"{token} is lost in {sandbox.Id}");
+                    _violations.Enqueue(count > 1 ? $"{token} ran {count} times in {sandbox.Id}" : count == 0 ? $"{token} is lost in {sandbox.Id}" : $"{token} ran in {sandbox.Id}, although the answer was that it did not");
                 }
             }
 
@@ -95,8 +101,17 @@ internal sealed class Clients(ServerProcess server, int seed, TimeProvider time)
         }
     }
 
+    // A wrong answer is a broken promise as well.
+    private async Task CheckAsync(string id, string token, PandoraApiException problem)
+    {
+        if (await answers.FindLieAsync(id, token, problem) is { } lie)
+        {
+            _violations.Enqueue(lie);
+        }
+    }
+
     // Never throws: what went wrong is an outcome, or a broken promise.
-    private async Task<T?> TryAsync<T>(string operation, TimeSpan limit, Func<CancellationToken, Task<T>> run)
+    private async Task<T?> TryAsync<T>(string operation, TimeSpan limit, Func<CancellationToken, Task<T>> run, Action<PandoraApiException>? onProblem = null)
     {
         var start = Stopwatch.GetTimestamp();
         using var stop = new CancellationTokenSource(limit);
@@ -109,6 +124,12 @@ internal sealed class Clients(ServerProcess server, int seed, TimeProvider time)
         catch (PandoraApiException e)
         {
             Count(operation, e.Code ?? $"http_{e.Problem.Status}");
+            onProblem?.Invoke(e);
+            if (answers.FindLie(e) is { } lie)
+            {
+                _violations.Enqueue($"{operation}: {lie}");
+            }
+
             if (e.Code is null or ProblemCodes.Internal or ProblemCodes.IdempotencyMismatch)
             {
                 _violations.Enqueue($"{operation}: {e.Message}");

@@ -135,6 +135,8 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
     /// <summary>Does one.</summary>
     public async Task DoAsync(Fault fault)
     {
+        // From its beginning on: what clients are told while it goes on is its doing.
+        LastDone[fault.Name] = TimeProvider.System.GetTimestamp();
         try
         {
             await fault.RunAsync();
@@ -170,6 +172,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
 
         await server.StartAsync(waitUntilReady: false);
         Done.AddOrUpdate("(gave up without descriptors)", 1, (_, n) => n + 1);
+        LastDone["(gave up without descriptors)"] = TimeProvider.System.GetTimestamp();
     }
 
     private static Task Pause() => Task.Delay(Moment, TimeProvider.System);
