@@ -229,16 +229,16 @@ internal sealed partial class SnapshotSource(
     private void Drop(State state, string outcome, string reason)
     {
         metrics.SnapshotEnded(outcome);
-        LogDropped(state.Template, reason);
         state.Snapshot = null;
         state.Failures = 0;
         try
         {
             store.Drop(state.Template, state.Key);
+            LogDropped(state.Template, reason);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            LogNotMade(state.Template, e.Message, 0);
+            LogKept(state.Template, reason, e.Message);
         }
     }
 
@@ -253,6 +253,9 @@ internal sealed partial class SnapshotSource(
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The snapshot of template {Template} is dropped: {Reason}")]
     private partial void LogDropped(string template, string reason);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The snapshot of template {Template} is not used any more, and its files could not be deleted: {Reason}. {Error}")]
+    private partial void LogKept(string template, string reason, string error);
 
     private sealed class State(string template, string key, Task? before)
     {

@@ -320,8 +320,8 @@ internal sealed partial class ConnectionTable : IDisposable
     {
         foreach (var (connection, reason) in victims)
         {
-            connection.Close(reason);
             _metrics.Refused(reason);
+            connection.Close(reason);
         }
     }
 
