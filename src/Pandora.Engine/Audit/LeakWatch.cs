@@ -12,8 +12,8 @@ internal sealed partial class LeakWatch : IAsyncDisposable
     private readonly LiveMicroVms _live;
     private readonly Counter<long> _mended;
     private readonly ILogger _logger;
-    private readonly PeriodicTimer _timer;
-    private readonly Task _running;
+    private readonly PeriodicWork _work;
+    private IReadOnlyList<AuditedResource> _last = [];
     private volatile IReadOnlyList<AuditedResource> _leaked = [];
 
     public LeakWatch(HostAudit audit, LiveMicroVms live, Meter meter, TimeProvider time, ILogger<LeakWatch> logger)
@@ -21,48 +21,33 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         _audit = audit;
         _live = live;
         _logger = logger;
-        _timer = new PeriodicTimer(Interval, time);
         meter.CreateObservableGauge("pandora_leaked_resources", Measure, description: "Resources of this instance on the host that belong to nobody, by kind");
         _mended = meter.CreateCounter<long>("pandora_records_mended", description: "Records of living microVMs that were damaged or gone and were written again");
         _mended.Add(0);
-        _running = RunAsync();
+        _work = new PeriodicWork("The audit of the host", Interval, _ => LookAsync(), time, logger);
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        _timer.Dispose();
-        await _running;
-    }
+    public ValueTask DisposeAsync() => _work.DisposeAsync();
 
     private IEnumerable<Measurement<int>> Measure() =>
         Enum.GetValues<AuditedKind>().Select(k => new Measurement<int>(_leaked.Count(l => l.Kind == k), new KeyValuePair<string, object?>("kind", k.ToString().ToLowerInvariant())));
 
-    private async Task RunAsync()
+    private Task LookAsync()
     {
-        IReadOnlyList<AuditedResource> last = [];
-        while (await _timer.WaitForNextTickAsync())
+        _live.Mend((id, problem) =>
         {
-            try
-            {
-                _live.Mend((id, problem) =>
-                {
-                    _mended.Add(1);
-                    LogMended(id, problem);
-                });
-                var now = _audit.Look();
-                var leaked = HostAudit.Confirm(last, now).Where(r => r.Owner is null).ToList();
-                foreach (var left in leaked.Except(_leaked))
-                {
-                    LogLeaked(left.Kind, left.Name);
-                }
-
-                (last, _leaked) = (now, leaked);
-            }
-            catch (Exception e)
-            {
-                LogFailed(e);
-            }
+            _mended.Add(1);
+            LogMended(id, problem);
+        });
+        var now = _audit.Look();
+        var leaked = HostAudit.Confirm(_last, now).Where(r => r.Owner is null).ToList();
+        foreach (var left in leaked.Except(_leaked))
+        {
+            LogLeaked(left.Kind, left.Name);
         }
+
+        (_last, _leaked) = (now, leaked);
+        return Task.CompletedTask;
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} has no owner: './pandora doctor --leaks --fix' removes it")]
@@ -70,7 +55,4 @@ internal sealed partial class LeakWatch : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The record of living microVM {SandboxId} was not as it was written ({Problem}); it was written again")]
     private partial void LogMended(string sandboxId, string problem);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The host could not be audited")]
-    private partial void LogFailed(Exception exception);
 }

@@ -15,44 +15,28 @@ internal sealed partial class DiskWatch : IAsyncDisposable
     private readonly SandboxRegistry _sandboxes;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
-    private readonly PeriodicTimer _timer;
-    private readonly Task _running;
+    private readonly PeriodicWork _work;
 
     /// <summary>Starts it.</summary>
     public DiskWatch(EngineOptions options, DiskRoom room, SandboxRegistry sandboxes, TimeProvider time, ILogger<DiskWatch> logger)
     {
         (_options, _room, _sandboxes, _time, _logger) = (options, room, sandboxes, time, logger);
-        _timer = new PeriodicTimer(Interval, time);
-        _running = Observability.EngineTracing.Detach(RunAsync);
+        _work = new PeriodicWork("The watch over the host's disk", Interval, _ => LookAsync(), time, logger);
     }
 
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
-    {
-        _timer.Dispose();
-        await _running;
-    }
+    public ValueTask DisposeAsync() => _work.DisposeAsync();
 
-    private async Task RunAsync()
+    private async Task LookAsync()
     {
-        while (await _timer.WaitForNextTickAsync())
+        _room.Look();
+        var stalled = _sandboxes.All.Where(s => s.IsStalled).ToList();
+        foreach (var id in _stalledSince.Keys.Except(stalled.Select(s => s.Id)).ToList())
         {
-            try
-            {
-                _room.Look();
-                var stalled = _sandboxes.All.Where(s => s.IsStalled).ToList();
-                foreach (var id in _stalledSince.Keys.Except(stalled.Select(s => s.Id)).ToList())
-                {
-                    _stalledSince.TryRemove(id, out _);
-                }
-
-                await Task.WhenAll(stalled.Select(SeeToAsync));
-            }
-            catch (Exception e)
-            {
-                LogFailed(e);
-            }
+            _stalledSince.TryRemove(id, out _);
         }
+
+        await Task.WhenAll(stalled.Select(SeeToAsync));
     }
 
     private async Task SeeToAsync(Sandbox sandbox)
@@ -91,7 +75,4 @@ internal sealed partial class DiskWatch : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Sandbox {SandboxId} could not be let go on: {Error}. It is tried again")]
     private partial void LogDoesNotGoOn(string sandboxId, string error);
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "Room on the host's disk could not be looked at; it is tried again")]
-    private partial void LogFailed(Exception exception);
 }

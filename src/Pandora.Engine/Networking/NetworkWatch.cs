@@ -15,10 +15,10 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly Counter<long> _repairs;
-    private readonly CancellationTokenSource _stopping = new();
     private readonly SemaphoreSlim _one = new(1, 1);
     private readonly Queue<long> _recent = new();
-    private readonly Task _running;
+    private readonly PeriodicWork _work;
+    private int _pass;
     private long _pausedUntil;
     private volatile string? _missing;
     private bool _wasForeignChanged = true;
@@ -35,7 +35,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
             _repairs.Add(0, new KeyValuePair<string, object?>("what", what));
         }
 
-        _running = Observability.EngineTracing.Detach(RunAsync);
+        _work = new PeriodicWork("The watch over the host's network", Interval, LookAsync, time, logger);
     }
 
     /// <summary>What of the protection is missing; null when nothing was when it was last looked at.</summary>
@@ -78,45 +78,25 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     }
 
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
-    {
-        await _stopping.CancelAsync();
-        await _running;
-        _stopping.Dispose();
-    }
+    public ValueTask DisposeAsync() => _work.DisposeAsync();
 
     private static PandoraException Refused(string missing) =>
         new(PandoraError.NotProtected, $"what keeps guests from the host's networks is not whole: {missing}. No microVM is handed out until it is");
 
-    private async Task RunAsync()
+    private async Task LookAsync(CancellationToken cancellationToken)
     {
-        using var timer = new PeriodicTimer(Interval, _time);
+        await _one.WaitAsync(cancellationToken);
         try
         {
-            for (var pass = 0; await timer.WaitForNextTickAsync(_stopping.Token); pass++)
-            {
-                await _one.WaitAsync(_stopping.Token);
-                try
-                {
-                    await LookAsync(pass);
-                }
-                catch (Exception e) when (e is not OperationCanceledException)
-                {
-                    LogFailed(e);
-                }
-                finally
-                {
-                    _one.Release();
-                }
-            }
+            await LookAsync(_pass++, cancellationToken);
         }
-        catch (OperationCanceledException)
+        finally
         {
-            // Stopping.
+            _one.Release();
         }
     }
 
-    private async Task LookAsync(int pass)
+    private async Task LookAsync(int pass, CancellationToken cancellationToken)
     {
         await _network.FollowAddressesAsync();
         if (_missing is not null || !_network.IsUnchanged())
@@ -134,7 +114,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
         if ((_wasForeignChanged && pass % ForeignEvery == 0) || pass % LegacyEvery == 0)
         {
             _wasForeignChanged = false;
-            Count("foreign_accept", await _network.CheckForeignAsync(_stopping.Token) ? 1 : 0);
+            Count("foreign_accept", await _network.CheckForeignAsync(cancellationToken) ? 1 : 0);
         }
     }
 
@@ -205,7 +185,4 @@ public sealed partial class NetworkWatch : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Critical, Message = "Another program removes Pandora's firewall table again and again ({Count} times within {Window:0} s): it is written again in {Seconds:0} s, and no microVM is handed out while it is missing. Make that program leave tables alone that are not its own")]
     private partial void LogContested(int count, double window, double seconds);
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "The host's network could not be looked at; it is tried again")]
-    private partial void LogFailed(Exception exception);
 }

@@ -20,13 +20,11 @@ public sealed partial class GuestWatch : IAsyncDisposable
     // A tick may come a little early.
     private static readonly TimeSpan Slack = TimeSpan.FromMilliseconds(100);
     private readonly Dictionary<Sandbox, State> _states = [];
-    private readonly CancellationTokenSource _stopping = new();
     private readonly SandboxRegistry _sandboxes;
     private readonly TimeProvider _time;
     private readonly Func<Sandbox, bool> _isStalled;
     private readonly ILogger _logger;
-    private readonly PeriodicTimer _timer;
-    private readonly Task _running;
+    private readonly PeriodicWork _work;
 
     /// <summary>Starts it.</summary>
     public GuestWatch(SandboxRegistry sandboxes, TimeProvider time, ILogger<GuestWatch> logger)
@@ -40,44 +38,16 @@ public sealed partial class GuestWatch : IAsyncDisposable
         _isStalled = isStalled;
         _time = time;
         _logger = logger;
-        _timer = new PeriodicTimer(Interval, time);
-        _running = RunAsync();
+        _work = new PeriodicWork("The watch over guests", Interval, LookAsync, time, logger);
     }
 
     /// <summary>Rounds that are done.</summary>
     internal int Rounds { get; private set; }
 
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
-    {
-        _timer.Dispose();
-        await _stopping.CancelAsync();
-        await _running;
-        _stopping.Dispose();
-    }
+    public ValueTask DisposeAsync() => _work.DisposeAsync();
 
-    private async Task RunAsync()
-    {
-        while (await _timer.WaitForNextTickAsync())
-        {
-            try
-            {
-                await LookAsync();
-            }
-            catch (OperationCanceledException) when (_stopping.IsCancellationRequested)
-            {
-                return;
-            }
-            catch (Exception e)
-            {
-                LogFailed(e);
-            }
-
-            Rounds++;
-        }
-    }
-
-    private async Task LookAsync()
+    private async Task LookAsync(CancellationToken cancellationToken)
     {
         var watched = _sandboxes.All.Where(s => s.MicroVm.Agent is not null && s.End is null).ToList();
         foreach (var gone in _states.Keys.Except(watched).ToList())
@@ -90,8 +60,9 @@ public sealed partial class GuestWatch : IAsyncDisposable
             _states.TryAdd(sandbox, new State { AnsweredAt = _time.GetTimestamp() });
         }
 
-        var options = new ParallelOptions { MaxDegreeOfParallelism = MaxAtOnce, CancellationToken = _stopping.Token };
+        var options = new ParallelOptions { MaxDegreeOfParallelism = MaxAtOnce, CancellationToken = cancellationToken };
         await Parallel.ForEachAsync(watched, options, async (sandbox, token) => await LookAsync(sandbox, _states[sandbox], token));
+        Rounds++;
     }
 
     private async Task LookAsync(Sandbox sandbox, State state, CancellationToken cancellationToken)
@@ -126,9 +97,6 @@ public sealed partial class GuestWatch : IAsyncDisposable
             LogSilent(sandbox.Id, state.Unanswered, e.Message);
         }
     }
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "The watch over guests failed and goes on")]
-    private partial void LogFailed(Exception exception);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The disk of sandbox {SandboxId} had I/O errors: what it wrote may be lost. Its answers say so from now on")]
     private partial void LogLostData(string sandboxId);
