@@ -7,7 +7,7 @@ using Pandora.Vmm.Linux;
 namespace Pandora.HostTests.Chaos;
 
 /// <summary>
-/// Everything goes wrong at random while clients use the server. <c>./pandora test --chaos [MINUTES] [--seed N]</c>; three minutes otherwise. The seed gives the order of the faults again, not the race that they meet.
+/// Everything goes wrong at random while clients use the server. <c>./pandora test --chaos [MINUTES] [--seed N]</c>; 100 s otherwise. The seed gives the order of the faults again, not the race that they meet.
 /// </summary>
 public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 {
