@@ -2,6 +2,7 @@ using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Pandora.Vmm.Linux;
 
 namespace Pandora.Vmm.Firecracker;
 
@@ -19,20 +20,7 @@ internal sealed class FirecrackerApi : IDisposable
         var handler = new SocketsHttpHandler
         {
             MaxConnectionsPerServer = 1,
-            ConnectCallback = async (_, token) =>
-            {
-                var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-                try
-                {
-                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(socketPath), token);
-                    return new NetworkStream(socket, ownsSocket: true);
-                }
-                catch
-                {
-                    socket.Dispose();
-                    throw;
-                }
-            },
+            ConnectCallback = async (_, token) => new NetworkStream(await UnixSocket.ConnectAsync(socketPath, token), ownsSocket: true),
         };
         _http = new HttpClient(handler) { BaseAddress = new Uri("http://localhost"), Timeout = Timeout.InfiniteTimeSpan, MaxResponseContentBufferSize = 1024 * 1024 };
     }
@@ -49,7 +37,7 @@ internal sealed class FirecrackerApi : IDisposable
             {
                 return await GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
             }
-            catch (VmmException e) when (e.InnerException is HttpRequestException { InnerException: SocketException } && !ended.IsCompleted)
+            catch (VmmException e) when (e.InnerException is HttpRequestException { InnerException: SocketException or RootedPathException { IsMissing: true } } && !ended.IsCompleted)
             {
                 // It has not made its socket yet.
                 await Task.Delay(TimeSpan.FromMilliseconds(1), time, cancellationToken);

@@ -38,10 +38,10 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
         var path = _jail?.AgentPath ?? Path.Combine(Handle.Directory, "agent.sock");
         while (true)
         {
-            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            Socket? socket = null;
             try
             {
-                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellationToken);
+                socket = await UnixSocket.ConnectAsync(path, cancellationToken);
                 var stream = new NetworkStream(socket, ownsSocket: true);
                 await stream.WriteAsync(ConnectCommand, cancellationToken);
                 if (await ReadLineAsync(stream, cancellationToken) is { } line && line.StartsWith("OK ", StringComparison.Ordinal))
@@ -55,11 +55,11 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
             }
             catch
             {
-                socket.Dispose();
+                socket?.Dispose();
                 throw;
             }
 
-            socket.Dispose();
+            socket?.Dispose();
             if (!File.Exists(path))
             {
                 throw new VmmException("it was started without a socket for the agent");

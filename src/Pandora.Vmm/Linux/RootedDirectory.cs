@@ -14,8 +14,9 @@ public sealed class RootedDirectory : IDisposable
 {
     private const int WriteOnly = 1, CreateNew = 0x40 | 0x80, CloseOnExec = 0x80000, PathOnly = 0x200000;
     private const int NoMountPoints = 1, NoMagicLinks = 2, NoLinks = 4, InRoot = 16;
-    private const int NotFound = 2, TryAgain = 11, AnotherMount = 18, NotDirectory = 20, IsDirectory = 21, Loop = 40;
-    private const int RegularFile = 0x8000;
+    internal const int NotFound = 2;
+    private const int TryAgain = 11, AnotherMount = 18, NotDirectory = 20, IsDirectory = 21, Loop = 40;
+    private const int RegularFile = 0x8000, SocketFile = 0xC000;
     private const int PrivateFile = 0x180 /* 0600 */, PublicDirectory = 0x1ED /* 0755 */;
 
     // The number depends on the architecture (include/uapi/asm-generic/fcntl.h, arch/arm64/include/uapi/asm/fcntl.h).
@@ -84,6 +85,21 @@ public sealed class RootedDirectory : IDisposable
 
         // By its descriptor: this is the file that was looked at, whatever has its name by now.
         return File.OpenHandle(PathOf(found), FileMode.Open, access, FileShare.ReadWrite | FileShare.Delete);
+    }
+
+    /// <summary>Finds a socket, to be connected to. A link in its place is refused.</summary>
+    /// <param name="path">Its name below this directory.</param>
+    /// <exception cref="RootedPathException">There is no such socket.</exception>
+    public SafeFileHandle OpenSocket(string path)
+    {
+        var found = TryOpen(_root, path, PathOnly, InRoot | NoLinks | NoMountPoints, out var error) ?? throw new RootedPathException(path, error);
+        if (Libc.TypeOf(found).Type == SocketFile)
+        {
+            return found;
+        }
+
+        found.Dispose();
+        throw new RootedPathException(path, "is no socket");
     }
 
     /// <summary>Removes a file, a link, a FIFO or a device, if it is there.</summary>
@@ -176,7 +192,7 @@ public sealed class RootedDirectory : IDisposable
         }
     }
 
-    private static string PathOf(SafeFileHandle file) => $"/proc/self/fd/{file.DangerousGetHandle()}";
+    internal static string PathOf(SafeFileHandle file) => $"/proc/self/fd/{file.DangerousGetHandle()}";
 
     private static (string Directory, string Name) Split(string path) => path.LastIndexOf('/') is >= 0 and var slash ? (path[..slash], path[(slash + 1)..]) : ("", path);
 
@@ -202,4 +218,7 @@ public sealed class RootedPathException : IOException
 
     internal RootedPathException(string path, int error)
         : this(path, RootedDirectory.Words(error)) => HResult = error;
+
+    /// <summary>Whether there is simply nothing of that name.</summary>
+    public bool IsMissing => HResult == RootedDirectory.NotFound;
 }

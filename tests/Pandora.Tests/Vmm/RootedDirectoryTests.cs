@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net.Sockets;
 using System.Text;
 using Pandora.Vmm.Linux;
 
@@ -51,6 +52,32 @@ public sealed class RootedDirectoryTests : IDisposable
         root.DeleteFiles("etc");
         Assert.Empty(Directory.GetFileSystemEntries(At("etc")));
         AssertHostIsUnchanged();
+    }
+
+    [Fact]
+    public async Task A_socket_is_connected_to_and_not_what_a_link_in_its_place_leads_to()
+    {
+        using var host = Listen(Path.Combine(_host, "socket"));
+        using var own = Listen(At("own"));
+        using (await UnixSocket.ConnectAsync(At("own"), CancellationToken.None))
+        {
+            using var accepted = await own.AcceptAsync();
+        }
+
+        Link("linked", Path.Combine(_host, "socket"));
+        File.WriteAllText(At("file"), "");
+        Assert.False((await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("linked"), CancellationToken.None))).IsMissing);
+        Assert.Contains("is no socket", (await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("file"), CancellationToken.None))).Message);
+        Assert.True((await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("none"), CancellationToken.None))).IsMissing);
+        Assert.False(host.Poll(0, SelectMode.SelectRead));
+    }
+
+    private static Socket Listen(string path)
+    {
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Bind(new UnixDomainSocketEndPoint(path));
+        socket.Listen();
+        return socket;
     }
 
     [Theory]
