@@ -45,18 +45,17 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     [InlineData("SSH server stopped", "pkill -STOP dropbear", "pkill -CONT dropbear")]
     [InlineData("addresses flushed", "ip addr flush dev eth0", "ip addr add 172.16.0.2/30 dev eth0; ip route add default via 172.16.0.1")]
     [InlineData("link down", "ip link set eth0 down", "ip link set eth0 up; ip route add default via 172.16.0.1")]
-    public async Task A_guest_that_cannot_be_reached_is_said_to_be_unreachable_and_its_command_runs_on(string name, string cut, string mend)
+    public async Task A_guest_that_cannot_be_reached_is_said_to_be_unreachable_until_it_can_be_again(string name, string cut, string mend)
     {
         Assert.NotEmpty(name);
         await using var sandbox = await CreateAsync();
-        await sandbox.ExecAsync(Outside($"until [ -e /root/go ]; do sleep 0.1; done; sleep 0.5; {cut}; sleep 9; {mend}"));
-        var timeout = await TimesOutAsync(sandbox, "echo began; touch /root/go; sleep 611", seconds: 3);
+        await sandbox.ExecAsync(Outside($"until [ -e /root/go ]; do sleep 0.1; done; sleep 0.5; {cut}; sleep 14; {mend}"));
+        var timeout = await TimesOutAsync(sandbox, "echo began; touch /root/go; sleep 611", seconds: 6);
         Assert.Equal((CommandStates.Unreachable, "began\n"), (timeout.Command, timeout.Stdout));
         Assert.DoesNotContain("was killed", timeout.Message);
         Assert.Contains("whether it runs on is not known", timeout.Message);
-        // And it does. The sandbox can be used again when its guest can be reached again.
-        Assert.Equal("1\n", await LaterAsync(sandbox, "pgrep -fcx 'sleep 611'"));
-        Assert.Equal("0\n", await LaterAsync(sandbox, "echo $?"));
+        // What was sent while it was cut off may yet arrive, and kill the command. Either way the sandbox can be used again.
+        Assert.Equal("used\n", await LaterAsync(sandbox, "echo used"));
     }
 
     [Fact]
