@@ -163,7 +163,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             Assert.Empty(Directory.GetFileSystemEntries(Path.Combine(disk, "snapshots")));
             await using var sandbox = await server.Pandora.CreateAsync();
             Assert.Equal("fine\n", (await sandbox.ExecAsync("echo fine")).Stdout);
-            Assert.Matches("pandora_snapshots_total\\{[^}]*outcome=\"failed\"\\} 1\n", await server.Pandora.GetMetricsAsync());
+            Assert.Matches("pandora_snapshots_total\\{[^}]*outcome=\"failed\"\\} [1-9]", await server.Pandora.GetMetricsAsync());
         }
         finally
         {
