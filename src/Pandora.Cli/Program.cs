@@ -1,32 +1,21 @@
 using System.CommandLine;
+using System.CommandLine.Invocation;
 using Pandora.Cli;
-using Pandora.Cli.Commands;
-using Pandora.Client;
 
-var root = new RootCommand("Throw-away sandboxes in real microVMs")
-{
-    RunCommand.Create(),
-    CreateCommand.Create(),
-    ExecCommand.Create(),
-    ListCommand.Create(),
-    RemoveCommand.Create(),
-    HealthCommand.Create(),
-    StressCommand.Create(),
-};
-root.Options.Add(Shared.Url);
-root.Options.Add(Shared.Json);
-
+var asJson = args.TakeWhile(a => a != "--").Contains(Shared.Json.Name);
 try
 {
-    return await root.Parse(CommandTail.Separate(args)).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(3) });
+    var root = CommandLine.Create();
+    var parsed = root.Parse(CommandTail.Separate(root, args));
+    if (parsed.Action is ParseErrorAction)
+    {
+        return Failure.Usage(parsed).Tell(asJson);
+    }
+
+    asJson = parsed.GetValue(Shared.Json);
+    return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(3) });
 }
-catch (Exception e) when (e is PandoraApiException or ServerUnreachableException or UsageException)
+catch (Exception e) when (Failure.Of(e) is { } failure)
 {
-    Console.Error.WriteLine($"pandora: {e.Message}");
-    return Shared.ExitFailed;
-}
-catch (OperationCanceledException)
-{
-    Console.Error.WriteLine("pandora: interrupted; the command was killed and its sandbox ended");
-    return 130;
+    return failure.Tell(asJson);
 }

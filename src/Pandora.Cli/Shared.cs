@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using Pandora.Client;
 
@@ -8,9 +9,6 @@ namespace Pandora.Cli;
 /// <summary>What the commands have in common.</summary>
 internal static class Shared
 {
-    /// <summary>Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for this.</summary>
-    public const int ExitFailed = 125;
-
     public static readonly Option<string> Url = new("--url")
     {
         Description = "The server (PANDORA_URL)",
@@ -18,7 +16,7 @@ internal static class Shared
         DefaultValueFactory = _ => Environment.GetEnvironmentVariable("PANDORA_URL") is { Length: > 0 } url ? url : "http://127.0.0.1:8000",
     };
 
-    public static readonly Option<bool> Json = new("--json") { Description = "Print JSON", Recursive = true };
+    public static readonly Option<bool> Json = new("--json") { Description = "Print results as JSON on standard output, and errors as one JSON object on standard error", Recursive = true };
 
     /// <summary>A client for the server that the user named; the key is taken from PANDORA_API_KEY, because command lines can be read by others.</summary>
     public static PandoraClient Connect(ParseResult result)
@@ -34,8 +32,18 @@ internal static class Shared
     /// <summary>Splits <c>name=value</c> options.</summary>
     public static Dictionary<string, string> Pairs(string option, IEnumerable<string>? pairs) => (pairs ?? [])
         .Select(p => p.Split('=', 2) is [{ Length: > 0 } name, var value] ? (name, value) : throw new UsageException($"{option}: '{p}' is not name=value"))
-        .ToDictionary(p => p.name, p => p.value);
+        .GroupBy(p => p.name).ToDictionary(g => g.Key, g => g.Last().value);
+
+    /// <summary>Refuses options that are not known where the parser would take them for ids.</summary>
+    public static void RefuseOptions(Argument argument) => argument.Validators.Add(result =>
+    {
+        foreach (var token in result.Tokens.Where(t => t.Value.StartsWith('-')))
+        {
+            result.AddError($"there is no option '{token.Value}'");
+        }
+    });
 }
 
-/// <summary>The user's command line cannot be carried out as it is.</summary>
-internal sealed class UsageException(string message) : Exception(message);
+/// <summary>JSON of what only this program prints.</summary>
+[JsonSerializable(typeof(string[]))]
+internal sealed partial class CliJson : JsonSerializerContext;

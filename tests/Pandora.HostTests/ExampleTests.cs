@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
@@ -19,16 +20,68 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     public async Task The_command_line_runs_passes_input_and_exit_code_and_shows_a_receipt()
     {
         var cli = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli");
-        Assert.Equal("INPUT\n", await RunAsync("sh", "-c", $"printf input | {cli} run -- tr a-z A-Z"));
+        Assert.Equal("INPUT\n", await RunAsync("sh", "-c", $"printf input | {cli} run -i -- tr a-z A-Z"));
+        Assert.Equal("0\n", await RunAsync("sh", "-c", $"printf input | {cli} run -q -- wc -c"));
         Assert.Matches(@"claimed [\d.]+ ms.* · ran [\d.]+ ms · torn down [\d.]+ ms · 0 left · isolation: (QEMU|Firecracker)/", await RunAsync("sh", "-c", $"{cli} run true 2>&1"));
         Assert.Equal("7\n", await RunAsync("sh", "-c", $"{cli} run -q 'exit 7'; echo $?"));
         var id = (await RunAsync(cli, "create", "--metadata", "by=test")).Trim();
         Assert.Equal("1 -l\n", await RunAsync(cli, "exec", id, "echo", "1", "-l"));
         Assert.Equal(id + "\n", await RunAsync(cli, "ls", "--metadata", "by=test"));
+        Assert.Equal("got 1\ngot 2\n", await RunAsync("sh", "-c", $"printf '1\\n2\\n' | while read l; do {cli} exec {id} \"echo got $l\"; done"));
         Assert.Contains("\"exit_code\":0", await RunAsync(cli, "exec", "--json", id, "true"));
         Assert.Equal(id + "\n", await RunAsync(cli, "rm", id));
         Assert.Matches("isolation   (QEMU|Firecracker)/", await RunAsync(cli, "health"));
         Assert.Equal("pandora: there is no sandbox 'nope'\n125\n", await RunAsync("sh", "-c", $"{cli} exec nope true 2>&1; echo $?"));
+        Assert.Matches("^\\{.*\"status\":404,.*\"code\":\"sandbox_not_found\".*\\}\n125\n$", await RunAsync("sh", "-c", $"{cli} exec --json nope true 2>&1; echo $?"));
+        Assert.Matches("^pandora: .*--nope.*\n125\n$", await RunAsync("sh", "-c", $"{cli} run --nope true 2>&1; echo $?"));
+    }
+
+    [Fact]
+    public async Task Ctrl_C_stops_the_command_of_exec_and_says_that_the_sandbox_lives()
+    {
+        await using var sandbox = await fixture.Server.Pandora.CreateAsync();
+        using var cli = Start("exec", sandbox.Id, "touch /tmp/started; exec sleep 298");
+        await WaitAsync(async () => (await sandbox.ExecAsync("test -e /tmp/started")).ExitCode == 0);
+        await InterruptAsync(cli);
+        Assert.Equal((130, $"pandora: interrupted; the command was stopped, and sandbox {sandbox.Id} lives on\n"), (cli.ExitCode, await cli.StandardError.ReadToEndAsync()));
+        await WaitAsync(async () => (await sandbox.ExecAsync("pgrep -f 'sleep [2]98'")).ExitCode == 1);
+    }
+
+    [Fact]
+    public async Task Ctrl_C_ends_the_sandbox_of_run_and_says_so()
+    {
+        var before = (await fixture.Server.Pandora.ListAsync()).Select(s => s.SandboxId).ToHashSet();
+        using var cli = Start("run", "--json", "sleep 297");
+        await WaitAsync(async () => (await fixture.Server.Pandora.ListAsync()).Any(s => !before.Contains(s.SandboxId) && s.ExecCount == 1));
+        await InterruptAsync(cli);
+        Assert.Equal((130, """{"detail":"interrupted; the command was stopped, and its sandbox ended","code":"cancelled"}""" + "\n"), (cli.ExitCode, await cli.StandardError.ReadToEndAsync()));
+        Assert.DoesNotContain(await fixture.Server.Pandora.ListAsync(), s => !before.Contains(s.SandboxId));
+    }
+
+    // With SIGINT as a terminal's shell has it: a test run in the background ignores it, and hands that on.
+    private Process Start(params string[] arguments) => Process.Start(new ProcessStartInfo(
+        "nsenter", [$"--net={fixture.World.Host.Path}", "env", "--default-signal=INT", Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli"), .. arguments])
+    {
+        RedirectStandardError = true,
+    })!;
+
+    private static async Task InterruptAsync(Process cli)
+    {
+        using (var handle = ProcessHandle.TryOpen(cli.Id))
+        {
+            handle!.Kill(2); // SIGINT
+        }
+
+        await cli.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
+    }
+
+    private static async Task WaitAsync(Func<Task<bool>> isSo)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        while (!await isSo())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, limit.Token);
+        }
     }
 
     private async Task<string> RunAsync(string tool, params string[] arguments) =>

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Text;
+using System.Text.RegularExpressions;
 using Pandora.Proof.World;
 using Pandora.Vmm.Linux;
 
@@ -65,6 +67,63 @@ public sealed class TemplateTests : IDisposable
 
         await using var more = await server.Pandora.CreateAsync(template: "more");
         Assert.Equal("prepared\n1\n", (await more.ExecAsync("cat /etc/prepared; echo '{\"a\": 1}' | jq .a")).Stdout);
+    }
+
+    [Fact]
+    public async Task A_default_template_of_the_operators_own_is_kept_by_what_up_does()
+    {
+        var image = Path.Combine(Repository.Templates, "default", "rootfs.ext4");
+        var kernel = Path.Combine(Repository.Templates, "default", "vmlinux");
+        await BuildAsync("default", "--rootfs", image, "--kernel", kernel);
+        var before = await File.ReadAllTextAsync(Path.Combine(Templates, "default", "template.json"));
+        Assert.Contains("\"built_with\":", before);
+        var words = await BuildAsync("default", "--keep-own");
+        Assert.Contains($"kept as it was built, with --rootfs {image} --kernel {kernel}", words);
+        Assert.Contains($"./pandora template build default --rootfs {image} --kernel {kernel} --force", words);
+        Assert.Equal(before, await File.ReadAllTextAsync(Path.Combine(Templates, "default", "template.json")));
+        // One from before this was recorded, too.
+        await File.WriteAllTextAsync(Path.Combine(Templates, "default", "template.json"), Regex.Replace(before, "\"built_with\":\\[[^]]*\\],?", "").Replace(",}", "}", StringComparison.Ordinal));
+        Assert.Contains("kept as it was built, with --rootfs FILE --kernel FILE", await BuildAsync("default", "--keep-own"));
+    }
+
+    [Fact]
+    public async Task Two_builders_of_one_directory_build_once()
+    {
+        string[] arguments = ["template", "build", "mine", "--rootfs", Path.Combine(Repository.Templates, "default", "rootfs.ext4"), "--kernel", Path.Combine(Repository.Templates, "default", "vmlinux")];
+        using var first = Start(arguments);
+        using var second = Start(arguments);
+        var words = await Task.WhenAll(first.StandardError.ReadToEndAsync(), second.StandardError.ReadToEndAsync());
+        await Task.WhenAll(first.WaitForExitAsync(), second.WaitForExitAsync());
+        Assert.True((first.ExitCode, second.ExitCode) == (0, 0), string.Concat(words));
+        Assert.Single(words, w => w.Contains("built in", StringComparison.Ordinal));
+        Assert.Contains("up to date", Assert.Single(words, w => w.Contains("waiting for it", StringComparison.Ordinal)));
+        Assert.Equal(["mine"], Directory.GetFileSystemEntries(Templates).Select(Path.GetFileName));
+    }
+
+    [Fact]
+    public async Task A_package_that_does_not_exist_is_named_in_apts_own_words()
+    {
+        var words = await FailAsync("template", "build", "more", "--packages", "jq,nosuchpackage");
+        Assert.Contains("apt says: Unable to locate package nosuchpackage", words);
+        Assert.DoesNotContain("exit code", words);
+        Assert.Empty(Directory.GetFileSystemEntries(Templates));
+    }
+
+    // Where a checkout lies, and under what name its packages are found, is not in the program: its hash is a part of each template's key.
+    [Fact]
+    public async Task Two_checkouts_build_the_same_agent()
+    {
+        var programs = new List<byte[]>();
+        foreach (var name in new[] { "a", "b/longer name" })
+        {
+            var checkout = Directory.CreateDirectory(Path.Combine(_directory, name)).FullName;
+            await Command.RunAsync("sh", ["-ec", "cp \"$1\"/Directory.* \"$1\"/global.json \"$1\"/BannedSymbols.txt \"$1\"/.editorconfig \"$2\"; mkdir \"$2/src\"; cp -r \"$1/src/Pandora.Agent\" \"$2/src\"", "copy", Repository.Root, checkout]);
+            await Command.RunAsync("dotnet", ["publish", Path.Combine(checkout, "src/Pandora.Agent"), "-c", "Release", "-v", "q", "--nologo", "--artifacts-path", Path.Combine(checkout, "artifacts"), "-o", Path.Combine(checkout, "out")]);
+            programs.Add(await File.ReadAllBytesAsync(Path.Combine(checkout, "out", "pandora-agent")));
+        }
+
+        Assert.True(programs[0].AsSpan().SequenceEqual(programs[1]), "the two programs differ");
+        Assert.True(programs[0].AsSpan().IndexOf(Encoding.UTF8.GetBytes(_directory)) < 0, "the program names the directory that it was built in");
     }
 
     [Fact]

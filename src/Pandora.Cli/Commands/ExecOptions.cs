@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text;
 using Pandora.Client;
 using Pandora.Contracts;
 
@@ -14,6 +13,8 @@ internal sealed class ExecOptions
     private readonly Option<string> _user = new("--user") { Description = "User to run as (default: root)" };
     private readonly Option<string[]> _env = new("--env", "-e") { Description = "Environment variable, name=value; may be repeated" };
 
+    private readonly Option<bool> _interactive = new("--interactive", "-i") { Description = "Give the command this program's standard input: UTF-8 text, at most 1 MiB, read to its end before the command starts. Without -i the input is empty" };
+
     public void AddTo(Command command)
     {
         command.Arguments.Add(_words);
@@ -21,15 +22,40 @@ internal sealed class ExecOptions
         command.Options.Add(_cwd);
         command.Options.Add(_user);
         command.Options.Add(_env);
+        command.Options.Add(_interactive);
     }
 
-    public async Task<ExecRequest> ReadAsync(ParseResult result, CancellationToken cancellationToken) => new(
-        CommandTail.ToCode(result.GetRequiredValue(_words)), result.GetValue(_timeout), result.GetValue(_cwd),
-        Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user), await ReadInputAsync(cancellationToken));
-
-    /// <summary>Prints both outputs and returns the command's exit code.</summary>
-    public static int Print(ExecResult execution)
+    /// <summary>The request that the user's words make, with the input that it wants.</summary>
+    /// <exception cref="StoppedException">The user stopped it while the input was read.</exception>
+    public async Task<ExecRequest> ReadAsync(ParseResult result, CancellationToken cancellationToken)
     {
+        var request = new ExecRequest(
+            CommandTail.ToCode(result.GetRequiredValue(_words)), result.GetValue(_timeout), result.GetValue(_cwd), Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user));
+        if (!result.GetValue(_interactive))
+        {
+            return request;
+        }
+
+        try
+        {
+            using var input = Console.OpenStandardInput();
+            return request with { Stdin = await CommandInput.ReadAsync(input, cancellationToken) };
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            throw new StoppedException("interrupted before the command was started");
+        }
+    }
+
+    /// <summary>Prints both outputs, or with JSON the whole answer, and returns the command's exit code.</summary>
+    public static int Print(ExecResult execution, bool asJson)
+    {
+        if (asJson)
+        {
+            Shared.PrintJson(execution.Response, PandoraJson.Default.ExecResponse);
+            return execution.ExitCode;
+        }
+
         Console.Out.Write(execution.Stdout);
         Console.Error.Write(execution.Stderr);
         if (execution.IsTruncated)
@@ -40,31 +66,15 @@ internal sealed class ExecOptions
         return execution.ExitCode;
     }
 
-    /// <summary>Prints what a command that ran into its timeout had written, and returns the exit code of timeout(1).</summary>
-    public static int Print(ExecTimeoutException timeout)
+    /// <summary>Prints what a command that ran into its timeout had written, and returns the exit code of timeout(1). With JSON the output is a part of the error.</summary>
+    public static int Print(ExecTimeoutException timeout, bool asJson)
     {
-        Console.Out.Write(timeout.Stdout);
-        Console.Error.Write(timeout.Stderr);
-        Console.Error.WriteLine($"pandora: {timeout.Message}");
-        return 124;
-    }
-
-    private static async Task<string?> ReadInputAsync(CancellationToken cancellationToken)
-    {
-        if (!Console.IsInputRedirected)
+        if (!asJson)
         {
-            return null;
+            Console.Out.Write(timeout.Stdout);
+            Console.Error.Write(timeout.Stderr);
         }
 
-        try
-        {
-            await using var input = Console.OpenStandardInput();
-            using var reader = new StreamReader(input, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true));
-            return await reader.ReadToEndAsync(cancellationToken);
-        }
-        catch (DecoderFallbackException)
-        {
-            throw new UsageException("standard input is not UTF-8 text, and bytes cannot be sent as they are: send them as base64 and decode in the sandbox");
-        }
+        return Failure.Of(timeout)!.Tell(asJson);
     }
 }

@@ -10,7 +10,8 @@ internal static class RemoveCommand
     {
         var ids = new Argument<string[]>("id") { Description = "Ids of sandboxes", Arity = ArgumentArity.ZeroOrMore };
         var all = new Option<bool>("--all") { Description = "All that there are" };
-        var command = new Command("rm", "End sandboxes") { ids, all };
+        Shared.RefuseOptions(ids);
+        var command = new Command("rm", "End sandboxes and print their ids. Exit code 1: one of them could not be ended") { ids, all };
         command.SetAction(async (result, cancellationToken) =>
         {
             var named = result.GetValue(ids) ?? [];
@@ -19,7 +20,9 @@ internal static class RemoveCommand
                 throw new UsageException("name sandboxes, or say --all");
             }
 
+            var asJson = result.GetValue(Shared.Json);
             using var pandora = Shared.Connect(result);
+            var ended = new List<string>();
             var targets = result.GetValue(all) ? (await pandora.ListAsync(cancellationToken: cancellationToken)).Select(s => s.SandboxId) : named;
             var failed = 0;
             foreach (var id in targets)
@@ -27,13 +30,22 @@ internal static class RemoveCommand
                 try
                 {
                     await pandora.DeleteAsync(id, cancellationToken);
-                    Console.WriteLine(id);
+                    ended.Add(id);
+                    if (!asJson)
+                    {
+                        Console.WriteLine(id);
+                    }
                 }
                 catch (PandoraApiException e)
                 {
-                    Console.Error.WriteLine($"pandora: {e.Message}");
+                    Failure.Of(e)!.Tell(asJson);
                     failed = 1;
                 }
+            }
+
+            if (asJson)
+            {
+                Shared.PrintJson([.. ended], CliJson.Default.StringArray);
             }
 
             return failed;

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text.Json;
 using Pandora.Client;
 using Pandora.Contracts;
 
@@ -8,36 +9,45 @@ namespace Pandora.Cli.Commands;
 /// <summary><c>run</c>: claim, run, tear down, and one line on standard error that tells what happened.</summary>
 internal static class RunCommand
 {
+    private static readonly TimeSpan ClaimGrace = TimeSpan.FromSeconds(2), EndLimit = TimeSpan.FromSeconds(60);
+
     public static Command Create()
     {
         var template = new Option<string>("--template") { Description = "Template to start from" };
         var egress = new Option<string>("--egress") { Description = "internet or none" };
-        var quiet = new Option<bool>("--quiet", "-q") { Description = "Leave out the line that tells what happened" };
+        var quiet = new Option<bool>("--quiet", "-q") { Description = "Leave out the line that tells what happened (with --json the receipt, one JSON object on standard error)" };
         var exec = new ExecOptions();
-        var command = new Command("run", "Run one command in a fresh sandbox; its exit code is passed on") { template, egress, quiet };
+        var command = new Command("run", "Run one command in a fresh sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C ends the sandbox") { template, egress, quiet };
         exec.AddTo(command);
         command.SetAction(async (result, cancellationToken) =>
         {
+            var asJson = result.GetValue(Shared.Json);
             using var pandora = Shared.Connect(result);
             var request = await exec.ReadAsync(result, cancellationToken);
-            await using var sandbox = await pandora.CreateAsync(template: result.GetValue(template), egress: result.GetValue(egress), cancellationToken: cancellationToken);
+            await using var sandbox = await ClaimAsync(pandora, result.GetValue(template), result.GetValue(egress), cancellationToken);
             int exitCode;
             double? ranMs = null;
             try
             {
                 var execution = await pandora.ExecAsync(sandbox.Id, request, cancellationToken);
                 ranMs = execution.ExecMs;
-                exitCode = ExecOptions.Print(execution);
+                exitCode = ExecOptions.Print(execution, asJson);
             }
             catch (ExecTimeoutException timeout)
             {
-                exitCode = ExecOptions.Print(timeout);
+                exitCode = ExecOptions.Print(timeout, asJson);
+            }
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+            {
+                throw new StoppedException($"interrupted; the command was stopped, and {await EndStoppedAsync(sandbox)}");
             }
 
-            var receipt = await sandbox.EndAsync(cancellationToken);
+            // Not broken off: it takes milliseconds, and what is left on the host is worth knowing.
+            using var limit = new CancellationTokenSource(EndLimit);
+            var receipt = await sandbox.EndAsync(limit.Token);
             if (!result.GetValue(quiet))
             {
-                PrintReceipt(sandbox, ranMs, receipt, result.GetValue(Shared.Json));
+                PrintReceipt(sandbox, ranMs, receipt, asJson);
             }
 
             return exitCode;
@@ -45,11 +55,49 @@ internal static class RunCommand
         return command;
     }
 
+    // The server may have claimed a sandbox that the client never hears of. So a claim that is being answered is waited for, and ended.
+    private static async Task<Sandbox> ClaimAsync(PandoraClient pandora, string? template, string? egress, CancellationToken cancellationToken)
+    {
+        using var claiming = new CancellationTokenSource();
+        await using var stop = cancellationToken.Register(() => claiming.CancelAfter(ClaimGrace));
+        Sandbox sandbox;
+        try
+        {
+            sandbox = await pandora.CreateAsync(template: template, egress: egress, cancellationToken: claiming.Token);
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            throw new StoppedException("interrupted before a sandbox was claimed; should the server have claimed one all the same, it ends by its idle timeout");
+        }
+
+        return cancellationToken.IsCancellationRequested
+            ? throw new StoppedException($"interrupted before the command was started; {await EndStoppedAsync(sandbox)}")
+            : sandbox;
+    }
+
+    private static async Task<string> EndStoppedAsync(Sandbox sandbox)
+    {
+        using var limit = new CancellationTokenSource(EndLimit);
+        try
+        {
+            var receipt = await sandbox.EndAsync(limit.Token);
+            return receipt.Left == 0 ? "its sandbox ended" : $"its sandbox ended, but {receipt.Left} of its resources are left on the host ('./pandora doctor --leaks' names them)";
+        }
+        catch (Exception e) when (e is SandboxNotFoundException or SandboxGoneException)
+        {
+            return "its sandbox has ended";
+        }
+        catch (Exception e) when (Failure.Of(e) is not null)
+        {
+            return $"whether its sandbox {sandbox.Id} ended is not known ({e.Message}): './pandora rm {sandbox.Id}' ends it, as does its idle timeout";
+        }
+    }
+
     private static void PrintReceipt(Sandbox sandbox, double? ranMs, Receipt receipt, bool asJson)
     {
         if (asJson)
         {
-            Console.Error.WriteLine(System.Text.Json.JsonSerializer.Serialize(receipt, PandoraJson.Default.Receipt));
+            Console.Error.WriteLine(JsonSerializer.Serialize(receipt, PandoraJson.Default.Receipt));
             return;
         }
 

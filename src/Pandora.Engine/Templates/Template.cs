@@ -14,6 +14,9 @@ public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt,
     /// <summary>Kernel arguments besides the VMM's own; null for none.</summary>
     public string? KernelArguments { get; init; }
 
+    /// <summary>The options of <c>template build</c> that it was built with, one word each; none for Pandora's own. Null in what older versions wrote, which did not record them.</summary>
+    public IReadOnlyList<string>? BuiltWith { get; init; }
+
     /// <summary>Where its files are.</summary>
     [JsonIgnore]
     public string Directory { get; init; } = "";

@@ -49,7 +49,7 @@ public sealed partial class TemplateBuilder
         await File.WriteAllLinesAsync(sourceFile, sources.BuildLines, cancellationToken);
         List<string> arguments =
         [
-            "--variant=essential", "--mode=root", "--quiet", $"--include={string.Join(',', packages)}",
+            "--variant=essential", "--mode=root", $"--include={string.Join(',', packages)}",
             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
             "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=force-unsafe-io",
         ];
@@ -67,13 +67,14 @@ public sealed partial class TemplateBuilder
             arguments.Add("--skip=cleanup/apt");
         }
 
-        await Command.RunAsync("mmdebstrap", [.. arguments, sources.Suite, tree, sourceFile], cancellationToken: cancellationToken, onLine: line =>
+        // Not --quiet, which keeps apt's words back when it fails.
+        await AptErrors.RunAsync("mmdebstrap", [.. arguments, sources.Suite, tree, sourceFile], "installing packages", line =>
         {
-            if (line.StartsWith("I:", StringComparison.Ordinal) && !line.Contains("success", StringComparison.Ordinal))
+            if (line.StartsWith("I: ", StringComparison.Ordinal) && line.EndsWith("...", StringComparison.Ordinal) && !line.Contains("sign", StringComparison.Ordinal))
             {
-                report($"    {line[2..].Trim()}");
+                report($"    {line[3..]}");
             }
-        });
+        }, cancellationToken);
     }
 
     private static async Task RunSetupScriptAsync(string script, string tree, CancellationToken cancellationToken)

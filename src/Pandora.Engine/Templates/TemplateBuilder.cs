@@ -13,22 +13,29 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     private const string GuestDirectory = "usr/lib/pandora";
     private const UnixFileMode Executable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
 
-    /// <summary>Builds a template unless it is there already, made of the same things.</summary>
+    /// <summary>Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is built.</summary>
     /// <param name="spec">What it is made of.</param>
-    /// <param name="force">Build even so.</param>
+    /// <param name="rule">When one that is there is built again.</param>
     /// <param name="cancellationToken">Stops it; what is half done does not count and is removed.</param>
     /// <exception cref="StartupException">Something it needs is missing or failed; the old template, if any, is untouched.</exception>
-    public async Task<Template> BuildAsync(TemplateSpec spec, bool force, CancellationToken cancellationToken)
+    public async Task<Template> BuildAsync(TemplateSpec spec, RebuildRule rule, CancellationToken cancellationToken)
     {
         Check(spec);
-        SweepLeftovers();
         var key = await KeyOfAsync(spec, cancellationToken);
-        if (!force && TryFind(spec.Name) is { } existing && existing.Key == key)
+        if (FindUsable(spec.Name, key, rule) is { } existing)
         {
-            report($"template '{spec.Name}' is up to date");
             return existing;
         }
 
+        Directory.CreateDirectory(store.Root);
+        using var held = await TemplateLock.AcquireAsync(store.Root, spec.Name, time, report, cancellationToken);
+        // Another builder may just have made it.
+        if (FindUsable(spec.Name, key, rule) is { } made)
+        {
+            return made;
+        }
+
+        SweepLeftovers();
         var start = Stopwatch.GetTimestamp();
         var work = Path.Combine(store.Root, $".build-{spec.Name}-{Path.GetRandomFileName()}");
         var result = Path.Combine(work, "result");
@@ -36,7 +43,12 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         {
             Directory.CreateDirectory(work, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
             Directory.CreateDirectory(result);
-            var template = new Template(spec.Name, key, time.GetUtcNow(), spec.VcpuCount, spec.MemoryMiB, Describe(spec)) { Directory = result, KernelArguments = spec.KernelArguments };
+            var template = new Template(spec.Name, key, time.GetUtcNow(), spec.VcpuCount, spec.MemoryMiB, TemplateOrigin.Describe(spec))
+            {
+                Directory = result,
+                KernelArguments = spec.KernelArguments,
+                BuiltWith = TemplateOrigin.OptionsOf(spec),
+            };
             var sources = await AptSources.ReadAsync(cancellationToken);
             await StepAsync("busybox", () => FetchAsync(work, ["busybox-static"], BusyboxDirectory(work), cancellationToken));
             var modules = spec.KernelPath is null
@@ -117,31 +129,57 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
     }
 
-    private Template? TryFind(string name)
+    // What is there and need not be built again; null when it must be.
+    private Template? FindUsable(string name, string key, RebuildRule rule)
     {
-        try
-        {
-            return store.Find(name);
-        }
-        catch (StartupException)
+        if (rule == RebuildRule.Always)
         {
             return null;
         }
+
+        Template? described;
+        try
+        {
+            described = store.Read(name);
+        }
+        catch (StartupException)
+        {
+            // Damaged: nothing says that it was an operator's.
+            return null;
+        }
+
+        if (described is not null && rule == RebuildRule.IfChangedAndNotOwn && TemplateOrigin.OptionsOf(described) is { Count: > 0 } options)
+        {
+            var own = store.Find(name);
+            report($"template '{name}' is kept as it was built, with {string.Join(' ', options.Select(TemplateOrigin.Quote))}");
+            report($"  to build it again: {TemplateOrigin.CommandFor(described)} --force; to have Pandora's own instead: ./pandora template build {name}");
+            return own;
+        }
+
+        if (described is not null && described.Key == key && described.Files.All(File.Exists))
+        {
+            report($"template '{name}' is up to date");
+            return described;
+        }
+
+        if (described is { BuiltWith: null } && rule == RebuildRule.IfChangedAndNotOwn)
+        {
+            report($"template '{name}' is of an older Pandora, which did not record its options, and looks like Pandora's own: it is built again");
+        }
+
+        return null;
     }
 
-    // A build holds no lock: a directory of it that has not changed for an hour is nobody's.
+    // Under the lock: whoever made them has ended.
     private void SweepLeftovers()
     {
-        foreach (var left in Directory.Exists(store.Root) ? Directory.GetDirectories(store.Root, ".*") : [])
+        foreach (var left in new[] { ".build-*", ".old-*" }.SelectMany(pattern => Directory.GetDirectories(store.Root, pattern)))
         {
-            if (time.GetUtcNow() - Directory.GetLastWriteTimeUtc(left) > TimeSpan.FromHours(1) || Path.GetFileName(left).StartsWith(".old-", StringComparison.Ordinal))
-            {
-                Directory.Delete(left, recursive: true);
-            }
+            Directory.Delete(left, recursive: true);
         }
     }
 
-    private static async Task<string> KeyOfAsync(TemplateSpec spec, CancellationToken cancellationToken)
+    internal static async Task<string> KeyOfAsync(TemplateSpec spec, CancellationToken cancellationToken)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         void Add(string text) => hash.AppendData(Encoding.UTF8.GetBytes(text + "\0"));
@@ -174,10 +212,6 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
-    private static string Describe(TemplateSpec spec) => spec.RootPath is not null
-        ? $"root filesystem {Path.GetFileName(spec.RootPath)}"
-        : spec.Packages.Count == 0 ? "base packages" : $"base packages and {string.Join(", ", spec.Packages)}";
-
     private async Task<T> StepAsync<T>(string name, Func<Task<T>> step)
     {
         report($"  {name} …");
@@ -197,7 +231,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     {
         var unpacked = Path.Combine(work, "kernel");
         var meta = KernelPackage.MetaPackage(sources.Distribution);
-        var depends = await Command.RunAsync("apt-cache", ["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", meta], cancellationToken: cancellationToken);
+        string[] question = ["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", meta];
+        var depends = await AptErrors.RunAsync("apt-cache", question, $"looking up the kernel package {meta}", null, cancellationToken);
         var image = depends.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("Depends: linux-image", StringComparison.Ordinal)).Select(l => l["Depends: ".Length..]).FirstOrDefault()
             ?? throw new StartupException($"apt does not know the kernel package {meta}: run 'apt-get update'");
         string[] packages = sources.Distribution == "ubuntu" ? [image, image.Replace("linux-image", "linux-modules", StringComparison.Ordinal)] : [image];
@@ -212,7 +247,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     {
         var archives = Directory.CreateDirectory(Path.Combine(work, $"archives-{packages[0]}")).FullName;
         // apt would fetch as a user of its own, which cannot write there; the packages' signature chain is checked as always.
-        await Command.RunAsync("sh", ["-c", "cd \"$1\" && shift && exec apt-get -q -o APT::Sandbox::User=root download \"$@\"", "fetch", archives, .. packages], cancellationToken: cancellationToken);
+        string[] fetch = ["-c", "cd \"$1\" && shift && exec apt-get -q -o APT::Sandbox::User=root download \"$@\"", "fetch", archives, .. packages];
+        await AptErrors.RunAsync("sh", fetch, $"fetching {string.Join(", ", packages)}", null, cancellationToken);
         foreach (var package in Directory.GetFiles(archives, "*.deb"))
         {
             await Command.RunAsync("dpkg-deb", ["-x", package, target], cancellationToken: cancellationToken);

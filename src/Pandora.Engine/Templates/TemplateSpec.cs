@@ -36,3 +36,16 @@ public sealed record TemplateSpec
     /// <summary>Size of each microVM's own disk in MiB; sparse.</summary>
     public int DiskMiB { get; init; } = 2048;
 }
+
+/// <summary>When a template that is there is built again.</summary>
+public enum RebuildRule
+{
+    /// <summary>When it is made of other things than is wanted now.</summary>
+    IfChanged,
+
+    /// <summary>The same, but not when it was built with options of the operator's own: that is kept, and a line says so.</summary>
+    IfChangedAndNotOwn,
+
+    /// <summary>Always.</summary>
+    Always,
+}

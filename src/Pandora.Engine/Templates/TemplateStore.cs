@@ -25,6 +25,16 @@ public sealed partial class TemplateStore(string directory)
     /// <exception cref="StartupException">It is there, but a file of it is missing or unreadable.</exception>
     public Template? Find(string name)
     {
+        var template = Read(name);
+        return template?.Files.FirstOrDefault(f => !File.Exists(f)) is { } missing
+            ? throw new StartupException($"template '{name}' is incomplete: {missing} is missing; '{TemplateOrigin.CommandFor(template!)} --force' builds it again")
+            : template;
+    }
+
+    /// <summary>Reads what a template says about itself, whether or not its files are there; null when there is none of that name.</summary>
+    /// <exception cref="StartupException">It is unreadable.</exception>
+    internal Template? Read(string name)
+    {
         if (!Has(name))
         {
             return null;
@@ -32,21 +42,14 @@ public sealed partial class TemplateStore(string directory)
 
         var path = Path.Combine(directory, name);
         var description = Path.Combine(path, Description);
-
-        Template? template;
         try
         {
-            template = JsonSerializer.Deserialize(File.ReadAllBytes(description), RecordJson.Default.Template);
+            return JsonSerializer.Deserialize(File.ReadAllBytes(description), RecordJson.Default.Template)! with { Directory = path };
         }
         catch (JsonException e)
         {
             throw new StartupException($"template '{name}': {description} is damaged: './pandora template build {name} --force' builds it again", e);
         }
-
-        template = template! with { Directory = path };
-        return template.Files.FirstOrDefault(f => !File.Exists(f)) is { } missing
-            ? throw new StartupException($"template '{name}' is incomplete: {missing} is missing; './pandora template build {name} --force' builds it again")
-            : template;
     }
 
     /// <summary>All complete templates, by name.</summary>

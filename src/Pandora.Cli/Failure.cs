@@ -1,0 +1,60 @@
+using System.CommandLine;
+using System.Text.Json;
+using Pandora.Client;
+using Pandora.Contracts;
+
+namespace Pandora.Cli;
+
+/// <summary>
+/// Why a command line was not carried out. It goes to standard error: as a sentence, or with <c>--json</c> as one JSON object with <c>code</c> and <c>detail</c> and, of an API's problem, all its
+/// members. Standard output holds results only, so what reads it never takes an error for one.
+/// </summary>
+/// <param name="ExitCode">125, or 130 after Ctrl-C: never one that a command of the user's is likely to have.</param>
+/// <param name="Problem">What happened.</param>
+internal sealed record Failure(int ExitCode, ApiProblem Problem)
+{
+    /// <summary>Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for this.</summary>
+    public const int Failed = 125;
+
+    /// <summary>Exit code of what was ended by SIGINT.</summary>
+    public const int Interrupted = 130;
+
+    /// <summary>Exit code of timeout(1).</summary>
+    public const int TimedOut = 124;
+
+    /// <summary>The failure that an exception tells; null when it is a defect.</summary>
+    public static Failure? Of(Exception exception) => exception switch
+    {
+        PandoraApiException e => new(e is ExecTimeoutException ? TimedOut : Failed, e.Problem with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
+        ServerUnreachableException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "unreachable")),
+        UsageException => Usage(exception.Message),
+        StoppedException => new(Interrupted, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
+        OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
+        HttpRequestException or IOException or JsonException => new(Failed, new ApiProblem(Detail: $"the server's answer was not understood: {exception.Message}", Code: "unexpected_answer")),
+        _ => null,
+    };
+
+    /// <summary>A command line that is not understood.</summary>
+    public static Failure Usage(string detail) => new(Failed, new ApiProblem(Detail: detail, Code: "usage"));
+
+    /// <summary>A command line that the parser does not understand.</summary>
+    public static Failure Usage(ParseResult result)
+    {
+        var words = string.Join("; ", result.Errors.Select(e => e.Message.TrimEnd('.')));
+        var command = result.CommandResult.Command;
+        return Usage($"{words} ('./pandora {(command is RootCommand ? "" : $"{command.Name} ")}--help' says what it takes)");
+    }
+
+    /// <summary>Tells it on standard error and returns the exit code.</summary>
+    public int Tell(bool asJson)
+    {
+        Console.Error.WriteLine(asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}");
+        return ExitCode;
+    }
+}
+
+/// <summary>The user's command line cannot be carried out as it is.</summary>
+internal sealed class UsageException(string message) : Exception(message);
+
+/// <summary>The user stopped it; the message says what became of the command and of the sandbox.</summary>
+internal sealed class StoppedException(string message) : Exception(message);

@@ -1,0 +1,63 @@
+using System.Text.RegularExpressions;
+using Pandora.Vmm.Linux;
+
+namespace Pandora.Engine.Templates;
+
+/// <summary>Runs apt, and the tools that run it, so that a failure is told in apt's and dpkg's own sentences: those name the package, while the tools say only that something failed.</summary>
+internal static partial class AptErrors
+{
+    /// <summary>Runs a tool to its end, as <see cref="Command"/> does.</summary>
+    /// <param name="tool">Name of the program.</param>
+    /// <param name="arguments">Its arguments.</param>
+    /// <param name="what">What it does, for the message.</param>
+    /// <param name="onLine">Called with each line of standard error.</param>
+    /// <param name="cancellationToken">Kills it.</param>
+    /// <exception cref="CommandException">It failed; the message holds apt's reasons where there are any.</exception>
+    public static async Task<string> RunAsync(string tool, IEnumerable<string> arguments, string what, Action<string>? onLine, CancellationToken cancellationToken)
+    {
+        var lines = new List<string>();
+        try
+        {
+            return await Command.RunAsync(tool, arguments, cancellationToken: cancellationToken, onLine: line =>
+            {
+                lines.Add(line);
+                onLine?.Invoke(line);
+            });
+        }
+        catch (CommandException e) when (Find(lines) is { Count: > 0 } reasons)
+        {
+            throw new CommandException(e.Tool, e.ExitCode, $"{what} failed, and apt says: {string.Join("; ", reasons)}");
+        }
+    }
+
+    /// <summary>The sentences that give a reason, each once, without the mark of an error before them.</summary>
+    internal static IReadOnlyList<string> Find(IEnumerable<string> lines)
+    {
+        var reasons = new List<string>();
+        var isContinued = false;
+        foreach (var line in lines)
+        {
+            if (isContinued && line.StartsWith(' '))
+            {
+                // What is broken about a package that the line before announces.
+                reasons.Add(SpacePattern().Replace(line.Trim(), " "));
+                continue;
+            }
+
+            isContinued = line.StartsWith("The following packages have unmet dependencies", StringComparison.Ordinal) || line.StartsWith("dpkg: error", StringComparison.Ordinal);
+            if (isContinued ? line[0] == 'd' : line.StartsWith("E: ", StringComparison.Ordinal) && !WrapperPattern().IsMatch(line))
+            {
+                reasons.Add(line.StartsWith("E: ", StringComparison.Ordinal) ? line[3..] : line.TrimEnd(':'));
+            }
+        }
+
+        return [.. reasons.Distinct()];
+    }
+
+    // What tools say about a tool that they ran.
+    [GeneratedRegex(@"^E: (setup failed|mmdebstrap failed|(env |apt-get |dpkg |run_).* failed|Sub-process .* returned an error code)")]
+    private static partial Regex WrapperPattern();
+
+    [GeneratedRegex(" +")]
+    private static partial Regex SpacePattern();
+}

@@ -1,0 +1,206 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using System.Text.Json;
+
+namespace Pandora.Tests.Cli;
+
+/// <summary>The program as a shell sees it: exit codes, what goes to which output, and what it reads.</summary>
+public sealed class ProgramTests
+{
+    private const string Nowhere = "http://127.0.0.1:1";
+
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(30);
+
+    [Theory]
+    [InlineData("--nope", "run", "--nope", "true")]
+    [InlineData("Required argument", "run")]
+    [InlineData("Required argument", "exec", "abc")]
+    [InlineData("--nope", "exec", "--nope", "abc", "true")]
+    [InlineData("--timeout", "run", "--timeout", "soon", "true")]
+    [InlineData("--timeout", "exec", "abc", "--timeout")]
+    [InlineData("name=value", "exec", "-e", "novalue", "abc", "true")]
+    [InlineData("is not an address", "run", "--url", "nowhere", "true")]
+    [InlineData("--nope", "create", "--nope")]
+    [InlineData("--nope", "rm", "--nope")]
+    [InlineData("--nope", "ls", "--nope")]
+    [InlineData("--nope", "health", "--nope")]
+    [InlineData("nope", "stress", "--requests", "nope")]
+    [InlineData("nope", "nope")]
+    public async Task A_command_line_that_is_not_understood_has_no_exit_code_of_a_command(string words, params string[] arguments)
+    {
+        var (exitCode, output, error) = await RunAsync([.. arguments]);
+        Assert.Equal((125, ""), (exitCode, output));
+        Assert.Contains(words, Assert.Single(error.TrimEnd('\n').Split('\n')));
+
+        (exitCode, output, error) = await RunAsync(["--json", .. arguments]);
+        Assert.Equal((125, ""), (exitCode, output));
+        var problem = JsonDocument.Parse(error).RootElement;
+        Assert.Equal("usage", problem.GetProperty("code").GetString());
+        Assert.Contains(words, problem.GetProperty("detail").GetString());
+    }
+
+    [Theory]
+    [InlineData("run", "true")]
+    [InlineData("exec", "abc", "true")]
+    [InlineData("create")]
+    [InlineData("ls")]
+    [InlineData("rm", "--all")]
+    [InlineData("health")]
+    public async Task A_server_that_does_not_answer_is_told_in_the_form_that_was_asked_for(params string[] arguments)
+    {
+        var (exitCode, output, error) = await RunAsync(["--url", Nowhere, .. arguments]);
+        Assert.Equal((125, ""), (exitCode, output));
+        Assert.StartsWith("pandora: no Pandora server answers", error);
+
+        (exitCode, output, error) = await RunAsync(["--url", Nowhere, "--json", .. arguments]);
+        Assert.Equal((125, ""), (exitCode, output));
+        Assert.Equal("unreachable", JsonDocument.Parse(error).RootElement.GetProperty("code").GetString());
+    }
+
+    [Fact]
+    public async Task An_error_of_the_api_has_its_members_in_json_and_its_sentence_in_text()
+    {
+        const string Problem = """{"title":"Bad Request","status":400,"detail":"timeout must be from 1 to 300","code":"invalid_request","errors":{"timeout":["must be from 1 to 300"]}}""";
+        await using var server = new OneAnswerServer(400, Problem);
+        var (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "--timeout", "0", "abc", "true"]);
+        Assert.Equal((125, "", "pandora: timeout must be from 1 to 300\n"), (exitCode, output, error));
+
+        (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "--json", "--timeout", "0", "abc", "true"]);
+        Assert.Equal((125, ""), (exitCode, output));
+        Assert.True(JsonElement.DeepEquals(JsonDocument.Parse(Problem).RootElement, JsonDocument.Parse(error).RootElement), error);
+
+        (exitCode, output, error) = await RunAsync(["--url", server.Url, "rm", "--json", "abc"]);
+        Assert.Equal((1, "[]\n"), (exitCode, output));
+        Assert.Equal("invalid_request", JsonDocument.Parse(error).RootElement.GetProperty("code").GetString());
+    }
+
+    [Fact]
+    public async Task A_command_that_timed_out_has_its_output_in_the_error()
+    {
+        await using var server = new OneAnswerServer(504, """{"status":504,"detail":"it ran into its timeout","code":"exec_timeout","stdout":"so far","stderr":"err"}""");
+        var (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "abc", "true"]);
+        Assert.Equal((124, "so far", "errpandora: it ran into its timeout\n"), (exitCode, output, error));
+        (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "--json", "abc", "true"]);
+        Assert.Equal((124, ""), (exitCode, output));
+        Assert.Equal("so far", JsonDocument.Parse(error).RootElement.GetProperty("stdout").GetString());
+    }
+
+    [Theory]
+    [InlineData("<html>busy</html>", 502)]
+    [InlineData("<html>hello</html>", 200)]
+    public async Task An_answer_of_something_else_is_no_stack_trace(string body, int status)
+    {
+        await using var server = new OneAnswerServer(status, body);
+        var (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "--json", "abc", "true"]);
+        Assert.Equal((125, ""), (exitCode, output));
+        Assert.Equal("unexpected_answer", JsonDocument.Parse(error).RootElement.GetProperty("code").GetString());
+    }
+
+    [Fact]
+    public async Task Standard_input_is_read_only_when_asked_for()
+    {
+        await using var server = new OneAnswerServer(200, """{"sandbox_id":"abc","exit_code":0,"stdout":"out\n","stderr":"","exec_ms":1}""");
+        // Never closed: a program that reads it to its end waits for ever.
+        using var waiting = Start(["--url", server.Url, "exec", "abc", "true"]);
+        Assert.Equal("out\n", await waiting.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken));
+        Assert.DoesNotContain("stdin", server.LastRequest);
+
+        // A loop over standard input keeps its lines.
+        var cli = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
+        using var loop = Process.Start(new ProcessStartInfo("sh", ["-c", $"while read l; do '{cli}' --url {server.Url} exec abc true; done"]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        await loop.StandardInput.WriteAsync("1\n2\n3\n");
+        loop.StandardInput.Close();
+        Assert.Equal("out\nout\nout\n", await loop.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken));
+
+        using var interactive = Start(["--url", server.Url, "exec", "-i", "abc", "true"]);
+        await interactive.StandardInput.WriteAsync("some words");
+        interactive.StandardInput.Close();
+        await interactive.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
+        Assert.Contains("\"stdin\":\"some words\"", server.LastRequest);
+    }
+
+    [Theory]
+    [InlineData("run")]
+    [InlineData("exec")]
+    public async Task Help_tells_of_input_and_of_exit_codes(string command)
+    {
+        var (exitCode, output, error) = await RunAsync([command, "--help"]);
+        Assert.Equal((0, ""), (exitCode, error));
+        foreach (var words in new[] { "-i, --interactive", "1 MiB", "124", "125", "Ctrl-C", "one JSON object on standard error" })
+        {
+            Assert.Contains(words, string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)));
+        }
+    }
+
+    private static async Task<(int ExitCode, string Output, string Error)> RunAsync(string[] arguments)
+    {
+        using var process = Start(arguments);
+        process.StandardInput.Close();
+        var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
+        return (process.ExitCode, await output, await error);
+    }
+
+    private static Process Start(string[] arguments)
+    {
+        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "pandora-cli"), arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        foreach (var name in start.Environment.Keys.Where(n => n.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
+        {
+            start.Environment.Remove(name);
+        }
+
+        return Process.Start(start)!;
+    }
+
+    // Answers each request in the same way, whatever it is.
+    private sealed class OneAnswerServer : IAsyncDisposable
+    {
+        private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+        private readonly byte[] _answer;
+        private readonly Task _serving;
+
+        public OneAnswerServer(int status, string body)
+        {
+            _answer = Encoding.UTF8.GetBytes($"HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\nContent-Length: {Encoding.UTF8.GetByteCount(body)}\r\nConnection: close\r\n\r\n{body}");
+            _listener.Start();
+            _serving = ServeAsync();
+        }
+
+        public string Url => $"http://{_listener.LocalEndpoint}";
+
+        public string LastRequest { get; private set; } = "";
+
+        public async ValueTask DisposeAsync()
+        {
+            _listener.Dispose();
+            await _serving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        private async Task ServeAsync()
+        {
+            while (true)
+            {
+                using var connection = await _listener.AcceptTcpClientAsync();
+                var stream = connection.GetStream();
+                var request = "";
+                var buffer = new byte[65536];
+                // The client's bodies come in chunks, which a last one of no length ends.
+                while (!request.EndsWith("\r\n\r\n", StringComparison.Ordinal) || (request.Contains("chunked", StringComparison.Ordinal) && !request.EndsWith("\r\n0\r\n\r\n", StringComparison.Ordinal)))
+                {
+                    var length = await stream.ReadAsync(buffer);
+                    if (length == 0)
+                    {
+                        break;
+                    }
+
+                    request += Encoding.UTF8.GetString(buffer, 0, length);
+                }
+
+                LastRequest = request;
+                await stream.WriteAsync(_answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+using System.Text.Json;
+using Pandora.Engine;
+using Pandora.Engine.Templates;
+
+namespace Pandora.Tests.Templates;
+
+/// <summary>When a template that is there is built again, and who may build: none of these builds gets as far as the network.</summary>
+public sealed class TemplateRebuildTests : IDisposable
+{
+    private static readonly TemplateSpec Default = new() { Name = "default", AgentPath = "/etc/hostname" };
+
+    private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+    private readonly List<string> _lines = [];
+    private readonly TemplateStore _store;
+
+    public TemplateRebuildTests() => _store = new TemplateStore(_directory);
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void The_options_of_a_template_are_recorded_as_they_would_be_typed()
+    {
+        Assert.Empty(TemplateOrigin.OptionsOf(Default));
+        var spec = Default with { Packages = ["jq", "vim"], SetupScriptPath = "/a/set it up.sh", KernelPath = "/a/../b/vmlinux", ModulesPath = "/m", KernelArguments = "quiet x=1", VcpuCount = 2, MemoryMiB = 512, DiskMiB = 4096 };
+        Install("default", t => t with { BuiltWith = TemplateOrigin.OptionsOf(spec) });
+        var read = _store.Find("default")!;
+        Assert.Equal(
+            "./pandora template build default --packages jq,vim --setup '/a/set it up.sh' --kernel /b/vmlinux --modules /m --kernel-args 'quiet x=1' --vcpus 2 --memory 512 --disk 4096",
+            TemplateOrigin.CommandFor(read));
+    }
+
+    [Fact]
+    public async Task One_with_options_of_the_operators_own_is_kept_and_a_line_says_so()
+    {
+        Install("default", t => t with { BuiltWith = ["--kernel", "/b/vmlinux"] });
+        var before = Snapshot();
+        var kept = await Builder().BuildAsync(Default, RebuildRule.IfChangedAndNotOwn, TestContext.Current.CancellationToken);
+        Assert.Equal("old", kept.Key);
+        Assert.Contains("kept as it was built, with --kernel /b/vmlinux", _lines[0]);
+        Assert.Contains("./pandora template build default --kernel /b/vmlinux --force", _lines[1]);
+        Assert.Equal(before, Snapshot());
+    }
+
+    [Fact]
+    public async Task One_of_the_operators_own_that_lost_a_file_is_not_replaced_by_another()
+    {
+        Install("default", t => t with { BuiltWith = ["--memory", "512"] });
+        File.Delete(Path.Combine(_directory, "default", "initrd"));
+        var before = Snapshot();
+        var exception = await Assert.ThrowsAsync<StartupException>(() => Builder().BuildAsync(Default, RebuildRule.IfChangedAndNotOwn, TestContext.Current.CancellationToken));
+        Assert.Contains("template build default --memory 512 --force", exception.Message);
+        Assert.Equal(before, Snapshot());
+    }
+
+    [Theory]
+    [InlineData("070701", "base packages", 256, 2048, "--kernel FILE")]
+    [InlineData("LZ4", "base packages and jq, vim", 256, 2048, "--packages jq,vim")]
+    [InlineData("LZ4", "root filesystem mine.ext4", 256, 2048, "--rootfs FILE")]
+    [InlineData("LZ4", "base packages", 512, 2048, "--memory 512")]
+    [InlineData("LZ4", "base packages", 256, 4096, "--disk 4096")]
+    [InlineData("LZ4", "base packages", 256, 2048, "")]
+    public void One_of_an_older_version_is_read_and_known_by_its_files(string initrd, string description, int memory, int disk, string options)
+    {
+        Install("default", t => t with { Description = description, MemoryMiB = memory });
+        var path = Path.Combine(_directory, "default");
+        Assert.DoesNotContain("built_with", File.ReadAllText(Path.Combine(path, "template.json")));
+        File.WriteAllText(Path.Combine(path, "initrd"), initrd + " and more");
+        using (var file = File.OpenWrite(Path.Combine(path, "disk.ext4")))
+        {
+            file.SetLength(disk * 1024L * 1024);
+        }
+
+        Assert.Equal(options, string.Join(' ', TemplateOrigin.OptionsOf(_store.Find("default")!)));
+    }
+
+    [Fact]
+    public async Task One_that_is_up_to_date_is_used_without_a_lock_and_nothing_is_written()
+    {
+        Install("default", t => t with { BuiltWith = [] });
+        var path = Path.Combine(_directory, "default", "template.json");
+        var key = await TemplateBuilder.KeyOfAsync(Default, TestContext.Current.CancellationToken);
+        File.WriteAllText(path, File.ReadAllText(path).Replace("\"old\"", JsonSerializer.Serialize(key), StringComparison.Ordinal));
+        Directory.CreateDirectory(Path.Combine(_directory, ".build-other-x"));
+        using var builder = await LockAsync();
+        var before = Snapshot();
+        foreach (var rule in new[] { RebuildRule.IfChanged, RebuildRule.IfChangedAndNotOwn })
+        {
+            Assert.Equal(key, (await Builder().BuildAsync(Default, rule, TestContext.Current.CancellationToken)).Key);
+        }
+
+        Assert.Equal(before, Snapshot());
+        Assert.All(_lines, l => Assert.Contains("up to date", l));
+    }
+
+    [Fact]
+    public async Task A_second_builder_says_whom_it_waits_for_and_takes_what_that_one_made()
+    {
+        var first = await LockAsync();
+        // Readers are not kept waiting.
+        Assert.Empty(_store.List());
+        var second = Builder().BuildAsync(Default with { MemoryMiB = 300 }, RebuildRule.IfChanged, TestContext.Current.CancellationToken);
+        await UntilAsync(() => _lines.Count > 0);
+        Assert.Contains($"process {Environment.ProcessId} on {Environment.MachineName} builds template 'default' in {_directory}: waiting for it", _lines[0]);
+        var key = await TemplateBuilder.KeyOfAsync(Default with { MemoryMiB = 300 }, TestContext.Current.CancellationToken);
+        Install("default", t => t with { Key = key, BuiltWith = ["--memory", "300"] });
+        Assert.False(second.IsCompleted);
+        first.Dispose();
+        Assert.Equal(key, (await second).Key);
+        Assert.Single(_lines, l => l.Contains("waiting", StringComparison.Ordinal));
+        Assert.Equal(["default"], Directory.GetFileSystemEntries(_directory).Select(Path.GetFileName));
+    }
+
+    [Fact]
+    public async Task Who_waits_can_be_stopped()
+    {
+        using var first = await LockAsync();
+        using var stop = new CancellationTokenSource();
+        var second = Builder().BuildAsync(Default, RebuildRule.IfChanged, stop.Token);
+        await UntilAsync(() => _lines.Count > 0);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
+    }
+
+    [Fact]
+    public void The_reason_of_a_failed_installation_is_apts_own()
+    {
+        Assert.Equal(
+            ["Unable to locate package nosuchpackage", "Unable to locate package alsonot"],
+            AptErrors.Find([
+                "I: installing remaining packages inside the chroot...", "Reading package lists...", "E: Unable to locate package nosuchpackage", "E: Unable to locate package alsonot",
+                "E: setup failed: E: apt-get -o Dir::Bin::dpkg=env --yes install bash nosuchpackage alsonot failed", "I: main() received signal PIPE: waiting for setup...", "E: mmdebstrap failed to run",
+            ]));
+        Assert.Equal(
+            ["a : Depends: b (>= 2) but it is not going to be installed", "Unable to correct problems, you have held broken packages."],
+            AptErrors.Find(["The following packages have unmet dependencies:", "   a : Depends: b (>= 2) but it is not going to be installed", "E: Unable to correct problems, you have held broken packages."]));
+        Assert.Equal(
+            ["dpkg: error processing package a (--configure)", "installed a package post-installation script subprocess returned error exit status 1"],
+            AptErrors.Find(["dpkg: error processing package a (--configure):", " installed a package post-installation script subprocess returned error exit status 1", "E: Sub-process env returned an error code (1)"]));
+        Assert.Empty(AptErrors.Find(["I: x", "E: mmdebstrap failed to run"]));
+    }
+
+    private TemplateBuilder Builder() => new(_store, TimeProvider.System, line =>
+    {
+        lock (_lines)
+        {
+            _lines.Add(line);
+        }
+    });
+
+    private Task<TemplateLock> LockAsync() => TemplateLock.AcquireAsync(_directory, "default", TimeProvider.System, _ => { }, TestContext.Current.CancellationToken);
+
+    private static async Task UntilAsync(Func<bool> isSo)
+    {
+        while (!isSo())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, TestContext.Current.CancellationToken);
+        }
+    }
+
+    private List<string> Snapshot() =>
+        [.. Directory.GetFileSystemEntries(_directory, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(p => $"{p} {File.GetLastWriteTimeUtc(p).Ticks} {Directory.GetLastWriteTimeUtc(p).Ticks}")];
+
+    private void Install(string name, Func<Template, Template> change)
+    {
+        var built = Directory.CreateDirectory(Path.Combine(_directory, $".build-{name}-x"));
+        var template = change(new Template(name, "old", default, 1, 256, "base packages") { Directory = built.FullName });
+        foreach (var file in template.Files)
+        {
+            File.WriteAllText(file, "");
+        }
+
+        _store.Install(template, built.FullName);
+    }
+}
