@@ -74,10 +74,11 @@ internal static class SandboxesApi
     private static async Task<IResult> ExecAsync(
         string id, ExecRequest request, SandboxRegistry sandboxes, HttpResponse response, CancellationToken cancellationToken)
     {
+        var timeout = request.Timeout ?? ExecRequest.DefaultTimeout;
         var command = new GuestCommand
         {
             Code = request.Code,
-            Timeout = double.IsFinite(request.Timeout) ? TimeSpan.FromSeconds(request.Timeout) : throw PandoraException.Invalid("timeout", "must be a number of seconds"),
+            Timeout = double.IsFinite(timeout) ? TimeSpan.FromSeconds(timeout) : throw PandoraException.Invalid("timeout", "must be a number of seconds"),
             Cwd = request.Cwd,
             Env = request.Env ?? new Dictionary<string, string>(),
             User = request.User,
@@ -86,7 +87,7 @@ internal static class SandboxesApi
         var execution = await sandboxes.ExecAsync(id, command, cancellationToken);
         // A result that is being written counts as a command that runs, however the writing ends.
         response.RegisterForDispose(execution);
-        return new ExecAnswer(id, execution, request.Timeout);
+        return new ExecAnswer(id, execution, timeout);
     }
 
     private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, HttpResponse response, bool receipt = false)
