@@ -18,7 +18,7 @@ internal static class SandboxesApi
         var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").ProducesProblem(401).ProducesValidationProblem();
         group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM")
             .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").ProducesProblem(403).ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
-        group.MapGet("", List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs.");
+        group.MapGet("", List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs. In the key, write a colon as %3A and a percent sign as %25.");
         group.MapGet("{id}", Get).WithSummary("Show a sandbox").ProducesProblem(404).ProducesProblem(410);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
             .WithDescription(
@@ -53,7 +53,7 @@ internal static class SandboxesApi
     private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, TimeProvider time, string[]? metadata = null)
     {
         var wanted = (metadata ?? []).Select(pair => pair.Split(':', 2) is [var key, var value]
-            ? (key, value)
+            ? (key: MetadataFilter.ReadKey(key), value)
             : throw PandoraException.Invalid("metadata", $"'{pair}' is not key:value")).ToList();
         // The undecided first: one that is decided in between is then listed once too often rather than not at all.
         var undecided = sandboxes.Undecided.Select(r => ToInfo(r, time.GetUtcNow())).ToList();
