@@ -31,7 +31,7 @@ public sealed partial class SandboxRegistry(
         Recovering, Open, Closed,
     }
 
-    /// <summary>How many there are, those being claimed counted in.</summary>
+    /// <summary>How many exist: claims that wait for a microVM are not among them.</summary>
     public int Count => Volatile.Read(ref _count);
 
     /// <summary>Whether something that an earlier server left is still being taken over.</summary>
@@ -93,17 +93,17 @@ public sealed partial class SandboxRegistry(
     {
         var start = Stopwatch.GetTimestamp();
         var name = request.Template ?? Templates.TemplateStore.DefaultName;
-        var pool = poolFor(name) ?? throw PandoraException.Invalid("template", $"there is no template '{name}': './pandora template ls' lists them");
+        var pool = poolFor(name) ?? throw PandoraException.Invalid("template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
         MustBeServing();
         await ensureClaimable(cancellationToken);
-        if (Interlocked.Increment(ref _count) > options.MaxSandboxes)
+        if (Count >= options.MaxSandboxes)
         {
-            Interlocked.Decrement(ref _count);
-            throw new PandoraException(PandoraError.SandboxLimit, $"{options.MaxSandboxes} sandboxes exist, and more may not (PANDORA_MAX_SANDBOXES): delete one, or try again when one has ended");
+            // Told at once, and not after a wait for what it cannot have.
+            throw AtLimit();
         }
 
         Rental? rental = null;
-        var isRegistered = false;
+        var (isCounted, isRegistered) = (false, false);
         try
         {
             rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
@@ -111,6 +111,14 @@ public sealed partial class SandboxRegistry(
             {
                 // Much may have changed while it waited.
                 await ensureClaimable(cancellationToken);
+            }
+
+            // Not before it waited: those that wait have a limit of their own, the pool's, and are no sandboxes yet.
+            isCounted = TryCount();
+            if (!isCounted)
+            {
+                rental = pool.Return(rental.MicroVm) ? null : rental;
+                throw AtLimit();
             }
 
             var microVm = rental.MicroVm;
@@ -137,16 +145,46 @@ public sealed partial class SandboxRegistry(
         catch (Exception e) when (!isRegistered)
         {
             // Nothing half made: what was taken is ended, and the count is what it was.
-            Interlocked.Decrement(ref _count);
+            if (isCounted)
+            {
+                Interlocked.Decrement(ref _count);
+            }
+
             _ = rental?.MicroVm.Teardown.CompleteAsync();
             if (e is IOException)
             {
-                throw new PandoraException(PandoraError.HostFull, $"the claim could not be written down ({e.Message}); see that the run directory is there and has room", innerException: e);
+                throw new PandoraException(PandoraError.HostFull, $"the claim could not be written down ({e.Message})", innerException: e)
+                {
+                    Hint = "see that the run directory (PANDORA_RUN_DIR) is there and has room",
+                };
             }
 
             throw;
         }
     }
+
+    // In one step, so that claims that are served at the same moment cannot pass the limit together.
+    private bool TryCount()
+    {
+        for (var count = Count; count < options.MaxSandboxes;)
+        {
+            var seen = Interlocked.CompareExchange(ref _count, count + 1, count);
+            if (seen == count)
+            {
+                return true;
+            }
+
+            count = seen;
+        }
+
+        return false;
+    }
+
+    private PandoraException AtLimit() =>
+        new(PandoraError.SandboxLimit, $"{Count} sandboxes exist, and no more than {options.MaxSandboxes} may: delete one, or try again when one has ended")
+        {
+            Hint = "PANDORA_MAX_SANDBOXES is how many may exist",
+        };
 
     /// <summary>Says which sandboxes an earlier server left. They count, and who asks for one is told to wait until it is decided.</summary>
     internal void Expect(IEnumerable<MicroVmRecord> records)
@@ -324,7 +362,7 @@ public sealed partial class SandboxRegistry(
     public async Task ReapAsync()
     {
         await Task.WhenAll(_sandboxes.Values.Where(s => options.MaxLifetime > 0 && s.Age.TotalSeconds >= options.MaxLifetime)
-            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {options.MaxLifetime:0.#} s (PANDORA_MAX_LIFETIME)", time.GetUtcNow()))));
+            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {options.MaxLifetime:0.#} s", time.GetUtcNow()) { Hint = "PANDORA_MAX_LIFETIME is how old one may get" })));
 
         var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
         {
