@@ -14,6 +14,9 @@ public class PandoraApiException : Exception
     /// <summary>Stable code of the problem, one of <see cref="ProblemCodes"/>, or null when the answer was not the server's.</summary>
     public string? Code => Problem.Code;
 
+    /// <summary>What the server's operator could do, or should know; null for nothing.</summary>
+    public string? Hint => Problem.Hint;
+
     internal static PandoraApiException From(ApiProblem problem)
     {
         var message = problem.Detail ?? problem.Title ?? $"HTTP {problem.Status}";
@@ -96,8 +99,9 @@ public sealed class ExecInterruptedException : PandoraApiException
 /// <summary>Nothing answers at the server's address.</summary>
 public sealed class ServerUnreachableException : Exception
 {
-    internal ServerUnreachableException(string message, Exception innerException)
-        : base(message, innerException)
-    {
-    }
+    internal ServerUnreachableException(string message, string hint, Exception innerException)
+        : base(message, innerException) => Hint = hint;
+
+    /// <summary>What starts a server.</summary>
+    public string Hint { get; }
 }

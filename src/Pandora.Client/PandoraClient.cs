@@ -71,7 +71,7 @@ public sealed class PandoraClient : IDisposable
     /// <param name="cancellationToken">Ends the wait.</param>
     public async Task<IReadOnlyList<SandboxInfo>> ListAsync(IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default)
     {
-        var query = string.Join('&', (metadata ?? new Dictionary<string, string>()).Select(p => $"metadata={Uri.EscapeDataString($"{p.Key}:{p.Value}")}"));
+        var query = string.Join('&', (metadata ?? new Dictionary<string, string>()).Select(p => $"metadata={Uri.EscapeDataString(MetadataFilter.Write(p.Key, p.Value))}"));
         return await SendAsync(HttpMethod.Get, $"/sandboxes?{query}", null, PandoraJson.Default.SandboxInfoArray, cancellationToken);
     }
 
@@ -163,7 +163,7 @@ public sealed class PandoraClient : IDisposable
         }
         catch (HttpRequestException e) when (e.HttpRequestError == HttpRequestError.ConnectionError)
         {
-            throw new ServerUnreachableException($"no Pandora server answers at {_http.BaseAddress}: './pandora up' starts one", e);
+            throw new ServerUnreachableException($"no Pandora server answers at {_http.BaseAddress}", "'./pandora up' starts one", e);
         }
 
         if (response.IsSuccessStatusCode)

@@ -3,15 +3,17 @@ namespace Pandora.Contracts;
 /// <summary>An error of the API: problem details (RFC 9457) with a stable <see cref="Code"/>.</summary>
 /// <param name="Title">Short, the same for every problem of a kind.</param>
 /// <param name="Status">HTTP status.</param>
-/// <param name="Detail">What happened and what to do.</param>
+/// <param name="Detail">What happened to this client, and what it can do.</param>
 /// <param name="Code">Stable, for programs: see <see cref="ProblemCodes"/>.</param>
 /// <param name="Errors">For bad input: each field at fault and what is wrong with it.</param>
 /// <param name="Stdout">For a command that timed out: its output so far.</param>
 /// <param name="Stderr">For a command that timed out: its error output so far.</param>
 /// <param name="Command">What is known of a command that did not end by itself: see <see cref="CommandStates"/>.</param>
+/// <param name="Hint">What the server's operator could do, or should know; left out where there is nothing.</param>
 public sealed record ApiProblem(
     string? Title = null, int? Status = null, string? Detail = null, string? Code = null,
-    IReadOnlyDictionary<string, string[]>? Errors = null, string? Stdout = null, string? Stderr = null, string? Command = null);
+    IReadOnlyDictionary<string, string[]>? Errors = null, string? Stdout = null, string? Stderr = null, string? Command = null,
+    string? Hint = null);
 
 /// <summary>The values of <see cref="ApiProblem.Command"/>. What a guest says of itself its root can forge.</summary>
 public static class CommandStates
@@ -44,6 +46,12 @@ public static class ProblemCodes
     /// <summary>404: no such route.</summary>
     public const string NotFound = "not_found";
 
+    /// <summary>405: the route is there, and not with this method; the header <c>Allow</c> lists those it has.</summary>
+    public const string MethodNotAllowed = "method_not_allowed";
+
+    /// <summary>400: the Host header names none of the server's names; the detail lists them.</summary>
+    public const string HostNotAllowed = "host_not_allowed";
+
     /// <summary>404: no such sandbox, or it was deleted or reaped.</summary>
     public const string SandboxNotFound = "sandbox_not_found";
 
@@ -53,7 +61,7 @@ public static class ProblemCodes
     /// <summary>429: too many commands run in this sandbox at once.</summary>
     public const string TooManyExecs = "too_many_execs";
 
-    /// <summary>503: as many sandboxes exist as may.</summary>
+    /// <summary>503: as many sandboxes exist as may. Claims that wait are not counted.</summary>
     public const string SandboxLimit = "sandbox_limit";
 
     /// <summary>503: no microVM became ready in time.</summary>
@@ -80,7 +88,7 @@ public static class ProblemCodes
     /// <summary>403: the request asks for more of the network than the operator allows.</summary>
     public const string EgressForbidden = "egress_forbidden";
 
-    /// <summary>429: more requests wait than may.</summary>
+    /// <summary>429: as many clients wait for a microVM as may.</summary>
     public const string Overloaded = "overloaded";
 
     /// <summary>422: the idempotency key was used for a request with another body.</summary>

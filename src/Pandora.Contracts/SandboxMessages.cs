@@ -11,9 +11,9 @@ namespace Pandora.Contracts;
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record CreateSandboxRequest(
     double? IdleTimeout = null,
-    [property: StringLength(63)] string? Template = null,
+    [property: StringLength(63, ErrorMessage = "must be at most 63 characters")] string? Template = null,
     IReadOnlyDictionary<string, string>? Metadata = null,
-    [property: AllowedValues("internet", "none", null)] string? Egress = null);
+    [property: AllowedValues("internet", "none", null, ErrorMessage = "must be internet or none")] string? Egress = null);
 
 /// <summary>Answer to <c>POST /sandboxes</c>.</summary>
 /// <param name="SandboxId">Opaque id, <c>^[a-z0-9]{20,}$</c>.</param>
@@ -45,20 +45,24 @@ public sealed record SandboxInfo(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? StateReason = null);
 
 /// <summary>Body of <c>POST /sandboxes/{id}/exec</c>.</summary>
-/// <param name="Code">Shell text, run by bash; at most 1 MiB of UTF-8, without NUL.</param>
-/// <param name="Timeout">Seconds after which the command is killed with what it started: 1 to 300. Default 30.</param>
+/// <param name="Code">Shell text, run by bash; at most 1 MiB of UTF-8, without NUL. Empty text does nothing, with exit code 0.</param>
+/// <param name="Timeout">Seconds after which the command is killed with what it started: 1 to 300. Default, and what null means: 30.</param>
 /// <param name="Cwd">Directory to run in. Default: the user's home.</param>
 /// <param name="Env">Environment variables, at most 64 KiB in all.</param>
 /// <param name="User">User to run as. Default: root.</param>
 /// <param name="Stdin">Text for standard input, at most 1 MiB of UTF-8. Default: empty.</param>
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record ExecRequest(
-    [property: Required] string Code,
-    [property: Range(1.0, 300.0)] double Timeout = 30,
-    [property: StringLength(4096)] string? Cwd = null,
+    [property: Required(AllowEmptyStrings = true, ErrorMessage = "must be given, as text")] string Code,
+    [property: Range(1.0, 300.0, ErrorMessage = "must be between 1 and 300 seconds")] double? Timeout = ExecRequest.DefaultTimeout,
+    [property: StringLength(4096, ErrorMessage = "must be at most 4096 characters")] string? Cwd = null,
     IReadOnlyDictionary<string, string>? Env = null,
-    [property: StringLength(32)] string? User = null,
-    string? Stdin = null);
+    [property: StringLength(32, ErrorMessage = "must be at most 32 characters")] string? User = null,
+    string? Stdin = null)
+{
+    /// <summary>Seconds that a command may take where none are given.</summary>
+    public const double DefaultTimeout = 30;
+}
 
 /// <summary>
 /// Answer to <c>POST /sandboxes/{id}/exec</c>. A command that failed is a result, not an error of the API. A plain answer has the first

@@ -25,6 +25,8 @@ internal sealed class FakeGuest : IGuest
         Commands.Add(command);
         switch (command.Code.Split(' ', 2))
         {
+            case [""]:
+                return Ended(0);
             case ["exit", var code]:
                 return Ended(int.Parse(code));
             case ["hang"]:

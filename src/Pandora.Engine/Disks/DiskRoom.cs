@@ -62,7 +62,10 @@ public sealed partial class DiskRoom
 
         if (free < Needed)
         {
-            throw new PandoraException(PandoraError.HostFull, $"the server's disk has {free / MiB} MiB free, and another sandbox needs {Needed / MiB}: a reserve of {_options.DiskReserve} MiB, and {_options.DiskShare} % of the {Growth / MiB} MiB that the disks of those that live may still grow by. Delete sandboxes, or try again when some have ended");
+            throw new PandoraException(PandoraError.HostFull, $"the server's disk has {free / MiB} MiB free, and another sandbox needs {Needed / MiB}: a reserve of {_options.DiskReserve} MiB, and {_options.DiskShare} % of the {Growth / MiB} MiB that the disks of those that live may still grow by. Delete sandboxes, or try again when some have ended")
+            {
+                Hint = "PANDORA_DISK_RESERVE and PANDORA_DISK_SHARE say how much is kept free",
+            };
         }
     }
 

@@ -80,7 +80,7 @@ public sealed partial class SlotPool : IAsyncDisposable
         }
 
         slot ??= await MakeAsync(cancellationToken)
-            ?? throw new PandoraException(PandoraError.PoolEmpty, $"all {Count} network slots of {_network.Range} are in use; a wider PANDORA_NETWORK has more");
+            ?? throw new PandoraException(PandoraError.PoolEmpty, $"all {Count} network slots of {_network.Range} are in use") { Hint = "a wider PANDORA_NETWORK has more" };
         _ledger.Set(slot.Index, SlotState.Held, microVm);
         Prepare();
         return slot;

@@ -125,7 +125,10 @@ public sealed partial class WarmPool : IAsyncDisposable
         if (Interlocked.Increment(ref _waiting) > _maxWaiting)
         {
             Interlocked.Decrement(ref _waiting);
-            throw new PandoraException(PandoraError.Overloaded, $"{_maxWaiting} clients wait for a microVM already, and more may not (PANDORA_MAX_WAITING)");
+            throw new PandoraException(PandoraError.Overloaded, $"{_maxWaiting} clients wait for a microVM already, and more may not: try again later")
+            {
+                Hint = "PANDORA_MAX_WAITING is how many may wait",
+            };
         }
 
         Wake();
@@ -144,8 +147,11 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            var cause = _lastFailure is null ? "" : $"; the last boot failed: {_lastFailure}";
-            throw new PandoraException(PandoraError.PoolEmpty, $"no microVM became ready within {timeout.TotalSeconds:0} s{cause}");
+            // Why boots fail is a matter of the host's, and told in the words of its programs.
+            throw new PandoraException(PandoraError.PoolEmpty, $"no microVM became ready within {timeout.TotalSeconds:0} s")
+            {
+                Hint = _lastFailure is null ? null : $"the last boot failed: {_lastFailure}",
+            };
         }
         catch (ChannelClosedException)
         {
@@ -159,6 +165,24 @@ public sealed partial class WarmPool : IAsyncDisposable
                 Wake();
             }
         }
+    }
+
+    /// <summary>Takes back a microVM that was handed out and not used, for the next in line.</summary>
+    /// <returns>False when the pool is closed, and the caller is to end it.</returns>
+    internal bool Return(MicroVm microVm)
+    {
+        lock (_lock)
+        {
+            if (_stopping.IsCancellationRequested)
+            {
+                return false;
+            }
+
+            Add(microVm);
+        }
+
+        Wake();
+        return true;
     }
 
     /// <summary>Takes in a warm microVM of an earlier server.</summary>

@@ -26,7 +26,11 @@ public enum EndReason
 /// <param name="Reason">Why.</param>
 /// <param name="Explanation">The same for people, with what is known of the cause.</param>
 /// <param name="At">When.</param>
-public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOffset At);
+public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOffset At)
+{
+    /// <summary>What an operator should know of it; null for nothing.</summary>
+    public string? Hint { get; init; }
+}
 
 /// <summary>
 /// A claimed microVM in a client's hands. Activity is a lease: while one is held the sandbox is busy. Its idle clock starts again at the
@@ -197,8 +201,8 @@ public sealed class Sandbox
 
     /// <summary>What a client is told of a sandbox that has ended: gone when it died, not found when it was ended on purpose.</summary>
     internal static PandoraException Ended(string id, SandboxEnd end) => end.Reason == EndReason.Died
-        ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}")
-        : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' is no more: {end.Explanation}");
+        ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}") { Hint = end.Hint }
+        : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' is no more: {end.Explanation}") { Hint = end.Hint };
 
     /// <summary>Completes when no command runs in it any more. Results that are being read are not waited for.</summary>
     internal Task WhenUnusedAsync()

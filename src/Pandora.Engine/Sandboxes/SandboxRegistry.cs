@@ -20,7 +20,6 @@ public sealed partial class SandboxRegistry(
     private readonly ConcurrentDictionary<string, SandboxEnd> _ended = new();
     private readonly ConcurrentQueue<string> _endedOrder = new();
     private readonly IdempotencyKeys _keys = new();
-    private readonly ConcurrentDictionary<string, MicroVmRecord> _undecided = new();
     private readonly ConcurrentDictionary<Task, bool> _ending = new();
     private int _count;
     private readonly CancellationTokenSource _suspending = new();
@@ -31,17 +30,8 @@ public sealed partial class SandboxRegistry(
         Recovering, Open, Closed,
     }
 
-    /// <summary>How many there are, those being claimed counted in.</summary>
+    /// <summary>How many exist: claims that wait for a microVM are not among them.</summary>
     public int Count => Volatile.Read(ref _count);
-
-    /// <summary>Whether something that an earlier server left is still being taken over.</summary>
-    public bool IsRecovering => _state == State.Recovering || !_undecided.IsEmpty;
-
-    /// <summary>Whether claims are served.</summary>
-    public bool IsOpen => _state == State.Open;
-
-    /// <summary>Records of the sandboxes of an earlier server of which it is not decided yet whether they live on.</summary>
-    public IReadOnlyCollection<MicroVmRecord> Undecided => [.. _undecided.Values];
 
     /// <summary>All of them but the undecided, in no order.</summary>
     internal IEnumerable<Sandbox> All => _sandboxes.Values;
@@ -93,17 +83,17 @@ public sealed partial class SandboxRegistry(
     {
         var start = Stopwatch.GetTimestamp();
         var name = request.Template ?? Templates.TemplateStore.DefaultName;
-        var pool = poolFor(name) ?? throw PandoraException.Invalid("template", $"there is no template '{name}': './pandora template ls' lists them");
+        var pool = poolFor(name) ?? throw PandoraException.Invalid("template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
         MustBeServing();
         await ensureClaimable(cancellationToken);
-        if (Interlocked.Increment(ref _count) > options.MaxSandboxes)
+        if (Count >= options.MaxSandboxes)
         {
-            Interlocked.Decrement(ref _count);
-            throw new PandoraException(PandoraError.SandboxLimit, $"{options.MaxSandboxes} sandboxes exist, and more may not (PANDORA_MAX_SANDBOXES): delete one, or try again when one has ended");
+            // Told at once, and not after a wait for what it cannot have.
+            throw AtLimit();
         }
 
         Rental? rental = null;
-        var isRegistered = false;
+        var (isCounted, isRegistered) = (false, false);
         try
         {
             rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
@@ -111,6 +101,14 @@ public sealed partial class SandboxRegistry(
             {
                 // Much may have changed while it waited.
                 await ensureClaimable(cancellationToken);
+            }
+
+            // Not before it waited: those that wait have a limit of their own, the pool's, and are no sandboxes yet.
+            isCounted = TryCount();
+            if (!isCounted)
+            {
+                rental = pool.Return(rental.MicroVm) ? null : rental;
+                throw AtLimit();
             }
 
             var microVm = rental.MicroVm;
@@ -137,51 +135,46 @@ public sealed partial class SandboxRegistry(
         catch (Exception e) when (!isRegistered)
         {
             // Nothing half made: what was taken is ended, and the count is what it was.
-            Interlocked.Decrement(ref _count);
+            if (isCounted)
+            {
+                Interlocked.Decrement(ref _count);
+            }
+
             _ = rental?.MicroVm.Teardown.CompleteAsync();
             if (e is IOException)
             {
-                throw new PandoraException(PandoraError.HostFull, $"the claim could not be written down ({e.Message}); see that the run directory is there and has room", innerException: e);
+                throw new PandoraException(PandoraError.HostFull, $"the claim could not be written down ({e.Message})", innerException: e)
+                {
+                    Hint = "see that the run directory (PANDORA_RUN_DIR) is there and has room",
+                };
             }
 
             throw;
         }
     }
 
-    /// <summary>Says which sandboxes an earlier server left. They count, and who asks for one is told to wait until it is decided.</summary>
-    internal void Expect(IEnumerable<MicroVmRecord> records)
+    // In one step, so that claims that are served at the same moment cannot pass the limit together.
+    private bool TryCount()
     {
-        foreach (var record in records.Where(r => r.Claim is not null))
+        for (var count = Count; count < options.MaxSandboxes;)
         {
-            Interlocked.Increment(ref _count);
-            _undecided[record.Id] = record;
-        }
-    }
+            var seen = Interlocked.CompareExchange(ref _count, count + 1, count);
+            if (seen == count)
+            {
+                return true;
+            }
 
-    /// <summary>Takes over a sandbox of an earlier server that was expected. Its idle clock starts again.</summary>
-    internal void Adopt(MicroVm microVm)
-    {
-        var sandbox = Register(microVm, microVm.Claim!);
-        if (sandbox.Claim is { IdempotencyKey: { } key, RequestHash: { } hash })
-        {
-            _keys.Add(key, hash, new CreatedSandbox(sandbox, IsWarm: true, TimeSpan.Zero));
+            count = seen;
         }
 
-        _undecided.TryRemove(microVm.Id, out _);
+        return false;
     }
 
-    /// <summary>Remembers that a microVM of an earlier server is gone.</summary>
-    internal void Lose(string id, string reason)
-    {
-        Remember(id, new SandboxEnd(EndReason.Died, $"it did not outlive a restart of the server: {reason}", time.GetUtcNow()));
-        if (_undecided.TryRemove(id, out _))
+    private PandoraException AtLimit() =>
+        new(PandoraError.SandboxLimit, $"{Count} sandboxes exist, and no more than {options.MaxSandboxes} may: delete one, or try again when one has ended")
         {
-            Interlocked.Decrement(ref _count);
-        }
-    }
-
-    /// <summary>Lets clients in: what an earlier server left is known, and each of it is decided by itself.</summary>
-    internal void Open() => _state = State.Open;
+            Hint = "PANDORA_MAX_SANDBOXES is how many may exist",
+        };
 
     private Sandbox Register(MicroVm microVm, ClaimRecord claim)
     {
@@ -198,17 +191,6 @@ public sealed partial class SandboxRegistry(
             throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
         }
     }
-
-    private void MustBeRecovered()
-    {
-        if (_state == State.Recovering)
-        {
-            throw new PandoraException(PandoraError.Recovering, "the server has just started and takes over what the last one left: try again in a second");
-        }
-    }
-
-    private static PandoraException IsUndecided(string what) =>
-        new(PandoraError.Recovering, $"the server has just started, and whether {what} lives on is not known yet: try again in a second");
 
     /// <summary>Finds a sandbox.</summary>
     /// <exception cref="PandoraException">There is none with that id, or it has ended; the message says how.</exception>
@@ -324,7 +306,7 @@ public sealed partial class SandboxRegistry(
     public async Task ReapAsync()
     {
         await Task.WhenAll(_sandboxes.Values.Where(s => options.MaxLifetime > 0 && s.Age.TotalSeconds >= options.MaxLifetime)
-            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {options.MaxLifetime:0.#} s (PANDORA_MAX_LIFETIME)", time.GetUtcNow()))));
+            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {options.MaxLifetime:0.#} s", time.GetUtcNow()) { Hint = "PANDORA_MAX_LIFETIME is how old one may get" })));
 
         var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
         {

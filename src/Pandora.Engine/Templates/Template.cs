@@ -9,7 +9,7 @@ namespace Pandora.Engine.Templates;
 /// <param name="VcpuCount">Virtual CPUs of its microVMs, 1 to 32.</param>
 /// <param name="MemoryMiB">Memory of its microVMs in MiB.</param>
 /// <param name="Description">What is in it, for people.</param>
-public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt, int VcpuCount, int MemoryMiB, string Description)
+public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt, int VcpuCount, [property: JsonPropertyName("memory_mib")] int MemoryMiB, string Description)
 {
     /// <summary>Kernel arguments besides the VMM's own; null for none.</summary>
     public string? KernelArguments { get; init; }

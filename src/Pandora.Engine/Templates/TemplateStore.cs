@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using Pandora.Engine.MicroVms;
 
@@ -8,6 +9,9 @@ namespace Pandora.Engine.Templates;
 public sealed partial class TemplateStore(string directory)
 {
     private const string Description = "template.json";
+
+    // What the naming policy makes of MemoryMiB, and what templates of before have.
+    private const string OldMemoryName = "memory_mi_b";
 
     /// <summary>The template that is used when none is named.</summary>
     public const string DefaultName = "default";
@@ -44,7 +48,7 @@ public sealed partial class TemplateStore(string directory)
         var description = Path.Combine(path, Description);
         try
         {
-            return JsonSerializer.Deserialize(File.ReadAllBytes(description), RecordJson.Default.Template)! with { Directory = path };
+            return Parse(File.ReadAllBytes(description))! with { Directory = path };
         }
         catch (JsonException e)
         {
@@ -92,6 +96,18 @@ public sealed partial class TemplateStore(string directory)
 
         Directory.Delete(path, recursive: true);
         return true;
+    }
+
+    private static Template? Parse(byte[] json)
+    {
+        var described = JsonNode.Parse(json, documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false }) as JsonObject
+            ?? throw new JsonException("it is no object");
+        if (described.Remove(OldMemoryName, out var memory))
+        {
+            described.TryAdd("memory_mib", memory);
+        }
+
+        return described.Deserialize(RecordJson.Default.Template);
     }
 
     [GeneratedRegex("^[a-z0-9][a-z0-9-]{0,62}\\z")]

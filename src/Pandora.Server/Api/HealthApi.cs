@@ -13,8 +13,8 @@ internal static class HealthApi
 
     public static void MapHealth(this IEndpointRouteBuilder routes)
     {
-        routes.MapGet("/health", GetHealth).WithTags("Service").WithSummary("Show the service's state");
-        routes.MapGet("/ready", GetReady).WithTags("Service").WithSummary("200 when a sandbox can be claimed without waiting, else 503").ProducesProblem(503);
+        routes.MapGet("/health", GetHealth).WithTags("Service").WithSummary("Show the service's state").Fails(401);
+        routes.MapGet("/ready", GetReady).WithTags("Service").WithSummary("200 when a sandbox can be claimed without waiting, else 503").Produces(200).Fails(503);
     }
 
     private static Ok<Health> GetHealth(Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options)

@@ -10,11 +10,19 @@ namespace Pandora.Server.Api;
 /// <summary>The one place that turns what went wrong into problem details.</summary>
 public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandler
 {
-    /// <summary>Makes a problem.</summary>
+    /// <summary>What a body that is no JSON is told.</summary>
+    internal const string NotJson = "the body must be JSON, sent with 'Content-Type: application/json'";
+
+    /// <summary>Makes a problem. What an operator could do about it is no part of the detail but the hint.</summary>
     public static IResult Create(
-        int status, string code, string detail, IReadOnlyDictionary<string, string[]>? errors = null, CommandOutcome? command = null)
+        int status, string code, string detail, IReadOnlyDictionary<string, string[]>? errors = null, CommandOutcome? command = null, string? hint = null)
     {
         var extensions = new Dictionary<string, object?> { ["code"] = code };
+        if (hint is not null)
+        {
+            extensions["hint"] = hint;
+        }
+
         if (errors is not null)
         {
             extensions["errors"] = errors;
@@ -65,23 +73,28 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
         problem.Extensions.Remove("trace_id");
         if (problem is HttpValidationProblemDetails validation)
         {
-            validation.Errors = validation.Errors.ToDictionary(e => JsonNamingPolicy.SnakeCaseLower.ConvertName(e.Key), e => e.Value.Select(Plain).ToArray());
+            validation.Errors = validation.Errors.ToDictionary(e => JsonNamingPolicy.SnakeCaseLower.ConvertName(e.Key), e => e.Value);
             problem.Detail ??= string.Join("; ", validation.Errors.Select(e => $"{e.Key}: {string.Join(", ", e.Value)}"));
         }
 
         problem.Extensions.TryAdd("code", problem.Status switch
         {
-            404 or 405 => ProblemCodes.NotFound,
+            404 => ProblemCodes.NotFound,
+            405 => ProblemCodes.MethodNotAllowed,
             >= 500 => ProblemCodes.Internal,
             _ => ProblemCodes.InvalidRequest,
         });
         problem.Detail ??= problem.Status switch
         {
             404 => "there is nothing here: /openapi/v1.json lists what there is",
-            405 => "this is not done with that method: /openapi/v1.json lists what there is",
-            415 => "the body must be JSON, sent with 'Content-Type: application/json'",
+            405 => "this is not done with that method; the header Allow lists those that are",
+            415 => NotJson,
             _ => null,
         };
+        if (problem.Status == 405)
+        {
+            HeadRequests.Allow(context.HttpContext.Response);
+        }
     }
 
     private IResult ToResult(Exception exception)
@@ -108,37 +121,15 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
                     _ => (502, ProblemCodes.GuestUnreachable),
                 };
                 return e.Field is null
-                    ? Create(status, code, e.Message, command: e.Command)
-                    : Create(status, code, $"{e.Field}: {e.Message}", new Dictionary<string, string[]> { [e.Field] = [e.Message] });
-            case BadHttpRequestException { StatusCode: 413 }:
-                return Create(413, ProblemCodes.InvalidRequest, "the body is larger than any valid request");
-            case BadHttpRequestException { StatusCode: 415 }:
-                return Create(415, ProblemCodes.InvalidRequest, "the body must be JSON, sent with 'Content-Type: application/json'");
-            case BadHttpRequestException { InnerException: JsonException json }:
-                return FromJson(json);
+                    ? Create(status, code, e.Message, command: e.Command, hint: e.Hint)
+                    : Create(status, code, $"{e.Field}: {e.Message}", new Dictionary<string, string[]> { [e.Field] = [e.Message] }, hint: e.Hint);
             case BadHttpRequestException e:
-                return Create(e.StatusCode, ProblemCodes.InvalidRequest, e.Message);
+                return RequestFaults.ToProblem(e);
             default:
                 LogUnexpected(exception);
                 return Create(500, ProblemCodes.Internal, "the server failed; its log says why");
         }
     }
-
-    private static IResult FromJson(JsonException json)
-    {
-        // $.idle_timeout, or $ for the whole; System.Text.Json's own words name .NET types, which tell a client nothing.
-        var field = json.Path is { Length: > 2 } path && path.StartsWith("$.", StringComparison.Ordinal) ? path[2..] : null;
-        if (field is null)
-        {
-            return Create(400, ProblemCodes.InvalidRequest, $"the body is not the JSON that this takes: {Plain(json.Message)}");
-        }
-
-        var words = json.Message.Contains("could not be mapped", StringComparison.Ordinal) ? "is not a field of this request" : "has the wrong type";
-        return Create(400, ProblemCodes.InvalidRequest, $"{field}: {words}", new Dictionary<string, string[]> { [field] = [words] });
-    }
-
-    private static string Plain(string message) => message
-        .Replace("The field ", "", StringComparison.Ordinal).Split(" Path: $")[0].Split("Pandora.Contracts.")[0].TrimEnd();
 
     internal static string Title(int status) => status switch
     {
@@ -147,6 +138,7 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
         403 => "Forbidden",
         404 => "Not found",
         405 => "Method not allowed",
+        408 => "Too slow",
         410 => "Gone",
         413 => "Body too large",
         415 => "Not JSON",

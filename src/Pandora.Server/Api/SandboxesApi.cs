@@ -15,11 +15,11 @@ internal static class SandboxesApi
 {
     public static void MapSandboxes(this IEndpointRouteBuilder routes)
     {
-        var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").ProducesProblem(401).ProducesValidationProblem();
+        var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").Fails(400, 401);
         group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM")
-            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").ProducesProblem(403).ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
-        group.MapGet("", List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs.");
-        group.MapGet("{id}", Get).WithSummary("Show a sandbox").ProducesProblem(404).ProducesProblem(410);
+            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").Fails(403, 415, 422, 429, 503);
+        group.MapGet("", List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs. In the key, write a colon as %3A and a percent sign as %25.").Fails(503);
+        group.MapGet("{id}", Get).WithSummary("Show a sandbox").Fails(404, 410, 503);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
             .WithDescription(
                 "An answer has five members, and each of the flags truncated and disk_lost_data only when it is true. "
@@ -27,10 +27,11 @@ internal static class SandboxesApi
                 + "killed (looked up afterwards: its shell has ended, its cgroup is empty, no process bears its mark), unknown (it may run on), "
                 + "not_started, unreachable (the guest did not answer; it may run on). "
                 + "A client that takes less than 64 KiB/s of the answer on average, after 10 s, is cut off.")
-            .Produces<ExecResponse>().ProducesProblem(404).ProducesProblem(410).ProducesProblem(429)
-            .ProducesProblem(502).ProducesProblem(503).ProducesProblem(504);
-        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again").ProducesProblem(404).ProducesProblem(410);
-        group.MapDelete("{id}", DeleteAsync).WithSummary("End a sandbox").WithDescription("With receipt=true the answer tells what was undone.").ProducesProblem(404).ProducesProblem(410);
+            .Produces<ExecResponse>().Fails(404, 410, 415, 429, 502, 503, 504);
+        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again").Fails(404, 410, 503);
+        group.MapDelete("{id}", DeleteAsync).WithSummary("End a sandbox")
+            .WithDescription("With receipt=true the answer is 200 and tells what was undone; else it is 204 and empty.")
+            .Produces<Receipt>().Produces(204).Fails(404, 410, 503);
     }
 
     private static async Task<Created<SandboxCreated>> CreateAsync(
@@ -53,7 +54,7 @@ internal static class SandboxesApi
     private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, TimeProvider time, string[]? metadata = null)
     {
         var wanted = (metadata ?? []).Select(pair => pair.Split(':', 2) is [var key, var value]
-            ? (key, value)
+            ? (key: MetadataFilter.ReadKey(key), value)
             : throw PandoraException.Invalid("metadata", $"'{pair}' is not key:value")).ToList();
         // The undecided first: one that is decided in between is then listed once too often rather than not at all.
         var undecided = sandboxes.Undecided.Select(r => ToInfo(r, time.GetUtcNow())).ToList();
@@ -74,10 +75,11 @@ internal static class SandboxesApi
     private static async Task<IResult> ExecAsync(
         string id, ExecRequest request, SandboxRegistry sandboxes, HttpResponse response, CancellationToken cancellationToken)
     {
+        var timeout = request.Timeout ?? ExecRequest.DefaultTimeout;
         var command = new GuestCommand
         {
             Code = request.Code,
-            Timeout = double.IsFinite(request.Timeout) ? TimeSpan.FromSeconds(request.Timeout) : throw PandoraException.Invalid("timeout", "must be a number of seconds"),
+            Timeout = double.IsFinite(timeout) ? TimeSpan.FromSeconds(timeout) : throw PandoraException.Invalid("timeout", "must be a number of seconds"),
             Cwd = request.Cwd,
             Env = request.Env ?? new Dictionary<string, string>(),
             User = request.User,
@@ -86,7 +88,7 @@ internal static class SandboxesApi
         var execution = await sandboxes.ExecAsync(id, command, cancellationToken);
         // A result that is being written counts as a command that runs, however the writing ends.
         response.RegisterForDispose(execution);
-        return new ExecAnswer(id, execution, request.Timeout);
+        return new ExecAnswer(id, execution, timeout);
     }
 
     private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, HttpResponse response, bool receipt = false)

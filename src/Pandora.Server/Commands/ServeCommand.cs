@@ -115,7 +115,7 @@ internal static class ServeCommand
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
         services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
         services.AddBoundedConnections(ConnectionLimits.From(engineOptions, serverOptions, Descriptors.Limit));
-        services.AddHostFiltering(_ => { });
+        services.AddHostFiltering(o => o.IncludeFailureMessage = false);
         // The builder's own use of it runs before everything and for every address; MapPandoraApi uses it where it belongs.
         foreach (var filter in services.Where(d => d.ServiceType == typeof(IStartupFilter) && d.ImplementationType?.Name == "HostFilteringStartupFilter").ToList())
         {
@@ -148,11 +148,15 @@ internal static class ServeCommand
     {
         app.UseAdmission();
         app.UseExceptionHandler();
+        app.UseHeadRequests();
+        // Here and not where the framework would put it, before everything: HEAD is to be routed as GET.
+        app.UseRouting();
         app.UseMetricsListener(options);
-        app.UseHostFiltering();
+        app.UseAllowedHosts();
         app.UseStatusCodePages();
         app.UseMiddleware<SameOrigin>();
         app.UseMiddleware<ApiKeys>();
+        app.UseMiddleware<ContentTypes>();
         app.MapSandboxes();
         app.MapHealth();
         if (Telemetry.IsEnabled)

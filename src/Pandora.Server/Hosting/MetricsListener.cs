@@ -50,7 +50,7 @@ internal static class MetricsListener
             // Elsewhere a key is asked for, and a page in a browser has none.
             if (ListenAddress.IsLoopback(address))
             {
-                metrics.UseHostFiltering();
+                metrics.UseAllowedHosts();
             }
 
             metrics.UseMiddleware<ApiKeys>();

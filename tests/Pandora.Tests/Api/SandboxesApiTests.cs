@@ -200,7 +200,7 @@ public sealed class SandboxesApiTests
         var type = await api.SendAsync(HttpMethod.Post, "/sandboxes", "idle_timeout=60", "application/x-www-form-urlencoded");
         Assert.Equal((415, "invalid_request"), (type.Status, type.Body.GetProperty("code").GetString()));
         var method = await api.SendAsync(HttpMethod.Put, "/sandboxes", "{}");
-        Assert.Equal((405, "not_found"), (method.Status, method.Body.GetProperty("code").GetString()));
+        Assert.Equal((405, "method_not_allowed"), (method.Status, method.Body.GetProperty("code").GetString()));
         var path = await api.SendAsync(HttpMethod.Get, "/nope");
         Assert.Equal((404, "not_found"), (path.Status, path.Body.GetProperty("code").GetString()));
         Assert.False(path.Body.TryGetProperty("trace_id", out _));

@@ -73,7 +73,7 @@ public sealed class WarmPoolTests
         node.Time.Advance(TimeSpan.FromSeconds(91));
         var exception = await Assert.ThrowsAsync<PandoraException>(() => waiting);
         Assert.Equal(PandoraError.PoolEmpty, exception.Error);
-        Assert.Contains("no disk", exception.Message);
+        Assert.Contains("no disk", exception.Hint);
         Assert.DoesNotContain("console", exception.Message);
     }
 

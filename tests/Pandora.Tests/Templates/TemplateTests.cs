@@ -115,6 +115,33 @@ public sealed class TemplateTests : IDisposable
         Assert.Equal(first.HostKey[^32..], first.HostKeyFile[^32..]);
     }
 
+    [Fact]
+    public void One_that_was_stored_with_the_size_misspelt_is_still_read_and_written_right()
+    {
+        var store = new TemplateStore(_directory);
+        Install(store, "web");
+        var description = Path.Combine(_directory, "web", "template.json");
+        var written = File.ReadAllText(description);
+        Assert.Contains("\"memory_mib\":256", written);
+        File.WriteAllText(description, written.Replace("memory_mib", "memory_mi_b").Replace("256", "512"));
+        var read = store.Find("web")!;
+        Assert.Equal((512, "key", 1, "a test's"), (read.MemoryMiB, read.Key, read.VcpuCount, read.Description));
+        Assert.Equal(512, Assert.Single(store.List()).MemoryMiB);
+    }
+
+    [Theory]
+    [InlineData("null")]
+    [InlineData("[]")]
+    [InlineData("{}")]
+    [InlineData("""{"name":"web","name":"web"}""")]
+    public void A_description_that_is_none_is_damaged(string json)
+    {
+        var store = new TemplateStore(_directory);
+        Install(store, "web");
+        File.WriteAllText(Path.Combine(_directory, "web", "template.json"), json);
+        Assert.Contains("damaged", Assert.Throws<StartupException>(() => store.Find("web")).Message);
+    }
+
     private void Install(TemplateStore store, string name)
     {
         var built = Directory.CreateDirectory(Path.Combine(_directory, $".build-{name}"));

@@ -1,0 +1,26 @@
+namespace Pandora.Server.Api;
+
+/// <summary>Answers HEAD as GET without a body (RFC 9110, section 9.3.2). The web server leaves out the body of what came as HEAD.</summary>
+internal static class HeadRequests
+{
+    /// <summary>Must come before routing, which would find no route for HEAD.</summary>
+    public static void UseHeadRequests(this IApplicationBuilder app) => app.Use((context, next) =>
+    {
+        if (HttpMethods.IsHead(context.Request.Method))
+        {
+            context.Request.Method = HttpMethods.Get;
+        }
+
+        return next(context);
+    });
+
+    /// <summary>Adds HEAD to what the framework says is allowed, where GET is.</summary>
+    public static void Allow(HttpResponse response)
+    {
+        var allowed = response.Headers.Allow.ToString().Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        if (allowed.Contains(HttpMethods.Get) && !allowed.Contains(HttpMethods.Head))
+        {
+            response.Headers.Allow = string.Join(", ", [.. allowed, HttpMethods.Head]);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Pandora.Contracts;
+
+namespace Pandora.Server.Api;
+
+/// <summary>Says in the API's words what the framework found wrong with a request. The framework's own words name .NET types, which tell a client nothing.</summary>
+internal static partial class RequestFaults
+{
+    /// <summary>Makes the problem.</summary>
+    public static IResult ToProblem(BadHttpRequestException exception) => exception switch
+    {
+        { StatusCode: 408 } => Problems.Create(408, ProblemCodes.InvalidRequest, "the body came too slowly"),
+        { StatusCode: 413 } => Problems.Create(413, ProblemCodes.InvalidRequest, "the body is larger than any valid request"),
+        { StatusCode: 415 } => Problems.Create(415, ProblemCodes.InvalidRequest, Problems.NotJson),
+        { InnerException: JsonException json } => FromJson(json),
+        { Message: var message } when ParameterPattern().Match(message) is { Success: true } match =>
+            Invalid(match.Groups["name"].Value, match.Groups["type"].Value == "bool" ? "must be true or false" : "has the wrong form"),
+        { Message: var message } when message.Contains("body", StringComparison.Ordinal) && message.Contains("provided", StringComparison.Ordinal) =>
+            Problems.Create(400, ProblemCodes.InvalidRequest, "the body is missing: it must be a JSON object"),
+        { StatusCode: var status } => Problems.Create(status, ProblemCodes.InvalidRequest, "the request could not be read to its end"),
+    };
+
+    private static IResult FromJson(JsonException json)
+    {
+        // $.idle_timeout, or $ for the whole.
+        var field = json.Path is { Length: > 2 } path && path.StartsWith("$.", StringComparison.Ordinal) ? path[2..] : null;
+        var words = json switch
+        {
+            // The reader's own exception: the text is at fault, not what it says.
+            { InnerException: JsonException } when json.Message.Contains("depth", StringComparison.Ordinal) => "is nested too deeply",
+            { InnerException: JsonException } => $"is not valid JSON (line {json.LineNumber + 1}, byte {json.BytePositionInLine + 1})",
+            { InnerException: InvalidOperationException { Message: var why } } when why.Contains("surrogate", StringComparison.Ordinal)
+                => "holds half of a surrogate pair, which is no character",
+            { InnerException: InvalidOperationException { Message: var why } } when why.Contains("UTF-8", StringComparison.Ordinal) => "is not valid UTF-8",
+            _ when json.Message.Contains("could not be mapped", StringComparison.Ordinal) => "is not a field of this request",
+            _ => field is null ? "must be a JSON object" : "has the wrong type",
+        };
+        return field is null ? Problems.Create(400, ProblemCodes.InvalidRequest, $"the body {words}") : Invalid(field, words);
+    }
+
+    private static IResult Invalid(string field, string words) =>
+        Problems.Create(400, ProblemCodes.InvalidRequest, $"{field}: {words}", new Dictionary<string, string[]> { [field] = [words] });
+
+    // As ASP.NET Core 10 words it: Failed to bind parameter "bool receipt" from "maybe".
+    [GeneratedRegex("^Failed to bind parameter \"(?<type>[^\" ]+) (?<name>[^\" ]+)\" from")]
+    private static partial Regex ParameterPattern();
+}
