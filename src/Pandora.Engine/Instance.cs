@@ -12,7 +12,6 @@ public sealed class Instance : IDisposable
 {
     /// <summary>Where the locks of the instances' names are. Nobody but root can make files there.</summary>
     private const string LockDirectory = "/run/lock/pandora";
-    private const int WouldBlock = 11; // EAGAIN
     private readonly IReadOnlyList<FileStream> _locks;
     private readonly string _pidPath;
     private readonly int _uidBase;
@@ -65,14 +64,14 @@ public sealed class Instance : IDisposable
         try
         {
             PrivateDirectory.Ensure(options.DataDir, mended.Add);
-            locks.Add(TryLock(lockPath) ??
+            locks.Add(LockFile.TryOpen(lockPath) ??
                 throw new StartupException($"another Pandora server (pid {ReadOwner(options.DataDir)}) uses the data directory {options.DataDir}: './pandora down' ends it, or set PANDORA_DATA_DIR to another directory"));
             RemoveRuntimeFiles(options.DataDir);
             File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n{ProcessHandle.StartTimeOf(Environment.ProcessId)}\n");
             var id = ReadOrMakeId(Path.Combine(options.DataDir, "instance"));
             // A copied data directory has the original's id and its own lock: namespaces, interfaces, the table and cgroups of that name are one server's all the same.
             PrivateDirectory.Ensure(LockDirectory, mended.Add);
-            locks.Add(TryLock(Path.Combine(LockDirectory, id)) ??
+            locks.Add(LockFile.TryOpen(Path.Combine(LockDirectory, id)) ??
                 throw new StartupException($"another server runs as instance {id} on this host, so the data directory {options.DataDir} is a copy of that one's: remove its file 'instance', and the start makes it one of its own"));
             PrivateDirectory.Ensure(options.RunDir, mended.Add);
             if (Directory.Exists(options.TemplatePath))
@@ -120,37 +119,12 @@ public sealed class Instance : IDisposable
     /// <summary>A new microVM's id: 24 characters of base 36, 124 bits.</summary>
     public static string NewMicroVmId() => RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz0123456789", 24);
 
-    // flock(2), which the kernel drops when the process ends however it ends. Null when another process has it.
-    private static FileStream? TryLock(string path)
-    {
-        while (true)
-        {
-            FileStream file;
-            try
-            {
-                file = new FileStream(path, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite });
-            }
-            catch (IOException e) when (e.HResult == WouldBlock)
-            {
-                return null;
-            }
-
-            // The last owner may have removed it between our opening and our locking it.
-            if (FileStatus.Find(path)?.Inode == FileStatus.Of(file.SafeFileHandle).Inode)
-            {
-                return file;
-            }
-
-            file.Dispose();
-        }
-    }
-
     // Where servers of version 0.1 and before held it.
     private static void RemoveOldLock(string path, string id)
     {
         if (File.Exists(path))
         {
-            using var old = TryLock(path) ?? throw new StartupException($"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
+            using var old = LockFile.TryOpen(path) ?? throw new StartupException($"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
             File.Delete(path);
         }
     }

@@ -1,5 +1,3 @@
-using Pandora.Vmm.Linux;
-
 namespace Pandora.Engine.Templates;
 
 /// <summary>
@@ -11,8 +9,6 @@ internal sealed class TemplateLock : IDisposable
     private const string LockName = ".lock", HolderName = ".lock-holder";
 
     private const string Somebody = "another process builds a template";
-
-    private const int WouldBlock = 11; // EAGAIN
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
 
     private readonly string _directory;
@@ -43,7 +39,7 @@ internal sealed class TemplateLock : IDisposable
         string? told = null;
         while (true)
         {
-            if (TryLock(Path.Combine(directory, LockName)) is { } file)
+            if (LockFile.TryOpen(Path.Combine(directory, LockName)) is { } file)
             {
                 return new TemplateLock(directory, file, $"process {Environment.ProcessId} on {Environment.MachineName} builds template '{template}'");
             }
@@ -78,29 +74,6 @@ internal sealed class TemplateLock : IDisposable
         {
             // It has just come or just gone.
             return Somebody;
-        }
-    }
-
-    private static FileStream? TryLock(string path)
-    {
-        while (true)
-        {
-            FileStream file;
-            try
-            {
-                file = new FileStream(path, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite });
-            }
-            catch (IOException e) when (e.HResult == WouldBlock)
-            {
-                return null;
-            }
-
-            if (FileStatus.Find(path)?.Inode == FileStatus.Of(file.SafeFileHandle).Inode)
-            {
-                return file;
-            }
-
-            file.Dispose();
         }
     }
 }
