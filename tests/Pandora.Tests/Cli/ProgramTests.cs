@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
+using Pandora.Vmm.Linux;
 
 namespace Pandora.Tests.Cli;
 
@@ -122,6 +123,40 @@ public sealed class ProgramTests
     }
 
     [Theory]
+    [InlineData(200, """{"sandbox_id":"abc","slot":0,"guest_ip":"","age_seconds":1,"idle_seconds":0,"idle_timeout":60,"exec_count":1,"template":"default","egress":"none","metadata":{}}""", "sandbox abc lives on")]
+    [InlineData(404, """{"status":404,"code":"sandbox_not_found"}""", "sandbox abc has ended")]
+    [InlineData(503, """{"status":503,"detail":"not now","code":"recovering"}""", "whether sandbox abc lives on is not known: not now")]
+    public async Task Ctrl_C_in_exec_tells_what_the_server_says_of_the_sandbox(int status, string body, string words)
+    {
+        await using var server = new OneAnswerServer(status, body) { IsSilent = request => request.Contains("/exec ", StringComparison.Ordinal) };
+        Assert.Equal((130, "", $"pandora: interrupted; the command was stopped, and {words}\n"), await InterruptAsync(server, ["exec", "abc", "sleep 100"]));
+    }
+
+    private static async Task<(int ExitCode, string Output, string Error)> InterruptAsync(OneAnswerServer server, string[] arguments)
+    {
+        using var process = Start(["--url", server.Url, .. arguments]);
+        await UntilAsync(() => server.LastRequest.Length > 0);
+
+        using (var handle = ProcessHandle.TryOpen(process.Id))
+        {
+            handle!.Kill(2); // SIGINT
+        }
+
+        var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
+        return (process.ExitCode, await output, await error);
+    }
+
+    private static async Task UntilAsync(Func<bool> isSo)
+    {
+        using var limit = new CancellationTokenSource(Limit);
+        while (!isSo())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, limit.Token);
+        }
+    }
+
+    [Theory]
     [InlineData("run")]
     [InlineData("exec")]
     public async Task Help_tells_of_input_and_of_exit_codes(string command)
@@ -145,7 +180,8 @@ public sealed class ProgramTests
 
     private static Process Start(string[] arguments)
     {
-        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "pandora-cli"), arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        // SIGINT as a terminal's shell has it: tests that run in the background ignore it, and hand that on.
+        var start = new ProcessStartInfo("env", ["--default-signal=INT", Path.Combine(AppContext.BaseDirectory, "pandora-cli"), .. arguments]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
         foreach (var name in start.Environment.Keys.Where(n => n.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
         {
             start.Environment.Remove(name);
@@ -170,6 +206,8 @@ public sealed class ProgramTests
 
         public string Url => $"http://{_listener.LocalEndpoint}";
 
+        public Func<string, bool> IsSilent { get; init; } = _ => false;
+
         public string LastRequest { get; private set; } = "";
 
         public async ValueTask DisposeAsync()
@@ -182,7 +220,7 @@ public sealed class ProgramTests
         {
             while (true)
             {
-                using var connection = await _listener.AcceptTcpClientAsync();
+                var connection = await _listener.AcceptTcpClientAsync();
                 var stream = connection.GetStream();
                 var request = "";
                 var buffer = new byte[65536];
@@ -199,7 +237,11 @@ public sealed class ProgramTests
                 }
 
                 LastRequest = request;
-                await stream.WriteAsync(_answer);
+                if (!IsSilent(request))
+                {
+                    await stream.WriteAsync(_answer);
+                    connection.Dispose();
+                }
             }
         }
     }
