@@ -85,7 +85,7 @@ public sealed class EngineMetrics
             SnapshotEnded(outcome, 0);
         }
 
-        foreach (var (operation, code) in new[] { ("create", "pool_empty"), ("create", "sandbox_limit"), ("exec", "exec_timeout"), ("exec", "guest_unreachable"), ("exec", "sandbox_gone"), ("exec", "too_many_execs"), ("exec", "not_delivered") })
+        foreach (var (operation, code) in new[] { ("create", "pool_empty"), ("create", "sandbox_limit"), ("create", "overloaded"), ("exec", "exec_timeout"), ("exec", "guest_unreachable"), ("exec", "sandbox_gone"), ("exec", "too_many_execs"), ("exec", "not_delivered") })
         {
             _failures.Add(0, new("operation", operation), new("code", code));
         }

@@ -132,14 +132,8 @@ internal static class ServeCommand
             o.SerializerOptions.PropertyNamingPolicy = PandoraJson.Default.Options.PropertyNamingPolicy;
             o.SerializerOptions.NumberHandling = PandoraJson.Default.Options.NumberHandling;
         });
-        services.AddOpenApi(o => o.AddDocumentTransformer((document, _, _) =>
-        {
-            document.Info.Title = "Pandora";
-            document.Info.Version = HealthApi.Version;
-            document.Info.Description = "Throw-away sandboxes in real microVMs.";
-            document.Servers?.Clear();
-            return Task.CompletedTask;
-        }));
+        // A lambda, by which the generator that reads XML comments knows the call.
+        services.AddOpenApi(o => ApiDescription.Configure(o));
         return services.AddPandoraTelemetry();
     }
 
