@@ -26,7 +26,7 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     public static Failure? Of(Exception exception) => exception switch
     {
         PandoraApiException e => new(e is ExecTimeoutException ? TimedOut : Failed, e.Problem with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
-        ServerUnreachableException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "unreachable")),
+        ServerUnreachableException e => new(Failed, new ApiProblem(Detail: e.Message, Code: "unreachable", Hint: e.Hint)),
         UsageException => Usage(exception.Message),
         StoppedException => new(Interrupted, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
@@ -48,7 +48,8 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     /// <summary>Tells it on standard error and returns the exit code.</summary>
     public int Tell(bool asJson)
     {
-        Console.Error.WriteLine(asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}");
+        var hint = Problem.Hint is null ? "" : $"\npandora: hint: {Problem.Hint}";
+        Console.Error.WriteLine(asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}{hint}");
         return ExitCode;
     }
 }

@@ -54,7 +54,7 @@ public sealed class OpenApiTests
 
         Assert.True(
             File.Exists(Golden) && await File.ReadAllTextAsync(Golden) == told,
-            "docs/openapi.json is not what the server tells. If the change is meant: tests/Pandora.GeneratedClient/generate.sh makes it anew, and the client from it");
+            "docs/openapi.json is not what the server tells. If the change is meant: this test writes it anew with MAKE_OPENAPI=1 in its environment");
     }
 
     [Fact]

@@ -58,6 +58,7 @@ public sealed class ProgramTests
         (exitCode, output, error) = await RunAsync(["--url", Nowhere, "--json", .. arguments]);
         Assert.Equal((125, ""), (exitCode, output));
         Assert.Equal("unreachable", JsonDocument.Parse(error).RootElement.GetProperty("code").GetString());
+        Assert.Contains("./pandora up", JsonDocument.Parse(error).RootElement.GetProperty("hint").GetString());
     }
 
     [Fact]
