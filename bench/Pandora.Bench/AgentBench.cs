@@ -58,7 +58,9 @@ internal static class AgentBench
             var store = new TemplateStore(Path.Combine(work, "templates"));
             var script = Path.Combine(work, "echo");
             await File.WriteAllTextAsync(script, Echo);
-            await new TemplateBuilder(store, TimeProvider.System, _ => { }).BuildAsync(new TemplateSpec { Name = "echo", RootPath = template.RootPath, AgentPath = script }, RebuildRule.IfChanged, CancellationToken.None);
+            await new TemplateBuilder(store, TimeProvider.System,
+                _ => { }).BuildAsync(new TemplateSpec { Name = "echo", RootPath = template.RootPath,
+                AgentPath = script }, RebuildRule.IfChanged, CancellationToken.None);
             using var vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the benchmark", TimeProvider.System, CancellationToken.None);
             using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
             await using var ours = await StartAsync(vmm, template, names[0], work, key);

@@ -5,7 +5,10 @@ using Pandora.Load;
 using Spectre.Console;
 
 var json = new Option<FileInfo>("--json") { Description = "Write the figures to a file as well" };
-var only = new Option<string>("--only") { Description = "Run one part: pool, exec, growth, boot, snapshot, agent, footprint, looking, overload, adoption, walls, driver; and aged, which takes ten minutes and is not run otherwise" };
+var only = new Option<string>("--only")
+{
+    Description = "Run one part: pool, exec, growth, boot, snapshot, agent, footprint, looking, overload, adoption, walls, driver; and aged, which takes ten minutes and is not run otherwise",
+};
 var onVmm = new Option<string>("--vmm") { Description = "Measure on firecracker or qemu; what does not depend on it is left out with firecracker", DefaultValueFactory = _ => "qemu" }.AcceptOnlyFromAmong("firecracker", "qemu");
 var readme = new Option<bool>("--readme") { Description = "Measure nothing; make the README's table anew from benchmarks/bench-*.json" };
 var root = new RootCommand("Measures Pandora against references taken in the same run; about ten minutes on two cores") { json, only, onVmm, readme };

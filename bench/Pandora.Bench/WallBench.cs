@@ -15,7 +15,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Bench;
 
-/// <summary>What it costs to watch what keeps guests in, how soon it is put back, and what an honest guest and a healthy sandbox notice of the bounds and of the dead.</summary>
+/// <summary>What it costs to watch what keeps guests in, how soon it is put back, and what an honest guest and a healthy sandbox notice of
+/// the bounds and of the dead.</summary>
 internal static class WallBench
 {
     private const int Flushes = 3, Connections = 2000, ConnectionRounds = 3, Slots = 64, Few = 8, Restarts = 3;
@@ -80,7 +81,8 @@ internal static class WallBench
         return
         [
             new("the host's table deleted, until it is back, longest", longest.TotalSeconds, "s", 5, $"{Flushes} times"),
-            new("forbidden connections of a guest meanwhile", double.Parse(words[1], CultureInfo.InvariantCulture), "", 0, $"of {words[0]} that it tried"),
+            new("forbidden connections of a guest meanwhile", double.Parse(words[1], CultureInfo.InvariantCulture), "", 0,
+                $"of {words[0]} that it tried"),
         ];
     }
 
@@ -109,7 +111,8 @@ internal static class WallBench
         }
 
         var (with, without) = (bounded.Max(), free.Max());
-        return new Result($"{Connections} short connections of a guest without the bounds / with them, rates", without / with, "×", 1 / 0.9, string.Create(CultureInfo.InvariantCulture, $"{without:0} / {with:0} a second, best of {ConnectionRounds} each"));
+        return new Result($"{Connections} short connections of a guest without the bounds / with them, rates", without / with, "×", 1 / 0.9,
+            string.Create(CultureInfo.InvariantCulture, $"{without:0} / {with:0} a second, best of {ConnectionRounds} each"));
     }
 
     // The real rules in real namespaces, without guests.
@@ -120,7 +123,8 @@ internal static class WallBench
         var options = new EngineOptions { DataDir = directory, RunDir = Path.Combine(directory, "run") };
         using var instance = Instance.Open(options);
         await using var network = await HostNetwork.CreateAsync(instance, options, [], NullLogger.Instance, CancellationToken.None);
-        await using var slots = new SlotPool(network, instance, Egress.Internet, Slots, new Dictionary<int, string>(), TimeProvider.System, NullLogger<SlotPool>.Instance);
+        await using var slots = new SlotPool(
+            network, instance, Egress.Internet, Slots, new Dictionary<int, string>(), TimeProvider.System, NullLogger<SlotPool>.Instance);
         slots.Prepare();
         while (Enumerable.Range(0, Slots).Any(s => !network.IsGuarded(s)))
         {
@@ -128,11 +132,13 @@ internal static class WallBench
         }
 
         var idle = await ProcessorTimeAsync();
-        await using var watch = new NetworkWatch(network, services.GetRequiredService<IMeterFactory>().Create("bench"), TimeProvider.System, NullLogger<NetworkWatch>.Instance);
+        await using var watch = new NetworkWatch(
+            network, services.GetRequiredService<IMeterFactory>().Create("bench"), TimeProvider.System, NullLogger<NetworkWatch>.Instance);
         var watched = await ProcessorTimeAsync();
         return new Result(
             $"the watch with {Slots} slots", Math.Max(0, (watched - idle) / WatchTime * 100), "% of a core", 0.5,
-            string.Create(CultureInfo.InvariantCulture, $"{watched.TotalMilliseconds:0} ms in {WatchTime.TotalSeconds:0} s, {idle.TotalMilliseconds:0} ms without it"));
+            string.Create(CultureInfo.InvariantCulture,
+                $"{watched.TotalMilliseconds:0} ms in {WatchTime.TotalSeconds:0} s, {idle.TotalMilliseconds:0} ms without it"));
     }
 
     private static async Task<TimeSpan> ProcessorTimeAsync()
@@ -150,7 +156,8 @@ internal static class WallBench
     {
         const string Key = "a-key-of-the-benchmarks";
         await using var world = await TestWorld.CreateAsync();
-        await using var server = await ServerProcess.StartAsync(world, new() { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_API_KEYS"] = Key }, waitUntilReady: false, preamble: "ulimit -n 1024;");
+        await using var server = await ServerProcess.StartAsync(world, new() { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_API_KEYS"] = Key },
+            waitUntilReady: false, preamble: "ulimit -n 1024;");
         server.Http.DefaultRequestHeaders.Authorization = new("Bearer", Key);
         await server.WaitUntilReadyAsync();
         await server.WaitForWarmAsync(2);
@@ -162,7 +169,8 @@ internal static class WallBench
         var report = await flood.RunAsync(FloodTime);
         var slowest = Math.Max(report.OnNew!.P99, report.OnKept!.P99);
         return report.Failures.Count == 0
-            ? new Result("`GET /sandboxes` with a key under a flood of silent connections, p99", slowest, "ms", 250, $"{report.OnNew.Count + report.OnKept.Count} requests, all answered, while {report.Opened} connections were opened in {FloodTime.TotalSeconds:0} s")
+            ? new Result("`GET /sandboxes` with a key under a flood of silent connections, p99", slowest, "ms", 250,
+                $"{report.OnNew.Count + report.OnKept.Count} requests, all answered, while {report.Opened} connections were opened in {FloodTime.TotalSeconds:0} s")
             : throw new InvalidOperationException($"{report.Failures.Count} were not answered: {report.Failures[0]}");
     }
 
@@ -180,8 +188,10 @@ internal static class WallBench
         }
 
         return new Result(
-            $"{Few} healthy sandboxes served after kill -9, beside {Few} dead ones / alone", beside.Percentile(50) / alone.Percentile(50), "×", 1.2,
-            string.Create(CultureInfo.InvariantCulture, $"{beside.Percentile(50):0} ms / {alone.Percentile(50):0} ms, {Restarts} each; half of the dead are stopped, half gone"));
+            $"{Few} healthy sandboxes served after kill -9, beside {Few} dead ones / alone",
+            beside.Percentile(50) / alone.Percentile(50), "×", 1.2,
+            string.Create(CultureInfo.InvariantCulture,
+                $"{beside.Percentile(50):0} ms / {alone.Percentile(50):0} ms, {Restarts} each; half of the dead are stopped, half gone"));
     }
 
     private static async Task<List<Sandbox>> CreateAsync(BenchServer server)
@@ -203,7 +213,8 @@ internal static class WallBench
         await server.KillAsync();
         for (var i = 0; i < dead.Count; i++)
         {
-            using var vmm = ProcessHandle.TryOpen(int.Parse(await File.ReadAllTextAsync(Path.Combine(server.RunDir, dead[i].Id, "vmm.pid")), CultureInfo.InvariantCulture));
+            using var vmm = ProcessHandle.TryOpen(
+                int.Parse(await File.ReadAllTextAsync(Path.Combine(server.RunDir, dead[i].Id, "vmm.pid")), CultureInfo.InvariantCulture));
             // SIGSTOP: it lives and says nothing.
             vmm!.Kill(i % 2 == 0 ? 19 : 9);
         }

@@ -36,7 +36,8 @@ internal enum AgentMessage : byte
     /// <summary>The agent has started, or a connection was made; its body is empty and its id 0.</summary>
     Ready = 10,
 
-    /// <summary>Answers <see cref="AskHealth"/>: how many errors of its own disks the kernel has reported since it started, in 4 bytes.</summary>
+    /// <summary>Answers <see cref="AskHealth"/>: how many errors of its own disks the kernel has reported since it started, in 4
+    /// bytes.</summary>
     Health = 14,
 
     /// <summary>What was asked could not be done; the body says why, in UTF-8.</summary>

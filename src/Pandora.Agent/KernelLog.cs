@@ -3,7 +3,8 @@ using System.Text;
 namespace Pandora.Agent;
 
 /// <summary>
-/// Counts what the kernel reports of errors of the guest's own disks (vda, vdb, …), from <c>/dev/kmsg</c> (Documentation/ABI/testing/dev-kmsg): a record a read, <c>priority,number,time,flags;text</c>.
+/// Counts what the kernel reports of errors of the guest's own disks (vda, vdb, …), from <c>/dev/kmsg</c>
+/// (Documentation/ABI/testing/dev-kmsg): a record a read, <c>priority,number,time,flags;text</c>.
 /// What a program has written there itself has a facility, so its priority is 8 or more, and does not count.
 /// </summary>
 internal sealed class KernelLog

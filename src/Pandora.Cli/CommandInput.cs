@@ -15,11 +15,14 @@ internal static class CommandInput
     public static async Task<string> ReadAsync(Stream input, CancellationToken cancellationToken)
     {
         var bytes = new byte[MaxBytes + 1];
-        // A terminal or a pipe without a writer is read by a thread that no token reaches: this waits, and the program's end ends the thread.
-        var length = await Task.Run(() => input.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false), cancellationToken).WaitAsync(cancellationToken);
+        // A terminal or a pipe without a writer is read by a thread that no token reaches: this waits, and the program's end ends the
+        // thread.
+        var length = await Task.Run(() => input.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false), cancellationToken)
+            .WaitAsync(cancellationToken);
         if (length > MaxBytes)
         {
-            throw new UsageException("standard input is longer than the 1 MiB that a command is given: send it in parts, or let the sandbox fetch it");
+            throw new UsageException(
+                "standard input is longer than the 1 MiB that a command is given: send it in parts, or let the sandbox fetch it");
         }
 
         try
@@ -28,7 +31,8 @@ internal static class CommandInput
         }
         catch (DecoderFallbackException)
         {
-            throw new UsageException("standard input is not UTF-8 text, and bytes cannot be sent as they are: send them as base64 and decode in the sandbox");
+            throw new UsageException(
+                "standard input is not UTF-8 text, and bytes cannot be sent as they are: send them as base64 and decode in the sandbox");
         }
     }
 }

@@ -6,7 +6,8 @@ namespace Pandora.Cli;
 internal static class CommandTail
 {
     /// <summary>Puts <c>--</c> where the user's command begins, so that its options are not taken for ours.</summary>
-    /// <exception cref="UsageException">An option before that is none of ours: the parser would take it for a word of the user's command and run it.</exception>
+    /// <exception cref="UsageException">An option before that is none of ours: the parser would take it for a word of the user's command
+    /// and run it.</exception>
     public static string[] Separate(RootCommand root, string[] args)
     {
         Command? command = null;
@@ -15,7 +16,8 @@ internal static class CommandTail
         {
             if (args[i].Length > 1 && args[i][0] == '-')
             {
-                i += IsFollowedByValue(command is null ? root.Options : root.Options.Concat(command.Options), args[i], command is not null) ? 1 : 0;
+                i += IsFollowedByValue(command is null ? root.Options : root.Options.Concat(command.Options), args[i], command is not null)
+                    ? 1 : 0;
             }
             else if (command is null)
             {
@@ -59,7 +61,8 @@ internal static class CommandTail
             }
         }
 
-        return mustBeOurs ? throw new UsageException($"there is no option '{word}'; one of the command's own goes after the command's name") : false;
+        return mustBeOurs ? throw new UsageException($"there is no option '{word}'; one of the command's own goes after the command's name")
+            : false;
     }
 
     private static bool TakesValue(Option option) => option.Arity.MaximumNumberOfValues > 0 && option.ValueType != typeof(bool);

@@ -6,14 +6,16 @@ using Pandora.Contracts;
 namespace Pandora.Cli;
 
 /// <summary>
-/// Why a command line was not carried out. It goes to standard error: as a sentence, or with <c>--json</c> as one JSON object with <c>code</c> and <c>detail</c> and, of an API's problem, all its
+/// Why a command line was not carried out. It goes to standard error: as a sentence, or with <c>--json</c> as one JSON object with
+/// <c>code</c> and <c>detail</c> and, of an API's problem, all its
 /// members. Standard output holds results only, so what reads it never takes an error for one.
 /// </summary>
 /// <param name="ExitCode">125, or 130 after Ctrl-C: never one that a command of the user's is likely to have.</param>
 /// <param name="Problem">What happened.</param>
 internal sealed record Failure(int ExitCode, ApiProblem Problem)
 {
-    /// <summary>Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for this.</summary>
+    /// <summary>Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for
+    /// this.</summary>
     public const int Failed = 125;
 
     /// <summary>Exit code of what was ended by SIGINT.</summary>
@@ -25,12 +27,14 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     /// <summary>The failure that an exception tells; null when it is a defect.</summary>
     public static Failure? Of(Exception exception) => exception switch
     {
-        PandoraApiException e => new(e is ExecTimeoutException ? TimedOut : Failed, e.Problem with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
+        PandoraApiException e =>
+            new(e is ExecTimeoutException ? TimedOut : Failed, e.Problem with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
         ServerUnreachableException e => new(Failed, new ApiProblem(Detail: e.Message, Code: "unreachable", Hint: e.Hint)),
         UsageException => Usage(exception.Message),
         StoppedException => new(Interrupted, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
-        HttpRequestException or IOException or JsonException => new(Failed, new ApiProblem(Detail: $"the server's answer was not understood: {exception.Message}", Code: "unexpected_answer")),
+        HttpRequestException or IOException or JsonException =>
+            new(Failed, new ApiProblem(Detail: $"the server's answer was not understood: {exception.Message}", Code: "unexpected_answer")),
         _ => null,
     };
 
@@ -49,7 +53,8 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     public int Tell(bool asJson)
     {
         var hint = Problem.Hint is null ? "" : $"\npandora: hint: {Problem.Hint}";
-        Console.Error.WriteLine(asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}{hint}");
+        Console.Error.WriteLine(
+            asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}{hint}");
         return ExitCode;
     }
 }

@@ -13,7 +13,8 @@ try
     }
 
     asJson = parsed.GetValue(Shared.Json);
-    return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(3) });
+    return await parsed.InvokeAsync(
+        new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(3) });
 }
 catch (Exception e) when (Failure.Of(e) is { } failure)
 {

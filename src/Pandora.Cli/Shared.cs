@@ -16,7 +16,10 @@ internal static class Shared
         DefaultValueFactory = _ => Environment.GetEnvironmentVariable("PANDORA_URL") is { Length: > 0 } url ? url : "http://127.0.0.1:8000",
     };
 
-    public static readonly Option<bool> Json = new("--json") { Description = "Print results as JSON on standard output, and errors as one JSON object on standard error", Recursive = true };
+    public static readonly Option<bool> Json = new("--json")
+    {
+        Description = "Print results as JSON on standard output, and errors as one JSON object on standard error", Recursive = true,
+    };
 
     /// <summary>A client for the server that the user named; the key is taken from PANDORA_API_KEY, because command lines can be read by others.</summary>
     public static PandoraClient Connect(ParseResult result)

@@ -27,7 +27,9 @@ public class PandoraApiException : Exception
             ProblemCodes.SandboxGone => new SandboxGoneException(message, problem),
             ProblemCodes.ExecTimeout => new ExecTimeoutException(message, problem),
             ProblemCodes.Interrupted => new ExecInterruptedException(message, problem),
-            ProblemCodes.PoolEmpty or ProblemCodes.SandboxLimit or ProblemCodes.ShuttingDown or ProblemCodes.Recovering or ProblemCodes.Overloaded or ProblemCodes.HostFull or ProblemCodes.NotProtected => new SandboxUnavailableException(message, problem),
+            ProblemCodes.PoolEmpty or ProblemCodes.SandboxLimit or ProblemCodes.ShuttingDown or ProblemCodes.Recovering
+                or ProblemCodes.Overloaded or ProblemCodes.HostFull or ProblemCodes.NotProtected =>
+                new SandboxUnavailableException(message, problem),
             _ => new PandoraApiException(message, problem),
         };
     }

@@ -71,7 +71,9 @@ public sealed class PandoraClient : IDisposable
     /// <param name="cancellationToken">Ends the wait.</param>
     public async Task<IReadOnlyList<SandboxInfo>> ListAsync(IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default)
     {
-        var query = string.Join('&', (metadata ?? new Dictionary<string, string>()).Select(p => $"metadata={Uri.EscapeDataString(MetadataFilter.Write(p.Key, p.Value))}"));
+        var query = string.Join('&',
+            (metadata ?? new Dictionary<string, string>())
+            .Select(p => $"metadata={Uri.EscapeDataString(MetadataFilter.Write(p.Key, p.Value))}"));
         return await SendAsync(HttpMethod.Get, $"/sandboxes?{query}", null, PandoraJson.Default.SandboxInfoArray, cancellationToken);
     }
 

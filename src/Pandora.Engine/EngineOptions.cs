@@ -97,16 +97,20 @@ public sealed class EngineOptions
     /// <summary>IPv4 range that slots take their /30s from. Default: the first of 10.200.0.0/16 to 10.219.0.0/16 that no host route overlaps.</summary>
     public string? Network { get; set; }
 
-    /// <summary>The most that a sandbox may reach, and what it may reach unless it asks for less: <c>internet</c> or <c>none</c>. With <c>none</c> a claim that asks for <c>internet</c> is refused.</summary>
+    /// <summary>The most that a sandbox may reach, and what it may reach unless it asks for less: <c>internet</c> or <c>none</c>. With
+    /// <c>none</c> a claim that asks for <c>internet</c> is refused.</summary>
     public Egress Egress { get; set; } = Egress.Internet;
 
-    /// <summary>What a sandbox may reach unless it asks otherwise: <c>none</c> where <see cref="Egress"/> lets it ask for <c>internet</c>. Default: what <see cref="Egress"/> says.</summary>
+    /// <summary>What a sandbox may reach unless it asks otherwise: <c>none</c> where <see cref="Egress"/> lets it ask for <c>internet</c>.
+    /// Default: what <see cref="Egress"/> says.</summary>
     public Egress? EgressDefault { get; set; }
 
-    /// <summary>IPv4 ranges that guests may reach although they are private, special or the host's own networks, such as a package proxy's: <c>10.1.2.3/32,10.9.0.0/24</c>. The host itself and other sandboxes stay refused.</summary>
+    /// <summary>IPv4 ranges that guests may reach although they are private, special or the host's own networks, such as a package proxy's:
+    /// <c>10.1.2.3/32,10.9.0.0/24</c>. The host itself and other sandboxes stay refused.</summary>
     public string EgressAllow { get; set; } = "";
 
-    /// <summary>IPv4 ranges that guests may not reach, besides those that they never may: <c>20.0.0.0/8</c>. What <see cref="EgressAllow"/> names is reached all the same.</summary>
+    /// <summary>IPv4 ranges that guests may not reach, besides those that they never may: <c>20.0.0.0/8</c>. What <see cref="EgressAllow"/>
+    /// names is reached all the same.</summary>
     public string EgressDeny { get; set; } = "";
 
     /// <summary>Where the host's resolvers are read from.</summary>
@@ -128,11 +132,13 @@ public sealed class EngineOptions
     /// <summary>Whether Firecracker runs in its jailer's jail. Without, it runs as root: for development only.</summary>
     public bool Jail { get; set; } = true;
 
-    /// <summary>MiB that stay free where the microVMs' disks are, 0 to 1,000,000: with less no microVM is handed out, and one that waits for room does not go on.</summary>
+    /// <summary>MiB that stay free where the microVMs' disks are, 0 to 1,000,000: with less no microVM is handed out, and one that waits
+    /// for room does not go on.</summary>
     [Range(0, 1_000_000)]
     public int DiskReserve { get; set; } = 512;
 
-    /// <summary>Per cent of what the disks of the microVMs there are may still grow by that must be free as well before another is handed out, 0 to 100. 100: whatever they write, there is room for it.</summary>
+    /// <summary>Per cent of what the disks of the microVMs there are may still grow by that must be free as well before another is handed
+    /// out, 0 to 100. 100: whatever they write, there is room for it.</summary>
     [Range(0, 100)]
     public int DiskShare { get; set; } = 10;
 

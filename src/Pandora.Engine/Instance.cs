@@ -6,7 +6,8 @@ namespace Pandora.Engine;
 
 /// <summary>
 /// One data directory's server. Its id, five characters of base 36, is in the name of every host resource, so that two servers, or a test run beside one, never meet.
-/// Holding this object holds two locks (flock(2)): on the data directory, and on what the id names on this host, wherever the directories are.
+/// Holding this object holds two locks (flock(2)): on the data directory, and on what the id names on this host, wherever the directories
+/// are.
 /// </summary>
 public sealed class Instance : IDisposable
 {
@@ -54,7 +55,8 @@ public sealed class Instance : IDisposable
     /// <summary>What was not as it should be and was mended, in sentences for the log.</summary>
     public IReadOnlyList<string> Mended { get; private init; } = [];
 
-    /// <summary>Locks a data directory and the names that its id stands for on this host, making it and the instance's own directories where they are missing.</summary>
+    /// <summary>Locks a data directory and the names that its id stands for on this host, making it and the instance's own directories
+    /// where they are missing.</summary>
     /// <exception cref="StartupException">Another server has it, or it cannot be written to, or is not the server's alone.</exception>
     public static Instance Open(EngineOptions options)
     {
@@ -69,7 +71,8 @@ public sealed class Instance : IDisposable
             RemoveRuntimeFiles(options.DataDir);
             File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n{ProcessHandle.StartTimeOf(Environment.ProcessId)}\n");
             var id = ReadOrMakeId(Path.Combine(options.DataDir, "instance"));
-            // A copied data directory has the original's id and its own lock: namespaces, interfaces, the table and cgroups of that name are one server's all the same.
+            // A copied data directory has the original's id and its own lock: namespaces, interfaces, the table and cgroups of that name
+            // are one server's all the same.
             PrivateDirectory.Ensure(LockDirectory, mended.Add);
             locks.Add(LockFile.TryOpen(Path.Combine(LockDirectory, id)) ??
                 throw new StartupException($"another server runs as instance {id} on this host, so the data directory {options.DataDir} is a copy of that one's: remove its file 'instance', and the start makes it one of its own"));
@@ -79,7 +82,8 @@ public sealed class Instance : IDisposable
                 PrivateDirectory.EnsureReadable(options.TemplatePath, mended.Add);
             }
 
-            var instance = new Instance(id, options.UidBase, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"), PidPath(options.DataDir), locks) { Mended = mended };
+            var instance = new Instance(id, options.UidBase, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"),
+                PidPath(options.DataDir), locks) { Mended = mended };
             PrivateDirectory.Ensure(instance.RunDirectory, mended.Add);
             RemoveOldLock(Path.Combine(instance.RunDirectory, "lock"), id);
             PrivateDirectory.Ensure(instance.DiskDirectory, mended.Add);
@@ -124,7 +128,9 @@ public sealed class Instance : IDisposable
     {
         if (File.Exists(path))
         {
-            using var old = LockFile.TryOpen(path) ?? throw new StartupException($"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
+            using var old = LockFile.TryOpen(path)
+                ?? throw new StartupException(
+                $"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
             File.Delete(path);
         }
     }
@@ -132,7 +138,8 @@ public sealed class Instance : IDisposable
     // Of a server that was killed on this directory.
     private static void RemoveRuntimeFiles(string dataDir)
     {
-        if (File.Exists(PidPath(dataDir)) && File.ReadAllLines(PidPath(dataDir)) is [var pid, var start, ..] && int.TryParse(pid, out var process) && long.TryParse(start, out var startTime))
+        if (File.Exists(PidPath(dataDir)) && File.ReadAllLines(PidPath(dataDir)) is [var pid, var start, ..]
+            && int.TryParse(pid, out var process) && long.TryParse(start, out var startTime))
         {
             RuntimeFiles.Remove(process, startTime);
         }

@@ -25,7 +25,8 @@ public sealed partial class PandoraEngine
         _undo.Push(new DiskWatch(_options, _room!, Sandboxes, _time, _loggers.CreateLogger<DiskWatch>()).DisposeAsync);
         _undo.Push(new Reaper(Sandboxes, _time, _loggers.CreateLogger<Reaper>()).DisposeAsync);
         _undo.Push(new GuestWatch(Sandboxes, _time, _loggers.CreateLogger<GuestWatch>()).DisposeAsync);
-        foreach (var name in _options.PooledTemplates.Concat(undecided.Where(f => f.Record!.Claim is null).Select(f => f.Record!.Template)).Distinct())
+        foreach (var name in _options.PooledTemplates.Concat(undecided.Where(f => f.Record!.Claim is null).Select(f => f.Record!.Template))
+            .Distinct())
         {
             MakePool(name);
         }

@@ -61,7 +61,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _templates = new TemplateStore(options.TemplatePath);
         _maxBoots = options.MostBoots;
         _bootPlaces = new SemaphoreSlim(_maxBoots);
-        Sandboxes = new SandboxRegistry(options, PoolFor, (m, e) => _network.SetEgressAsync(m.Slot, e), EnsureClaimableAsync, metrics, time, loggers);
+        Sandboxes = new SandboxRegistry(
+            options, PoolFor, (m, e) => _network.SetEgressAsync(m.Slot, e), EnsureClaimableAsync, metrics, time, loggers);
     }
 
     /// <summary>The sandboxes.</summary>
@@ -69,8 +70,10 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     /// <summary>What this node is and how it stands.</summary>
     public NodeStatus Status => new(
-        _instance.Id, _vmm.Capabilities, [.. _notes, .. new[] { _watch?.Missing, _room?.Warning }.OfType<string>()], _options.PoolSize, Pools.Sum(p => p.WarmCount),
-        IsReady: Sandboxes.IsOpen && _watch is not { Missing: not null } && (_options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0)),
+        _instance.Id, _vmm.Capabilities, [.. _notes, .. new[] { _watch?.Missing, _room?.Warning }.OfType<string>()], _options.PoolSize,
+        Pools.Sum(p => p.WarmCount),
+        IsReady: Sandboxes.IsOpen && _watch is not { Missing: not null }
+            && (_options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0)),
         Sandboxes.IsRecovering, IsProtected: _watch is null or { Missing: null });
 
     /// <summary>Whether an earlier server left microVMs that have been neither taken over nor undone yet.</summary>
@@ -106,7 +109,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         using var instance = Instance.Open(options);
         var cgroups = CgroupTree.Create(instance.CgroupName);
         var found = Recovery.Find(instance.RunDirectory);
-        var leftovers = new Leftovers(instance, cgroups, options.JailDir, options.Network, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
+        var leftovers = new Leftovers(
+            instance, cgroups, options.JailDir, options.Network, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
         await Task.WhenAll(found.Select(leftovers.KillAsync));
         await leftovers.RemoveAsync([]);
         await HostNetwork.RemoveAsync(instance, options, cancellationToken);
@@ -187,13 +191,16 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _room = new DiskRoom(_options, _instance.DiskDirectory, _loggers.CreateLogger<DiskRoom>());
         _watch = new NetworkWatch(_network, _metrics.Meter, _time, _loggers.CreateLogger<NetworkWatch>());
         _undo.Push(_watch.DisposeAsync);
-        _slots = new SlotPool(_network, _instance, _options.DefaultEgress, EngineOptions.SlotsAhead, _found.Where(f => f.Problem is null).ToDictionary(f => f.Record!.Slot, f => f.Id), _time, _loggers.CreateLogger<SlotPool>());
+        _slots = new SlotPool(_network, _instance, _options.DefaultEgress, EngineOptions.SlotsAhead,
+            _found.Where(f => f.Problem is null).ToDictionary(f => f.Record!.Slot, f => f.Id), _time, _loggers.CreateLogger<SlotPool>());
         _undo.Push(_slots.DisposeAsync);
-        _launcher = new MicroVmLauncher(_options, _instance, _templates, _slots, _live, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
+        _launcher = new MicroVmLauncher(
+            _options, _instance, _templates, _slots, _live, _cgroups, _vmm, key, _network, _metrics, _time, _loggers);
         _leftovers = new Leftovers(_instance, _cgroups, _options.JailDir, _options.Network, _time, _logger);
         PrepareSnapshots();
         _undo.Push(EndMicroVmsAsync);
-        _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, _room, Sandboxes, () => [.. Pools], () => (_slots.Count, _slots.HeldCount), _cgroups.ReadUsage);
+        _ = new EngineGauges(_metrics.Meter, _options, _instance.Id, _vmm.Capabilities, _room, Sandboxes, () => [.. Pools],
+            () => (_slots.Count, _slots.HeldCount), _cgroups.ReadUsage);
     }
 
     // Pools and sandboxes end at the same time: they have no resource in common.
@@ -275,7 +282,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         PrepareSnapshot(n);
         return new WarmPool(
             n, _options.PoolSizeFor(n), _maxBoots, token => StartAsync(n, token), m => m.Teardown.CompleteAsync(), _metrics, _time, _loggers.CreateLogger<WarmPool>(),
-            _options.MaxWaiting, _found.Count(f => f.Problem is null && f.Record is { Claim: null } r && r.Template == n), static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
+            _options.MaxWaiting, _found.Count(f => f.Problem is null && f.Record is { Claim: null } r && r.Template == n),
+            static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
     })).Value;
 
     // Before the first boots, which take the other places: all that come after it are several times faster. With one place they come first.
@@ -352,4 +360,5 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 /// <param name="IsReady">Whether a claim would find a warm microVM, or none is kept warm at all.</param>
 /// <param name="IsRecovering">Whether what an earlier server left is still being taken over.</param>
 /// <param name="IsProtected">Whether what keeps guests in was whole when it was last looked at.</param>
-public sealed record NodeStatus(string Instance, VmmCapabilities Vmm, IReadOnlyList<string> Notes, int PoolSize, int WarmCount, bool IsReady, bool IsRecovering, bool IsProtected);
+public sealed record NodeStatus(string Instance, VmmCapabilities Vmm, IReadOnlyList<string> Notes, int PoolSize, int WarmCount,
+    bool IsReady, bool IsRecovering, bool IsProtected);

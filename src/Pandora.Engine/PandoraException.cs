@@ -66,15 +66,20 @@ public sealed class PandoraException(PandoraError error, string message, string?
     /// <summary>What is known of the command that the error is about; null when nothing is, or there was none.</summary>
     public CommandOutcome? Command { get; init; }
 
-    /// <summary>What an operator could do about it, or should know, such as a setting's name; null for nothing. The message is for the client.</summary>
+    /// <summary>What an operator could do about it, or should know, such as a setting's name; null for nothing. The message is for the
+    /// client.</summary>
     public string? Hint { get; init; }
 
     /// <summary>A guest that does not answer, and got nothing of the command.</summary>
     internal static PandoraException NotSent(string message, Exception? innerException = null) =>
-        new(PandoraError.GuestUnreachable, $"{message}; nothing of the command was run", innerException: innerException) { Command = CommandOutcome.NotStarted };
+        new(PandoraError.GuestUnreachable, $"{message}; nothing of the command was run", innerException: innerException)
+        {
+            Command = CommandOutcome.NotStarted,
+        };
 
     /// <summary>A request whose field is at fault.</summary>
-    public static PandoraException Invalid(string field, string message, string? hint = null) => new(PandoraError.InvalidRequest, message, field) { Hint = hint };
+    public static PandoraException Invalid(string field, string message, string? hint = null) =>
+        new(PandoraError.InvalidRequest, message, field) { Hint = hint };
 }
 
 /// <summary>The host or the settings do not let the engine start; the message is one sentence for the operator and says what to do.</summary>

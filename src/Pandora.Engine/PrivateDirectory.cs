@@ -2,12 +2,14 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine;
 
-/// <summary>Directories that nobody but the server's own user may change: whoever can write there can put files of his own in the place of records, keys and images.</summary>
+/// <summary>Directories that nobody but the server's own user may change: whoever can write there can put files of his own in the place of
+/// records, keys and images.</summary>
 internal static class PrivateDirectory
 {
     private const int Everybody = 0x3F, OthersWrite = 0x12; // 077, 022
 
-    /// <summary>Makes a directory that is the server's alone, or sees that it is. Permissions that are too wide are taken away, and it is said; what belongs to somebody else is refused.</summary>
+    /// <summary>Makes a directory that is the server's alone, or sees that it is. Permissions that are too wide are taken away, and it is
+    /// said; what belongs to somebody else is refused.</summary>
     /// <param name="path">The directory.</param>
     /// <param name="mended">Told in a sentence what was changed.</param>
     /// <exception cref="StartupException">It belongs to somebody else, or is no directory.</exception>

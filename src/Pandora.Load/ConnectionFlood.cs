@@ -250,4 +250,5 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
 /// <param name="OnNew">Times of requests with a key, each on a new connection, the opening included; null: none was answered.</param>
 /// <param name="OnKept">Times of requests with a key on a kept connection; null: none was answered.</param>
 /// <param name="Failures">Why requests with a key were not answered with 200, each with the time that it took.</param>
-public sealed record FloodReport(long Opened, long Failed, TimeSpan Took, LatencySummary? OnNew, LatencySummary? OnKept, IReadOnlyList<string> Failures);
+public sealed record FloodReport(
+    long Opened, long Failed, TimeSpan Took, LatencySummary? OnNew, LatencySummary? OnKept, IReadOnlyList<string> Failures);

@@ -4,7 +4,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Proof;
 
-/// <summary>How rules are taken away, so that what they refuse is seen to be their doing. The server is stopped meanwhile (SIGSTOP), for it would put them back, and guests are reached past it.</summary>
+/// <summary>How rules are taken away, so that what they refuse is seen to be their doing. The server is stopped meanwhile (SIGSTOP), for it
+/// would put them back, and guests are reached past it.</summary>
 internal sealed partial class Stage
 {
     private const int Stop = 19, Continue = 18;
@@ -21,7 +22,8 @@ internal sealed partial class Stage
     /// <summary>A chain of a slot's table.</summary>
     public Wall OfSlot(Sandbox sandbox, string chain) => new(SlotOf(sandbox).Path, $"inet slot {chain}");
 
-    /// <summary>Empties chains, tries, and puts their rules back as they were. Interfaces that forward nothing are opened meanwhile, so that only the rules are tried.</summary>
+    /// <summary>Empties chains, tries, and puts their rules back as they were. Interfaces that forward nothing are opened meanwhile, so
+    /// that only the rules are tried.</summary>
     public async Task WithoutAsync(IReadOnlyList<Wall> walls, Func<Task> action)
     {
         string[] links = ["meta0", "lan0", "peer0"];
@@ -38,9 +40,11 @@ internal sealed partial class Stage
 
             foreach (var wall in walls)
             {
-                rules.Add(await Command.RunAsync("nsenter", [$"--net={wall.NamespacePath}", "nft", "list", "chain", .. wall.Chain.Split(' ')]));
+                rules.Add(await Command.RunAsync(
+                    "nsenter", [$"--net={wall.NamespacePath}", "nft", "list", "chain", .. wall.Chain.Split(' ')]));
                 // A chain that drops by policy lets through what is accepted in it.
-                await TestWorld.NftAsync(wall.NamespacePath, $"flush chain {wall.Chain}{(rules[^1].Contains("policy drop", StringComparison.Ordinal) ? $"\nadd rule {wall.Chain} accept" : "")}");
+                await TestWorld.NftAsync(wall.NamespacePath,
+                    $"flush chain {wall.Chain}{(rules[^1].Contains("policy drop", StringComparison.Ordinal) ? $"\nadd rule {wall.Chain} accept" : "")}");
             }
 
             await action();
@@ -78,10 +82,12 @@ internal sealed partial class Stage
     /// <summary>Runs something in a guest past the server, by ssh(1) with the server's own key, and returns what it prints.</summary>
     public async Task<string> RunInGuestAsync(Sandbox sandbox, string code)
     {
-        string[] options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20"];
+        string[] options =
+            ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20"];
         var output = await Command.RunAsync("nsenter",
         [
-            $"--net={World.Host.Path}", "ssh", "-F", "none", "-i", Path.Combine(Server.DataDir, "keys", "pandora"), .. options.SelectMany(o => new[] { "-o", o }),
+            $"--net={World.Host.Path}", "ssh", "-F", "none", "-i", Path.Combine(Server.DataDir, "keys", "pandora"),
+            .. options.SelectMany(o => new[] { "-o", o }),
             $"root@{sandbox.Created.GuestIp}", $"{code}; true",
         ]);
         return output.TrimEnd();
@@ -91,7 +97,8 @@ internal sealed partial class Stage
     public async Task MustReachAsync(Sandbox sandbox, string address)
     {
         var answer = await RunInGuestAsync(sandbox, Checks.Reach.Connect(address));
-        ProofException.Require(answer == "hello", $"even without the rules {address} was not reached, so the check shows nothing: {answer}");
+        ProofException.Require(
+            answer == "hello", $"even without the rules {address} was not reached, so the check shows nothing: {answer}");
     }
 
     /// <summary>Whether an interface of the host forwards.</summary>

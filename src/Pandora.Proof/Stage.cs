@@ -60,8 +60,10 @@ internal sealed partial class Stage : IAsyncDisposable
         await TestWorld.InAsync(World.Neighbour, $"addr add {AllowedAddress}/24 dev eth0");
         (NetworkNamespace, string)[] places =
         [
-            (World.Internet, TestWorld.InternetAddress), (World.Metadata, TestWorld.MetadataAddress), (World.Lan, TestWorld.LanAddress), (World.Neighbour, TestWorld.NeighbourAddress),
-            (World.Neighbour, AllowedAddress), (World.Host, "0.0.0.0"), (World.Internet, TestWorld.GatewayAddress), .. TestWorld.SpecialAddresses.Select(a => (World.Internet, a)),
+            (World.Internet, TestWorld.InternetAddress), (World.Metadata, TestWorld.MetadataAddress), (World.Lan, TestWorld.LanAddress),
+            (World.Neighbour, TestWorld.NeighbourAddress),
+            (World.Neighbour, AllowedAddress), (World.Host, "0.0.0.0"), (World.Internet, TestWorld.GatewayAddress),
+            .. TestWorld.SpecialAddresses.Select(a => (World.Internet, a)),
         ];
         foreach (var (place, address) in places)
         {

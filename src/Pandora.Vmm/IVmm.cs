@@ -57,7 +57,8 @@ public interface IVirtualMachine : IAsyncDisposable
     /// <exception cref="VmmException">The machine has no such device.</exception>
     Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken);
 
-    /// <summary>Whether the VMM has stopped the guest because the host has no room for what it writes; nothing of that is lost. False where the VMM tells the guest of an I/O error instead.</summary>
+    /// <summary>Whether the VMM has stopped the guest because the host has no room for what it writes; nothing of that is lost. False where
+    /// the VMM tells the guest of an I/O error instead.</summary>
     bool IsStalled { get; }
 
     /// <summary>Lets a stalled guest go on: what it was writing is written again. It may stall again at once.</summary>

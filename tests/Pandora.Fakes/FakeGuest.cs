@@ -61,7 +61,8 @@ internal sealed class FakeGuest : IGuest
         }
     }
 
-    private static GuestResult Ended(int exitCode, string stdout = "", string stderr = "") => new(exitCode, GuestOutput.FromText(stdout), GuestOutput.FromText(stderr));
+    private static GuestResult Ended(int exitCode, string stdout = "", string stderr = "") =>
+        new(exitCode, GuestOutput.FromText(stdout), GuestOutput.FromText(stderr));
 
     private static GuestResult Stopped(CommandOutcome outcome) =>
         new(137, GuestOutput.FromText("so far"), GuestOutput.FromText("and so wrong"), new CommandStop(outcome, $"a test says {outcome}"));

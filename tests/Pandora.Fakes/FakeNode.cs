@@ -27,7 +27,8 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly ILoggerFactory _loggers;
     private int _slot;
 
-    public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null, bool isRecovering = false, bool hasAgents = false)
+    public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null,
+        bool isRecovering = false, bool hasAgents = false)
     {
         // Before the first boot.
         Agents = hasAgents ? [] : null;
@@ -41,7 +42,8 @@ internal sealed class FakeNode : IAsyncDisposable
             Sandboxes.Open();
         }
 
-        _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, room: null, Sandboxes, () => [Pool], () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
+        _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, room: null, Sandboxes, () => [Pool],
+            () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
     }
 
     public EngineOptions Options { get; }
@@ -195,7 +197,8 @@ internal sealed class FakeNode : IAsyncDisposable
         var pool = new WarmPool(
             TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
             Options.MaxWaiting, expected, TendAsync);
-        var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, SetEgressAsync, _ => ClaimRefusal is { } refusal ? throw refusal : default, Metrics, Time, _loggers);
+        var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, SetEgressAsync,
+            _ => ClaimRefusal is { } refusal ? throw refusal : default, Metrics, Time, _loggers);
         return (pool, sandboxes);
     }
 
@@ -249,7 +252,9 @@ internal sealed class FakeNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         });
         teardown.Push(new HostResource(ResourceKind.Connection, $"machine {record.Id}"), machine.DisposeAsync);
-        var microVm = new MicroVm(new MicroVmFile(directory, record), new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown)
+        var microVm = new MicroVm(new MicroVmFile(directory, record),
+            new NetworkSlot(
+            record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown)
         {
             Agent = Agents is null ? null : new GuestAgent(machine, Time),
         };
@@ -281,7 +286,8 @@ internal sealed class FakeNode : IAsyncDisposable
             Vmm = new VirtualMachineHandle(id, "", 1, 1, "Fake"),
         };
         record.Write(Directory.CreateDirectory(Path.Combine(_directory, id)).FullName);
-        return Hold(record, new FakeMachine(id) { Agent = Agents is null ? null : () => Agents.GetOrAdd(id, _ => new FakeAgent()) }, new FakeGuest());
+        return Hold(record,
+            new FakeMachine(id) { Agent = Agents is null ? null : () => Agents.GetOrAdd(id, _ => new FakeAgent()) }, new FakeGuest());
     }
 
     private sealed class Clock : IAsyncDisposable

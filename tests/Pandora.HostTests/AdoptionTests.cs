@@ -169,7 +169,8 @@ public sealed class AdoptionTests : IAsyncLifetime
         Assert.True(waited < TimeSpan.FromSeconds(8), $"the healthy waited {waited.TotalSeconds:0.0} s");
         // Only the undecided one waits, it is listed as what it is, and new ones are made meanwhile.
         Assert.Contains("whether sandbox", (await Assert.ThrowsAsync<SandboxUnavailableException>(() => dead.ExecAsync("true"))).Message);
-        Assert.Equal(["recovering", "running", "running"], (await server.Pandora.ListAsync()).Select(s => s.State).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ["recovering", "running", "running"], (await server.Pandora.ListAsync()).Select(s => s.State).Order(StringComparer.Ordinal));
         Assert.Equal(0, (await (await CreateAsync(server)).ExecAsync("true")).ExitCode);
         await UntilAsync(async () =>
         {

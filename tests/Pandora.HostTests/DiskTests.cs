@@ -29,9 +29,11 @@ public sealed class DiskTests : IAsyncLifetime
     {
         Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker tells the guest of an I/O error instead of letting it wait");
         await using var server = await StartAsync(reserve: 16, wait: 300);
-        var (greedy, honest) = (await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)), await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)));
+        var (greedy, honest) = (
+            await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)), await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)));
         // Written before and after the host is full.
-        await honest.ExecAsync("head -c 8000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync", timeout: TimeSpan.FromSeconds(120));
+        await honest.ExecAsync(
+            "head -c 8000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync", timeout: TimeSpan.FromSeconds(120));
         await greedy.ExecAsync("head -c 1800000000 /dev/zero > /root/big 2> /dev/null &");
         await UntilAsync(async () => (await server.Pandora.GetAsync(greedy.Id)).State == "degraded", 120);
         Assert.Contains("waits for room", (await server.Pandora.GetAsync(greedy.Id)).StateReason);
@@ -41,12 +43,15 @@ public sealed class DiskTests : IAsyncLifetime
         Assert.Equal("host_full", refused.Code);
         Assert.Contains("MiB free", refused.Message);
         Assert.Equal("host_full", (await Assert.ThrowsAnyAsync<PandoraApiException>(() => honest.ExecAsync("true"))).Code);
-        Assert.Contains((await server.Pandora.GetHealthAsync()).Notes, n => n.Contains("no microVM is handed out", StringComparison.Ordinal));
+        Assert.Contains(
+            (await server.Pandora.GetHealthAsync()).Notes, n => n.Contains("no microVM is handed out", StringComparison.Ordinal));
 
         await greedy.EndAsync();
         await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "running", 30);
         await UntilAsync(async () => (await honest.ExecAsync("test -e /root/done")).ExitCode == 0, 120);
-        Assert.Equal(0, (await honest.ExecAsync("echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2", timeout: TimeSpan.FromSeconds(120))).ExitCode);
+        Assert.Equal(0,
+            (await honest.ExecAsync(
+            "echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2", timeout: TimeSpan.FromSeconds(120))).ExitCode);
         await (await server.Pandora.CreateAsync()).EndAsync();
         await honest.EndAsync();
     }
@@ -101,7 +106,8 @@ public sealed class DiskTests : IAsyncLifetime
         _world,
         new()
         {
-            ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_POOL_START"] = "boot", ["PANDORA_DISK_RESERVE"] = $"{reserve}", ["PANDORA_DISK_SHARE"] = $"{share}", ["PANDORA_DISK_WAIT"] = $"{wait}",
+            ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_POOL_START"] = "boot", ["PANDORA_DISK_RESERVE"] = $"{reserve}",
+            ["PANDORA_DISK_SHARE"] = $"{share}", ["PANDORA_DISK_WAIT"] = $"{wait}",
         },
         _disk.Directory);
 

@@ -27,12 +27,14 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
         var id = (await RunAsync(cli, "create", "--metadata", "by=test")).Trim();
         Assert.Equal("1 -l\n", await RunAsync(cli, "exec", id, "echo", "1", "-l"));
         Assert.Equal(id + "\n", await RunAsync(cli, "ls", "--metadata", "by=test"));
-        Assert.Equal("got 1\ngot 2\n", await RunAsync("sh", "-c", $"printf '1\\n2\\n' | while read l; do {cli} exec {id} \"echo got $l\"; done"));
+        Assert.Equal(
+            "got 1\ngot 2\n", await RunAsync("sh", "-c", $"printf '1\\n2\\n' | while read l; do {cli} exec {id} \"echo got $l\"; done"));
         Assert.Contains("\"exit_code\":0", await RunAsync(cli, "exec", "--json", id, "true"));
         Assert.Equal(id + "\n", await RunAsync(cli, "rm", id));
         Assert.Matches("isolation   (QEMU|Firecracker)/", await RunAsync(cli, "health"));
         Assert.Equal("pandora: there is no sandbox 'nope'\n125\n", await RunAsync("sh", "-c", $"{cli} exec nope true 2>&1; echo $?"));
-        Assert.Matches("^\\{.*\"status\":404,.*\"code\":\"sandbox_not_found\".*\\}\n125\n$", await RunAsync("sh", "-c", $"{cli} exec --json nope true 2>&1; echo $?"));
+        Assert.Matches("^\\{.*\"status\":404,.*\"code\":\"sandbox_not_found\".*\\}\n125\n$",
+            await RunAsync("sh", "-c", $"{cli} exec --json nope true 2>&1; echo $?"));
         Assert.Matches("^pandora: .*--nope.*\n125\n$", await RunAsync("sh", "-c", $"{cli} run --nope true 2>&1; echo $?"));
     }
 
@@ -43,7 +45,8 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
         using var cli = Start("exec", sandbox.Id, "touch /tmp/started; exec sleep 298");
         await WaitAsync(async () => (await sandbox.ExecAsync("test -e /tmp/started")).ExitCode == 0);
         await InterruptAsync(cli);
-        Assert.Equal((130, $"pandora: interrupted; the command was stopped, and sandbox {sandbox.Id} lives on\n"), (cli.ExitCode, await cli.StandardError.ReadToEndAsync()));
+        Assert.Equal((130, $"pandora: interrupted; the command was stopped, and sandbox {sandbox.Id} lives on\n"),
+            (cli.ExitCode, await cli.StandardError.ReadToEndAsync()));
         await WaitAsync(async () => (await sandbox.ExecAsync("pgrep -f 'sleep [2]98'")).ExitCode == 1);
     }
 
@@ -54,13 +57,15 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
         using var cli = Start("run", "--json", "sleep 297");
         await WaitAsync(async () => (await fixture.Server.Pandora.ListAsync()).Any(s => !before.Contains(s.SandboxId) && s.ExecCount == 1));
         await InterruptAsync(cli);
-        Assert.Equal((130, """{"detail":"interrupted; the command was stopped, and its sandbox ended","code":"cancelled"}""" + "\n"), (cli.ExitCode, await cli.StandardError.ReadToEndAsync()));
+        Assert.Equal((130, """{"detail":"interrupted; the command was stopped, and its sandbox ended","code":"cancelled"}""" + "\n"),
+            (cli.ExitCode, await cli.StandardError.ReadToEndAsync()));
         Assert.DoesNotContain(await fixture.Server.Pandora.ListAsync(), s => !before.Contains(s.SandboxId));
     }
 
     // With SIGINT as a terminal's shell has it: a test run in the background ignores it, and hands that on.
     private Process Start(params string[] arguments) => Process.Start(new ProcessStartInfo(
-        "nsenter", [$"--net={fixture.World.Host.Path}", "env", "--default-signal=INT", Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli"), .. arguments])
+        "nsenter", [$"--net={fixture.World.Host.Path}", "env", "--default-signal=INT",
+            Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli"), .. arguments])
     {
         RedirectStandardError = true,
     })!;

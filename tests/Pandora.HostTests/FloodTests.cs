@@ -59,7 +59,8 @@ public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
         Assert.False(server.HasExited, server.Log);
         await using var sandbox = await server.Pandora.CreateAsync();
         Assert.Equal("hello\n", (await sandbox.ExecAsync("echo hello")).Stdout);
-        var again = await Flood(FloodKind.Silent).RunAsync(TimeSpan.FromSeconds(5), cancellationToken: TestContext.Current.CancellationToken);
+        var again = await Flood(FloodKind.Silent)
+            .RunAsync(TimeSpan.FromSeconds(5), cancellationToken: TestContext.Current.CancellationToken);
         Assert.Empty(again.Failures);
         Assert.Equal(pid, server.Pid);
     }

@@ -24,7 +24,8 @@ public sealed class InstanceTests : IAsyncLifetime
         {
             File.Copy(Path.Combine(server.DataDir, "instance"), Path.Combine(copy, "instance"));
             await using var second = await ServerProcess.StartAsync(
-                _world, new() { ["PANDORA_RUN_DIR"] = sameRunDirectory ? server.RunDir : Path.Combine(copy, "run"), ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, copy, waitUntilReady: false);
+                _world, new() { ["PANDORA_RUN_DIR"] = sameRunDirectory ? server.RunDir : Path.Combine(copy, "run"),
+                    ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, copy, waitUntilReady: false);
             second.Forget();
             Assert.Equal(1, await second.WaitForEndAsync());
             Assert.Contains("is a copy of that one's", second.Log);
@@ -56,7 +57,8 @@ public sealed class InstanceTests : IAsyncLifetime
             foreach (var theirs in new[] { directory, Path.Combine(directory, "run") })
             {
                 await Command.RunAsync("chown", ["nobody", theirs]);
-                await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" }, directory, waitUntilReady: false);
+                await using var server =
+                    await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" }, directory, waitUntilReady: false);
                 server.Forget();
                 Assert.Equal(1, await server.WaitForEndAsync());
                 Assert.Contains($"{theirs} belongs to user 65534", server.LogSinceStart);
@@ -77,7 +79,8 @@ public sealed class InstanceTests : IAsyncLifetime
         {
             var secret = Path.Combine(directory, "secret");
             await File.WriteAllTextAsync(secret, "");
-            await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" }, directory, preamble: $"exec 7<> {secret}; exec 8< /etc/hostname;");
+            await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" }, directory,
+                preamble: $"exec 7<> {secret}; exec 8< /etc/hostname;");
             Assert.Contains(secret, LinksOf(server.Pid));
             // One that was booted, and one that was restored, each started while much else is open.
             await server.WaitForSnapshotAsync();
@@ -88,10 +91,13 @@ public sealed class InstanceTests : IAsyncLifetime
                 var links = LinksOf(server.VmmPidOf(sandbox.Id));
                 Assert.DoesNotContain(secret, links);
                 Assert.DoesNotContain("/etc/hostname", links);
-                Assert.DoesNotContain(links, l => l.Contains("/keys/", StringComparison.Ordinal) || l.EndsWith("/lock", StringComparison.Ordinal));
-                // Sockets of its own: QMP and the agent's, each listening and connected at most, and one for signals of QEMU's own. The server's would be dozens.
+                Assert.DoesNotContain(
+                    links, l => l.Contains("/keys/", StringComparison.Ordinal) || l.EndsWith("/lock", StringComparison.Ordinal));
+                // Sockets of its own: QMP and the agent's, each listening and connected at most, and one for signals of QEMU's own. The
+                // server's would be dozens.
                 Assert.InRange(links.Count(l => l.StartsWith("socket:", StringComparison.Ordinal)), 0, 5);
-                var netlink = (await File.ReadAllLinesAsync($"/proc/{server.Pid}/net/netlink")).Skip(1).Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)[^1]).ToHashSet();
+                var netlink = (await File.ReadAllLinesAsync($"/proc/{server.Pid}/net/netlink")).Skip(1)
+                    .Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)[^1]).ToHashSet();
                 Assert.DoesNotContain(links, l => netlink.Any(n => l == $"socket:[{n}]"));
             }
         }
@@ -114,5 +120,6 @@ public sealed class InstanceTests : IAsyncLifetime
     private static List<string> LinksOf(int pid) =>
         [.. Directory.GetFileSystemEntries($"/proc/{pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")];
 
-    private Task<ServerProcess> StartAsync(int poolSize) => ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });
+    private Task<ServerProcess> StartAsync(int poolSize) =>
+        ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });
 }

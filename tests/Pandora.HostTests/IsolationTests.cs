@@ -40,7 +40,8 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
 
     [Theory]
     [MemberData(nameof(Names))]
-    public async Task It_holds(string name) => Assert.NotEmpty(await Isolation.All.Concat(Walls.All).Concat(Life.All).Single(c => c.Name == name).RunAsync(fixture.Stage, _sandbox));
+    public async Task It_holds(string name) => Assert.NotEmpty(
+        await Isolation.All.Concat(Walls.All).Concat(Life.All).Single(c => c.Name == name).RunAsync(fixture.Stage, _sandbox));
 
     [Fact]
     public async Task A_package_is_installed_from_a_mirror_over_the_network()

@@ -35,7 +35,8 @@ public sealed class LeakAuditTests : IAsyncLifetime
         await Command.RunAsync("mount", ["-t", "tmpfs", "leftover", jail]);
         await Command.RunAsync("ip", ["netns", "add", $"pnd-{id}-999"]);
         await TestWorld.InAsync(_world.Host, $"link add pnd{id}v999 type veth peer name peer999");
-        await TestWorld.NftAsync(_world.Host.Path, $"add table inet other\nadd chain inet other c\nadd rule inet other c accept comment \"pandora-{id}\"");
+        await TestWorld.NftAsync(
+            _world.Host.Path, $"add table inet other\nadd chain inet other c\nadd rule inet other c accept comment \"pandora-{id}\"");
         await File.WriteAllTextAsync(Path.Combine(server.DataDir, "disks", $"{lost}.ext4"), "");
         Directory.CreateDirectory(Path.Combine(server.RunDir, id, lost));
         var orphan = Directory.CreateDirectory(Path.Combine(server.DataDir, "snapshots", "lost-0123456789abcdef")).FullName;
@@ -46,7 +47,8 @@ public sealed class LeakAuditTests : IAsyncLifetime
 
         // The rule that a foreign firewall keeps for the server is the server's; here it is in nobody's way.
         var leaked = Leaked(await Audit.FindByProductAsync(server, _world));
-        Assert.Equal(["Cgroup", "Chroot", "File", "File", "Interface", "Mount", "Namespace", "Process", "Snapshot"], leaked.Select(r => r.GetProperty("kind").GetString()!).Order(StringComparer.Ordinal));
+        Assert.Equal(["Cgroup", "Chroot", "File", "File", "Interface", "Mount", "Namespace", "Process", "Snapshot"],
+            leaked.Select(r => r.GetProperty("kind").GetString()!).Order(StringComparer.Ordinal));
         Assert.All(leaked, r => Assert.Matches($"{lost}|999|lost-0123456789abcdef|^{process.Id}$", r.GetProperty("name").GetString()));
 
         Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));

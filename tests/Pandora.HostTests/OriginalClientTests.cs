@@ -26,13 +26,17 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
             Assert.True(result.ExecMs > 0);
         }
 
-        var listed = (await SendAsync(HttpMethod.Get, "/sandboxes", null, 200)).EnumerateArray().Single(s => s.GetProperty("sandbox_id").GetString() == created.SandboxId);
-        Assert.Equal((created.SlotId, created.GuestIp, 60.0, 3), (listed.GetProperty("slot_id").GetInt32(), listed.GetProperty("guest_ip").GetString(), listed.GetProperty("idle_timeout").GetDouble(), listed.GetProperty("exec_count").GetInt32()));
+        var listed = (await SendAsync(HttpMethod.Get, "/sandboxes", null, 200)).EnumerateArray()
+            .Single(s => s.GetProperty("sandbox_id").GetString() == created.SandboxId);
+        Assert.Equal((created.SlotId, created.GuestIp, 60.0, 3),
+            (listed.GetProperty("slot_id").GetInt32(), listed.GetProperty("guest_ip").GetString(),
+            listed.GetProperty("idle_timeout").GetDouble(), listed.GetProperty("exec_count").GetInt32()));
         Assert.True(listed.GetProperty("age_seconds").GetDouble() >= listed.GetProperty("idle_seconds").GetDouble());
         var health = await SendAsync(HttpMethod.Get, "/health", null, 200);
         Assert.Equal("ok", health.GetProperty("status").GetString());
         Assert.NotEmpty(health.GetProperty("version").GetString()!);
-        Assert.True(health.GetProperty("pool_size").GetInt32() > 0 && health.GetProperty("warm_vms").GetInt32() >= 0 && health.GetProperty("active_sandboxes").GetInt32() > 0);
+        Assert.True(health.GetProperty("pool_size").GetInt32() > 0 && health.GetProperty("warm_vms").GetInt32() >= 0
+            && health.GetProperty("active_sandboxes").GetInt32() > 0);
         Assert.Contains("pandora_executions_total", await Http.GetStringAsync(new Uri("/metrics", UriKind.Relative)));
 
         // By the class of the status it tells success, and by detail why.
@@ -48,8 +52,10 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
     public async Task A_flag_is_a_member_only_when_it_is_true()
     {
         var created = await CreateAsync();
-        var answer = await SendAsync(HttpMethod.Post, $"/sandboxes/{created.SandboxId}/exec", new { code = "head -c 11000000 /dev/zero | tr '\\0' 'a'", timeout = 120.0 }, 200);
-        Assert.Equal(["exec_ms", "exit_code", "sandbox_id", "stderr", "stdout", "truncated"], answer.EnumerateObject().Select(m => m.Name).Order(StringComparer.Ordinal));
+        var answer = await SendAsync(HttpMethod.Post, $"/sandboxes/{created.SandboxId}/exec",
+            new { code = "head -c 11000000 /dev/zero | tr '\\0' 'a'", timeout = 120.0 }, 200);
+        Assert.Equal(["exec_ms", "exit_code", "sandbox_id", "stderr", "stdout", "truncated"],
+            answer.EnumerateObject().Select(m => m.Name).Order(StringComparer.Ordinal));
         Assert.True(answer.GetProperty("truncated").GetBoolean());
         await DeleteAsync(created.SandboxId, 204);
     }
@@ -73,7 +79,8 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
                 }
 
                 await DeleteAsync(created.SandboxId, 204);
-                TestContext.Current.TestOutputHelper!.WriteLine($"slot {created.SlotId}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
+                TestContext.Current.TestOutputHelper!.WriteLine(
+                    $"slot {created.SlotId}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
                 return created.SlotId;
             }
             finally
@@ -88,7 +95,8 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
     {
         var answer = await SendAsync(HttpMethod.Post, "/sandboxes", new { idle_timeout = 60.0 }, 201);
         return new Created(
-            answer.GetProperty("sandbox_id").GetString()!, answer.GetProperty("slot_id").GetInt32(), answer.GetProperty("guest_ip").GetString()!, answer.GetProperty("warm").GetBoolean(),
+            answer.GetProperty("sandbox_id").GetString()!, answer.GetProperty("slot_id").GetInt32(),
+            answer.GetProperty("guest_ip").GetString()!, answer.GetProperty("warm").GetBoolean(),
             answer.GetProperty("acquire_ms").GetDouble(), answer.GetProperty("idle_timeout").GetDouble());
     }
 
@@ -96,9 +104,11 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
     private async Task<Result> ExecAsync(string id, string code)
     {
         var answer = await SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", new { code, timeout = 30.0 }, 200);
-        Assert.Equal(["exec_ms", "exit_code", "sandbox_id", "stderr", "stdout"], answer.EnumerateObject().Select(m => m.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(["exec_ms", "exit_code", "sandbox_id", "stderr", "stdout"],
+            answer.EnumerateObject().Select(m => m.Name).Order(StringComparer.Ordinal));
         return new Result(
-            answer.GetProperty("sandbox_id").GetString()!, answer.GetProperty("exit_code").GetInt32(), answer.GetProperty("stdout").GetString()!, answer.GetProperty("stderr").GetString()!,
+            answer.GetProperty("sandbox_id").GetString()!, answer.GetProperty("exit_code").GetInt32(),
+            answer.GetProperty("stdout").GetString()!, answer.GetProperty("stderr").GetString()!,
             answer.GetProperty("exec_ms").GetDouble());
     }
 

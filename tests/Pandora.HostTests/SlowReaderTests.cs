@@ -32,7 +32,8 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
         using var stop = new CancellationTokenSource(TimeSpan.FromMinutes(5));
         var first = new TaskCompletionSource[Readers];
         var start = Stopwatch.GetTimestamp();
-        var readers = Enumerable.Range(0, Readers).Select(i => ReadAsync(sandbox.Id, first[i] = new TaskCompletionSource(), stop.Token)).ToList();
+        var readers = Enumerable.Range(0, Readers).Select(i => ReadAsync(sandbox.Id, first[i] = new TaskCompletionSource(), stop.Token))
+            .ToList();
         var most = 0.0;
         var all = Task.WhenAll(first.Select(f => f.Task));
         // Each counts as running until it is read or cut.
@@ -113,9 +114,11 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
     }
 
     // Raw: what a client library reads ahead is not the test's to say.
-    private async Task<(long Bytes, TimeSpan After)> ReadAsync(string id, TaskCompletionSource first, CancellationToken cancellationToken, int perSecond = 400)
+    private async Task<(long Bytes, TimeSpan After)> ReadAsync(
+        string id, TaskCompletionSource first, CancellationToken cancellationToken, int perSecond = 400)
     {
-        using var socket = fixture.World.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveBufferSize = 4096 });
+        using var socket = fixture.World.Host.Run(() => new Socket(
+            AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveBufferSize = 4096 });
         await socket.ConnectAsync(new IPEndPoint(IPAddress.Loopback, 8000), cancellationToken);
         var body = """{"code": "cat /root/result", "timeout": 200}""";
         var request = $"POST /sandboxes/{id}/exec HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\n"

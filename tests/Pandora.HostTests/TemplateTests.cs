@@ -82,14 +82,16 @@ public sealed class TemplateTests : IDisposable
         Assert.Contains($"./pandora template build default --rootfs {image} --kernel {kernel} --force", words);
         Assert.Equal(before, await File.ReadAllTextAsync(Path.Combine(Templates, "default", "template.json")));
         // One from before this was recorded, too.
-        await File.WriteAllTextAsync(Path.Combine(Templates, "default", "template.json"), Regex.Replace(before, "\"built_with\":\\[[^]]*\\],?", "").Replace(",}", "}", StringComparison.Ordinal));
+        await File.WriteAllTextAsync(Path.Combine(Templates, "default", "template.json"),
+            Regex.Replace(before, "\"built_with\":\\[[^]]*\\],?", "").Replace(",}", "}", StringComparison.Ordinal));
         Assert.Contains("kept as it was built, with --rootfs FILE --kernel FILE", await BuildAsync("default", "--keep-own"));
     }
 
     [Fact]
     public async Task Two_builders_of_one_directory_build_once()
     {
-        string[] arguments = ["template", "build", "mine", "--rootfs", Path.Combine(Repository.Templates, "default", "rootfs.ext4"), "--kernel", Path.Combine(Repository.Templates, "default", "vmlinux")];
+        string[] arguments = ["template", "build", "mine", "--rootfs", Path.Combine(Repository.Templates, "default", "rootfs.ext4"),
+            "--kernel", Path.Combine(Repository.Templates, "default", "vmlinux")];
         using var first = Start(arguments);
         using var second = Start(arguments);
         var words = await Task.WhenAll(first.StandardError.ReadToEndAsync(), second.StandardError.ReadToEndAsync());
@@ -117,13 +119,17 @@ public sealed class TemplateTests : IDisposable
         foreach (var name in new[] { "a", "b/longer name" })
         {
             var checkout = Directory.CreateDirectory(Path.Combine(_directory, name)).FullName;
-            await Command.RunAsync("sh", ["-ec", "cp \"$1\"/Directory.* \"$1\"/global.json \"$1\"/BannedSymbols.txt \"$1\"/.editorconfig \"$2\"; mkdir \"$2/src\"; cp -r \"$1/src/Pandora.Agent\" \"$2/src\"", "copy", Repository.Root, checkout]);
-            await Command.RunAsync("dotnet", ["publish", Path.Combine(checkout, "src/Pandora.Agent"), "-c", "Release", "-v", "q", "--nologo", "--artifacts-path", Path.Combine(checkout, "artifacts"), "-o", Path.Combine(checkout, "out")]);
+            await Command.RunAsync("sh",
+                ["-ec", "cp \"$1\"/Directory.* \"$1\"/global.json \"$1\"/BannedSymbols.txt \"$1\"/.editorconfig \"$2\"; mkdir \"$2/src\"; cp -r \"$1/src/Pandora.Agent\" \"$2/src\"", "copy", Repository.Root, checkout]);
+            await Command.RunAsync("dotnet",
+                ["publish", Path.Combine(checkout, "src/Pandora.Agent"), "-c", "Release", "-v", "q", "--nologo", "--artifacts-path",
+                Path.Combine(checkout, "artifacts"), "-o", Path.Combine(checkout, "out")]);
             programs.Add(await File.ReadAllBytesAsync(Path.Combine(checkout, "out", "pandora-agent")));
         }
 
         Assert.True(programs[0].AsSpan().SequenceEqual(programs[1]), "the two programs differ");
-        Assert.True(programs[0].AsSpan().IndexOf(Encoding.UTF8.GetBytes(_directory)) < 0, "the program names the directory that it was built in");
+        Assert.True(programs[0].AsSpan()
+            .IndexOf(Encoding.UTF8.GetBytes(_directory)) < 0, "the program names the directory that it was built in");
     }
 
     [Fact]
@@ -185,7 +191,8 @@ public sealed class TemplateTests : IDisposable
         var (host, before) = await PrepareHostAsync();
         // Names that debugfs would read as more than one word.
         _data = Directory.CreateDirectory(Path.Combine(_directory, "it's \"mine\" ")).FullName;
-        var inside = await MakeImageAsync("inside", "ln -s /real/lib usr/lib; mkdir -p real/lib/pandora; ln -s /etc/agent real/lib/pandora/agent; ln -s /real run");
+        var inside = await MakeImageAsync(
+            "inside", "ln -s /real/lib usr/lib; mkdir -p real/lib/pandora; ln -s /etc/agent real/lib/pandora/agent; ln -s /real run");
         await BuildAsync("inside", "--rootfs", inside);
         var image = Path.Combine(Templates, "inside", "rootfs.ext4");
         Assert.Contains("Type: regular", await DebugAsync(image, "stat /real/lib/pandora/agent"));
@@ -194,7 +201,8 @@ public sealed class TemplateTests : IDisposable
         var outside = await MakeImageAsync("outside", $"ln -s {host} usr/lib");
         Assert.Contains("/usr/lib/pandora is no directory", await FailAsync("template", "build", "outside", "--rootfs", outside));
         var occupied = await MakeImageAsync("occupied", "mkdir -p usr/lib/pandora/agent");
-        Assert.Contains("/usr/lib/pandora/agent could not be written", await FailAsync("template", "build", "occupied", "--rootfs", occupied));
+        Assert.Contains(
+            "/usr/lib/pandora/agent could not be written", await FailAsync("template", "build", "occupied", "--rootfs", occupied));
         Assert.Equal(before, await ReadAllAsync(host));
     }
 
@@ -226,7 +234,8 @@ public sealed class TemplateTests : IDisposable
     private async Task<string> MakeImageAsync(string name, string commands)
     {
         var tree = Path.Combine(_directory, $"{name}-tree");
-        await Command.RunAsync("sh", ["-ec", $"mkdir -p \"$1/bin\" \"$1/usr/sbin\" \"$1/etc\"; cd \"$1\"; touch bin/bash usr/sbin/dropbear; {commands}", "make", tree]);
+        await Command.RunAsync("sh",
+            ["-ec", $"mkdir -p \"$1/bin\" \"$1/usr/sbin\" \"$1/etc\"; cd \"$1\"; touch bin/bash usr/sbin/dropbear; {commands}", "make", tree]);
         var image = Path.Combine(_directory, $"{name}.ext4");
         await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-d", tree, image, "32M"]);
         return image;

@@ -27,7 +27,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         }
 
         var pid = Server.VmmPidOf(sandbox.Id);
-        Assert.Contains("powered itself off", (await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("/usr/lib/pandora/busybox poweroff -f; sleep 60", TimeSpan.FromSeconds(5)))).Message);
+        Assert.Contains("powered itself off",
+            (await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("/usr/lib/pandora/busybox poweroff -f; sleep 60", TimeSpan.FromSeconds(5)))).Message);
         await UntilAsync(() => !Directory.Exists($"/proc/{pid}"));
     }
 
@@ -62,7 +63,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     public async Task A_command_whose_cgroup_is_frozen_is_killed_all_the_same()
     {
         await using var sandbox = await CreateAsync();
-        var timeout = await TimesOutAsync(sandbox, "sleep 612 & echo began; echo 1 > /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/cgroup.freeze; sleep 613");
+        var timeout = await TimesOutAsync(
+            sandbox, "sleep 612 & echo began; echo 1 > /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/cgroup.freeze; sleep 613");
         Assert.Equal((CommandStates.Killed, "began\n"), (timeout.Command, timeout.Stdout));
         Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
     }
@@ -108,7 +110,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         // What takes standard input in the guest takes none: the command cannot be sent, nor any other meanwhile.
         var running = TimesOutAsync(sandbox, "sleep 620 & sleep 621", seconds: 3);
         await UntilAsync(async () => (await sandbox.ExecAsync("pgrep -fcx 'sleep 62.'")).Stdout == "2\n");
-        await sandbox.ExecAsync("cd /usr/lib/pandora && mv busybox kept && printf '#!/bin/bash\\nexec sleep 622\\n' > busybox && chmod +x busybox");
+        await sandbox.ExecAsync(
+            "cd /usr/lib/pandora && mv busybox kept && printf '#!/bin/bash\\nexec sleep 622\\n' > busybox && chmod +x busybox");
         var stuck = TimesOutAsync(sandbox, "echo ran >> /root/ran", seconds: 6, stdin: "input");
         await Task.Delay(TimeSpan.FromSeconds(0.5), TimeProvider.System);
         var behind = await TimesOutAsync(sandbox, "echo ran >> /root/ran");
@@ -125,8 +128,10 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     public async Task A_broken_connection_says_what_became_of_the_command()
     {
         await using var sandbox = await CreateAsync();
-        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", TimeSpan.FromSeconds(20)));
-        Assert.Equal((502, ProblemCodes.GuestUnreachable, CommandStates.Unknown), (broken.Problem.Status, broken.Code, broken.Problem.Command));
+        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync(
+            "setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", TimeSpan.FromSeconds(20)));
+        Assert.Equal(
+            (502, ProblemCodes.GuestUnreachable, CommandStates.Unknown), (broken.Problem.Status, broken.Code, broken.Problem.Command));
         Assert.Contains("not repeated", broken.Message);
         // Its connection does not show that the shell has gone; it was killed with the rest.
         Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -cx sleep; true")).Stdout);
@@ -139,7 +144,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         await using var deaf = await CreateAsync();
         await using var stopped = await CreateAsync(idle: 10);
         await using var healthy = await CreateAsync();
-        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", TimeSpan.FromSeconds(1)));
+        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync(
+            "/usr/lib/pandora/busybox halt -f; sleep 60", TimeSpan.FromSeconds(1)));
         // Root may take the agent away: then nobody watches, which is no different from a guest that hangs.
         var deafSince = Stopwatch.GetTimestamp();
         await deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill agent");
@@ -156,7 +162,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         Assert.InRange(ends[1].After, TimeSpan.Zero, TimeSpan.FromSeconds(25));
         Assert.InRange(ends[2].After + Stopwatch.GetElapsedTime(deafSince, start), TimeSpan.FromSeconds(55), TimeSpan.FromSeconds(90));
         Assert.Equal(0, (await healthy.ExecAsync("true")).ExitCode);
-        TestContext.Current.TestOutputHelper!.WriteLine($"halted {ends[0].After}, SSH server stopped {ends[1].After}, no agent {ends[2].After}");
+        TestContext.Current.TestOutputHelper!.WriteLine(
+            $"halted {ends[0].After}, SSH server stopped {ends[1].After}, no agent {ends[2].After}");
 
         async Task<(ApiProblem Problem, TimeSpan After)> RetryAsync(Sandbox sandbox, int clients) =>
             (await Task.WhenAll(Enumerable.Range(0, clients).Select(_ => GoneAsync(sandbox))))[0];
@@ -186,14 +193,16 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 
     // What runs so is neither in its command's cgroup nor bears its mark, and holds none of its outputs.
-    private static string Outside(string code) => $"env -u PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- 251>&- 252>&-; {code}' &";
+    private static string Outside(string code) =>
+        $"env -u PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- 251>&- 252>&-; {code}' &";
 
     private Task<Sandbox> CreateAsync(int idle = 300) => Server.Pandora.CreateAsync(TimeSpan.FromSeconds(idle));
 
     private static async Task<ExecTimeoutException> TimesOutAsync(Sandbox sandbox, string code, int seconds = 1, string? stdin = null)
     {
         var start = Stopwatch.GetTimestamp();
-        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync(code, TimeSpan.FromSeconds(seconds), stdin: stdin));
+        var timeout =
+            await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync(code, TimeSpan.FromSeconds(seconds), stdin: stdin));
         var elapsed = Stopwatch.GetElapsedTime(start).TotalSeconds;
         Assert.True(elapsed < seconds + MostAfterTimeout, $"told after {elapsed} s");
         Assert.Equal(504, timeout.Problem.Status);

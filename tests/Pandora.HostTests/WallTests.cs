@@ -7,7 +7,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary>What keeps guests in: watched while the server runs, put back, and closed while it is not whole. <see cref="IsolationTests"/> has what it keeps out.</summary>
+/// <summary>What keeps guests in: watched while the server runs, put back, and closed while it is not whole. <see cref="IsolationTests"/>
+/// has what it keeps out.</summary>
 public sealed class WallTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -58,8 +59,10 @@ public sealed class WallTests : IAsyncLifetime
         var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Created.SlotId}";
 
         // As a restart of nftables does, and then a firewall that forwards nothing.
-        await TestWorld.NftAsync(_world.Host.Path, "flush ruleset\nadd table inet other\nadd chain inet other forward { type filter hook forward priority 0; policy drop; }");
-        await UntilAsync(async () => (await TestWorld.ListRulesAsync(_world.Host.Path)).Contains($"comment \"pandora-{server.Instance}\"", StringComparison.Ordinal), 10);
+        await TestWorld.NftAsync(_world.Host.Path,
+            "flush ruleset\nadd table inet other\nadd chain inet other forward { type filter hook forward priority 0; policy drop; }");
+        await UntilAsync(async () => (await TestWorld.ListRulesAsync(_world.Host.Path))
+            .Contains($"comment \"pandora-{server.Instance}\"", StringComparison.Ordinal), 10);
         await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
         await Reach.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
         await TestWorld.NftAsync(_world.Host.Path, "delete table inet other");
@@ -69,10 +72,13 @@ public sealed class WallTests : IAsyncLifetime
         await Reach.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
         await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
 
-        await Command.RunAsync("nsenter", [$"--net={_world.Host.Path}", "sh", "-c", $"echo 0 > /proc/sys/net/ipv4/conf/wan0/forwarding; echo 0 > /proc/sys/net/ipv4/conf/pnd{server.Instance}v{sandbox.Created.SlotId}/forwarding"]);
+        await Command.RunAsync("nsenter",
+            [$"--net={_world.Host.Path}", "sh", "-c",
+            $"echo 0 > /proc/sys/net/ipv4/conf/wan0/forwarding; echo 0 > /proc/sys/net/ipv4/conf/pnd{server.Instance}v{sandbox.Created.SlotId}/forwarding"]);
         await UntilAsync(async () => (await sandbox.ExecAsync(Reach.Connect(TestWorld.InternetAddress))).Stdout == "hello", 10);
         var metrics = await server.Pandora.GetMetricsAsync();
-        Assert.All(new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" }, what => Assert.Matches($@"pandora_protection_repairs_total\{{[^}}]*what=""{what}""[^}}]*\}} [1-9]", metrics));
+        Assert.All(new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" },
+            what => Assert.Matches($@"pandora_protection_repairs_total\{{[^}}]*what=""{what}""[^}}]*\}} [1-9]", metrics));
     }
 
     [Fact]
@@ -121,7 +127,9 @@ public sealed class WallTests : IAsyncLifetime
         await server.StartAsync();
         await Reach.MustBeRefusedAsync(open, TestWorld.InternetAddress);
         Assert.Equal("none", (await server.Pandora.GetAsync(open.Id)).Egress);
-        Assert.Equal(HttpStatusCode.Forbidden, (HttpStatusCode)(await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(egress: "internet"))).Problem.Status!);
+        Assert.Equal(HttpStatusCode.Forbidden,
+            (HttpStatusCode)(await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(egress: "internet")))
+            .Problem.Status!);
     }
 
     [Fact]
@@ -177,7 +185,8 @@ public sealed class WallTests : IAsyncLifetime
 
     private Task<string> InHostAsync(string code) => Command.RunAsync("nsenter", [$"--net={_world.Host.Path}", "sh", "-c", code]);
 
-    private Task DeleteTableAsync(ServerProcess server) => TestWorld.NftAsync(_world.Host.Path, $"table inet pandora_{server.Instance}\ndelete table inet pandora_{server.Instance}");
+    private Task DeleteTableAsync(ServerProcess server) =>
+        TestWorld.NftAsync(_world.Host.Path, $"table inet pandora_{server.Instance}\ndelete table inet pandora_{server.Instance}");
 
     private Task<ServerProcess> StartAsync(Dictionary<string, string>? settings = null, int poolSize = 1) =>
         ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });

@@ -12,7 +12,8 @@ internal static class ExecCommand
     {
         var id = new Argument<string>("id") { Description = "Id of the sandbox" };
         var exec = new ExecOptions();
-        var command = new Command("exec", "Run a command in a sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C stops the command, and the sandbox lives on") { id };
+        var command = new Command("exec",
+            "Run a command in a sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C stops the command, and the sandbox lives on") { id };
         Shared.RefuseOptions(id);
         exec.AddTo(command);
         command.SetAction(async (result, cancellationToken) =>

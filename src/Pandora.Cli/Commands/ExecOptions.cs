@@ -13,7 +13,10 @@ internal sealed class ExecOptions
     private readonly Option<string> _user = new("--user") { Description = "User to run as (default: root)" };
     private readonly Option<string[]> _env = new("--env", "-e") { Description = "Environment variable, name=value; may be repeated" };
 
-    private readonly Option<bool> _interactive = new("--interactive", "-i") { Description = "Give the command this program's standard input: UTF-8 text, at most 1 MiB, read to its end before the command starts. Without -i the input is empty" };
+    private readonly Option<bool> _interactive = new("--interactive", "-i")
+    {
+        Description = "Give the command this program's standard input: UTF-8 text, at most 1 MiB, read to its end before the command starts. Without -i the input is empty",
+    };
 
     public void AddTo(Command command)
     {
@@ -30,7 +33,8 @@ internal sealed class ExecOptions
     public async Task<ExecRequest> ReadAsync(ParseResult result, CancellationToken cancellationToken)
     {
         var request = new ExecRequest(
-            CommandTail.ToCode(result.GetRequiredValue(_words)), result.GetValue(_timeout), result.GetValue(_cwd), Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user));
+            CommandTail.ToCode(result.GetRequiredValue(_words)), result.GetValue(_timeout), result.GetValue(_cwd),
+            Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user));
         if (!result.GetValue(_interactive))
         {
             return request;
@@ -66,7 +70,8 @@ internal sealed class ExecOptions
         return execution.ExitCode;
     }
 
-    /// <summary>Prints what a command that ran into its timeout had written, and returns the exit code of timeout(1). With JSON the output is a part of the error.</summary>
+    /// <summary>Prints what a command that ran into its timeout had written, and returns the exit code of timeout(1). With JSON the output
+    /// is a part of the error.</summary>
     public static int Print(ExecTimeoutException timeout, bool asJson)
     {
         if (!asJson)

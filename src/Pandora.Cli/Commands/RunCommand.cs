@@ -15,9 +15,13 @@ internal static class RunCommand
     {
         var template = new Option<string>("--template") { Description = "Template to start from" };
         var egress = new Option<string>("--egress") { Description = "internet or none" };
-        var quiet = new Option<bool>("--quiet", "-q") { Description = "Leave out the line that tells what happened (with --json the receipt, one JSON object on standard error)" };
+        var quiet = new Option<bool>("--quiet", "-q")
+        {
+            Description = "Leave out the line that tells what happened (with --json the receipt, one JSON object on standard error)",
+        };
         var exec = new ExecOptions();
-        var command = new Command("run", "Run one command in a fresh sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C ends the sandbox") { template, egress, quiet };
+        var command = new Command("run",
+            "Run one command in a fresh sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C ends the sandbox") { template, egress, quiet };
         exec.AddTo(command);
         command.SetAction(async (result, cancellationToken) =>
         {
@@ -56,7 +60,8 @@ internal static class RunCommand
     }
 
     // The server may have claimed a sandbox that the client never hears of. So a claim that is being answered is waited for, and ended.
-    private static async Task<Sandbox> ClaimAsync(PandoraClient pandora, string? template, string? egress, CancellationToken cancellationToken)
+    private static async Task<Sandbox> ClaimAsync(
+        PandoraClient pandora, string? template, string? egress, CancellationToken cancellationToken)
     {
         using var claiming = new CancellationTokenSource();
         await using var stop = cancellationToken.Register(() => claiming.CancelAfter(ClaimGrace));
@@ -67,7 +72,8 @@ internal static class RunCommand
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
-            throw new StoppedException("interrupted before a sandbox was claimed; should the server have claimed one all the same, it ends by its idle timeout");
+            throw new StoppedException(
+                "interrupted before a sandbox was claimed; should the server have claimed one all the same, it ends by its idle timeout");
         }
 
         return cancellationToken.IsCancellationRequested
@@ -81,7 +87,8 @@ internal static class RunCommand
         try
         {
             var receipt = await sandbox.EndAsync(limit.Token);
-            return receipt.Left == 0 ? "its sandbox ended" : $"its sandbox ended, but {receipt.Left} of its resources are left on the host ('./pandora doctor --leaks' names them)";
+            return receipt.Left == 0 ? "its sandbox ended"
+                : $"its sandbox ended, but {receipt.Left} of its resources are left on the host ('./pandora doctor --leaks' names them)";
         }
         catch (Exception e) when (e is SandboxNotFoundException or SandboxGoneException)
         {

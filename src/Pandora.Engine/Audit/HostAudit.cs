@@ -9,7 +9,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Audit;
 
-/// <summary>Lists everything that an instance has on its host, by the instance id in its name, and whose it is. A server asks itself; anybody else looks from outside, whether a server runs or not. It changes nothing but in <see cref="FixAsync"/>.</summary>
+/// <summary>Lists everything that an instance has on its host, by the instance id in its name, and whose it is. A server asks itself;
+/// anybody else looks from outside, whether a server runs or not. It changes nothing but in <see cref="FixAsync"/>.</summary>
 /// <param name="options">Whose instance.</param>
 /// <param name="time">For the pause between two looks.</param>
 public sealed class HostAudit(EngineOptions options, TimeProvider time)
@@ -60,7 +61,8 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         try
         {
             var owners = new Owners(options.DataDir, RunDirectory, Live);
-            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Interfaces(owners), .. Namespaces(owners), .. Rules(owners), .. Tracked(owners), .. Files(owners), .. Snapshots(owners)];
+            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Interfaces(owners),
+                .. Namespaces(owners), .. Rules(owners), .. Tracked(owners), .. Files(owners), .. Snapshots(owners)];
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
@@ -223,7 +225,8 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     private IEnumerable<AuditedResource> Tracked(Owners owners)
     {
         var mark = HostNetwork.MarkOf(_instance!);
-        return Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct().Where(a => HostNetwork.IsSlotAddress(a, options.Network))
+        return Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct()
+            .Where(a => HostNetwork.IsSlotAddress(a, options.Network))
             .Select(a => new AuditedResource(AuditedKind.Tracking, $"{mark}/{a}", owners.OfAddress(a))).ToList();
     }
 

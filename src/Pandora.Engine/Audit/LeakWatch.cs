@@ -22,7 +22,8 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         _live = live;
         _logger = logger;
         meter.CreateObservableGauge("pandora_leaked_resources", Measure, description: "Resources of this instance on the host that belong to nobody, by kind");
-        _mended = meter.CreateCounter<long>("pandora_records_mended", description: "Records of living microVMs that were damaged or gone and were written again");
+        _mended = meter.CreateCounter<long>(
+            "pandora_records_mended", description: "Records of living microVMs that were damaged or gone and were written again");
         _mended.Add(0);
         _work = new PeriodicWork("The audit of the host", Interval, _ => LookAsync(), time, logger);
     }

@@ -5,7 +5,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Audit;
 
-/// <summary>Who owns what of an instance at one moment: as the server knows it that audits itself, else from records, the slots' ledger and the kernel.</summary>
+/// <summary>Who owns what of an instance at one moment: as the server knows it that audits itself, else from records, the slots' ledger and
+/// the kernel.</summary>
 internal sealed class Owners
 {
     private readonly Dictionary<string, string> _ids = [];

@@ -10,7 +10,8 @@ internal static class SlotNamespaces
     /// <param name="slot">Number of the slot.</param>
     /// <param name="runDirectory">The microVM's run directory, whose parent's name is the instance's id.</param>
     public static bool IsIn(int pid, int slot, string runDirectory) =>
-        NumberOf($"/run/netns/pnd-{Path.GetFileName(Path.GetDirectoryName(runDirectory))}-{slot}") is { } number && NumberOf($"/proc/{pid}/ns/net") == number;
+        NumberOf($"/run/netns/pnd-{Path.GetFileName(Path.GetDirectoryName(runDirectory))}-{slot}") is { } number
+            && NumberOf($"/proc/{pid}/ns/net") == number;
 
     /// <summary>The first process in a namespace; null when there is none.</summary>
     public static int? FindProcess(string name)

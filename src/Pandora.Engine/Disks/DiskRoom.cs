@@ -4,7 +4,8 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.Disks;
 
 /// <summary>
-/// Room on the file system of the microVMs' disks, which are sparse: together they may grow far beyond it. A claim needs a reserve, and a share of what all may still grow by. Looked at every second, and at each claim how much is free.
+/// Room on the file system of the microVMs' disks, which are sparse: together they may grow far beyond it. A claim needs a reserve, and a
+/// share of what all may still grow by. Looked at every second, and at each claim how much is free.
 /// </summary>
 public sealed partial class DiskRoom
 {
@@ -57,12 +58,14 @@ public sealed partial class DiskRoom
         }
         catch (IOException e)
         {
-            throw new PandoraException(PandoraError.HostFull, $"how much room the server's disk has could not be seen ({e.Message})", innerException: e);
+            throw new PandoraException(
+                PandoraError.HostFull, $"how much room the server's disk has could not be seen ({e.Message})", innerException: e);
         }
 
         if (free < Needed)
         {
-            throw new PandoraException(PandoraError.HostFull, $"the server's disk has {free / MiB} MiB free, and another sandbox needs {Needed / MiB}: a reserve of {_options.DiskReserve} MiB, and {_options.DiskShare} % of the {Growth / MiB} MiB that the disks of those that live may still grow by. Delete sandboxes, or try again when some have ended")
+            throw new PandoraException(PandoraError.HostFull,
+                $"the server's disk has {free / MiB} MiB free, and another sandbox needs {Needed / MiB}: a reserve of {_options.DiskReserve} MiB, and {_options.DiskShare} % of the {Growth / MiB} MiB that the disks of those that live may still grow by. Delete sandboxes, or try again when some have ended")
             {
                 Hint = "PANDORA_DISK_RESERVE and PANDORA_DISK_SHARE say how much is kept free",
             };

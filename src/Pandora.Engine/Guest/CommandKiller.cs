@@ -181,10 +181,12 @@ internal sealed partial class CommandKiller(
     internal static CommandStop Judge(string answer, int group, bool hasShellGone)
     {
         var lines = answer.Split('\n');
-        if (lines is not [var first, var second, "end", ""] || first.Split(' ') is not ["empty", .. var empty] || second.Split(' ') is not ["left", .. var left])
+        if (lines is not [var first, var second, "end", ""] || first.Split(' ') is not ["empty", .. var empty]
+            || second.Split(' ') is not ["left", .. var left])
         {
             return new CommandStop(
-                CommandOutcome.Unknown, "it was to be killed, and the guest could not look up what is left of it: whether it runs on is not known");
+                CommandOutcome.Unknown,
+                "it was to be killed, and the guest could not look up what is left of it: whether it runs on is not known");
         }
 
         List<string> findings = [];
@@ -206,7 +208,8 @@ internal sealed partial class CommandKiller(
         const string Killed = "it was killed: its shell has ended, its cgroup is empty, and no process bears its mark";
         return findings.Count == 0
             ? new CommandStop(CommandOutcome.Killed, Killed)
-            : new CommandStop(CommandOutcome.Unknown, $"it was to be killed, but {string.Join(", and ", findings)}: whether it runs on is not known");
+            : new CommandStop(
+                CommandOutcome.Unknown, $"it was to be killed, but {string.Join(", and ", findings)}: whether it runs on is not known");
     }
 
     private static bool IsExpected(Exception e) =>

@@ -21,7 +21,8 @@ internal static partial class ExecScript
     private const string Groups = "/sys/fs/cgroup/exec";
     private const string Busybox = "/usr/lib/pandora/busybox";
 
-    /// <summary>The environment variable that holds a command's tag, by which what left its cgroup is found. It stands in the shell's command line, too.</summary>
+    /// <summary>The environment variable that holds a command's tag, by which what left its cgroup is found. It stands in the shell's
+    /// command line, too.</summary>
     public const string TagVariable = "PANDORA_COMMAND";
 
     /// <summary>

@@ -50,7 +50,8 @@ internal sealed class SshExec
             Upload("in", command.Stdin, "");
         }
 
-        _command = client.CreateCommand(Encoding.UTF8.GetByteCount(script) <= ExecScript.MaxCommandBytes ? script : Upload("code", script, ExecScript.RunUploaded(group, Tag)));
+        _command = client.CreateCommand(Encoding.UTF8.GetByteCount(script) <= ExecScript.MaxCommandBytes ? script : Upload(
+            "code", script, ExecScript.RunUploaded(group, Tag)));
         _uploads = uploads;
         _stdout = new OutputCollector(command.OutputLimit, mark);
         _stderr = new OutputCollector(command.OutputLimit, mark);
@@ -188,7 +189,8 @@ internal sealed class SshExec
             _result.TrySetException(TryRefuse()
                 ? PandoraException.NotSent($"the connection to the guest broke ({e.Message})", e)
                 : new PandoraException(
-                    PandoraError.GuestUnreachable, $"the connection to the guest broke while the command ran ({e.Message}); it may have run in part and was not repeated",
+                    PandoraError.GuestUnreachable,
+                    $"the connection to the guest broke while the command ran ({e.Message}); it may have run in part and was not repeated",
                     innerException: e));
         }
         catch (Exception e)

@@ -111,7 +111,8 @@ internal sealed partial class SshGuest : IGuest
         {
             _places.Release();
             cancellationToken.ThrowIfCancellationRequested();
-            throw e is OperationCanceledException ? PandoraException.NotSent("the guest's SSH server did not answer within the command's timeout", e) : e;
+            throw e is OperationCanceledException
+                ? PandoraException.NotSent("the guest's SSH server did not answer within the command's timeout", e) : e;
         }
 
         // A place is taken until the channel is closed, which is later than the answer where something was left behind.

@@ -6,7 +6,8 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>Removes from the host what has this instance's id in its name and belongs to no microVM that lives.</summary>
-internal sealed partial class Leftovers(Instance instance, CgroupTree cgroups, string jailDirectory, string? network, TimeProvider time, ILogger logger)
+internal sealed partial class Leftovers(
+    Instance instance, CgroupTree cgroups, string jailDirectory, string? network, TimeProvider time, ILogger logger)
 {
     /// <summary>Undoes one microVM that nobody holds: its processes now, the rest with <see cref="RemoveAsync"/>.</summary>
     public Task KillAsync(Found found) => Orphans.KillAsync(found.Directory, found.Record, cgroups, time);
@@ -31,8 +32,10 @@ internal sealed partial class Leftovers(Instance instance, CgroupTree cgroups, s
             FirecrackerVmm.RemoveLeftovers(jailDirectory, ids);
             return Task.CompletedTask;
         });
-        await TryAsync("network namespaces and interfaces", () => HostNetwork.RemoveLeftoversAsync(instance, living.Select(r => r.Slot).ToHashSet()));
-        await TryAsync("tracked connections", () => Task.Run(() => HostNetwork.ForgetLeftConnections(instance, network, living.Select(r => r.Address).ToHashSet())));
+        await TryAsync(
+            "network namespaces and interfaces", () => HostNetwork.RemoveLeftoversAsync(instance, living.Select(r => r.Slot).ToHashSet()));
+        await TryAsync("tracked connections",
+            () => Task.Run(() => HostNetwork.ForgetLeftConnections(instance, network, living.Select(r => r.Address).ToHashSet())));
         foreach (var path in Directory.GetFiles(instance.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f)))
             .Concat(Directory.GetDirectories(instance.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d)))))
         {

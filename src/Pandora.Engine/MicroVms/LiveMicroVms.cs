@@ -2,7 +2,8 @@ using System.Collections.Concurrent;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>The microVMs that this server holds, from the moment that one has a slot until that slot is free again. What the server knows of what lives, it knows from here, and not from files that may be damaged.</summary>
+/// <summary>The microVMs that this server holds, from the moment that one has a slot until that slot is free again. What the server knows
+/// of what lives, it knows from here, and not from files that may be damaged.</summary>
 internal sealed class LiveMicroVms
 {
     private readonly ConcurrentDictionary<string, Entry> _all = new();

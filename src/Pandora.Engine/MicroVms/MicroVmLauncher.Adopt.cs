@@ -7,13 +7,16 @@ namespace Pandora.Engine.MicroVms;
 /// <summary>Takes over what an earlier server of this data directory started.</summary>
 internal sealed partial class MicroVmLauncher
 {
-    /// <summary>Guests that are logged in to at the same time; each costs processor time. One that does not answer gives its place on after a while.</summary>
+    /// <summary>Guests that are logged in to at the same time; each costs processor time. One that does not answer gives its place on after
+    /// a while.</summary>
     private const int AdoptPlaces = 16;
-    private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PlaceLimit = TimeSpan.FromSeconds(2), RoomPause = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PlaceLimit = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan RoomPause = TimeSpan.FromSeconds(1);
     private readonly SemaphoreSlim _adoptPlaces = new(AdoptPlaces);
 
     /// <summary>
-    /// Takes hold of a microVM whose VMM lives and whose guest answers: (1) the VMM, (2) a sign of life of the guest, which costs next to nothing and for which all are asked at once, (3) its SSH server.
+    /// Takes hold of a microVM whose VMM lives and whose guest answers: (1) the VMM, (2) a sign of life of the guest, which costs next to
+    /// nothing and for which all are asked at once, (3) its SSH server.
     /// Commands that the old server had running in it are killed: nobody waits for them any more.
     /// </summary>
     /// <param name="record">Its record; its slot is reserved.</param>
@@ -32,7 +35,8 @@ internal sealed partial class MicroVmLauncher
         try
         {
             await WithinAsync(AdoptLimit, async token =>
-                boot.Machine = await vmm.AttachAsync(record.Vmm, token) ?? throw new VmmException("its VMM no longer runs or does not answer"), stopping);
+                boot.Machine = await vmm.AttachAsync(record.Vmm, token)
+                    ?? throw new VmmException("its VMM no longer runs or does not answer"), stopping);
             await WaitForRoomAsync(boot.Machine!, stopping);
             await WithinAsync(AdoptLimit, async token =>
             {
@@ -43,11 +47,13 @@ internal sealed partial class MicroVmLauncher
                 }
             }, stopping);
             await LogInAsync(boot, Convert.FromBase64String(record.HostKey), stopping);
-            return new Adoption(new MicroVm(boot.File, boot.Slot, boot.Machine!, boot.Guest!, boot.Teardown) { Agent = boot.Agent }, null, boot.Teardown);
+            return new Adoption(
+                new MicroVm(boot.File, boot.Slot, boot.Machine!, boot.Guest!, boot.Teardown) { Agent = boot.Agent }, null, boot.Teardown);
         }
         catch (Exception e) when (!stopping.IsCancellationRequested)
         {
-            var reason = e is VmmException ? e.Message : e is OperationCanceledException ? "its guest did not answer in time" : $"its guest could not be reached: {e.Message}";
+            var reason = e is VmmException ? e.Message : e is OperationCanceledException ? "its guest did not answer in time"
+                : $"its guest could not be reached: {e.Message}";
             return new Adoption(null, reason, boot.Teardown);
         }
     }

@@ -16,7 +16,8 @@ namespace Pandora.Engine.MicroVms;
 /// What a step acquires it first pushes on the teardown, so a start that fails at any step undoes exactly what it had done.
 /// </summary>
 internal sealed partial class MicroVmLauncher(
-    EngineOptions options, Instance instance, TemplateStore templates, SlotPool slots, LiveMicroVms live, CgroupTree cgroups, IVmm vmm, ClientKey key, HostNetwork network, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    EngineOptions options, Instance instance, TemplateStore templates, SlotPool slots, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
+    ClientKey key, HostNetwork network, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     /// <summary>What QEMU itself needs besides the guest's memory, in bytes: code, translation cache, buffers.</summary>
     private const long VmmOverhead = 256L * 1024 * 1024;
@@ -50,7 +51,10 @@ internal sealed partial class MicroVmLauncher(
             await RunAsync(boot, [("slot", TakeSlotAsync), ("record", RecordAsync), ("disk", MakeDiskAsync), .. own, ("guest", (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)), .. last], linked.Token);
             metrics.Booted(template.Name, how, Stopwatch.GetElapsedTime(start));
             LogBooted(boot.Id, template.Name, how, Stopwatch.GetElapsedTime(start).TotalSeconds);
-            return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown) { Agent = boot.Agent, BootTrace = span?.Context };
+            return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown)
+            {
+                Agent = boot.Agent, BootTrace = span?.Context,
+            };
         }
         catch (Exception e)
         {

@@ -15,7 +15,8 @@ internal sealed record Found(string Directory, MicroVmRecord? Record, string? Pr
 }
 
 /// <summary>
-/// Takes over the microVMs that an earlier server of this data directory left, and tells which cannot be. The lock on the directory says that nobody else does. Each is decided by itself and told at once; what
+/// Takes over the microVMs that an earlier server of this data directory left, and tells which cannot be. The lock on the directory says
+/// that nobody else does. Each is decided by itself and told at once; what
 /// cannot be taken over is undone when all are decided, so that the dead do not hold up the living.
 /// </summary>
 internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time, ILogger logger)
@@ -44,7 +45,8 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
     /// <param name="condemned">Those with a problem.</param>
     /// <param name="undo">Undoes one.</param>
     /// <param name="lost">Told of each, and why it is gone.</param>
-    public Task UndoAsync(IEnumerable<Found> condemned, Func<Found, Task> undo, Action<string, string> lost) => Task.WhenAll(condemned.Select(async one =>
+    public Task UndoAsync(IEnumerable<Found> condemned, Func<Found, Task> undo, Action<string, string> lost) =>
+        Task.WhenAll(condemned.Select(async one =>
     {
         var problem = one.Problem!;
         try
@@ -62,12 +64,14 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
 
     /// <summary>Takes over what can be, all side by side.</summary>
     /// <param name="found">Those without a problem.</param>
-    /// <param name="adopt">Takes over one, or says why it cannot be; its token is the server's stop, at which it leaves it as it is.</param>
+    /// <param name="adopt">Takes over one, or says why it cannot be; its token is the server's stop, at which it leaves it as it
+    /// is.</param>
     /// <param name="adopted">Told of each that lives on, at once.</param>
     /// <param name="lost">Told of each that does not, and why, at once.</param>
     /// <param name="cancellationToken">Ends it; what was not reached by then is still there.</param>
     public async Task RunAsync(
-        IReadOnlyList<Found> found, Func<MicroVmRecord, CancellationToken, Task<Adoption>> adopt, Action<MicroVm> adopted, Action<string, string> lost, CancellationToken cancellationToken)
+        IReadOnlyList<Found> found, Func<MicroVmRecord, CancellationToken, Task<Adoption>> adopt, Action<MicroVm> adopted,
+        Action<string, string> lost, CancellationToken cancellationToken)
     {
         var start = time.GetTimestamp();
         var (sandboxes, warm) = (0, 0);

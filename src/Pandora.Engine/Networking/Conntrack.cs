@@ -3,7 +3,8 @@ using System.Net;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>Connections that the host's kernel tracks for slots, found by the instance's mark and the slot's address (include/uapi/linux/netfilter/nfnetlink_conntrack.h; filters need Linux 5.8).</summary>
+/// <summary>Connections that the host's kernel tracks for slots, found by the instance's mark and the slot's address
+/// (include/uapi/linux/netfilter/nfnetlink_conntrack.h; filters need Linux 5.8).</summary>
 internal static class Conntrack
 {
     private const ushort List = 0x0101, Delete = 0x0102; // NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE
@@ -12,9 +13,11 @@ internal static class Conntrack
     private const string MaximumPath = "/proc/sys/net/netfilter/nf_conntrack_max";
 
     /// <summary>Most connections that the kernel tracks in one namespace; the default of a small host where it does not say.</summary>
-    public static long Maximum => File.Exists(MaximumPath) && long.TryParse(File.ReadAllText(MaximumPath), out var maximum) && maximum > 0 ? maximum : 65536;
+    public static long Maximum =>
+        File.Exists(MaximumPath) && long.TryParse(File.ReadAllText(MaximumPath), out var maximum) && maximum > 0 ? maximum : 65536;
 
-    /// <summary>How many entries a slot's address has, as the side that opened the connection and as the side that was connected to.</summary>
+    /// <summary>How many entries a slot's address has, as the side that opened the connection and as the side that was connected
+    /// to.</summary>
     /// <exception cref="IOException">The kernel did not tell.</exception>
     public static int Count(uint mark, IPAddress address)
     {
@@ -28,7 +31,8 @@ internal static class Conntrack
         return count;
     }
 
-    /// <summary>The addresses, as the side that opened a connection and the side that was connected to, of each entry with a mark.</summary>
+    /// <summary>The addresses, as the side that opened a connection and the side that was connected to, of each entry with a
+    /// mark.</summary>
     /// <exception cref="IOException">The kernel did not tell.</exception>
     public static IReadOnlyList<(IPAddress Source, IPAddress Destination)> Read(uint mark)
     {
@@ -38,7 +42,8 @@ internal static class Conntrack
         {
             // After struct nfgenmsg.
             var addresses = Netlink.Find(Netlink.Find(body[4..], Original), Addresses);
-            if (Netlink.Find(addresses, Source) is { Length: 4 } source && Netlink.Find(addresses, Destination) is { Length: 4 } destination)
+            if (Netlink.Find(addresses, Source) is { Length: 4 } source
+                && Netlink.Find(addresses, Destination) is { Length: 4 } destination)
             {
                 found.Add((new IPAddress(source), new IPAddress(destination)));
             }

@@ -52,7 +52,8 @@ internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
         foreach (var chain in chains.Where(c => Blocks(c, "forward", objects)))
         {
             var place = chains.FirstOrDefault(c => SameTable(c, chain) && Welcome.Contains(Text(c, "name"))) ?? chain;
-            yield return (NameOf(place), [$"oifname {interfaces} ct state established,related counter accept", $"iifname {interfaces} counter accept"]);
+            yield return (NameOf(place),
+                [$"oifname {interfaces} ct state established,related counter accept", $"iifname {interfaces} counter accept"]);
         }
 
         foreach (var chain in withLocalDns ? chains.Where(c => Blocks(c, "input", objects)) : [])
@@ -105,7 +106,9 @@ internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
         LegacyIsLoaded() && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains("-P FORWARD DROP", StringComparison.Ordinal);
 
     private async Task<bool> LegacyHasOursAsync(CancellationToken cancellationToken) =>
-        LegacyIsLoaded() && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains(Comment, StringComparison.Ordinal);
+        LegacyIsLoaded()
+            && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken))
+            .Contains(Comment, StringComparison.Ordinal);
 
     private async Task LegacyAsync(string operation, CancellationToken cancellationToken)
     {

@@ -49,7 +49,8 @@ internal sealed class Forwarding(Instance instance, string runDir)
     {
         try
         {
-            if (!File.Exists(PathOf(name, "forwarding")) || (IsOn(name) && (!toLoopback || File.ReadAllText(PathOf(name, "route_localnet")).Trim() == "1")))
+            if (!File.Exists(PathOf(name, "forwarding"))
+                || (IsOn(name) && (!toLoopback || File.ReadAllText(PathOf(name, "route_localnet")).Trim() == "1")))
             {
                 return false;
             }

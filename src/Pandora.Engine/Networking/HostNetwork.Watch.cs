@@ -76,7 +76,8 @@ public sealed partial class HostNetwork
     internal async Task<int> CheckSlotsAsync()
     {
         // In one go on the thread: it is mostly entering and asking one question.
-        var changed = await _checks.RunAsync(() => _guarded.Values.Where(s => TryIn(s, nftables => nftables.Run(RulesOf(s.Slot, s.Egress)), onlyIfChanged: true)).ToList());
+        var changed = await _checks.RunAsync(() => _guarded.Values.Where(
+            s => TryIn(s, nftables => nftables.Run(RulesOf(s.Slot, s.Egress)), onlyIfChanged: true)).ToList());
         changed.ForEach(s => LogSlotMended(_logger, s.Slot.Index));
         return changed.Count;
     }
@@ -94,7 +95,8 @@ public sealed partial class HostNetwork
             WriteTable();
         }
 
-        return repaired.Count + (withSlots ? _guarded.Values : []).Count(s => Forwarding.RepairOwn(s.Slot.InterfaceName, _policy.IsLocalResolver));
+        return repaired.Count + (withSlots ? _guarded.Values : [])
+            .Count(s => Forwarding.RepairOwn(s.Slot.InterfaceName, _policy.IsLocalResolver));
     }
 
     /// <summary>Adds accepts again where a foreign firewall that cuts guests off has lost them.</summary>

@@ -11,8 +11,10 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// The host's side of the network: the instance's one nftables table, the rules in each slot's namespace, forwarding for its interfaces, and an accept where the host's own firewall would cut guests off.
-/// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start's <see cref="RemoveLeftoversAsync"/>. <see cref="NetworkWatch"/> sees that it stays.
+/// The host's side of the network: the instance's one nftables table, the rules in each slot's namespace, forwarding for its interfaces,
+/// and an accept where the host's own firewall would cut guests off.
+/// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start's
+/// <see cref="RemoveLeftoversAsync"/>. <see cref="NetworkWatch"/> sees that it stays.
 /// </summary>
 public sealed partial class HostNetwork : IAsyncDisposable
 {
@@ -31,7 +33,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
     private volatile NetworkPolicy _policy;
 
     private HostNetwork(
-        Nftables nftables, Instance instance, ForeignFirewall foreign, Forwarding forwarding, IReadOnlyList<string> ways, NetworkPolicy policy, int mtu, ILogger logger)
+        Nftables nftables, Instance instance, ForeignFirewall foreign, Forwarding forwarding, IReadOnlyList<string> ways,
+        NetworkPolicy policy, int mtu, ILogger logger)
     {
         _nftables = nftables;
         _instance = instance;
@@ -53,10 +56,13 @@ public sealed partial class HostNetwork : IAsyncDisposable
     /// <summary>The ranges that are tried, in this order, where none is set.</summary>
     internal static string[] CandidateRanges { get; } = [.. Enumerable.Range(200, 20).Select(i => $"10.{i}.0.0/16")];
 
-    /// <summary>Mark of the connections that the host's kernel tracks for an instance's guests: never 0, and no two instances of a host are likely to share one.</summary>
-    public static uint MarkOf(string instanceId) => BinaryPrimitives.ReadUInt32BigEndian(SHA256.HashData(Encoding.ASCII.GetBytes($"pandora {instanceId}"))) | 1;
+    /// <summary>Mark of the connections that the host's kernel tracks for an instance's guests: never 0, and no two instances of a host are
+    /// likely to share one.</summary>
+    public static uint MarkOf(string instanceId) =>
+        BinaryPrimitives.ReadUInt32BigEndian(SHA256.HashData(Encoding.ASCII.GetBytes($"pandora {instanceId}"))) | 1;
 
-    /// <summary>Chooses the range, makes the table, and opens what must be open. Slots of living microVMs get this version's rules before the table of an earlier server is replaced, so that no guest is without for an instant.</summary>
+    /// <summary>Chooses the range, makes the table, and opens what must be open. Slots of living microVMs get this version's rules before
+    /// the table of an earlier server is replaced, so that no guest is without for an instant.</summary>
     /// <param name="instance">Whose network it is.</param>
     /// <param name="options">Ranges, egress, resolvers.</param>
     /// <param name="living">MicroVMs of an earlier server: their slots keep their range and egress, and their filter if this fails.</param>
@@ -101,10 +107,12 @@ public sealed partial class HostNetwork : IAsyncDisposable
                 LogFewConnections(logger, policy.Bounds.PerSlot, options.MostSlots, Conntrack.Maximum);
             }
 
-            network = new HostNetwork(nftables, instance, foreign, forwarding, [.. ways.OfType<string>().Where(w => w != "lo").Distinct()], policy, mtu, logger);
+            network = new HostNetwork(
+                nftables, instance, foreign, forwarding, [.. ways.OfType<string>().Where(w => w != "lo").Distinct()], policy, mtu, logger);
             foreach (var record in living)
             {
-                await network.TryTakeOverAsync(NetworkSlot.At(record.Slot, instance, range), options.Limit(record.Claim?.Egress ?? options.DefaultEgress));
+                await network.TryTakeOverAsync(
+                    NetworkSlot.At(record.Slot, instance, range), options.Limit(record.Claim?.Egress ?? options.DefaultEgress));
             }
 
             await foreign.RemoveAsync(cancellationToken);
@@ -157,7 +165,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
     internal static void ForgetLeftConnections(Instance instance, string? range, IReadOnlySet<string> living)
     {
         var mark = MarkOf(instance.Id);
-        foreach (var address in Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct().Where(a => IsSlotAddress(a, range) && !living.Contains(a.ToString())).ToList())
+        foreach (var address in Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct()
+            .Where(a => IsSlotAddress(a, range) && !living.Contains(a.ToString())).ToList())
         {
             Conntrack.Remove(mark, address);
         }
@@ -169,7 +178,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
     internal static bool IsSlotAddress(IPAddress address, string? range)
     {
         string[] ranges = range is null ? CandidateRanges : [range];
-        return (address.GetAddressBytes()[3] & 3) == 2 && ranges.Any(r => Ipv4Network.TryParse(r, out var network) && network.Contains(address));
+        return (address.GetAddressBytes()[3] & 3) == 2
+            && ranges.Any(r => Ipv4Network.TryParse(r, out var network) && network.Contains(address));
     }
 
     /// <summary>Removes the table, accepts and forwarding of a server that is gone.</summary>
@@ -205,7 +215,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
     /// <exception cref="IOException">The kernel refused.</exception>
     public void ForgetConnections(NetworkSlot slot) => Conntrack.Remove(_policy.Mark, slot.Address);
 
-    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. It holds from the next new connection on.</summary>
+    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. It holds from the next new connection
+    /// on.</summary>
     /// <exception cref="PandoraException">The slot's rules could not be changed.</exception>
     public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
     {
@@ -226,7 +237,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
         }
         catch (Exception e) when (e is IOException or NftablesException or KeyNotFoundException)
         {
-            throw new PandoraException(PandoraError.NotProtected, $"the microVM's network rules could not be set ({e.Message}), so it was not handed out", innerException: e);
+            throw new PandoraException(PandoraError.NotProtected,
+                $"the microVM's network rules could not be set ({e.Message}), so it was not handed out", innerException: e);
         }
     }
 
@@ -311,7 +323,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
     private static List<Ipv4Network> ParseRanges(string variable, string text) =>
     [
         .. text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(part =>
-            Ipv4Network.TryParse(part, out var range) ? range : throw new StartupException($"{variable}: '{part}' is not an IPv4 address or range")),
+            Ipv4Network.TryParse(part, out var range) ? range
+                : throw new StartupException($"{variable}: '{part}' is not an IPv4 address or range")),
     ];
 
     private static async Task<int> ReadMtuAsync(string name, CancellationToken cancellationToken)

@@ -1,6 +1,7 @@
 namespace Pandora.Engine.Networking;
 
-/// <summary>The instance's one table on the host: a second wall behind each slot's own, the way out (NAT), and the bound on all guests' connections together.</summary>
+/// <summary>The instance's one table on the host: a second wall behind each slot's own, the way out (NAT), and the bound on all guests'
+/// connections together.</summary>
 internal static class HostRules
 {
     /// <summary>The transaction that makes the table, or replaces one that is there.</summary>
@@ -12,11 +13,14 @@ internal static class HostRules
         var ours = $"\"{instance.InterfacePrefix}*\"";
         var local = policy.IsLocalResolver;
         var dns = policy.Resolver is null || local ? "" : $"ip daddr {policy.Resolver} meta l4proto {{ tcp, udp }} th dport 53 goto bound";
-        var localDns = !local ? "" : $"iifname {ours} ip daddr {policy.Range} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {policy.Resolver}";
+        var localDns = !local ? ""
+            : $"iifname {ours} ip daddr {policy.Range} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {policy.Resolver}";
         // Where we turned forwarding on for an uplink, it forwards for guests of Pandora's and nobody else.
-        var uplinks = openedUplinks.Count == 0 ? "" : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != \"pnd*\" drop";
+        var uplinks = openedUplinks.Count == 0 ? ""
+            : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != \"pnd*\" drop";
         // A resolver on another of the host's own addresses is met by the input chain.
-        var hostDns = policy.Resolver is null || local ? "" : $"ip daddr {policy.Resolver} meta l4proto {{ tcp, udp }} th dport 53 goto bound";
+        var hostDns = policy.Resolver is null || local ? ""
+            : $"ip daddr {policy.Resolver} meta l4proto {{ tcp, udp }} th dport 53 goto bound";
         return $$"""
             table inet {{instance.TableName}}
             delete table inet {{instance.TableName}}

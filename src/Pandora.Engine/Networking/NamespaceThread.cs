@@ -4,7 +4,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>One thread that enters slots' network namespaces (setns(2)), works there, and comes back: no process is spawned, and no other thread of the server is ever anywhere but in the host's.</summary>
+/// <summary>One thread that enters slots' network namespaces (setns(2)), works there, and comes back: no process is spawned, and no other
+/// thread of the server is ever anywhere but in the host's.</summary>
 internal sealed partial class NamespaceThread : IDisposable
 {
     private const int NetworkKind = 0x40000000; // CLONE_NEWNET

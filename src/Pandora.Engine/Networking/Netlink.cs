@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>A netlink socket (netlink(7)): the kernel answers for the network namespace of the thread that made it. Used by one caller at a time.</summary>
+/// <summary>A netlink socket (netlink(7)): the kernel answers for the network namespace of the thread that made it. Used by one caller at a
+/// time.</summary>
 internal sealed unsafe partial class Netlink : IDisposable
 {
     /// <summary>Addresses and routes (rtnetlink(7)); connections and nftables.</summary>

@@ -11,7 +11,8 @@ internal sealed record NetworkPolicy
     /// <summary>Where guests' DNS goes; null when the host has no IPv4 resolver.</summary>
     public required IPAddress? Resolver { get; init; }
 
-    /// <summary>What the operator allows although it is refused otherwise, on-link networks included; the host itself and other slots never.</summary>
+    /// <summary>What the operator allows although it is refused otherwise, on-link networks included; the host itself and other slots
+    /// never.</summary>
     public required IReadOnlyList<Ipv4Network> Allowed { get; init; }
 
     /// <summary>What the operator refuses besides.</summary>
@@ -33,7 +34,8 @@ internal sealed record NetworkPolicy
     public string OwnElements => string.Join(", ", Host.Own.Append(Range));
 
     /// <summary>Elements of the set <c>forbidden</c>: special-purpose ranges, networks that the host is on, the operator's list.</summary>
-    public string ForbiddenElements => string.Join(", ", [.. SpecialPurpose.Ranges, .. Host.OnLink.Concat(Denied).Select(n => n.ToString())]);
+    public string ForbiddenElements =>
+        string.Join(", ", [.. SpecialPurpose.Ranges, .. Host.OnLink.Concat(Denied).Select(n => n.ToString())]);
 
     /// <summary>The sets, as the tables of the host and of each slot have them.</summary>
     public string SetsText => $$"""
@@ -42,7 +44,8 @@ internal sealed record NetworkPolicy
           set allowed { type ipv4_addr; flags interval; auto-merge; {{(Allowed.Count == 0 ? "" : $"elements = {{ {string.Join(", ", Allowed)} }}")}} }
         """;
 
-    /// <summary>How long entries are kept. A guest that opens and closes connections as fast as it may fills no table, and one that holds them idle loses them.</summary>
+    /// <summary>How long entries are kept. A guest that opens and closes connections as fast as it may fills no table, and one that holds
+    /// them idle loses them.</summary>
     public static string TimeoutsText => $$"""
           ct timeout tcp_times {
             protocol tcp

@@ -4,12 +4,15 @@ using Microsoft.Extensions.Logging;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// Sees while the server runs that what keeps guests in is there, and puts back what is missing: the host's table (by nftables' generation id, compared when that changed), the rules of each slot, forwarding, accepts in
-/// foreign firewalls, the host's own addresses. While the host's table is missing no microVM is handed out. Where another program removes it again and again it is put back at growing intervals.
+/// Sees while the server runs that what keeps guests in is there, and puts back what is missing: the host's table (by nftables' generation
+/// id, compared when that changed), the rules of each slot, forwarding, accepts in
+/// foreign firewalls, the host's own addresses. While the host's table is missing no microVM is handed out. Where another program removes
+/// it again and again it is put back at growing intervals.
 /// </summary>
 public sealed partial class NetworkWatch : IAsyncDisposable
 {
-    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30), Memory = TimeSpan.FromMinutes(2), ClaimWait = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Memory = TimeSpan.FromMinutes(2), ClaimWait = TimeSpan.FromSeconds(2);
     private const int SlotsEvery = 2, ForeignEvery = 5, LegacyEvery = 30, Patience = 3;
     private readonly HostNetwork _network;
     private readonly TimeProvider _time;
@@ -28,8 +31,10 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     {
         (_network, _time, _logger) = (network, time, logger);
         _pausedUntil = time.GetTimestamp();
-        _repairs = meter.CreateCounter<long>("pandora_protection_repairs", description: "What keeps guests in and was put back because another program had removed or changed it, by what it was");
-        meter.CreateObservableGauge("pandora_protected", () => _missing is null ? 1 : 0, description: "1 while what keeps guests in was there when it was last looked at, else 0: then no microVM is handed out");
+        _repairs = meter.CreateCounter<long>("pandora_protection_repairs",
+            description: "What keeps guests in and was put back because another program had removed or changed it, by what it was");
+        meter.CreateObservableGauge("pandora_protected", () => _missing is null ? 1 : 0,
+            description: "1 while what keeps guests in was there when it was last looked at, else 0: then no microVM is handed out");
         foreach (var what in new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" })
         {
             _repairs.Add(0, new KeyValuePair<string, object?>("what", what));
@@ -41,7 +46,8 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     /// <summary>What of the protection is missing; null when nothing was when it was last looked at.</summary>
     public string? Missing => _missing;
 
-    /// <summary>Returns when guests are kept in: one question to the kernel, or where rules of the host were changed since, a look at the table.</summary>
+    /// <summary>Returns when guests are kept in: one question to the kernel, or where rules of the host were changed since, a look at the
+    /// table.</summary>
     /// <exception cref="PandoraException">They are not, and it could not be put back.</exception>
     public async ValueTask EnsureAsync(CancellationToken cancellationToken)
     {
@@ -81,7 +87,8 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     public ValueTask DisposeAsync() => _work.DisposeAsync();
 
     private static PandoraException Refused(string missing) =>
-        new(PandoraError.NotProtected, $"what keeps guests from the host's networks is not whole: {missing}. No microVM is handed out until it is");
+        new(PandoraError.NotProtected,
+            $"what keeps guests from the host's networks is not whole: {missing}. No microVM is handed out until it is");
 
     private async Task LookAsync(CancellationToken cancellationToken)
     {
@@ -180,7 +187,8 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     [LoggerMessage(Level = LogLevel.Error, Message = "Another program has changed this host's firewall: {Missing}. It was written again; guests were kept in by the rules of their own namespaces meanwhile")]
     private partial void LogMended(string missing);
 
-    [LoggerMessage(Level = LogLevel.Critical, Message = "Guests are not kept in as they should be, and no microVM is handed out: {Missing}")]
+    [LoggerMessage(
+        Level = LogLevel.Critical, Message = "Guests are not kept in as they should be, and no microVM is handed out: {Missing}")]
     private partial void LogNotMended(string missing);
 
     [LoggerMessage(Level = LogLevel.Critical, Message = "Another program removes Pandora's firewall table again and again ({Count} times within {Window:0} s): it is written again in {Seconds:0} s, and no microVM is handed out while it is missing. Make that program leave tables alone that are not its own")]

@@ -21,7 +21,8 @@ public enum SlotState
 /// <param name="MicroVm">Id of the microVM that has it or had it last; null for one that is made ahead of need.</param>
 public sealed record SlotEntry(SlotState State, string? MicroVm);
 
-/// <summary>The slots in use, kept in the file <c>slots</c> of the run directory, so that whoever looks at the host from outside knows whose each namespace is, also where a microVM's record is damaged. Written when a slot changes, never for a claim.</summary>
+/// <summary>The slots in use, kept in the file <c>slots</c> of the run directory, so that whoever looks at the host from outside knows
+/// whose each namespace is, also where a microVM's record is damaged. Written when a slot changes, never for a claim.</summary>
 public sealed class SlotLedger
 {
     private readonly string _path;
@@ -69,7 +70,8 @@ public sealed class SlotLedger
         {
             foreach (var words in File.ReadLines(PathIn(runDirectory)).Select(l => l.Split(' ')))
             {
-                if (words is [var slot, var state, ..] && int.TryParse(slot, out var number) && Enum.TryParse<SlotState>(state, out var known))
+                if (words is [var slot, var state, ..] && int.TryParse(slot, out var number)
+                    && Enum.TryParse<SlotState>(state, out var known))
                 {
                     found[number] = new SlotEntry(known, words.ElementAtOrDefault(2));
                 }

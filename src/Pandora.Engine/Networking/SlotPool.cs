@@ -30,7 +30,8 @@ public sealed partial class SlotPool : IAsyncDisposable
     /// <param name="taken">Numbers that microVMs of an earlier server hold, and those microVMs' ids.</param>
     /// <param name="time">For pauses after failures.</param>
     /// <param name="logger">Where failures go.</param>
-    public SlotPool(HostNetwork network, Instance instance, Egress egress, int ahead, IReadOnlyDictionary<int, string> taken, TimeProvider time, ILogger<SlotPool> logger)
+    public SlotPool(HostNetwork network, Instance instance, Egress egress, int ahead, IReadOnlyDictionary<int, string> taken,
+        TimeProvider time, ILogger<SlotPool> logger)
     {
         _network = network;
         _instance = instance;
@@ -80,7 +81,10 @@ public sealed partial class SlotPool : IAsyncDisposable
         }
 
         slot ??= await MakeAsync(cancellationToken)
-            ?? throw new PandoraException(PandoraError.PoolEmpty, $"all {Count} network slots of {_network.Range} are in use") { Hint = "a wider PANDORA_NETWORK has more" };
+            ?? throw new PandoraException(PandoraError.PoolEmpty, $"all {Count} network slots of {_network.Range} are in use")
+            {
+                Hint = "a wider PANDORA_NETWORK has more",
+            };
         _ledger.Set(slot.Index, SlotState.Held, microVm);
         Prepare();
         return slot;
@@ -97,7 +101,8 @@ public sealed partial class SlotPool : IAsyncDisposable
     /// <summary>What the host's kernel tracks of a slot's connections, as a resource that is undone.</summary>
     internal HostResource ConnectionsOf(NetworkSlot slot) => HostResource.OfConnections(HostNetwork.MarkOf(_instance.Id), slot.Address);
 
-    /// <summary>Deletes what the host's kernel tracks of a slot's connections, which would be kept for as long as they might go on.</summary>
+    /// <summary>Deletes what the host's kernel tracks of a slot's connections, which would be kept for as long as they might go
+    /// on.</summary>
     public Task DeleteConnectionsAsync(NetworkSlot slot) => Track(Task.Run(() => _network.ForgetConnections(slot)));
 
     /// <summary>Removes a slot's namespace with all that is in it.</summary>

@@ -3,7 +3,8 @@ using System.Net;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// The rules in a slot's own namespace. They deny by themselves: whatever becomes of the host's table, a guest reaches only what is said here. They are set and replaced as a whole.
+/// The rules in a slot's own namespace. They deny by themselves: whatever becomes of the host's table, a guest reaches only what is said
+/// here. They are set and replaced as a whole.
 /// </summary>
 internal static class SlotRules
 {
@@ -15,7 +16,8 @@ internal static class SlotRules
     {
         var resolver = ResolverOf(slot, policy);
         var dns = resolver is null ? "" : $"ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 goto admit";
-        var redirect = resolver is null ? "" : $"iifname \"tap0\" ip daddr {NetworkSlot.GatewayAddress} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {resolver}";
+        var redirect = resolver is null ? ""
+            : $"iifname \"tap0\" ip daddr {NetworkSlot.GatewayAddress} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {resolver}";
         var bounds = policy.Bounds;
         return $$"""
             table inet {{Table}}
@@ -91,6 +93,8 @@ internal static class SlotRules
     public static string EgressText(Egress egress) =>
         egress == Egress.Internet ? $"add element inet {Table} open {{ \"tap0\" }}" : $"flush set inet {Table} open";
 
-    /// <summary>Where a slot's DNS goes: a resolver on the host's loopback is reached by way of the host's end, where the host's own table sends it on.</summary>
-    private static IPAddress? ResolverOf(NetworkSlot slot, NetworkPolicy policy) => policy.IsLocalResolver ? slot.HostAddress : policy.Resolver;
+    /// <summary>Where a slot's DNS goes: a resolver on the host's loopback is reached by way of the host's end, where the host's own table
+    /// sends it on.</summary>
+    private static IPAddress? ResolverOf(NetworkSlot slot, NetworkPolicy policy) =>
+        policy.IsLocalResolver ? slot.HostAddress : policy.Resolver;
 }

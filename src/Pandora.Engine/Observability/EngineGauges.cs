@@ -15,7 +15,8 @@ internal sealed class EngineGauges
     private readonly DriveInfo _disk;
 
     public EngineGauges(
-        Meter meter, EngineOptions options, string instanceId, VmmCapabilities vmm, DiskRoom? room, SandboxRegistry sandboxes, Func<IReadOnlyList<WarmPool>> pools,
+        Meter meter, EngineOptions options, string instanceId, VmmCapabilities vmm, DiskRoom? room, SandboxRegistry sandboxes,
+        Func<IReadOnlyList<WarmPool>> pools,
         Func<(int Count, int Held)> slots, Func<(double CpuSeconds, long MemoryBytes)?> vmmUsage)
     {
         _pools = pools;
@@ -32,9 +33,12 @@ internal sealed class EngineGauges
         meter.CreateObservableGauge("pandora_slots_held", () => slots().Held, description: "Network slots held by microVMs, those that end counted in");
         meter.CreateObservableGauge("pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes where the microVMs' disks are");
         meter.CreateObservableGauge("pandora_disk_size", () => ReadDisk(d => d.TotalSize), "By", "Size in bytes of the file system where the microVMs' disks are");
-        meter.CreateObservableGauge("pandora_disk_needed", () => room?.Needed ?? 0, "By", "Free bytes without which no microVM is handed out");
-        meter.CreateObservableGauge("pandora_disk_growth", () => room?.Growth ?? 0, "By", "Bytes that the disks of the microVMs there are may still grow by");
-        meter.CreateObservableGauge("pandora_degraded_sandboxes", () => sandboxes.DegradedCount, description: "Sandboxes that wait for room on the host's disk, or whose disk has lost data");
+        meter.CreateObservableGauge(
+            "pandora_disk_needed", () => room?.Needed ?? 0, "By", "Free bytes without which no microVM is handed out");
+        meter.CreateObservableGauge(
+            "pandora_disk_growth", () => room?.Growth ?? 0, "By", "Bytes that the disks of the microVMs there are may still grow by");
+        meter.CreateObservableGauge("pandora_degraded_sandboxes", () => sandboxes.DegradedCount,
+            description: "Sandboxes that wait for room on the host's disk, or whose disk has lost data");
         meter.CreateObservableCounter("pandora_vmm_cpu", () => Usage(u => u.CpuSeconds), "s", "CPU time used by all VMMs of this server");
         meter.CreateObservableGauge("pandora_vmm_memory", () => Usage(u => (double)u.MemoryBytes), "By", "Memory held by all VMMs of this server, page cache of their disks counted in");
         meter.CreateObservableGauge("pandora_info", () => new Measurement<int>(1,

@@ -51,7 +51,8 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <param name="time">For pauses after failures and the limits of waits.</param>
     /// <param name="logger">Where failures are told.</param>
     /// <param name="maxWaiting">Most clients that may wait at once.</param>
-    /// <param name="expected">How many warm ones of an earlier server may still come, by <see cref="Adopt"/>: no others are booted in their place.</param>
+    /// <param name="expected">How many warm ones of an earlier server may still come, by <see cref="Adopt"/>: no others are booted in their
+    /// place.</param>
     /// <param name="tend">Done to each warm one from time to time, and at once when the host's clock was set; one it fails for is ended. Null for nothing.</param>
     public WarmPool(
         string template, int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger,
@@ -125,7 +126,8 @@ public sealed partial class WarmPool : IAsyncDisposable
         if (Interlocked.Increment(ref _waiting) > _maxWaiting)
         {
             Interlocked.Decrement(ref _waiting);
-            throw new PandoraException(PandoraError.Overloaded, $"{_maxWaiting} clients wait for a microVM already, and more may not: try again later")
+            throw new PandoraException(
+                PandoraError.Overloaded, $"{_maxWaiting} clients wait for a microVM already, and more may not: try again later")
             {
                 Hint = "PANDORA_MAX_WAITING is how many may wait",
             };
@@ -288,83 +290,6 @@ public sealed partial class WarmPool : IAsyncDisposable
 
     private void Wake() => _wake.Writer.TryWrite(true);
 
-    private async Task FillAsync()
-    {
-        try
-        {
-            while (true)
-            {
-                await _wake.Reader.ReadAsync(_stopping.Token);
-                var pause = _time.GetElapsedTime(_time.GetTimestamp(), Interlocked.Read(ref _pausedUntil));
-                if (pause > TimeSpan.Zero)
-                {
-                    await Task.Delay(pause, _time, _stopping.Token);
-                }
-
-                lock (_lock)
-                {
-                    // Who waited for one may have gone away.
-                    while (_warm.Count > _size + WaitingCount)
-                    {
-                        var surplus = _warm.First();
-                        _warm.Remove(surplus);
-                        End(surplus);
-                    }
-
-                    // A client that waits is not left to one that may never come.
-                    while (_boots.Count < _maxBoots && !_stopping.IsCancellationRequested
-                        && (_warm.Count + _boots.Count + _expected < _size + WaitingCount || _warm.Count + _boots.Count < WaitingCount))
-                    {
-                        var done = new TaskCompletionSource();
-                        _boots.Add(done.Task);
-                        _ = BootOneAsync(done);
-                    }
-                }
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // Closing.
-        }
-    }
-
-    private async Task BootOneAsync(TaskCompletionSource done)
-    {
-        await Task.Yield();
-        MicroVm? microVm = null;
-        try
-        {
-            microVm = await _boot(_stopping.Token);
-            lock (_lock)
-            {
-                _failures = 0;
-                _lastFailure = null;
-            }
-        }
-        catch (OperationCanceledException) when (_stopping.IsCancellationRequested)
-        {
-            // Closing.
-        }
-        catch (Exception e)
-        {
-            _lastFailure = e.Message.Split('\n')[0];
-            _metrics.BootFailed(_template, e is BootException boot ? boot.Step : "template");
-            LogBootFailed(_template, e.Message, Pause().TotalSeconds);
-        }
-
-        lock (_lock)
-        {
-            _boots.Remove(done.Task);
-            if (microVm is not null)
-            {
-                Add(microVm);
-            }
-        }
-
-        done.SetResult();
-        Wake();
-    }
-
     private void Add(MicroVm microVm)
     {
         lock (_lock)
@@ -375,22 +300,6 @@ public sealed partial class WarmPool : IAsyncDisposable
         // When the pool is closed meanwhile, its own clean-up finds it among the warm ones.
         _ready.Writer.TryWrite(microVm);
         _ = WatchAsync(microVm);
-    }
-
-    // Boots that fail side by side are one failure.
-    private TimeSpan Pause()
-    {
-        lock (_lock)
-        {
-            var now = _time.GetTimestamp();
-            if (now >= _pausedUntil)
-            {
-                var seconds = Math.Min(LongestPause.TotalSeconds, FirstPause.TotalSeconds * Math.Pow(2, Math.Min(_failures++, 10)));
-                _pausedUntil = now + (long)(seconds * _time.TimestampFrequency);
-            }
-
-            return _time.GetElapsedTime(now, _pausedUntil);
-        }
     }
 
     private async Task WatchAsync(MicroVm microVm)
@@ -409,9 +318,6 @@ public sealed partial class WarmPool : IAsyncDisposable
         LogDiedWarm(microVm.Id, reason);
         Wake();
     }
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "Template {Template}: {Error}. The next boot is tried after {Seconds:0} s")]
-    private partial void LogBootFailed(string template, string error, double seconds);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {SandboxId} died while it was warm: {Reason}")]
     private partial void LogDiedWarm(string sandboxId, string reason);

@@ -3,7 +3,8 @@ using Microsoft.Extensions.Logging;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// Asks the agent in each sandbox's guest, every <see cref="Interval"/>, whether it is there and whether its disks had errors, and ends a sandbox whose agent has not
+/// Asks the agent in each sandbox's guest, every <see cref="Interval"/>, whether it is there and whether its disks had errors, and ends a
+/// sandbox whose agent has not
 /// answered for <see cref="Silence"/>: a guest that halted, or
 /// whose kernel hangs, while its VMM runs on. Guests without an agent are left to the reaper.
 /// </summary>

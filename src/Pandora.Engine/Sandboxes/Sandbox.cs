@@ -92,7 +92,8 @@ public sealed class Sandbox
     public bool HasLostData { get; internal set; }
 
     /// <summary>Why it is not as it should be; null when it is.</summary>
-    public string? Degradation => IsStalled ? "it waits for room on the host's disk; nothing that it wrote is lost, and it goes on when there is room"
+    public string? Degradation =>
+        IsStalled ? "it waits for room on the host's disk; nothing that it wrote is lost, and it goes on when there is room"
         : HasLostData ? "its disk had I/O errors: what it wrote may be lost"
         : null;
 
@@ -152,11 +153,13 @@ public sealed class Sandbox
             if (isExec && _leases.Count >= _maxExecs)
             {
                 throw new PandoraException(
-                    PandoraError.TooManyExecs, $"{_leases.Count} commands run in this sandbox already, those counted in whose results are still being read, and more may not at once");
+                    PandoraError.TooManyExecs,
+                    $"{_leases.Count} commands run in this sandbox already, those counted in whose results are still being read, and more may not at once");
             }
 
             // What began before the clock ran over may really run, and where it does the guest lives.
-            var isOver = _hasFailed && _time.GetElapsedTime(_lastActivity) >= IdleTimeout && !_leases.Any(l => l.BeganAt - _lastActivity < IdleTicks);
+            var isOver = _hasFailed && _time.GetElapsedTime(_lastActivity) >= IdleTimeout
+                && !_leases.Any(l => l.BeganAt - _lastActivity < IdleTicks);
             if (isExec && isOver)
             {
                 throw PandoraException.NotSent(

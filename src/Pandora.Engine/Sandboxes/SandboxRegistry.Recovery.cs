@@ -17,7 +17,8 @@ public sealed partial class SandboxRegistry
     /// <summary>Records of the sandboxes of an earlier server of which it is not decided yet whether they live on.</summary>
     public IReadOnlyCollection<MicroVmRecord> Undecided => [.. _undecided.Values];
 
-    /// <summary>Says which sandboxes an earlier server left. They count, and who asks for one is told to wait until it is decided.</summary>
+    /// <summary>Says which sandboxes an earlier server left. They count, and who asks for one is told to wait until it is
+    /// decided.</summary>
     internal void Expect(IEnumerable<MicroVmRecord> records)
     {
         foreach (var record in records.Where(r => r.Claim is not null))
@@ -56,7 +57,8 @@ public sealed partial class SandboxRegistry
     {
         if (_state == State.Recovering)
         {
-            throw new PandoraException(PandoraError.Recovering, "the server has just started and takes over what the last one left: try again in a second");
+            throw new PandoraException(
+                PandoraError.Recovering, "the server has just started and takes over what the last one left: try again in a second");
         }
     }
 

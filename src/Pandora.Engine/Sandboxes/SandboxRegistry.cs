@@ -10,7 +10,8 @@ namespace Pandora.Engine.Sandboxes;
 
 /// <summary>All sandboxes of this node, and the one way to make, find, use and end them. Every door calls this and nothing else.</summary>
 public sealed partial class SandboxRegistry(
-    EngineOptions options, Func<string, WarmPool?> poolFor, Func<MicroVm, Egress, Task> setEgress, Func<CancellationToken, ValueTask> ensureClaimable, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    EngineOptions options, Func<string, WarmPool?> poolFor, Func<MicroVm, Egress, Task> setEgress,
+    Func<CancellationToken, ValueTask> ensureClaimable, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     private const int RememberedEnds = 1000;
     private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(5);
@@ -32,6 +33,9 @@ public sealed partial class SandboxRegistry(
 
     /// <summary>How many exist: claims that wait for a microVM are not among them.</summary>
     public int Count => Volatile.Read(ref _count);
+
+    /// <summary>How many wait for room on the host's disk, or have lost data.</summary>
+    public int DegradedCount => _sandboxes.Values.Count(s => s.Degradation is not null);
 
     /// <summary>All of them but the undecided, in no order.</summary>
     internal IEnumerable<Sandbox> All => _sandboxes.Values;
@@ -83,7 +87,9 @@ public sealed partial class SandboxRegistry(
     {
         var start = Stopwatch.GetTimestamp();
         var name = request.Template ?? Templates.TemplateStore.DefaultName;
-        var pool = poolFor(name) ?? throw PandoraException.Invalid("template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
+        var pool = poolFor(name)
+            ?? throw PandoraException.Invalid(
+            "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
         MustBeServing();
         await ensureClaimable(cancellationToken);
         if (Count >= options.MaxSandboxes)
@@ -112,7 +118,8 @@ public sealed partial class SandboxRegistry(
             }
 
             var microVm = rental.MicroVm;
-            var claim = new ClaimRecord(request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.DefaultEgress, request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
+            var claim = new ClaimRecord(request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.DefaultEgress,
+                request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
             };
@@ -171,7 +178,8 @@ public sealed partial class SandboxRegistry(
     }
 
     private PandoraException AtLimit() =>
-        new(PandoraError.SandboxLimit, $"{Count} sandboxes exist, and no more than {options.MaxSandboxes} may: delete one, or try again when one has ended")
+        new(PandoraError.SandboxLimit,
+            $"{Count} sandboxes exist, and no more than {options.MaxSandboxes} may: delete one, or try again when one has ended")
         {
             Hint = "PANDORA_MAX_SANDBOXES is how many may exist",
         };
@@ -228,7 +236,10 @@ public sealed partial class SandboxRegistry(
                 var elapsed = Stopwatch.GetElapsedTime(start);
                 lease.EndCommand();
                 _journal.Executed(span, sandbox, result, elapsed);
-                return new Execution(result, elapsed, lease, () => metrics.Failed("exec", "not_delivered")) { HasLostData = sandbox.HasLostData };
+                return new Execution(result, elapsed, lease, () => metrics.Failed("exec", "not_delivered"))
+                {
+                    HasLostData = sandbox.HasLostData,
+                };
             }
             catch
             {
@@ -244,7 +255,8 @@ public sealed partial class SandboxRegistry(
         }
     }
 
-    private async Task<GuestResult> RunAsync(Sandbox sandbox, GuestCommand command, Sandbox.Lease lease, CancellationToken cancellationToken)
+    private async Task<GuestResult> RunAsync(
+        Sandbox sandbox, GuestCommand command, Sandbox.Lease lease, CancellationToken cancellationToken)
     {
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, sandbox.Ending, _suspending.Token);
         try
@@ -264,7 +276,8 @@ public sealed partial class SandboxRegistry(
             lease.HasWorked = stop.HasAnswered;
             cancellationToken.ThrowIfCancellationRequested();
             throw new PandoraException(
-                PandoraError.Interrupted, $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next server",
+                PandoraError.Interrupted,
+                $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next server",
                 innerException: e) { Command = stop.Outcome };
         }
         catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
@@ -281,120 +294,4 @@ public sealed partial class SandboxRegistry(
             throw sandbox.End is { } end ? Sandbox.Ended(sandbox.Id, end) : e;
         }
     }
-
-    /// <summary>Ends a sandbox at its client's wish.</summary>
-    /// <param name="id">Its id.</param>
-    /// <param name="complete">Wait for everything, slot included, to be undone, and report it.</param>
-    /// <exception cref="PandoraException">There is none with that id, or it has ended.</exception>
-    public async Task<EndedSandbox> DeleteAsync(string id, bool complete)
-    {
-        try
-        {
-            var sandbox = Get(id);
-            var ended = await EndAsync(sandbox, new SandboxEnd(EndReason.Deleted, "it was deleted", time.GetUtcNow()))
-                ?? throw Sandbox.Ended(id, sandbox.End!);
-            return complete ? ended with { Undone = await sandbox.MicroVm.Teardown.CompleteAsync() } : ended;
-        }
-        catch (Exception e)
-        {
-            _journal.Failed(null, "delete", id, e);
-            throw;
-        }
-    }
-
-    /// <summary>Ends what has been idle for too long, and what is too old.</summary>
-    public async Task ReapAsync()
-    {
-        await Task.WhenAll(_sandboxes.Values.Where(s => options.MaxLifetime > 0 && s.Age.TotalSeconds >= options.MaxLifetime)
-            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {options.MaxLifetime:0.#} s", time.GetUtcNow()) { Hint = "PANDORA_MAX_LIFETIME is how old one may get" })));
-
-        var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
-        {
-            var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
-            var end = new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
-            await EndAsync(sandbox, end, onlyIfIdle: true);
-        });
-        await Task.WhenAll(reaping);
-    }
-
-    /// <summary>Ends all sandboxes and lets no more be made. Returns when everything is undone.</summary>
-    public async Task CloseAsync()
-    {
-        _state = State.Closed;
-        await Task.WhenAll(_sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()))));
-        await Task.WhenAll(_ending.Keys);
-    }
-
-    /// <summary>Lets no more be made, waits for the commands that run, interrupts those that take too long, and leaves all sandboxes as they are for the next server.</summary>
-    /// <param name="drain">How long to wait for commands.</param>
-    public async Task SuspendAsync(TimeSpan drain)
-    {
-        _state = State.Closed;
-        var unused = Task.WhenAll(_sandboxes.Values.Select(s => s.WhenUnusedAsync()));
-        await unused.WaitAsync(drain, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        await _suspending.CancelAsync();
-        // Each is killed in its guest, and its client told.
-        await unused.WaitAsync(KillLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        await Task.WhenAll(_ending.Keys);
-    }
-
-    /// <summary>How many wait for room on the host's disk, or have lost data.</summary>
-    public int DegradedCount => _sandboxes.Values.Count(s => s.Degradation is not null);
-
-    private async Task WatchAsync(Sandbox sandbox)
-    {
-        await EndDeadAsync(sandbox, await sandbox.MicroVm.Machine.Exited);
-    }
-
-    /// <summary>Ends a sandbox whose guest is dead, or waits for too long, although its VMM lives.</summary>
-    internal async Task EndDeadAsync(Sandbox sandbox, string reason)
-    {
-        if (await EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, time.GetUtcNow())) is not null)
-        {
-            LogDied(sandbox.Id, reason);
-        }
-    }
-
-    /// <summary>The one way to end a sandbox. Null when another caller is at it.</summary>
-    private async Task<EndedSandbox?> EndAsync(Sandbox sandbox, SandboxEnd end, bool onlyIfIdle = false)
-    {
-        if (!sandbox.TryEnd(end, onlyIfIdle))
-        {
-            return null;
-        }
-
-        using var span = EngineTracing.Source.StartActivity("sandbox.end");
-        var start = Stopwatch.GetTimestamp();
-        Task whole = sandbox.MicroVm.Teardown.CompleteAsync();
-        _ending[whole] = true;
-        _ = whole.ContinueWith(t => _ending.TryRemove(t, out _), TaskScheduler.Default);
-        var undone = await sandbox.MicroVm.Teardown.EndAsync();
-        Remember(sandbox.Id, end);
-        _sandboxes.TryRemove(sandbox.Id, out _);
-        Interlocked.Decrement(ref _count);
-        var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), undone);
-        _journal.Ended(span, ended);
-        return ended;
-    }
-
-    private void Remember(string id, SandboxEnd end)
-    {
-        _ended[id] = end;
-        _endedOrder.Enqueue(id);
-        while (_endedOrder.Count > RememberedEnds && _endedOrder.TryDequeue(out var oldest))
-        {
-            _ended.TryRemove(oldest, out _);
-            _keys.Forget(oldest);
-        }
-    }
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Sandbox {SandboxId} died: {Reason}")]
-    private partial void LogDied(string sandboxId, string reason);
 }
-
-/// <summary>A sandbox that has ended.</summary>
-/// <param name="Sandbox">The sandbox.</param>
-/// <param name="End">How.</param>
-/// <param name="Elapsed">Time until its guest was dead and its files gone.</param>
-/// <param name="Undone">What was undone.</param>
-public sealed record EndedSandbox(Sandbox Sandbox, SandboxEnd End, TimeSpan Elapsed, IReadOnlyList<Undone> Undone);

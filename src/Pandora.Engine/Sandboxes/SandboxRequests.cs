@@ -56,7 +56,8 @@ internal static partial class RequestLimits
 
         if (request.Egress is { } egress && options.Limit(egress) != egress)
         {
-            throw new PandoraException(PandoraError.EgressForbidden, "this server gives no sandbox more than egress 'none': leave egress out, or ask for 'none'", "egress");
+            throw new PandoraException(PandoraError.EgressForbidden,
+                "this server gives no sandbox more than egress 'none': leave egress out, or ask for 'none'", "egress");
         }
 
         var size = 0;

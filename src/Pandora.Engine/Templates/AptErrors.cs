@@ -3,7 +3,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>Runs apt, and the tools that run it, so that a failure is told in apt's and dpkg's own sentences: those name the package, while the tools say only that something failed.</summary>
+/// <summary>Runs apt, and the tools that run it, so that a failure is told in apt's and dpkg's own sentences: those name the package, while
+/// the tools say only that something failed.</summary>
 internal static partial class AptErrors
 {
     /// <summary>Runs a tool to its end, as <see cref="Command"/> does.</summary>
@@ -13,7 +14,8 @@ internal static partial class AptErrors
     /// <param name="onLine">Called with each line of standard error.</param>
     /// <param name="cancellationToken">Kills it.</param>
     /// <exception cref="CommandException">It failed; the message holds apt's reasons where there are any.</exception>
-    public static async Task<string> RunAsync(string tool, IEnumerable<string> arguments, string what, Action<string>? onLine, CancellationToken cancellationToken)
+    public static async Task<string> RunAsync(
+        string tool, IEnumerable<string> arguments, string what, Action<string>? onLine, CancellationToken cancellationToken)
     {
         var lines = new List<string>();
         try
@@ -44,7 +46,8 @@ internal static partial class AptErrors
                 continue;
             }
 
-            isContinued = line.StartsWith("The following packages have unmet dependencies", StringComparison.Ordinal) || line.StartsWith("dpkg: error", StringComparison.Ordinal);
+            isContinued = line.StartsWith("The following packages have unmet dependencies", StringComparison.Ordinal)
+                || line.StartsWith("dpkg: error", StringComparison.Ordinal);
             if (isContinued ? line[0] == 'd' : line.StartsWith("E: ", StringComparison.Ordinal) && !WrapperPattern().IsMatch(line))
             {
                 reasons.Add(line.StartsWith("E: ", StringComparison.Ordinal) ? line[3..] : line.TrimEnd(':'));

@@ -9,12 +9,14 @@ namespace Pandora.Engine.Templates;
 /// <param name="VcpuCount">Virtual CPUs of its microVMs, 1 to 32.</param>
 /// <param name="MemoryMiB">Memory of its microVMs in MiB.</param>
 /// <param name="Description">What is in it, for people.</param>
-public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt, int VcpuCount, [property: JsonPropertyName("memory_mib")] int MemoryMiB, string Description)
+public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt, int VcpuCount,
+    [property: JsonPropertyName("memory_mib")] int MemoryMiB, string Description)
 {
     /// <summary>Kernel arguments besides the VMM's own; null for none.</summary>
     public string? KernelArguments { get; init; }
 
-    /// <summary>The options of <c>template build</c> that it was built with, one word each; none for Pandora's own. Null in what older versions wrote, which did not record them.</summary>
+    /// <summary>The options of <c>template build</c> that it was built with, one word each; none for Pandora's own. Null in what older
+    /// versions wrote, which did not record them.</summary>
     public IReadOnlyList<string>? BuiltWith { get; init; }
 
     /// <summary>Where its files are.</summary>

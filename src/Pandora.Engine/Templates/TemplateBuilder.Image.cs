@@ -4,8 +4,10 @@ namespace Pandora.Engine.Templates;
 
 /// <summary>A root filesystem of the user's own: an ext4 image that Pandora's files are added to.</summary>
 /// <remarks>
-/// debugfs works inside the image, which nobody mounts: no link of it leads to the host. Three ways of debugfs to mind: it answers 0 whatever happens, it follows a link in the middle of a name
-/// but not at the end (hence the "/." behind directories), and it stays in the image's root after a <c>cd</c> that failed. So each directory is looked at first, and each file is read again
+/// debugfs works inside the image, which nobody mounts: no link of it leads to the host. Three ways of debugfs to mind: it answers 0
+/// whatever happens, it follows a link in the middle of a name
+/// but not at the end (hence the "/." behind directories), and it stays in the image's root after a <c>cd</c> that failed. So each
+/// directory is looked at first, and each file is read again
 /// by its whole name, which debugfs follows as the guest's kernel will.
 /// </remarks>
 public sealed partial class TemplateBuilder
@@ -40,19 +42,22 @@ public sealed partial class TemplateBuilder
         File.Copy(spec.AgentPath, Path.Combine(files, "agent"));
         string[] names = ["init", "busybox", "agent"];
         // An image that an earlier template was made with has older ones, which are not written over.
-        await DebugAsync([$"cd /{GuestDirectory}/.", .. names.SelectMany(n => new[] { $"rm {n}", $"write {n} {n}", $"sif {n} mode 0100755" })]);
+        await DebugAsync(
+            [$"cd /{GuestDirectory}/.", .. names.SelectMany(n => new[] { $"rm {n}", $"write {n} {n}", $"sif {n} mode 0100755" })]);
         foreach (var name in names)
         {
             var path = $"/{GuestDirectory}/{name}";
             var written = new FileInfo(Path.Combine(files, name));
-            var isThere = await StatAsync(path) is { } found && found.Contains("Type: regular", StringComparison.Ordinal) && found.Contains($"Size: {written.Length}\n", StringComparison.Ordinal);
+            var isThere = await StatAsync(path) is { } found && found.Contains("Type: regular", StringComparison.Ordinal)
+                && found.Contains($"Size: {written.Length}\n", StringComparison.Ordinal);
             if (!isThere || !await ReadsAsAsync(path, written.FullName))
             {
                 throw new StartupException($"'{image}': {path} could not be written: is a directory in its place, or is it no ext4 image with a few free MiB and no errors (e2fsck -f)?");
             }
         }
 
-        async Task<string?> StatAsync(string path) => await DebugAsync([$"stat {path}"]) is var answer && answer.Contains("Inode:", StringComparison.Ordinal) ? answer : null;
+        async Task<string?> StatAsync(string path) =>
+            await DebugAsync([$"stat {path}"]) is var answer && answer.Contains("Inode:", StringComparison.Ordinal) ? answer : null;
 
         async Task<bool> ReadsAsAsync(string path, string source)
         {
@@ -66,7 +71,8 @@ public sealed partial class TemplateBuilder
         {
             await File.WriteAllLinesAsync(Path.Combine(files, "requests"), requests, cancellationToken);
             return await Command.RunAsync(
-                "sh", ["-c", "cd \"$1\" && exec debugfs -w -f requests \"$2\"", "debugfs", files, Path.GetFullPath(template.RootPath)], cancellationToken: cancellationToken);
+                "sh", ["-c", "cd \"$1\" && exec debugfs -w -f requests \"$2\"", "debugfs", files, Path.GetFullPath(template.RootPath)],
+                cancellationToken: cancellationToken);
         }
     }
 }

@@ -4,7 +4,8 @@ using Pandora.Vmm.Linux;
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// A root filesystem from packages: (1) mmdebstrap unpacks and installs them, (2) the set-up script runs in the tree, (3) Pandora's own files are added. From (2) on any name in the tree may be
+/// A root filesystem from packages: (1) mmdebstrap unpacks and installs them, (2) the set-up script runs in the tree, (3) Pandora's own
+/// files are added. From (2) on any name in the tree may be
 /// a link to anywhere: programs touch it by chroot only, and this class by <see cref="RootedDirectory"/> only.
 /// </summary>
 public sealed partial class TemplateBuilder
@@ -12,9 +13,12 @@ public sealed partial class TemplateBuilder
     private const UnixFileMode Plain = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
     private const string AptSettings = "etc/apt/apt.conf.d/00pandora-setup", NoDaemons = "usr/sbin/policy-rc.d";
 
-    // What the set-up script runs in: a chroot with mounts of its own, which end with it, as does every process that it leaves. mmdebstrap's own hook will not do. After the script it works from
-    // outside of the chroot: it empties what /tmp and /run lead to on the host, removes what is in the host's /dev and /usr/sbin if they are links, and where the script emptied /tmp, and with
-    // it apt's configuration, it empties the host's own package lists. What it would have emptied is emptied here, unless the script has put a link there.
+    // What the set-up script runs in: a chroot with mounts of its own, which end with it, as does every process that it leaves.
+    // mmdebstrap's own hook will not do. After the script it works from
+    // outside of the chroot: it empties what /tmp and /run lead to on the host, removes what is in the host's /dev and /usr/sbin if they
+    // are links, and where the script emptied /tmp, and with
+    // it apt's configuration, it empties the host's own package lists. What it would have emptied is emptied here, unless the script has
+    // put a link there.
     private const string SetupSession = """
         set -e
         busybox mount -t proc -o ro,nosuid,nodev,noexec proc /proc
@@ -42,15 +46,18 @@ public sealed partial class TemplateBuilder
         rm -f /var/log/{dpkg,alternatives,apt/history,apt/term}.log /var/log/apt/eipp.log.xz /var/cache/ldconfig/aux-cache 2> /dev/null || true
         """;
 
-    private async Task InstallPackagesAsync(TemplateSpec spec, AptSources sources, string work, string tree, CancellationToken cancellationToken)
+    private async Task InstallPackagesAsync(
+        TemplateSpec spec, AptSources sources, string work, string tree, CancellationToken cancellationToken)
     {
-        var packages = Encoding.UTF8.GetString(ReadResource("guest/packages.txt")).Split('\n').Where(l => l.Length > 0 && l[0] != '#').Concat(spec.Packages);
+        var packages = Encoding.UTF8.GetString(ReadResource("guest/packages.txt")).Split('\n').Where(l => l.Length > 0 && l[0] != '#')
+            .Concat(spec.Packages);
         var sourceFile = Path.Combine(work, "sources.list");
         await File.WriteAllLinesAsync(sourceFile, sources.BuildLines, cancellationToken);
         List<string> arguments =
         [
             "--variant=essential", "--mode=root", $"--include={string.Join(',', packages)}",
-            "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
             "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=force-unsafe-io",
         ];
         if (sources.BuildOptions.Count > 0)
@@ -70,7 +77,8 @@ public sealed partial class TemplateBuilder
         // Not --quiet, which keeps apt's words back when it fails.
         await AptErrors.RunAsync("mmdebstrap", [.. arguments, sources.Suite, tree, sourceFile], "installing packages", line =>
         {
-            if (line.StartsWith("I: ", StringComparison.Ordinal) && line.EndsWith("...", StringComparison.Ordinal) && !line.Contains("sign", StringComparison.Ordinal))
+            if (line.StartsWith("I: ", StringComparison.Ordinal) && line.EndsWith("...", StringComparison.Ordinal)
+                && !line.Contains("sign", StringComparison.Ordinal))
             {
                 report($"    {line[3..]}");
             }
@@ -89,7 +97,8 @@ public sealed partial class TemplateBuilder
 
         try
         {
-            var environment = new Dictionary<string, string> { ["DEBIAN_FRONTEND"] = "noninteractive", ["DEBCONF_NONINTERACTIVE_SEEN"] = "true", ["LC_ALL"] = "C.UTF-8" };
+            var environment = new Dictionary<string, string> { ["DEBIAN_FRONTEND"] = "noninteractive",
+                ["DEBCONF_NONINTERACTIVE_SEEN"] = "true", ["LC_ALL"] = "C.UTF-8" };
             await Command.RunAsync(
                 "unshare", ["--mount", "--pid", "--fork", "--kill-child", "chroot", tree, "bash", "-c", SetupSession, "set-up", name],
                 environment: environment, cancellationToken: cancellationToken);
@@ -101,10 +110,12 @@ public sealed partial class TemplateBuilder
     }
 
     // What a package cannot bring: names, users, sources without secrets, and the three files that every root filesystem gets.
-    private static async Task FinishTreeAsync(TemplateSpec spec, string work, string tree, AptSources sources, CancellationToken cancellationToken)
+    private static async Task FinishTreeAsync(
+        TemplateSpec spec, string work, string tree, AptSources sources, CancellationToken cancellationToken)
     {
         using var root = RootedDirectory.Open(tree);
-        void Write(string path, params IEnumerable<string> lines) => root.WriteFile(path, Encoding.UTF8.GetBytes(string.Concat(lines.Select(l => l + "\n"))), Plain);
+        void Write(string path, params IEnumerable<string> lines) =>
+            root.WriteFile(path, Encoding.UTF8.GetBytes(string.Concat(lines.Select(l => l + "\n"))), Plain);
         foreach (var left in new[] { AptSettings, "etc/apt/apt.conf.d/99mmdebstrap", "etc/machine-id" })
         {
             root.Delete(left);
@@ -121,7 +132,8 @@ public sealed partial class TemplateBuilder
         Write("etc/resolv.conf", "nameserver 172.16.0.1");
         Write("etc/hosts", "127.0.0.1 localhost");
         root.WriteFile("etc/sudoers.d/pandora", "user ALL=(ALL) NOPASSWD: ALL\n"u8, UnixFileMode.UserRead | UnixFileMode.GroupRead);
-        await Command.RunAsync("chroot", [tree, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "user"], cancellationToken: cancellationToken);
+        await Command.RunAsync("chroot", [tree, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "user"],
+            cancellationToken: cancellationToken);
         root.WriteFile($"{GuestDirectory}/init", ReadResource("guest/init"), Plain);
         await root.CopyFileAsync(Busybox(work), $"{GuestDirectory}/busybox", Executable, cancellationToken);
         await root.CopyFileAsync(spec.AgentPath, $"{GuestDirectory}/agent", Executable, cancellationToken);

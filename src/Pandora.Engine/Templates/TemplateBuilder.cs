@@ -13,7 +13,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     private const string GuestDirectory = "usr/lib/pandora";
     private const UnixFileMode Executable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
 
-    /// <summary>Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is built.</summary>
+    /// <summary>Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is
+    /// built.</summary>
     /// <param name="spec">What it is made of.</param>
     /// <param name="rule">When one that is there is built again.</param>
     /// <param name="cancellationToken">Stops it; what is half done does not count and is removed.</param>
@@ -83,7 +84,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
         catch (RootedPathException e) when (e.HResult != 28 /* ENOSPC */)
         {
-            throw new StartupException($"template '{spec.Name}' could not be built, and nothing was changed: in its root filesystem {e.Message}", e);
+            throw new StartupException(
+                $"template '{spec.Name}' could not be built, and nothing was changed: in its root filesystem {e.Message}", e);
         }
         catch (IOException e) when (e.HResult == 28 /* ENOSPC */ || e.Message.Contains("No space", StringComparison.OrdinalIgnoreCase))
         {
@@ -148,7 +150,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
             return null;
         }
 
-        if (described is not null && rule == RebuildRule.IfChangedAndNotOwn && TemplateOrigin.OptionsOf(described) is { Count: > 0 } options)
+        if (described is not null && rule == RebuildRule.IfChangedAndNotOwn
+            && TemplateOrigin.OptionsOf(described) is { Count: > 0 } options)
         {
             var own = store.Find(name);
             report($"template '{name}' is kept as it was built, with {string.Join(' ', options.Select(TemplateOrigin.Quote))}");
@@ -231,7 +234,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     {
         var unpacked = Path.Combine(work, "kernel");
         var meta = KernelPackage.MetaPackage(sources.Distribution);
-        string[] question = ["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", meta];
+        string[] question =
+            ["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", meta];
         var depends = await AptErrors.RunAsync("apt-cache", question, $"looking up the kernel package {meta}", null, cancellationToken);
         var image = depends.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("Depends: linux-image", StringComparison.Ordinal)).Select(l => l["Depends: ".Length..]).FirstOrDefault()
             ?? throw new StartupException($"apt does not know the kernel package {meta}: run 'apt-get update'");
@@ -247,7 +251,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     {
         var archives = Directory.CreateDirectory(Path.Combine(work, $"archives-{packages[0]}")).FullName;
         // apt would fetch as a user of its own, which cannot write there; the packages' signature chain is checked as always.
-        string[] fetch = ["-c", "cd \"$1\" && shift && exec apt-get -q -o APT::Sandbox::User=root download \"$@\"", "fetch", archives, .. packages];
+        string[] fetch =
+            ["-c", "cd \"$1\" && shift && exec apt-get -q -o APT::Sandbox::User=root download \"$@\"", "fetch", archives, .. packages];
         await AptErrors.RunAsync("sh", fetch, $"fetching {string.Join(", ", packages)}", null, cancellationToken);
         foreach (var package in Directory.GetFiles(archives, "*.deb"))
         {
@@ -300,7 +305,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
 
     private static async Task MakeRootImageAsync(string tree, Template template, CancellationToken cancellationToken)
     {
-        // Room for the tree and the file system's own tables; it is read-only, so no more. Neither du nor mke2fs follows a link in the tree or opens a FIFO or a device.
+        // Room for the tree and the file system's own tables; it is read-only, so no more. Neither du nor mke2fs follows a link in the tree
+        // or opens a FIFO or a device.
         var used = long.Parse((await Command.RunAsync("du", ["-s", "--block-size=1M", tree], cancellationToken: cancellationToken)).Split('\t')[0]);
         await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=0,nodiscard", "-m", "0", "-d", tree, template.RootPath, $"{(used * 5 / 4) + 64}M"], cancellationToken: cancellationToken);
     }

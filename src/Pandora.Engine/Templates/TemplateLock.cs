@@ -1,7 +1,8 @@
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// One builder at a time in a template directory, which servers may share: a lock (flock(2)) that the kernel drops when its holder dies. Readers need none, because a template comes by one rename.
+/// One builder at a time in a template directory, which servers may share: a lock (flock(2)) that the kernel drops when its holder dies.
+/// Readers need none, because a template comes by one rename.
 /// </summary>
 internal sealed class TemplateLock : IDisposable
 {
@@ -34,14 +35,16 @@ internal sealed class TemplateLock : IDisposable
     /// <param name="time">Clock of the waiting.</param>
     /// <param name="report">Takes a line for each holder that is waited for.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    public static async Task<TemplateLock> AcquireAsync(string directory, string template, TimeProvider time, Action<string> report, CancellationToken cancellationToken)
+    public static async Task<TemplateLock> AcquireAsync(
+        string directory, string template, TimeProvider time, Action<string> report, CancellationToken cancellationToken)
     {
         string? told = null;
         while (true)
         {
             if (LockFile.TryOpen(Path.Combine(directory, LockName)) is { } file)
             {
-                return new TemplateLock(directory, file, $"process {Environment.ProcessId} on {Environment.MachineName} builds template '{template}'");
+                return new TemplateLock(
+                    directory, file, $"process {Environment.ProcessId} on {Environment.MachineName} builds template '{template}'");
             }
 
             var holder = ReadHolder(directory);

@@ -2,7 +2,8 @@ using System.Globalization;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>The options of <c>template build</c> that a template was built with. A template without any is Pandora's own, which <c>./pandora up</c> may build again; others are their operator's.</summary>
+/// <summary>The options of <c>template build</c> that a template was built with. A template without any is Pandora's own, which
+/// <c>./pandora up</c> may build again; others are their operator's.</summary>
 internal static class TemplateOrigin
 {
     private const string BasePackages = "base packages";
@@ -44,18 +45,22 @@ internal static class TemplateOrigin
     public static IReadOnlyList<string> OptionsOf(Template template) => template.BuiltWith ?? Guess(template);
 
     /// <summary>The command that builds a template as it was built.</summary>
-    public static string CommandFor(Template template) => string.Join(' ', ["./pandora template build", template.Name, .. OptionsOf(template).Select(Quote)]);
+    public static string CommandFor(Template template) =>
+        string.Join(' ', ["./pandora template build", template.Name, .. OptionsOf(template).Select(Quote)]);
 
     /// <summary>The options as a shell reads them.</summary>
-    public static string Quote(string word) => word.All(c => char.IsAsciiLetterOrDigit(c) || "-_./,=:@%+".Contains(c)) ? word : $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'";
+    public static string Quote(string word) => word.All(c => char.IsAsciiLetterOrDigit(c) || "-_./,=:@%+".Contains(c)) ? word
+        : $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 
     private static List<string> Guess(Template template)
     {
-        var spec = Defaults with { VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB, KernelArguments = template.KernelArguments ?? "" };
+        var spec = Defaults with { VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB,
+            KernelArguments = template.KernelArguments ?? "" };
         var options = new List<string>();
         if (template.Description.StartsWith($"{BasePackages} and ", StringComparison.Ordinal))
         {
-            options.AddRange(["--packages", template.Description[$"{BasePackages} and ".Length..].Replace(" ", "", StringComparison.Ordinal)]);
+            options.AddRange(
+                ["--packages", template.Description[$"{BasePackages} and ".Length..].Replace(" ", "", StringComparison.Ordinal)]);
         }
         else if (template.Description != BasePackages)
         {

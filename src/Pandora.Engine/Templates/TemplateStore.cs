@@ -31,11 +31,13 @@ public sealed partial class TemplateStore(string directory)
     {
         var template = Read(name);
         return template?.Files.FirstOrDefault(f => !File.Exists(f)) is { } missing
-            ? throw new StartupException($"template '{name}' is incomplete: {missing} is missing; '{TemplateOrigin.CommandFor(template!)} --force' builds it again")
+            ? throw new StartupException(
+                $"template '{name}' is incomplete: {missing} is missing; '{TemplateOrigin.CommandFor(template!)} --force' builds it again")
             : template;
     }
 
-    /// <summary>Reads what a template says about itself, whether or not its files are there; null when there is none of that name.</summary>
+    /// <summary>Reads what a template says about itself, whether or not its files are there; null when there is none of that
+    /// name.</summary>
     /// <exception cref="StartupException">It is unreadable.</exception>
     internal Template? Read(string name)
     {

@@ -5,7 +5,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Proof.Checks;
 
-/// <summary>Every line of what a guest may and may not reach, from inside a guest, against live listeners. Each refusal is shown to be the rules' doing by taking them away.</summary>
+/// <summary>Every line of what a guest may and may not reach, from inside a guest, against live listeners. Each refusal is shown to be the
+/// rules' doing by taking them away.</summary>
 internal static class Isolation
 {
     /// <summary>All of them.</summary>
@@ -16,7 +17,8 @@ internal static class Isolation
         new("the metadata service is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.MetadataAddress, "from_guest")),
         new("the host's LAN is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.LanAddress, "from_guest")),
         new("a neighbour of the host is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.NeighbourAddress, "from_guest")),
-        new("a public network that the host is on is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.GatewayAddress, "from_guest")),
+        new("a public network that the host is on is refused",
+            (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.GatewayAddress, "from_guest")),
         new("every special-purpose range, and clouds' own addresses, are refused", SpecialAsync),
         new("the host is refused on its uplink's address", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.HostUplinkAddress, "to_host")),
         new("the host is refused on its LAN's address", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.HostLanAddress, "to_host")),
@@ -60,7 +62,8 @@ internal static class Isolation
         await stage.WithoutAsync([stage.OfHost("from_guest"), stage.OfSlot(sandbox, "forward")], async () =>
         {
             var answers = await stage.RunInGuestAsync(sandbox, string.Join("; ", TestWorld.SpecialAddresses.Select(Reach.Connect)));
-            ProofException.Require(answers == string.Concat(TestWorld.SpecialAddresses.Select(_ => "hello")), $"even without the rules not all were reached, so the check shows nothing: {answers}");
+            ProofException.Require(answers == string.Concat(TestWorld.SpecialAddresses.Select(_ => "hello")),
+                $"even without the rules not all were reached, so the check shows nothing: {answers}");
         });
         return $"{TestWorld.SpecialAddresses.Count} addresses refused; each connects with the rules taken away";
     }
@@ -78,7 +81,8 @@ internal static class Isolation
         await using var other = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
         await Reach.ServeAsync(other);
         var refused = await Reach.MustBeRefusedAsync(sandbox, other.Created.GuestIp);
-        Wall[] walls = [stage.OfHost("from_guest"), stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward"), stage.OfSlot(other, "forward")];
+        Wall[] walls =
+            [stage.OfHost("from_guest"), stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward"), stage.OfSlot(other, "forward")];
         await stage.WithoutAsync(walls, () => stage.MustReachAsync(sandbox, other.Created.GuestIp));
         return refused;
     }
@@ -90,11 +94,14 @@ internal static class Isolation
         ProofException.Require(!await Reach.CanConnectAsync(from, to), "a neighbour of the host connected to a guest");
         // Where forwarding of what comes in by that interface was off, too: with it on, it is our rules that refuse.
         await stage.SetForwardingAsync("peer0", 1);
-        ProofException.Require(!await Reach.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host forwards");
+        ProofException.Require(
+            !await Reach.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host forwards");
         await stage.WithoutAsync([stage.OfHost("to_guest")], async () =>
-            ProofException.Require(!await Reach.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host's rules let it"));
+            ProofException.Require(
+                !await Reach.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host's rules let it"));
         await stage.WithoutAsync([stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward")], async () =>
-            ProofException.Require(await Reach.CanConnectAsync(from, to), "even without the rules nobody connected, so the check shows nothing"));
+            ProofException.Require(
+                await Reach.CanConnectAsync(from, to), "even without the rules nobody connected, so the check shows nothing"));
         return "refused; connects with the rules taken away";
     }
 

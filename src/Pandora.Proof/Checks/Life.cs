@@ -144,8 +144,10 @@ internal static class Life
     private static Task<string> OwnFilesAsync(Stage stage, Sandbox sandbox)
     {
         var (pid, server) = (stage.Server.VmmPidOf(sandbox.Id), stage.Server);
-        var files = Directory.GetFileSystemEntries($"/proc/{pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "").Where(l => l.StartsWith('/') && !l.StartsWith("/dev/", StringComparison.Ordinal)).ToList();
-        var strange = files.Where(f => !f.Contains(sandbox.Id, StringComparison.Ordinal) && !f.StartsWith(server.TemplateDir, StringComparison.Ordinal) && !f.StartsWith("/memfd:", StringComparison.Ordinal)
+        var files = Directory.GetFileSystemEntries($"/proc/{pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")
+            .Where(l => l.StartsWith('/') && !l.StartsWith("/dev/", StringComparison.Ordinal)).ToList();
+        var strange = files.Where(f => !f.Contains(sandbox.Id, StringComparison.Ordinal)
+            && !f.StartsWith(server.TemplateDir, StringComparison.Ordinal) && !f.StartsWith("/memfd:", StringComparison.Ordinal)
             && !f.Contains("/snapshots/", StringComparison.Ordinal)).ToList();
         ProofException.Require(strange.Count == 0, $"it has open: {string.Join(", ", strange)}");
         return Task.FromResult($"{files.Count} files, all its own or its template's");
@@ -157,9 +159,12 @@ internal static class Life
         try
         {
             File.Copy(Path.Combine(stage.Server.DataDir, "instance"), Path.Combine(copy, "instance"));
-            await using var second = await ServerProcess.StartAsync(stage.World, new() { ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, copy, waitUntilReady: false);
+            await using var second = await ServerProcess.StartAsync(stage.World, new() { ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" },
+                copy, waitUntilReady: false);
             second.Forget();
-            ProofException.Require(await second.WaitForEndAsync() == 1 && second.Log.Contains("is a copy of that one's", StringComparison.Ordinal), $"the second server was not refused: {second.Log}");
+            ProofException.Require(await second.WaitForEndAsync() == 1
+                && second.Log.Contains(
+                "is a copy of that one's", StringComparison.Ordinal), $"the second server was not refused: {second.Log}");
         }
         finally
         {

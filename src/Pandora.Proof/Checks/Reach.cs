@@ -16,12 +16,14 @@ internal static class Reach
     public static async Task MustReachAsync(Sandbox sandbox, string address)
     {
         var result = await sandbox.ExecAsync(Connect(address));
-        ProofException.Require(result.Stdout == "hello", $"{address} was not reached: exit code {result.ExitCode}, {result.Stdout}{result.Stderr}");
+        ProofException.Require(
+            result.Stdout == "hello", $"{address} was not reached: exit code {result.ExitCode}, {result.Stdout}{result.Stderr}");
     }
 
     public static async Task<string> MustBeRefusedAsync(Sandbox sandbox, string address)
     {
-        var result = await sandbox.ExecAsync($"s=$EPOCHREALTIME; exec 3<> /dev/tcp/{address}/{Stage.Port}; c=$?; echo $c $(( (${{EPOCHREALTIME/./}} - ${{s/./}}) / 1000 ))");
+        var result = await sandbox.ExecAsync(
+            $"s=$EPOCHREALTIME; exec 3<> /dev/tcp/{address}/{Stage.Port}; c=$?; echo $c $(( (${{EPOCHREALTIME/./}} - ${{s/./}}) / 1000 ))");
         var words = result.Stdout.Trim().Split(' ');
         ProofException.Require(words[0] == "1", $"{address} was reached");
         // The kernel would give up by itself after two minutes; a refusal comes at once, however slow the guest.

@@ -17,10 +17,12 @@ internal static class Walls
         new("what the kernel tracks of a sandbox's connections goes with it", TrackingAsync),
     ];
 
-    private static readonly string[] Forbidden = [TestWorld.MetadataAddress, TestWorld.LanAddress, TestWorld.NeighbourAddress, TestWorld.HostUplinkAddress, TestWorld.HostLanAddress, TestWorld.GatewayAddress];
+    private static readonly string[] Forbidden = [TestWorld.MetadataAddress, TestWorld.LanAddress, TestWorld.NeighbourAddress,
+        TestWorld.HostUplinkAddress, TestWorld.HostLanAddress, TestWorld.GatewayAddress];
 
     /// <summary>Deletes the host's table as another firewall's restart would.</summary>
-    public static Task DeleteTableAsync(Stage stage) => Command.RunAsync("nsenter", [$"--net={stage.World.Host.Path}", "nft", "delete", "table", .. stage.Table.Split(' ')]);
+    public static Task DeleteTableAsync(Stage stage) =>
+        Command.RunAsync("nsenter", [$"--net={stage.World.Host.Path}", "nft", "delete", "table", .. stage.Table.Split(' ')]);
 
     private static async Task<string> DeniesByItselfAsync(Stage stage, Sandbox sandbox)
     {
@@ -33,7 +35,8 @@ internal static class Walls
                 await stage.SetForwardingAsync(link, 1);
             }
 
-            var answers = await stage.RunInGuestAsync(sandbox, string.Join("; ", Forbidden.Select(Reach.Connect))) + await stage.RunInGuestAsync(closed, string.Join("; ", Forbidden.Append(TestWorld.InternetAddress).Select(Reach.Connect)));
+            var answers = await stage.RunInGuestAsync(sandbox, string.Join("; ", Forbidden.Select(Reach.Connect)))
+                + await stage.RunInGuestAsync(closed, string.Join("; ", Forbidden.Append(TestWorld.InternetAddress).Select(Reach.Connect)));
             foreach (var link in new[] { "meta0", "lan0", "peer0" })
             {
                 await stage.SetForwardingAsync(link, 0);
@@ -73,5 +76,6 @@ internal static class Walls
     }
 
     private static async Task<int> TrackedAsync(Stage stage, string address) =>
-        (await Command.RunAsync("nsenter", [$"--net={stage.World.Host.Path}", "sh", "-c", "cat /proc/net/nf_conntrack"])).Split('\n').Count(l => l.Contains($"={address} ", StringComparison.Ordinal));
+        (await Command.RunAsync("nsenter", [$"--net={stage.World.Host.Path}", "sh", "-c", "cat /proc/net/nf_conntrack"])).Split('\n')
+            .Count(l => l.Contains($"={address} ", StringComparison.Ordinal));
 }

@@ -78,7 +78,8 @@ internal sealed class ServerProcess : IAsyncDisposable
     /// <param name="directory">Its data directory; null for one of its own that goes with it.</param>
     /// <param name="waitUntilReady">Whether to return only when a sandbox can be claimed.</param>
     /// <param name="preamble">Shell text that is run before the server takes the shell's place: opens descriptors, sets limits.</param>
-    public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null, string? directory = null, bool waitUntilReady = true, string preamble = "")
+    public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null,
+        string? directory = null, bool waitUntilReady = true, string preamble = "")
     {
         var server = new ServerProcess(world, settings ?? [], directory, preamble);
         try

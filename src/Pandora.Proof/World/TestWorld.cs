@@ -6,18 +6,21 @@ namespace Pandora.Proof.World;
 
 /// <summary>
 /// A small world of namespaces around a host: an internet behind its uplink, a cloud's metadata service, a LAN, and a neighbour, each with live listeners.
-/// The server and its slots live in the host's namespace, so no test packet ever leaves through the machine's real uplink. The internet and the uplink have addresses of no special purpose,
+/// The server and its slots live in the host's namespace, so no test packet ever leaves through the machine's real uplink. The internet and
+/// the uplink have addresses of no special purpose,
 /// for those are refused; nothing of them is the machine's own.
 /// </summary>
 internal sealed class TestWorld : IAsyncDisposable
 {
     public const string InternetAddress = "93.184.0.10", ResolverAddress = "10.77.0.53", NeighbourAddress = "10.77.0.5",
-        MetadataAddress = "169.254.169.254", LanAddress = "192.168.77.10", HostUplinkAddress = "93.183.0.2", GatewayAddress = "93.183.0.1", HostLanAddress = "192.168.77.1";
+        MetadataAddress = "169.254.169.254", LanAddress = "192.168.77.10", HostUplinkAddress = "93.183.0.2", GatewayAddress =
+            "93.183.0.1", HostLanAddress = "192.168.77.1";
 
     /// <summary>One address of each special-purpose range that could be routed somewhere, and a cloud's own.</summary>
     public static readonly IReadOnlyList<string> SpecialAddresses =
     [
-        "168.63.129.16", "192.0.0.10", "192.0.0.192", "192.0.2.7", "192.31.196.7", "192.52.193.7", "192.88.99.1", "192.175.48.7", "198.18.0.7", "198.51.100.7", "203.0.113.7", "100.100.100.200", "240.0.0.7",
+        "168.63.129.16", "192.0.0.10", "192.0.0.192", "192.0.2.7", "192.31.196.7", "192.52.193.7", "192.88.99.1", "192.175.48.7",
+        "198.18.0.7", "198.51.100.7", "203.0.113.7", "100.100.100.200", "240.0.0.7",
     ];
 
     private readonly List<IDisposable> _things = [];
@@ -49,7 +52,8 @@ internal sealed class TestWorld : IAsyncDisposable
         await IpAsync(string.Join('\n', world.All.Select(n => $"netns add {n.Name}")));
         foreach (var (place, link, hostAddress, address) in new[]
         {
-            (world.Internet, "wan0", $"{HostUplinkAddress}/24", $"{GatewayAddress}/24"), (world.Metadata, "meta0", "169.254.169.1/24", $"{MetadataAddress}/24"),
+            (world.Internet, "wan0", $"{HostUplinkAddress}/24", $"{GatewayAddress}/24"),
+            (world.Metadata, "meta0", "169.254.169.1/24", $"{MetadataAddress}/24"),
             (world.Lan, "lan0", $"{HostLanAddress}/24", $"{LanAddress}/24"), (world.Neighbour, "peer0", "10.77.0.1/24", $"{NeighbourAddress}/24"),
         })
         {

@@ -112,6 +112,7 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
     }
 
     [LoggerMessage(
-        Level = LogLevel.Information, Message = "A result of {SandboxId} did not reach its client, which took {Bytes} bytes of it: {Reason}")]
+        Level = LogLevel.Information,
+        Message = "A result of {SandboxId} did not reach its client, which took {Bytes} bytes of it: {Reason}")]
     private static partial void LogCut(ILogger logger, string sandboxId, long bytes, string reason);
 }

@@ -14,20 +14,24 @@ internal static class HealthApi
     public static void MapHealth(this IEndpointRouteBuilder routes)
     {
         routes.MapGet("/health", GetHealth).WithTags("Service").WithSummary("Show the service's state").Fails(401);
-        routes.MapGet("/ready", GetReady).WithTags("Service").WithSummary("200 when a sandbox can be claimed without waiting, else 503").Produces(200).Fails(503);
+        routes.MapGet("/ready", GetReady).WithTags("Service").WithSummary("200 when a sandbox can be claimed without waiting, else 503")
+            .Produces(200).Fails(503);
     }
 
     private static Ok<Health> GetHealth(Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options)
     {
         var status = getStatus();
         return TypedResults.Ok(new Health(
-            !status.IsProtected ? "not_protected" : status.IsRecovering ? "recovering" : "ok", Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
+            !status.IsProtected ? "not_protected" : status.IsRecovering ? "recovering"
+                : "ok", Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}", status.Vmm.Isolation, status.Notes));
     }
 
     private static IResult GetReady(Func<NodeStatus> getStatus) => getStatus().IsReady
         ? TypedResults.Ok()
-        : !getStatus().IsProtected ? Problems.Create(503, ProblemCodes.NotProtected, "what keeps guests from the host's networks is not whole; 'notes' of /health say what is missing")
+        : !getStatus().IsProtected
+            ? Problems.Create(503, ProblemCodes.NotProtected,
+            "what keeps guests from the host's networks is not whole; 'notes' of /health say what is missing")
         : getStatus().IsRecovering ? Problems.Create(503, ProblemCodes.Recovering, "the server takes over what the last one left")
         : Problems.Create(503, ProblemCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
 }

@@ -15,7 +15,8 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
 
     /// <summary>Makes a problem. What an operator could do about it is no part of the detail but the hint.</summary>
     public static IResult Create(
-        int status, string code, string detail, IReadOnlyDictionary<string, string[]>? errors = null, CommandOutcome? command = null, string? hint = null)
+        int status, string code, string detail, IReadOnlyDictionary<string, string[]>? errors = null,
+        CommandOutcome? command = null, string? hint = null)
     {
         var extensions = new Dictionary<string, object?> { ["code"] = code };
         if (hint is not null)
@@ -122,7 +123,8 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
                 };
                 return e.Field is null
                     ? Create(status, code, e.Message, command: e.Command, hint: e.Hint)
-                    : Create(status, code, $"{e.Field}: {e.Message}", new Dictionary<string, string[]> { [e.Field] = [e.Message] }, hint: e.Hint);
+                    : Create(status, code, $"{e.Field}: {e.Message}",
+                        new Dictionary<string, string[]> { [e.Field] = [e.Message] }, hint: e.Hint);
             case BadHttpRequestException e:
                 return RequestFaults.ToProblem(e);
             default:

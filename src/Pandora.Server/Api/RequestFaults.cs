@@ -4,7 +4,8 @@ using Pandora.Contracts;
 
 namespace Pandora.Server.Api;
 
-/// <summary>Says in the API's words what the framework found wrong with a request. The framework's own words name .NET types, which tell a client nothing.</summary>
+/// <summary>Says in the API's words what the framework found wrong with a request. The framework's own words name .NET types, which tell a
+/// client nothing.</summary>
 internal static partial class RequestFaults
 {
     /// <summary>Makes the problem.</summary>
@@ -16,7 +17,8 @@ internal static partial class RequestFaults
         { InnerException: JsonException json } => FromJson(json),
         { Message: var message } when ParameterPattern().Match(message) is { Success: true } match =>
             Invalid(match.Groups["name"].Value, match.Groups["type"].Value == "bool" ? "must be true or false" : "has the wrong form"),
-        { Message: var message } when message.Contains("body", StringComparison.Ordinal) && message.Contains("provided", StringComparison.Ordinal) =>
+        { Message: var message } when message.Contains("body", StringComparison.Ordinal)
+            && message.Contains("provided", StringComparison.Ordinal) =>
             Problems.Create(400, ProblemCodes.InvalidRequest, "the body is missing: it must be a JSON object"),
         { StatusCode: var status } => Problems.Create(status, ProblemCodes.InvalidRequest, "the request could not be read to its end"),
     };
@@ -32,7 +34,8 @@ internal static partial class RequestFaults
             { InnerException: JsonException } => $"is not valid JSON (line {json.LineNumber + 1}, byte {json.BytePositionInLine + 1})",
             { InnerException: InvalidOperationException { Message: var why } } when why.Contains("surrogate", StringComparison.Ordinal)
                 => "holds half of a surrogate pair, which is no character",
-            { InnerException: InvalidOperationException { Message: var why } } when why.Contains("UTF-8", StringComparison.Ordinal) => "is not valid UTF-8",
+            { InnerException: InvalidOperationException { Message: var why } } when why.Contains("UTF-8", StringComparison.Ordinal) =>
+                "is not valid UTF-8",
             _ when json.Message.Contains("could not be mapped", StringComparison.Ordinal) => "is not a field of this request",
             _ => field is null ? "must be a JSON object" : "has the wrong type",
         };

@@ -65,6 +65,7 @@ internal sealed partial class Unauthorized(ServerMetrics metrics, TimeProvider t
     [LoggerMessage(Level = LogLevel.Warning, Message = "A request from {Address} showed {What} and was told 401")]
     private partial void LogRefused(IPAddress? address, string what);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} more requests were told 401 within {Seconds:0} s, and have no line of their own")]
+    [LoggerMessage(
+        Level = LogLevel.Warning, Message = "{Count} more requests were told 401 within {Seconds:0} s, and have no line of their own")]
     private partial void LogLeftOut(int count, double seconds);
 }

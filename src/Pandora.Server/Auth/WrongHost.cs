@@ -16,11 +16,13 @@ internal static class WrongHost
         app.Use(async (context, next) =>
         {
             await next(context);
-            if (context.Response is { HasStarted: false, StatusCode: StatusCodes.Status400BadRequest } && !context.Items.ContainsKey(Passed))
+            if (context.Response is { HasStarted: false, StatusCode: StatusCodes.Status400BadRequest }
+                && !context.Items.ContainsKey(Passed))
             {
                 var hosts = context.RequestServices.GetRequiredService<IOptions<HostFilteringOptions>>().Value.AllowedHosts;
                 await Problems.Create(
-                    400, ProblemCodes.HostNotAllowed, $"this server does not go by the host name of the request; it goes by {string.Join(", ", hosts.Distinct())}",
+                    400, ProblemCodes.HostNotAllowed,
+                    $"this server does not go by the host name of the request; it goes by {string.Join(", ", hosts.Distinct())}",
                     hint: "PANDORA_ALLOWED_HOSTS lists further host names").ExecuteAsync(context);
             }
         });

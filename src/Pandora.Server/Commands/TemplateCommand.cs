@@ -31,11 +31,15 @@ internal static class TemplateCommand
         var memory = new Option<int>("--memory") { Description = "Memory of each microVM in MiB", DefaultValueFactory = _ => 256 };
         var disk = new Option<int>("--disk") { Description = "Size of each microVM's own disk in MiB (sparse)", DefaultValueFactory = _ => 2048 };
         var force = new Option<bool>("--force") { Description = "Build even if nothing has changed" };
-        var keepOwn = new Option<bool>("--keep-own") { Description = "Keep one that was built with any of the options above, as './pandora up' does" };
+        var keepOwn = new Option<bool>("--keep-own")
+        {
+            Description = "Keep one that was built with any of the options above, as './pandora up' does",
+        };
         InRange(vcpus, 1, 32);
         InRange(memory, 128, 65536);
         InRange(disk, 64, 1024 * 1024);
-        var build = new Command("build", "Build a template; does nothing when it is up to date. One build at a time in a template directory: others wait") { name, packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force, keepOwn };
+        var build = new Command("build",
+            "Build a template; does nothing when it is up to date. One build at a time in a template directory: others wait") { name, packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force, keepOwn };
         build.SetAction(async (result, cancellationToken) =>
         {
             var spec = new TemplateSpec
@@ -52,7 +56,8 @@ internal static class TemplateCommand
                 MemoryMiB = result.GetValue(memory),
                 DiskMiB = result.GetValue(disk),
             };
-            var rule = result.GetValue(force) ? RebuildRule.Always : result.GetValue(keepOwn) ? RebuildRule.IfChangedAndNotOwn : RebuildRule.IfChanged;
+            var rule = result.GetValue(force) ? RebuildRule.Always : result.GetValue(keepOwn) ? RebuildRule.IfChangedAndNotOwn
+                : RebuildRule.IfChanged;
             var builder = new TemplateBuilder(OpenStore(), TimeProvider.System, Console.Error.WriteLine);
             await builder.BuildAsync(spec, rule, cancellationToken);
             return 0;

@@ -19,17 +19,20 @@ public sealed class ServerOptions
     public string AllowedHosts { get; set; } = "";
 
     /// <summary>
-    /// Most connections that may be open at once, on all addresses together: 1 to 100,000. When there are so many, the oldest that has shown no key (without keys: that has asked for nothing) is closed
+    /// Most connections that may be open at once, on all addresses together: 1 to 100,000. When there are so many, the oldest that has
+    /// shown no key (without keys: that has asked for nothing) is closed
     /// for the newcomer. 0: as many as the limit of descriptors leaves beside what the microVMs need, 64 to 8,192.
     /// </summary>
     [Range(0, 100_000)]
     public int MaxConnections { get; set; }
 
-    /// <summary>Most connections that may be open at once from one address, or one /64 of IPv6: 1 to 100,000; 0: no bound. Loopback and <see cref="Proxies"/> are exempt.</summary>
+    /// <summary>Most connections that may be open at once from one address, or one /64 of IPv6: 1 to 100,000; 0: no bound. Loopback and
+    /// <see cref="Proxies"/> are exempt.</summary>
     [Range(0, 100_000)]
     public int MaxConnectionsPerAddress { get; set; } = 256;
 
-    /// <summary>Addresses and ranges of proxies before the server, comma-separated, such as <c>10.1.2.3,10.9.0.0/24</c>: <see cref="MaxConnectionsPerAddress"/> does not hold for them, because many clients come from there.</summary>
+    /// <summary>Addresses and ranges of proxies before the server, comma-separated, such as <c>10.1.2.3,10.9.0.0/24</c>:
+    /// <see cref="MaxConnectionsPerAddress"/> does not hold for them, because many clients come from there.</summary>
     public string Proxies { get; set; } = "";
 
     /// <summary>A second address that serves <c>/metrics</c> and nothing else, such as <c>http://192.0.2.7:9464</c>. Empty: none. Any but a loopback address needs <see cref="MetricsKey"/> or <see cref="ApiKeys"/>.</summary>

@@ -37,7 +37,9 @@ internal sealed class FirecrackerApi : IDisposable
             {
                 return await GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
             }
-            catch (VmmException e) when (e.InnerException is HttpRequestException { InnerException: SocketException or RootedPathException { IsMissing: true } } && !ended.IsCompleted)
+            catch (VmmException e) when (e.InnerException
+                is HttpRequestException { InnerException: SocketException or RootedPathException { IsMissing: true } }
+                && !ended.IsCompleted)
             {
                 // It has not made its socket yet.
                 await Task.Delay(TimeSpan.FromMilliseconds(1), time, cancellationToken);

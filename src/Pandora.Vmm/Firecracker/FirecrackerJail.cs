@@ -30,7 +30,8 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         MakeFile(MetricsName, uid).Dispose();
     }
 
-    /// <summary>Makes an empty file that the VMM can write to. The jailer gives the jail's root to the VMM, so what has that name may be its doing: it is replaced.</summary>
+    /// <summary>Makes an empty file that the VMM can write to. The jailer gives the jail's root to the VMM, so what has that name may be
+    /// its doing: it is replaced.</summary>
     public SafeFileHandle MakeFile(string name, int uid)
     {
         using var root = RootedDirectory.Open(Root);
@@ -39,7 +40,8 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         return file;
     }
 
-    /// <summary>Takes a file that <see cref="MakeFile"/> made out of the jail, whatever has its name there by now. From now on nobody writes to it, and each jail that it is linked into reads it.</summary>
+    /// <summary>Takes a file that <see cref="MakeFile"/> made out of the jail, whatever has its name there by now. From now on nobody
+    /// writes to it, and each jail that it is linked into reads it.</summary>
     /// <exception cref="IOException">The VMM has removed it.</exception>
     public void TakeFile(SafeFileHandle file, string name, string target)
     {

@@ -4,7 +4,8 @@ using System.Text;
 namespace Pandora.Vmm.Linux;
 
 /// <summary>Keeps files that others append to from growing: four times a second what is too long is emptied, and its end kept beside it. A guest can make its VMM write without end.</summary>
-/// <remarks>Some are in a VMM's jail, whose root is the VMM's own: what has a log's name there and is a link, or another file, is neither read nor emptied.</remarks>
+/// <remarks>Some are in a VMM's jail, whose root is the VMM's own: what has a log's name there and is a link, or another file, is neither
+/// read nor emptied.</remarks>
 public sealed class BoundedLogs : IDisposable
 {
     private const long MaxBytes = 256 * 1024;
@@ -38,8 +39,10 @@ public sealed class BoundedLogs : IDisposable
                 if (new FileInfo(path).Length > MaxBytes)
                 {
                     using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
-                    using var file = new FileStream(directory.OpenFile(Path.GetFileName(path), FileAccess.ReadWrite, isOwn: true), FileAccess.ReadWrite);
-                    directory.WriteFile(Path.GetFileName(Kept(path)), Encoding.UTF8.GetBytes(ReadEndOf(file)), UnixFileMode.UserRead | UnixFileMode.UserWrite);
+                    using var file = new FileStream(
+                        directory.OpenFile(Path.GetFileName(path), FileAccess.ReadWrite, isOwn: true), FileAccess.ReadWrite);
+                    directory.WriteFile(Path.GetFileName(Kept(path)), Encoding.UTF8.GetBytes(ReadEndOf(file)),
+                        UnixFileMode.UserRead | UnixFileMode.UserWrite);
                     file.SetLength(0);
                 }
             }

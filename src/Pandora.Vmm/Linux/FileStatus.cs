@@ -30,6 +30,7 @@ public readonly record struct FileStatus(int Owner, int Mode, ulong Inode, ulong
     public static FileStatus Of(SafeFileHandle file)
     {
         ArgumentNullException.ThrowIfNull(file);
-        return Libc.Status($"/proc/self/fd/{file.DangerousGetHandle()}", follow: true) ?? throw new IOException("an open file could not be looked at");
+        return Libc.Status($"/proc/self/fd/{file.DangerousGetHandle()}", follow: true)
+            ?? throw new IOException("an open file could not be looked at");
     }
 }

@@ -38,7 +38,8 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be looked at.</exception>
     public static unsafe (int Type, uint Links) TypeOf(SafeHandle file)
     {
-        // struct statx: stx_nlink is the fifth word of four bytes, stx_mode the lower half of the eighth. AT_EMPTY_PATH; STATX_TYPE, STATX_NLINK.
+        // struct statx: stx_nlink is the fifth word of four bytes, stx_mode the lower half of the eighth. AT_EMPTY_PATH; STATX_TYPE,
+        // STATX_NLINK.
         var statx = stackalloc uint[64];
         Check(Statx((int)file.DangerousGetHandle(), "", 0x1000, 1 | 4, statx), "an open file could not be looked at");
         return ((int)(statx[7] & 0xF000), statx[4]);
@@ -76,18 +77,22 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be looked at.</exception>
     public static unsafe FileStatus? Status(string path, bool follow)
     {
-        // struct statx: user at byte 20, mode at 28, inode at 32, blocks at 48, device at 136. AT_FDCWD, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS.
+        // struct statx: user at byte 20, mode at 28, inode at 32, blocks at 48, device at 136. AT_FDCWD, AT_SYMLINK_NOFOLLOW,
+        // STATX_BASIC_STATS.
         var statx = stackalloc byte[256];
         if (Statx(-100, path, follow ? 0 : 0x100, 0x7FF, (uint*)statx) == 0)
         {
-            return new FileStatus(*(int*)(statx + 20), *(ushort*)(statx + 28), *(ulong*)(statx + 32), *(ulong*)(statx + 136), *(long*)(statx + 48));
+            return new FileStatus(*(int*)(statx + 20), *(ushort*)(statx + 28), *(ulong*)(statx + 32),
+                *(ulong*)(statx + 136), *(long*)(statx + 48));
         }
 
         var error = Marshal.GetLastPInvokeError();
-        return error is NoEntry or NoDirectory ? null : throw new IOException($"{path} could not be looked at: {Marshal.GetPInvokeErrorMessage(error)}");
+        return error is NoEntry or NoDirectory ? null
+            : throw new IOException($"{path} could not be looked at: {Marshal.GetPInvokeErrorMessage(error)}");
     }
 
-    /// <summary>Marks all descriptors from one on to be closed when another program is started (close_range(2), CLOSE_RANGE_CLOEXEC; Linux 5.11).</summary>
+    /// <summary>Marks all descriptors from one on to be closed when another program is started (close_range(2), CLOSE_RANGE_CLOEXEC; Linux
+    /// 5.11).</summary>
     public static void CloseOnExec(int first)
     {
         if (Syscall(CloseRangeNumber, first, uint.MaxValue, 4, 0) == 0)
@@ -117,7 +122,8 @@ internal static partial class Libc
         return Marshal.GetLastPInvokeError() == CrossDevice ? false : throw new IOException($"{path} could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
-    /// <summary>Gives an open file another name, whatever has become of the one that it was opened by; false when that is on another file system (linkat(2), AT_SYMLINK_FOLLOW).</summary>
+    /// <summary>Gives an open file another name, whatever has become of the one that it was opened by; false when that is on another file
+    /// system (linkat(2), AT_SYMLINK_FOLLOW).</summary>
     /// <exception cref="IOException">It could not be linked for another reason, such as that it has no name left.</exception>
     public static bool TryLink(SafeHandle file, string target)
     {
@@ -126,7 +132,8 @@ internal static partial class Libc
             return true;
         }
 
-        return Marshal.GetLastPInvokeError() == CrossDevice ? false : throw new IOException($"an open file could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
+        return Marshal.GetLastPInvokeError() == CrossDevice ? false
+            : throw new IOException($"an open file could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
     /// <summary>Shows a file under another name as well (mount(2), MS_BIND).</summary>

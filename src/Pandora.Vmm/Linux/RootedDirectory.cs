@@ -4,10 +4,12 @@ using Microsoft.Win32.SafeHandles;
 namespace Pandora.Vmm.Linux;
 
 /// <summary>
-/// A directory whose content somebody else made: a guest's root filesystem, a VMM's jail. No link in it leads to a file of the host's, and no FIFO or device in it is opened.
+/// A directory whose content somebody else made: a guest's root filesystem, a VMM's jail. No link in it leads to a file of the host's, and
+/// no FIFO or device in it is opened.
 /// </summary>
 /// <remarks>
-/// openat2(2) (Linux 5.6) resolves the names: with RESOLVE_IN_ROOT a link means what it means to the guest, whose root this directory is. The last part of a name that is written or
+/// openat2(2) (Linux 5.6) resolves the names: with RESOLVE_IN_ROOT a link means what it means to the guest, whose root this directory is.
+/// The last part of a name that is written or
 /// deleted is not resolved: it is replaced or removed below its open parent. So nobody can swap a part of the name while it is used.
 /// </remarks>
 public sealed class RootedDirectory : IDisposable
@@ -30,13 +32,15 @@ public sealed class RootedDirectory : IDisposable
     public static RootedDirectory Open(string path)
     {
         using var current = new SafeFileHandle(-100 /* AT_FDCWD */, ownsHandle: false);
-        return new RootedDirectory(TryOpen(current, path, PathOnly | DirectoryOnly, resolve: 0, out var error) ?? throw new RootedPathException(path, error));
+        return new RootedDirectory(
+            TryOpen(current, path, PathOnly | DirectoryOnly, resolve: 0, out var error) ?? throw new RootedPathException(path, error));
     }
 
     /// <inheritdoc/>
     public void Dispose() => _root.Dispose();
 
-    /// <summary>Writes a file in place of whatever has its name: a file, a link, a FIFO, a device. Missing directories above it are made.</summary>
+    /// <summary>Writes a file in place of whatever has its name: a file, a link, a FIFO, a device. Missing directories above it are
+    /// made.</summary>
     /// <param name="path">Its name below this directory.</param>
     /// <param name="content">All that is in it afterwards.</param>
     /// <param name="mode">Its mode, whatever the umask.</param>
@@ -69,14 +73,17 @@ public sealed class RootedDirectory : IDisposable
         return TryOpen(parent, name, CreateNew | WriteOnly, InRoot, out var error) ?? throw new RootedPathException(path, error);
     }
 
-    /// <summary>Opens a file that is there. A link is followed to where it leads in here; a directory, a FIFO or a device is refused without being opened.</summary>
+    /// <summary>Opens a file that is there. A link is followed to where it leads in here; a directory, a FIFO or a device is refused
+    /// without being opened.</summary>
     /// <param name="path">Its name below this directory.</param>
     /// <param name="access">What for.</param>
-    /// <param name="isOwn">Refuses, too, what may be another file under this name: a link, a file with more than one name, and one that is mounted here.</param>
+    /// <param name="isOwn">Refuses, too, what may be another file under this name: a link, a file with more than one name, and one that is
+    /// mounted here.</param>
     /// <exception cref="RootedPathException">There is no such file.</exception>
     public SafeFileHandle OpenFile(string path, FileAccess access = FileAccess.Read, bool isOwn = false)
     {
-        using var found = TryOpen(_root, path, PathOnly, isOwn ? InRoot | NoLinks | NoMountPoints : InRoot | NoMagicLinks, out var error) ?? throw new RootedPathException(path, error);
+        using var found = TryOpen(_root, path, PathOnly, isOwn ? InRoot | NoLinks | NoMountPoints : InRoot | NoMagicLinks, out var error)
+            ?? throw new RootedPathException(path, error);
         var (type, names) = Libc.TypeOf(found);
         if (type != RegularFile || (isOwn && names != 1))
         {
@@ -92,7 +99,8 @@ public sealed class RootedDirectory : IDisposable
     /// <exception cref="RootedPathException">There is no such socket.</exception>
     public SafeFileHandle OpenSocket(string path)
     {
-        var found = TryOpen(_root, path, PathOnly, InRoot | NoLinks | NoMountPoints, out var error) ?? throw new RootedPathException(path, error);
+        var found = TryOpen(_root, path, PathOnly, InRoot | NoLinks | NoMountPoints, out var error)
+            ?? throw new RootedPathException(path, error);
         if (Libc.TypeOf(found).Type == SocketFile)
         {
             return found;
@@ -119,7 +127,8 @@ public sealed class RootedDirectory : IDisposable
     public void DeleteFiles(string path)
     {
         using var directory = OpenDirectory(path, isMade: false);
-        foreach (var name in directory is null ? [] : Directory.GetFileSystemEntries(PathOf(directory)).Select(Path.GetFileName).OfType<string>())
+        foreach (var name in directory is null ? [] : Directory.GetFileSystemEntries(PathOf(directory)).Select(Path.GetFileName)
+            .OfType<string>())
         {
             if (Libc.UnlinkAt(directory!, name, 0) != 0 && Marshal.GetLastPInvokeError() is not (IsDirectory or NotFound) and var error)
             {
@@ -194,7 +203,8 @@ public sealed class RootedDirectory : IDisposable
 
     internal static string PathOf(SafeFileHandle file) => $"/proc/self/fd/{file.DangerousGetHandle()}";
 
-    private static (string Directory, string Name) Split(string path) => path.LastIndexOf('/') is >= 0 and var slash ? (path[..slash], path[(slash + 1)..]) : ("", path);
+    private static (string Directory, string Name) Split(string path) =>
+        path.LastIndexOf('/') is >= 0 and var slash ? (path[..slash], path[(slash + 1)..]) : ("", path);
 
     internal static string Words(int error) => error switch
     {

@@ -5,7 +5,8 @@ namespace Pandora.Vmm.Linux;
 /// <summary>Connects to sockets whose directory belongs to somebody who is not trusted.</summary>
 public static class UnixSocket
 {
-    /// <summary>Connects to a socket by its path. It must be the socket itself: a link in its place, which could lead to one of the host's, is refused.</summary>
+    /// <summary>Connects to a socket by its path. It must be the socket itself: a link in its place, which could lead to one of the host's,
+    /// is refused.</summary>
     /// <exception cref="RootedPathException">There is none, or something else has its name.</exception>
     /// <exception cref="SocketException">Nobody listens.</exception>
     public static async Task<Socket> ConnectAsync(string path, CancellationToken cancellationToken)

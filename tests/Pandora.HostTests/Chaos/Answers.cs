@@ -5,11 +5,13 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests.Chaos;
 
-/// <summary>Holds what the server answers against what is the case: in the guest, among the host's processes, and with what was just done to it.</summary>
+/// <summary>Holds what the server answers against what is the case: in the guest, among the host's processes, and with what was just done
+/// to it.</summary>
 internal sealed class Answers(ServerProcess server, Faults faults)
 {
     // A server that has just started may decide for so long, an undone cause may be noticed so late, and a VMM may take so long to die.
-    private static readonly TimeSpan Deciding = TimeSpan.FromSeconds(60), Cause = TimeSpan.FromSeconds(75), Dying = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Deciding = TimeSpan.FromSeconds(60), Cause = TimeSpan.FromSeconds(75), Dying =
+        TimeSpan.FromSeconds(20);
 
     /// <summary>Whether an answer says that nothing of a command was run.</summary>
     public static bool SaysNotStarted(PandoraApiException problem) =>
@@ -18,13 +20,18 @@ internal sealed class Answers(ServerProcess server, Faults faults)
     /// <summary>What is wrong with a refusal, by what was done to the server lately; null when nothing is.</summary>
     public string? FindLie(PandoraApiException problem) => problem.Code switch
     {
-        ProblemCodes.NotProtected when !faults.WasDone(Cause, "tables flushed") => $"nothing took the rules away, and the answer was: {problem.Message}",
-        ProblemCodes.Recovering when !faults.WasDone(Deciding, "server killed", "server restarted") && !faults.WasDone(Deciding, "(gave up without descriptors)") => $"no server was started, and the answer was: {problem.Message}",
-        ProblemCodes.HostFull when !faults.WasDone(Cause, "data disk full for a while", "disk filled by a guest", "descriptors run out for a while") => $"nothing was full, and the answer was: {problem.Message}",
+        ProblemCodes.NotProtected when !faults.WasDone(Cause, "tables flushed") =>
+            $"nothing took the rules away, and the answer was: {problem.Message}",
+        ProblemCodes.Recovering when !faults.WasDone(Deciding, "server killed", "server restarted")
+            && !faults.WasDone(Deciding, "(gave up without descriptors)") =>
+            $"no server was started, and the answer was: {problem.Message}",
+        ProblemCodes.HostFull when !faults.WasDone(Cause, "data disk full for a while", "disk filled by a guest",
+            "descriptors run out for a while") => $"nothing was full, and the answer was: {problem.Message}",
         _ => null,
     };
 
-    /// <summary>What is wrong with what a command's answer says of its sandbox and of itself; null when nothing is, or when that can no longer be seen.</summary>
+    /// <summary>What is wrong with what a command's answer says of its sandbox and of itself; null when nothing is, or when that can no
+    /// longer be seen.</summary>
     public async Task<string?> FindLieAsync(string id, string token, PandoraApiException problem)
     {
         switch (problem.Code)
@@ -32,7 +39,8 @@ internal sealed class Answers(ServerProcess server, Faults faults)
             case ProblemCodes.SandboxGone or ProblemCodes.SandboxNotFound:
                 return await IsStillThereAsync(id) ? $"{id} is said to be gone, and its VMM runs: {problem.Message}" : null;
             case ProblemCodes.ExecTimeout when problem.Problem.Command == CommandStates.Killed:
-                return await FindAsync(id, token) is { Length: > 0 } found ? $"{token} is said to have been killed in {id}, and runs: {found}" : null;
+                return await FindAsync(id, token) is { Length: > 0 } found
+                    ? $"{token} is said to have been killed in {id}, and runs: {found}" : null;
             default:
                 return null;
         }
@@ -44,7 +52,8 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         var start = TimeProvider.System.GetTimestamp();
         while (RunsVmm(id))
         {
-            if (TimeProvider.System.GetElapsedTime(start) > Dying && !server.HasExited && !faults.WasDone(Cause, "descriptors run out for a while", "server killed", "server restarted"))
+            if (TimeProvider.System.GetElapsedTime(start) > Dying && !server.HasExited
+                && !faults.WasDone(Cause, "descriptors run out for a while", "server killed", "server restarted"))
             {
                 return true;
             }
@@ -61,7 +70,8 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         return false;
     }
 
-    private bool RunsVmm(string id) => Audit.Processes(server).Any(p => ProcessHandle.ReadEnvironment(int.Parse(p)).Contains($"PANDORA_MICROVM={id}"));
+    private bool RunsVmm(string id) =>
+        Audit.Processes(server).Any(p => ProcessHandle.ReadEnvironment(int.Parse(p)).Contains($"PANDORA_MICROVM={id}"));
 
     // Null when the guest cannot be asked any more. The command that asks has the token in brackets, and so does not find itself.
     private async Task<string?> FindAsync(string id, string token)
@@ -69,9 +79,11 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         try
         {
             using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
-            return (await server.Pandora.ExecAsync(id, new ExecRequest($"pgrep -fa '[{token[0]}]{token[1..]} '", 10), limit.Token)).Stdout.Trim();
+            return (await server.Pandora.ExecAsync(id, new ExecRequest($"pgrep -fa '[{token[0]}]{token[1..]} '", 10), limit.Token))
+                .Stdout.Trim();
         }
-        catch (Exception e) when (e is PandoraApiException or ServerUnreachableException or HttpRequestException or IOException or OperationCanceledException)
+        catch (Exception e) when (
+            e is PandoraApiException or ServerUnreachableException or HttpRequestException or IOException or OperationCanceledException)
         {
             return null;
         }

@@ -7,7 +7,8 @@ using Pandora.Vmm.Linux;
 namespace Pandora.HostTests.Chaos;
 
 /// <summary>
-/// Everything goes wrong at random while clients use the server. <c>./pandora test --chaos [MINUTES] [--seed N]</c>; 100 s otherwise. The seed gives the order of the faults again, not the race that they meet.
+/// Everything goes wrong at random while clients use the server. <c>./pandora test --chaos [MINUTES] [--seed N]</c>; 100 s otherwise. The
+/// seed gives the order of the faults again, not the race that they meet.
 /// </summary>
 public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 {
@@ -37,7 +38,8 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
         output.WriteLine($"seed {seed}, {duration.TotalSeconds:0} s");
         await using var server = await ServerProcess.StartAsync(_world, new()
         {
-            ["PANDORA_POOL_SIZE"] = $"{PoolSize}", ["PANDORA_MAX_SANDBOXES"] = "6", ["PANDORA_ACQUIRE_TIMEOUT"] = "20", ["PANDORA_BOOT_TIMEOUT"] = "30", ["PANDORA_LOG_FORMAT"] = "text", ["PANDORA_DISK_RESERVE"] = "64", ["PANDORA_DISK_SHARE"] = "0",
+            ["PANDORA_POOL_SIZE"] = $"{PoolSize}", ["PANDORA_MAX_SANDBOXES"] = "6", ["PANDORA_ACQUIRE_TIMEOUT"] = "20",
+            ["PANDORA_BOOT_TIMEOUT"] = "30", ["PANDORA_LOG_FORMAT"] = "text", ["PANDORA_DISK_RESERVE"] = "64", ["PANDORA_DISK_SHARE"] = "0",
         }, _disk.Directory);
         await TellAsync(server, () => RunAsync(server, seed, duration));
     }

@@ -69,7 +69,8 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             // Each writes a line of its own: in the file once, or, where nobody promised, not at all.
             var code = random.Next(4) switch { 0 => $"echo {token} >> /root/book; sleep 2", 1 => $"echo {token} >> /root/book; head -c 3000000 /dev/urandom > /root/data; sync", _ => $"echo {token} >> /root/book" };
             PandoraApiException? problem = null;
-            var result = await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t), e => problem = e);
+            var result = await TryAsync(
+                "exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t), e => problem = e);
             tokens[token] = result is { ExitCode: 0 } ? true : problem is not null && Answers.SaysNotStarted(problem) ? false : null;
             if (problem is not null)
             {
@@ -85,7 +86,8 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
                 var count = lines.Count(l => l == token);
                 if (count > 1 || (isPromised == true && count == 0) || (isPromised == false && count > 0))
                 {
-                    _violations.Enqueue(count > 1 ? $"{token} ran {count} times in {sandbox.Id}" : count == 0 ? $"{token} is lost in {sandbox.Id}" : $"{token} ran in {sandbox.Id}, although the answer was that it did not");
+                    _violations.Enqueue(count > 1 ? $"{token} ran {count} times in {sandbox.Id}" : count == 0
+                        ? $"{token} is lost in {sandbox.Id}" : $"{token} ran in {sandbox.Id}, although the answer was that it did not");
                 }
             }
 
@@ -111,7 +113,8 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
     }
 
     // Never throws: what went wrong is an outcome, or a broken promise.
-    private async Task<T?> TryAsync<T>(string operation, TimeSpan limit, Func<CancellationToken, Task<T>> run, Action<PandoraApiException>? onProblem = null)
+    private async Task<T?> TryAsync<T>(
+        string operation, TimeSpan limit, Func<CancellationToken, Task<T>> run, Action<PandoraApiException>? onProblem = null)
     {
         var start = Stopwatch.GetTimestamp();
         using var stop = new CancellationTokenSource(limit);

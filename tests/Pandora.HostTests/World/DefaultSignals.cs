@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>A job in the background begins with SIGINT ignored, and so does all that it starts. Several tests send it: they begin with what a terminal gives.</summary>
+/// <summary>A job in the background begins with SIGINT ignored, and so does all that it starts. Several tests send it: they begin with what
+/// a terminal gives.</summary>
 internal static partial class DefaultSignals
 {
     private const int Interrupt = 2, Quit = 3;

@@ -2,7 +2,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>A small file system of its own in a file, mounted on a new directory. A real one: what is on a tmpfs counts as memory of the VMM that wrote it.</summary>
+/// <summary>A small file system of its own in a file, mounted on a new directory. A real one: what is on a tmpfs counts as memory of the
+/// VMM that wrote it.</summary>
 internal sealed class SmallDisk : IAsyncDisposable
 {
     private readonly string _image;

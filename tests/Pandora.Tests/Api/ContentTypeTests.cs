@@ -6,7 +6,8 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What stands around a body: its content type, the method, the host name. Each wrong one is a problem with a code, and none a 500.</summary>
+/// <summary>What stands around a body: its content type, the method, the host name. Each wrong one is a problem with a code, and none a
+/// 500.</summary>
 public sealed class ContentTypeTests
 {
     private static readonly string[] Taken =
@@ -18,14 +19,19 @@ public sealed class ContentTypeTests
 
     private static readonly string[] Refused =
     [
-        "application/json; charset=", "application/json; charset=\"\"", "application/json; charset=nope", "application/json; charset=\"no such\"",
-        "application/json; charset=utf-7", "application/json; charset=utf-8; charset=utf-8", "application/json; charset=utf-8; charset=nope",
-        "application/json; charset=utf-8, text/plain", "application/json; charset", "application/json; ;", "application/json; charset=utf-8\"",
-        "text/plain", "text/json; charset=nope", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml", "json", "/", ";", "*/*", "application/*",
+        "application/json; charset=", "application/json; charset=\"\"", "application/json; charset=nope",
+        "application/json; charset=\"no such\"",
+        "application/json; charset=utf-7", "application/json; charset=utf-8; charset=utf-8",
+        "application/json; charset=utf-8; charset=nope",
+        "application/json; charset=utf-8, text/plain", "application/json; charset", "application/json; ;",
+        "application/json; charset=utf-8\"",
+        "text/plain", "text/json; charset=nope", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml",
+        "json", "/", ";", "*/*", "application/*",
     ];
 
     // Every route that reads a body, with one that it takes.
-    private static readonly (string Path, string Body, int Status)[] Routes = [("", """{"idle_timeout": 60}""", 201), ("/{id}/exec", """{"code": "exit 0"}""", 200)];
+    private static readonly (string Path, string Body, int Status)[] Routes =
+        [("", """{"idle_timeout": 60}""", 201), ("/{id}/exec", """{"code": "exit 0"}""", 200)];
 
     [Fact]
     public async Task What_names_json_in_a_known_charset_is_taken_by_every_route()
@@ -36,7 +42,8 @@ public sealed class ContentTypeTests
         {
             foreach (var type in Taken)
             {
-                var (status, answer) = await SendAsync(api, HttpMethod.Post, $"/sandboxes{path.Replace("{id}", id)}", type, Encoding.ASCII.GetBytes(body));
+                var (status, answer) = await SendAsync(
+                    api, HttpMethod.Post, $"/sandboxes{path.Replace("{id}", id)}", type, Encoding.ASCII.GetBytes(body));
                 Assert.True(status == expected, $"{path} with {type}: {status} {answer}");
             }
         }
@@ -51,7 +58,8 @@ public sealed class ContentTypeTests
         {
             foreach (var type in Refused)
             {
-                var (status, answer) = await SendAsync(api, HttpMethod.Post, $"/sandboxes{path.Replace("{id}", id)}", type, Encoding.ASCII.GetBytes(body));
+                var (status, answer) = await SendAsync(
+                    api, HttpMethod.Post, $"/sandboxes{path.Replace("{id}", id)}", type, Encoding.ASCII.GetBytes(body));
                 Assert.True(status == 415, $"{path} with {type}: {status} {answer}");
                 Assert.Equal("invalid_request", answer.GetProperty("code").GetString());
                 Assert.Contains("application/json", answer.GetProperty("detail").GetString());
@@ -74,7 +82,8 @@ public sealed class ContentTypeTests
                 // What is said is so, or is not.
                 foreach (var bytes in new[] { encoding.GetBytes(body), Encoding.UTF8.GetBytes(body), [0xFF, 0xFE, 0x80] })
                 {
-                    var (status, answer) = await SendAsync(api, HttpMethod.Post, $"/sandboxes{path.Replace("{id}", id)}", $"application/json; charset={charset}", bytes);
+                    var (status, answer) = await SendAsync(
+                        api, HttpMethod.Post, $"/sandboxes{path.Replace("{id}", id)}", $"application/json; charset={charset}", bytes);
                     Assert.True(status is 200 or 201 or 400 or 415, $"{path} with {charset}: {status} {answer}");
                 }
             }
@@ -126,7 +135,8 @@ public sealed class ContentTypeTests
         string[] methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
         foreach (var (path, has) in new (string, string[])[]
         {
-            ("/health", ["GET", "HEAD"]), ("/ready", ["GET", "HEAD"]), ("/sandboxes", ["GET", "HEAD", "POST"]), ($"/sandboxes/{id}", ["DELETE", "GET", "HEAD"]),
+            ("/health", ["GET", "HEAD"]), ("/ready", ["GET", "HEAD"]), ("/sandboxes", ["GET", "HEAD", "POST"]),
+            ($"/sandboxes/{id}", ["DELETE", "GET", "HEAD"]),
             ($"/sandboxes/{id}/exec", ["POST"]), ($"/sandboxes/{id}/keepalive", ["POST"]),
         })
         {
@@ -164,10 +174,12 @@ public sealed class ContentTypeTests
 
         Assert.Equal(200, (await api.SendAsync(HttpMethod.Get, "/health", headers: ("Host", "pandora.example"))).Status);
         // A 400 of a right host's is about something else.
-        Assert.Equal("invalid_request", (await api.SendAsync(HttpMethod.Get, "/sandboxes?metadata=x")).Body.GetProperty("code").GetString());
+        Assert.Equal(
+            "invalid_request", (await api.SendAsync(HttpMethod.Get, "/sandboxes?metadata=x")).Body.GetProperty("code").GetString());
     }
 
-    private static async Task<(int Status, JsonElement Body)> SendAsync(FakeServer api, HttpMethod method, string path, string type, byte[] body)
+    private static async Task<(int Status, JsonElement Body)> SendAsync(
+        FakeServer api, HttpMethod method, string path, string type, byte[] body)
     {
         using var request = new HttpRequestMessage(method, path) { Content = new ByteArrayContent(body) };
         Assert.True(request.Content.Headers.TryAddWithoutValidation("Content-Type", type));

@@ -20,7 +20,8 @@ public sealed class ExecAnswerTests
             {
                 // What UTF-8 cannot carry, which no guest's output becomes.
                 text = System.Text.Encoding.UTF8.GetString(System.Text.Encoding.UTF8.GetBytes(text));
-                var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", JsonSerializer.Serialize(new Dictionary<string, string> { ["code"] = $"echo {text}" }));
+                var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec",
+                    JsonSerializer.Serialize(new Dictionary<string, string> { ["code"] = $"echo {text}" }));
                 Assert.Equal(text + "\n", answer.Body.GetProperty("stdout").GetString());
             }, iter: 100, threads: 1);
     }
@@ -48,11 +49,14 @@ public sealed class ExecAnswerTests
         var plain = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "exit 3"}""");
         Assert.Equal(["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms"], plain.Body.EnumerateObject().Select(p => p.Name));
         var cut = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "truncated"}""");
-        Assert.Equal(["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms", "truncated"], cut.Body.EnumerateObject().Select(p => p.Name));
+        Assert.Equal(
+            ["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms", "truncated"], cut.Body.EnumerateObject().Select(p => p.Name));
         Assert.True(cut.Body.GetProperty("truncated").GetBoolean());
         // The records say the same.
-        Assert.Equal("""{"sandbox_id":"x","exit_code":0,"stdout":"","stderr":"","exec_ms":1}""", JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1), PandoraJson.Default.ExecResponse));
-        Assert.EndsWith(""","truncated":true,"disk_lost_data":true}""", JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1, true, true), PandoraJson.Default.ExecResponse));
+        Assert.Equal("""{"sandbox_id":"x","exit_code":0,"stdout":"","stderr":"","exec_ms":1}""",
+            JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1), PandoraJson.Default.ExecResponse));
+        Assert.EndsWith(""","truncated":true,"disk_lost_data":true}""",
+            JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1, true, true), PandoraJson.Default.ExecResponse));
         Assert.True(JsonSerializer.Deserialize(cut.Body.GetRawText(), PandoraJson.Default.ExecResponse)!.Truncated);
     }
 
@@ -68,7 +72,8 @@ public sealed class ExecAnswerTests
         var id = await api.CreateAsync();
         var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", $$"""{"code": "timeout {{outcome}}", "timeout": 2.5}""");
         Assert.Equal((504, "application/problem+json"), (answer.Status, answer.Response.Content.Headers.ContentType!.MediaType));
-        Assert.Equal(["title", "status", "detail", "code", "command", "stdout", "stderr"], answer.Body.EnumerateObject().Select(p => p.Name));
+        Assert.Equal(
+            ["title", "status", "detail", "code", "command", "stdout", "stderr"], answer.Body.EnumerateObject().Select(p => p.Name));
         Assert.Equal($"the command ran into its timeout of 2.5 s; a test says {outcome}", answer.Body.GetProperty("detail").GetString());
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => pandora.ExecAsync(id, new ExecRequest($"timeout {outcome}")));
         Assert.Equal((command, "so far", "and so wrong"), (timeout.Command, timeout.Stdout, timeout.Stderr));

@@ -13,7 +13,10 @@ public sealed class GeneratedClientTests
     public async Task A_life_with_a_generated_client()
     {
         await using var api = await FakeServer.StartAsync();
-        using var adapter = new HttpClientRequestAdapter(new AnonymousAuthenticationProvider(), httpClient: api.Http) { BaseUrl = "http://127.0.0.1" };
+        using var adapter = new HttpClientRequestAdapter(new AnonymousAuthenticationProvider(), httpClient: api.Http)
+        {
+            BaseUrl = "http://127.0.0.1",
+        };
         var pandora = new PandoraApi(adapter);
         var metadata = new CreateSandboxRequest_metadata { AdditionalData = new Dictionary<string, object> { ["who"] = "me" } };
         var created = await pandora.Sandboxes.PostAsync(new CreateSandboxRequest { IdleTimeout = 120, Metadata = metadata });
@@ -23,7 +26,8 @@ public sealed class GeneratedClientTests
 
         var exec = await pandora.Sandboxes[id].Exec.PostAsync(new ExecRequest { Code = "echo hello" });
         Assert.Equal((0, "hello\n", ""), (exec!.ExitCode, exec.Stdout, exec.Stderr));
-        var timeout = await Assert.ThrowsAsync<ApiProblem>(() => pandora.Sandboxes[id].Exec.PostAsync(new ExecRequest { Code = "timeout" }));
+        var timeout =
+            await Assert.ThrowsAsync<ApiProblem>(() => pandora.Sandboxes[id].Exec.PostAsync(new ExecRequest { Code = "timeout" }));
         Assert.Equal(("exec_timeout", "killed", "so far"), (timeout.Code, timeout.Command, timeout.Stdout));
 
         Assert.Equal("running", (await pandora.Sandboxes[id].GetAsync())!.State);
@@ -33,7 +37,8 @@ public sealed class GeneratedClientTests
         var receipt = await pandora.Sandboxes[id].DeleteAsync(c => c.QueryParameters.Receipt = true);
         Assert.Equal(("deleted", 0), (receipt!.Reason, receipt.Left));
         Assert.Equal("sandbox_not_found", (await Assert.ThrowsAsync<ApiProblem>(() => pandora.Sandboxes[id].GetAsync())).Code);
-        Assert.Equal("invalid_request", (await Assert.ThrowsAsync<ApiProblem>(() => pandora.Sandboxes.PostAsync(new CreateSandboxRequest { Template = "nope" }))).Code);
+        Assert.Equal("invalid_request",
+            (await Assert.ThrowsAsync<ApiProblem>(() => pandora.Sandboxes.PostAsync(new CreateSandboxRequest { Template = "nope" }))).Code);
 
         var another = await pandora.Sandboxes.PostAsync(new CreateSandboxRequest());
         Assert.Null(await pandora.Sandboxes[another!.SandboxId!].DeleteAsync());

@@ -6,7 +6,8 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>A message tells a client what happened to it. What only an operator can do, a setting or a command of the checkout, is the hint.</summary>
+/// <summary>A message tells a client what happened to it. What only an operator can do, a setting or a command of the checkout, is the
+/// hint.</summary>
 public sealed partial class HintTests
 {
     [Fact]
@@ -31,10 +32,12 @@ public sealed partial class HintTests
         await using var api = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 1, MaxSandboxes = 1, MaxLifetime = 60 });
         using var pandora = new PandoraClient(api.Http);
         var unknown = await Assert.ThrowsAsync<InvalidRequestException>(() => pandora.CreateAsync(template: "nope"));
-        Assert.Equal(("template: there is no template 'nope'", "'./pandora template ls' lists the templates"), (unknown.Message, unknown.Hint));
+        Assert.Equal(
+            ("template: there is no template 'nope'", "'./pandora template ls' lists the templates"), (unknown.Message, unknown.Hint));
         var id = await api.CreateAsync();
         var full = await api.SendAsync(HttpMethod.Post, "/sandboxes");
-        Assert.Equal("1 sandboxes exist, and no more than 1 may: delete one, or try again when one has ended", full.Body.GetProperty("detail").GetString());
+        Assert.Equal("1 sandboxes exist, and no more than 1 may: delete one, or try again when one has ended",
+            full.Body.GetProperty("detail").GetString());
         Assert.Equal("PANDORA_MAX_SANDBOXES is how many may exist", full.Body.GetProperty("hint").GetString());
         api.Node.Time.Advance(TimeSpan.FromSeconds(60));
         await api.Node.Sandboxes.ReapAsync();
@@ -57,7 +60,10 @@ public sealed partial class HintTests
     [Fact]
     public async Task Why_boots_fail_is_told_to_the_operator()
     {
-        await using var node = new FakeNode(new EngineOptions { PoolSize = 0, AcquireTimeout = 5 }) { BootFailure = new InvalidOperationException("PANDORA_X: no disk") };
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 0, AcquireTimeout = 5 })
+        {
+            BootFailure = new InvalidOperationException("PANDORA_X: no disk"),
+        };
         await using var clock = node.RunClock();
         var refused = await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default));
         Assert.Equal((PandoraError.PoolEmpty, "no microVM became ready within 5 s"), (refused.Error, refused.Message));

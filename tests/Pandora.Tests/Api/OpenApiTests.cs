@@ -46,7 +46,8 @@ public sealed class OpenApiTests
         var document = JsonNode.Parse(await api.Http.GetStringAsync(new Uri("/openapi/v1.json", UriKind.Relative)))!;
         // The server's own version, which is no part of what it promises.
         document["info"]!["version"] = "1";
-        var told = document.ToJsonString(new JsonSerializerOptions { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }) + "\n";
+        var told = document.ToJsonString(
+            new JsonSerializerOptions { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }) + "\n";
         if (Environment.GetEnvironmentVariable("MAKE_OPENAPI") == "1")
         {
             await File.WriteAllTextAsync(Golden, told);
@@ -62,7 +63,8 @@ public sealed class OpenApiTests
     {
         await using var api = await FakeServer.StartAsync();
         var (_, document, _) = await api.SendAsync(HttpMethod.Get, "/openapi/v1.json");
-        foreach (var (path, method, operation) in document.GetProperty("paths").EnumerateObject().SelectMany(p => p.Value.EnumerateObject().Select(m => (p.Name, m.Name, m.Value))))
+        foreach (var (path, method, operation) in document.GetProperty("paths").EnumerateObject()
+            .SelectMany(p => p.Value.EnumerateObject().Select(m => (p.Name, m.Name, m.Value))))
         {
             var answers = operation.GetProperty("responses").EnumerateObject().ToList();
             Assert.True(answers.Any(a => a.Name[0] == '2'), $"{method} {path}");
@@ -77,10 +79,14 @@ public sealed class OpenApiTests
         }
 
         var delete = document.GetProperty("paths").GetProperty("/sandboxes/{id}").GetProperty("delete").GetProperty("responses");
-        Assert.EndsWith("/Receipt", delete.GetProperty("200").GetProperty("content").GetProperty("application/json").GetProperty("schema").GetProperty("$ref").GetString());
+        Assert.EndsWith("/Receipt",
+            delete.GetProperty("200").GetProperty("content").GetProperty("application/json").GetProperty("schema").GetProperty("$ref")
+            .GetString());
         Assert.False(delete.GetProperty("204").TryGetProperty("content", out _));
-        var exec = document.GetProperty("paths").GetProperty("/sandboxes/{id}/exec").GetProperty("post").GetProperty("responses").GetProperty("200");
-        Assert.EndsWith("/ExecResponse", exec.GetProperty("content").GetProperty("application/json").GetProperty("schema").GetProperty("$ref").GetString());
+        var exec = document.GetProperty("paths").GetProperty("/sandboxes/{id}/exec").GetProperty("post").GetProperty("responses")
+            .GetProperty("200");
+        Assert.EndsWith("/ExecResponse",
+            exec.GetProperty("content").GetProperty("application/json").GetProperty("schema").GetProperty("$ref").GetString());
     }
 
     [Fact]

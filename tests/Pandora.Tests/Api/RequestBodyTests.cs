@@ -14,7 +14,8 @@ public sealed class RequestBodyTests
     // Words of ASP.NET Core's and System.Text.Json's, none of which the API has a use for.
     private static readonly string[] FrameworkWords =
     [
-        "System.", "Attribute", "Implicit", "inferred", "parameter", "LineNumber", "BytePosition", "Path:", "converted", "Exception", "Pandora.Contracts", "Utf8Json", "UTF-16",
+        "System.", "Attribute", "Implicit", "inferred", "parameter", "LineNumber", "BytePosition", "Path:", "converted", "Exception",
+        "Pandora.Contracts", "Utf8Json", "UTF-16",
         "bind", "Did you mean", "The field", "field is required", "CLR", "deserial", "mapped to", "start of a value", "delegate", "stack",
     ];
 
@@ -30,7 +31,8 @@ public sealed class RequestBodyTests
     {
         await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
-        var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", field.Length == 0 ? $$"""{"code": "{{code}}"}""" : $$"""{"code": "{{code}}", "{{field}}": null}""");
+        var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec",
+            field.Length == 0 ? $$"""{"code": "{{code}}"}""" : $$"""{"code": "{{code}}", "{{field}}": null}""");
         Assert.Equal((200, 0), (exec.Status, exec.Body.GetProperty("exit_code").GetInt32()));
         Assert.Equal(TimeSpan.FromSeconds(30), Assert.Single(api.Node.GuestOf(id).Commands).Timeout);
     }
@@ -96,14 +98,18 @@ public sealed class RequestBodyTests
     {
         await using var api = await FakeServer.StartAsync(options: new() { PoolSize = 1, MaxSandboxes = 500, IdleTimeout = 60 });
         var id = await api.CreateAsync();
-        string[] fields = ["code", "timeout", "cwd", "env", "user", "stdin", "idle_timeout", "template", "metadata", "egress", "other", "", "\\ud800"];
+        string[] fields =
+            ["code", "timeout", "cwd", "env", "user", "stdin", "idle_timeout", "template", "metadata", "egress", "other", "", "\\ud800"];
         string[] values =
         [
-            "\"exit 0\"", "null", "true", "-1", "1e400", "NaN", "Infinity", "30", "1.5", "\"\"", "\"30\"", "\"\\u0000\"", "\"\\ud800\"", "[]", "[1]", "{}", "{\"A\":1}", "{\"A\":null}", "{\"A\":\"b\"}", "{\"A\":{}}",
-            "\"internet\"", "'a'", "01", "\"\\x\"", "\"unended", "nul", "{\"A\":\"\\udc00\"}", new string('[', 70), $"\"{new string('a', 5000)}\"", "\"a\nb\"", "",
+            "\"exit 0\"", "null", "true", "-1", "1e400", "NaN", "Infinity", "30", "1.5", "\"\"", "\"30\"", "\"\\u0000\"", "\"\\ud800\"",
+            "[]", "[1]", "{}", "{\"A\":1}", "{\"A\":null}", "{\"A\":\"b\"}", "{\"A\":{}}",
+            "\"internet\"", "'a'", "01", "\"\\x\"", "\"unended", "nul", "{\"A\":\"\\udc00\"}", new string('[', 70),
+            $"\"{new string('a', 5000)}\"", "\"a\nb\"", "",
         ];
         var member = Gen.Select(AnyOf(fields), AnyOf(values), (f, v) => $"\"{f}\": {v}");
-        var body = Gen.Select(member.Array[0, 3], AnyOf("{", "", "[", "\ufeff{", "// c\n{"), AnyOf("}", "", "]", "} {", ",}"), (m, open, close) => $"{open}{string.Join(", ", m)}{close}");
+        var body = Gen.Select(member.Array[0, 3], AnyOf("{", "", "[", "\ufeff{", "// c\n{"), AnyOf("}", "", "]", "} {", ",}"),
+            (m, open, close) => $"{open}{string.Join(", ", m)}{close}");
         await Gen.Select(body, Gen.Int[0, 40], Gen.Bool, Gen.Byte).SampleAsync(
             async (text, at, isSpoilt, with) =>
             {
@@ -121,7 +127,8 @@ public sealed class RequestBodyTests
                     var answer = JsonDocument.Parse(await response.Content.ReadAsStringAsync()).RootElement;
                     if ((int)response.StatusCode < 300)
                     {
-                        _ = path == "/sandboxes" ? await api.Node.Sandboxes.DeleteAsync(answer.GetProperty("sandbox_id").GetString()!, complete: false) : null;
+                        _ = path == "/sandboxes"
+                            ? await api.Node.Sandboxes.DeleteAsync(answer.GetProperty("sandbox_id").GetString()!, complete: false) : null;
                         continue;
                     }
 
@@ -129,7 +136,8 @@ public sealed class RequestBodyTests
                     Assert.True((int)response.StatusCode == 400, $"{path} {text}: {(int)response.StatusCode} {all}");
                     Assert.Equal("invalid_request", answer.GetProperty("code").GetString());
                     Assert.True(answer.GetProperty("detail").GetString()!.Length > 10, all);
-                    Assert.All(FrameworkWords, w => Assert.False(all.Contains(w, StringComparison.OrdinalIgnoreCase), $"{text}: {all} has {w}"));
+                    Assert.All(FrameworkWords,
+                        w => Assert.False(all.Contains(w, StringComparison.OrdinalIgnoreCase), $"{text}: {all} has {w}"));
                 }
             }, iter: 1500, threads: 1);
     }
@@ -139,7 +147,8 @@ public sealed class RequestBodyTests
     {
         Type[] types =
         [
-            .. typeof(PandoraJson).Assembly.GetTypes(), .. typeof(MicroVmRecord).Assembly.GetTypes(), .. typeof(Pandora.Load.Machine).Assembly.GetTypes(),
+            .. typeof(PandoraJson).Assembly.GetTypes(), .. typeof(MicroVmRecord).Assembly.GetTypes(),
+            .. typeof(Pandora.Load.Machine).Assembly.GetTypes(),
             .. typeof(Pandora.Vmm.IVmm).Assembly.GetTypes(), .. typeof(Pandora.Server.Api.Problems).Assembly.GetTypes(),
         ];
         foreach (var context in types.Where(t => t.IsSubclassOf(typeof(JsonSerializerContext))))

@@ -18,10 +18,13 @@ public sealed class UnauthorizedTests
     public async Task Each_is_counted_and_logged_without_what_was_shown()
     {
         using var log = new KeptLog();
-        await using var server = await FakeServer.StartAsync(new ServerOptions { ApiKeys = Key, MetricsKey = MetricsKey }, onLoopback: true, loggers: log);
+        await using var server = await FakeServer.StartAsync(
+            new ServerOptions { ApiKeys = Key, MetricsKey = MetricsKey }, onLoopback: true, loggers: log);
         foreach (var (path, shown, status) in new[] { ("/sandboxes", null, 401), ("/sandboxes", "hunter2-hunter2-hunter2", 401), ("/metrics", "hunter2-hunter2-hunter2", 401), ("/sandboxes", Key, 200), ("/ready", null, 200) })
         {
-            Assert.Equal(status, (await server.SendAsync(HttpMethod.Get, path, headers: shown is null ? [] : [("Authorization", $"Bearer {shown}")])).Status);
+            Assert.Equal(status,
+                (await server.SendAsync(HttpMethod.Get, path, headers: shown is null ? [] : [("Authorization", $"Bearer {shown}")]))
+                .Status);
         }
 
         var lines = log.Lines.Where(l => l.Category == typeof(Unauthorized).FullName).Select(l => l.Text);
@@ -43,7 +46,8 @@ public sealed class UnauthorizedTests
         var time = new FakeTime();
         using var log = new KeptLog();
         using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
-        using var unauthorized = new Unauthorized(new ServerMetrics(services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>()), time, log.CreateLogger<Unauthorized>());
+        using var unauthorized = new Unauthorized(new ServerMetrics(
+            services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>()), time, log.CreateLogger<Unauthorized>());
         for (var i = 0; i < 1000; i++)
         {
             unauthorized.Report(IPAddress.Parse("192.0.2.1"), isKeyShown: true);
@@ -51,7 +55,8 @@ public sealed class UnauthorizedTests
 
         Assert.Equal(10, log.Lines.Count);
         time.Advance(TimeSpan.FromMinutes(1));
-        Assert.Equal((11, "990 more requests were told 401 within 60 s, and have no line of their own"), (log.Lines.Count, log.Lines.Last().Text));
+        Assert.Equal(
+            (11, "990 more requests were told 401 within 60 s, and have no line of their own"), (log.Lines.Count, log.Lines.Last().Text));
         time.Advance(TimeSpan.FromHours(1));
         unauthorized.Report(null, isKeyShown: false);
         time.Advance(TimeSpan.FromHours(1));

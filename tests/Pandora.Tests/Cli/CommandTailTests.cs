@@ -30,7 +30,8 @@ public sealed class CommandTailTests
     [InlineData("exec --nope=1 abc true", "--nope=1")]
     [InlineData("exec abc --nope true", "--nope")]
     public void An_option_that_is_none_of_ours_is_not_taken_for_the_users_command(string typed, string option) =>
-        Assert.Contains($"'{option}'", Assert.Throws<UsageException>(() => CommandTail.Separate(CommandLine.Create(), typed.Split(' '))).Message);
+        Assert.Contains(
+            $"'{option}'", Assert.Throws<UsageException>(() => CommandTail.Separate(CommandLine.Create(), typed.Split(' '))).Message);
 
     [Fact]
     public void One_word_is_shell_text_and_several_are_passed_as_they_are()

@@ -81,7 +81,8 @@ public sealed class ProgramTests
     [Fact]
     public async Task A_command_that_timed_out_has_its_output_in_the_error()
     {
-        await using var server = new OneAnswerServer(504, """{"status":504,"detail":"it ran into its timeout","code":"exec_timeout","stdout":"so far","stderr":"err"}""");
+        await using var server = new OneAnswerServer(
+            504, """{"status":504,"detail":"it ran into its timeout","code":"exec_timeout","stdout":"so far","stderr":"err"}""");
         var (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "abc", "true"]);
         Assert.Equal((124, "so far", "errpandora: it ran into its timeout\n"), (exitCode, output, error));
         (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "--json", "abc", "true"]);
@@ -103,10 +104,13 @@ public sealed class ProgramTests
     [Fact]
     public async Task Standard_input_is_read_only_when_asked_for()
     {
-        await using var server = new OneAnswerServer(200, """{"sandbox_id":"abc","exit_code":0,"stdout":"out\n","stderr":"","exec_ms":1}""");
+        await using var server = new OneAnswerServer(
+            200, """{"sandbox_id":"abc","exit_code":0,"stdout":"out\n","stderr":"","exec_ms":1}""");
         // Never closed: a program that reads it to its end waits for ever.
         using var waiting = Start(["--url", server.Url, "exec", "abc", "true"]);
-        Assert.Equal("out\n", await waiting.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken));
+        Assert.Equal("out\n",
+            await waiting.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken)
+            .WaitAsync(Limit, TestContext.Current.CancellationToken));
         Assert.DoesNotContain("stdin", server.LastRequest);
 
         // A loop over standard input keeps its lines.
@@ -114,7 +118,9 @@ public sealed class ProgramTests
         using var loop = Process.Start(new ProcessStartInfo("sh", ["-c", $"while read l; do '{cli}' --url {server.Url} exec abc true; done"]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
         await loop.StandardInput.WriteAsync("1\n2\n3\n");
         loop.StandardInput.Close();
-        Assert.Equal("out\nout\nout\n", await loop.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken));
+        Assert.Equal("out\nout\nout\n",
+            await loop.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken)
+            .WaitAsync(Limit, TestContext.Current.CancellationToken));
 
         using var interactive = Start(["--url", server.Url, "exec", "-i", "abc", "true"]);
         await interactive.StandardInput.WriteAsync("some words");
@@ -129,8 +135,12 @@ public sealed class ProgramTests
     [InlineData(503, """{"status":503,"detail":"not now","code":"recovering"}""", "whether sandbox abc lives on is not known: not now")]
     public async Task Ctrl_C_in_exec_tells_what_the_server_says_of_the_sandbox(int status, string body, string words)
     {
-        await using var server = new OneAnswerServer(status, body) { IsSilent = request => request.Contains("/exec ", StringComparison.Ordinal) };
-        Assert.Equal((130, "", $"pandora: interrupted; the command was stopped, and {words}\n"), await InterruptAsync(server, ["exec", "abc", "sleep 100"]));
+        await using var server = new OneAnswerServer(status, body)
+        {
+            IsSilent = request => request.Contains("/exec ", StringComparison.Ordinal),
+        };
+        Assert.Equal((130, "", $"pandora: interrupted; the command was stopped, and {words}\n"),
+            await InterruptAsync(server, ["exec", "abc", "sleep 100"]));
     }
 
     private static async Task<(int ExitCode, string Output, string Error)> InterruptAsync(OneAnswerServer server, string[] arguments)
@@ -182,7 +192,9 @@ public sealed class ProgramTests
     private static Process Start(string[] arguments)
     {
         // SIGINT as a terminal's shell has it: tests that run in the background ignore it, and hand that on.
-        var start = new ProcessStartInfo("env", ["--default-signal=INT", Path.Combine(AppContext.BaseDirectory, "pandora-cli"), .. arguments]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo("env",
+            ["--default-signal=INT", Path.Combine(AppContext.BaseDirectory, "pandora-cli"), .. arguments]) { RedirectStandardInput =
+            true, RedirectStandardOutput = true, RedirectStandardError = true };
         foreach (var name in start.Environment.Keys.Where(n => n.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
         {
             start.Environment.Remove(name);
@@ -226,7 +238,9 @@ public sealed class ProgramTests
                 var request = "";
                 var buffer = new byte[65536];
                 // The client's bodies come in chunks, which a last one of no length ends.
-                while (!request.EndsWith("\r\n\r\n", StringComparison.Ordinal) || (request.Contains("chunked", StringComparison.Ordinal) && !request.EndsWith("\r\n0\r\n\r\n", StringComparison.Ordinal)))
+                while (!request.EndsWith("\r\n\r\n", StringComparison.Ordinal)
+                    || (request.Contains("chunked", StringComparison.Ordinal)
+                    && !request.EndsWith("\r\n0\r\n\r\n", StringComparison.Ordinal)))
                 {
                     var length = await stream.ReadAsync(buffer);
                     if (length == 0)

@@ -70,7 +70,8 @@ public sealed class CommandKillerTests : IDisposable
     {
         Group(1, "0");
         var tag = $"{Guid.NewGuid():N}";
-        using var escaped = Process.Start(new ProcessStartInfo("bash", ["-c", $"export {ExecScript.TagVariable}={tag}; (read -rt 60 <> <(:)); true"]))!;
+        using var escaped = Process.Start(
+            new ProcessStartInfo("bash", ["-c", $"export {ExecScript.TagVariable}={tag}; (read -rt 60 <> <(:)); true"]))!;
         try
         {
             Assert.Equal("empty 1\nleft 1\nend\n", Kill([(1, tag)]));
@@ -84,12 +85,14 @@ public sealed class CommandKillerTests : IDisposable
 
     [Fact]
     public void Where_there_are_no_cgroups_nothing_is_said_to_be_empty() =>
-        Assert.Equal("", Bash(ExecScript.Kill([(1, "aaaa")], 2).Replace("/sys/fs/cgroup/exec", "/no/such/place", StringComparison.Ordinal)));
+        Assert.Equal(
+            "", Bash(ExecScript.Kill([(1, "aaaa")], 2).Replace("/sys/fs/cgroup/exec", "/no/such/place", StringComparison.Ordinal)));
 
     [Fact]
     public void As_many_as_are_killed_at_once_fit_into_a_command()
     {
-        var script = ExecScript.Kill([.. Enumerable.Range(0, CommandKiller.MostAtOnce).Select(i => (100_000_000 + i, new string('f', 16)))], 40);
+        var script = ExecScript.Kill(
+            [.. Enumerable.Range(0, CommandKiller.MostAtOnce).Select(i => (100_000_000 + i, new string('f', 16)))], 40);
         Assert.True(script.Length < ExecScript.MaxCommandBytes, $"{script.Length} bytes");
     }
 
@@ -105,7 +108,8 @@ public sealed class CommandKillerTests : IDisposable
     private static string Bash(string script)
     {
         // Standard input stays open, as a channel's does.
-        using var bash = Process.Start(new ProcessStartInfo("bash", ["-c", script]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        using var bash = Process.Start(
+            new ProcessStartInfo("bash", ["-c", script]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
         var output = bash.StandardOutput.ReadToEnd();
         bash.WaitForExit();
         return output;

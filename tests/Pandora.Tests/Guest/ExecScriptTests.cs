@@ -35,13 +35,15 @@ public sealed class ExecScriptTests
     public void Environment_and_directory_are_set_and_the_connection_is_not_told()
     {
         var command = new GuestCommand { Code = "echo \"$PWD|$GREETING|${SSH_CONNECTION-unset}|${__pandora-unset}\"", Cwd = "/usr", Env = new Dictionary<string, string> { ["GREETING"] = "it's $HOME\n" } };
-        Assert.Equal("/usr|it's $HOME\n|unset|unset\n\0mark 2 0\0", Bash(WithoutGuest(ExecScript.Create(command, 1, "mark", "tag"))).Output);
+        Assert.Equal(
+            "/usr|it's $HOME\n|unset|unset\n\0mark 2 0\0", Bash(WithoutGuest(ExecScript.Create(command, 1, "mark", "tag"))).Output);
     }
 
     [Fact]
     public void A_directory_that_is_not_there_is_told_by_a_marker()
     {
-        var result = Bash(WithoutGuest(ExecScript.Create(new GuestCommand { Code = "echo never", Cwd = "/no/such/place" }, 1, "0mark", "tag")));
+        var result = Bash(
+            WithoutGuest(ExecScript.Create(new GuestCommand { Code = "echo never", Cwd = "/no/such/place" }, 1, "0mark", "tag")));
         Assert.Equal("\00mark 1 cwd\0", result.Output);
     }
 

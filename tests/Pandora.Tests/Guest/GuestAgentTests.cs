@@ -205,7 +205,9 @@ public sealed class GuestAgentTests
     private async Task RefusedAsync(Func<Guest, Task> behave, string words)
     {
         await using var agent = Connect(behave);
-        Assert.Contains(words, (await Assert.ThrowsAnyAsync<VmmException>(() => agent.PingAsync(default, default).WaitAsync(TimeSpan.FromSeconds(20)))).Message);
+        Assert.Contains(words,
+            (await Assert.ThrowsAnyAsync<VmmException>(() => agent.PingAsync(default, default).WaitAsync(TimeSpan.FromSeconds(20))))
+            .Message);
     }
 
     private GuestAgent Connect(Func<Guest, Task> behave) => new(new FakeMachine("x") { Agent = () => Guest.Start(behave, _ends.Add) }, _time);

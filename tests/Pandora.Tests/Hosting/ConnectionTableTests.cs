@@ -222,14 +222,17 @@ public sealed class ConnectionTableTests : IDisposable
     [InlineData(100, 1024, 100)]
     [InlineData(12_000, 20_000, 12_000)]
     public void Without_a_setting_descriptors_bound_connections(int setting, int descriptors, int expected) =>
-        Assert.Equal(expected, ConnectionLimits.From(new EngineOptions(), new ServerOptions { MaxConnections = setting }, descriptors).Total);
+        Assert.Equal(
+            expected, ConnectionLimits.From(new EngineOptions(), new ServerOptions { MaxConnections = setting }, descriptors).Total);
 
     [Theory]
     [InlineData(161, "", "PANDORA_MAX_CONNECTIONS=161")]
     [InlineData(0, "10.0.0.0/8, proxy.example", "'proxy.example'")]
     [InlineData(0, "10.0.0.1/40", "'10.0.0.1/40'")]
     public void What_cannot_be_stops_the_start(int setting, string proxies, string words) =>
-        Assert.Contains(words, Assert.Throws<StartupException>(() => ConnectionLimits.From(new EngineOptions(), new ServerOptions { MaxConnections = setting, Proxies = proxies }, 1024)).Message);
+        Assert.Contains(words,
+            Assert.Throws<StartupException>(() =>
+            ConnectionLimits.From(new EngineOptions(), new ServerOptions { MaxConnections = setting, Proxies = proxies }, 1024)).Message);
 
     [Theory]
     [InlineData("127.0.0.9", true)]
@@ -241,7 +244,8 @@ public sealed class ConnectionTableTests : IDisposable
     [InlineData("192.0.2.1", false)]
     public void Loopback_and_proxies_are_exempt_from_the_bound_of_an_address(string address, bool isExempt)
     {
-        var limits = ConnectionLimits.From(new EngineOptions(), new ServerOptions { Proxies = "10.1.2.3, 10.9.0.0/16,2001:db8::/32" }, 4096);
+        var limits =
+            ConnectionLimits.From(new EngineOptions(), new ServerOptions { Proxies = "10.1.2.3, 10.9.0.0/16,2001:db8::/32" }, 4096);
         Assert.Equal(isExempt, limits.IsExempt(IPAddress.Parse(address)));
     }
 

@@ -23,7 +23,9 @@ public sealed class RuleTests
     [InlineData(262144, 70, 936, 200, 2000)]
     [InlineData(65536, 70, 234, 128, 512)]
     public void An_ordinary_host_gives_each_guest_what_programs_need(long maximum, int slots, long perSlot, long rate, long burst) =>
-        Assert.Equal((perSlot, rate, burst), (ConnectionBounds.For(maximum, slots).PerSlot, ConnectionBounds.For(maximum, slots).SlotRate, ConnectionBounds.For(maximum, slots).SlotBurst));
+        Assert.Equal((perSlot, rate, burst),
+            (ConnectionBounds.For(maximum, slots).PerSlot, ConnectionBounds.For(maximum, slots).SlotRate,
+            ConnectionBounds.For(maximum, slots).SlotBurst));
 
     [Theory]
     [InlineData("168.63.129.16")]
@@ -47,8 +49,10 @@ public sealed class RuleTests
     public void What_the_operator_allows_opens_neither_the_host_nor_other_slots()
     {
         var policy = Policy() with { Allowed = [Parse("10.0.0.0/8")] };
-        var text = SlotRules.Text(new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), policy, Egress.Internet);
-        var order = new[] { "iifname != @open goto refuse", "ip daddr @own goto refuse", "ip daddr @allowed goto admit", "ip daddr @forbidden goto refuse" }.Select(r => text.IndexOf(r, StringComparison.Ordinal)).ToList();
+        var text = SlotRules.Text(
+            new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), policy, Egress.Internet);
+        var order = new[] { "iifname != @open goto refuse", "ip daddr @own goto refuse", "ip daddr @allowed goto admit",
+            "ip daddr @forbidden goto refuse" }.Select(r => text.IndexOf(r, StringComparison.Ordinal)).ToList();
         Assert.DoesNotContain(-1, order);
         Assert.Equal(order.Order(), order);
         Assert.Contains("51.0.0.2/32, 10.200.0.0/16", text);
@@ -76,11 +80,13 @@ public sealed class RuleTests
 
     private static IEnumerable<Ipv4Network> Ranges => SpecialPurpose.Ranges.Select(Parse);
 
-    private static Ipv4Network Parse(string text) => Ipv4Network.TryParse(text, out var network) ? network : throw new FormatException(text);
+    private static Ipv4Network Parse(string text) =>
+        Ipv4Network.TryParse(text, out var network) ? network : throw new FormatException(text);
 
     private static NetworkPolicy Policy() => new()
     {
-        Range = Parse("10.200.0.0/16"), Resolver = IPAddress.Parse("10.1.1.1"), Allowed = [], Denied = [], Host = new HostAddresses([Parse("51.0.0.2")], [Parse("51.0.0.0/24")]),
+        Range = Parse("10.200.0.0/16"), Resolver = IPAddress.Parse("10.1.1.1"), Allowed = [], Denied = [],
+        Host = new HostAddresses([Parse("51.0.0.2")], [Parse("51.0.0.0/24")]),
         Bounds = ConnectionBounds.For(262144, 70), Mark = 7,
     };
 }

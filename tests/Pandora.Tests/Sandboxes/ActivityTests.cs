@@ -83,7 +83,8 @@ public sealed class ActivityTests
         await TryAsync(node, sandbox, "timeout Unreachable");
         await later.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
-        Assert.Equal(PandoraError.GuestUnreachable, (await Assert.ThrowsAsync<PandoraException>(() => node.ExecAsync(sandbox.Id, "exit 0"))).Error);
+        Assert.Equal(
+            PandoraError.GuestUnreachable, (await Assert.ThrowsAsync<PandoraException>(() => node.ExecAsync(sandbox.Id, "exit 0"))).Error);
         await node.Sandboxes.ReapAsync();
         Assert.NotNull(sandbox.End);
     }

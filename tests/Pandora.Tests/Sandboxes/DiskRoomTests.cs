@@ -44,5 +44,6 @@ public sealed class DiskRoomTests : IDisposable
         Assert.Contains("and below", Create(reserve: (int)(free * 0.8), share: 0).Warning);
     }
 
-    private DiskRoom Create(int reserve, int share) => new(new EngineOptions { DiskReserve = reserve, DiskShare = share }, _directory, NullLogger<DiskRoom>.Instance);
+    private DiskRoom Create(int reserve, int share) =>
+        new(new EngineOptions { DiskReserve = reserve, DiskShare = share }, _directory, NullLogger<DiskRoom>.Instance);
 }

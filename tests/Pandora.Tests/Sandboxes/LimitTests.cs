@@ -25,9 +25,12 @@ public sealed class LimitTests
 
         // Two find a place; the others are told so by the next microVM, which none of them takes with it.
         node.AllowBoots(10);
-        var ends = await Task.WhenAll(waiting.Select(w => w.ContinueWith(t => t.Exception?.InnerException as PandoraException, TaskScheduler.Default)));
+        var ends = await Task.WhenAll(
+            waiting.Select(w => w.ContinueWith(t => t.Exception?.InnerException as PandoraException, TaskScheduler.Default)));
         Assert.Equal(2, ends.Count(e => e is null));
-        Assert.All(ends.OfType<PandoraException>(), e => Assert.Equal((PandoraError.SandboxLimit, true), (e.Error, e.Message.StartsWith("3 sandboxes exist", StringComparison.Ordinal))));
+        Assert.All(ends.OfType<PandoraException>(),
+            e => Assert.Equal(
+            (PandoraError.SandboxLimit, true), (e.Error, e.Message.StartsWith("3 sandboxes exist", StringComparison.Ordinal))));
         Assert.Equal(3, node.Sandboxes.Count);
         Assert.Equal(0, node.Pool.WaitingCount);
         Assert.Equal(3, node.Sandboxes.List().Count);
@@ -61,7 +64,8 @@ public sealed class LimitTests
         await runs.SampleAsync(
             async (poolSize, most, maxWaiting, askers) =>
             {
-                await using var node = new FakeNode(new EngineOptions { PoolSize = poolSize, MaxSandboxes = most, MaxWaiting = maxWaiting });
+                await using var node = new FakeNode(
+                    new EngineOptions { PoolSize = poolSize, MaxSandboxes = most, MaxWaiting = maxWaiting });
                 var peak = 0;
                 var all = Enumerable.Range(0, askers).Select(i => Task.Run(async () =>
                 {
@@ -85,11 +89,13 @@ public sealed class LimitTests
                 })).ToList();
                 var ends = await Task.WhenAll(all);
                 Assert.True(peak <= most, $"{peak} existed, and {most} may");
-                Assert.All(ends, e => Assert.Contains(e.Error, new PandoraError?[] { null, PandoraError.SandboxLimit, PandoraError.Overloaded }));
+                Assert.All(ends,
+                    e => Assert.Contains(e.Error, new PandoraError?[] { null, PandoraError.SandboxLimit, PandoraError.Overloaded }));
                 Assert.Equal(ends.Count(e => e.Lives), node.Sandboxes.Count);
                 Assert.Equal(0, node.Pool.WaitingCount);
                 // What was handed out and not used is warm again, or was ended as one too many.
-                await FakeNode.UntilAsync(() => node.Booted.Count(b => b.MicroVm.IsAlive) == node.Sandboxes.Count + poolSize && node.Pool.WarmCount == poolSize);
+                await FakeNode.UntilAsync(() => node.Booted.Count(b => b.MicroVm.IsAlive) == node.Sandboxes.Count + poolSize
+                    && node.Pool.WarmCount == poolSize);
                 await node.Sandboxes.CloseAsync();
                 await node.Pool.DisposeAsync();
                 await FakeNode.UntilAsync(() => node.Booted.All(b => b.Machine.IsDisposed));

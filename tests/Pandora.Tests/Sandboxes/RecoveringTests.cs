@@ -26,9 +26,11 @@ public sealed class RecoveringTests
         Assert.True(node.Sandboxes.IsRecovering);
         Assert.Equal([slow, dead], node.Sandboxes.Undecided.OrderBy(r => r.Id == dead).Select(r => r.Id));
         // They count, a claim is served beside them, and one with an undecided one's key is not made twice.
-        Assert.Equal(PandoraError.Recovering, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(IdempotencyKey: "slow"), default))).Error);
+        Assert.Equal(PandoraError.Recovering,
+            (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(IdempotencyKey: "slow"), default))).Error);
         await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
-        Assert.Equal(PandoraError.SandboxLimit, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
+        Assert.Equal(PandoraError.SandboxLimit,
+            (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
 
         answers.SetResult();
         await restarting;
@@ -65,7 +67,8 @@ public sealed class RecoveringTests
     public async Task A_claim_is_refused_while_something_is_against_it_and_leaves_nothing()
     {
         await using var node = new FakeNode { ClaimRefusal = new PandoraException(PandoraError.NotProtected, "the table is gone") };
-        Assert.Equal(PandoraError.NotProtected, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
+        Assert.Equal(PandoraError.NotProtected,
+            (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
         Assert.Equal(0, node.Sandboxes.Count);
         node.ClaimRefusal = null;
         await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
@@ -94,5 +97,7 @@ public sealed class RecoveringTests
 
     [Fact]
     public void A_default_above_the_ceiling_is_refused_at_the_start() =>
-        Assert.Contains("PANDORA_EGRESS_DEFAULT", Assert.Throws<StartupException>(() => new EngineOptions { Egress = Egress.None, EgressDefault = Egress.Internet }.Check()).Message);
+        Assert.Contains("PANDORA_EGRESS_DEFAULT",
+            Assert.Throws<StartupException>(() => new EngineOptions { Egress = Egress.None, EgressDefault = Egress.Internet }.Check())
+            .Message);
 }

@@ -21,7 +21,8 @@ public sealed class TemplateRebuildTests : IDisposable
     public void The_options_of_a_template_are_recorded_as_they_would_be_typed()
     {
         Assert.Empty(TemplateOrigin.OptionsOf(Default));
-        var spec = Default with { Packages = ["jq", "vim"], SetupScriptPath = "/a/set it up.sh", KernelPath = "/a/../b/vmlinux", ModulesPath = "/m", KernelArguments = "quiet x=1", VcpuCount = 2, MemoryMiB = 512, DiskMiB = 4096 };
+        var spec = Default with { Packages = ["jq", "vim"], SetupScriptPath = "/a/set it up.sh", KernelPath = "/a/../b/vmlinux",
+            ModulesPath = "/m", KernelArguments = "quiet x=1", VcpuCount = 2, MemoryMiB = 512, DiskMiB = 4096 };
         Install("default", t => t with { BuiltWith = TemplateOrigin.OptionsOf(spec) });
         var read = _store.Find("default")!;
         Assert.Equal(
@@ -47,7 +48,8 @@ public sealed class TemplateRebuildTests : IDisposable
         Install("default", t => t with { BuiltWith = ["--memory", "512"] });
         File.Delete(Path.Combine(_directory, "default", "initrd"));
         var before = Snapshot();
-        var exception = await Assert.ThrowsAsync<StartupException>(() => Builder().BuildAsync(Default, RebuildRule.IfChangedAndNotOwn, TestContext.Current.CancellationToken));
+        var exception = await Assert.ThrowsAsync<StartupException>(() => Builder()
+            .BuildAsync(Default, RebuildRule.IfChangedAndNotOwn, TestContext.Current.CancellationToken));
         Assert.Contains("template build default --memory 512 --force", exception.Message);
         Assert.Equal(before, Snapshot());
     }
@@ -59,7 +61,8 @@ public sealed class TemplateRebuildTests : IDisposable
     [InlineData("LZ4", "base packages", 512, 2048, "--memory 512")]
     [InlineData("LZ4", "base packages", 256, 4096, "--disk 4096")]
     [InlineData("LZ4", "base packages", 256, 2048, "")]
-    public void One_of_an_older_version_is_read_and_known_by_its_files(string initrd, string description, int memory, int disk, string options)
+    public void One_of_an_older_version_is_read_and_known_by_its_files(
+        string initrd, string description, int memory, int disk, string options)
     {
         Install("default", t => t with { Description = description, MemoryMiB = memory });
         var path = Path.Combine(_directory, "default");
@@ -127,14 +130,17 @@ public sealed class TemplateRebuildTests : IDisposable
         Assert.Equal(
             ["Unable to locate package nosuchpackage", "Unable to locate package alsonot"],
             AptErrors.Find([
-                "I: installing remaining packages inside the chroot...", "Reading package lists...", "E: Unable to locate package nosuchpackage", "E: Unable to locate package alsonot",
-                "E: setup failed: E: apt-get -o Dir::Bin::dpkg=env --yes install bash nosuchpackage alsonot failed", "I: main() received signal PIPE: waiting for setup...", "E: mmdebstrap failed to run",
+                "I: installing remaining packages inside the chroot...", "Reading package lists...",
+                "E: Unable to locate package nosuchpackage", "E: Unable to locate package alsonot",
+                "E: setup failed: E: apt-get -o Dir::Bin::dpkg=env --yes install bash nosuchpackage alsonot failed",
+                "I: main() received signal PIPE: waiting for setup...", "E: mmdebstrap failed to run",
             ]));
         Assert.Equal(
             ["a : Depends: b (>= 2) but it is not going to be installed", "Unable to correct problems, you have held broken packages."],
             AptErrors.Find(["The following packages have unmet dependencies:", "   a : Depends: b (>= 2) but it is not going to be installed", "E: Unable to correct problems, you have held broken packages."]));
         Assert.Equal(
-            ["dpkg: error processing package a (--configure)", "installed a package post-installation script subprocess returned error exit status 1"],
+            ["dpkg: error processing package a (--configure)",
+                "installed a package post-installation script subprocess returned error exit status 1"],
             AptErrors.Find(["dpkg: error processing package a (--configure):", " installed a package post-installation script subprocess returned error exit status 1", "E: Sub-process env returned an error code (1)"]));
         Assert.Empty(AptErrors.Find(["I: x", "E: mmdebstrap failed to run"]));
     }
@@ -147,7 +153,8 @@ public sealed class TemplateRebuildTests : IDisposable
         }
     });
 
-    private Task<TemplateLock> LockAsync() => TemplateLock.AcquireAsync(_directory, "default", TimeProvider.System, _ => { }, TestContext.Current.CancellationToken);
+    private Task<TemplateLock> LockAsync() =>
+        TemplateLock.AcquireAsync(_directory, "default", TimeProvider.System, _ => { }, TestContext.Current.CancellationToken);
 
     private static async Task UntilAsync(Func<bool> isSo)
     {
@@ -158,7 +165,8 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     private List<string> Snapshot() =>
-        [.. Directory.GetFileSystemEntries(_directory, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(p => $"{p} {File.GetLastWriteTimeUtc(p).Ticks} {Directory.GetLastWriteTimeUtc(p).Ticks}")];
+        [.. Directory.GetFileSystemEntries(_directory, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
+            .Select(p => $"{p} {File.GetLastWriteTimeUtc(p).Ticks} {Directory.GetLastWriteTimeUtc(p).Ticks}")];
 
     private void Install(string name, Func<Template, Template> change)
     {

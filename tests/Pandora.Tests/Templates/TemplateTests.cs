@@ -73,10 +73,14 @@ public sealed class TemplateTests : IDisposable
     public async Task What_a_build_cannot_be_made_of_is_said_before_anything_is_done()
     {
         var builder = new TemplateBuilder(new TemplateStore(_directory), new FakeTimeProvider(), _ => { });
-        var missing = await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/no/such.ext4", KernelPath = "/no/such" }, RebuildRule.IfChanged, default));
+        var missing = await Assert.ThrowsAsync<StartupException>(() =>
+            builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/no/such.ext4", KernelPath = "/no/such" }, RebuildRule.IfChanged, default));
         Assert.Contains("/no/such", missing.Message);
-        await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "X" }, RebuildRule.IfChanged, default));
-        await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/etc/hostname", Packages = ["vim"] }, RebuildRule.IfChanged, default));
+        await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(
+            new TemplateSpec { AgentPath = "/etc/hostname", Name = "X" }, RebuildRule.IfChanged, default));
+        await Assert.ThrowsAsync<StartupException>(() =>
+            builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/etc/hostname", Packages = ["vim"] },
+            RebuildRule.IfChanged, default));
         Assert.Empty(Directory.GetFileSystemEntries(_directory));
     }
 

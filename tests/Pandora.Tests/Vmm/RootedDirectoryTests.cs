@@ -23,7 +23,8 @@ public sealed class RootedDirectoryTests : IDisposable
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
-    public static TheoryData<string> Targets => ["{host}/file", "../../host/file", "../../../../../../../../..{host}/file", "{host}/new", "nowhere", "name"];
+    public static TheoryData<string> Targets =>
+        ["{host}/file", "../../host/file", "../../../../../../../../..{host}/file", "{host}/new", "nowhere", "name"];
 
     [Theory]
     [MemberData(nameof(Targets))]
@@ -66,9 +67,12 @@ public sealed class RootedDirectoryTests : IDisposable
 
         Link("linked", Path.Combine(_host, "socket"));
         File.WriteAllText(At("file"), "");
-        Assert.False((await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("linked"), CancellationToken.None))).IsMissing);
-        Assert.Contains("is no socket", (await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("file"), CancellationToken.None))).Message);
-        Assert.True((await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("none"), CancellationToken.None))).IsMissing);
+        Assert.False(
+            (await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("linked"), CancellationToken.None))).IsMissing);
+        Assert.Contains("is no socket",
+            (await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("file"), CancellationToken.None))).Message);
+        Assert.True((await Assert.ThrowsAsync<RootedPathException>(() => UnixSocket.ConnectAsync(At("none"), CancellationToken.None)))
+            .IsMissing);
         Assert.False(host.Poll(0, SelectMode.SelectRead));
     }
 
@@ -161,8 +165,10 @@ public sealed class RootedDirectoryTests : IDisposable
         using var root = RootedDirectory.Open(_tree);
         File.WriteAllText(At("file"), "");
         Directory.CreateDirectory(At("etc/name"));
-        Assert.StartsWith("/file is no directory", Assert.Throws<RootedPathException>(() => root.WriteFile("file/a/b", "new"u8, Mode)).Message);
-        Assert.StartsWith("/etc/name is a directory", Assert.Throws<RootedPathException>(() => root.WriteFile("etc/name", "new"u8, Mode)).Message);
+        Assert.StartsWith(
+            "/file is no directory", Assert.Throws<RootedPathException>(() => root.WriteFile("file/a/b", "new"u8, Mode)).Message);
+        Assert.StartsWith(
+            "/etc/name is a directory", Assert.Throws<RootedPathException>(() => root.WriteFile("etc/name", "new"u8, Mode)).Message);
         Assert.StartsWith("/etc/name is a directory", Assert.Throws<RootedPathException>(() => root.Delete("etc/name")).Message);
         Assert.Contains("no regular file", Assert.Throws<RootedPathException>(() => root.OpenFile("etc/name").Dispose()).Message);
     }
@@ -192,7 +198,8 @@ public sealed class RootedDirectoryTests : IDisposable
 
     private string At(string path) => Path.Combine(_tree, path);
 
-    private void Link(string path, string target) => File.CreateSymbolicLink(At(path), target.Replace("{host}", _host, StringComparison.Ordinal));
+    private void Link(string path, string target) =>
+        File.CreateSymbolicLink(At(path), target.Replace("{host}", _host, StringComparison.Ordinal));
 
     private void AssertFile(string path, string content, UnixFileMode mode)
     {

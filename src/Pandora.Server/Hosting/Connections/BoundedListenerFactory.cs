@@ -11,7 +11,8 @@ namespace Pandora.Server.Hosting.Connections;
 /// Listens for the web server, on each of its addresses, with one table of connections for all. Only sockets are replaced: what a
 /// connection is from its first byte on is Kestrel's.
 /// </summary>
-internal sealed class BoundedListenerFactory(ConnectionTable table, IMemoryPoolFactory<byte> pools, TimeProvider time, ILoggerFactory loggers)
+internal sealed class BoundedListenerFactory(
+    ConnectionTable table, IMemoryPoolFactory<byte> pools, TimeProvider time, ILoggerFactory loggers)
     : IConnectionListenerFactory
 {
     private const string TransportLog = "Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets";
