@@ -112,7 +112,7 @@ public sealed class Instance : IDisposable
         }
 
         File.Delete(_pidPath);
-        // While it is locked: whoever opened it meanwhile sees that it is gone and makes another.
+        // While it is locked: a process that opened it meanwhile sees that it is gone and makes another.
         File.Delete(Path.Combine(LockDirectory, Id));
         foreach (var held in _locks.Reverse())
         {

@@ -31,7 +31,7 @@ public sealed partial class PandoraEngine
             MakePool(name);
         }
 
-        // From here on clients are served; who asks for a sandbox that is not decided yet is told to wait.
+        // From here on clients are served; a client that asks for a sandbox that is not decided yet has to wait.
         Sandboxes.Open();
         await recovery.RunAsync(undecided, _launcher.AdoptAsync, Adopted, Lost, cancellationToken);
         _found = [];

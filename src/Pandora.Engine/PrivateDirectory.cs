@@ -2,7 +2,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine;
 
-/// <summary>Directories that nobody but the server's own user may change: whoever can write there can put files of his own in the place of
+/// <summary>Directories that nobody but the server's own user may change: another user who can write there can put files of his own in the
+/// place of
 /// records, keys and images.</summary>
 internal static class PrivateDirectory
 {

@@ -23,7 +23,7 @@ public sealed partial class DiskRoom
 
     /// <param name="options">Reserve and share.</param>
     /// <param name="directory">Directory of the disks.</param>
-    /// <param name="logger">Where a lack of room is told.</param>
+    /// <param name="logger">Where a lack of room is logged.</param>
     public DiskRoom(EngineOptions options, string directory, ILogger<DiskRoom> logger)
     {
         _options = options;

@@ -123,7 +123,8 @@ internal sealed partial class CommandKiller(
     private async Task ByOwnAsync(List<Request> batch, CancellationToken cancellationToken)
     {
         SshClient? client = null;
-        // The shells that are killed run on the other connection: no channel should be opened on it meanwhile, unless whoever opens one
+        // The shells that are killed run on the other connection: no channel should be opened on it meanwhile, unless a command that opens
+        // one
         // takes too long.
         var isGateHeld = await gate.WaitAsync(TimeSpan.Zero, cancellationToken);
         try

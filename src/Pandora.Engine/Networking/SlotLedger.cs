@@ -21,7 +21,8 @@ public enum SlotState
 /// <param name="MicroVm">Id of the microVM that has it or had it last; null for one that is made ahead of need.</param>
 public sealed record SlotEntry(SlotState State, string? MicroVm);
 
-/// <summary>The slots in use, kept in the file <c>slots</c> of the run directory, so that whoever looks at the host from outside knows
+/// <summary>The slots in use, kept in the file <c>slots</c> of the run directory, so that a program that looks at the host from outside
+/// knows
 /// whose each namespace is, also where a microVM's record is damaged. Written when a slot changes, never for a claim.</summary>
 public sealed class SlotLedger
 {

@@ -47,11 +47,13 @@ public sealed partial class SandboxRegistry
     public async Task CloseAsync()
     {
         _state = State.Closed;
-        await Task.WhenAll(_sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()))));
+        await Task.WhenAll(
+            _sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()))));
         await Task.WhenAll(_ending.Keys);
     }
 
-    /// <summary>Lets no more be made, waits for the commands that run, interrupts those that take too long, and leaves all sandboxes as they are for the next server.</summary>
+    /// <summary>Lets no more be made, waits for the commands that run, interrupts those that take too long, and leaves all sandboxes as
+    /// they are for the next server.</summary>
     /// <param name="drain">How long to wait for commands.</param>
     public async Task SuspendAsync(TimeSpan drain)
     {

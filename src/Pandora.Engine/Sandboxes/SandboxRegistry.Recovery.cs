@@ -17,7 +17,7 @@ public sealed partial class SandboxRegistry
     /// <summary>Records of the sandboxes of an earlier server of which it is not decided yet whether they live on.</summary>
     public IReadOnlyCollection<MicroVmRecord> Undecided => [.. _undecided.Values];
 
-    /// <summary>Says which sandboxes an earlier server left. They count, and who asks for one is told to wait until it is
+    /// <summary>Says which sandboxes an earlier server left. They count, and a client that asks for one has to wait until it is
     /// decided.</summary>
     internal void Expect(IEnumerable<MicroVmRecord> records)
     {

@@ -3,7 +3,8 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>Runs apt, and the tools that run it, so that a failure is told in apt's and dpkg's own sentences: those name the package, while
+/// <summary>Runs apt, and the tools that run it, so that a failure is reported in apt's and dpkg's own sentences: those name the package,
+/// while
 /// the tools say only that something failed.</summary>
 internal static partial class AptErrors
 {

@@ -173,7 +173,7 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         return null;
     }
 
-    // Under the lock: whoever made them has ended.
+    // Under the lock: the process that made them has ended.
     private void SweepLeftovers()
     {
         foreach (var left in new[] { ".build-*", ".old-*" }.SelectMany(pattern => Directory.GetDirectories(store.Root, pattern)))

@@ -62,7 +62,7 @@ internal sealed class TemplateLock : IDisposable
     public void Dispose()
     {
         File.Delete(Path.Combine(_directory, HolderName));
-        // While it is locked: whoever opened it meanwhile sees that it is gone and makes another.
+        // While it is locked: a process that opened it meanwhile sees that it is gone and makes another.
         File.Delete(Path.Combine(_directory, LockName));
         _file.Dispose();
     }

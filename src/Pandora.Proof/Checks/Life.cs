@@ -18,7 +18,7 @@ internal static class Life
         new("kill -9 of the server: sandboxes live on, a running command is not repeated", KilledServerAsync),
         new("a dead guest holds up no other at a restart", DeadGuestAsync),
         new("a VMM has no file open but its own", OwnFilesAsync),
-        new("a copied data directory takes nobody's sandboxes", CopyAsync),
+        new("a copied data directory takes no sandboxes of the original's", CopyAsync),
         new("a sandbox's end leaves nothing", NothingLeftAsync),
     ];
 

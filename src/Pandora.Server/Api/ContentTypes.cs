@@ -15,7 +15,7 @@ internal sealed class ContentTypes(RequestDelegate next)
     public Task InvokeAsync(HttpContext context)
     {
         var request = context.Request;
-        // Where nothing reads the body, its type is nobody's concern.
+        // Where nothing reads the body, its type does not matter.
         if (string.IsNullOrEmpty(request.ContentType) || context.GetEndpoint()?.Metadata.GetMetadata<IAcceptsMetadata>() is null)
         {
             return next(context);

@@ -30,7 +30,7 @@ internal static class ServeCommand
 
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
-        // What whoever started this had open is none of its children's business.
+        // What the program that started this had open is not for its children.
         Vmm.Linux.Descriptors.KeepFromChildren();
         Vmm.Linux.RuntimeFiles.RemoveOwn();
         GoFirst();

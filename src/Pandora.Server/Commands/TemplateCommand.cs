@@ -39,7 +39,8 @@ internal static class TemplateCommand
         InRange(memory, 128, 65536);
         InRange(disk, 64, 1024 * 1024);
         var build = new Command("build",
-            "Build a template; does nothing when it is up to date. One build at a time in a template directory: others wait") { name, packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force, keepOwn };
+            "Build a template; does nothing when it is up to date. One build at a time in a template directory: others wait") { name,
+            packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force, keepOwn };
         build.SetAction(async (result, cancellationToken) =>
         {
             var spec = new TemplateSpec

@@ -5,7 +5,7 @@ namespace Pandora.Vmm.Linux;
 /// <summary>Keeps the server's open files from its children: a child gets descriptors 0 to 2, and what its launcher opens for it.</summary>
 public static class Descriptors
 {
-    // Whoever opens files that .NET does not know of, and whoever starts a child, does so one after the other.
+    // Opening files that .NET does not know of and starting a child exclude each other.
     private static readonly Lock Gate = new();
 
     /// <summary>Marks all that is open now, what was inherited too, to be closed in children.</summary>

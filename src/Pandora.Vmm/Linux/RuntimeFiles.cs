@@ -20,7 +20,7 @@ public static class RuntimeFiles
         }
     }
 
-    /// <summary>Removes this process's own, unless whoever started it wants them (<c>DOTNET_EnableDiagnostics=1</c>).</summary>
+    /// <summary>Removes this process's own, unless the user wants them (<c>DOTNET_EnableDiagnostics=1</c>).</summary>
     public static void RemoveOwn()
     {
         if (Environment.GetEnvironmentVariable("DOTNET_EnableDiagnostics") != "1"

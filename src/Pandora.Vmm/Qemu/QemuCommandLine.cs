@@ -57,7 +57,7 @@ internal static class QemuCommandLine
             arguments.AddRange(
             [
                 "-drive", $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "auto-read-only=off,discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
-                // When the host has no room left the guest waits and loses nothing; it is told of any other error.
+                // When the host has no room left the guest waits and loses nothing; it sees any other error.
                 "-device", $"virtio-blk-device,drive=drive{i}{(drive.IsReadOnly ? "" : ",werror=enospc,rerror=report")}",
             ]);
         }

@@ -46,7 +46,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         }
     }
 
-    // It is told that it is gone as soon as it is being ended.
+    // The answer says that it is gone as soon as it is being ended.
     private async Task<bool> IsStillThereAsync(string id)
     {
         var start = TimeProvider.System.GetTimestamp();

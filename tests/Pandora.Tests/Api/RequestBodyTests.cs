@@ -8,7 +8,7 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What JSON may say, and in whose words a client is told that it does not.</summary>
+/// <summary>What JSON may say, and in whose words a client reads that it does not.</summary>
 public sealed class RequestBodyTests
 {
     // Words of ASP.NET Core's and System.Text.Json's, none of which the API has a use for.

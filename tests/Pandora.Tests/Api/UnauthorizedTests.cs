@@ -8,7 +8,7 @@ using Pandora.Tests.Observability;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What is told of requests without a valid key.</summary>
+/// <summary>Counts and logs requests without a valid key.</summary>
 [Collection(nameof(Alone))]
 public sealed class UnauthorizedTests
 {
