@@ -69,7 +69,7 @@ public sealed class ServiceTests : IAsyncLifetime
         var first = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(100));
         var second = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(100));
         var refused = await Assert.ThrowsAsync<SandboxUnavailableException>(() => server.Pandora.CreateAsync());
-        Assert.Contains("network slots", refused.Message);
+        Assert.Contains("network slots", refused.Hint);
         await first.DisposeAsync();
         await using var third = await RetryAsync(() => server.Pandora.CreateAsync());
         Assert.Equal(first.Created.SlotId, third.Created.SlotId);

@@ -26,7 +26,7 @@ public sealed class SilentGuestTests : IAsyncLifetime
             ["PANDORA_FIRECRACKER"] = Path.Combine(Repository.Root, "artifacts/bin/Pandora.FirecrackerDouble/release/firecracker"),
         });
         var error = await Assert.ThrowsAsync<SandboxUnavailableException>(() => server.Pandora.CreateAsync());
-        Assert.Contains("boot failed at step 'guest': not ready within 5 s", error.Message);
+        Assert.Contains("boot failed at step 'guest': not ready within 5 s", error.Hint);
         Assert.Contains("a line of the guest's console", server.Log);
         Assert.Matches(@"pandora_warm_boot_failures_total\{[^}]*step=""guest""[^}]*\} 1\b", await server.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative)));
     }
