@@ -43,6 +43,27 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
+    public void One_that_has_sent_something_goes_after_those_that_have_not()
+    {
+        Open(3);
+        _table!.TryAdd(Loopback, () => _closed.Add("sent"), () => true);
+        Add("a");
+        Add("b");
+        Add("c");
+        Add("d");
+        Assert.Equal(["a", "b"], _closed);
+        // When all have, the oldest goes: a byte each is no shelter.
+        Open(2);
+        _closed.Clear();
+        foreach (var name in new[] { "one", "two", "three" })
+        {
+            Assert.NotNull(_table!.TryAdd(Loopback, () => _closed.Add(name), () => true));
+        }
+
+        Assert.Single(_closed);
+    }
+
+    [Fact]
     public void A_newcomer_is_refused_where_all_are_admitted()
     {
         Open(2);

@@ -131,7 +131,7 @@ internal sealed partial class BoundedListener : IConnectionListener
             }
 
             var address = ((IPEndPoint)socket.RemoteEndPoint!).Address;
-            if (_table.TryAdd(address, () => TrackedConnection.Reset(socket)) is { } tracked)
+            if (_table.TryAdd(address, () => TrackedConnection.Reset(socket), () => HasUnread(socket)) is { } tracked)
             {
                 _ = HandOverAsync(socket, tracked);
             }
@@ -148,6 +148,19 @@ internal sealed partial class BoundedListener : IConnectionListener
         }
 
         await _table.WaitForRoomAsync(ClosingLimit);
+    }
+
+    private static bool HasUnread(Socket socket)
+    {
+        try
+        {
+            return socket.Available > 0;
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // It is closed already.
+            return false;
+        }
     }
 
     // open(2), accept(2): a new descriptor is the lowest that is free, so a high one tells that nearly all below it are taken, by

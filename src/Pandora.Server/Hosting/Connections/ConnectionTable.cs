@@ -12,7 +12,7 @@ internal sealed partial class ConnectionTable : IDisposable
     private static readonly TimeSpan SweepInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LogInterval = TimeSpan.FromMinutes(1);
     // Their descriptors are free; their memory is not yet.
-    private const int MostClosing = 64;
+    private const int MostClosing = 64, MostPassed = 8;
     private readonly ConnectionLimits _limits;
     private readonly ServerMetrics _metrics;
     private readonly TimeProvider _time;
@@ -62,11 +62,12 @@ internal sealed partial class ConnectionTable : IDisposable
     /// </summary>
     /// <param name="address">Where it comes from.</param>
     /// <param name="close">Resets it, as long as the web server has not been given it.</param>
-    public TrackedConnection? TryAdd(IPAddress address, Action close)
+    /// <param name="hasSent">Whether something has come from it that was not read yet. Must not block or throw.</param>
+    public TrackedConnection? TryAdd(IPAddress address, Action close, Func<bool>? hasSent = null)
     {
         var plain = address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
         var source = ConnectionLimits.SourceOf(plain);
-        var newcomer = new TrackedConnection(this, source, close);
+        var newcomer = new TrackedConnection(this, source, close, hasSent);
         var victims = new List<(TrackedConnection Connection, ClosingReason Reason)>(2);
         ClosingReason? refusal = null;
         lock (_lock)
@@ -283,6 +284,13 @@ internal sealed partial class ConnectionTable : IDisposable
         if (bound.Oldest is not { } victim)
         {
             return false;
+        }
+
+        // One that has sent something waits for the server, which has not come to read it. Not many are passed: a byte each is no shelter.
+        for (var passed = 0; passed < MostPassed && victim.HasUnread; passed++)
+        {
+            victim.Places.ForEach(p => ConnectionBound.Move(p.Node, p.Bound.Waiting));
+            victim = bound.Oldest!;
         }
 
         Take(victim);

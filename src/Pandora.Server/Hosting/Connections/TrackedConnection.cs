@@ -27,7 +27,8 @@ internal enum ConnectionState
 }
 
 /// <summary>A connection as the table knows it. All but <see cref="Close"/> is under the table's lock.</summary>
-internal sealed class TrackedConnection(ConnectionTable table, IPAddress address, Action? close = null) : IAdmission
+internal sealed class TrackedConnection(
+    ConnectionTable table, IPAddress address, Action? close = null, Func<bool>? hasSent = null) : IAdmission
 {
     private ConnectionContext? _context;
 
@@ -40,6 +41,9 @@ internal sealed class TrackedConnection(ConnectionTable table, IPAddress address
 
     /// <summary>Its places in the lists of all, and of its address.</summary>
     public List<(ConnectionBound Bound, LinkedListNode<TrackedConnection> Node)> Places { get; } = [];
+
+    /// <summary>Whether something has come that nobody has read yet.</summary>
+    public bool HasUnread => State == ConnectionState.Silent && hasSent?.Invoke() == true;
 
     public void Attach(ConnectionContext? context) => _context = context;
 
