@@ -186,7 +186,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 
     // What runs so is neither in its command's cgroup nor bears its mark, and holds none of its outputs.
-    private static string Outside(string code) => $"env -u PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- 251>&- 252>&-; {code}' &";
+    private static string Outside(string code) => $"env -u __PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- 251>&- 252>&-; {code}' &";
 
     private Task<Sandbox> CreateAsync(int idle = 300) => Server.Pandora.CreateAsync(TimeSpan.FromSeconds(idle));
 
