@@ -32,30 +32,31 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 
     [Fact]
-    public async Task A_guest_that_halted_is_unreachable_and_so_is_it_for_the_next_command()
+    public async Task A_guest_that_halted_is_unreachable_and_runs_nothing_more()
     {
         await using var sandbox = await CreateAsync();
         var timeout = await TimesOutAsync(sandbox, "echo halting; /usr/lib/pandora/busybox halt -f; sleep 60");
         Assert.Equal((CommandStates.Unreachable, "halting\n"), (timeout.Command, timeout.Stdout));
         Assert.True(Directory.Exists($"/proc/{Server.VmmPidOf(sandbox.Id)}"), "its VMM runs on");
-        Assert.Equal(CommandStates.Unreachable, (await TimesOutAsync(sandbox, "true")).Command);
+        // The next may not even be sent.
+        Assert.Contains((await TimesOutAsync(sandbox, "true")).Command, new[] { CommandStates.NotStarted, CommandStates.Unreachable });
     }
 
     [Theory]
     [InlineData("SSH server stopped", "pkill -STOP dropbear", "pkill -CONT dropbear")]
     [InlineData("addresses flushed", "ip addr flush dev eth0", "ip addr add 172.16.0.2/30 dev eth0; ip route add default via 172.16.0.1")]
     [InlineData("link down", "ip link set eth0 down", "ip link set eth0 up; ip route add default via 172.16.0.1")]
-    public async Task A_guest_that_cannot_be_reached_is_said_to_be_unreachable_and_its_command_runs_on(string name, string cut, string mend)
+    public async Task A_guest_that_cannot_be_reached_is_said_to_be_unreachable_while_its_command_runs_on(string name, string cut, string mend)
     {
         Assert.NotEmpty(name);
         await using var sandbox = await CreateAsync();
-        await sandbox.ExecAsync(Outside($"until [ -e /root/go ]; do sleep 0.1; done; sleep 0.5; {cut}; sleep 9; {mend}"));
+        await sandbox.ExecAsync(Outside($"until [ -e /root/go ]; do sleep 0.1; done; sleep 0.5; {cut}; sleep 9; pgrep -fcx \"sleep 611\" > /root/seen; {mend}"));
         var timeout = await TimesOutAsync(sandbox, "echo began; touch /root/go; sleep 611", seconds: 3);
         Assert.Equal((CommandStates.Unreachable, "began\n"), (timeout.Command, timeout.Stdout));
         Assert.DoesNotContain("was killed", timeout.Message);
         Assert.Contains("whether it runs on is not known", timeout.Message);
-        // And it does. The sandbox can be used again when its guest can be reached again.
-        Assert.Equal("1\n", await LaterAsync(sandbox, "pgrep -fcx 'sleep 611'"));
+        // It did, after the answer. The sandbox can be used again when its guest can be reached again.
+        Assert.Equal("1\n", await LaterAsync(sandbox, "cat /root/seen"));
         Assert.Equal("0\n", await LaterAsync(sandbox, "echo $?"));
     }
 
@@ -218,7 +219,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     // Once the guest can be reached again.
     private static async Task<string> LaterAsync(Sandbox sandbox, string code)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(40));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
         while (true)
         {
             try
