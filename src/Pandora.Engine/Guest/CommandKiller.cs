@@ -30,7 +30,7 @@ internal sealed partial class CommandKiller(
     private const int Looks = 40;
     private static readonly TimeSpan GateLimit = TimeSpan.FromSeconds(0.5);
     private static readonly TimeSpan CurrentLimit = TimeSpan.FromSeconds(2.5);
-    private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(0.7);
     private static readonly CommandStop Silent = new(
         CommandOutcome.Unreachable,
         $"the guest did not answer within {Limit.TotalSeconds:0.#} s when it was to be killed: whether it runs on is not known");
@@ -102,11 +102,16 @@ internal sealed partial class CommandKiller(
             return false;
         }
 
+        var asking = Task.FromResult("");
         try
         {
-            using var limit = new CancellationTokenSource(CurrentLimit, time);
-            using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-            await KillByAsync(client, batch, linked.Token);
+            await KillByAsync(
+                batch,
+                script =>
+                {
+                    asking = SshExec.RunPatientlyAsync(client, script, time);
+                    return asking.WaitAsync(CurrentLimit, time, cancellationToken);
+                }, cancellationToken);
             return true;
         }
         catch (Exception e) when (IsExpected(e))
@@ -116,7 +121,8 @@ internal sealed partial class CommandKiller(
         }
         finally
         {
-            gate.Release();
+            // A script that is not waited for any more still ends, and no channel may be opened then.
+            _ = asking.ContinueWith(_ => gate.Release(), TaskScheduler.Default);
         }
     }
 
@@ -124,13 +130,12 @@ internal sealed partial class CommandKiller(
     {
         SshClient? client = null;
         // The shells that are killed run on the other connection: no channel should be opened on it meanwhile, unless a command that opens
-        // one
-        // takes too long.
+        // one takes too long.
         var isGateHeld = await gate.WaitAsync(TimeSpan.Zero, cancellationToken);
         try
         {
             client = await connect(cancellationToken);
-            await KillByAsync(client, batch, cancellationToken);
+            await KillByAsync(batch, script => SshExec.RunBoundedAsync(client, script, cancellationToken), cancellationToken);
         }
         catch (Exception e) when (IsExpected(e))
         {
@@ -150,14 +155,13 @@ internal sealed partial class CommandKiller(
         }
     }
 
-    private async Task KillByAsync(SshClient client, List<Request> batch, CancellationToken cancellationToken)
+    private async Task KillByAsync(List<Request> batch, Func<string, Task<string>> ask, CancellationToken cancellationToken)
     {
         // The second time for those whose shells had not joined their cgroups the first time.
         for (var round = 0; round < 2; round++)
         {
             var left = batch.Where(r => !r.Stop.Task.IsCompleted).ToList();
-            var script = ExecScript.Kill([.. left.Select(r => (r.Exec.Group, r.Exec.Tag))], Looks);
-            var answer = await SshExec.RunBoundedAsync(client, script, cancellationToken);
+            var answer = await ask(ExecScript.Kill([.. left.Select(r => (r.Exec.Group, r.Exec.Tag))], Looks));
             var closed = Task.WhenAll(left.Select(r => r.Exec.Closed)).WaitAsync(CloseLimit, time, cancellationToken);
             await closed.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             foreach (var request in left)

@@ -22,8 +22,8 @@ internal static partial class ExecScript
     private const string Busybox = "/usr/lib/pandora/busybox";
 
     /// <summary>The environment variable that holds a command's tag, by which what left its cgroup is found. It stands in the shell's
-    /// command line, too.</summary>
-    public const string TagVariable = "PANDORA_COMMAND";
+    /// command line, too. Not PANDORA_…: a Pandora in a sandbox takes no settings that it does not know.</summary>
+    public const string TagVariable = "__PANDORA_COMMAND";
 
     /// <summary>
     /// Kills everything in the cgroups of commands, waits until they are empty, and looks for processes that bear a command's tag

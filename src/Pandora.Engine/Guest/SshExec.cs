@@ -12,6 +12,7 @@ namespace Pandora.Engine.Guest;
 /// </summary>
 internal sealed class SshExec
 {
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15);
     private const int Waiting = 0, Sent = 1, Refused = 2;
     private readonly TaskCompletionSource<GuestResult> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _lock = new();
@@ -104,6 +105,16 @@ internal sealed class SshExec
         using var stop = cancellationToken.Register(() => _ = Task.Run(command.Dispose, CancellationToken.None));
         await OnThread(() => printed = RunBounded(command)).WaitAsync(cancellationToken);
         return printed;
+    }
+
+    /// <summary>
+    /// Runs a short command of the server's own, and gives a slow guest the time to end it: one that is given up ends all the same, when nobody
+    /// holds the gate for it any more.
+    /// </summary>
+    public static async Task<string> RunPatientlyAsync(SshClient client, string script, TimeProvider time)
+    {
+        using var limit = new CancellationTokenSource(Patience, time);
+        return await RunBoundedAsync(client, script, limit.Token);
     }
 
     /// <summary>Starts it.</summary>

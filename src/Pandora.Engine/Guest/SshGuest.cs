@@ -326,8 +326,7 @@ internal sealed partial class SshGuest : IGuest
             await _gate.WaitAsync();
             try
             {
-                using var limit = new CancellationTokenSource(KillLimit, _time);
-                await SshExec.RunBoundedAsync(client, script, limit.Token);
+                await SshExec.RunPatientlyAsync(client, script, _time);
             }
             finally
             {
