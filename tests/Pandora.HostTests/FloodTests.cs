@@ -30,8 +30,7 @@ public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
         output.WriteLine(Describe(kind, report));
 
         Assert.False(server.HasExited, server.Log);
-        // Whole requests without a key look like one with a key until the server has read them: when it falls behind, one in hundreds may go.
-        Assert.InRange(report.Failures.Count, 0, kind == FloodKind.WithoutKey ? report.OnNew!.Count / 100 : 0);
+        Assert.Empty(report.Failures);
         Assert.True(report.Opened > 1000 * seconds, $"{report.Opened} connections are no flood");
         Assert.True(report.OnNew?.Count > 100 && report.OnKept?.Count > 100, $"{report}");
         Assert.Equal(0, (await before.ExecAsync("true")).ExitCode);
@@ -71,7 +70,7 @@ public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
 
     private async Task<ServerProcess> StartAsync()
     {
-        var settings = new Dictionary<string, string> { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_MAX_SANDBOXES"] = "16", ["PANDORA_API_KEYS"] = Key };
+        var settings = new Dictionary<string, string> { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_API_KEYS"] = Key };
         var server = await ServerProcess.StartAsync(_world, settings, waitUntilReady: false, preamble: $"ulimit -n {Descriptors};");
         server.Http.DefaultRequestHeaders.Authorization = new("Bearer", Key);
         await server.WaitUntilReadyAsync();

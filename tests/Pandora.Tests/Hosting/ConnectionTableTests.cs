@@ -99,19 +99,50 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void A_request_without_a_key_is_no_admission_and_a_later_one_with_a_key_is()
+    public void A_request_that_the_server_looks_at_goes_after_those_that_wait_and_once_it_is_refused_before_newer_ones()
     {
         Open(2);
         var connection = Add("a");
         Ask(connection);
         connection.Begin();
         Add("b");
+        Add("c");
+        Add("d");
+        Assert.Equal(["b", "c"], _closed);
+        connection.End();
+        Add("e");
+        Add("f");
+        Assert.Equal(["b", "c", "d", "a"], _closed);
+    }
+
+    [Fact]
+    public void One_whose_first_headers_show_a_key_is_admitted_before_they_are_looked_at()
+    {
+        Open(2);
+        Assert.True(_table!.Speak(Add("a"), null, isAsking: true, hasKey: true));
+        Ask(Add("b"));
+        Add("c");
+        Add("d");
+        Assert.Equal(["b", "c"], _closed);
+        Assert.Equal((1, 1), _table.Counts);
+    }
+
+    [Fact]
+    public void A_request_without_a_key_is_no_admission_and_a_later_one_with_a_key_is()
+    {
+        Open(2);
+        var connection = Add("a");
+        Ask(connection);
+        connection.Begin();
+        connection.End();
+        Add("b");
         connection.Begin();
         Add("c");
         Assert.Equal(["b"], _closed);
+        connection.End();
         connection.Begin();
         connection.Admit();
-        connection.Begin();
+        connection.End();
         Add("d");
         Add("e");
         Assert.Equal(["b", "c", "d"], _closed);

@@ -20,8 +20,18 @@ internal static class BoundedConnections
 
     /// <summary>Tells each request's connection of it, before anything may refuse the request.</summary>
     public static void UseAdmission(this WebApplication app) => app.Use((context, next) =>
+        context.Features.Get<IAdmission>() is { IsAdmitted: false } admission ? AskAsync(admission, next, context) : next(context));
+
+    private static async Task AskAsync(IAdmission admission, RequestDelegate next, HttpContext context)
     {
-        context.Features.Get<IAdmission>()?.Begin();
-        return next(context);
-    });
+        admission.Begin();
+        try
+        {
+            await next(context);
+        }
+        finally
+        {
+            admission.End();
+        }
+    }
 }

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using System.Threading.Channels;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Pandora.Server.Auth;
 
 namespace Pandora.Server.Hosting.Connections;
 
@@ -25,6 +26,7 @@ internal sealed partial class BoundedListener : IConnectionListener
     private const int PeekedBytes = 4096;
     private readonly Socket _socket;
     private readonly ConnectionTable _table;
+    private readonly KnownKeys _keys;
     private readonly SocketConnectionContextFactory _factory;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
@@ -34,10 +36,12 @@ internal sealed partial class BoundedListener : IConnectionListener
     private readonly Task _accepting;
     private long? _logged;
 
-    public BoundedListener(Socket socket, ConnectionTable table, SocketConnectionContextFactory factory, TimeProvider time, ILogger logger)
+    public BoundedListener(
+        Socket socket, ConnectionTable table, KnownKeys keys, SocketConnectionContextFactory factory, TimeProvider time, ILogger logger)
     {
         _socket = socket;
         _table = table;
+        _keys = keys;
         _factory = factory;
         _time = time;
         _logger = logger;
@@ -176,11 +180,11 @@ internal sealed partial class BoundedListener : IConnectionListener
             socket.NoDelay = true;
             // Of no bytes: it ends when there is one to read, or never will be.
             await socket.ReceiveAsync(Memory<byte>.Empty, SocketFlags.None);
-            if (TryPeek(socket, out var isAsking))
+            if (TryPeek(socket, out var isAsking, out var hasKey))
             {
                 context = _factory.Create(socket);
                 context.Features.Set<IAdmission>(tracked);
-                if (_table.Speak(tracked, context, isAsking) && _ready.Writer.TryWrite(new BoundedConnection(context, _table, tracked)))
+                if (_table.Speak(tracked, context, isAsking, hasKey) && _ready.Writer.TryWrite(new BoundedConnection(context, _table, tracked)))
                 {
                     return;
                 }
@@ -205,12 +209,14 @@ internal sealed partial class BoundedListener : IConnectionListener
     }
 
     // False: the other side has closed without a word. Nothing is taken from what has come.
-    private static bool TryPeek(Socket socket, out bool isAsking)
+    private bool TryPeek(Socket socket, out bool isAsking, out bool hasKey)
     {
         Span<byte> head = stackalloc byte[PeekedBytes];
         socket.Blocking = false;
         head = head[..socket.Receive(head, SocketFlags.Peek)];
-        isAsking = head.IndexOf("\r\n\r\n"u8) >= 0;
+        var end = head.IndexOf("\r\n\r\n"u8);
+        isAsking = end >= 0;
+        hasKey = isAsking && _keys.AreShownIn(head[..end]);
         return head.Length > 0;
     }
 

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Pandora.Server.Auth;
 
 namespace Pandora.Server.Hosting.Connections;
 
@@ -12,12 +13,13 @@ namespace Pandora.Server.Hosting.Connections;
 /// connection is from its first byte on is Kestrel's.
 /// </summary>
 internal sealed class BoundedListenerFactory(
-    ConnectionTable table, IMemoryPoolFactory<byte> pools, TimeProvider time, ILoggerFactory loggers)
+    ConnectionTable table, ServerOptions server, IMemoryPoolFactory<byte> pools, TimeProvider time, ILoggerFactory loggers)
     : IConnectionListenerFactory
 {
     private const string TransportLog = "Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets";
     // Instead of 1 MiB: what a client sends faster than it is read is the server's memory, with a key or without.
     private const long ReadBufferBytes = 64 * 1024;
+    private readonly KnownKeys _keys = new(server.Keys);
 
     public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
     {
@@ -36,7 +38,7 @@ internal sealed class BoundedListenerFactory(
             var options = new SocketConnectionFactoryOptions { MaxReadBufferSize = ReadBufferBytes };
             SetPools(options, pools);
             var factory = new SocketConnectionContextFactory(options, loggers.CreateLogger(TransportLog));
-            var listener = new BoundedListener(socket, table, factory, time, loggers.CreateLogger<BoundedListener>());
+            var listener = new BoundedListener(socket, table, _keys, factory, time, loggers.CreateLogger<BoundedListener>());
             return ValueTask.FromResult<IConnectionListener>(listener);
         }
         catch

@@ -15,7 +15,7 @@ internal sealed class ConnectionBound(int most)
     /// </summary>
     public LinkedList<TrackedConnection> Waiting { get; } = new();
 
-    /// <summary>Those that have sent a request at which the server has not looked yet.</summary>
+    /// <summary>Those that have sent a request that the server has neither answered nor let pass yet.</summary>
     public LinkedList<TrackedConnection> Asking { get; } = new();
 
     /// <summary>How many may be closed for newcomers.</summary>
@@ -40,9 +40,18 @@ internal sealed class ConnectionBound(int most)
         node.List?.Remove(node);
     }
 
-    public static void Move(LinkedListNode<TrackedConnection> node, LinkedList<TrackedConnection>? to)
+    /// <summary>Puts one last among those of a state.</summary>
+    public void Move(LinkedListNode<TrackedConnection> node, ConnectionState state)
     {
         node.List?.Remove(node);
-        to?.AddLast(node);
+        switch (state)
+        {
+            case ConnectionState.Silent or ConnectionState.Waiting:
+                Waiting.AddLast(node);
+                break;
+            case ConnectionState.Asking:
+                Asking.AddLast(node);
+                break;
+        }
     }
 }

@@ -141,7 +141,8 @@ internal sealed partial class ConnectionTable : IDisposable
     /// <param name="connection">The connection.</param>
     /// <param name="context">The web server's side of it.</param>
     /// <param name="isAsking">Whether the whole headers of a request are there.</param>
-    public bool Speak(TrackedConnection connection, ConnectionContext? context, bool isAsking)
+    /// <param name="hasKey">Whether they show a key: it need not be found among others first.</param>
+    public bool Speak(TrackedConnection connection, ConnectionContext? context, bool isAsking, bool hasKey = false)
     {
         lock (_lock)
         {
@@ -154,8 +155,7 @@ internal sealed partial class ConnectionTable : IDisposable
             connection.State = ConnectionState.Waiting;
             if (isAsking)
             {
-                connection.State = ConnectionState.Asking;
-                connection.Places.ForEach(p => ConnectionBound.Move(p.Node, p.Bound.Asking));
+                connection.Become(hasKey ? ConnectionState.Admitted : ConnectionState.Asking);
             }
 
             return true;
@@ -169,9 +169,21 @@ internal sealed partial class ConnectionTable : IDisposable
         {
             if (connection.State is ConnectionState.Waiting or ConnectionState.Asking)
             {
-                connection.State = ConnectionState.Waiting;
+                connection.Become(ConnectionState.Asking);
                 connection.Since = _time.GetTimestamp();
-                connection.Places.ForEach(p => ConnectionBound.Move(p.Node, p.Bound.Waiting));
+            }
+        }
+    }
+
+    /// <summary>A request has been answered. One that was not let pass leaves the connection waiting for the next.</summary>
+    public void End(TrackedConnection connection)
+    {
+        lock (_lock)
+        {
+            if (connection.State == ConnectionState.Asking)
+            {
+                connection.Become(ConnectionState.Waiting);
+                connection.Since = _time.GetTimestamp();
             }
         }
     }
@@ -183,8 +195,7 @@ internal sealed partial class ConnectionTable : IDisposable
         {
             if (connection.State is ConnectionState.Waiting or ConnectionState.Asking)
             {
-                connection.State = ConnectionState.Admitted;
-                connection.Places.ForEach(p => ConnectionBound.Move(p.Node, null));
+                connection.Become(ConnectionState.Admitted);
             }
         }
     }
@@ -289,7 +300,7 @@ internal sealed partial class ConnectionTable : IDisposable
         // One that has sent something waits for the server, which has not come to read it. Not many are passed: a byte each is no shelter.
         for (var passed = 0; passed < MostPassed && victim.HasUnread; passed++)
         {
-            victim.Places.ForEach(p => ConnectionBound.Move(p.Node, p.Bound.Waiting));
+            victim.Become(ConnectionState.Silent);
             victim = bound.Oldest!;
         }
 

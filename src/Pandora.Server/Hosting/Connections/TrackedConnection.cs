@@ -13,7 +13,7 @@ internal enum ConnectionState
     /// <summary>Something has come, but not the whole headers of a request; or a request was answered that was not let pass.</summary>
     Waiting,
 
-    /// <summary>The whole headers of a request have come, and the server has not looked at them yet.</summary>
+    /// <summary>The whole headers of a request have come, and the server has not answered it or let it pass yet.</summary>
     Asking,
 
     /// <summary>A request has been let pass.</summary>
@@ -36,6 +36,13 @@ internal sealed class TrackedConnection(
 
     public ConnectionState State { get; set; }
 
+    /// <summary>Puts it last among those of a state.</summary>
+    public void Become(ConnectionState state)
+    {
+        State = state;
+        Places.ForEach(p => p.Bound.Move(p.Node, state));
+    }
+
     /// <summary>Timestamp of the opening, or of the last request.</summary>
     public long Since { get; set; }
 
@@ -47,22 +54,20 @@ internal sealed class TrackedConnection(
 
     public void Attach(ConnectionContext? context) => _context = context;
 
-    public void Begin()
-    {
-        // Told of each request; once admitted it stays so, because a proxy sends different clients' requests on one connection.
-        if (State != ConnectionState.Admitted)
-        {
-            table.Begin(this);
-        }
-    }
+    /// <remarks>For good: a proxy sends different clients' requests on one connection.</remarks>
+    public bool IsAdmitted => State == ConnectionState.Admitted;
+
+    public void Begin() => table.Begin(this);
 
     public void Admit()
     {
-        if (State != ConnectionState.Admitted)
+        if (!IsAdmitted)
         {
             table.Admit(this);
         }
     }
+
+    public void End() => table.End(this);
 
     /// <summary>Resets the connection. Its descriptor is free when this returns.</summary>
     public void Close(ClosingReason reason)
