@@ -6,13 +6,14 @@ namespace Pandora.Engine;
 
 /// <summary>
 /// One data directory's server. Its id, five characters of base 36, is in the name of every host resource, so that two servers, or a test run beside one, never meet.
-/// Holding this object holds two locks (flock(2)): on the data directory, and on what the id names on this host, wherever the directories
-/// are.
+/// Holding this object holds two locks (flock(2)): on the data directory, and on what the id names on this host, wherever the
+/// directories are.
 /// </summary>
 public sealed class Instance : IDisposable
 {
-    /// <summary>Where the locks of the instances' names are. Nobody but root can make files there.</summary>
-    private const string LockDirectory = "/run/lock/pandora";
+    /// <summary>Where the locks of the instances' names are. Nobody but root can make anything in <c>/run</c>; in <c>/run/lock</c> anybody
+    /// can.</summary>
+    private const string LockDirectory = "/run/pandora-locks";
     private readonly IReadOnlyList<FileStream> _locks;
     private readonly string _pidPath;
     private readonly int _uidBase;

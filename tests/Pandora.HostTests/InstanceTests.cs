@@ -36,9 +36,9 @@ public sealed class InstanceTests : IAsyncLifetime
         }
 
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
-        Assert.True(File.Exists($"/run/lock/pandora/{server.Instance}"));
+        Assert.True(File.Exists($"/run/pandora-locks/{server.Instance}"));
         await server.StopAsync();
-        Assert.False(File.Exists($"/run/lock/pandora/{server.Instance}"));
+        Assert.False(File.Exists($"/run/pandora-locks/{server.Instance}"));
     }
 
     [Fact]
@@ -64,11 +64,27 @@ public sealed class InstanceTests : IAsyncLifetime
                 Assert.Contains($"{theirs} belongs to user 65534", server.LogSinceStart);
                 await Command.RunAsync("chown", ["root", theirs]);
             }
+
+            await MustRefuseAsync("/tmp", "a directory that many users share");
+            var link = Path.Combine(directory, "link");
+            File.CreateSymbolicLink(link, "/etc");
+            await Command.RunAsync("chown", ["-h", "nobody", link]);
+            await MustRefuseAsync(link, "belongs to user 65534");
+            Assert.Equal("755", (await Command.RunAsync("stat", ["-c", "%a", "/etc"])).Trim());
         }
         finally
         {
             Directory.Delete(directory, recursive: true);
         }
+    }
+
+    private async Task MustRefuseAsync(string runDirectory, string why)
+    {
+        await using var server = await ServerProcess.StartAsync(
+            _world, new() { ["PANDORA_POOL_SIZE"] = "0", ["PANDORA_RUN_DIR"] = runDirectory }, waitUntilReady: false);
+        server.Forget();
+        Assert.Equal(1, await server.WaitForEndAsync());
+        Assert.Contains(why, server.LogSinceStart);
     }
 
     [Fact]

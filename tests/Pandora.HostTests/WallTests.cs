@@ -39,6 +39,8 @@ public sealed class WallTests : IAsyncLifetime
         Assert.NotNull(answer.Headers.RetryAfter);
         var health = await server.Pandora.GetHealthAsync();
         Assert.Equal("not_protected", health.Status);
+        using var ready = await server.Http.GetAsync(new Uri("/ready", UriKind.Relative));
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, ready.StatusCode);
         Assert.Contains(health.Notes, n => n.Contains("again and again", StringComparison.Ordinal));
         Assert.Matches(@"pandora_protected\{[^}]*\} 0\b", await server.Pandora.GetMetricsAsync());
         // Who lives is served on, behind the rules of its own namespace.
@@ -82,6 +84,28 @@ public sealed class WallTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_claim_does_not_take_another_programs_change_to_a_slots_rules_for_its_own()
+    {
+        await using var server = await StartAsync(new() { ["PANDORA_EGRESS"] = "internet" });
+        await server.WaitForWarmAsync(1);
+        // More than once: the watch over the slots may be first.
+        for (var i = 0; i < 3; i++)
+        {
+            await server.WaitForWarmAsync(1);
+            foreach (var slot in Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*"))
+            {
+                await TestWorld.NftAsync(slot, "flush set inet slot forbidden");
+            }
+
+            await using var sandbox = await server.Pandora.CreateAsync(egress: "none");
+            Assert.Contains("169.254.0.0/16", await TestWorld.ListRulesAsync($"/run/netns/pnd-{server.Instance}-{sandbox.Created.SlotId}"));
+        }
+
+        await UntilAsync(async () => System.Text.RegularExpressions.Regex.IsMatch(await server.Pandora.GetMetricsAsync(),
+            @"pandora_protection_repairs_total\{[^}]*what=""slot_rules""[^}]*\} [1-9]"), 10);
+    }
+
+    [Fact]
     public async Task A_network_that_the_host_joins_is_refused_from_then_on_and_what_the_operator_denies_always()
     {
         const string Public = "94.1.2.3", Denied = "95.1.2.3";
@@ -94,6 +118,7 @@ public sealed class WallTests : IAsyncLifetime
         await Reach.MustBeRefusedAsync(sandbox, Denied);
         await TestWorld.InAsync(_world.Host, "addr add 94.1.2.1/24 dev wan0");
         await UntilAsync(async () => (await sandbox.ExecAsync(Reach.Connect(Public))).Stdout.Length == 0, 5);
+        await Reach.MustBeRefusedAsync(sandbox, Public);
         await Reach.MustBeRefusedAsync(sandbox, "94.1.2.1");
         await TestWorld.InAsync(_world.Host, "addr del 94.1.2.1/24 dev wan0");
         await UntilAsync(async () => (await sandbox.ExecAsync(Reach.Connect(Public))).Stdout == "hello", 5);
@@ -122,10 +147,28 @@ public sealed class WallTests : IAsyncLifetime
         await server.StartAsync();
         await Reach.MustReachAsync(open, TestWorld.InternetAddress);
         await Reach.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
+        // A connection that is in use all the time is cut, too.
+        using var peer = new KeepingListener(_world.Internet, IPAddress.Parse(TestWorld.InternetAddress), 7001);
+        await open.ExecAsync($"""
+            nohup python3 -c "
+            import socket, time
+            s = socket.create_connection(('{TestWorld.InternetAddress}', 7001))
+            open('/root/held', 'w').write('open')
+            while True:
+                try: s.send(b'x'); time.sleep(0.05)
+                except OSError: break
+            open('/root/held', 'w').write('cut')
+            " > /dev/null 2>&1 &
+            """);
+        async Task<string> HeldAsync() => (await open.ExecAsync("cat /root/held")).Stdout;
+        await UntilAsync(async () => await HeldAsync() == "open", 10);
+        await Task.Delay(TimeSpan.FromSeconds(1), TimeProvider.System);
+        Assert.Equal("open", await HeldAsync());
         await server.KillAsync();
         server.Set("PANDORA_EGRESS", "none");
         await server.StartAsync();
         await Reach.MustBeRefusedAsync(open, TestWorld.InternetAddress);
+        await UntilAsync(async () => await HeldAsync() == "cut", 10);
         Assert.Equal("none", (await server.Pandora.GetAsync(open.Id)).Egress);
         Assert.Equal(HttpStatusCode.Forbidden,
             (HttpStatusCode)(await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(egress: "internet")))

@@ -225,8 +225,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     private IEnumerable<AuditedResource> Tracked(Owners owners)
     {
         var mark = HostNetwork.MarkOf(_instance!);
-        return Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct()
-            .Where(a => HostNetwork.IsSlotAddress(a, options.Network))
+        return HostNetwork.GuestsIn(Conntrack.Read(mark), options.Network, a => owners.OfAddress(a) is not null)
             .Select(a => new AuditedResource(AuditedKind.Tracking, $"{mark}/{a}", owners.OfAddress(a))).ToList();
     }
 

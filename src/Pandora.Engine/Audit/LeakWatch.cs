@@ -39,7 +39,7 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         {
             _mended.Add(1);
             LogMended(id, problem);
-        });
+        }, LogNotMended);
         var now = _audit.Look();
         var leaked = HostAudit.Confirm(_last, now).Where(r => r.Owner is null).ToList();
         foreach (var left in leaked.Except(_leaked))
@@ -56,4 +56,7 @@ internal sealed partial class LeakWatch : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The record of living microVM {SandboxId} was not as it was written ({Problem}); it was written again")]
     private partial void LogMended(string sandboxId, string problem);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The record of living microVM {SandboxId} could not be looked at or written again: {Error}. It is tried again at the next audit")]
+    private partial void LogNotMended(string sandboxId, string error);
 }

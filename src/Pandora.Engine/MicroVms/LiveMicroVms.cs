@@ -18,8 +18,9 @@ internal sealed class LiveMicroVms
     public void Remove(string id) => _all.TryRemove(id, out _);
 
     /// <summary>Writes the records again whose files are damaged or gone.</summary>
-    /// <param name="mended">Told of each, and what was wrong.</param>
-    public void Mend(Action<string, string> mended)
+    /// <param name="mended">Told of each that was written, and what was wrong.</param>
+    /// <param name="failed">Told of each that could not be read or written, and why.</param>
+    public void Mend(Action<string, string> mended, Action<string, string> failed)
     {
         foreach (var (id, entry) in _all)
         {
@@ -32,7 +33,7 @@ internal sealed class LiveMicroVms
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                mended(id, $"it could not be written again: {e.Message}");
+                failed(id, e.Message);
             }
         }
     }

@@ -32,15 +32,17 @@ internal sealed class MicroVmFile(string directory, MicroVmRecord record)
 
     /// <summary>Writes the record again where the file does not hold it any more.</summary>
     /// <returns>What was wrong with the file, or null.</returns>
+    /// <exception cref="IOException">It could not be read or written.</exception>
     public string? Mend()
     {
         lock (_lock)
         {
-            if (_isClosed || MicroVmRecord.TryRead(directory, out _, out var problem))
+            if (_isClosed || record.IsIn(directory))
             {
                 return null;
             }
 
+            var problem = MicroVmRecord.TryRead(directory, out _, out var fault) ? "it was changed" : fault;
             record.Write(directory);
             return problem;
         }

@@ -68,8 +68,22 @@ public sealed record MicroVmRecord
     {
         var path = PathIn(directory);
         var temporary = path + ".new";
-        File.WriteAllBytes(temporary, JsonSerializer.SerializeToUtf8Bytes(this, RecordJson.Default.MicroVmRecord));
+        File.WriteAllBytes(temporary, Bytes());
         File.Move(temporary, path, overwrite: true);
+    }
+
+    /// <summary>Whether the file in a run directory holds exactly this record.</summary>
+    /// <exception cref="IOException">It could not be read.</exception>
+    public bool IsIn(string directory)
+    {
+        try
+        {
+            return File.ReadAllBytes(PathIn(directory)).AsSpan().SequenceEqual(Bytes());
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return false;
+        }
     }
 
     /// <summary>The boot id of this host now.</summary>
@@ -120,6 +134,8 @@ public sealed record MicroVmRecord
 
         return false;
     }
+
+    private byte[] Bytes() => JsonSerializer.SerializeToUtf8Bytes(this, RecordJson.Default.MicroVmRecord);
 
     private static string PathIn(string directory) => Path.Combine(directory, FileName);
 }

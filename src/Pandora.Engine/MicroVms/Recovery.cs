@@ -16,8 +16,8 @@ internal sealed record Found(string Directory, MicroVmRecord? Record, string? Pr
 
 /// <summary>
 /// Takes over the microVMs that an earlier server of this data directory left, and tells which cannot be. The lock on the directory says
-/// that nobody else does. Each is decided by itself and told at once; what
-/// cannot be taken over is undone when all are decided, so that the dead do not hold up the living.
+/// that nobody else does. Each is decided by itself and told at once; what cannot be taken over is undone when all are decided, so that
+/// the dead do not hold up the living.
 /// </summary>
 internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time, ILogger logger)
 {
@@ -47,20 +47,20 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
     /// <param name="lost">Told of each, and why it is gone.</param>
     public Task UndoAsync(IEnumerable<Found> condemned, Func<Found, Task> undo, Action<string, string> lost) =>
         Task.WhenAll(condemned.Select(async one =>
-    {
-        var problem = one.Problem!;
-        try
         {
-            await undo(one);
-        }
-        catch (Exception e)
-        {
-            // One that cannot be undone either is no reason to give up the others.
-            problem = $"{problem}, and it could not be undone: {e.Message}";
-        }
+            var problem = one.Problem!;
+            try
+            {
+                await undo(one);
+            }
+            catch (Exception e)
+            {
+                // One that cannot be undone either is no reason to give up the others.
+                problem = $"{problem}, and it could not be undone: {e.Message}";
+            }
 
-        Lose(one, problem, lost);
-    }));
+            Lose(one, problem, lost);
+        }));
 
     /// <summary>Takes over what can be, all side by side.</summary>
     /// <param name="found">Those without a problem.</param>
@@ -81,9 +81,17 @@ internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time,
             var adoption = await adopt(one.Record!, cancellationToken);
             if (adoption.MicroVm is { } microVm)
             {
-                _ = microVm.Claim is null ? Interlocked.Increment(ref warm) : Interlocked.Increment(ref sandboxes);
-                adopted(microVm);
-                return;
+                try
+                {
+                    adopted(microVm);
+                    _ = microVm.Claim is null ? Interlocked.Increment(ref warm) : Interlocked.Increment(ref sandboxes);
+                    return;
+                }
+                catch (Exception e)
+                {
+                    // Its record could not be written, say. That costs this one, and not the server.
+                    adoption = new Adoption(null, $"it could not be taken over: {e.Message}", microVm.Teardown);
+                }
             }
 
             lock (dead)

@@ -7,40 +7,29 @@ internal sealed class Forwarding(Instance instance, string runDir)
 {
     private readonly string _notes = Path.Combine(runDir, "forwarding");
 
-    /// <summary>Turns forwarding on for uplinks, and off again for those that a dead server of this instance needed and this one does not.</summary>
-    /// <returns>Those of them that did not forward before.</returns>
-    public IReadOnlyList<string> Enable(IReadOnlyList<string> uplinks)
+    /// <summary>Turns forwarding off for those that a dead server of this instance needed and this one does not, and finds those that
+    /// forward for guests alone.</summary>
+    /// <param name="uplinks">Those that guests' packets leave by.</param>
+    /// <returns>Those of them that are off, or were before a server of Pandora's turned them on.</returns>
+    public IReadOnlyList<string> FindClosed(IReadOnlyList<string> uplinks)
     {
         Restore(except: uplinks);
-        var opened = new List<string>();
-        foreach (var uplink in uplinks)
-        {
-            var note = Path.Combine(_notes, uplink);
-            if (Directory.Exists(note) || !IsOn(uplink))
-            {
-                Directory.CreateDirectory(note);
-                File.WriteAllText(Path.Combine(note, instance.Id), "");
-                Set(uplink, "forwarding", true);
-                opened.Add(uplink);
-            }
-        }
-
-        return opened;
+        return [.. uplinks.Where(u => Directory.Exists(Path.Combine(_notes, u)) || !IsOn(u))];
     }
 
-    /// <summary>Turns forwarding on again for those that somebody has turned off.</summary>
-    /// <returns>Which those were.</returns>
-    public IReadOnlyList<string> Repair(IReadOnlyList<string> uplinks)
+    /// <summary>Those that do not forward now.</summary>
+    public static IReadOnlyList<string> FindOff(IReadOnlyList<string> uplinks) =>
+        [.. uplinks.Where(u => File.Exists(PathOf(u, "forwarding")) && !IsOn(u))];
+
+    /// <summary>Turns forwarding on, and notes that this instance needs it.</summary>
+    public void Open(IReadOnlyList<string> uplinks)
     {
-        var off = uplinks.Where(u => File.Exists(PathOf(u, "forwarding")) && !IsOn(u)).ToList();
-        foreach (var uplink in off)
+        foreach (var uplink in uplinks)
         {
             Directory.CreateDirectory(Path.Combine(_notes, uplink));
             File.WriteAllText(Path.Combine(_notes, uplink, instance.Id), "");
             Set(uplink, "forwarding", true);
         }
-
-        return off;
     }
 
     /// <summary>Prepares an interface of our own again, where it has lost that.</summary>

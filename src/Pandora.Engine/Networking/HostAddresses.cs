@@ -11,10 +11,10 @@ internal sealed record HostAddresses(IReadOnlyList<Ipv4Network> Own, IReadOnlyLi
     private const ushort GetAddresses = 22; // RTM_GETADDR
     private const ushort Peer = 1, Local = 2, Label = 3; // IFA_ADDRESS, IFA_LOCAL, IFA_LABEL
 
-    /// <summary>Asks the kernel (rtnetlink(7)).</summary>
-    /// <param name="ownPrefix">Interfaces that are left out: those to our own slots.</param>
+    /// <summary>Asks the kernel (rtnetlink(7)). Interfaces to slots are left out, those of other instances too: they come and go with each
+    /// microVM, and each instance's own table keeps others out.</summary>
     /// <exception cref="IOException">The kernel did not tell.</exception>
-    public static HostAddresses Read(string ownPrefix)
+    public static HostAddresses Read()
     {
         var (own, onLink) = (new SortedSet<Ipv4Network>(ByAddress), new SortedSet<Ipv4Network>(ByAddress));
         using var netlink = new Netlink(Netlink.Route);
@@ -23,7 +23,7 @@ internal sealed record HostAddresses(IReadOnlyList<Ipv4Network> Own, IReadOnlyLi
         {
             var attributes = body[8..];
             var label = Encoding.ASCII.GetString(Netlink.Find(attributes, Label)).TrimEnd('\0');
-            if (label.StartsWith(ownPrefix, StringComparison.Ordinal) || Netlink.Find(attributes, Local) is not { Length: 4 } local)
+            if (label.StartsWith("pnd", StringComparison.Ordinal) || Netlink.Find(attributes, Local) is not { Length: 4 } local)
             {
                 return;
             }

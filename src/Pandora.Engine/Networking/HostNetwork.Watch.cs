@@ -8,8 +8,12 @@ public sealed partial class HostNetwork
 {
     private const ushort GetGeneration = 0x0A10; // NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
     private const ushort GenerationId = 1; // NFTA_GEN_ID
+    private const int WriteTries = 5;
+    private NetworkPolicy? _writtenPolicy;
+    private IReadOnlyList<string>? _writtenOpened;
     private string _table = "";
     private long _verified = -1;
+    private int _mendedAtClaims;
 
     /// <summary>Whether no rule of the host was changed since the table was last seen whole: one question to the kernel.</summary>
     internal bool IsUnchanged()
@@ -20,66 +24,80 @@ public sealed partial class HostNetwork
         }
     }
 
-    /// <summary>Compares the host's table with what was written.</summary>
+    /// <summary>Compares the host's table with what was written. Where it is whole but of addresses that the host no longer has, it is
+    /// written anew.</summary>
     /// <returns>Null when it is whole, else what is wrong with it.</returns>
+    /// <exception cref="NftablesException">It could not be written anew.</exception>
     internal string? CheckTable()
     {
-        long generation;
-        lock (_netlink)
+        // Before the rules are read: what changes meanwhile is looked at again.
+        var generation = ReadHostGeneration();
+        var now = TryListTable();
+        if (now != _table)
         {
-            // Before the rules are read: what changes meanwhile is looked at again.
-            generation = ReadGeneration(_netlink);
+            return now is null ? $"the table inet {_instance.TableName} is gone" : $"the table inet {_instance.TableName} was changed";
         }
 
-        var now = TryListTable();
-        if (now == _table)
+        if (ReferenceEquals(_writtenPolicy, _policy) && ReferenceEquals(_writtenOpened, _opened))
         {
             Interlocked.Exchange(ref _verified, generation);
-            return null;
+        }
+        else
+        {
+            WriteTable();
         }
 
-        return now is null ? $"the table inet {_instance.TableName} is gone" : $"the table inet {_instance.TableName} was changed";
+        return null;
     }
 
     /// <summary>Writes the host's table, in place of one that is there, and remembers what the kernel makes of it.</summary>
+    /// <exception cref="NftablesException">It could not be written, or others change rules all the time.</exception>
     internal void WriteTable()
     {
-        _nftables.Run(HostRules.Text(_instance, _policy, _opened));
-        _table = TryListTable() ?? throw new NftablesException("the table was removed at once");
-        CheckTable();
+        for (var tries = 0; tries < WriteTries; tries++)
+        {
+            var (policy, opened, before) = (_policy, _opened, ReadHostGeneration());
+            _nftables.Run(HostRules.Text(_instance, policy, opened));
+            var table = TryListTable();
+            // Only when nobody else changed a rule meanwhile is what was listed what was written.
+            if (table is not null && ReadHostGeneration() == NextGeneration(before))
+            {
+                (_table, _writtenPolicy, _writtenOpened) = (table, policy, opened);
+                Interlocked.Exchange(ref _verified, NextGeneration(before));
+                return;
+            }
+        }
+
+        throw new NftablesException($"other programs changed this host's rules at each of {WriteTries} tries to write the table");
     }
 
-    /// <summary>Follows the host's addresses: puts them into the sets of the host's table and of each slot's.</summary>
+    /// <summary>Takes note of the host's addresses. Its table and the slots' rules follow at their next check, and at each after it until
+    /// they do.</summary>
     /// <returns>Whether they had changed.</returns>
-    internal async Task<bool> FollowAddressesAsync()
+    internal bool FollowAddresses()
     {
-        var now = HostAddresses.Read(_instance.InterfacePrefix);
-        var policy = _policy;
-        if (now.IsSameAs(policy.Host))
+        var now = HostAddresses.Read();
+        if (now.IsSameAs(_policy.Host))
         {
             return false;
         }
 
-        // First for slots that are made from now on.
-        _policy = policy with { Host = now };
-        await _checks.RunAsync(() => _guarded.Values.Count(s => TryIn(s, nftables => nftables.Run(_policy.UpdateText(SlotRules.Table)))));
-
-        _nftables.Run(_policy.UpdateText(_instance.TableName));
-        _table = TryListTable() ?? _table;
-        CheckTable();
+        _policy = _policy with { Host = now };
+        Interlocked.Exchange(ref _verified, -1);
         LogAddresses(_logger, string.Join(", ", now.OnLink));
         return true;
     }
 
-    /// <summary>Looks whether each slot's rules are those that were written, and writes those again that are not.</summary>
-    /// <returns>How many were put back.</returns>
-    internal async Task<int> CheckSlotsAsync()
+    /// <summary>Looks whether each slot's rules are those that were written, and writes those again that are not, or that are of addresses
+    /// that the host no longer has.</summary>
+    /// <returns>How many another program had changed, and what is wrong with one that could not be looked at or written.</returns>
+    internal async Task<(int Mended, string? Problem)> CheckSlotsAsync()
     {
         // In one go on the thread: it is mostly entering and asking one question.
-        var changed = await _checks.RunAsync(() => _guarded.Values.Where(
-            s => TryIn(s, nftables => nftables.Run(RulesOf(s.Slot, s.Egress)), onlyIfChanged: true)).ToList());
+        var problems = new List<string>();
+        var changed = await _checks.RunAsync(() => _guarded.Values.Where(s => Check(s, problems.Add)).ToList());
         changed.ForEach(s => LogSlotMended(_logger, s.Slot.Index));
-        return changed.Count;
+        return (changed.Count + Interlocked.Exchange(ref _mendedAtClaims, 0), problems.FirstOrDefault());
     }
 
     /// <summary>Turns forwarding on again where it was turned off.</summary>
@@ -87,15 +105,16 @@ public sealed partial class HostNetwork
     /// <returns>How many were put back.</returns>
     internal int CheckForwarding(bool withSlots)
     {
-        var repaired = _forwarding.Repair(_ways);
-        if (repaired.Except(_opened).Any())
+        var off = Forwarding.FindOff(_ways);
+        if (off.Except(_opened).Any())
         {
-            // From now on such an uplink forwards because of us, and for our guests alone.
-            _opened = [.. _opened.Union(repaired)];
+            // From now on such an uplink forwards because of us, and for our guests alone: the table says so first.
+            _opened = [.. _opened.Union(off)];
             WriteTable();
         }
 
-        return repaired.Count + (withSlots ? _guarded.Values : [])
+        _forwarding.Open(off);
+        return off.Count + (withSlots ? _guarded.Values : [])
             .Count(s => Forwarding.RepairOwn(s.Slot.InterfaceName, _policy.IsLocalResolver));
     }
 
@@ -121,13 +140,12 @@ public sealed partial class HostNetwork
     {
         try
         {
-            var guarded = new GuardedSlot(slot, egress);
+            var guarded = new GuardedSlot(slot, egress, _policy);
             await _claims.RunAsync(slot.NamespacePath, () =>
             {
-                using var nftables = new Nftables();
-                nftables.Run(RulesOf(slot, egress));
+                guarded.Write(guarded.Policy);
                 LimitFragments();
-                return guarded.Generation = ReadGeneration();
+                return true;
             });
             if (egress == Egress.None)
             {
@@ -144,15 +162,15 @@ public sealed partial class HostNetwork
     }
 
     // In the slot's namespace: a guest's fragments are put together there.
-    internal static void LimitFragments()
+    private static void LimitFragments()
     {
         // The kernel refuses a high mark below the low one.
         File.WriteAllText("/proc/sys/net/ipv4/ipfrag_low_thresh", "196608");
         File.WriteAllText("/proc/sys/net/ipv4/ipfrag_high_thresh", "262144");
     }
 
-    // On the checks' thread. True when something was changed there.
-    private bool TryIn(GuardedSlot slot, Action<Nftables> change, bool onlyIfChanged = false)
+    // On the checks' thread. True when another program had changed something there.
+    private bool Check(GuardedSlot slot, Action<string> problem)
     {
         try
         {
@@ -160,15 +178,14 @@ public sealed partial class HostNetwork
             {
                 lock (slot)
                 {
-                    if (onlyIfChanged && (ReadGeneration() == slot.Generation || !_guarded.ContainsKey(slot.Slot.Index)))
+                    var isChanged = ReadGeneration() != slot.Generation;
+                    if (!_guarded.ContainsKey(slot.Slot.Index) || slot.IsAsWritten(_policy))
                     {
                         return false;
                     }
 
-                    using var nftables = new Nftables();
-                    change(nftables);
-                    slot.Generation = ReadGeneration();
-                    return true;
+                    slot.Write(_policy);
+                    return isChanged;
                 }
             });
         }
@@ -178,6 +195,7 @@ public sealed partial class HostNetwork
             if (_guarded.ContainsKey(slot.Slot.Index))
             {
                 LogSlotNotChecked(_logger, slot.Slot.Index, e.Message);
+                problem($"the rules in the namespace of network slot {slot.Slot.Index} could not be looked at or written: {e.Message}");
             }
 
             return false;
@@ -195,6 +213,17 @@ public sealed partial class HostNetwork
             return null;
         }
     }
+
+    private long ReadHostGeneration()
+    {
+        lock (_netlink)
+        {
+            return ReadGeneration(_netlink);
+        }
+    }
+
+    // The kernel adds one for each transaction, and leaves out 0 (nf_tables_commit in net/netfilter/nf_tables_api.c).
+    private static long NextGeneration(long generation) => generation == uint.MaxValue ? 1 : generation + 1;
 
     // For the namespace of the calling thread.
     private static long ReadGeneration()
@@ -226,13 +255,38 @@ public sealed partial class HostNetwork
     [LoggerMessage(Level = LogLevel.Error, Message = "The rules in the namespace of network slot {Slot} could not be looked at: {Error}")]
     private static partial void LogSlotNotChecked(ILogger logger, int slot, string error);
 
-    /// <summary>A slot whose rules are watched. Locked while they are changed.</summary>
-    private sealed class GuardedSlot(NetworkSlot slot, Egress egress)
+    /// <summary>A slot whose rules are watched. Locked while they are changed; what changes them runs in its namespace.</summary>
+    private sealed class GuardedSlot(NetworkSlot slot, Egress egress, NetworkPolicy policy)
     {
         public NetworkSlot Slot => slot;
 
         public Egress Egress { get; set; } = egress;
 
+        /// <summary>What its rules were made of.</summary>
+        public NetworkPolicy Policy { get; private set; } = policy;
+
+        /// <summary>The kernel's count of changes after the last one of ours; -1 when others may have changed something since.</summary>
         public long Generation { get; set; } = -1;
+
+        /// <summary>Whether its rules are what they should be: nobody changed them, and they are of a policy.</summary>
+        public bool IsAsWritten(NetworkPolicy policy) => ReferenceEquals(Policy, policy) && ReadGeneration() == Generation;
+
+        /// <summary>Writes all of its rules.</summary>
+        public void Write(NetworkPolicy policy)
+        {
+            Run(SlotRules.Text(slot, policy, Egress));
+            Policy = policy;
+        }
+
+        /// <summary>Writes what its guest may reach, where all else is as it was written.</summary>
+        public void WriteEgress() => Run(SlotRules.EgressText(Egress));
+
+        private void Run(string transaction)
+        {
+            using var nftables = new Nftables();
+            var before = ReadGeneration();
+            nftables.Run(transaction);
+            Generation = ReadGeneration() is var now && now == NextGeneration(before) ? now : -1;
+        }
     }
 }

@@ -41,7 +41,7 @@ public sealed partial class HostNetwork : IAsyncDisposable
         _foreign = foreign;
         _forwarding = forwarding;
         _ways = ways;
-        _opened = forwarding.Enable(ways);
+        _opened = forwarding.FindClosed(ways);
         _policy = policy;
         _logger = logger;
         Mtu = mtu;
@@ -75,6 +75,7 @@ public sealed partial class HostNetwork : IAsyncDisposable
         var routes = HostRoutes.Read().Where(r => !r.Interface.StartsWith(instance.InterfacePrefix, StringComparison.Ordinal)).ToList();
         var range = options.Network is null && living.Count > 0 && Ipv4Network.TryParse(living[0].Network, out var known) ? known : ChooseRange(options.Network, routes, logger);
         var allowed = ParseRanges("PANDORA_EGRESS_ALLOW", options.EgressAllow);
+        var denied = ParseRanges("PANDORA_EGRESS_DENY", options.EgressDeny);
         var resolver = HostRoutes.Resolvers(options.ResolvConf).FirstOrDefault();
         if (resolver is null)
         {
@@ -97,8 +98,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
                 Range = range,
                 Resolver = resolver,
                 Allowed = allowed,
-                Denied = ParseRanges("PANDORA_EGRESS_DENY", options.EgressDeny),
-                Host = HostAddresses.Read(instance.InterfacePrefix),
+                Denied = denied,
+                Host = HostAddresses.Read(),
                 Bounds = ConnectionBounds.For(Conntrack.Maximum, options.MostSlots),
                 Mark = MarkOf(instance.Id),
             };
@@ -117,6 +118,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
 
             await foreign.RemoveAsync(cancellationToken);
             network.WriteTable();
+            // Not before the table is there, which says for whom they forward.
+            forwarding.Open(network._opened);
             foreach (var place in await foreign.AcceptAsync(policy.IsLocalResolver, cancellationToken))
             {
                 LogForeignAccept(logger, place);
@@ -124,7 +127,7 @@ public sealed partial class HostNetwork : IAsyncDisposable
 
             return network;
         }
-        catch (Exception e) when (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
+        catch (Exception e)
         {
             if (living.Count == 0)
             {
@@ -134,7 +137,12 @@ public sealed partial class HostNetwork : IAsyncDisposable
             // Those that live do so behind the filter that they have.
             network?.Leave();
             nftables.Dispose();
-            throw new StartupException($"the host's network could not be set up: {e.Message}. Pandora needs root with CAP_NET_ADMIN, and nftables in the kernel", e);
+            if (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
+            {
+                throw new StartupException($"the host's network could not be set up: {e.Message}. Pandora needs root with CAP_NET_ADMIN, and nftables in the kernel", e);
+            }
+
+            throw;
         }
     }
 
@@ -165,17 +173,27 @@ public sealed partial class HostNetwork : IAsyncDisposable
     internal static void ForgetLeftConnections(Instance instance, string? range, IReadOnlySet<string> living)
     {
         var mark = MarkOf(instance.Id);
-        foreach (var address in Conntrack.Read(mark).SelectMany(c => new[] { c.Source, c.Destination }).Distinct()
-            .Where(a => IsSlotAddress(a, range) && !living.Contains(a.ToString())).ToList())
+        foreach (var address in GuestsIn(Conntrack.Read(mark), range, a => living.Contains(a.ToString()))
+            .Where(a => !living.Contains(a.ToString())))
         {
             Conntrack.Remove(mark, address);
         }
     }
 
-    /// <summary>Whether an address can be a guest's end of a slot, which is the second of a /30.</summary>
-    /// <param name="address">The address.</param>
+    /// <summary>The slots' addresses among those of tracked connections.</summary>
+    /// <param name="connections">Connections of this instance's guests. One end of each is a slot.</param>
     /// <param name="range">The range that is set for slots; null for one of those that are tried.</param>
-    internal static bool IsSlotAddress(IPAddress address, string? range)
+    /// <param name="isKnown">Whether an address is a slot's that is in use. Then it is the slot, and the other end is not taken for
+    /// one, whatever its address.</param>
+    internal static IReadOnlyList<IPAddress> GuestsIn(
+        IEnumerable<(IPAddress Source, IPAddress Destination)> connections, string? range, Func<IPAddress, bool> isKnown) =>
+    [
+        .. connections.SelectMany(c => new[] { c.Source, c.Destination }.Where(isKnown).ToArray() is { Length: > 0 } known
+            ? known : [.. new[] { c.Source, c.Destination }.Where(a => IsSlotAddress(a, range))]).Distinct(),
+    ];
+
+    // A guest's end of a slot is the second address of a /30.
+    private static bool IsSlotAddress(IPAddress address, string? range)
     {
         string[] ranges = range is null ? CandidateRanges : [range];
         return (address.GetAddressBytes()[3] & 3) == 2
@@ -195,13 +213,28 @@ public sealed partial class HostNetwork : IAsyncDisposable
     public bool IsGuarded(int slot) => _guarded.ContainsKey(slot);
 
     /// <summary>Prepares a fresh slot's interface, and watches its rules from now on.</summary>
-    /// <param name="slot">The slot, with the rules of <see cref="RulesOf"/>.</param>
+    /// <param name="slot">The slot.</param>
     /// <param name="egress">What its rules allow.</param>
-    public async Task OpenAsync(NetworkSlot slot, Egress egress)
+    /// <param name="rules">The rules that it has, of <see cref="RulesOf"/>. Where the host's addresses changed since, it gets others.</param>
+    public async Task OpenAsync(NetworkSlot slot, Egress egress, string rules)
     {
-        Forwarding.EnableOwn(slot.InterfaceName, _policy.IsLocalResolver);
-        var guarded = new GuardedSlot(slot, egress);
-        await _claims.RunAsync(slot.NamespacePath, () => guarded.Generation = ReadGeneration());
+        var policy = _policy;
+        Forwarding.EnableOwn(slot.InterfaceName, policy.IsLocalResolver);
+        var guarded = new GuardedSlot(slot, egress, policy);
+        await _claims.RunAsync(slot.NamespacePath, () =>
+        {
+            LimitFragments();
+            if (rules == SlotRules.Text(slot, policy, egress))
+            {
+                guarded.Generation = ReadGeneration();
+            }
+            else
+            {
+                guarded.Write(policy);
+            }
+
+            return true;
+        });
         _guarded[slot.Index] = guarded;
     }
 
@@ -215,8 +248,8 @@ public sealed partial class HostNetwork : IAsyncDisposable
     /// <exception cref="IOException">The kernel refused.</exception>
     public void ForgetConnections(NetworkSlot slot) => Conntrack.Remove(_policy.Mark, slot.Address);
 
-    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. It holds from the next new connection
-    /// on.</summary>
+    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. A guest that is shut in
+    /// loses the connections that it has open.</summary>
     /// <exception cref="PandoraException">The slot's rules could not be changed.</exception>
     public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
     {
@@ -227,10 +260,19 @@ public sealed partial class HostNetwork : IAsyncDisposable
             {
                 lock (guarded)
                 {
-                    using var nftables = new Nftables();
-                    nftables.Run(SlotRules.EgressText(egress));
                     guarded.Egress = egress;
-                    guarded.Generation = ReadGeneration();
+                    if (guarded.IsAsWritten(_policy))
+                    {
+                        guarded.WriteEgress();
+                    }
+                    else
+                    {
+                        // Another program was there: its changes are not taken for ours.
+                        guarded.Write(_policy);
+                        Interlocked.Increment(ref _mendedAtClaims);
+                        LogSlotMended(_logger, slot.Index);
+                    }
+
                     return true;
                 }
             });

@@ -5,9 +5,9 @@ namespace Pandora.Engine.Networking;
 
 /// <summary>
 /// Sees while the server runs that what keeps guests in is there, and puts back what is missing: the host's table (by nftables' generation
-/// id, compared when that changed), the rules of each slot, forwarding, accepts in
-/// foreign firewalls, the host's own addresses. While the host's table is missing no microVM is handed out. Where another program removes
-/// it again and again it is put back at growing intervals.
+/// id, compared when that changed), the rules of each slot, the host's own addresses in both, forwarding, accepts in foreign firewalls.
+/// While the table or a slot's rules are missing, or could not be looked at, no microVM is handed out. Where another program removes the
+/// table again and again it is put back at growing intervals.
 /// </summary>
 public sealed partial class NetworkWatch : IAsyncDisposable
 {
@@ -23,7 +23,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     private readonly PeriodicWork _work;
     private int _pass;
     private long _pausedUntil;
-    private volatile string? _missing;
+    private volatile string? _missing, _missingInSlots, _unseen;
     private bool _wasForeignChanged = true;
 
     /// <summary>Starts it.</summary>
@@ -33,7 +33,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
         _pausedUntil = time.GetTimestamp();
         _repairs = meter.CreateCounter<long>("pandora_protection_repairs",
             description: "What keeps guests in and was put back because another program had removed or changed it, by what it was");
-        meter.CreateObservableGauge("pandora_protected", () => _missing is null ? 1 : 0,
+        meter.CreateObservableGauge("pandora_protected", () => Missing is null ? 1 : 0,
             description: "1 while what keeps guests in was there when it was last looked at, else 0: then no microVM is handed out");
         foreach (var what in new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" })
         {
@@ -44,7 +44,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     }
 
     /// <summary>What of the protection is missing; null when nothing was when it was last looked at.</summary>
-    public string? Missing => _missing;
+    public string? Missing => _missing ?? _missingInSlots ?? _unseen;
 
     /// <summary>Returns when guests are kept in: one question to the kernel, or where rules of the host were changed since, a look at the
     /// table.</summary>
@@ -53,7 +53,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     {
         try
         {
-            if (_missing is null && _network.IsUnchanged())
+            if (Missing is null && _network.IsUnchanged())
             {
                 return;
             }
@@ -77,7 +77,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
             throw Refused($"it could not be looked at ({e.Message})");
         }
 
-        if (_missing is { } missing)
+        if (Missing is { } missing)
         {
             throw Refused(missing);
         }
@@ -95,7 +95,9 @@ public sealed partial class NetworkWatch : IAsyncDisposable
         await _one.WaitAsync(cancellationToken);
         try
         {
-            await LookAsync(_pass++, cancellationToken);
+            var pass = _pass++;
+            await CheckProtectionAsync(withSlots: pass % SlotsEvery == 0);
+            await CheckWaysOutAsync(pass, cancellationToken);
         }
         finally
         {
@@ -103,19 +105,35 @@ public sealed partial class NetworkWatch : IAsyncDisposable
         }
     }
 
-    private async Task LookAsync(int pass, CancellationToken cancellationToken)
+    private async Task CheckProtectionAsync(bool withSlots)
     {
-        await _network.FollowAddressesAsync();
-        if (_missing is not null || !_network.IsUnchanged())
+        try
         {
-            CheckTable();
-        }
+            var hasMoved = _network.FollowAddresses();
+            if (_missing is not null || !_network.IsUnchanged())
+            {
+                CheckTable();
+            }
 
-        Count("forwarding", _network.CheckForwarding(withSlots: pass % ForeignEvery == 0));
-        if (pass % SlotsEvery == 0)
-        {
-            Count("slot_rules", await _network.CheckSlotsAsync());
+            if (withSlots || hasMoved || _missingInSlots is not null)
+            {
+                (var mended, _missingInSlots) = await _network.CheckSlotsAsync();
+                Count("slot_rules", mended);
+            }
+
+            _unseen = null;
         }
+        catch (Exception e)
+        {
+            _unseen = $"it could not be looked at ({e.Message})";
+            throw;
+        }
+    }
+
+    // Nothing of this keeps guests in: without it they do not get out.
+    private async Task CheckWaysOutAsync(int pass, CancellationToken cancellationToken)
+    {
+        Count("forwarding", _network.CheckForwarding(withSlots: pass % ForeignEvery == 0));
 
         // Listing all of a large firewall takes long, so not at each change; the older iptables' changes are not seen at all.
         if ((_wasForeignChanged && pass % ForeignEvery == 0) || pass % LegacyEvery == 0)
@@ -184,7 +202,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "Another program has changed this host's firewall: {Missing}. It was written again; guests were kept in by the rules of their own namespaces meanwhile")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "Another program has changed this host's firewall: {Missing}. It was written again")]
     private partial void LogMended(string missing);
 
     [LoggerMessage(

@@ -199,8 +199,10 @@ public sealed partial class SlotPool : IAsyncDisposable
         try
         {
             await Command.RunAsync("ip", ["-batch", "-"], HostSide(slot), cancellationToken: cancellationToken);
-            await Command.RunAsync("nsenter", [$"--net={slot.NamespacePath}", "--", "sh", "-es"], NamespaceSide(slot), cancellationToken: cancellationToken);
-            await _network.OpenAsync(slot, _egress);
+            var rules = _network.RulesOf(slot, _egress);
+            await Command.RunAsync(
+                "nsenter", [$"--net={slot.NamespacePath}", "--", "sh", "-es"], NamespaceSide(slot, rules), cancellationToken: cancellationToken);
+            await _network.OpenAsync(slot, _egress, rules);
             return slot;
         }
         catch
@@ -279,8 +281,8 @@ public sealed partial class SlotPool : IAsyncDisposable
 
         """);
 
-    // A redirect of a guest's changes no route, and its fragments take little memory.
-    private string NamespaceSide(NetworkSlot slot) => $$"""
+    // A redirect of a guest's changes no route.
+    private string NamespaceSide(NetworkSlot slot, string rules) => $$"""
         if [ -d /proc/sys/net/ipv6 ]; then
             echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
             echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
@@ -288,8 +290,6 @@ public sealed partial class SlotPool : IAsyncDisposable
         echo 1 > /proc/sys/net/ipv4/ip_forward
         echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects
         echo 0 > /proc/sys/net/ipv4/conf/default/accept_redirects
-        echo 196608 > /proc/sys/net/ipv4/ipfrag_low_thresh
-        echo 262144 > /proc/sys/net/ipv4/ipfrag_high_thresh
         ip -batch - <<END
         tuntap add dev {{NetworkSlot.TapName}} mode tap user {{_instance.UidOf(slot.Index)}} group {{_instance.UidOf(slot.Index)}}
         addr add {{NetworkSlot.GatewayAddress}}/30 dev {{NetworkSlot.TapName}}
@@ -300,7 +300,7 @@ public sealed partial class SlotPool : IAsyncDisposable
         route add default via {{slot.HostAddress}}
         END
         nft -f - <<'END'
-        {{_network.RulesOf(slot, _egress)}}
+        {{rules}}
         END
 
         """;

@@ -53,8 +53,10 @@ internal static class SlotRules
                 iifname "up0" oifname "tap0" goto to_guest
               }
               chain from_guest {
-                ct state established,related accept
+                # Answers to the server's connections. The guest's own end when it is shut in.
+                ct state established,related ct direction reply accept
                 iifname != @open goto refuse
+                ct state established,related accept
                 {{dns}}
                 ip daddr @own goto refuse
                 ip daddr @allowed goto admit
@@ -68,9 +70,10 @@ internal static class SlotRules
               }
             {{NetworkPolicy.RefuseText}}
               chain to_guest {
-                ct state established,related accept
                 # The server's own connections; nobody else is let in, from wherever the host forwards.
                 ip saddr {{slot.HostAddress}} accept
+                oifname != @open goto refuse
+                ct state established,related accept
                 goto refuse
               }
               chain postrouting {

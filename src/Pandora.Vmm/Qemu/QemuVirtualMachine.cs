@@ -28,7 +28,15 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     {
         // Before it is asked: the next error, which may come at once, says that it is stalled again.
         _isStalled = false;
-        await _qmp!.ExecuteAsync("cont", cancellationToken: cancellationToken);
+        try
+        {
+            await _qmp!.ExecuteAsync("cont", cancellationToken: cancellationToken);
+        }
+        catch
+        {
+            _isStalled = true;
+            throw;
+        }
     }
 
     /// <summary>Connects to QEMU's control socket, or says why QEMU ended before it had one.</summary>

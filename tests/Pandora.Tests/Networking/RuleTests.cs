@@ -68,6 +68,29 @@ public sealed class RuleTests
     }
 
     [Fact]
+    public void A_destination_that_looks_like_a_slot_is_not_taken_for_one()
+    {
+        static (IPAddress, IPAddress) Flow(string source, string destination) => (IPAddress.Parse(source), IPAddress.Parse(destination));
+        var living = IPAddress.Parse("10.200.0.2");
+        var guests = HostNetwork.GuestsIn(
+            [Flow("10.200.0.2", "10.201.0.6"), Flow("10.201.0.10", "10.200.0.2"), Flow("10.200.0.6", "1.1.1.2")], range: null, living.Equals);
+        Assert.Equal([living, IPAddress.Parse("10.200.0.6")], guests);
+    }
+
+    [Fact]
+    public void A_guest_that_is_shut_in_keeps_no_connection_of_its_own()
+    {
+        var slot = new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
+        var text = SlotRules.Text(slot, Policy(), Egress.None);
+        foreach (var (chain, gate) in new[] { ("chain from_guest", "iifname != @open goto refuse"), ("chain to_guest", "oifname != @open goto refuse") })
+        {
+            var start = text.IndexOf(chain, StringComparison.Ordinal);
+            Assert.InRange(text.IndexOf(gate, start, StringComparison.Ordinal), start,
+                text.IndexOf("ct state established,related accept", start, StringComparison.Ordinal));
+        }
+    }
+
+    [Fact]
     public void Attributes_are_found_by_their_type_and_broken_ones_are_not()
     {
         byte[] attributes = [.. Netlink.Attribute(1, [1, 2, 3]), .. Netlink.Nested(2, Netlink.Attribute(7, [9, 9, 9, 9]))];
