@@ -18,9 +18,6 @@ internal static class HostRules
         // Where we turned forwarding on for an uplink, it forwards for guests of Pandora's and nobody else.
         var uplinks = openedUplinks.Count == 0 ? ""
             : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != \"pnd*\" drop";
-        // A resolver on another of the host's own addresses is met by the input chain.
-        var hostDns = policy.Resolver is null || local ? ""
-            : $"ip daddr {policy.Resolver} meta l4proto {{ tcp, udp }} th dport 53 goto bound";
         return $$"""
             table inet {{instance.TableName}}
             delete table inet {{instance.TableName}}
@@ -73,7 +70,8 @@ internal static class HostRules
               }
               chain to_host {
                 ct state established,related accept
-                {{hostDns}}
+                # A resolver on one of the host's own addresses but loopback.
+                {{dns}}
                 ct status dnat meta l4proto { tcp, udp } th dport 53 goto bound
                 goto refuse
               }

@@ -22,8 +22,7 @@ public enum SlotState
 public sealed record SlotEntry(SlotState State, string? MicroVm);
 
 /// <summary>The slots in use, kept in the file <c>slots</c> of the run directory, so that a program that looks at the host from outside
-/// knows
-/// whose each namespace is, also where a microVM's record is damaged. Written when a slot changes, never for a claim.</summary>
+/// knows whose each namespace is, also where a microVM's record is damaged. Written when a slot changes, never for a claim.</summary>
 public sealed class SlotLedger
 {
     private readonly string _path;

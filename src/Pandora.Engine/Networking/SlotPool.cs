@@ -305,7 +305,7 @@ public sealed partial class SlotPool : IAsyncDisposable
 
         """;
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Network slot {Slot} could not be taken down: {Error}. It is tried again")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Network slot {Slot} could not be taken down: {Error}. Its number is not used until it is")]
     private partial void LogDestroyFailed(int slot, string error);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A network slot could not be made ahead of need: {Error}")]

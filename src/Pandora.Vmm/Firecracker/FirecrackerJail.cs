@@ -49,7 +49,7 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         File.Delete(target);
         if (!Libc.TryLink(file, target))
         {
-            SparseFile.Copy($"/proc/self/fd/{file.DangerousGetHandle()}", target);
+            SparseFile.Copy(FileStatus.PathOf(file), target);
         }
 
         File.SetUnixFileMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);

@@ -76,7 +76,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         var jail = running.Jail ?? throw new VmmException("without its jailer Firecracker makes no snapshots");
         using var api = new FirecrackerApi(jail.SocketPath, SnapshotLimit);
         await api.PatchAsync("/vm", JsonSerializer.SerializeToUtf8Bytes(new Vm("Paused"), FirecrackerJson.Default.Vm), cancellationToken);
-        var owner = Libc.OwnerOf(jail.AgentPath);
+        var owner = FileStatus.FindTarget(jail.AgentPath)?.Owner ?? throw new VmmException("the microVM's jail has no socket of its agent");
         using var state = jail.MakeFile(FirecrackerJail.StateName, owner);
         using var memory = jail.MakeFile(FirecrackerJail.MemoryName, owner);
         await api.PutAsync("/snapshot/create", JsonSerializer.SerializeToUtf8Bytes(

@@ -34,17 +34,6 @@ internal static partial class Libc
         }
     }
 
-    /// <summary>Type and number of names of an open file (statx(2)); links are not followed, for it is open.</summary>
-    /// <exception cref="IOException">It could not be looked at.</exception>
-    public static unsafe (int Type, uint Links) TypeOf(SafeHandle file)
-    {
-        // struct statx: stx_nlink is the fifth word of four bytes, stx_mode the lower half of the eighth. AT_EMPTY_PATH; STATX_TYPE,
-        // STATX_NLINK.
-        var statx = stackalloc uint[64];
-        Check(Statx((int)file.DangerousGetHandle(), "", 0x1000, 1 | 4, statx), "an open file could not be looked at");
-        return ((int)(statx[7] & 0xF000), statx[4]);
-    }
-
     /// <summary>Whether a descriptor can be read from without waiting.</summary>
     public static unsafe bool IsReadable(int fd)
     {
@@ -63,26 +52,16 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be given.</exception>
     public static void Own(SafeHandle file, int id) => Check(ChownOpen(file, id, id), $"an open file could not be given to user {id}");
 
-    /// <summary>The user that a file belongs to.</summary>
-    /// <exception cref="IOException">It could not be looked at.</exception>
-    public static unsafe int OwnerOf(string path)
-    {
-        // struct statx: stx_uid is the sixth word of four bytes (mask, block size, attributes in two, links, user); STATX_UID is 8.
-        var statx = stackalloc uint[64];
-        Check(Statx(-100, path, 0, 8, statx), $"{path} could not be looked at");
-        return (int)statx[5];
-    }
-
     /// <summary>What the kernel tells of a file; null when there is none.</summary>
     /// <exception cref="IOException">It could not be looked at.</exception>
     public static unsafe FileStatus? Status(string path, bool follow)
     {
-        // struct statx: user at byte 20, mode at 28, inode at 32, blocks at 48, device at 136. AT_FDCWD, AT_SYMLINK_NOFOLLOW,
-        // STATX_BASIC_STATS.
+        // struct statx: number of names at byte 16, user at 20, mode at 28, inode at 32, blocks at 48, device at 136.
+        // AT_FDCWD, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS.
         var statx = stackalloc byte[256];
         if (Statx(-100, path, follow ? 0 : 0x100, 0x7FF, (uint*)statx) == 0)
         {
-            return new FileStatus(*(int*)(statx + 20), *(ushort*)(statx + 28), *(ulong*)(statx + 32),
+            return new FileStatus(*(int*)(statx + 20), *(ushort*)(statx + 28), *(uint*)(statx + 16), *(ulong*)(statx + 32),
                 *(ulong*)(statx + 136), *(long*)(statx + 48));
         }
 
@@ -91,8 +70,8 @@ internal static partial class Libc
             : throw new IOException($"{path} could not be looked at: {Marshal.GetPInvokeErrorMessage(error)}");
     }
 
-    /// <summary>Marks all descriptors from one on to be closed when another program is started (close_range(2), CLOSE_RANGE_CLOEXEC; Linux
-    /// 5.11).</summary>
+    /// <summary>Marks all descriptors from one on to be closed when another program is started (close_range(2), CLOSE_RANGE_CLOEXEC;
+    /// Linux 5.11).</summary>
     public static void CloseOnExec(int first)
     {
         if (Syscall(CloseRangeNumber, first, uint.MaxValue, 4, 0) == 0)
@@ -127,7 +106,7 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be linked for another reason, such as that it has no name left.</exception>
     public static bool TryLink(SafeHandle file, string target)
     {
-        if (LinkAt(-100, $"/proc/self/fd/{file.DangerousGetHandle()}", -100, target, 0x400) == 0)
+        if (LinkAt(-100, FileStatus.PathOf(file), -100, target, 0x400) == 0)
         {
             return true;
         }

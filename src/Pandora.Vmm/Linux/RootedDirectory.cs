@@ -9,8 +9,8 @@ namespace Pandora.Vmm.Linux;
 /// </summary>
 /// <remarks>
 /// openat2(2) (Linux 5.6) resolves the names: with RESOLVE_IN_ROOT a link means what it means to the guest, whose root this directory is.
-/// The last part of a name that is written or
-/// deleted is not resolved: it is replaced or removed below its open parent. So nobody can swap a part of the name while it is used.
+/// The last part of a name that is written or deleted is not resolved: it is replaced or removed below its open parent. So nobody can swap
+/// a part of the name while it is used.
 /// </remarks>
 public sealed class RootedDirectory : IDisposable
 {
@@ -18,7 +18,6 @@ public sealed class RootedDirectory : IDisposable
     private const int NoMountPoints = 1, NoMagicLinks = 2, NoLinks = 4, InRoot = 16;
     internal const int NotFound = 2;
     private const int TryAgain = 11, AnotherMount = 18, NotDirectory = 20, IsDirectory = 21, Loop = 40;
-    private const int RegularFile = 0x8000, SocketFile = 0xC000;
     private const int PrivateFile = 0x180 /* 0600 */, PublicDirectory = 0x1ED /* 0755 */;
 
     // The number depends on the architecture (include/uapi/asm-generic/fcntl.h, arch/arm64/include/uapi/asm/fcntl.h).
@@ -84,14 +83,14 @@ public sealed class RootedDirectory : IDisposable
     {
         using var found = TryOpen(_root, path, PathOnly, isOwn ? InRoot | NoLinks | NoMountPoints : InRoot | NoMagicLinks, out var error)
             ?? throw new RootedPathException(path, error);
-        var (type, names) = Libc.TypeOf(found);
-        if (type != RegularFile || (isOwn && names != 1))
+        var status = FileStatus.Of(found);
+        if (!status.IsRegular || (isOwn && status.Names != 1))
         {
-            throw new RootedPathException(path, type == RegularFile ? "has another name as well" : "is no regular file");
+            throw new RootedPathException(path, status.IsRegular ? "has another name as well" : "is no regular file");
         }
 
         // By its descriptor: this is the file that was looked at, whatever has its name by now.
-        return File.OpenHandle(PathOf(found), FileMode.Open, access, FileShare.ReadWrite | FileShare.Delete);
+        return File.OpenHandle(FileStatus.PathOf(found), FileMode.Open, access, FileShare.ReadWrite | FileShare.Delete);
     }
 
     /// <summary>Finds a socket, to be connected to. A link in its place is refused.</summary>
@@ -101,7 +100,7 @@ public sealed class RootedDirectory : IDisposable
     {
         var found = TryOpen(_root, path, PathOnly, InRoot | NoLinks | NoMountPoints, out var error)
             ?? throw new RootedPathException(path, error);
-        if (Libc.TypeOf(found).Type == SocketFile)
+        if (FileStatus.Of(found).IsSocket)
         {
             return found;
         }
@@ -127,7 +126,7 @@ public sealed class RootedDirectory : IDisposable
     public void DeleteFiles(string path)
     {
         using var directory = OpenDirectory(path, isMade: false);
-        foreach (var name in directory is null ? [] : Directory.GetFileSystemEntries(PathOf(directory)).Select(Path.GetFileName)
+        foreach (var name in directory is null ? [] : Directory.GetFileSystemEntries(FileStatus.PathOf(directory)).Select(Path.GetFileName)
             .OfType<string>())
         {
             if (Libc.UnlinkAt(directory!, name, 0) != 0 && Marshal.GetLastPInvokeError() is not (IsDirectory or NotFound) and var error)
@@ -201,7 +200,6 @@ public sealed class RootedDirectory : IDisposable
         }
     }
 
-    internal static string PathOf(SafeFileHandle file) => $"/proc/self/fd/{file.DangerousGetHandle()}";
 
     private static (string Directory, string Name) Split(string path) =>
         path.LastIndexOf('/') is >= 0 and var slash ? (path[..slash], path[(slash + 1)..]) : ("", path);

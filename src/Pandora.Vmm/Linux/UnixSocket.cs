@@ -17,7 +17,7 @@ public static class UnixSocket
         try
         {
             // By its descriptor: this is the socket that was looked at, whatever has its name by now.
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint(RootedDirectory.PathOf(place)), cancellationToken);
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint(FileStatus.PathOf(place)), cancellationToken);
             return socket;
         }
         catch

@@ -64,7 +64,7 @@ public sealed class JailTests : IDisposable
         Replace(path, isLink: true);
         _jail.TakeFile(made, "memory", target);
         Assert.Equal("guest", File.ReadAllText(target));
-        Assert.Equal((0, 0), (Libc.OwnerOf(target), Libc.OwnerOf(_hosts)));
+        Assert.Equal((0, 0), (FileStatus.FindTarget(target)!.Value.Owner, FileStatus.FindTarget(_hosts)!.Value.Owner));
         Assert.Equal(300 * 1024, new FileInfo(_hosts).Length);
     }
 
