@@ -1,11 +1,11 @@
 using System.Diagnostics;
 using System.Text;
-using Pandora.Agent;
+using Pandora.Agent.Protocol;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Templates;
 using Pandora.Load;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Bench;

@@ -3,13 +3,14 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
-using Pandora.Agent;
+using Pandora.Agent.Protocol;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
+using Pandora.Vmm.Host;
 using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Bench;

@@ -4,9 +4,10 @@ using System.Text;
 using Pandora.Engine.Guest;
 using Pandora.Engine.Templates;
 using Pandora.Load;
+using Pandora.Vmm.Host;
 using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Bench;
 

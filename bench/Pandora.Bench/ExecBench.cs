@@ -2,7 +2,7 @@ using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Engine.Guest;
 using Pandora.Load;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Renci.SshNet;
 
 namespace Pandora.Bench;

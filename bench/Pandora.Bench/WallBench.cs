@@ -8,10 +8,10 @@ using Pandora.Client;
 using Pandora.Engine;
 using Pandora.Engine.Networking;
 using Pandora.Load;
-using Pandora.Proof;
-using Pandora.Proof.Checks;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.Prove;
+using Pandora.Prove.Checks;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.Bench;
 

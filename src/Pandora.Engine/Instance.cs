@@ -1,6 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine;
 

@@ -11,7 +11,7 @@ using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine;
 

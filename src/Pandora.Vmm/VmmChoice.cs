@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Vmm;

@@ -1,5 +1,5 @@
 using System.Threading.Channels;
-using Pandora.Agent;
+using Pandora.Agent.Protocol;
 
 namespace Pandora.Fakes;
 

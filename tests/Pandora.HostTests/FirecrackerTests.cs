@@ -1,5 +1,5 @@
 using Pandora.Client;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
@@ -51,7 +51,7 @@ public sealed class FirecrackerTests : IAsyncLifetime
             foreach (var file in Directory.GetFiles(Path.Combine(Repository.Templates, "default")))
             {
                 var copy = Path.Combine(templates, "default", Path.GetFileName(file));
-                Pandora.Vmm.Linux.SparseFile.Copy(file, copy);
+                Pandora.Linux.SparseFile.Copy(file, copy);
                 File.SetUnixFileMode(copy, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.OtherRead);
             }
 

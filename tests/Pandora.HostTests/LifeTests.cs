@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests;
 

@@ -3,7 +3,7 @@ using System.Net.Sockets;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Client;
 using Pandora.Engine.Guest;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 

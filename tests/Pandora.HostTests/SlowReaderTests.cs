@@ -4,7 +4,7 @@ using System.Net.Sockets;
 using System.Text;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 using Pandora.Server.Hosting;
 
 namespace Pandora.HostTests;

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Text;
 using System.Text.RegularExpressions;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests;
 

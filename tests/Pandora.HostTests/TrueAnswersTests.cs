@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 

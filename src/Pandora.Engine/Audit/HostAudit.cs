@@ -5,7 +5,8 @@ using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Engine.Audit;
 

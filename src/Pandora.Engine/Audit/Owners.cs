@@ -1,7 +1,8 @@
 using System.Net;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Engine.Audit;
 

@@ -1,5 +1,5 @@
 using Microsoft.Extensions.Logging;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Disks;
 

@@ -1,4 +1,4 @@
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Renci.SshNet;
 
 namespace Pandora.Engine.Guest;

@@ -1,5 +1,5 @@
 using System.Security.Cryptography;
-using Pandora.Agent;
+using Pandora.Agent.Protocol;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.Guest;

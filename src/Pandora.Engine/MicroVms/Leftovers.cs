@@ -1,7 +1,7 @@
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Networking;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.MicroVms;
 

@@ -1,6 +1,6 @@
 using Pandora.Engine.Guest;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.MicroVms;
 

@@ -3,7 +3,7 @@ using Pandora.Engine.Guest;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.MicroVms;
 

@@ -7,7 +7,7 @@ using Pandora.Engine.Observability;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.MicroVms;
 

@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;
 

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
 using Pandora.Engine.MicroVms;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Snapshots;
 

@@ -31,8 +31,8 @@ internal static class ServeCommand
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
         // What the program that started this had open is not for its children.
-        Vmm.Linux.Descriptors.KeepFromChildren();
-        Vmm.Linux.RuntimeFiles.RemoveOwn();
+        Pandora.Linux.Descriptors.KeepFromChildren();
+        Pandora.Linux.RuntimeFiles.RemoveOwn();
         GoFirst();
         // Not the caller's directory, where somebody else's appsettings.json may lie.
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });

@@ -2,9 +2,10 @@ using System.Runtime.InteropServices;
 using Pandora.Engine;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Templates;
+using Pandora.Vmm.Host;
 using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Server.Doctor;

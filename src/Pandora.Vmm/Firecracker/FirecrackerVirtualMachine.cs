@@ -1,7 +1,8 @@
 using System.Net.Sockets;
 using System.Text;
 using System.Text.RegularExpressions;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Vmm.Firecracker;
 

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Vmm.Qemu;
 

@@ -1,7 +1,7 @@
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests.Chaos;
 

@@ -2,7 +2,7 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests.Chaos;
 

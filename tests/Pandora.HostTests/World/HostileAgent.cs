@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests.World;
 

@@ -3,7 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Tests.Cli;
 

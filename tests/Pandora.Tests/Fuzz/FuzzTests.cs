@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
-using Pandora.Agent;
+using Pandora.Agent.Protocol;
 using Pandora.Engine;
 using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;

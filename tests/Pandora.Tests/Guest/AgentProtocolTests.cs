@@ -1,5 +1,5 @@
 using CsCheck;
-using Pandora.Agent;
+using Pandora.Agent.Protocol;
 
 namespace Pandora.Tests.Guest;
 

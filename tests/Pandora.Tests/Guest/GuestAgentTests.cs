@@ -1,6 +1,6 @@
 using System.IO.Pipes;
 using Microsoft.Extensions.Time.Testing;
-using Pandora.Agent;
+using Pandora.Agent.Protocol;
 using Pandora.Engine.Guest;
 using Pandora.Fakes;
 using Pandora.Vmm;

@@ -95,7 +95,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     public async Task The_jail_of_a_machine_that_nobody_holds_is_removed_and_one_that_is_gone_is_no_error()
     {
         var machine = await _vmm.StartAsync(Spec("one"), default);
-        using (var process = Pandora.Vmm.Linux.ProcessHandle.TryOpen(machine.Handle.Pid))
+        using (var process = Pandora.Linux.ProcessHandle.TryOpen(machine.Handle.Pid))
         {
             process!.Kill();
             await process.Exited;

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Tests.Vmm;
 
