@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using Pandora.Agent.Protocol;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Templates;
 using Pandora.Load;
 using Pandora.Vmm;

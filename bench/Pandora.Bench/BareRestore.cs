@@ -4,7 +4,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
 using Pandora.Agent.Protocol;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Vmm.Host;

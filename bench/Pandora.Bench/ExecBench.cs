@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using Pandora.Client;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Load;
 using Pandora.Linux;
 using Renci.SshNet;

@@ -5,6 +5,7 @@ using System.Net;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Client;
+using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Networking;
 using Pandora.Load;

@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.HostFiltering;
 using Microsoft.AspNetCore.TestHost;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Templates;
 using Pandora.Server.Commands;

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Pandora.Engine.Node;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;

@@ -6,6 +6,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Node;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;

@@ -1,4 +1,5 @@
 using System.Net;
+using Pandora.Engine.Node;
 
 namespace Pandora.Engine.Networking;
 

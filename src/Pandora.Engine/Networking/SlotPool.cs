@@ -1,6 +1,7 @@
 using System.Globalization;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Node;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;

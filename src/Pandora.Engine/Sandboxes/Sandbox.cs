@@ -1,4 +1,4 @@
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
 

@@ -1,10 +1,10 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
-using Pandora.Engine.Observability;
-using Pandora.Engine.Pool;
+using Pandora.Engine.Telemetry;
+using Pandora.Engine.Pools;
 
 namespace Pandora.Engine.Sandboxes;
 

@@ -1,7 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 
 namespace Pandora.Engine.Sandboxes;
 

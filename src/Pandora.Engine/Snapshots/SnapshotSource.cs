@@ -1,5 +1,5 @@
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 using Pandora.Engine.Templates;
 
 namespace Pandora.Engine.Snapshots;

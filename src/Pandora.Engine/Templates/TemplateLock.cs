@@ -1,3 +1,5 @@
+using Pandora.Engine.Node;
+
 namespace Pandora.Engine.Templates;
 
 /// <summary>

@@ -4,7 +4,7 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Http.Json;
 using Microsoft.Extensions.Options;
 using Pandora.Contracts;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
 using Pandora.Server.Hosting;
 

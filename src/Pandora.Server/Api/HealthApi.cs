@@ -1,6 +1,7 @@
 using System.Reflection;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Pandora.Contracts;
+using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Sandboxes;
 

@@ -3,7 +3,7 @@ using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
 using Pandora.Engine;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 
 namespace Pandora.Server.Api;
 

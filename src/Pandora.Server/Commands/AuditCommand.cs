@@ -1,7 +1,8 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Pandora.Engine.Node;
 using Pandora.Engine;
-using Pandora.Engine.Audit;
+using Pandora.Engine.Recovery;
 
 namespace Pandora.Server.Commands;
 

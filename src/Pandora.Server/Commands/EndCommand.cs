@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Server.Hosting;
 

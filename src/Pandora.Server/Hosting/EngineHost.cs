@@ -1,5 +1,6 @@
+using Pandora.Engine.Node;
 using Pandora.Engine;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 using Pandora.Vmm;
 
 namespace Pandora.Server.Hosting;

@@ -2,7 +2,7 @@ using System.Text.Json;
 using CsCheck;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;

@@ -4,7 +4,7 @@ using System.Text;
 using System.Text.Json;
 using Pandora.Agent.Protocol;
 using Pandora.Engine;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Snapshots;
 using Pandora.Fakes;

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 
 namespace Pandora.Tests.Guest;
 

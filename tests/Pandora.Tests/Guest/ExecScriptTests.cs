@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using CsCheck;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 
 namespace Pandora.Tests.Guest;
 

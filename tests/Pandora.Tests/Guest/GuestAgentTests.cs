@@ -1,7 +1,7 @@
 using System.IO.Pipes;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Agent.Protocol;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Fakes;
 using Pandora.Vmm;
 

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Configuration;
+using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Server.Hosting;
 

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
+using Pandora.Engine.Recovery;
 using Pandora.Engine;
 using Pandora.Engine.MicroVms;
 using Pandora.Fakes;
@@ -52,7 +53,7 @@ public sealed class RecordTests : IDisposable
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         var microVms = node.Booted.Select(b => b.MicroVm).ToDictionary(m => m.Id);
         var (adopted, lost) = (new List<string>(), new List<(string Id, string Reason)>());
-        await new Recovery(node.Metrics, new FakeTimeProvider(), NullLogger.Instance).RunAsync(
+        await new MicroVmRecovery(node.Metrics, new FakeTimeProvider(), NullLogger.Instance).RunAsync(
             [.. microVms.Keys.Select(id => new Found($"/run/{id}", Record() with { Id = id }, null))],
             (record, _) => Task.FromResult(new Adoption(microVms[record.Id], null, microVms[record.Id].Teardown)),
             microVm =>

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Pandora.Engine;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 using Pandora.Fakes;
 
 namespace Pandora.Tests.Observability;

@@ -1,6 +1,6 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
-using Pandora.Engine.Disks;
+using Pandora.Engine.Sandboxes;
 
 namespace Pandora.Tests.Sandboxes;
 

@@ -1,6 +1,6 @@
 using CsCheck;
 using Pandora.Engine;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 

@@ -2,7 +2,7 @@ using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Fakes;

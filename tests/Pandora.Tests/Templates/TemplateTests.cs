@@ -1,7 +1,7 @@
 using System.Text;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Templates;
 
 namespace Pandora.Tests.Templates;

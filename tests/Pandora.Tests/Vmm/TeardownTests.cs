@@ -1,4 +1,5 @@
 using Pandora.Engine.MicroVms;
+using Pandora.Engine;
 
 namespace Pandora.Tests.Vmm;
 

@@ -1,0 +1,80 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Microsoft.Extensions.Logging;
+using Pandora.Engine.Guests;
+using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Telemetry;
+
+namespace Pandora.Engine.Sandboxes;
+
+/// <summary>
+/// What is kept of each operation on a sandbox: its figures, the tags of its span and one line of audit. Commands, their input and their output are in none of them.
+/// </summary>
+internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logger)
+{
+    /// <summary>Category of the audit lines.</summary>
+    public const string Category = "Pandora.Audit";
+
+    public void Created(Activity? span, CreatedSandbox created)
+    {
+        var sandbox = created.Sandbox;
+        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.template", sandbox.Template).SetTag("pandora.warm", created.IsWarm);
+        if (sandbox.MicroVm.BootTrace is { } boot)
+        {
+            span?.AddLink(new ActivityLink(boot));
+        }
+
+        metrics.Acquired(sandbox.Template, created.Elapsed);
+        LogCreated(sandbox.Id, sandbox.Template, created.IsWarm, created.Elapsed.TotalMilliseconds);
+    }
+
+    public void Executed(Activity? span, Sandbox sandbox, GuestResult result, TimeSpan elapsed)
+    {
+        var status = result.Stopped is not null ? "timeout" : result.ExitCode == 0 ? "success" : "error";
+        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", status).SetTag("pandora.exec.exit_code", result.ExitCode).SetTag("pandora.exec.truncated", result.IsTruncated);
+        metrics.Executed(sandbox.Template, status, elapsed);
+        if (result.Stopped is { } stopped)
+        {
+            span?.SetTag("pandora.exec.command", JsonNamingPolicy.SnakeCaseLower.ConvertName(stopped.Outcome.ToString()));
+            metrics.Failed("exec", "exec_timeout");
+        }
+
+        LogExecuted(sandbox.Id, status, result.ExitCode, elapsed.TotalMilliseconds);
+    }
+
+    public void Ended(Activity? span, EndedSandbox ended)
+    {
+        var (sandbox, reason) = (ended.Sandbox, ended.End.Reason.ToString().ToLowerInvariant());
+        var lifetime = sandbox.Age;
+        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.end.reason", reason);
+        metrics.Ended(sandbox.Template, reason, lifetime, ended.Elapsed);
+        LogEnded(sandbox.Id, reason, sandbox.ExecCount, lifetime.TotalSeconds, ended.Elapsed.TotalMilliseconds);
+    }
+
+    /// <summary>An operation (<c>create</c>, <c>exec</c>, <c>delete</c>) that came to nothing.</summary>
+    public void Failed(Activity? span, string operation, string? id, Exception exception)
+    {
+        var code = exception is PandoraException e ? JsonNamingPolicy.SnakeCaseLower.ConvertName(e.Error.ToString())
+            : exception is OperationCanceledException ? "cancelled"
+            : "internal_error";
+        span?.SetTag("pandora.sandbox.id", id);
+        span.Fail(code, exception);
+        metrics.Failed(operation, code);
+        LogFailed(operation, Bounded(id), code);
+    }
+
+    // An id that a client made up may hold anything, line breaks included.
+    private static string Bounded(string? id) => id is null ? "-" : id.Length is 0 or > 64 || !id.All(char.IsAsciiLetterOrDigit) ? "(malformed)" : id;
+
+    [LoggerMessage(Level = LogLevel.Information, EventName = "create", Message = "create {SandboxId} template={Template} warm={Warm} ms={Milliseconds:0.###}")]
+    private partial void LogCreated(string sandboxId, string template, bool warm, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Information, EventName = "exec", Message = "exec {SandboxId} status={Status} exit_code={ExitCode} ms={Milliseconds:0.###}")]
+    private partial void LogExecuted(string sandboxId, string status, int exitCode, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Information, EventName = "delete", Message = "delete {SandboxId} reason={Reason} execs={Execs} lived_s={Seconds:0.###} ms={Milliseconds:0.###}")]
+    private partial void LogEnded(string sandboxId, string reason, int execs, double seconds, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, EventName = "failed", Message = "{Operation} {SandboxId} failed code={Code}")]
+    private partial void LogFailed(string operation, string sandboxId, string code);
+}
