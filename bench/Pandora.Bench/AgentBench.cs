@@ -54,7 +54,7 @@ internal static class AgentBench
                 await Command.RunAsync("ip", ["-n", name, "-batch", "-"], "tuntap add dev tap0 mode tap user 65534\nlink set tap0 up\n");
             }
 
-            var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
+            var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
             var store = new TemplateStore(Path.Combine(work, "templates"));
             var script = Path.Combine(work, "echo");
             await File.WriteAllTextAsync(script, Echo);

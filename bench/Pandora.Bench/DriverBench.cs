@@ -36,7 +36,7 @@ internal static class DriverBench
 
     private static async Task<Result> RunAsync(Target target, string name, string work)
     {
-        var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
+        var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
         using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
         var initrd = Path.Combine(work, "initrd");
         await GuestIdentity.Create("benchvms").WriteInitrdAsync(template.InitrdPath, initrd, key.PublicLine, 1400, CancellationToken.None);

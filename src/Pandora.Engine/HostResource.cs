@@ -1,7 +1,4 @@
-using System.Globalization;
-using System.Net;
 using System.Text.Json.Serialization;
-using Pandora.Engine.Networking;
 using Pandora.Linux;
 
 namespace Pandora.Engine;
@@ -46,35 +43,14 @@ public sealed record HostResource(ResourceKind Kind, string Name)
     /// <summary>Names a process.</summary>
     public static HostResource OfProcess(int pid, long startTime) => new(ResourceKind.Process, $"{pid}/{startTime}");
 
-    /// <summary>Names the tracked connections of a slot.</summary>
-    public static HostResource OfConnections(uint mark, IPAddress address) => new(ResourceKind.Tracking, $"{mark}/{address}");
-
-    /// <summary>Looks on the host whether it is there.</summary>
+    /// <summary>Looks on the host whether it is there. What its network has is looked up there: <c>SlotPart.Exists</c>.</summary>
     public bool Exists() => Kind switch
     {
         ResourceKind.Process => IsRunning(),
-        ResourceKind.Namespace => File.Exists($"/run/netns/{Name}"),
-        // Not /sys/class/net: that shows the namespace of whoever mounted it.
-        ResourceKind.Interface => File.ReadLines("/proc/thread-self/net/dev").Any(l => l.TrimStart().StartsWith($"{Name}:", StringComparison.Ordinal)),
         ResourceKind.File => File.Exists(Name),
-        ResourceKind.Tracking => IsTracked(),
         ResourceKind.Cgroup or ResourceKind.Directory => Directory.Exists(Name),
         _ => false,
     };
-
-    private bool IsTracked()
-    {
-        var parts = Name.Split('/');
-        try
-        {
-            return Conntrack.Count(uint.Parse(parts[0], CultureInfo.InvariantCulture), IPAddress.Parse(parts[1])) > 0;
-        }
-        catch (IOException)
-        {
-            // Not seen to be gone.
-            return true;
-        }
-    }
 
     private bool IsRunning()
     {

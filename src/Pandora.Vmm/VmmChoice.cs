@@ -35,13 +35,13 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
     {
         if (Kind == VmmKind.Qemu)
         {
-            return await QemuVmm.CreateAsync(Accelerator, "PANDORA_VMM=qemu", time, cancellationToken);
+            return await QemuVmm.CreateAsync(Accelerator, "PANDORA_VMM=qemu", JailDirectory, time, cancellationToken);
         }
 
         var kvm = KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64);
         if (Kind == VmmKind.Auto && (Accelerator == Accelerator.Tcg || !kvm.IsUsable))
         {
-            return await QemuVmm.CreateAsync(Accelerator, "Firecracker needs KVM", time, cancellationToken);
+            return await QemuVmm.CreateAsync(Accelerator, "Firecracker needs KVM", JailDirectory, time, cancellationToken);
         }
 
         if (Accelerator == Accelerator.Tcg)
@@ -57,7 +57,8 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
 
         if (Kind == VmmKind.Auto && Find() is null)
         {
-            return await QemuVmm.CreateAsync(Accelerator, "Firecracker is not installed ('./pandora firecracker install')", time, cancellationToken);
+            return await QemuVmm.CreateAsync(
+                Accelerator, "Firecracker is not installed ('./pandora firecracker install')", JailDirectory, time, cancellationToken);
         }
 
         var program = Find() ?? Firecracker ?? "firecracker";
@@ -65,6 +66,9 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
         var binaries = await FirecrackerBinaries.FindAsync(program, jailer, cancellationToken);
         return new FirecrackerVmm(binaries, JailDirectory, kvm.IsUsable ? kvm.Reason : $"PANDORA_ACCEL=kvm, although {kvm.Reason}", time);
     }
+
+    /// <summary>Does what <see cref="IVmm.RemoveOrphans"/> does, for a caller that starts no machine and needs no VMM.</summary>
+    public void RemoveOrphans(IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(JailDirectory, living);
 
     /// <summary>The program that would be used; null when there is none.</summary>
     public string? Find() => Firecracker is not null ? FirecrackerBinaries.TryResolve(Firecracker)

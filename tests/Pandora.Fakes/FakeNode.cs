@@ -197,9 +197,9 @@ internal sealed class FakeNode : IAsyncDisposable
     private (WarmPool Pool, SandboxRegistry Sandboxes) Start(int expected = 0)
     {
         var pool = new WarmPool(
-            TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
+            EngineOptions.DefaultTemplate, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
             Options.MaxWaiting, expected, TendAsync);
-        var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, SetEgressAsync,
+        var sandboxes = new SandboxRegistry(Options, name => name == EngineOptions.DefaultTemplate ? pool : null, SetEgressAsync,
             _ => ClaimRefusal is { } refusal ? throw refusal : default, Metrics, Time, _loggers);
         return (pool, sandboxes);
     }

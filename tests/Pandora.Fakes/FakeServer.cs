@@ -72,7 +72,7 @@ internal sealed class FakeServer : IAsyncDisposable
         var app = builder.Build();
         app.MapPandoraApi(serverOptions);
         await app.StartAsync();
-        node.Metrics.Announce([TemplateStore.DefaultName]);
+        node.Metrics.Announce([EngineOptions.DefaultTemplate]);
         return new FakeServer(node, app, onLoopback ? new HttpClient { BaseAddress = new Uri(app.Urls.Single()) } : app.GetTestClient());
     }
 

@@ -14,7 +14,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan Memory = TimeSpan.FromMinutes(2), ClaimWait = TimeSpan.FromSeconds(2);
     private const int SlotsEvery = 2, ForeignEvery = 5, LegacyEvery = 30, Patience = 3;
-    private readonly HostNetwork _network;
+    private readonly NetworkRules _network;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly Counter<long> _repairs;
@@ -27,7 +27,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     private bool _wasForeignChanged = true;
 
     /// <summary>Starts it.</summary>
-    public NetworkWatch(HostNetwork network, Meter meter, TimeProvider time, ILogger<NetworkWatch> logger)
+    public NetworkWatch(NetworkRules network, Meter meter, TimeProvider time, ILogger<NetworkWatch> logger)
     {
         (_network, _time, _logger) = (network, time, logger);
         _pausedUntil = time.GetTimestamp();

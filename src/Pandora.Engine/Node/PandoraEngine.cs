@@ -72,7 +72,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         _instance.Id, _vmm.Capabilities, [.. _notes, .. new[] { _watch?.Missing, _room?.Warning }.OfType<string>()], _options.PoolSize,
         Pools.Sum(p => p.WarmCount),
         IsReady: Sandboxes.IsOpen && _watch is not { Missing: not null }
-            && (_options.PoolSize == 0 || (_pools.TryGetValue(TemplateStore.DefaultName, out var pool) && pool.Value.WarmCount > 0)),
+            && (_options.PoolSize == 0 || (_pools.TryGetValue(EngineOptions.DefaultTemplate, out var pool) && pool.Value.WarmCount > 0)),
         Sandboxes.IsRecovering, IsProtected: _watch is null or { Missing: null });
 
     /// <summary>Whether an earlier server left microVMs that have been neither taken over nor undone yet.</summary>

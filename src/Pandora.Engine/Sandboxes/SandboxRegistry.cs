@@ -86,7 +86,7 @@ public sealed partial class SandboxRegistry(
     private async Task<CreatedSandbox> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
-        var name = request.Template ?? Templates.TemplateStore.DefaultName;
+        var name = request.Template ?? EngineOptions.DefaultTemplate;
         var pool = poolFor(name)
             ?? throw PandoraException.Invalid(
             "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");

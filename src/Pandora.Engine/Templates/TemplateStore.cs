@@ -13,9 +13,6 @@ public sealed partial class TemplateStore(string directory)
     // What the naming policy makes of MemoryMiB, and what templates of before have.
     private const string OldMemoryName = "memory_mi_b";
 
-    /// <summary>The template that is used when none is named.</summary>
-    public const string DefaultName = "default";
-
     /// <summary>Where they are.</summary>
     public string Root => directory;
 

@@ -9,7 +9,7 @@ namespace Pandora.Server.Commands;
 /// <summary><c>doctor --leaks</c>: everything of this instance on the host, its owner, and what has none.</summary>
 internal static partial class AuditCommand
 {
-    public static async Task<int> RunAsync(EngineOptions options, bool fix, bool asJson, CancellationToken cancellationToken)
+    public static async Task<int> RunAsync(EngineOptions options, VmmChoice machines, bool fix, bool asJson, CancellationToken cancellationToken)
     {
         var audit = new HostAudit(options, TimeProvider.System);
         var found = await audit.LookTwiceAsync(cancellationToken);
@@ -17,7 +17,7 @@ internal static partial class AuditCommand
         if (fix && onlyLeft.Count > 0 && onlyLeft.All(r => r.Owner is null))
         {
             // Nothing lives, so all of it goes, under the lock that keeps a server from starting meanwhile.
-            await PandoraEngine.EndLeftAsync(options, TimeProvider.System, cancellationToken);
+            await PandoraEngine.EndLeftAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
             found = await audit.LookTwiceAsync(cancellationToken);
         }
 

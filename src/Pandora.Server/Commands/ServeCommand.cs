@@ -45,9 +45,10 @@ internal static class ServeCommand
 
         Settings.RejectUnknown();
         var engineOptions = Settings.Read<EngineOptions>(builder.Configuration);
+        var vmmOptions = Settings.Read<VmmOptions>(builder.Configuration);
         var serverOptions = Settings.Read<ServerOptions>(builder.Configuration);
         var time = TimeProvider.System;
-        var vmm = await engineOptions.VmmChoice.MakeAsync(time, cancellationToken);
+        var vmm = await vmmOptions.Choice(engineOptions.DataDir, engineOptions.MachineDir).MakeAsync(time, cancellationToken);
         await using var app = Build(builder, engineOptions, serverOptions, vmm, time);
         try
         {

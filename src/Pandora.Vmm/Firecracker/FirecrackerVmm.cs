@@ -56,8 +56,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public void RemoveDirectories(string id) => JailOf(id)?.Remove();
 
-    /// <summary>Removes the jails that a dead server left, but for those of some machines. What ran in the others has ended.</summary>
-    public static void RemoveLeftovers(string chrootBase, IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(chrootBase, living);
+    /// <inheritdoc/>
+    public void RemoveOrphans(IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(_chrootBase, living);
 
     /// <inheritdoc/>
     public string? SnapshotCompatibility => _binaries.Jailer is null || !_binaries.CanRestore ? null : $"{Capabilities.Name} {Capabilities.Version} {HostProcessor.Identify(_binaries.Firecracker)}";
@@ -126,7 +126,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     }
 
     /// <inheritdoc/>
-    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken)
+    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken)
     {
         handle.MustBeOf(Capabilities);
         var process = ProcessHandle.TryOpen(handle.Pid, handle.StartTime);
@@ -142,7 +142,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"), CallLimit);
             await api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
             WatchLogs(handle.Directory, jail);
-            return new FirecrackerVirtualMachine(handle, process, jail);
+            return new FirecrackerVirtualMachine(handle, agent, process, jail);
         }
         catch (VmmException)
         {
@@ -216,7 +216,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             start.Process = ProcessHandle.TryOpen(pid) ?? throw new VmmException("Firecracker ended at once");
         }
 
-        start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime, Capabilities.Name), start.Process, start.Jail);
+        start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime, Capabilities.Name), spec.Agent, start.Process, start.Jail);
         WatchLogs(spec.Directory, start.Jail);
     }
 

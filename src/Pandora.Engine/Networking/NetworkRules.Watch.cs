@@ -4,7 +4,7 @@ using Microsoft.Extensions.Logging;
 namespace Pandora.Engine.Networking;
 
 /// <summary>What <see cref="NetworkWatch"/> looks at, and how it is put back.</summary>
-public sealed partial class HostNetwork
+public sealed partial class NetworkRules
 {
     private const ushort GetGeneration = 0x0A10; // NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
     private const ushort GenerationId = 1; // NFTA_GEN_ID
@@ -35,7 +35,7 @@ public sealed partial class HostNetwork
         var now = TryListTable();
         if (now != _table)
         {
-            return now is null ? $"the table inet {_instance.TableName} is gone" : $"the table inet {_instance.TableName} was changed";
+            return now is null ? $"the table inet {_names.TableName} is gone" : $"the table inet {_names.TableName} was changed";
         }
 
         if (ReferenceEquals(_writtenPolicy, _policy) && ReferenceEquals(_writtenOpened, _opened))
@@ -57,7 +57,7 @@ public sealed partial class HostNetwork
         for (var tries = 0; tries < WriteTries; tries++)
         {
             var (policy, opened, before) = (_policy, _opened, ReadHostGeneration());
-            _nftables.Run(HostRules.Text(_instance, policy, opened));
+            _nftables.Run(HostRules.Text(_names, policy, opened));
             var table = TryListTable();
             // Only when nobody else changed a rule meanwhile is what was listed what was written.
             if (table is not null && ReadHostGeneration() == NextGeneration(before))
@@ -206,7 +206,7 @@ public sealed partial class HostNetwork
     {
         try
         {
-            return _nftables.Run($"list table inet {_instance.TableName}", asText: true);
+            return _nftables.Run($"list table inet {_names.TableName}", asText: true);
         }
         catch (NftablesException)
         {
