@@ -10,18 +10,36 @@ namespace Pandora.HostTests;
 public sealed class DiskTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
-    private SmallDisk _disk = null!;
+    private SmallDisk? _disk;
 
     public async ValueTask InitializeAsync()
     {
         _world = await TestWorld.CreateAsync();
-        _disk = await SmallDisk.CreateAsync("360M");
+        try
+        {
+            _disk = await SmallDisk.CreateAsync("360M");
+        }
+        catch
+        {
+            // The runner does not dispose of a test whose set-up failed.
+            await DisposeAsync();
+            throw;
+        }
     }
 
     public async ValueTask DisposeAsync()
     {
-        await _disk.DisposeAsync();
-        await _world.DisposeAsync();
+        try
+        {
+            if (_disk is not null)
+            {
+                await _disk.DisposeAsync();
+            }
+        }
+        finally
+        {
+            await _world.DisposeAsync();
+        }
     }
 
     [Fact]
@@ -109,7 +127,7 @@ public sealed class DiskTests : IAsyncLifetime
             ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_POOL_START"] = "boot", ["PANDORA_DISK_RESERVE"] = $"{reserve}",
             ["PANDORA_DISK_SHARE"] = $"{share}", ["PANDORA_DISK_WAIT"] = $"{wait}",
         },
-        _disk.Directory);
+        _disk!.Directory);
 
     private static async Task UntilAsync(Func<Task<bool>> condition, int seconds)
     {
