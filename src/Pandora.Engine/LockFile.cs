@@ -7,8 +7,9 @@ internal static class LockFile
 {
     private const int WouldBlock = 11; // EAGAIN
 
-    /// <summary>Makes the file if need be and locks it; null when another process has it. The holder deletes it before it lets
-    /// go.</summary>
+    /// <summary>
+    /// Makes the file if need be and locks it; null when another process has it. The holder deletes it before it lets go.
+    /// </summary>
     /// <exception cref="IOException">It cannot be made.</exception>
     public static FileStream? TryOpen(string path)
     {
@@ -17,9 +18,11 @@ internal static class LockFile
             FileStream file;
             try
             {
-                file = new FileStream(path,
-                    new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None,
-                    UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite });
+                file = new FileStream(path, new FileStreamOptions
+                {
+                    Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None,
+                    UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+                });
             }
             catch (IOException e) when (e.HResult == WouldBlock)
             {

@@ -2,9 +2,10 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine;
 
-/// <summary>Directories that nobody but the server's own user may change: another user who can write there can put files of his own in the
-/// place of
-/// records, keys and images.</summary>
+/// <summary>
+/// Directories that nobody but the server's own user may change: another user who can write there can put files of his own in the place of
+/// records, keys and images.
+/// </summary>
 internal static class PrivateDirectory
 {
     private const int Everybody = 0x3F, OthersWrite = 0x12; // 077, 022

@@ -16,8 +16,8 @@ internal sealed record Found(string Directory, MicroVmRecord? Record, string? Pr
 
 /// <summary>
 /// Takes over the microVMs that an earlier server of this data directory left, and tells which cannot be. The lock on the directory says
-/// that nobody else does. Each is decided by itself and told at once; what
-/// cannot be taken over is undone when all are decided, so that the dead do not hold up the living.
+/// that nobody else does. Each is decided by itself and told at once; what cannot be taken over is undone when all are decided, so that the
+/// dead do not hold up the living.
 /// </summary>
 internal sealed partial class Recovery(EngineMetrics metrics, TimeProvider time, ILogger logger)
 {

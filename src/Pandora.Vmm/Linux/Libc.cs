@@ -91,8 +91,9 @@ internal static partial class Libc
             : throw new IOException($"{path} could not be looked at: {Marshal.GetPInvokeErrorMessage(error)}");
     }
 
-    /// <summary>Marks all descriptors from one on to be closed when another program is started (close_range(2), CLOSE_RANGE_CLOEXEC; Linux
-    /// 5.11).</summary>
+    /// <summary>
+    /// Marks all descriptors from one on to be closed when another program is started (close_range(2), CLOSE_RANGE_CLOEXEC; Linux 5.11).
+    /// </summary>
     public static void CloseOnExec(int first)
     {
         if (Syscall(CloseRangeNumber, first, uint.MaxValue, 4, 0) == 0)

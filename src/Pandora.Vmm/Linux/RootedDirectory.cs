@@ -9,8 +9,8 @@ namespace Pandora.Vmm.Linux;
 /// </summary>
 /// <remarks>
 /// openat2(2) (Linux 5.6) resolves the names: with RESOLVE_IN_ROOT a link means what it means to the guest, whose root this directory is.
-/// The last part of a name that is written or
-/// deleted is not resolved: it is replaced or removed below its open parent. So nobody can swap a part of the name while it is used.
+/// The last part of a name that is written or deleted is not resolved: it is replaced or removed below its open parent. So nobody can swap
+/// a part of the name while it is used.
 /// </remarks>
 public sealed class RootedDirectory : IDisposable
 {
@@ -39,8 +39,9 @@ public sealed class RootedDirectory : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _root.Dispose();
 
-    /// <summary>Writes a file in place of whatever has its name: a file, a link, a FIFO, a device. Missing directories above it are
-    /// made.</summary>
+    /// <summary>
+    /// Writes a file in place of whatever has its name: a file, a link, a FIFO, a device. Missing directories above it are made.
+    /// </summary>
     /// <param name="path">Its name below this directory.</param>
     /// <param name="content">All that is in it afterwards.</param>
     /// <param name="mode">Its mode, whatever the umask.</param>
