@@ -130,7 +130,7 @@ public sealed class Instance : IDisposable
         {
             using var old = LockFile.TryOpen(path)
                 ?? throw new StartupException(
-                $"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
+                    $"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
             File.Delete(path);
         }
     }

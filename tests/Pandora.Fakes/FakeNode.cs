@@ -253,9 +253,8 @@ internal sealed class FakeNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         });
         teardown.Push(new HostResource(ResourceKind.Connection, $"machine {record.Id}"), machine.DisposeAsync);
-        var microVm = new MicroVm(new MicroVmFile(directory, record),
-            new NetworkSlot(
-            record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown)
+        var slot = new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
+        var microVm = new MicroVm(new MicroVmFile(directory, record), slot, machine, guest, teardown)
         {
             Agent = Agents is null ? null : new GuestAgent(machine, Time),
         };

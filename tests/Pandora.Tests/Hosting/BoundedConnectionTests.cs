@@ -205,9 +205,8 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
         $"GET /sandboxes HTTP/1.1\r\nHost: localhost\r\n{(key is null ? "" : $"Authorization: Bearer {key}\r\n")}\r\n";
 
     private async Task StartAsync(int total, int perAddress = 100, Func<IPAddress, bool>? isExempt = null, string keys = Key) =>
-        _server = await FakeServer.StartAsync(
-        new ServerOptions { ApiKeys = keys }, onLoopback: true,
-        limits: new ConnectionLimits(total, perAddress, isExempt ?? IPAddress.IsLoopback));
+        _server = await FakeServer.StartAsync(new ServerOptions { ApiKeys = keys }, onLoopback: true,
+            limits: new ConnectionLimits(total, perAddress, isExempt ?? IPAddress.IsLoopback));
 
     private async Task<Socket> ConnectAsync(string from = "127.0.0.1")
     {
@@ -267,9 +266,9 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     {
         var end = answer.IndexOf("\r\n\r\n", StringComparison.Ordinal);
         var length = Length().Match(answer);
-        return end >= 0
-            && (length.Success ? answer.Length - end - 4 == int.Parse(length.Groups[1].Value) : answer.EndsWith(
-            "0\r\n\r\n", StringComparison.Ordinal));
+        return end >= 0 && (length.Success
+            ? answer.Length - end - 4 == int.Parse(length.Groups[1].Value)
+            : answer.EndsWith("0\r\n\r\n", StringComparison.Ordinal));
     }
 
     [GeneratedRegex(@"(?i)content-length: (\d+)")]
