@@ -7,15 +7,16 @@ namespace Pandora.Cli;
 
 /// <summary>
 /// Why a command line was not carried out. It goes to standard error: as a sentence, or with <c>--json</c> as one JSON object with
-/// <c>code</c> and <c>detail</c> and, of an API's problem, all its
-/// members. Standard output holds results only, so what reads it never takes an error for one.
+/// <c>code</c> and <c>detail</c> and, of an API's problem, all its members. Standard output holds results only, so what reads it never
+/// takes an error for one.
 /// </summary>
 /// <param name="ExitCode">125, or 130 after Ctrl-C: never one that a command of the user's is likely to have.</param>
 /// <param name="Problem">What happened.</param>
 internal sealed record Failure(int ExitCode, ApiProblem Problem)
 {
-    /// <summary>Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for
-    /// this.</summary>
+    /// <summary>
+    /// Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for this.
+    /// </summary>
     public const int Failed = 125;
 
     /// <summary>Exit code of what was ended by SIGINT.</summary>

@@ -66,8 +66,9 @@ public sealed class PandoraException(PandoraError error, string message, string?
     /// <summary>What is known of the command that the error is about; null when nothing is, or there was none.</summary>
     public CommandOutcome? Command { get; init; }
 
-    /// <summary>What an operator could do about it, or should know, such as a setting's name; null for nothing. The message is for the
-    /// client.</summary>
+    /// <summary>
+    /// What an operator could do about it, or should know, such as a setting's name; null for nothing. The message is for the client.
+    /// </summary>
     public string? Hint { get; init; }
 
     /// <summary>A guest that does not answer, and got nothing of the command.</summary>

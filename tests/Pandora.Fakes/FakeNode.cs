@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
 using System.Net;
+using System.Runtime.CompilerServices;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -114,14 +115,14 @@ internal sealed class FakeNode : IAsyncDisposable
     public IAsyncDisposable RunClock() => new Clock(Time);
 
     /// <summary>Waits for what other tasks bring about; fails after ten real seconds.</summary>
-    public static async Task UntilAsync(Func<bool> condition)
+    public static async Task UntilAsync(Func<bool> condition, [CallerArgumentExpression(nameof(condition))] string what = "")
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10));
         while (!condition())
         {
             if (limit.IsCancellationRequested)
             {
-                throw new TimeoutException("what was waited for did not come about");
+                throw new TimeoutException($"this did not come about within 10 s: {what}");
             }
 
             await Task.Yield();
@@ -252,9 +253,8 @@ internal sealed class FakeNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         });
         teardown.Push(new HostResource(ResourceKind.Connection, $"machine {record.Id}"), machine.DisposeAsync);
-        var microVm = new MicroVm(new MicroVmFile(directory, record),
-            new NetworkSlot(
-            record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown)
+        var slot = new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
+        var microVm = new MicroVm(new MicroVmFile(directory, record), slot, machine, guest, teardown)
         {
             Agent = Agents is null ? null : new GuestAgent(machine, Time),
         };

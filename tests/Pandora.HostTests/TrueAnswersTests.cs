@@ -76,10 +76,13 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     public async Task Commands_whose_cgroups_are_all_frozen_are_killed_and_nothing_of_them_runs()
     {
         await using var sandbox = await CreateAsync();
-        await sandbox.ExecAsync(Outside("echo 1 > /sys/fs/cgroup/exec/cgroup.freeze; sleep 8; echo 0 > /sys/fs/cgroup/exec/cgroup.freeze"));
+        const string Freeze = "/sys/fs/cgroup/exec/cgroup.freeze";
+        // Frozen when this returns: a shell that freezes the others must not be one of them.
+        await sandbox.ExecAsync($"echo 0 > /sys/fs/cgroup/cgroup.procs; {Outside($"sleep 8; echo 0 > {Freeze}")} echo 1 > {Freeze}");
         var timeout = await TimesOutAsync(sandbox, "echo ran > /root/ran; sleep 614");
         Assert.Equal(CommandStates.Killed, timeout.Command);
         Assert.Equal("0\n", await LaterAsync(sandbox, "pgrep -fcx 'sleep 614'; true"));
+        Assert.Equal("absent\n", await LaterAsync(sandbox, "[ -e /root/ran ] || echo absent"));
     }
 
     [Theory]

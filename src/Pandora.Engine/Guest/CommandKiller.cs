@@ -9,7 +9,8 @@ namespace Pandora.Engine.Guest;
 /// <summary>
 /// Kills commands in one guest, and looks up afterwards what is left of them. All that wait are killed together, in a time that neither
 /// their number nor what else runs in the guest makes longer:
-/// (1) by the connection that is open, if its gate is to be had soon; else (2) by a connection of its own.
+/// (1) by the connection that is open, if its gate is to be had soon;
+/// (2) else by a connection of its own.
 /// </summary>
 /// <param name="current">The connection that commands run on.</param>
 /// <param name="connect">Opens another one.</param>
@@ -129,8 +130,8 @@ internal sealed partial class CommandKiller(
     private async Task ByOwnAsync(List<Request> batch, CancellationToken cancellationToken)
     {
         SshClient? client = null;
-        // The shells that are killed run on the other connection: no channel should be opened on it meanwhile, unless a command that opens
-        // one takes too long.
+        // The shells that are killed run on the other connection: no channel should be opened on it meanwhile. The gate is not waited for,
+        // because a command that opens one may hold it for too long.
         var isGateHeld = await gate.WaitAsync(TimeSpan.Zero, cancellationToken);
         try
         {

@@ -89,7 +89,7 @@ public sealed partial class SandboxRegistry(
         var name = request.Template ?? Templates.TemplateStore.DefaultName;
         var pool = poolFor(name)
             ?? throw PandoraException.Invalid(
-            "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
+                "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
         MustBeServing();
         await ensureClaimable(cancellationToken);
         if (Count >= options.MaxSandboxes)

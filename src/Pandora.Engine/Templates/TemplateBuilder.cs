@@ -13,8 +13,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     private const string GuestDirectory = "usr/lib/pandora";
     private const UnixFileMode Executable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
 
-    /// <summary>Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is
-    /// built.</summary>
+    /// <summary>
+    /// Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is built.
+    /// </summary>
     /// <param name="spec">What it is made of.</param>
     /// <param name="rule">When one that is there is built again.</param>
     /// <param name="cancellationToken">Stops it; what is half done does not count and is removed.</param>

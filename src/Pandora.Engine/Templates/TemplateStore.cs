@@ -36,8 +36,9 @@ public sealed partial class TemplateStore(string directory)
             : template;
     }
 
-    /// <summary>Reads what a template says about itself, whether or not its files are there; null when there is none of that
-    /// name.</summary>
+    /// <summary>
+    /// Reads what a template says about itself, whether or not its files are there; null when there is none of that name.
+    /// </summary>
     /// <exception cref="StartupException">It is unreadable.</exception>
     internal Template? Read(string name)
     {

@@ -6,8 +6,9 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What stands around a body: its content type, the method, the host name. Each wrong one is a problem with a code, and none a
-/// 500.</summary>
+/// <summary>
+/// What stands around a body: its content type, the method, the host name. Each wrong one is a problem with a code, and none a 500.
+/// </summary>
 public sealed class ContentTypeTests
 {
     private static readonly string[] Taken =

@@ -28,9 +28,11 @@ public sealed class LimitTests
         var ends = await Task.WhenAll(
             waiting.Select(w => w.ContinueWith(t => t.Exception?.InnerException as PandoraException, TaskScheduler.Default)));
         Assert.Equal(2, ends.Count(e => e is null));
-        Assert.All(ends.OfType<PandoraException>(),
-            e => Assert.Equal(
-            (PandoraError.SandboxLimit, true), (e.Error, e.Message.StartsWith("3 sandboxes exist", StringComparison.Ordinal))));
+        Assert.All(ends.OfType<PandoraException>(), e =>
+        {
+            Assert.Equal(PandoraError.SandboxLimit, e.Error);
+            Assert.StartsWith("3 sandboxes exist", e.Message);
+        });
         Assert.Equal(3, node.Sandboxes.Count);
         Assert.Equal(0, node.Pool.WaitingCount);
         Assert.Equal(3, node.Sandboxes.List().Count);

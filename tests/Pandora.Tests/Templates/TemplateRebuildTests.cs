@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Pandora.Engine;
 using Pandora.Engine.Templates;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Templates;
 
@@ -102,12 +103,13 @@ public sealed class TemplateRebuildTests : IDisposable
         // Readers are not kept waiting.
         Assert.Empty(_store.List());
         var second = Builder().BuildAsync(Default with { MemoryMiB = 300 }, RebuildRule.IfChanged, TestContext.Current.CancellationToken);
-        await UntilAsync(() => _lines.Count > 0);
+        await FakeNode.UntilAsync(() => _lines.Count > 0);
         Assert.Contains($"process {Environment.ProcessId} on {Environment.MachineName} builds template 'default' in {_directory}: waiting for it", _lines[0]);
         var key = await TemplateBuilder.KeyOfAsync(Default with { MemoryMiB = 300 }, TestContext.Current.CancellationToken);
         Install("default", t => t with { Key = key, BuiltWith = ["--memory", "300"] });
         Assert.False(second.IsCompleted);
         first.Dispose();
+        await FakeNode.UntilAsync(() => second.IsCompleted);
         Assert.Equal(key, (await second).Key);
         Assert.Single(_lines, l => l.Contains("waiting", StringComparison.Ordinal));
         Assert.Equal(["default"], Directory.GetFileSystemEntries(_directory).Select(Path.GetFileName));
@@ -119,8 +121,9 @@ public sealed class TemplateRebuildTests : IDisposable
         using var first = await LockAsync();
         using var stop = new CancellationTokenSource();
         var second = Builder().BuildAsync(Default, RebuildRule.IfChanged, stop.Token);
-        await UntilAsync(() => _lines.Count > 0);
+        await FakeNode.UntilAsync(() => _lines.Count > 0);
         await stop.CancelAsync();
+        await FakeNode.UntilAsync(() => second.IsCompleted);
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
     }
 
@@ -155,14 +158,6 @@ public sealed class TemplateRebuildTests : IDisposable
 
     private Task<TemplateLock> LockAsync() =>
         TemplateLock.AcquireAsync(_directory, "default", TimeProvider.System, _ => { }, TestContext.Current.CancellationToken);
-
-    private static async Task UntilAsync(Func<bool> isSo)
-    {
-        while (!isSo())
-        {
-            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, TestContext.Current.CancellationToken);
-        }
-    }
 
     private List<string> Snapshot() =>
         [.. Directory.GetFileSystemEntries(_directory, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
