@@ -77,8 +77,12 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     {
         await using var sandbox = await CreateAsync();
         const string Freeze = "/sys/fs/cgroup/exec/cgroup.freeze";
-        // Frozen when this returns: a shell that freezes the others must not be one of them.
-        await sandbox.ExecAsync($"echo 0 > /sys/fs/cgroup/cgroup.procs; {Outside($"sleep 8; echo 0 > {Freeze}")} echo 1 > {Freeze}");
+        // Frozen when this returns: neither the shell that freezes the others nor the one that waits for it must be one of them.
+        await sandbox.ExecAsync($"""
+            for p in $PPID 0; do echo $p > /sys/fs/cgroup/cgroup.procs; done
+            {Outside($"sleep 8; echo 0 > {Freeze}")}
+            echo 1 > {Freeze}
+            """);
         var timeout = await TimesOutAsync(sandbox, "echo ran > /root/ran; sleep 614");
         Assert.Equal(CommandStates.Killed, timeout.Command);
         Assert.Equal("0\n", await LaterAsync(sandbox, "pgrep -fcx 'sleep 614'; true"));
