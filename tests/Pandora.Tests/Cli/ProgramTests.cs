@@ -208,6 +208,7 @@ public sealed class ProgramTests
     {
         private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
         private readonly byte[] _answer;
+        private readonly List<TcpClient> _silent = []; // held: a client that nothing refers to is closed by the collector
         private readonly Task _serving;
 
         public OneAnswerServer(int status, string body)
@@ -226,6 +227,7 @@ public sealed class ProgramTests
         public async ValueTask DisposeAsync()
         {
             _listener.Dispose();
+            _silent.ForEach(c => c.Dispose());
             await _serving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
@@ -252,7 +254,11 @@ public sealed class ProgramTests
                 }
 
                 LastRequest = request;
-                if (!IsSilent(request))
+                if (IsSilent(request))
+                {
+                    _silent.Add(connection);
+                }
+                else
                 {
                     await stream.WriteAsync(_answer);
                     connection.Dispose();
