@@ -14,7 +14,7 @@ public sealed partial class SandboxRegistry(
     Func<CancellationToken, ValueTask> ensureClaimable, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     private const int RememberedEnds = 1000;
-    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan KillLimit = CommandKiller.LongestWait + TimeSpan.FromSeconds(0.5);
     private readonly SandboxJournal _journal = new(metrics, loggers.CreateLogger(SandboxJournal.Category));
     private readonly ILogger _logger = loggers.CreateLogger<SandboxRegistry>();
     private readonly ConcurrentDictionary<string, Sandbox> _sandboxes = new();
@@ -278,7 +278,7 @@ public sealed partial class SandboxRegistry(
             throw new PandoraException(
                 PandoraError.Interrupted,
                 $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next server",
-                innerException: e) { Command = stop.Outcome };
+                innerException: e) { Stop = stop };
         }
         catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
         {
@@ -288,7 +288,7 @@ public sealed partial class SandboxRegistry(
         }
         catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
         {
-            lease.HasWorked = e.Command is CommandOutcome.Killed or CommandOutcome.Unknown;
+            lease.HasWorked = e.Stop is { HasAnswered: true };
             // The VMM's death and the connection's may be seen in either order.
             await Task.Delay(TimeSpan.FromMilliseconds(200), time, sandbox.Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             throw sandbox.End is { } end ? Sandbox.Ended(sandbox.Id, end) : e;
