@@ -2,6 +2,7 @@ using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
 using Pandora.Engine.Guest;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 
@@ -91,6 +92,18 @@ public sealed class SandboxRegistryTests
         Assert.Equal(PandoraError.HostFull, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
         Assert.Equal(0, node.Sandboxes.Count);
         await FakeNode.UntilAsync(() => node.Booted.Count(b => b.Machine.IsDisposed) == 1);
+    }
+
+    [Fact]
+    public async Task A_sandbox_whose_teardown_fails_has_ended_all_the_same()
+    {
+        await using var node = new FakeNode();
+        var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
+        sandbox.MicroVm.Teardown.Push(new HostResource(ResourceKind.Connection, "stuck"), () => throw new IOException("busy"));
+        node.Left = _ => throw new InvalidOperationException("nobody listens");
+        await Assert.ThrowsAsync<InvalidOperationException>(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: false));
+        Assert.Equal((0, 0), (node.Sandboxes.Count, node.Sandboxes.List().Count));
+        await FailsAsync(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: false), PandoraError.SandboxNotFound);
     }
 
     [Fact]
