@@ -62,5 +62,9 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
 /// <summary>The user's command line cannot be carried out as it is.</summary>
 internal sealed class UsageException(string message) : Exception(message);
 
-/// <summary>The user stopped it; the message says what became of the command and of the sandbox.</summary>
-internal sealed class StoppedException(string message) : Exception(message);
+/// <summary>The user stopped it; the message says what is known of the command and of the sandbox.</summary>
+internal sealed class StoppedException(string message) : Exception(message)
+{
+    /// <summary>What is known of a command whose request was ended: the server does not answer that any more.</summary>
+    public const string CommandWords = "interrupted; the request was ended, and the server stops a command whose client has gone";
+}

@@ -43,7 +43,7 @@ internal static class RunCommand
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {
-                throw new StoppedException($"interrupted; the command was stopped, and {await EndStoppedAsync(sandbox)}");
+                throw new StoppedException($"{StoppedException.CommandWords}; {await EndStoppedAsync(sandbox)}");
             }
 
             // Not broken off: it takes milliseconds, and what is left on the host is worth knowing.
