@@ -10,7 +10,8 @@ namespace Pandora.Cli;
 /// <c>code</c> and <c>detail</c> and, of an API's problem, all its
 /// members. Standard output holds results only, so what reads it never takes an error for one.
 /// </summary>
-/// <param name="ExitCode">125, or 130 after Ctrl-C: never one that a command of the user's is likely to have.</param>
+/// <param name="ExitCode">125, or 130 after Ctrl-C: never one that a command of the user's is likely to have. The command's own where it
+/// ran and only what came after it failed.</param>
 /// <param name="Problem">What happened.</param>
 internal sealed record Failure(int ExitCode, ApiProblem Problem)
 {
