@@ -34,8 +34,11 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
         UsageException => Usage(exception.Message),
         StoppedException => new(Interrupted, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
-        HttpRequestException or IOException or JsonException =>
+        HttpRequestException or JsonException =>
             new(Failed, new ApiProblem(Detail: $"the server's answer was not understood: {exception.Message}", Code: "unexpected_answer")),
+        // The client reads whole answers and tells a connection that breaks as an HttpRequestException: this is a file or stream of ours.
+        IOException or UnauthorizedAccessException =>
+            new(Failed, new ApiProblem(Detail: $"this program could not read or write: {exception.Message}", Code: "local_io")),
         _ => null,
     };
 
@@ -54,8 +57,16 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     public int Tell(bool asJson)
     {
         var hint = Problem.Hint is null ? "" : $"\npandora: hint: {Problem.Hint}";
-        Console.Error.WriteLine(
-            asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}{hint}");
+        try
+        {
+            Console.Error.WriteLine(
+                asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}{hint}");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Standard error is closed or full: the exit code is all that is left to tell it by.
+        }
+
         return ExitCode;
     }
 }

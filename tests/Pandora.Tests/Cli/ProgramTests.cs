@@ -181,6 +181,39 @@ public sealed class ProgramTests
             "its sandbox abc was not removed within 60 s: './pandora rm abc' ends it, as does its idle timeout", failure.Problem.Detail);
     }
 
+    [Theory]
+    [InlineData("health > /dev/full", "No space left on device")]
+    [InlineData("exec abc true > /dev/full", "No space left on device")]
+    [InlineData("exec -i abc true < /", "standard input: ")]
+    public async Task What_fails_on_this_machine_is_not_told_as_the_servers_fault(string arguments, string words)
+    {
+        await using var server = new OneAnswerServer(200, """
+            {"status":"ok","version":"1","pool_size":1,"warm_vms":1,"active_sandboxes":0,"max_sandboxes":1,"instance":"x","vmm":"x",
+            "isolation":"x","notes":[]}
+            """)
+        {
+            AnswerTo = r => r.Contains("/exec ", StringComparison.Ordinal) ? Ran : null,
+        };
+        var cli = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
+        using var process = Process.Start(new ProcessStartInfo("sh", ["-c", $"'{cli}' --json --url {server.Url} {arguments}"])
+        {
+            RedirectStandardOutput = true, RedirectStandardError = true,
+        })!;
+        var (exitCode, _, error) = await EndAsync(process);
+        Assert.Equal(125, exitCode);
+        var problem = JsonDocument.Parse(error).RootElement;
+        Assert.Equal("local_io", problem.GetProperty("code").GetString());
+        Assert.StartsWith($"this program could not read or write: {words}", problem.GetProperty("detail").GetString());
+    }
+
+    [Fact]
+    public async Task An_answer_that_breaks_off_is_not_told_as_a_fault_of_this_machine()
+    {
+        await using var server = new OneAnswerServer(200, "[]") { IsCut = true };
+        var (exitCode, _, error) = await RunAsync(["--url", server.Url, "ls", "--json"]);
+        Assert.Equal((125, "unexpected_answer"), (exitCode, JsonDocument.Parse(error).RootElement.GetProperty("code").GetString()));
+    }
+
     private static async Task<(int ExitCode, string Output, string Error)> InterruptAsync(
         OneAnswerServer server, string[] arguments, string during = "")
     {
