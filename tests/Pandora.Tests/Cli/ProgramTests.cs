@@ -214,6 +214,18 @@ public sealed class ProgramTests
         Assert.Equal((125, "unexpected_answer"), (exitCode, JsonDocument.Parse(error).RootElement.GetProperty("code").GetString()));
     }
 
+    [Fact]
+    public async Task Those_that_rm_had_ended_are_told_when_it_is_interrupted()
+    {
+        await using var server = new OneAnswerServer(204, "")
+        {
+            IsSilent = request => request.Contains("/second ", StringComparison.Ordinal),
+        };
+        var (exitCode, output, error) = await InterruptAsync(server, ["rm", "--json", "first", "second", "third"], "/second ");
+        Assert.Equal((130, "[\"first\"]\n"), (exitCode, output));
+        Assert.Equal("cancelled", JsonDocument.Parse(error).RootElement.GetProperty("code").GetString());
+    }
+
     private static async Task<(int ExitCode, string Output, string Error)> InterruptAsync(
         OneAnswerServer server, string[] arguments, string during = "")
     {
