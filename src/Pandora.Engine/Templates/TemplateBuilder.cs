@@ -144,9 +144,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         {
             described = store.Read(name);
         }
-        catch (StartupException)
+        catch (StartupException) when (rule != RebuildRule.IfChangedAndNotOwn)
         {
-            // Damaged: nothing says that it was an operator's.
+            // Damaged. Where an operator's own is kept, that is told instead: nothing says that it is not one.
             return null;
         }
 

@@ -54,7 +54,9 @@ public sealed partial class TemplateStore(string directory)
         }
         catch (JsonException e)
         {
-            throw new StartupException($"template '{name}': {description} is damaged: './pandora template build {name} --force' builds it again", e);
+            throw new StartupException(
+                $"template '{name}': {description} is damaged, which said what it was built with: "
+                + $"'./pandora template build {name} --force', with your options if it had any, builds it again", e);
         }
     }
 

@@ -54,6 +54,19 @@ public sealed class TemplateRebuildTests : IDisposable
         Assert.Equal(before, Snapshot());
     }
 
+    [Fact]
+    public async Task One_whose_description_is_damaged_may_be_the_operators_own_and_is_not_replaced()
+    {
+        Install("default", t => t with { BuiltWith = ["--memory", "512"] });
+        File.WriteAllText(Path.Combine(_directory, "default", "template.json"), "{");
+        var before = Snapshot();
+        var exception = await Assert.ThrowsAsync<StartupException>(() => Builder()
+            .BuildAsync(Default, RebuildRule.IfChangedAndNotOwn, TestContext.Current.CancellationToken));
+        Assert.Contains("template.json is damaged", exception.Message);
+        Assert.Contains("./pandora template build default --force", exception.Message);
+        Assert.Equal(before, Snapshot());
+    }
+
     [Theory]
     [InlineData("070701", "base packages", 256, 2048, "--kernel FILE")]
     [InlineData("LZ4", "base packages and jq, vim", 256, 2048, "--packages jq,vim")]
