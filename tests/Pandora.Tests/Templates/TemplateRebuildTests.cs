@@ -127,6 +127,39 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
+    public async Task One_that_a_killed_build_had_moved_aside_is_put_back_by_the_next()
+    {
+        Install("my-web", t => t with { BuiltWith = ["--memory", "512"] });
+        Install("other", t => t with { BuiltWith = [] });
+        Directory.Move(Path.Combine(_directory, "my-web"), Path.Combine(_directory, ".old-my-web-abcdefgh.ijk"));
+        Directory.CreateDirectory(Path.Combine(_directory, ".old-other-abcdefgh.ijk"));
+        Directory.CreateDirectory(Path.Combine(_directory, ".build-my-web-x", "result"));
+        var kept = await Builder().BuildAsync(
+            Default with { Name = "my-web" }, RebuildRule.IfChangedAndNotOwn, TestContext.Current.CancellationToken);
+        Assert.Equal(["--memory", "512"], kept.BuiltWith);
+        Assert.Equal(["my-web", "other"], Directory.GetFileSystemEntries(_directory).Select(Path.GetFileName).Order());
+    }
+
+    [Fact]
+    public async Task Who_removes_waits_for_who_builds()
+    {
+        Install("default", t => t);
+        Directory.CreateDirectory(Path.Combine(_directory, ".old-default-abcdefgh.ijk"));
+        var builder = await LockAsync();
+        var removing = _store.RemoveAsync("default", TimeProvider.System, Report, TestContext.Current.CancellationToken);
+        await UntilAsync(() => _lines.Count > 0);
+        Assert.Contains("builds template 'default'", _lines[0]);
+        Assert.True(Directory.Exists(Path.Combine(_directory, "default")));
+        builder.Dispose();
+        Assert.True(await removing);
+        // Nothing is left that the next build would put back.
+        Assert.Empty(Directory.GetFileSystemEntries(_directory));
+        Assert.False(await _store.RemoveAsync("default", TimeProvider.System, Report, TestContext.Current.CancellationToken));
+        Assert.False(await new TemplateStore(Path.Combine(_directory, "none"))
+            .RemoveAsync("default", TimeProvider.System, Report, TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
     public async Task Who_waits_can_be_stopped()
     {
         using var first = await LockAsync();
@@ -158,16 +191,18 @@ public sealed class TemplateRebuildTests : IDisposable
         Assert.Empty(AptErrors.Find(["I: x", "E: mmdebstrap failed to run"]));
     }
 
-    private TemplateBuilder Builder() => new(_store, TimeProvider.System, line =>
+    private TemplateBuilder Builder() => new(_store, TimeProvider.System, Report);
+
+    private void Report(string line)
     {
         lock (_lines)
         {
             _lines.Add(line);
         }
-    });
+    }
 
-    private Task<TemplateLock> LockAsync() =>
-        TemplateLock.AcquireAsync(_directory, "default", TimeProvider.System, _ => { }, TestContext.Current.CancellationToken);
+    private Task<TemplateLock> LockAsync() => TemplateLock.AcquireAsync(
+        _directory, "builds template 'default'", TimeProvider.System, _ => { }, TestContext.Current.CancellationToken);
 
     private static async Task UntilAsync(Func<bool> isSo)
     {
