@@ -99,7 +99,7 @@ public sealed partial class SandboxRegistry(
         }
 
         Rental? rental = null;
-        var (isCounted, isRegistered) = (false, false);
+        var (isCounted, isUsed, isRegistered) = (false, false, false);
         try
         {
             rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
@@ -113,7 +113,6 @@ public sealed partial class SandboxRegistry(
             isCounted = TryCount();
             if (!isCounted)
             {
-                rental = pool.Return(rental.MicroVm) ? null : rental;
                 throw AtLimit();
             }
 
@@ -123,6 +122,7 @@ public sealed partial class SandboxRegistry(
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
             };
+            isUsed = true;
             microVm.RecordClaim(claim);
             if (claim.Egress != options.DefaultEgress)
             {
@@ -141,13 +141,17 @@ public sealed partial class SandboxRegistry(
         }
         catch (Exception e) when (!isRegistered)
         {
-            // Nothing half made: what was taken is ended, and the count is what it was.
+            // Nothing half made: the count is what it was, and what was taken goes to the next in line, or is ended where it bears a claim.
             if (isCounted)
             {
                 Interlocked.Decrement(ref _count);
             }
 
-            _ = rental?.MicroVm.Teardown.CompleteAsync();
+            if (rental is not null && (isUsed || !pool.Return(rental.MicroVm)))
+            {
+                _ = rental.MicroVm.Teardown.CompleteAsync();
+            }
+
             if (e is IOException)
             {
                 throw new PandoraException(PandoraError.HostFull, $"the claim could not be written down ({e.Message})", innerException: e)
