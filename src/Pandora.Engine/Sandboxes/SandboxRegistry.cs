@@ -154,7 +154,8 @@ public sealed partial class SandboxRegistry(
 
             if (e is IOException)
             {
-                throw new PandoraException(PandoraError.HostFull, $"the claim could not be written down ({e.Message})", innerException: e)
+                LogNotWritten(e);
+                throw new PandoraException(PandoraError.HostFull, "the server could not write the claim down", innerException: e)
                 {
                     Hint = "see that the run directory (PANDORA_RUN_DIR) is there and has room",
                 };
@@ -229,7 +230,9 @@ public sealed partial class SandboxRegistry(
             MustBeServing();
             if (sandbox.IsStalled)
             {
-                throw new PandoraException(PandoraError.HostFull, $"sandbox '{id}' {sandbox.Degradation}: nothing was run");
+                throw new PandoraException(
+                    PandoraError.HostFull,
+                    $"sandbox '{id}' waits for room on the server's disk, and goes on when there is room: nothing was run");
             }
 
             var lease = sandbox.Use(isExec: true);
@@ -298,4 +301,7 @@ public sealed partial class SandboxRegistry(
             throw sandbox.End is { } end ? Sandbox.Ended(sandbox.Id, end) : e;
         }
     }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "A claim could not be written down")]
+    private partial void LogNotWritten(Exception exception);
 }
