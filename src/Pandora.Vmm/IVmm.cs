@@ -35,6 +35,7 @@ public interface IVmm
 
     /// <summary>Takes hold of a machine that an earlier server started, or returns null when it no longer runs or does not answer. Nothing is killed.</summary>
     /// <exception cref="VmmException">It cannot be this VMM's, or its guest has stopped; the message says so.</exception>
+    /// <exception cref="IOException">Whether it runs could not be seen.</exception>
     Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken);
 }
 

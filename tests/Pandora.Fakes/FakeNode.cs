@@ -79,6 +79,9 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public Dictionary<string, Egress> Egresses { get; } = [];
 
+    /// <summary>Told of each resource that could not be undone.</summary>
+    public Action<Undone>? Left { get; set; }
+
     /// <summary>Why no microVM is handed out; null when nothing is against it.</summary>
     public Exception? ClaimRefusal { get; set; }
 
@@ -242,7 +245,7 @@ internal sealed class FakeNode : IAsyncDisposable
     private MicroVm Hold(MicroVmRecord record, FakeMachine machine, FakeGuest guest)
     {
         var directory = Path.Combine(_directory, record.Id);
-        var teardown = new Teardown(TimeProvider.System);
+        var teardown = new Teardown(TimeProvider.System, left => Left?.Invoke(left));
         teardown.Push(new HostResource(ResourceKind.Connection, $"directory {record.Id}"), () =>
         {
             if (Directory.Exists(directory))

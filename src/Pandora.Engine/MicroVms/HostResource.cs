@@ -50,6 +50,7 @@ public sealed record HostResource(ResourceKind Kind, string Name)
     public static HostResource OfConnections(uint mark, IPAddress address) => new(ResourceKind.Tracking, $"{mark}/{address}");
 
     /// <summary>Looks on the host whether it is there.</summary>
+    /// <exception cref="IOException">It could not be seen.</exception>
     public bool Exists() => Kind switch
     {
         ResourceKind.Process => IsRunning(),

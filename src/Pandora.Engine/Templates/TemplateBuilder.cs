@@ -7,7 +7,7 @@ using Pandora.Vmm.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by one rename. What an interrupted build leaves is swept by the next.</summary>
+/// <summary>Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by a rename. What an interrupted build leaves is swept by the next.</summary>
 public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider time, Action<string> report)
 {
     private const string GuestDirectory = "usr/lib/pandora";
@@ -30,14 +30,14 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
 
         Directory.CreateDirectory(store.Root);
-        using var held = await TemplateLock.AcquireAsync(store.Root, spec.Name, time, report, cancellationToken);
-        // Another builder may just have made it.
+        using var held = await TemplateLock.AcquireAsync(store.Root, $"builds template '{spec.Name}'", time, report, cancellationToken);
+        store.Sweep();
+        // Another builder may just have made it, or one that was killed may have moved it aside.
         if (FindUsable(spec.Name, key, rule) is { } made)
         {
             return made;
         }
 
-        SweepLeftovers();
         var start = Stopwatch.GetTimestamp();
         var work = Path.Combine(store.Root, $".build-{spec.Name}-{Path.GetRandomFileName()}");
         var result = Path.Combine(work, "result");
@@ -145,9 +145,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         {
             described = store.Read(name);
         }
-        catch (StartupException)
+        catch (StartupException) when (rule != RebuildRule.IfChangedAndNotOwn)
         {
-            // Damaged: nothing says that it was an operator's.
+            // Damaged. Where an operator's own is kept, that is told instead: nothing says that it is not one.
             return null;
         }
 
@@ -172,15 +172,6 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
 
         return null;
-    }
-
-    // Under the lock: the process that made them has ended.
-    private void SweepLeftovers()
-    {
-        foreach (var left in new[] { ".build-*", ".old-*" }.SelectMany(pattern => Directory.GetDirectories(store.Root, pattern)))
-        {
-            Directory.Delete(left, recursive: true);
-        }
     }
 
     internal static async Task<string> KeyOfAsync(TemplateSpec spec, CancellationToken cancellationToken)

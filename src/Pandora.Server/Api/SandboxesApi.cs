@@ -107,11 +107,16 @@ internal static class SandboxesApi
         return receipt ? TypedResults.Ok(ToReceipt(ended, getStatus().Vmm.Isolation)) : TypedResults.NoContent();
     }
 
-    private static SandboxInfo ToInfo(Sandbox sandbox) => new(
-        sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
-        Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout, sandbox.ExecCount,
-        sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata,
-        sandbox.Degradation is null ? "running" : "degraded", sandbox.Degradation);
+    private static SandboxInfo ToInfo(Sandbox sandbox)
+    {
+        // It may change at any moment, and state and reason are to agree.
+        var degradation = sandbox.Degradation;
+        return new SandboxInfo(
+            sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
+            Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout,
+            sandbox.ExecCount, sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata,
+            degradation is null ? "running" : "degraded", degradation);
+    }
 
     // As its record has it: when it was last used is not known.
     private static SandboxInfo ToInfo(MicroVmRecord record, DateTimeOffset now) => new(

@@ -85,11 +85,11 @@ internal static class TemplateCommand
     private static Command CreateRemove()
     {
         var name = new Argument<string>("name") { Description = "Name of the template" };
-        var remove = new Command("rm", "Remove a template; microVMs that run keep what they have open") { name };
-        remove.SetAction(result =>
+        var remove = new Command("rm", "Remove a template, once nobody builds one; microVMs that run keep what they have open") { name };
+        remove.SetAction(async (result, cancellationToken) =>
         {
             var wanted = result.GetRequiredValue(name);
-            if (!OpenStore().Remove(wanted))
+            if (!await OpenStore().RemoveAsync(wanted, TimeProvider.System, Console.Error.WriteLine, cancellationToken))
             {
                 throw new StartupException($"there is no template '{wanted}': 'pandora template ls' lists them");
             }

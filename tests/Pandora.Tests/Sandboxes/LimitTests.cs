@@ -45,6 +45,23 @@ public sealed class LimitTests
     }
 
     [Fact]
+    public async Task What_a_refused_claim_had_waited_for_goes_to_the_next_in_line()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
+        var waiting = node.Sandboxes.CreateAsync(new SandboxRequest(), default);
+        await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
+        node.ClaimRefusal = new PandoraException(PandoraError.NotProtected, "a test says so");
+        node.AllowBoots(1);
+        Assert.Equal(PandoraError.NotProtected, (await Assert.ThrowsAsync<PandoraException>(() => waiting)).Error);
+        Assert.Equal((0, 1), (node.Sandboxes.Count, node.Pool.WarmCount));
+
+        node.ClaimRefusal = null;
+        var created = await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
+        Assert.Equal((true, node.Booted[0].MicroVm.Id), (created.IsWarm, created.Sandbox.Id));
+        Assert.Single(node.Booted);
+    }
+
+    [Fact]
     public async Task A_place_that_was_given_up_is_taken_by_one_who_waits()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, MaxSandboxes = 1 }, bootsAreFree: false);
