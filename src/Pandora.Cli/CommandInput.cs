@@ -12,13 +12,23 @@ internal static class CommandInput
 
     /// <summary>Reads text to its end.</summary>
     /// <exception cref="UsageException">It is longer than <see cref="MaxBytes"/>, or no UTF-8.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
     public static async Task<string> ReadAsync(Stream input, CancellationToken cancellationToken)
     {
         var bytes = new byte[MaxBytes + 1];
         // A terminal or a pipe without a writer is read by a thread that no token reaches: this waits, and the program's end ends the
         // thread.
-        var length = await Task.Run(() => input.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false), cancellationToken)
-            .WaitAsync(cancellationToken);
+        int length;
+        try
+        {
+            length = await Task.Run(() => input.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false), cancellationToken)
+                .WaitAsync(cancellationToken);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new IOException($"standard input: {e.Message}", e);
+        }
+
         if (length > MaxBytes)
         {
             throw new UsageException(

@@ -11,7 +11,7 @@ internal static class CommandLine
         var root = new RootCommand("""
             Throw-away sandboxes in real microVMs
 
-            Exit codes: run and exec pass the command's own on; 124 says that it ran into its timeout, 125 that Pandora or the command line failed, 130 that Ctrl-C stopped it.
+            Exit codes: run and exec pass the command's own on; 124 says that it ran into its timeout, 125 that Pandora or the command line failed, 130 that Ctrl-C ended it.
             Errors go to standard error, with --json as one JSON object (code, detail, and what the API said), so that standard output holds results only.
             """)
         {

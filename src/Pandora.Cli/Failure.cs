@@ -7,15 +7,17 @@ namespace Pandora.Cli;
 
 /// <summary>
 /// Why a command line was not carried out. It goes to standard error: as a sentence, or with <c>--json</c> as one JSON object with
-/// <c>code</c> and <c>detail</c> and, of an API's problem, all its
-/// members. Standard output holds results only, so what reads it never takes an error for one.
+/// <c>code</c> and <c>detail</c> and, of an API's problem, all its members. Standard output holds results only, so what reads it never
+/// takes an error for one.
 /// </summary>
-/// <param name="ExitCode">125, or 130 after Ctrl-C: never one that a command of the user's is likely to have.</param>
+/// <param name="ExitCode">125, or 130 after Ctrl-C: never one that a command of the user's is likely to have. The command's own where it
+/// ran and only what came after it failed.</param>
 /// <param name="Problem">What happened.</param>
 internal sealed record Failure(int ExitCode, ApiProblem Problem)
 {
-    /// <summary>Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for
-    /// this.</summary>
+    /// <summary>
+    /// Exit code when Pandora itself failed; commands' own codes are passed on, and 125 is what other runners use for this.
+    /// </summary>
     public const int Failed = 125;
 
     /// <summary>Exit code of what was ended by SIGINT.</summary>
@@ -33,8 +35,11 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
         UsageException => Usage(exception.Message),
         StoppedException => new(Interrupted, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
-        HttpRequestException or IOException or JsonException =>
+        HttpRequestException or JsonException =>
             new(Failed, new ApiProblem(Detail: $"the server's answer was not understood: {exception.Message}", Code: "unexpected_answer")),
+        // The client reads whole answers and tells a connection that breaks as an HttpRequestException: this is a file or stream of ours.
+        IOException or UnauthorizedAccessException =>
+            new(Failed, new ApiProblem(Detail: $"this program could not read or write: {exception.Message}", Code: "local_io")),
         _ => null,
     };
 
@@ -53,8 +58,16 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     public int Tell(bool asJson)
     {
         var hint = Problem.Hint is null ? "" : $"\npandora: hint: {Problem.Hint}";
-        Console.Error.WriteLine(
-            asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}{hint}");
+        try
+        {
+            Console.Error.WriteLine(
+                asJson ? JsonSerializer.Serialize(Problem, PandoraJson.Default.ApiProblem) : $"pandora: {Problem.Detail}{hint}");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Standard error is closed or full: the exit code is all that is left to tell it by.
+        }
+
         return ExitCode;
     }
 }
@@ -62,5 +75,9 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
 /// <summary>The user's command line cannot be carried out as it is.</summary>
 internal sealed class UsageException(string message) : Exception(message);
 
-/// <summary>The user stopped it; the message says what became of the command and of the sandbox.</summary>
-internal sealed class StoppedException(string message) : Exception(message);
+/// <summary>The user stopped it; the message says what is known of the command and of the sandbox.</summary>
+internal sealed class StoppedException(string message) : Exception(message)
+{
+    /// <summary>What is known of a command whose request was ended: the server does not answer that any more.</summary>
+    public const string CommandWords = "interrupted; the request was ended, and the server stops a command whose client has gone";
+}

@@ -44,6 +44,7 @@ public sealed record HostResource(ResourceKind Kind, string Name)
     public static HostResource OfProcess(int pid, long startTime) => new(ResourceKind.Process, $"{pid}/{startTime}");
 
     /// <summary>Looks on the host whether it is there. What its network has is looked up there: <c>SlotPart.Exists</c>.</summary>
+    /// <exception cref="IOException">It could not be seen.</exception>
     public bool Exists() => Kind switch
     {
         ResourceKind.Process => IsRunning(),

@@ -63,18 +63,22 @@ public sealed class PandoraException(PandoraError error, string message, string?
     /// <summary>Name of the request's field that is at fault, in snake_case, or null.</summary>
     public string? Field { get; } = field;
 
-    /// <summary>What is known of the command that the error is about; null when nothing is, or there was none.</summary>
-    public CommandOutcome? Command { get; init; }
+    /// <summary>How the command was stopped that the error is about; null when nothing is known of it, or there was none.</summary>
+    public CommandStop? Stop { get; init; }
 
-    /// <summary>What an operator could do about it, or should know, such as a setting's name; null for nothing. The message is for the
-    /// client.</summary>
+    /// <summary>What became of that command; null as <see cref="Stop"/> is.</summary>
+    public CommandOutcome? Command => Stop?.Outcome;
+
+    /// <summary>
+    /// What an operator could do about it, or should know, such as a setting's name; null for nothing. The message is for the client.
+    /// </summary>
     public string? Hint { get; init; }
 
     /// <summary>A guest that does not answer, and got nothing of the command.</summary>
     internal static PandoraException NotSent(string message, Exception? innerException = null) =>
         new(PandoraError.GuestUnreachable, $"{message}; nothing of the command was run", innerException: innerException)
         {
-            Command = CommandOutcome.NotStarted,
+            Stop = CommandStop.NotStarted,
         };
 
     /// <summary>A request whose field is at fault.</summary>

@@ -14,7 +14,21 @@ internal static partial class Libc
     public const int SeekData = 3, SeekHole = 4;
     private const long PidfdSendSignalNumber = 424, PidfdOpenNumber = 434, CloseRangeNumber = 436, OpenAt2Number = 437;
 
-    public static int PidfdOpen(int pid) => (int)Syscall(PidfdOpenNumber, pid, 0, 0, 0);
+    /// <summary>Opens a process (pidfd_open(2)); null when there is none with that number.</summary>
+    /// <exception cref="IOException">It could not be opened for another reason, such as that no descriptor is left.</exception>
+    public static int? TryPidfdOpen(int pid)
+    {
+        var pidfd = (int)Syscall(PidfdOpenNumber, pid, 0, 0, 0);
+        if (pidfd >= 0)
+        {
+            return pidfd;
+        }
+
+        // The number may be a thread's by now, and is no process's then: EINVAL, and ENOENT in newer kernels.
+        var error = Marshal.GetLastPInvokeError();
+        return error is NoSuchProcess or InvalidArgument or NoEntry ? null
+            : throw new IOException($"process {pid} could not be opened: {Marshal.GetPInvokeErrorMessage(error)}");
+    }
 
     public static int PidfdSendSignal(int pidfd, int signal) => (int)Syscall(PidfdSendSignalNumber, pidfd, signal, 0, 0);
 
@@ -162,7 +176,10 @@ internal static partial class Libc
         // F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE.
         Check(FileControl((int)file.DangerousGetHandle(), 1033, 1 | 2 | 4 | 8), "a file in memory could not be sealed");
 
-    private const int CrossDevice = 18, NoEntry = 2, NoDirectory = 20; // EXDEV, ENOENT, ENOTDIR
+    /// <summary>The error of what is asked of a process that has ended (ESRCH).</summary>
+    public const int NoSuchProcess = 3;
+
+    private const int CrossDevice = 18, NoEntry = 2, NoDirectory = 20, InvalidArgument = 22; // EXDEV, ENOENT, ENOTDIR, EINVAL
 
     private static void Check(int result, string message)
     {

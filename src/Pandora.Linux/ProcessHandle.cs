@@ -35,22 +35,33 @@ public sealed class ProcessHandle : IDisposable
     /// <param name="pid">Process id.</param>
     /// <param name="startTime">When given, a process with that pid that started at another time is not it.</param>
     /// <returns>Null when there is no such process, or only its zombie.</returns>
+    /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
     public static ProcessHandle? TryOpen(int pid, long? startTime = null)
     {
-        var pidfd = Libc.PidfdOpen(pid);
-        if (pidfd < 0)
+        if (Libc.TryPidfdOpen(pid) is not { } pidfd)
         {
             return null;
         }
 
-        // Read after the pidfd is held: what is read now is of the process that is held, or of none.
-        if (ReadStat(pid) is not { } stat || stat.State is 'Z' or 'X' || (startTime is not null && stat.StartTime != startTime))
+        (char State, long StartTime)? stat;
+        try
+        {
+            // Read after the pidfd is held: what is read now is of the process that is held, or of none.
+            stat = ReadStat(pid);
+        }
+        catch
+        {
+            _ = Libc.Close(pidfd);
+            throw;
+        }
+
+        if (stat is not { State: not ('Z' or 'X') } running || (startTime is not null && running.StartTime != startTime))
         {
             _ = Libc.Close(pidfd);
             return null;
         }
 
-        var handle = new ProcessHandle(pid, pidfd, stat.StartTime);
+        var handle = new ProcessHandle(pid, pidfd, running.StartTime);
         try
         {
             handle._watch = ExitWatcher.Watch(pidfd, handle._exited);
@@ -63,21 +74,38 @@ public sealed class ProcessHandle : IDisposable
         }
     }
 
-    /// <summary>Whether a process with that pid that started then runs. A zombie does not.</summary>
-    /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
-    public static bool Exists(int pid, long startTime)
+    /// <summary>Takes hold of those of some processes that run.</summary>
+    /// <exception cref="IOException">One of them could not be seen; none is held.</exception>
+    public static IReadOnlyList<ProcessHandle> OpenAll(IEnumerable<int> pids)
     {
+        ArgumentNullException.ThrowIfNull(pids);
+        var opened = new List<ProcessHandle>();
         try
         {
-            return ParseStat(File.ReadAllText($"/proc/{pid}/stat")) is var stat && stat.State is not ('Z' or 'X') && stat.StartTime == startTime;
+            foreach (var pid in pids)
+            {
+                if (TryOpen(pid) is { } process)
+                {
+                    opened.Add(process);
+                }
+            }
+
+            return opened;
         }
-        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException || e.Message.Contains("No such process", StringComparison.Ordinal))
+        catch
         {
-            return false;
+            opened.ForEach(p => p.Dispose());
+            throw;
         }
     }
 
+    /// <summary>Whether a process with that pid that started then runs. A zombie does not.</summary>
+    /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
+    public static bool Exists(int pid, long startTime) =>
+        ReadStat(pid) is { State: not ('Z' or 'X') } stat && stat.StartTime == startTime;
+
     /// <summary>Start of a running process in clock ticks since boot; null when there is none.</summary>
+    /// <exception cref="IOException">It could not be seen.</exception>
     public static long? StartTimeOf(int pid) => ReadStat(pid)?.StartTime;
 
     /// <summary>Sends a signal; nothing happens when the process has ended.</summary>
@@ -89,14 +117,15 @@ public sealed class ProcessHandle : IDisposable
         }
     }
 
-    /// <summary>The process's environment, empty when it has ended.</summary>
+    /// <summary>The process's environment, empty when it has ended or may not be read.</summary>
+    /// <exception cref="IOException">It could not be seen.</exception>
     public static IReadOnlyList<string> ReadEnvironment(int pid)
     {
         try
         {
             return File.ReadAllText($"/proc/{pid}/environ").Split('\0', StringSplitOptions.RemoveEmptyEntries);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (IsGone(e) || e is UnauthorizedAccessException)
         {
             return [];
         }
@@ -112,15 +141,23 @@ public sealed class ProcessHandle : IDisposable
         }
     }
 
+    /// <summary>Whether a process's file in /proc could not be read because the process has ended, before it was opened or after.</summary>
+    internal static bool IsGone(Exception exception) =>
+        exception is FileNotFoundException or DirectoryNotFoundException or IOException { HResult: Libc.NoSuchProcess };
+
     private static (char State, long StartTime)? ReadStat(int pid)
     {
         try
         {
             return ParseStat(File.ReadAllText($"/proc/{pid}/stat"));
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (IsGone(e))
         {
             return null;
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            throw new IOException($"process {pid} could not be looked at: {e.Message}", e);
         }
     }
 

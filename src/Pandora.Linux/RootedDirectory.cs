@@ -38,8 +38,9 @@ public sealed class RootedDirectory : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _root.Dispose();
 
-    /// <summary>Writes a file in place of whatever has its name: a file, a link, a FIFO, a device. Missing directories above it are
-    /// made.</summary>
+    /// <summary>
+    /// Writes a file in place of whatever has its name: a file, a link, a FIFO, a device. Missing directories above it are made.
+    /// </summary>
     /// <param name="path">Its name below this directory.</param>
     /// <param name="content">All that is in it afterwards.</param>
     /// <param name="mode">Its mode, whatever the umask.</param>

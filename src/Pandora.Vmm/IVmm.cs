@@ -43,6 +43,7 @@ public interface IVmm
     /// <param name="agent">Where its agent is met, as in the spec that it was started with.</param>
     /// <param name="cancellationToken">Ends it; the machine is left as it is.</param>
     /// <exception cref="VmmException">It cannot be this VMM's, or its guest has stopped; the message says so.</exception>
+    /// <exception cref="IOException">Whether it runs could not be seen.</exception>
     Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken);
 }
 

@@ -46,8 +46,12 @@ internal sealed class FakeGuest : IGuest
                 throw new PandoraException(PandoraError.GuestUnreachable, "it broke");
             case ["nocwd"]:
                 throw PandoraException.Invalid("cwd", "there is no such directory");
+            case ["unasked"]:
+                return new GuestResult(137, GuestOutput.Empty, GuestOutput.Empty, Unasked);
+            case ["unasked-break"]:
+                throw new PandoraException(PandoraError.GuestUnreachable, "it broke") { Stop = Unasked };
             case ["unsent"]:
-                throw new PandoraException(PandoraError.GuestUnreachable, "it does not answer") { Command = CommandOutcome.NotStarted };
+                throw new PandoraException(PandoraError.GuestUnreachable, "it does not answer") { Stop = CommandStop.NotStarted };
             case ["truncated"]:
                 return new GuestResult(0, new GuestOutput([], isTruncated: true), GuestOutput.Empty);
             case ["repeat", var what]:
@@ -60,6 +64,8 @@ internal sealed class FakeGuest : IGuest
                 return Ended(127, "", $"{command.Code}: not found");
         }
     }
+
+    private static CommandStop Unasked => new(CommandOutcome.Unknown, "a test says that it was not asked") { HasAnswered = false };
 
     private static GuestResult Ended(int exitCode, string stdout = "", string stderr = "") =>
         new(exitCode, GuestOutput.FromText(stdout), GuestOutput.FromText(stderr));

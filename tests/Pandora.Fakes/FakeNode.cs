@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
 using System.Net;
+using System.Runtime.CompilerServices;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -80,6 +81,9 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public Dictionary<string, Egress> Egresses { get; } = [];
 
+    /// <summary>Told of each resource that could not be undone.</summary>
+    public Action<Undone>? Left { get; set; }
+
     /// <summary>Why no microVM is handed out; null when nothing is against it.</summary>
     public Exception? ClaimRefusal { get; set; }
 
@@ -116,14 +120,14 @@ internal sealed class FakeNode : IAsyncDisposable
     public IAsyncDisposable RunClock() => new Clock(Time);
 
     /// <summary>Waits for what other tasks bring about; fails after ten real seconds.</summary>
-    public static async Task UntilAsync(Func<bool> condition)
+    public static async Task UntilAsync(Func<bool> condition, [CallerArgumentExpression(nameof(condition))] string what = "")
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10));
         while (!condition())
         {
             if (limit.IsCancellationRequested)
             {
-                throw new TimeoutException("what was waited for did not come about");
+                throw new TimeoutException($"this did not come about within 10 s: {what}");
             }
 
             await Task.Yield();
@@ -243,7 +247,7 @@ internal sealed class FakeNode : IAsyncDisposable
     private MicroVm Hold(MicroVmRecord record, FakeMachine machine, FakeGuest guest)
     {
         var directory = Path.Combine(_directory, record.Id);
-        var teardown = new Teardown(TimeProvider.System);
+        var teardown = new Teardown(TimeProvider.System, left => Left?.Invoke(left));
         teardown.Push(new HostResource(ResourceKind.Connection, $"directory {record.Id}"), () =>
         {
             if (Directory.Exists(directory))
@@ -254,9 +258,8 @@ internal sealed class FakeNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         });
         teardown.Push(new HostResource(ResourceKind.Connection, $"machine {record.Id}"), machine.DisposeAsync);
-        var microVm = new MicroVm(new MicroVmFile(directory, record),
-            new NetworkSlot(
-            record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), machine, guest, teardown)
+        var slot = new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
+        var microVm = new MicroVm(new MicroVmFile(directory, record), slot, machine, guest, teardown)
         {
             Agent = Agents is null ? null : new GuestAgent(machine, Time),
         };

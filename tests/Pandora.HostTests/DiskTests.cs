@@ -10,18 +10,36 @@ namespace Pandora.HostTests;
 public sealed class DiskTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
-    private SmallDisk _disk = null!;
+    private SmallDisk? _disk;
 
     public async ValueTask InitializeAsync()
     {
         _world = await TestWorld.CreateAsync();
-        _disk = await SmallDisk.CreateAsync("360M");
+        try
+        {
+            _disk = await SmallDisk.CreateAsync("360M");
+        }
+        catch
+        {
+            // The runner does not dispose of a test whose set-up failed.
+            await DisposeAsync();
+            throw;
+        }
     }
 
     public async ValueTask DisposeAsync()
     {
-        await _disk.DisposeAsync();
-        await _world.DisposeAsync();
+        try
+        {
+            if (_disk is not null)
+            {
+                await _disk.DisposeAsync();
+            }
+        }
+        finally
+        {
+            await _world.DisposeAsync();
+        }
     }
 
     [Fact]
@@ -49,9 +67,9 @@ public sealed class DiskTests : IAsyncLifetime
         await greedy.EndAsync();
         await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "running", 30);
         await UntilAsync(async () => (await honest.ExecAsync("test -e /root/done")).ExitCode == 0, 120);
-        Assert.Equal(0,
-            (await honest.ExecAsync(
-            "echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2", timeout: TimeSpan.FromSeconds(120))).ExitCode);
+        var sums = await honest.ExecAsync(
+            "echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2", timeout: TimeSpan.FromSeconds(120));
+        Assert.Equal(0, sums.ExitCode);
         await (await server.Pandora.CreateAsync()).EndAsync();
         await honest.EndAsync();
     }
@@ -109,7 +127,7 @@ public sealed class DiskTests : IAsyncLifetime
             ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_POOL_START"] = "boot", ["PANDORA_DISK_RESERVE"] = $"{reserve}",
             ["PANDORA_DISK_SHARE"] = $"{share}", ["PANDORA_DISK_WAIT"] = $"{wait}",
         },
-        _disk.Directory);
+        _disk!.Directory);
 
     private static async Task UntilAsync(Func<Task<bool>> condition, int seconds)
     {

@@ -123,15 +123,25 @@ public sealed class InstanceTests : IAsyncLifetime
         }
     }
 
-    [Fact]
-    public async Task A_server_that_was_killed_leaves_no_file_of_its_runtime()
+    // './pandora' turns diagnostics off, for this test as well: there would be nothing to remove.
+    [Theory]
+    [InlineData("unset DOTNET_EnableDiagnostics;", false)]
+    [InlineData("export DOTNET_EnableDiagnostics=1;", true)]
+    public async Task A_server_that_was_killed_leaves_no_file_of_its_runtime(string preamble, bool untilTheNextStart)
     {
-        await using var server = await StartAsync(poolSize: 0);
+        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" }, preamble: preamble);
         var pid = server.Pid;
         await server.KillAsync();
-        Assert.DoesNotContain(Directory.GetFiles("/tmp"), f => f.Contains($"-{pid}-", StringComparison.Ordinal));
+        Assert.Equal(untilTheNextStart, RuntimeFilesOf(pid).Count > 0);
         await server.StartAsync();
+        Assert.Empty(RuntimeFilesOf(pid));
     }
+
+    // A socket and two pipes in the runtime's directory for temporary files, with the pid in their names.
+    private static List<string> RuntimeFilesOf(int pid) =>
+    [
+        .. new[] { $"dotnet-diagnostic-{pid}-*", $"clr-debug-pipe-{pid}-*" }.SelectMany(p => Directory.GetFiles(Path.GetTempPath(), p)),
+    ];
 
     private static List<string> LinksOf(int pid) =>
         [.. Directory.GetFileSystemEntries($"/proc/{pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")];

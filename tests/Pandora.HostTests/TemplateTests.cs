@@ -121,9 +121,12 @@ public sealed class TemplateTests : IDisposable
             var checkout = Directory.CreateDirectory(Path.Combine(_directory, name)).FullName;
             await Command.RunAsync("sh",
                 ["-ec", "cp \"$1\"/Directory.* \"$1\"/global.json \"$1\"/BannedSymbols.txt \"$1\"/.editorconfig \"$2\"; mkdir \"$2/src\"; cp -r \"$1/src/Pandora.Agent\" \"$2/src\"", "copy", Repository.Root, checkout]);
+            // No compiler or build node may outlive it.
             await Command.RunAsync("dotnet",
-                ["publish", Path.Combine(checkout, "src/Pandora.Agent"), "-c", "Release", "-v", "q", "--nologo", "--artifacts-path",
-                Path.Combine(checkout, "artifacts"), "-o", Path.Combine(checkout, "out")]);
+            [
+                "publish", Path.Combine(checkout, "src/Pandora.Agent"), "-c", "Release", "-v", "q", "--nologo", "--disable-build-servers",
+                "--artifacts-path", Path.Combine(checkout, "artifacts"), "-o", Path.Combine(checkout, "out"),
+            ]);
             programs.Add(await File.ReadAllBytesAsync(Path.Combine(checkout, "out", "pandora-agent")));
         }
 

@@ -76,10 +76,17 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     public async Task Commands_whose_cgroups_are_all_frozen_are_killed_and_nothing_of_them_runs()
     {
         await using var sandbox = await CreateAsync();
-        await sandbox.ExecAsync(Outside("echo 1 > /sys/fs/cgroup/exec/cgroup.freeze; sleep 8; echo 0 > /sys/fs/cgroup/exec/cgroup.freeze"));
+        const string Freeze = "/sys/fs/cgroup/exec/cgroup.freeze";
+        // Frozen when this returns: neither the shell that freezes the others nor the one that waits for it must be one of them.
+        await sandbox.ExecAsync($"""
+            for p in $PPID 0; do echo $p > /sys/fs/cgroup/cgroup.procs; done
+            {Outside($"sleep 8; echo 0 > {Freeze}")}
+            echo 1 > {Freeze}
+            """);
         var timeout = await TimesOutAsync(sandbox, "echo ran > /root/ran; sleep 614");
         Assert.Equal(CommandStates.Killed, timeout.Command);
         Assert.Equal("0\n", await LaterAsync(sandbox, "pgrep -fcx 'sleep 614'; true"));
+        Assert.Equal("absent\n", await LaterAsync(sandbox, "[ -e /root/ran ] || echo absent"));
     }
 
     [Theory]

@@ -16,6 +16,11 @@ internal static class Audit
         found.AddRange(Processes(server).Select(p => $"process {p}"));
         found.AddRange(Directory.GetDirectories("/sys/fs/cgroup", $"pandora-{id}*", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 2 }).Select(d => $"cgroup {d}"));
         found.AddRange(File.ReadLines("/proc/mounts").Where(l => l.Contains(id, StringComparison.Ordinal)).Select(l => $"mount {l}"));
+        if (File.Exists(LockOf(id)))
+        {
+            found.Add($"lock {LockOf(id)}");
+        }
+
         foreach (var directory in new[] { server.RunDir, Path.Combine(server.DataDir, "disks"), Path.Combine(server.DataDir, "jail", "firecracker") }.Where(Directory.Exists))
         {
             found.AddRange(Directory.GetFileSystemEntries(directory, "*", SearchOption.AllDirectories).Select(f => $"file {f}"));
@@ -35,6 +40,8 @@ internal static class Audit
         Require("forwarding is still on", forwarding);
     }
 
+    private static string LockOf(string id) => $"/run/pandora-locks/{id}";
+
     private static void Require(string what, IEnumerable<string> found) => TestHostException.Require(!found.Any(), $"{what}: {string.Join(", ", found)}");
 
     /// <summary>What 'doctor --leaks' lists, in the server's world.</summary>
@@ -43,6 +50,21 @@ internal static class Audit
 
     /// <summary>Ends what a server left that runs no more, as './pandora down' does.</summary>
     public static Task EndLeftAsync(ServerProcess server, TestWorld world) => RunAsync(server, world, "end");
+
+    /// <summary>Removes the lock file of an instance, as a server does when it stops, unless a server holds the lock.</summary>
+    public static void RemoveLock(string id)
+    {
+        try
+        {
+            // What is opened like this is locked with flock(2), as the server's own is. It is deleted before it is unlocked, too.
+            using var held = new FileStream(LockOf(id), FileMode.Open, FileAccess.ReadWrite, FileShare.None);
+            File.Delete(LockOf(id));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // There is none, or a server holds it.
+        }
+    }
 
     private static Task<string> RunAsync(ServerProcess server, TestWorld world, string arguments) => Command.RunAsync("nsenter",
     [

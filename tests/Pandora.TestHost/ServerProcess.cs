@@ -251,6 +251,12 @@ internal sealed class ServerProcess : IAsyncDisposable
             Http.Dispose();
             Pandora.Dispose();
             _process?.Dispose();
+            if (File.Exists(Path.Combine(DataDir, "instance")))
+            {
+                // A server that was killed, or refused to start, leaves it to the next one on its directory.
+                Audit.RemoveLock(Instance);
+            }
+
             if (_ownsDirectory)
             {
                 Directory.Delete(DataDir, recursive: true);

@@ -5,16 +5,15 @@ using Pandora.Linux;
 namespace Pandora.TestHost;
 
 /// <summary>
-/// A small world of namespaces around a host: an internet behind its uplink, a cloud's metadata service, a LAN, and a neighbour, each with live listeners.
-/// The server and its slots live in the host's namespace, so no test packet ever leaves through the machine's real uplink. The internet and
-/// the uplink have addresses of no special purpose,
-/// for those are refused; nothing of them is the machine's own.
+/// A small world of namespaces around a host: an internet behind its uplink, a cloud's metadata service, a LAN, and a neighbour, each with
+/// live listeners. The server and its slots live in the host's namespace, so no test packet ever leaves through the machine's real uplink.
+/// The internet and the uplink have addresses of no special purpose, for those are refused; nothing of them is the machine's own.
 /// </summary>
 internal sealed class TestWorld : IAsyncDisposable
 {
     public const string InternetAddress = "93.184.0.10", ResolverAddress = "10.77.0.53", NeighbourAddress = "10.77.0.5",
-        MetadataAddress = "169.254.169.254", LanAddress = "192.168.77.10", HostUplinkAddress = "93.183.0.2", GatewayAddress =
-            "93.183.0.1", HostLanAddress = "192.168.77.1";
+        MetadataAddress = "169.254.169.254", LanAddress = "192.168.77.10", HostLanAddress = "192.168.77.1",
+        HostUplinkAddress = "93.183.0.2", GatewayAddress = "93.183.0.1";
 
     /// <summary>One address of each special-purpose range that could be routed somewhere, and a cloud's own.</summary>
     public static readonly IReadOnlyList<string> SpecialAddresses =

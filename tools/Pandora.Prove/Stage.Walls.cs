@@ -26,42 +26,33 @@ internal sealed partial class Stage
     /// that only the rules are tried.</summary>
     public async Task WithoutAsync(IReadOnlyList<Wall> walls, Func<Task> action)
     {
-        string[] links = ["meta0", "lan0", "peer0"];
+        await WithServerStoppedAsync(async () =>
+        {
+            await WithForwardingAsync(() => WithEmptiedAsync(walls, action));
+            return true;
+        });
+    }
+
+    /// <summary>Lets the links to the metadata service, the LAN and the neighbour forward for as long as something is tried.</summary>
+    public async Task WithForwardingAsync(Func<Task> action)
+    {
         var before = new Dictionary<string, int>();
-        var rules = new List<string>();
-        Server.Signal(Stop);
         try
         {
-            foreach (var link in links)
+            foreach (var link in new[] { "meta0", "lan0", "peer0" })
             {
                 before[link] = await ReadForwardingAsync(link);
                 await SetForwardingAsync(link, 1);
-            }
-
-            foreach (var wall in walls)
-            {
-                rules.Add(await Command.RunAsync(
-                    "nsenter", [$"--net={wall.NamespacePath}", "nft", "list", "chain", .. wall.Chain.Split(' ')]));
-                // A chain that drops by policy lets through what is accepted in it.
-                await TestWorld.NftAsync(wall.NamespacePath,
-                    $"flush chain {wall.Chain}{(rules[^1].Contains("policy drop", StringComparison.Ordinal) ? $"\nadd rule {wall.Chain} accept" : "")}");
             }
 
             await action();
         }
         finally
         {
-            for (var i = 0; i < rules.Count; i++)
-            {
-                await TestWorld.NftAsync(walls[i].NamespacePath, $"flush chain {walls[i].Chain}\n{rules[i]}");
-            }
-
             foreach (var (link, value) in before)
             {
                 await SetForwardingAsync(link, value);
             }
-
-            Server.Signal(Continue);
         }
     }
 
@@ -108,6 +99,32 @@ internal sealed partial class Stage
     /// <summary>Lets an interface of the host forward, or not.</summary>
     public Task SetForwardingAsync(string link, int value) => Command.RunAsync(
         "nsenter", [$"--net={World.Host.Path}", "sh", "-c", $"echo {value} > /proc/sys/net/ipv4/conf/{link}/forwarding"]);
+
+    private static async Task WithEmptiedAsync(IReadOnlyList<Wall> walls, Func<Task> action)
+    {
+        var rules = new List<string>();
+        try
+        {
+            foreach (var wall in walls)
+            {
+                rules.Add(await Command.RunAsync(
+                    "nsenter", [$"--net={wall.NamespacePath}", "nft", "list", "chain", .. wall.Chain.Split(' ')]));
+                // A chain that drops by policy lets through what is accepted in it.
+                var isDropping = rules[^1].Contains("policy drop", StringComparison.Ordinal);
+                await TestWorld.NftAsync(
+                    wall.NamespacePath, $"flush chain {wall.Chain}{(isDropping ? $"\nadd rule {wall.Chain} accept" : "")}");
+            }
+
+            await action();
+        }
+        finally
+        {
+            for (var i = 0; i < rules.Count; i++)
+            {
+                await TestWorld.NftAsync(walls[i].NamespacePath, $"flush chain {walls[i].Chain}\n{rules[i]}");
+            }
+        }
+    }
 }
 
 /// <summary>A chain that keeps something out.</summary>

@@ -13,7 +13,8 @@ internal static class ExecCommand
         var id = new Argument<string>("id") { Description = "Id of the sandbox" };
         var exec = new ExecOptions();
         var command = new Command("exec",
-            "Run a command in a sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C stops the command, and the sandbox lives on") { id };
+            "Run a command in a sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. "
+            + "Ctrl-C ends the request, on which the server stops the command; the sandbox lives on") { id };
         Shared.RefuseOptions(id);
         exec.AddTo(command);
         command.SetAction(async (result, cancellationToken) =>
@@ -31,13 +32,13 @@ internal static class ExecCommand
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {
-                throw new StoppedException($"interrupted; the command was stopped, and {await DescribeAsync(pandora, name)}");
+                throw new StoppedException($"{StoppedException.CommandWords}; {await DescribeAsync(pandora, name)}");
             }
         });
         return command;
     }
 
-    // The server kills a command whose client goes away; whether the sandbox lives is asked and not assumed.
+    // Whether the sandbox lives is asked and not assumed.
     private static async Task<string> DescribeAsync(PandoraClient pandora, string id)
     {
         using var limit = new CancellationTokenSource(CheckLimit);

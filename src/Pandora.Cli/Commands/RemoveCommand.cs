@@ -25,27 +25,33 @@ internal static class RemoveCommand
             var ended = new List<string>();
             var targets = result.GetValue(all) ? (await pandora.ListAsync(cancellationToken: cancellationToken)).Select(s => s.SandboxId) : named;
             var failed = 0;
-            foreach (var id in targets)
+            try
             {
-                try
+                foreach (var id in targets)
                 {
-                    await pandora.DeleteAsync(id, cancellationToken);
-                    ended.Add(id);
-                    if (!asJson)
+                    try
                     {
-                        Console.WriteLine(id);
+                        await pandora.DeleteAsync(id, cancellationToken);
+                        ended.Add(id);
+                        if (!asJson)
+                        {
+                            Console.WriteLine(id);
+                        }
+                    }
+                    catch (PandoraApiException e)
+                    {
+                        Failure.Of(e)!.Tell(asJson);
+                        failed = 1;
                     }
                 }
-                catch (PandoraApiException e)
-                {
-                    Failure.Of(e)!.Tell(asJson);
-                    failed = 1;
-                }
             }
-
-            if (asJson)
+            finally
             {
-                Shared.PrintJson([.. ended], CliJson.Default.StringArray);
+                // Those that have ended are told when the server goes away or Ctrl-C comes in between, too.
+                if (asJson)
+                {
+                    Shared.PrintJson([.. ended], CliJson.Default.StringArray);
+                }
             }
 
             return failed;

@@ -43,12 +43,21 @@ internal static class RunCommand
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {
-                throw new StoppedException($"interrupted; the command was stopped, and {await EndStoppedAsync(sandbox)}");
+                throw new StoppedException($"{StoppedException.CommandWords}; {await EndStoppedAsync(sandbox)}");
             }
 
-            // Not broken off: it takes milliseconds, and what is left on the host is worth knowing.
-            using var limit = new CancellationTokenSource(EndLimit);
-            var receipt = await sandbox.EndAsync(limit.Token);
+            Receipt receipt;
+            try
+            {
+                // Not broken off: it takes milliseconds, and what is left on the host is worth knowing.
+                using var limit = new CancellationTokenSource(EndLimit);
+                receipt = await sandbox.EndAsync(limit.Token);
+            }
+            catch (Exception e) when (Failure.Of(e) is not null)
+            {
+                return NotEnded(sandbox.Id, e, exitCode).Tell(asJson);
+            }
+
             if (!result.GetValue(quiet))
             {
                 PrintReceipt(sandbox, ranMs, receipt, asJson);
@@ -96,8 +105,23 @@ internal static class RunCommand
         }
         catch (Exception e) when (Failure.Of(e) is not null)
         {
-            return $"whether its sandbox {sandbox.Id} ended is not known ({e.Message}): './pandora rm {sandbox.Id}' ends it, as does its idle timeout";
+            return DescribeNotEnded(sandbox.Id, e);
         }
+    }
+
+    /// <summary>What is told when the command has run and its sandbox could not be ended. The exit code is the command's all the
+    /// same.</summary>
+    internal static Failure NotEnded(string id, Exception exception, int exitCode) =>
+        exception is SandboxNotFoundException or SandboxGoneException
+            ? Failure.Of(exception)! with { ExitCode = exitCode }
+            : new Failure(exitCode, new ApiProblem(Detail: DescribeNotEnded(id, exception), Code: "not_removed"));
+
+    private static string DescribeNotEnded(string id, Exception exception)
+    {
+        var what = exception is OperationCanceledException
+            ? $"its sandbox {id} was not removed within {EndLimit.TotalSeconds:0} s"
+            : $"whether its sandbox {id} ended is not known ({exception.Message})";
+        return $"{what}: './pandora rm {id}' ends it, as does its idle timeout";
     }
 
     private static void PrintReceipt(Sandbox sandbox, double? ranMs, Receipt receipt, bool asJson)

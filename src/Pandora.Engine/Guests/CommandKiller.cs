@@ -7,8 +7,8 @@ using Renci.SshNet.Common;
 namespace Pandora.Engine.Guests;
 
 /// <summary>
-/// Kills commands in one guest, and looks up afterwards what is left of them. All that wait are killed together, in a time that neither
-/// their number nor what else runs in the guest makes longer:
+/// Kills commands in one guest, and looks up afterwards what is left of them. All that wait are killed together, up to
+/// <see cref="MostAtOnce"/>, in a time that what else runs in the guest does not make longer:
 /// (1) by the connection that is open, if its gate is to be had soon; else (2) by a connection of its own.
 /// </summary>
 /// <param name="current">The connection that commands run on.</param>
@@ -21,8 +21,15 @@ internal sealed partial class CommandKiller(
     Func<SshClient> current, Func<CancellationToken, Task<SshClient>> connect, Action<SshClient> close,
     SemaphoreSlim gate, TimeProvider time, ILogger logger)
 {
-    /// <summary>Longest that a command's caller waits to hear what became of it.</summary>
+    /// <summary>Longest that the guest may take to answer when it is asked to kill commands.</summary>
     public static readonly TimeSpan Limit = TimeSpan.FromSeconds(4.5);
+
+    /// <summary>Longest that a command waits until the guest is asked to kill it. It is longer than <see cref="Limit"/>, for which those
+    /// may take that are being killed then.</summary>
+    internal static readonly TimeSpan QueueLimit = TimeSpan.FromSeconds(5);
+
+    /// <summary>Longest that a command's caller waits to hear what became of it.</summary>
+    public static readonly TimeSpan LongestWait = QueueLimit + Limit;
 
     /// <summary>Most commands that are killed by one script, which must not be too long.</summary>
     internal const int MostAtOnce = 60;
@@ -32,8 +39,14 @@ internal sealed partial class CommandKiller(
     private static readonly TimeSpan CurrentLimit = TimeSpan.FromSeconds(2.5);
     private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(0.7);
     private static readonly CommandStop Silent = new(
-        CommandOutcome.Unreachable,
-        $"the guest did not answer within {Limit.TotalSeconds:0.#} s when it was to be killed: whether it runs on is not known");
+        CommandOutcome.Unreachable, "it was to be killed, and no answer came from the guest: whether it runs on is not known");
+
+    private static readonly CommandStop NotAsked = new(
+        CommandOutcome.Unknown,
+        "it was to be killed, but other commands are killed first and the guest has not been asked yet: whether it runs on is not known")
+    {
+        HasAnswered = false,
+    };
 
     private readonly ConcurrentQueue<Request> _waiting = new();
     private int _isRunning;
@@ -48,14 +61,15 @@ internal sealed partial class CommandKiller(
             _ = Task.Run(RunAsync);
         }
 
-        try
+        await request.Taken.Task.WaitAsync(QueueLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (!request.Taken.Task.IsCompleted)
         {
-            return await request.Stop.Task.WaitAsync(Limit, time);
+            // It is killed all the same when its turn comes.
+            return NotAsked;
         }
-        catch (TimeoutException)
-        {
-            return request.Last;
-        }
+
+        await request.Done.Task.WaitAsync(Limit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return request.Last;
     }
 
     private async Task RunAsync()
@@ -68,6 +82,7 @@ internal sealed partial class CommandKiller(
                 while (batch.Count < MostAtOnce && _waiting.TryDequeue(out var request))
                 {
                     batch.Add(request);
+                    request.Taken.TrySetResult();
                 }
 
                 await KillAllAsync(batch);
@@ -78,7 +93,7 @@ internal sealed partial class CommandKiller(
             }
             finally
             {
-                batch.ForEach(r => r.Stop.TrySetResult(r.Last));
+                batch.ForEach(r => r.Done.TrySetResult());
                 Volatile.Write(ref _isRunning, 0);
             }
         }
@@ -129,8 +144,8 @@ internal sealed partial class CommandKiller(
     private async Task ByOwnAsync(List<Request> batch, CancellationToken cancellationToken)
     {
         SshClient? client = null;
-        // The shells that are killed run on the other connection: no channel should be opened on it meanwhile, unless a command that opens
-        // one takes too long.
+        // The shells that are killed run on the other connection: no channel should be opened on it meanwhile. The gate is not waited for,
+        // because a command that opens one may hold it for too long.
         var isGateHeld = await gate.WaitAsync(TimeSpan.Zero, cancellationToken);
         try
         {
@@ -160,7 +175,7 @@ internal sealed partial class CommandKiller(
         // The second time for those whose shells had not joined their cgroups the first time.
         for (var round = 0; round < 2; round++)
         {
-            var left = batch.Where(r => !r.Stop.Task.IsCompleted).ToList();
+            var left = batch.Where(r => !r.Done.Task.IsCompleted).ToList();
             var answer = await ask(ExecScript.Kill([.. left.Select(r => (r.Exec.Group, r.Exec.Tag))], Looks));
             var closed = Task.WhenAll(left.Select(r => r.Exec.Closed)).WaitAsync(CloseLimit, time, cancellationToken);
             await closed.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -169,11 +184,11 @@ internal sealed partial class CommandKiller(
                 request.Last = Judge(answer, request.Exec.Group, request.Exec.HasShellGone);
                 if (round == 1 || request.Exec.Closed.IsCompleted)
                 {
-                    request.Stop.TrySetResult(request.Last);
+                    request.Done.TrySetResult();
                 }
             }
 
-            if (batch.All(r => r.Stop.Task.IsCompleted))
+            if (batch.All(r => r.Done.Task.IsCompleted))
             {
                 return;
             }
@@ -228,13 +243,17 @@ internal sealed partial class CommandKiller(
     {
         private volatile CommandStop _last = Silent;
 
-        /// <summary>What is known so far.</summary>
+        /// <summary>What is known so far, once it is taken.</summary>
         public CommandStop Last
         {
             get => _last;
             set => _last = value;
         }
 
-        public TaskCompletionSource<CommandStop> Stop { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        /// <summary>Completes when it is among those that the guest is asked to kill.</summary>
+        public TaskCompletionSource Taken { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        /// <summary>Completes when nothing more will be known.</summary>
+        public TaskCompletionSource Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }
 }

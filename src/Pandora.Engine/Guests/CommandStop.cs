@@ -6,7 +6,7 @@ public enum CommandOutcome
     /// <summary>It was killed and looked up afterwards: its shell has gone, its cgroup is empty, and no process bears its mark.</summary>
     Killed,
 
-    /// <summary>It was to be killed, and the guest does not confirm that all of it is gone.</summary>
+    /// <summary>It was to be killed, and the guest does not confirm that all of it is gone, or has not been asked yet.</summary>
     Unknown,
 
     /// <summary>Nothing of it was given to the guest.</summary>
@@ -26,7 +26,7 @@ public sealed record CommandStop(CommandOutcome Outcome, string Words)
         CommandOutcome.NotStarted, "it had not been given to the guest yet and was not started");
 
     /// <summary>Whether the guest answered when it was asked about the command.</summary>
-    public bool HasAnswered => Outcome is CommandOutcome.Killed or CommandOutcome.Unknown;
+    public bool HasAnswered { get; init; } = Outcome is CommandOutcome.Killed or CommandOutcome.Unknown;
 }
 
 /// <summary>A command's caller went away, and it was stopped.</summary>

@@ -8,11 +8,11 @@ namespace Pandora.Engine.Guests;
 /// tens of milliseconds under emulation; around it stand builtins only.
 /// </summary>
 /// <remarks>
-/// The shell joins a cgroup of its own, by which all that it starts can be killed, <c>setsid</c> or not, unless root moves it out. When
-/// it exits, its exit trap tells the exit code by a marker on
-/// both outputs, and whether it leaves anything behind in that cgroup; then it waits for a line of input before it is gone. So the server knows that a command has ended
-/// even if something it started holds the outputs open, and decides when the shell itself goes: not while another channel is being opened (see <see cref="SshGuest"/>),
-/// and not at all while something it started lives, which would die of SIGPIPE when dropbear closes the outputs behind the shell.
+/// The shell joins a cgroup of its own, by which all that it starts can be killed, <c>setsid</c> or not, unless root moves it out. When it
+/// exits, its exit trap tells the exit code by a marker on both outputs, and whether it leaves anything behind in that cgroup; then it
+/// waits for a line of input before it is gone. So the server knows that a command has ended even if something it started holds the outputs
+/// open, and decides when the shell itself goes: not while another channel is being opened (see <see cref="SshGuest"/>), and not at all
+/// while something it started lives, which would die of SIGPIPE when dropbear closes the outputs behind the shell.
 /// </remarks>
 internal static partial class ExecScript
 {
@@ -27,8 +27,7 @@ internal static partial class ExecScript
 
     /// <summary>
     /// Kills everything in the cgroups of commands, waits until they are empty, and looks for processes that bear a command's tag
-    /// elsewhere. It prints <c>empty</c> and the groups that are,
-    /// <c>left</c> and the groups of which a process is, and <c>end</c>.
+    /// elsewhere. It prints <c>empty</c> and the groups that are, <c>left</c> and the groups of which a process is, and <c>end</c>.
     /// </summary>
     /// <param name="commands">Group and tag of each.</param>
     /// <param name="tries">How often to look, all commands together; 30 ms lie between.</param>

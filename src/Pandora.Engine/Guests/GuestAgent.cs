@@ -156,8 +156,9 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
             await _stream.WriteAsync(AgentProtocol.Encode(question, id, body.Span), linked.Token);
             var answer = await ReadAnswerAsync(_stream, id, linked.Token);
             return answer.Message == expected ? answer.Body
-                : throw (answer.Message == AgentMessage.Failed ? new AgentFailedException(Printable(answer.Body.Span)) : new VmmException(
-                    $"the guest's agent answered {question} with {(int)answer.Message}"));
+                : throw (answer.Message == AgentMessage.Failed
+                    ? new AgentFailedException(Printable(answer.Body.Span))
+                    : new VmmException($"the guest's agent answered {question} with {(int)answer.Message}"));
         }
         catch (Exception e) when (e is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
         {

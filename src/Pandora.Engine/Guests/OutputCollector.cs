@@ -95,8 +95,7 @@ internal sealed class OutputCollector(int limit, string mark)
         }
     }
 
-    // Blocks grow from a few bytes to their full size: most outputs are short, and one that comes byte by byte must not cost an object
-    // for each.
+    // Blocks grow from a few bytes to their full size: most outputs are short, and a byte that comes alone must not cost an object.
     private void Keep(ReadOnlySpan<byte> data)
     {
         if (_isEnded)

@@ -51,8 +51,9 @@ internal sealed class SshExec
             Upload("in", command.Stdin, "");
         }
 
-        _command = client.CreateCommand(Encoding.UTF8.GetByteCount(script) <= ExecScript.MaxCommandBytes ? script : Upload(
-            "code", script, ExecScript.RunUploaded(group, Tag)));
+        _command = client.CreateCommand(Encoding.UTF8.GetByteCount(script) <= ExecScript.MaxCommandBytes
+            ? script
+            : Upload("code", script, ExecScript.RunUploaded(group, Tag)));
         _uploads = uploads;
         _stdout = new OutputCollector(command.OutputLimit, mark);
         _stderr = new OutputCollector(command.OutputLimit, mark);

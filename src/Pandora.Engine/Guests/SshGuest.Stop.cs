@@ -24,9 +24,8 @@ internal sealed partial class SshGuest
     }
 
     // One that was given up while its channel was being opened holds the gate for as long as the guest does not answer. Where the guest
-    // answers by
-    // another connection and still not by this, as after its network was away, this is good for nothing, and what runs on it gets no word
-    // out either.
+    // answers by another connection and still not by this, as after its network was away, this is good for nothing, and what runs on it
+    // gets no word out either.
     private async Task UnblockAsync(SshClient client, SshExec exec)
     {
         while (true)

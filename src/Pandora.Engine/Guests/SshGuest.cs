@@ -136,7 +136,7 @@ internal sealed partial class SshGuest : IGuest
         {
             // It may run on, and nothing else would ever end it.
             var stopped = await _killer.KillAsync(exec);
-            throw new PandoraException(e.Error, $"{e.Message}; {stopped.Words}", innerException: e) { Command = stopped.Outcome };
+            throw new PandoraException(e.Error, $"{e.Message}; {stopped.Words}", innerException: e) { Stop = stopped };
         }
         finally
         {

@@ -14,13 +14,19 @@ internal static class Orphans
     /// <param name="cgroups">Where its cgroups are.</param>
     /// <param name="time">For the limit.</param>
     /// <exception cref="TimeoutException">The kernel did not let go of one within ten seconds.</exception>
+    /// <exception cref="IOException">Whether one runs could not be seen.</exception>
     public static async Task KillAsync(string directory, MicroVmRecord? record, CgroupTree cgroups, TimeProvider time)
     {
         var id = Path.GetFileName(directory);
-        var recorded = record?.Vmm is { } vmm && record.BootId == MicroVmRecord.HostBootId ? ProcessHandle.TryOpen(vmm.Pid, vmm.StartTime) : null;
-        foreach (var process in new[] { recorded, VmmProcess.Find(directory, id) }.OfType<ProcessHandle>())
+        if (record?.Vmm is { } vmm && record.BootId == MicroVmRecord.HostBootId
+            && ProcessHandle.TryOpen(vmm.Pid, vmm.StartTime) is { } recorded)
         {
-            await KillAsync(process, time);
+            await KillAsync(recorded, time);
+        }
+
+        if (VmmProcess.Find(directory, id) is { } noted)
+        {
+            await KillAsync(noted, time);
         }
 
         foreach (var path in cgroups.PathsFor(id))
@@ -32,7 +38,7 @@ internal static class Orphans
     /// <summary>Kills all that is in a cgroup.</summary>
     public static async Task KillAsync(string cgroup, TimeProvider time)
     {
-        foreach (var process in CgroupTree.ProcessesIn(cgroup).Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>().ToList())
+        foreach (var process in ProcessHandle.OpenAll(CgroupTree.ProcessesIn(cgroup)))
         {
             await KillAsync(process, time);
         }

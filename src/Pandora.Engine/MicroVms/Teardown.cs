@@ -94,17 +94,19 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
         {
             var start = Stopwatch.GetTimestamp();
             string? error = null;
+            var isGone = false;
             try
             {
                 await step.Undo().AsTask().WaitAsync(StepLimit, time);
+                // Looked up before anything below is undone: a slot's number, once free, is soon another's namespace.
+                isGone = !step.Resource.Exists();
             }
             catch (Exception e)
             {
                 error = e.Message;
             }
 
-            // Looked up before anything below is undone: a slot's number, once free, is soon another's namespace.
-            var done = new Undone(step.Resource, Stopwatch.GetElapsedTime(start), error is null && !step.Resource.Exists(), error);
+            var done = new Undone(step.Resource, Stopwatch.GetElapsedTime(start), isGone, error);
             undone.Add(done);
             if (!done.IsGone)
             {

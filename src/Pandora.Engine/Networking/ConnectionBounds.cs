@@ -2,9 +2,8 @@ namespace Pandora.Engine.Networking;
 
 /// <summary>
 /// How much of the host's connection tracking guests may take. The kernel counts open connections exactly but not those that have just
-/// closed (nf_conncount leaves out TIME_WAIT and CLOSE), so those
-/// are bounded by the rate of new ones and by how long a closed one is kept. Together: a quarter of the table for open ones, a sixth for
-/// closed ones, at most half in all.
+/// closed (nf_conncount leaves out TIME_WAIT and CLOSE), so those are bounded by the rate of new ones and by how long a closed one is kept.
+/// Together: a quarter of the table for open ones, a sixth for closed ones, at most half in all.
 /// </summary>
 /// <param name="PerSlot">Most open connections of one guest.</param>
 /// <param name="SlotRate">New connections a second of one guest, after its burst.</param>

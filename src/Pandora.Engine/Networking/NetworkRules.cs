@@ -206,8 +206,11 @@ public sealed partial class NetworkRules : IAsyncDisposable
         }
         catch (Exception e) when (e is IOException or NftablesException or KeyNotFoundException)
         {
-            throw new PandoraException(PandoraError.NotProtected,
-                $"the microVM's network rules could not be set ({e.Message}), so it was not handed out", innerException: e);
+            throw new PandoraException(
+                PandoraError.NotProtected, "the microVM's network rules could not be set, so it was not handed out", innerException: e)
+            {
+                Hint = e.Message,
+            };
         }
     }
 

@@ -87,8 +87,10 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     public ValueTask DisposeAsync() => _work.DisposeAsync();
 
     private static PandoraException Refused(string missing) =>
-        new(PandoraError.NotProtected,
-            $"what keeps guests from the host's networks is not whole: {missing}. No microVM is handed out until it is");
+        new(PandoraError.NotProtected, "what keeps guests from the host's networks is not whole, and no microVM is handed out until it is")
+        {
+            Hint = missing,
+        };
 
     private async Task LookAsync(CancellationToken cancellationToken)
     {

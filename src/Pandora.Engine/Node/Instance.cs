@@ -92,6 +92,8 @@ public sealed class Instance : IDisposable
         }
         catch (Exception e)
         {
+            // While they are held. The data directory's own stays, as it was.
+            locks.Skip(1).ToList().ForEach(l => File.Delete(l.Name));
             locks.ForEach(l => l.Dispose());
             throw e is IOException or UnauthorizedAccessException
                 ? new StartupException($"a directory of Pandora's cannot be written to ({e.Message}): PANDORA_DATA_DIR ({options.DataDir}) and PANDORA_RUN_DIR ({options.RunDir}) name directories that can be", e)
@@ -131,7 +133,7 @@ public sealed class Instance : IDisposable
         {
             using var old = LockFile.TryOpen(path)
                 ?? throw new StartupException(
-                $"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
+                    $"a server of an earlier version runs as instance {id} on this host: './pandora down' ends it");
             File.Delete(path);
         }
     }

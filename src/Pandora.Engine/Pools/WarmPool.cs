@@ -169,7 +169,8 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
     }
 
-    /// <summary>Takes back a microVM that was handed out and not used, for the next in line.</summary>
+    /// <summary>Takes back a microVM that was handed out and not used, for the next in line. One that has died meanwhile is
+    /// ended.</summary>
     /// <returns>False when the pool is closed, and the caller is to end it.</returns>
     internal bool Return(MicroVm microVm)
     {
@@ -180,7 +181,15 @@ public sealed partial class WarmPool : IAsyncDisposable
                 return false;
             }
 
-            Add(microVm);
+            // It has been watched since it came. If its end came while it was handed out, nobody else ends it.
+            if (microVm.IsAlive && !microVm.Machine.Exited.IsCompleted)
+            {
+                Offer(microVm);
+            }
+            else
+            {
+                End(microVm);
+            }
         }
 
         Wake();
@@ -294,12 +303,17 @@ public sealed partial class WarmPool : IAsyncDisposable
     {
         lock (_lock)
         {
-            _warm.Add(microVm);
+            Offer(microVm);
         }
 
-        // When the pool is closed meanwhile, its own clean-up finds it among the warm ones.
-        _ready.Writer.TryWrite(microVm);
         _ = WatchAsync(microVm);
+    }
+
+    // Under the lock. When the pool is closed meanwhile, its own clean-up finds it among the warm ones.
+    private void Offer(MicroVm microVm)
+    {
+        _warm.Add(microVm);
+        _ready.Writer.TryWrite(microVm);
     }
 
     private async Task WatchAsync(MicroVm microVm)

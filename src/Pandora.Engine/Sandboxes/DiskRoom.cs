@@ -20,6 +20,7 @@ public sealed partial class DiskRoom
     private readonly ILogger _logger;
     private long _growth;
     private volatile string? _warning;
+    private bool _refuses;
 
     /// <param name="options">Reserve and share.</param>
     /// <param name="directory">Directory of the disks.</param>
@@ -58,14 +59,16 @@ public sealed partial class DiskRoom
         }
         catch (IOException e)
         {
-            throw new PandoraException(
-                PandoraError.HostFull, $"how much room the server's disk has could not be seen ({e.Message})", innerException: e);
+            LogNotSeen(e);
+            throw new PandoraException(PandoraError.HostFull, "how much room the server's disk has could not be seen", innerException: e);
         }
 
         if (free < Needed)
         {
-            throw new PandoraException(PandoraError.HostFull,
-                $"the server's disk has {free / MiB} MiB free, and another sandbox needs {Needed / MiB}: a reserve of {_options.DiskReserve} MiB, and {_options.DiskShare} % of the {Growth / MiB} MiB that the disks of those that live may still grow by. Delete sandboxes, or try again when some have ended")
+            // How much there is and is needed stands in the log and among the notes of /health.
+            throw new PandoraException(
+                PandoraError.HostFull,
+                "the server's disk has fewer MiB free than another sandbox needs: delete sandboxes, or try again when some have ended")
             {
                 Hint = "PANDORA_DISK_RESERVE and PANDORA_DISK_SHARE say how much is kept free",
             };
@@ -96,14 +99,18 @@ public sealed partial class DiskRoom
         var warning = free < needed ? $"the disk has {free / MiB} MiB free, and {needed / MiB} are needed: no microVM is handed out"
             : free < needed * WarnAt ? $"the disk has {free / MiB} MiB free, and below {needed / MiB} no microVM is handed out"
             : null;
-        if (warning is not null && _warning is null)
+        // Once when it gets short, and once when it is too little.
+        if (warning is not null && (_warning is null || (free < needed && !_refuses)))
         {
             LogWarning(warning);
         }
 
-        _warning = warning;
+        (_warning, _refuses) = (warning, free < needed);
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Warning} (PANDORA_DISK_RESERVE, PANDORA_DISK_SHARE)")]
     private partial void LogWarning(string warning);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "How much room the disk has could not be seen")]
+    private partial void LogNotSeen(Exception exception);
 }

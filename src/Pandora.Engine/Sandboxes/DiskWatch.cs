@@ -5,8 +5,9 @@ using Pandora.Vmm;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>Looks every second how much room there is, lets sandboxes go on that wait for it, and ends those that have waited too
-/// long.</summary>
+/// <summary>
+/// Looks every second how much room there is, lets sandboxes go on that wait for it, and ends those that have waited too long.
+/// </summary>
 internal sealed partial class DiskWatch : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), AnswerLimit = TimeSpan.FromSeconds(5);

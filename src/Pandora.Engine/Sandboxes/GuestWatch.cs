@@ -4,9 +4,8 @@ namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
 /// Asks the agent in each sandbox's guest, every <see cref="Interval"/>, whether it is there and whether its disks had errors, and ends a
-/// sandbox whose agent has not
-/// answered for <see cref="Silence"/>: a guest that halted, or
-/// whose kernel hangs, while its VMM runs on. Guests without an agent are left to the reaper.
+/// sandbox whose agent has not answered for <see cref="Silence"/>: a guest that halted, or whose kernel hangs, while its VMM runs on.
+/// Guests without an agent are left to the reaper.
 /// </summary>
 public sealed partial class GuestWatch : IAsyncDisposable
 {

@@ -34,8 +34,7 @@ public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOf
 
 /// <summary>
 /// A claimed microVM in a client's hands. Activity is a lease: while one is held the sandbox is busy. Its idle clock starts again at the
-/// end of each that worked, and of no other: a client that tries
-/// again and again keeps no guest alive that answers nothing.
+/// end of each that worked, and of no other: a client that tries again and again keeps no guest alive that answers nothing.
 /// </summary>
 public sealed class Sandbox
 {

@@ -49,7 +49,7 @@ public sealed partial class SandboxRegistry
         _state = State.Closed;
         await Task.WhenAll(
             _sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()))));
-        await Task.WhenAll(_ending.Keys);
+        await WhenEndedAsync();
     }
 
     /// <summary>Lets no more be made, waits for the commands that run, interrupts those that take too long, and leaves all sandboxes as
@@ -63,8 +63,12 @@ public sealed partial class SandboxRegistry
         await _suspending.CancelAsync();
         // Each is killed in its guest, and its client told.
         await unused.WaitAsync(KillLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        await Task.WhenAll(_ending.Keys);
+        await WhenEndedAsync();
     }
+
+    // An end that failed was told to its caller, and is no reason not to wait for the others.
+    private async Task WhenEndedAsync() =>
+        await Task.WhenAll(_ending.Keys).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
 
     private async Task WatchAsync(Sandbox sandbox)
     {
@@ -93,10 +97,19 @@ public sealed partial class SandboxRegistry
         Task whole = sandbox.MicroVm.Teardown.CompleteAsync();
         _ending[whole] = true;
         _ = whole.ContinueWith(t => _ending.TryRemove(t, out _), TaskScheduler.Default);
-        var undone = await sandbox.MicroVm.Teardown.EndAsync();
-        Remember(sandbox.Id, end);
-        _sandboxes.TryRemove(sandbox.Id, out _);
-        Interlocked.Decrement(ref _count);
+        IReadOnlyList<Undone> undone;
+        try
+        {
+            undone = await sandbox.MicroVm.Teardown.EndAsync();
+        }
+        finally
+        {
+            // It has ended however that went: nobody else would take it out of the count.
+            Remember(sandbox.Id, end);
+            _sandboxes.TryRemove(sandbox.Id, out _);
+            Interlocked.Decrement(ref _count);
+        }
+
         var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), undone);
         _journal.Ended(span, ended);
         return ended;

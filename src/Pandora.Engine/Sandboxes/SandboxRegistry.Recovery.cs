@@ -17,8 +17,9 @@ public sealed partial class SandboxRegistry
     /// <summary>Records of the sandboxes of an earlier server of which it is not decided yet whether they live on.</summary>
     public IReadOnlyCollection<MicroVmRecord> Undecided => [.. _undecided.Values];
 
-    /// <summary>Says which sandboxes an earlier server left. They count, and a client that asks for one has to wait until it is
-    /// decided.</summary>
+    /// <summary>
+    /// Says which sandboxes an earlier server left. They count, and a client that asks for one has to wait until it is decided.
+    /// </summary>
     internal void Expect(IEnumerable<MicroVmRecord> records)
     {
         foreach (var record in records.Where(r => r.Claim is not null))

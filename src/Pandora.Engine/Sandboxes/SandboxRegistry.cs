@@ -14,7 +14,7 @@ public sealed partial class SandboxRegistry(
     Func<CancellationToken, ValueTask> ensureClaimable, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
     private const int RememberedEnds = 1000;
-    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan KillLimit = CommandKiller.LongestWait + TimeSpan.FromSeconds(0.5);
     private readonly SandboxJournal _journal = new(metrics, loggers.CreateLogger(SandboxJournal.Category));
     private readonly ILogger _logger = loggers.CreateLogger<SandboxRegistry>();
     private readonly ConcurrentDictionary<string, Sandbox> _sandboxes = new();
@@ -89,7 +89,7 @@ public sealed partial class SandboxRegistry(
         var name = request.Template ?? EngineOptions.DefaultTemplate;
         var pool = poolFor(name)
             ?? throw PandoraException.Invalid(
-            "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
+                "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
         MustBeServing();
         await ensureClaimable(cancellationToken);
         if (Count >= options.MaxSandboxes)
@@ -99,7 +99,7 @@ public sealed partial class SandboxRegistry(
         }
 
         Rental? rental = null;
-        var (isCounted, isRegistered) = (false, false);
+        var (isCounted, isUsed, isRegistered) = (false, false, false);
         try
         {
             rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
@@ -113,7 +113,6 @@ public sealed partial class SandboxRegistry(
             isCounted = TryCount();
             if (!isCounted)
             {
-                rental = pool.Return(rental.MicroVm) ? null : rental;
                 throw AtLimit();
             }
 
@@ -123,6 +122,7 @@ public sealed partial class SandboxRegistry(
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
             };
+            isUsed = true;
             microVm.RecordClaim(claim);
             if (claim.Egress != options.DefaultEgress)
             {
@@ -141,16 +141,21 @@ public sealed partial class SandboxRegistry(
         }
         catch (Exception e) when (!isRegistered)
         {
-            // Nothing half made: what was taken is ended, and the count is what it was.
+            // Nothing half made: the count is what it was, and what was taken goes to the next in line, or is ended where it bears a claim.
             if (isCounted)
             {
                 Interlocked.Decrement(ref _count);
             }
 
-            _ = rental?.MicroVm.Teardown.CompleteAsync();
+            if (rental is not null && (isUsed || !pool.Return(rental.MicroVm)))
+            {
+                _ = rental.MicroVm.Teardown.CompleteAsync();
+            }
+
             if (e is IOException)
             {
-                throw new PandoraException(PandoraError.HostFull, $"the claim could not be written down ({e.Message})", innerException: e)
+                LogNotWritten(e);
+                throw new PandoraException(PandoraError.HostFull, "the server could not write the claim down", innerException: e)
                 {
                     Hint = "see that the run directory (PANDORA_RUN_DIR) is there and has room",
                 };
@@ -225,7 +230,9 @@ public sealed partial class SandboxRegistry(
             MustBeServing();
             if (sandbox.IsStalled)
             {
-                throw new PandoraException(PandoraError.HostFull, $"sandbox '{id}' {sandbox.Degradation}: nothing was run");
+                throw new PandoraException(
+                    PandoraError.HostFull,
+                    $"sandbox '{id}' waits for room on the server's disk, and goes on when there is room: nothing was run");
             }
 
             var lease = sandbox.Use(isExec: true);
@@ -278,7 +285,7 @@ public sealed partial class SandboxRegistry(
             throw new PandoraException(
                 PandoraError.Interrupted,
                 $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next server",
-                innerException: e) { Command = stop.Outcome };
+                innerException: e) { Stop = stop };
         }
         catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
         {
@@ -288,10 +295,13 @@ public sealed partial class SandboxRegistry(
         }
         catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
         {
-            lease.HasWorked = e.Command is CommandOutcome.Killed or CommandOutcome.Unknown;
+            lease.HasWorked = e.Stop is { HasAnswered: true };
             // The VMM's death and the connection's may be seen in either order.
             await Task.Delay(TimeSpan.FromMilliseconds(200), time, sandbox.Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             throw sandbox.End is { } end ? Sandbox.Ended(sandbox.Id, end) : e;
         }
     }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "A claim could not be written down")]
+    private partial void LogNotWritten(Exception exception);
 }

@@ -3,9 +3,10 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>Runs apt, and the tools that run it, so that a failure is reported in apt's and dpkg's own sentences: those name the package,
-/// while
-/// the tools say only that something failed.</summary>
+/// <summary>
+/// Runs apt, and the tools that run it, so that a failure is reported in apt's and dpkg's own sentences: those name the package, while the
+/// tools say only that something failed.
+/// </summary>
 internal static partial class AptErrors
 {
     /// <summary>Runs a tool to its end, as <see cref="Command"/> does.</summary>

@@ -5,10 +5,9 @@ namespace Pandora.Engine.Templates;
 /// <summary>A root filesystem of the user's own: an ext4 image that Pandora's files are added to.</summary>
 /// <remarks>
 /// debugfs works inside the image, which nobody mounts: no link of it leads to the host. Three ways of debugfs to mind: it answers 0
-/// whatever happens, it follows a link in the middle of a name
-/// but not at the end (hence the "/." behind directories), and it stays in the image's root after a <c>cd</c> that failed. So each
-/// directory is looked at first, and each file is read again
-/// by its whole name, which debugfs follows as the guest's kernel will.
+/// whatever happens, it follows a link in the middle of a name but not at the end (hence the "/." behind directories), and it stays in the
+/// image's root after a <c>cd</c> that failed. So each directory is looked at first, and each file is read again by its whole name, which
+/// debugfs follows as the guest's kernel will.
 /// </remarks>
 public sealed partial class TemplateBuilder
 {

@@ -5,8 +5,8 @@ namespace Pandora.Engine.Templates;
 
 /// <summary>
 /// A root filesystem from packages: (1) mmdebstrap unpacks and installs them, (2) the set-up script runs in the tree, (3) Pandora's own
-/// files are added. From (2) on any name in the tree may be
-/// a link to anywhere: programs touch it by chroot only, and this class by <see cref="RootedDirectory"/> only.
+/// files are added. From (2) on any name in the tree may be a link to anywhere: programs touch it by chroot only, and this class by
+/// <see cref="RootedDirectory"/> only.
 /// </summary>
 public sealed partial class TemplateBuilder
 {
@@ -14,11 +14,9 @@ public sealed partial class TemplateBuilder
     private const string AptSettings = "etc/apt/apt.conf.d/00pandora-setup", NoDaemons = "usr/sbin/policy-rc.d";
 
     // What the set-up script runs in: a chroot with mounts of its own, which end with it, as does every process that it leaves.
-    // mmdebstrap's own hook will not do. After the script it works from
-    // outside of the chroot: it empties what /tmp and /run lead to on the host, removes what is in the host's /dev and /usr/sbin if they
-    // are links, and where the script emptied /tmp, and with
-    // it apt's configuration, it empties the host's own package lists. What it would have emptied is emptied here, unless the script has
-    // put a link there.
+    // mmdebstrap's own hook will not do. After the script it works from outside of the chroot: it empties what /tmp and /run lead to on the
+    // host, removes what is in the host's /dev and /usr/sbin if they are links, and where the script emptied /tmp, and with it apt's
+    // configuration, it empties the host's own package lists. What it would have emptied is emptied here, unless it is a link by now.
     private const string SetupSession = """
         set -e
         busybox mount -t proc -o ro,nosuid,nodev,noexec proc /proc

@@ -7,14 +7,15 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by one rename. What an interrupted build leaves is swept by the next.</summary>
+/// <summary>Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by a rename. What an interrupted build leaves is swept by the next.</summary>
 public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider time, Action<string> report)
 {
     private const string GuestDirectory = "usr/lib/pandora";
     private const UnixFileMode Executable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
 
-    /// <summary>Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is
-    /// built.</summary>
+    /// <summary>
+    /// Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is built.
+    /// </summary>
     /// <param name="spec">What it is made of.</param>
     /// <param name="rule">When one that is there is built again.</param>
     /// <param name="cancellationToken">Stops it; what is half done does not count and is removed.</param>
@@ -29,14 +30,14 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
 
         Directory.CreateDirectory(store.Root);
-        using var held = await TemplateLock.AcquireAsync(store.Root, spec.Name, time, report, cancellationToken);
-        // Another builder may just have made it.
+        using var held = await TemplateLock.AcquireAsync(store.Root, $"builds template '{spec.Name}'", time, report, cancellationToken);
+        store.Sweep();
+        // Another builder may just have made it, or one that was killed may have moved it aside.
         if (FindUsable(spec.Name, key, rule) is { } made)
         {
             return made;
         }
 
-        SweepLeftovers();
         var start = Stopwatch.GetTimestamp();
         var work = Path.Combine(store.Root, $".build-{spec.Name}-{Path.GetRandomFileName()}");
         var result = Path.Combine(work, "result");
@@ -144,9 +145,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         {
             described = store.Read(name);
         }
-        catch (StartupException)
+        catch (StartupException) when (rule != RebuildRule.IfChangedAndNotOwn)
         {
-            // Damaged: nothing says that it was an operator's.
+            // Damaged. Where an operator's own is kept, that is told instead: nothing says that it is not one.
             return null;
         }
 
@@ -171,15 +172,6 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
 
         return null;
-    }
-
-    // Under the lock: the process that made them has ended.
-    private void SweepLeftovers()
-    {
-        foreach (var left in new[] { ".build-*", ".old-*" }.SelectMany(pattern => Directory.GetDirectories(store.Root, pattern)))
-        {
-            Directory.Delete(left, recursive: true);
-        }
     }
 
     internal static async Task<string> KeyOfAsync(TemplateSpec spec, CancellationToken cancellationToken)

@@ -3,15 +3,15 @@ using Pandora.Engine.Node;
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// One builder at a time in a template directory, which servers may share: a lock (flock(2)) that the kernel drops when its holder dies.
-/// Readers need none, because a template comes by one rename.
+/// One at a time builds or removes in a template directory, which servers may share: a lock (flock(2)) that the kernel drops when its
+/// holder dies. Readers need none, because a template comes by a rename.
 /// </summary>
 internal sealed class TemplateLock : IDisposable
 {
     /// <summary>The file that is locked, and the one that says who holds it: a locked file cannot be read by those who wait.</summary>
     private const string LockName = ".lock", HolderName = ".lock-holder";
 
-    private const string Somebody = "another process builds a template";
+    private const string Somebody = "another process builds or removes a template";
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
 
     private readonly string _directory;
@@ -31,22 +31,21 @@ internal sealed class TemplateLock : IDisposable
         }
     }
 
-    /// <summary>Waits until nobody else builds there, and says for whom it waits.</summary>
+    /// <summary>Waits until nobody else builds or removes there, and says for whom it waits.</summary>
     /// <param name="directory">The template directory, which is there.</param>
-    /// <param name="template">What is to be built.</param>
+    /// <param name="work">What others that wait are told of the holder, such as <c>builds template 'x'</c>.</param>
     /// <param name="time">Clock of the waiting.</param>
     /// <param name="report">Takes a line for each holder that is waited for.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     public static async Task<TemplateLock> AcquireAsync(
-        string directory, string template, TimeProvider time, Action<string> report, CancellationToken cancellationToken)
+        string directory, string work, TimeProvider time, Action<string> report, CancellationToken cancellationToken)
     {
         string? told = null;
         while (true)
         {
             if (LockFile.TryOpen(Path.Combine(directory, LockName)) is { } file)
             {
-                return new TemplateLock(
-                    directory, file, $"process {Environment.ProcessId} on {Environment.MachineName} builds template '{template}'");
+                return new TemplateLock(directory, file, $"process {Environment.ProcessId} on {Environment.MachineName} {work}");
             }
 
             var holder = ReadHolder(directory);

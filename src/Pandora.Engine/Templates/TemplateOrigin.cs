@@ -54,8 +54,10 @@ internal static class TemplateOrigin
 
     private static List<string> Guess(Template template)
     {
-        var spec = Defaults with { VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB,
-            KernelArguments = template.KernelArguments ?? "" };
+        var spec = Defaults with
+        {
+            VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB, KernelArguments = template.KernelArguments ?? "",
+        };
         var options = new List<string>();
         if (template.Description.StartsWith($"{BasePackages} and ", StringComparison.Ordinal))
         {

@@ -10,6 +10,9 @@ public sealed partial class TemplateStore(string directory)
 {
     private const string Description = "template.json";
 
+    // What a template that is being replaced is called for an instant, its name and random letters after it; and what is being built.
+    private const string OldPrefix = ".old-", BuildPattern = ".build-*";
+
     // What the naming policy makes of MemoryMiB, and what templates of before have.
     private const string OldMemoryName = "memory_mi_b";
 
@@ -33,8 +36,9 @@ public sealed partial class TemplateStore(string directory)
             : template;
     }
 
-    /// <summary>Reads what a template says about itself, whether or not its files are there; null when there is none of that
-    /// name.</summary>
+    /// <summary>
+    /// Reads what a template says about itself, whether or not its files are there; null when there is none of that name.
+    /// </summary>
     /// <exception cref="StartupException">It is unreadable.</exception>
     internal Template? Read(string name)
     {
@@ -51,7 +55,9 @@ public sealed partial class TemplateStore(string directory)
         }
         catch (JsonException e)
         {
-            throw new StartupException($"template '{name}': {description} is damaged: './pandora template build {name} --force' builds it again", e);
+            throw new StartupException(
+                $"template '{name}': {description} is damaged, which said what it was built with: "
+                + $"'./pandora template build {name} --force', with your options if it had any, builds it again", e);
         }
     }
 
@@ -59,7 +65,8 @@ public sealed partial class TemplateStore(string directory)
     public IReadOnlyList<Template> List() => !Directory.Exists(directory) ? [] :
         [.. Directory.GetDirectories(directory).Select(Path.GetFileName).OfType<string>().Where(IsName).Order(StringComparer.Ordinal).Select(Find).OfType<Template>()];
 
-    /// <summary>Puts a finished build in place of what has its name, in one rename.</summary>
+    /// <summary>Puts a finished build in place of what has its name, which is moved aside first: should this end in between,
+    /// <see cref="Sweep"/> puts it back.</summary>
     public void Install(Template template, string builtDirectory)
     {
         File.WriteAllBytes(Path.Combine(builtDirectory, Description), JsonSerializer.SerializeToUtf8Bytes(template, RecordJson.Default.Template));
@@ -70,7 +77,7 @@ public sealed partial class TemplateStore(string directory)
         }
 
         var target = Path.Combine(directory, template.Name);
-        var old = Path.Combine(directory, $".old-{template.Name}-{Path.GetRandomFileName()}");
+        var old = Path.Combine(directory, $"{OldPrefix}{template.Name}-{Path.GetRandomFileName()}");
         if (Directory.Exists(target))
         {
             // Running microVMs keep the old files open until they end.
@@ -84,17 +91,53 @@ public sealed partial class TemplateStore(string directory)
         }
     }
 
-    /// <summary>Removes a template; false when there is none of that name.</summary>
-    public bool Remove(string name)
+    /// <summary>Removes a template once nobody builds; false when there is none of that name.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="time">Clock of the waiting.</param>
+    /// <param name="report">Takes a line for each that is waited for.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public async Task<bool> RemoveAsync(string name, TimeProvider time, Action<string> report, CancellationToken cancellationToken)
     {
+        if (!IsName(name) || !Directory.Exists(directory))
+        {
+            return false;
+        }
+
+        using var held = await TemplateLock.AcquireAsync(directory, $"removes template '{name}'", time, report, cancellationToken);
+        // Or what is removed now would be put back by the next build.
+        Sweep();
         var path = Path.Combine(directory, name);
-        if (!IsName(name) || !Directory.Exists(path))
+        if (!Directory.Exists(path))
         {
             return false;
         }
 
         Directory.Delete(path, recursive: true);
         return true;
+    }
+
+    /// <summary>Removes what a process left that was killed while it built, and puts back the template that it had moved aside. Under the
+    /// lock only.</summary>
+    internal void Sweep()
+    {
+        foreach (var old in Directory.GetDirectories(directory, OldPrefix + "*"))
+        {
+            var name = Path.GetFileName(old)[OldPrefix.Length..];
+            name = name[..Math.Max(0, name.LastIndexOf('-'))];
+            if (IsName(name) && !Directory.Exists(Path.Combine(directory, name)))
+            {
+                Directory.Move(old, Path.Combine(directory, name));
+            }
+            else
+            {
+                Directory.Delete(old, recursive: true);
+            }
+        }
+
+        foreach (var unfinished in Directory.GetDirectories(directory, BuildPattern))
+        {
+            Directory.Delete(unfinished, recursive: true);
+        }
     }
 
     private static Template? Parse(byte[] json)

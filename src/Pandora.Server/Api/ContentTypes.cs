@@ -23,7 +23,7 @@ internal sealed class ContentTypes(RequestDelegate next)
 
         if (!MediaTypeHeaderValue.TryParse(request.ContentType, out var type))
         {
-            return RefuseAsync(context, "the Content-Type is none");
+            return RefuseAsync(context, "the Content-Type is not a media type");
         }
 
         if (type.Parameters.Count(p => p.Name.Equals("charset", StringComparison.OrdinalIgnoreCase)) > 1)

@@ -12,8 +12,7 @@ namespace Pandora.Server.Api;
 
 /// <summary>
 /// The answer to an exec: <see cref="ExecResponse"/>, or the problem that a timeout is. It is written from the output's bytes piece by
-/// piece as the client reads, so that no more of it is held than once,
-/// and the client that reads too slowly is cut off.
+/// piece as the client reads, so that no more of it is held than once, and the client that reads too slowly is cut off.
 /// </summary>
 internal sealed partial class ExecAnswer(string id, Execution execution, double timeout) : IResult
 {

@@ -1,7 +1,8 @@
 namespace Pandora.Server.Api;
 
-/// <summary>Answers HEAD as GET without a body (RFC 9110, section 9.3.2). The web server leaves out the body of what came as
-/// HEAD.</summary>
+/// <summary>
+/// Answers HEAD as GET without a body (RFC 9110, section 9.3.2). The web server leaves out the body of what came as HEAD.
+/// </summary>
 internal static class HeadRequests
 {
     /// <summary>Must come before routing, which would find no route for HEAD.</summary>

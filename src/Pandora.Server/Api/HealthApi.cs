@@ -22,17 +22,28 @@ internal static class HealthApi
     private static Ok<Health> GetHealth(Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options)
     {
         var status = getStatus();
+        var word = !status.IsProtected ? "not_protected" : status.IsRecovering ? "recovering" : "ok";
         return TypedResults.Ok(new Health(
-            !status.IsProtected ? "not_protected" : status.IsRecovering ? "recovering"
-                : "ok", Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
-            $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}", status.Vmm.Isolation, status.Notes));
+            word, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
+            $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
+            status.Vmm.Isolation, status.Notes));
     }
 
-    private static IResult GetReady(Func<NodeStatus> getStatus) => getStatus().IsReady
-        ? TypedResults.Ok()
-        : !getStatus().IsProtected
-            ? Problems.Create(503, ProblemCodes.NotProtected,
-            "what keeps guests from the host's networks is not whole; 'notes' of /health say what is missing")
-        : getStatus().IsRecovering ? Problems.Create(503, ProblemCodes.Recovering, "the server takes over what the last one left")
-        : Problems.Create(503, ProblemCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
+    private static IResult GetReady(Func<NodeStatus> getStatus)
+    {
+        if (getStatus().IsReady)
+        {
+            return TypedResults.Ok();
+        }
+
+        if (!getStatus().IsProtected)
+        {
+            return Problems.Create(503, ProblemCodes.NotProtected,
+                "what keeps guests from the host's networks is not whole; 'notes' of /health say what is missing");
+        }
+
+        return getStatus().IsRecovering
+            ? Problems.Create(503, ProblemCodes.Recovering, "the server takes over what the last one left")
+            : Problems.Create(503, ProblemCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
+    }
 }

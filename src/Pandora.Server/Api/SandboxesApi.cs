@@ -18,9 +18,15 @@ internal static class SandboxesApi
     {
         var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").Fails(400, 401);
         group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM")
-            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").Fails(403, 415, 422, 429, 503);
-        group.MapGet("",
-            List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs. In the key, write a colon as %3A and a percent sign as %25.").Fails(503);
+            .WithDescription(
+                "With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, "
+                + "also after a restart of the server.")
+            .Fails(403, 415, 422, 429, 503);
+        group.MapGet("", List).WithSummary("List sandboxes")
+            .WithDescription(
+                "Add metadata=key:value, once or more, to see only those that have all these pairs. "
+                + "In the key, write a colon as %3A and a percent sign as %25.")
+            .Fails(503);
         group.MapGet("{id}", Get).WithSummary("Show a sandbox").Fails(404, 410, 503);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
             .WithDescription(
@@ -102,18 +108,22 @@ internal static class SandboxesApi
         return receipt ? TypedResults.Ok(ToReceipt(ended, getStatus().Vmm.Isolation)) : TypedResults.NoContent();
     }
 
-    private static SandboxInfo ToInfo(Sandbox sandbox) => new(
-        sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
-        Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout, sandbox.ExecCount,
-        sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata, sandbox.Degradation is null
-            ? "running" : "degraded", sandbox.Degradation);
+    private static SandboxInfo ToInfo(Sandbox sandbox)
+    {
+        // It may change at any moment, and state and reason are to agree.
+        var degradation = sandbox.Degradation;
+        return new SandboxInfo(
+            sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
+            Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout,
+            sandbox.ExecCount, sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata,
+            degradation is null ? "running" : "degraded", degradation);
+    }
 
     // As its record has it: when it was last used is not known.
     private static SandboxInfo ToInfo(MicroVmRecord record, DateTimeOffset now) => new(
         record.Id, record.Slot, record.Address, Math.Max(0, Math.Round((now - record.Claim!.CreatedAt).TotalSeconds, 3)), 0,
-        record.Claim.IdleTimeout, 0,
-        record.Template, record.Claim.Egress.ToString().ToLowerInvariant(), record.Claim.Metadata, "recovering",
-        "the server has just started, and whether it lives on is not known yet");
+        record.Claim.IdleTimeout, 0, record.Template, record.Claim.Egress.ToString().ToLowerInvariant(), record.Claim.Metadata,
+        "recovering", "the server has just started, and whether it lives on is not known yet");
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {

@@ -38,9 +38,11 @@ internal static class TemplateCommand
         InRange(vcpus, 1, 32);
         InRange(memory, 128, 65536);
         InRange(disk, 64, 1024 * 1024);
-        var build = new Command("build",
-            "Build a template; does nothing when it is up to date. One build at a time in a template directory: others wait") { name,
-            packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force, keepOwn };
+        var build = new Command(
+            "build", "Build a template; does nothing when it is up to date. One build at a time in a template directory: others wait")
+        {
+            name, packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force, keepOwn,
+        };
         build.SetAction(async (result, cancellationToken) =>
         {
             var spec = new TemplateSpec
@@ -57,7 +59,8 @@ internal static class TemplateCommand
                 MemoryMiB = result.GetValue(memory),
                 DiskMiB = result.GetValue(disk),
             };
-            var rule = result.GetValue(force) ? RebuildRule.Always : result.GetValue(keepOwn) ? RebuildRule.IfChangedAndNotOwn
+            var rule = result.GetValue(force) ? RebuildRule.Always
+                : result.GetValue(keepOwn) ? RebuildRule.IfChangedAndNotOwn
                 : RebuildRule.IfChanged;
             var builder = new TemplateBuilder(OpenStore(), TimeProvider.System, Console.Error.WriteLine);
             await builder.BuildAsync(spec, rule, cancellationToken);
@@ -82,11 +85,11 @@ internal static class TemplateCommand
     private static Command CreateRemove()
     {
         var name = new Argument<string>("name") { Description = "Name of the template" };
-        var remove = new Command("rm", "Remove a template; microVMs that run keep what they have open") { name };
-        remove.SetAction(result =>
+        var remove = new Command("rm", "Remove a template, once nobody builds one; microVMs that run keep what they have open") { name };
+        remove.SetAction(async (result, cancellationToken) =>
         {
             var wanted = result.GetRequiredValue(name);
-            if (!OpenStore().Remove(wanted))
+            if (!await OpenStore().RemoveAsync(wanted, TimeProvider.System, Console.Error.WriteLine, cancellationToken))
             {
                 throw new StartupException($"there is no template '{wanted}': 'pandora template ls' lists them");
             }

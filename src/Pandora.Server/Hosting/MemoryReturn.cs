@@ -3,8 +3,7 @@ namespace Pandora.Server.Hosting;
 /// <summary>
 /// Gives memory back to the host. The collector cleans its oldest generation when that has grown by enough: a server that had to hold many
 /// results and is quiet now would keep their memory for good. So every <see cref="Interval"/> this looks whether the heap is much larger
-/// than
-/// it need be, cleans it, and returns what is free.
+/// than it need be, cleans it, and returns what is free.
 /// </summary>
 internal sealed class MemoryReturn : IDisposable
 {

@@ -4,9 +4,8 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// How slowly a client may read an answer. Kestrel's rate alone does not bound an answer that is written in pieces: it gives each piece
-/// the whole grace. So the pieces of a long one are also held to
-/// the rate all together.
+/// How slowly a client may read an answer. Kestrel's rate alone does not bound an answer that is written in pieces: it gives each piece the
+/// whole grace. So the pieces of a long one are also held to the rate all together.
 /// </summary>
 internal sealed class ReadingPace(TimeProvider time)
 {

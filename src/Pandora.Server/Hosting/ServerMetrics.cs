@@ -24,8 +24,8 @@ internal sealed class ServerMetrics
     {
         _meter = factory.Create(MeterName);
         _meter.CreateObservableCounter(
-            "pandora_unauthorized", () =>
-                Interlocked.Read(ref _unauthorized), description: "Requests without a valid key that were told 401");
+            "pandora_unauthorized", () => Interlocked.Read(ref _unauthorized),
+            description: "Requests without a valid key that were told 401");
         _meter.CreateObservableCounter(
             "pandora_connections_refused", Refusals,
             description: "Connections refused, or closed before a key was shown on them, by reason");
@@ -38,8 +38,8 @@ internal sealed class ServerMetrics
     public void Watch(ConnectionTable table)
     {
         _meter.CreateObservableGauge(
-            "pandora_connections", () =>
-                Now(table), description: "Open connections, by state: unadmitted (no request was let pass yet), admitted");
+            "pandora_connections", () => Now(table),
+            description: "Open connections, by state: unadmitted (no request was let pass yet), admitted");
         _meter.CreateObservableGauge(
             "pandora_max_connections", () => table.Limit, description: "Most connections that may be open at once");
     }

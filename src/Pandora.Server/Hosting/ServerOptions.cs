@@ -20,8 +20,8 @@ public sealed class ServerOptions
 
     /// <summary>
     /// Most connections that may be open at once, on all addresses together: 1 to 100,000. When there are so many, the oldest that has
-    /// shown no key (without keys: that has asked for nothing) is closed
-    /// for the newcomer. 0: as many as the limit of descriptors leaves beside what the microVMs need, 64 to 8,192.
+    /// shown no key (without keys: that has asked for nothing) is closed for the newcomer. 0: as many as the limit of descriptors leaves
+    /// beside what the microVMs need, 64 to 8,192.
     /// </summary>
     [Range(0, 100_000)]
     public int MaxConnections { get; set; }

@@ -255,7 +255,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         }
 
         var left = start.Spec.Cgroups.SelectMany(CgroupTree.ProcessesIn).Concat(start.Jail is not null && ReadPid(start.Jail) is { } pid ? [pid] : Array.Empty<int>());
-        foreach (var process in left.Distinct().Select(p => ProcessHandle.TryOpen(p)).OfType<ProcessHandle>().ToList())
+        foreach (var process in ProcessHandle.OpenAll(left.Distinct()))
         {
             await KillAsync(process);
         }

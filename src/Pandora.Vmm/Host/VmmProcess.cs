@@ -34,6 +34,7 @@ public static class VmmProcess
     /// <param name="command">Program and arguments.</param>
     /// <param name="input">File that it gets as <see cref="InputDescriptor"/>, opened by root; null for none.</param>
     /// <exception cref="VmmException">It ended before it could be held.</exception>
+    /// <exception cref="IOException">It could not be held, for want of descriptors say, and was killed.</exception>
     public static ProcessHandle Start(VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command, string? input = null)
     {
         var start = new ProcessStartInfo("/bin/sh");
@@ -49,28 +50,46 @@ public static class VmmProcess
         start.Environment[MachineVariable] = spec.Id;
         using var launcher = new Process { StartInfo = start };
         _ = Descriptors.Start(launcher);
-        return ProcessHandle.TryOpen(launcher.Id) ?? throw new VmmException($"the VMM ended at once: {ReadLog(spec.Directory)}");
+        try
+        {
+            return ProcessHandle.TryOpen(launcher.Id) ?? throw new VmmException($"the VMM ended at once: {ReadLog(spec.Directory)}");
+        }
+        catch (IOException)
+        {
+            // Nobody else would.
+            launcher.Kill();
+            throw;
+        }
     }
 
     /// <summary>Finds the process of a machine whose server died, by the pid file and the machine's id in the process's environment or command line.</summary>
+    /// <returns>Null when it does not run.</returns>
+    /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
     public static ProcessHandle? Find(string directory, string id)
     {
+        if (ReadPid(directory) is not { } pid || ProcessHandle.TryOpen(pid) is not { } process)
+        {
+            return null;
+        }
+
+        var isOurs = false;
         try
         {
-            var pid = int.Parse(File.ReadAllText(Path.Combine(directory, "vmm.pid")), CultureInfo.InvariantCulture);
-            var process = ProcessHandle.TryOpen(pid);
-            if (process is not null && IsOf(pid, id))
-            {
-                return process;
-            }
-
-            process?.Dispose();
-            return null;
+            isOurs = IsOf(pid, id);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
+        catch (Exception e) when (ProcessHandle.IsGone(e) || e is UnauthorizedAccessException)
         {
-            return null;
+            // It has just ended, or is somebody else's.
         }
+        finally
+        {
+            if (!isOurs)
+            {
+                process.Dispose();
+            }
+        }
+
+        return isOurs ? process : null;
     }
 
     /// <summary>The end of what the VMM complained of.</summary>
@@ -84,6 +103,19 @@ public static class VmmProcess
         catch (IOException)
         {
             return "it left no log";
+        }
+    }
+
+    private static int? ReadPid(string directory)
+    {
+        try
+        {
+            var text = File.ReadAllText(Path.Combine(directory, "vmm.pid"));
+            return int.TryParse(text, CultureInfo.InvariantCulture, out var pid) ? pid : null;
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException or UnauthorizedAccessException)
+        {
+            return null;
         }
     }
 

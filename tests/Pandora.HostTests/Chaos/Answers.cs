@@ -5,8 +5,9 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests.Chaos;
 
-/// <summary>Holds what the server answers against what is the case: in the guest, among the host's processes, and with what was just done
-/// to it.</summary>
+/// <summary>
+/// Holds what the server answers against what is the case: in the guest, among the host's processes, and with what was just done to it.
+/// </summary>
 internal sealed class Answers(ServerProcess server, Faults faults)
 {
     // A server that has just started may decide for so long, an undone cause may be noticed so late, and a VMM may take so long to die.

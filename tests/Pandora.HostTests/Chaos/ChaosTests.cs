@@ -14,20 +14,38 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 {
     private const int ClientCount = 4, PoolSize = 2;
     private TestWorld _world = null!;
-    private SmallDisk _disk = null!;
+    private SmallDisk? _disk;
 
     public async ValueTask InitializeAsync()
     {
         _world = await TestWorld.CreateAsync();
-        // Small enough to be filled.
-        _disk = await SmallDisk.CreateAsync("1G");
-        _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
+        try
+        {
+            // Small enough to be filled.
+            _disk = await SmallDisk.CreateAsync("1G");
+            _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
+        }
+        catch
+        {
+            // The runner does not dispose of a test whose set-up failed.
+            await DisposeAsync();
+            throw;
+        }
     }
 
     public async ValueTask DisposeAsync()
     {
-        await _disk.DisposeAsync();
-        await _world.DisposeAsync();
+        try
+        {
+            if (_disk is not null)
+            {
+                await _disk.DisposeAsync();
+            }
+        }
+        finally
+        {
+            await _world.DisposeAsync();
+        }
     }
 
     [Fact]
@@ -40,14 +58,14 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
         {
             ["PANDORA_POOL_SIZE"] = $"{PoolSize}", ["PANDORA_MAX_SANDBOXES"] = "6", ["PANDORA_ACQUIRE_TIMEOUT"] = "20",
             ["PANDORA_BOOT_TIMEOUT"] = "30", ["PANDORA_LOG_FORMAT"] = "text", ["PANDORA_DISK_RESERVE"] = "64", ["PANDORA_DISK_SHARE"] = "0",
-        }, _disk.Directory);
+        }, _disk!.Directory);
         await TellAsync(server, () => RunAsync(server, seed, duration));
     }
 
     private async Task RunAsync(ServerProcess server, int seed, TimeSpan duration)
     {
         var random = new Random(seed);
-        var faults = new Faults(server, _world, _disk.Directory, random);
+        var faults = new Faults(server, _world, _disk!.Directory, random);
         var clients = new Clients(server, new Answers(server, faults), seed, TimeProvider.System);
         using var stop = new CancellationTokenSource();
         var running = Enumerable.Range(0, ClientCount).Select(n => clients.RunAsync(n, stop.Token)).ToList();

@@ -82,9 +82,8 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
                 await TryAsync(() => TestWorld.NftAsync(places[random.Next(places.Length)], "flush ruleset"));
             }
         }),
-        new("forwarding turned off",
-            () => TryAsync(() => Command.RunAsync(
-            "nsenter", [$"--net={world.Host.Path}", "sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done"]))),
+        new("forwarding turned off", () => TryAsync(() => Command.RunAsync("nsenter",
+            [$"--net={world.Host.Path}", "sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done"]))),
         new("connections driven to their bound", () => InGuestAsync($"""
             ulimit -n 4096; timeout 4 python3 -c "
             import socket

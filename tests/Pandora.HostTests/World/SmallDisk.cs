@@ -7,6 +7,7 @@ namespace Pandora.HostTests.World;
 internal sealed class SmallDisk : IAsyncDisposable
 {
     private readonly string _image;
+    private bool _isMounted;
 
     private SmallDisk(string directory) => (Directory, _image) = (directory, $"{directory}.img");
 
@@ -17,17 +18,41 @@ internal sealed class SmallDisk : IAsyncDisposable
     public static async Task<SmallDisk> CreateAsync(string size)
     {
         var disk = new SmallDisk(System.IO.Directory.CreateTempSubdirectory("pandora-host-").FullName);
-        await Command.RunAsync("truncate", ["-s", size, disk._image]);
-        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-m", "0", "-O", "^has_journal", disk._image]);
-        await Command.RunAsync("mount", ["-o", "loop", disk._image, disk.Directory]);
-        System.IO.Directory.Delete(Path.Combine(disk.Directory, "lost+found"));
-        return disk;
+        try
+        {
+            await Command.RunAsync("truncate", ["-s", size, disk._image]);
+            await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-m", "0", "-O", "^has_journal", disk._image]);
+            await Command.RunAsync("mount", ["-o", "loop", disk._image, disk.Directory]);
+            disk._isMounted = true;
+            System.IO.Directory.Delete(Path.Combine(disk.Directory, "lost+found"));
+            return disk;
+        }
+        catch
+        {
+            await disk.DisposeAsync();
+            throw;
+        }
     }
 
     public async ValueTask DisposeAsync()
     {
-        await Command.RunAsync("umount", [Directory]);
-        System.IO.Directory.Delete(Directory);
-        File.Delete(_image);
+        try
+        {
+            if (_isMounted)
+            {
+                await Command.RunAsync("umount", [Directory]);
+            }
+        }
+        catch (CommandException)
+        {
+            // Something that a test left keeps it busy. It goes with that, and the failure is told.
+            await Command.RunAsync("umount", ["--lazy", Directory]);
+            throw;
+        }
+        finally
+        {
+            File.Delete(_image);
+            System.IO.Directory.Delete(Directory);
+        }
     }
 }

@@ -6,8 +6,9 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What stands around a body: its content type, the method, the host name. Each wrong one is a problem with a code, and none a
-/// 500.</summary>
+/// <summary>
+/// What stands around a body: its content type, the method, the host name. Each wrong one is a problem with a code, and none a 500.
+/// </summary>
 public sealed class ContentTypeTests
 {
     private static readonly string[] Taken =
@@ -32,6 +33,17 @@ public sealed class ContentTypeTests
     // Every route that reads a body, with one that it takes.
     private static readonly (string Path, string Body, int Status)[] Routes =
         [("", """{"idle_timeout": 60}""", 201), ("/{id}/exec", """{"code": "exit 0"}""", 200)];
+
+    [Fact]
+    public async Task One_that_is_no_media_type_is_told_as_that()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/sandboxes") { Content = new ByteArrayContent("{}"u8.ToArray()) };
+        request.Content.Headers.TryAddWithoutValidation("Content-Type", "application/json; charset=utf-8, text/plain");
+        var response = await api.Http.SendAsync(request, TestContext.Current.CancellationToken);
+        var problem = JsonDocument.Parse(await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).RootElement;
+        Assert.StartsWith("the Content-Type is not a media type: send JSON", problem.GetProperty("detail").GetString());
+    }
 
     [Fact]
     public async Task What_names_json_in_a_known_charset_is_taken_by_every_route()

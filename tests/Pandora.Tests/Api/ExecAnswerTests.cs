@@ -61,6 +61,21 @@ public sealed class ExecAnswerTests
     }
 
     [Theory]
+    [InlineData("exit 0", 200)]
+    [InlineData("timeout", 504)]
+    public async Task Each_answer_says_that_the_sandboxs_disk_lost_data_and_only_then(string code, int status)
+    {
+        await using var api = await FakeServer.StartAsync();
+        var id = await api.CreateAsync();
+        var (path, body) = ($"/sandboxes/{id}/exec", $$"""{"code": "{{code}}"}""");
+        var before = await api.SendAsync(HttpMethod.Post, path, body);
+        Assert.Equal((status, false), (before.Status, before.Body.TryGetProperty("disk_lost_data", out _)));
+        api.Node.Sandboxes.Get(id).HasLostData = true;
+        var after = await api.SendAsync(HttpMethod.Post, path, body);
+        Assert.Equal((status, true), (after.Status, after.Body.GetProperty("disk_lost_data").GetBoolean()));
+    }
+
+    [Theory]
     [InlineData(CommandOutcome.Killed, CommandStates.Killed)]
     [InlineData(CommandOutcome.Unknown, CommandStates.Unknown)]
     [InlineData(CommandOutcome.NotStarted, CommandStates.NotStarted)]

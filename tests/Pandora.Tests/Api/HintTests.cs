@@ -6,8 +6,9 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>A message tells a client what happened to it. What only an operator can do, a setting or a command of the checkout, is the
-/// hint.</summary>
+/// <summary>
+/// A message tells a client what happened to it. What only an operator can do, a setting or a command of the checkout, is the hint.
+/// </summary>
 public sealed partial class HintTests
 {
     [Fact]

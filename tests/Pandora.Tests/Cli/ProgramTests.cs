@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
+using Pandora.Cli.Commands;
 using Pandora.Linux;
 
 namespace Pandora.Tests.Cli;
@@ -139,23 +140,104 @@ public sealed class ProgramTests
         {
             IsSilent = request => request.Contains("/exec ", StringComparison.Ordinal),
         };
-        Assert.Equal((130, "", $"pandora: interrupted; the command was stopped, and {words}\n"),
-            await InterruptAsync(server, ["exec", "abc", "sleep 100"]));
+        var (exitCode, output, error) = await InterruptAsync(server, ["exec", "abc", "sleep 100"]);
+        Assert.Equal((130, ""), (exitCode, output));
+        // What the server does is known, and not that it has done it.
+        Assert.Equal(
+            $"pandora: interrupted; the request was ended, and the server stops a command whose client has gone; {words}\n", error);
     }
 
-    private static async Task<(int ExitCode, string Output, string Error)> InterruptAsync(OneAnswerServer server, string[] arguments)
+    private const string Created =
+        """{"sandbox_id":"abc","slot_id":0,"guest_ip":"","warm":true,"acquire_ms":1,"idle_timeout":60,"template":"default"}""";
+
+    private const string Ran = """{"sandbox_id":"abc","exit_code":7,"stdout":"out\n","stderr":"","exec_ms":1}""";
+
+    [Theory]
+    [InlineData(503, """{"status":503,"detail":"the server is shutting down","code":"shutting_down"}""", "not_removed",
+        "whether its sandbox abc ended is not known (the server is shutting down): './pandora rm abc' ends it, as does its idle timeout")]
+    [InlineData(410, """{"status":410,"detail":"sandbox 'abc' is gone","code":"sandbox_gone"}""", "sandbox_gone", "sandbox 'abc' is gone")]
+    public async Task A_command_of_run_keeps_its_exit_code_when_its_sandbox_cannot_be_ended(
+        int status, string body, string code, string words)
+    {
+        await using var server = new OneAnswerServer(status, body)
+        {
+            AnswerTo = r => r.StartsWith("DELETE", StringComparison.Ordinal) ? null
+                : r.Contains("/exec ", StringComparison.Ordinal) ? Ran
+                : Created,
+        };
+        Assert.Equal((7, "out\n", $"pandora: {words}\n"), await RunAsync(["--url", server.Url, "run", "exit 7"]));
+        var (exitCode, output, error) = await RunAsync(["--url", server.Url, "run", "-q", "--json", "exit 7"]);
+        Assert.Equal((7, Ran + "\n"), (exitCode, output));
+        var problem = JsonDocument.Parse(error).RootElement;
+        Assert.Equal((code, words), (problem.GetProperty("code").GetString(), problem.GetProperty("detail").GetString()));
+    }
+
+    [Fact]
+    public void A_sandbox_that_was_not_removed_in_time_is_told_with_the_commands_exit_code()
+    {
+        var failure = RunCommand.NotEnded("abc", new TaskCanceledException(), exitCode: 7);
+        Assert.Equal((7, "not_removed"), (failure.ExitCode, failure.Problem.Code));
+        Assert.Equal(
+            "its sandbox abc was not removed within 60 s: './pandora rm abc' ends it, as does its idle timeout", failure.Problem.Detail);
+    }
+
+    [Theory]
+    [InlineData("health > /dev/full", "No space left on device")]
+    [InlineData("exec abc true > /dev/full", "No space left on device")]
+    [InlineData("exec -i abc true < /", "standard input: ")]
+    public async Task What_fails_on_this_machine_is_not_told_as_the_servers_fault(string arguments, string words)
+    {
+        await using var server = new OneAnswerServer(200, """
+            {"status":"ok","version":"1","pool_size":1,"warm_vms":1,"active_sandboxes":0,"max_sandboxes":1,"instance":"x","vmm":"x",
+            "isolation":"x","notes":[]}
+            """)
+        {
+            AnswerTo = r => r.Contains("/exec ", StringComparison.Ordinal) ? Ran : null,
+        };
+        var cli = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
+        using var process = Process.Start(new ProcessStartInfo("sh", ["-c", $"'{cli}' --json --url {server.Url} {arguments}"])
+        {
+            RedirectStandardOutput = true, RedirectStandardError = true,
+        })!;
+        var (exitCode, _, error) = await EndAsync(process);
+        Assert.Equal(125, exitCode);
+        var problem = JsonDocument.Parse(error).RootElement;
+        Assert.Equal("local_io", problem.GetProperty("code").GetString());
+        Assert.StartsWith($"this program could not read or write: {words}", problem.GetProperty("detail").GetString());
+    }
+
+    [Fact]
+    public async Task An_answer_that_breaks_off_is_not_told_as_a_fault_of_this_machine()
+    {
+        await using var server = new OneAnswerServer(200, "[]") { IsCut = true };
+        var (exitCode, _, error) = await RunAsync(["--url", server.Url, "ls", "--json"]);
+        Assert.Equal((125, "unexpected_answer"), (exitCode, JsonDocument.Parse(error).RootElement.GetProperty("code").GetString()));
+    }
+
+    [Fact]
+    public async Task Those_that_rm_had_ended_are_told_when_it_is_interrupted()
+    {
+        await using var server = new OneAnswerServer(204, "")
+        {
+            IsSilent = request => request.Contains("/second ", StringComparison.Ordinal),
+        };
+        var (exitCode, output, error) = await InterruptAsync(server, ["rm", "--json", "first", "second", "third"], "/second ");
+        Assert.Equal((130, "[\"first\"]\n"), (exitCode, output));
+        Assert.Equal("cancelled", JsonDocument.Parse(error).RootElement.GetProperty("code").GetString());
+    }
+
+    private static async Task<(int ExitCode, string Output, string Error)> InterruptAsync(
+        OneAnswerServer server, string[] arguments, string during = "")
     {
         using var process = Start(["--url", server.Url, .. arguments]);
-        await UntilAsync(() => server.LastRequest.Length > 0);
+        await UntilAsync(() => server.LastRequest.Length > 0 && server.LastRequest.Contains(during, StringComparison.Ordinal));
 
         using (var handle = ProcessHandle.TryOpen(process.Id))
         {
             handle!.Kill(2); // SIGINT
         }
 
-        var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
-        await process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
-        return (process.ExitCode, await output, await error);
+        return await EndAsync(process);
     }
 
     private static async Task UntilAsync(Func<bool> isSo)
@@ -184,6 +266,11 @@ public sealed class ProgramTests
     {
         using var process = Start(arguments);
         process.StandardInput.Close();
+        return await EndAsync(process);
+    }
+
+    private static async Task<(int ExitCode, string Output, string Error)> EndAsync(Process process)
+    {
         var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
         await process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
         return (process.ExitCode, await output, await error);
@@ -203,17 +290,18 @@ public sealed class ProgramTests
         return Process.Start(start)!;
     }
 
-    // Answers each request in the same way, whatever it is.
+    // Answers each request in the same way, but for those that AnswerTo has a body for.
     private sealed class OneAnswerServer : IAsyncDisposable
     {
         private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
-        private readonly byte[] _answer;
+        private readonly int _status;
+        private readonly string _body;
         private readonly List<TcpClient> _silent = []; // held: a client that nothing refers to is closed by the collector
         private readonly Task _serving;
 
         public OneAnswerServer(int status, string body)
         {
-            _answer = Encoding.UTF8.GetBytes($"HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\nContent-Length: {Encoding.UTF8.GetByteCount(body)}\r\nConnection: close\r\n\r\n{body}");
+            (_status, _body) = (status, body);
             _listener.Start();
             _serving = ServeAsync();
         }
@@ -221,6 +309,12 @@ public sealed class ProgramTests
         public string Url => $"http://{_listener.LocalEndpoint}";
 
         public Func<string, bool> IsSilent { get; init; } = _ => false;
+
+        /// <summary>The body of a 200 for a request, or null for the usual answer.</summary>
+        public Func<string, string?> AnswerTo { get; init; } = _ => null;
+
+        /// <summary>Whether each body is shorter than its header says.</summary>
+        public bool IsCut { get; init; }
 
         public string LastRequest { get; private set; } = "";
 
@@ -260,7 +354,11 @@ public sealed class ProgramTests
                 }
                 else
                 {
-                    await stream.WriteAsync(_answer);
+                    var own = AnswerTo(request);
+                    var (status, body) = own is null ? (_status, _body) : (200, own);
+                    var length = Encoding.UTF8.GetByteCount(body) + (IsCut ? 1 : 0);
+                    await stream.WriteAsync(Encoding.UTF8.GetBytes($"HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\n"
+                        + $"{(status == 204 ? "" : $"Content-Length: {length}\r\n")}Connection: close\r\n\r\n{body}"));
                     connection.Dispose();
                 }
             }

@@ -1,5 +1,9 @@
 using System.Diagnostics;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine.Guests;
+using Pandora.Fakes;
+using Renci.SshNet;
 
 namespace Pandora.Tests.Guest;
 
@@ -89,6 +93,48 @@ public sealed class CommandKillerTests : IDisposable
             "", Bash(ExecScript.Kill([(1, "aaaa")], 2).Replace("/sys/fs/cgroup/exec", "/no/such/place", StringComparison.Ordinal)));
 
     [Fact]
+    public async Task A_silent_guest_is_given_its_whole_time_for_each_batch()
+    {
+        var silent = new SilentGuest();
+        var first = silent.KillAsync();
+        await FakeNode.UntilAsync(() => silent.Asked == 1);
+        silent.Time.Advance(TimeSpan.FromSeconds(2));
+        var second = silent.KillAsync();
+        silent.Time.Advance(CommandKiller.Limit - TimeSpan.FromSeconds(2));
+        Assert.Equal((CommandOutcome.Unreachable, false), ((await first).Outcome, (await first).HasAnswered));
+        await FakeNode.UntilAsync(() => silent.Asked == 2);
+
+        // It is asked for the second only now, whose caller has waited for a while.
+        silent.Time.Advance(CommandKiller.Limit - TimeSpan.FromSeconds(1));
+        await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, TestContext.Current.CancellationToken);
+        Assert.False(second.IsCompleted, "it is said to be silent before its time was over");
+        silent.Time.Advance(TimeSpan.FromSeconds(1));
+        Assert.Equal(CommandOutcome.Unreachable, (await second).Outcome);
+    }
+
+    [Fact]
+    public async Task A_guest_that_has_not_been_asked_is_not_said_to_be_silent()
+    {
+        var silent = new SilentGuest();
+        var first = silent.KillAsync();
+        await FakeNode.UntilAsync(() => silent.Asked == 1);
+        silent.Time.Advance(TimeSpan.FromSeconds(1));
+        var more = Enumerable.Range(0, CommandKiller.MostAtOnce + 1).Select(_ => silent.KillAsync()).ToList();
+        silent.Time.Advance(CommandKiller.Limit - TimeSpan.FromSeconds(1));
+        await first;
+        await FakeNode.UntilAsync(() => silent.Asked == 2);
+        silent.Time.Advance(CommandKiller.QueueLimit - CommandKiller.Limit + TimeSpan.FromSeconds(1));
+        var last = await more[^1];
+        Assert.Equal((CommandOutcome.Unknown, false), (last.Outcome, last.HasAnswered));
+        Assert.Contains("has not been asked yet", last.Words);
+
+        // It is killed when its turn comes, whether or not its caller waits.
+        silent.Time.Advance(CommandKiller.Limit);
+        Assert.All(await Task.WhenAll(more[..^1]), s => Assert.Equal(CommandOutcome.Unreachable, s.Outcome));
+        await FakeNode.UntilAsync(() => silent.Asked == 3);
+    }
+
+    [Fact]
     public void As_many_as_are_killed_at_once_fit_into_a_command()
     {
         var script = ExecScript.Kill(
@@ -113,5 +159,28 @@ public sealed class CommandKillerTests : IDisposable
         var output = bash.StandardOutput.ReadToEnd();
         bash.WaitForExit();
         return output;
+    }
+
+    // No connection to it is open and none is ever opened, so that no command is looked at.
+    private sealed class SilentGuest
+    {
+        private readonly CommandKiller _killer;
+        private int _asked;
+
+        public SilentGuest() => _killer = new CommandKiller(
+            () => new SshClient("127.0.0.1", "root", "x"), ConnectAsync, _ => { }, new SemaphoreSlim(1, 1), Time, NullLogger.Instance);
+
+        public FakeTimeProvider Time { get; } = new();
+
+        public int Asked => Volatile.Read(ref _asked);
+
+        public Task<CommandStop> KillAsync() => _killer.KillAsync(null!);
+
+        private async Task<SshClient> ConnectAsync(CancellationToken cancellationToken)
+        {
+            Interlocked.Increment(ref _asked);
+            await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
+            throw new InvalidOperationException();
+        }
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
@@ -71,9 +72,8 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     {
         await StartAsync(total: 10);
         var (silent, stalled) = (await ConnectAsync(), await ConnectAsync());
-        await stalled.SendAsync("G"u8.ToArray());
+        await SpeakAsync(stalled);
         await CountsAsync(2, 0);
-        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, TestContext.Current.CancellationToken);
         _server!.Node.Time.Advance(TimeSpan.FromSeconds(5));
         await IsResetAsync(silent);
         await CountsAsync(1, 0);
@@ -205,9 +205,8 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
         $"GET /sandboxes HTTP/1.1\r\nHost: localhost\r\n{(key is null ? "" : $"Authorization: Bearer {key}\r\n")}\r\n";
 
     private async Task StartAsync(int total, int perAddress = 100, Func<IPAddress, bool>? isExempt = null, string keys = Key) =>
-        _server = await FakeServer.StartAsync(
-        new ServerOptions { ApiKeys = keys }, onLoopback: true,
-        limits: new ConnectionLimits(total, perAddress, isExempt ?? IPAddress.IsLoopback));
+        _server = await FakeServer.StartAsync(new ServerOptions { ApiKeys = keys }, onLoopback: true,
+            limits: new ConnectionLimits(total, perAddress, isExempt ?? IPAddress.IsLoopback));
 
     private async Task<Socket> ConnectAsync(string from = "127.0.0.1")
     {
@@ -224,6 +223,24 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
         }
 
         return socket;
+    }
+
+    // Sends a connection's first byte, and waits until the web server has been given the connection for it.
+    private async Task SpeakAsync(Socket socket)
+    {
+        var given = new TaskCompletionSource();
+        using var listener = new MeterListener();
+        listener.InstrumentPublished = (instrument, me) =>
+        {
+            if (instrument.Name == "kestrel.active_connections" && instrument.Meter.Scope == _server!.Node.Meters)
+            {
+                me.EnableMeasurementEvents(instrument);
+            }
+        };
+        listener.SetMeasurementEventCallback<long>((_, _, _, _) => given.TrySetResult());
+        listener.Start();
+        await socket.SendAsync("G"u8.ToArray());
+        await given.Task.WaitAsync(Patience);
     }
 
     // Sends requests and reads as many answers' status codes.
@@ -249,26 +266,32 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     {
         var end = answer.IndexOf("\r\n\r\n", StringComparison.Ordinal);
         var length = Length().Match(answer);
-        return end >= 0
-            && (length.Success ? answer.Length - end - 4 == int.Parse(length.Groups[1].Value) : answer.EndsWith(
-            "0\r\n\r\n", StringComparison.Ordinal));
+        return end >= 0 && (length.Success
+            ? answer.Length - end - 4 == int.Parse(length.Groups[1].Value)
+            : answer.EndsWith("0\r\n\r\n", StringComparison.Ordinal));
     }
 
     [GeneratedRegex(@"(?i)content-length: (\d+)")]
     private static partial Regex Length();
 
+    // Not a clean end, which is a read of no bytes.
     private static async Task IsResetAsync(Socket socket)
     {
+        if (!socket.Connected)
+        {
+            // It was reset before it was told that it is connected.
+            return;
+        }
+
         using var limit = new CancellationTokenSource(Patience);
-        try
+        var end = await Assert.ThrowsAsync<SocketException>(async () =>
         {
-            while (socket.Connected && await socket.ReceiveAsync(new byte[1024], SocketFlags.None, limit.Token) > 0)
+            while (await socket.ReceiveAsync(new byte[1024], SocketFlags.None, limit.Token) > 0)
             {
+                // What was answered before.
             }
-        }
-        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset)
-        {
-        }
+        });
+        Assert.Equal(SocketError.ConnectionReset, end.SocketErrorCode);
     }
 
     private async Task CountsAsync(int unadmitted, int admitted)

@@ -61,6 +61,26 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
+    public async Task What_is_returned_is_watched_as_before_and_what_died_meanwhile_is_ended()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
+        node.AllowBoots(2);
+        var (first, second) = (await RentAsync(), await RentAsync());
+        Assert.True(node.Pool.Return(first));
+        Assert.Equal(1, node.Pool.WarmCount);
+        var machine = node.MachineOf(first.Id);
+        machine.Die("it fell over in the pool");
+        await FakeNode.UntilAsync(() => machine.IsDisposed && node.Pool.WarmCount == 0);
+
+        node.MachineOf(second.Id).Die("it fell over outside");
+        Assert.True(node.Pool.Return(second));
+        Assert.Equal(0, node.Pool.WarmCount);
+        await FakeNode.UntilAsync(() => node.MachineOf(second.Id).IsDisposed);
+
+        async Task<MicroVm> RentAsync() => (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
+    }
+
+    [Fact]
     public async Task Tells_a_waiter_after_its_time_why_nothing_came()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });

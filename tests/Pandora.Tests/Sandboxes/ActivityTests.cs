@@ -15,6 +15,8 @@ public sealed class ActivityTests
     [InlineData("timeout Unknown", true)]
     [InlineData("timeout NotStarted", false)]
     [InlineData("timeout Unreachable", false)]
+    [InlineData("unasked", false)]
+    [InlineData("unasked-break", false)]
     [InlineData("break", false)]
     [InlineData("crash", false)]
     [InlineData("nocwd", true)]

@@ -1,6 +1,8 @@
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
 using Pandora.Engine.Sandboxes;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 
@@ -38,10 +40,24 @@ public sealed class DiskRoomTests : IDisposable
         Assert.SkipWhen(free > 900_000, "this disk has more room than a reserve can be");
         var refused = Assert.Throws<PandoraException>(room.Ensure);
         Assert.Equal(PandoraError.HostFull, refused.Error);
-        Assert.Contains("MiB free", refused.Message);
+        Assert.StartsWith("the server's disk has fewer MiB free than another sandbox needs", refused.Message);
+        Assert.DoesNotMatch("[0-9]", refused.Message + refused.Hint);
         Assert.Contains("no microVM is handed out", room.Warning);
         Assert.False(room.HasReserve);
         Assert.Contains("and below", Create(reserve: (int)(free * 0.8), share: 0).Warning);
+    }
+
+    [Fact]
+    public void What_the_host_says_of_its_disk_is_told_in_the_log_only()
+    {
+        var log = new KeptLog();
+        var directory = Directory.CreateDirectory(Path.Combine(_directory, "disks")).FullName;
+        var room = new DiskRoom(new EngineOptions(), directory, log.CreateLogger<DiskRoom>());
+        Directory.Delete(directory);
+        var refused = Assert.Throws<PandoraException>(room.Ensure);
+        Assert.Equal((PandoraError.HostFull, null), (refused.Error, refused.Hint));
+        Assert.DoesNotContain(directory, refused.Message);
+        Assert.Contains(log.Lines, l => l.Text.Contains(directory, StringComparison.Ordinal));
     }
 
     private DiskRoom Create(int reserve, int share) =>

@@ -28,9 +28,11 @@ public sealed class LimitTests
         var ends = await Task.WhenAll(
             waiting.Select(w => w.ContinueWith(t => t.Exception?.InnerException as PandoraException, TaskScheduler.Default)));
         Assert.Equal(2, ends.Count(e => e is null));
-        Assert.All(ends.OfType<PandoraException>(),
-            e => Assert.Equal(
-            (PandoraError.SandboxLimit, true), (e.Error, e.Message.StartsWith("3 sandboxes exist", StringComparison.Ordinal))));
+        Assert.All(ends.OfType<PandoraException>(), e =>
+        {
+            Assert.Equal(PandoraError.SandboxLimit, e.Error);
+            Assert.StartsWith("3 sandboxes exist", e.Message);
+        });
         Assert.Equal(3, node.Sandboxes.Count);
         Assert.Equal(0, node.Pool.WaitingCount);
         Assert.Equal(3, node.Sandboxes.List().Count);
@@ -40,6 +42,23 @@ public sealed class LimitTests
         Assert.Equal(PandoraError.SandboxLimit, full.Error);
         Assert.Contains("PANDORA_MAX_SANDBOXES", full.Hint);
         Assert.DoesNotContain("PANDORA_", full.Message);
+    }
+
+    [Fact]
+    public async Task What_a_refused_claim_had_waited_for_goes_to_the_next_in_line()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
+        var waiting = node.Sandboxes.CreateAsync(new SandboxRequest(), default);
+        await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
+        node.ClaimRefusal = new PandoraException(PandoraError.NotProtected, "a test says so");
+        node.AllowBoots(1);
+        Assert.Equal(PandoraError.NotProtected, (await Assert.ThrowsAsync<PandoraException>(() => waiting)).Error);
+        Assert.Equal((0, 1), (node.Sandboxes.Count, node.Pool.WarmCount));
+
+        node.ClaimRefusal = null;
+        var created = await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
+        Assert.Equal((true, node.Booted[0].MicroVm.Id), (created.IsWarm, created.Sandbox.Id));
+        Assert.Single(node.Booted);
     }
 
     [Fact]

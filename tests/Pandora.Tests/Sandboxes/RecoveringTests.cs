@@ -33,6 +33,7 @@ public sealed class RecoveringTests
             (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
 
         answers.SetResult();
+        await FakeNode.UntilAsync(() => restarting.IsCompleted);
         await restarting;
         Assert.False(node.Sandboxes.IsRecovering);
         Assert.Equal(slow, (await node.Sandboxes.CreateAsync(new SandboxRequest(IdempotencyKey: "slow"), default)).Sandbox.Id);
@@ -54,11 +55,12 @@ public sealed class RecoveringTests
         var isOpen = new TaskCompletionSource();
         node.OnDeciding = isOpen.SetResult;
         var restarting = node.RestartAsync(isKilled: true);
-        await isOpen.Task;
+        await FakeNode.UntilAsync(() => isOpen.Task.IsCompleted);
         Assert.Equal(2, node.BootAttempts);
         await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
         Assert.Equal(3, node.BootAttempts);
         answers.SetResult();
+        await FakeNode.UntilAsync(() => restarting.IsCompleted);
         await restarting;
         Assert.Equal(2, node.Pool.WarmCount);
     }

@@ -2,6 +2,7 @@ using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 
@@ -84,13 +85,43 @@ public sealed class SandboxRegistryTests
     [Fact]
     public async Task A_claim_that_fails_half_way_gives_everything_back()
     {
-        await using var node = new FakeNode();
+        var log = new KeptLog();
+        await using var node = new FakeNode(loggers: log);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
-        Directory.Delete(Path.GetDirectoryName(node.RecordOf(node.Booted[0].MicroVm.Id))!, recursive: true);
+        var directory = Path.GetDirectoryName(node.RecordOf(node.Booted[0].MicroVm.Id))!;
+        Directory.Delete(directory, recursive: true);
         Directory.Delete(Path.GetDirectoryName(node.RecordOf(node.Booted[1].MicroVm.Id))!, recursive: true);
-        Assert.Equal(PandoraError.HostFull, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
+        var refused = await FailsAsync(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default), PandoraError.HostFull);
+        var host = Path.GetDirectoryName(directory)!;
+        Assert.DoesNotContain(host, refused.Message + refused.Hint);
+        Assert.Contains(log.Lines, l => l.Text.Contains(host, StringComparison.Ordinal));
         Assert.Equal(0, node.Sandboxes.Count);
         await FakeNode.UntilAsync(() => node.Booted.Count(b => b.Machine.IsDisposed) == 1);
+    }
+
+    [Fact]
+    public async Task One_that_waits_for_room_runs_nothing_and_says_so()
+    {
+        await using var node = new FakeNode();
+        var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
+        node.MachineOf(sandbox.Id).IsStalled = true;
+        var refused = await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default), PandoraError.HostFull);
+        Assert.Equal(
+            $"sandbox '{sandbox.Id}' waits for room on the server's disk, and goes on when there is room: nothing was run",
+            refused.Message);
+        Assert.Empty(node.GuestOf(sandbox.Id).Commands);
+    }
+
+    [Fact]
+    public async Task A_sandbox_whose_teardown_fails_has_ended_all_the_same()
+    {
+        await using var node = new FakeNode();
+        var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
+        sandbox.MicroVm.Teardown.Push(new HostResource(ResourceKind.Connection, "stuck"), () => throw new IOException("busy"));
+        node.Left = _ => throw new InvalidOperationException("nobody listens");
+        await Assert.ThrowsAsync<InvalidOperationException>(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: false));
+        Assert.Equal((0, 0), (node.Sandboxes.Count, node.Sandboxes.List().Count));
+        await FailsAsync(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: false), PandoraError.SandboxNotFound);
     }
 
     [Fact]

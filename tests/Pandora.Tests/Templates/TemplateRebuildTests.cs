@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Pandora.Engine;
 using Pandora.Engine.Templates;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Templates;
 
@@ -54,6 +55,19 @@ public sealed class TemplateRebuildTests : IDisposable
         Assert.Equal(before, Snapshot());
     }
 
+    [Fact]
+    public async Task One_whose_description_is_damaged_may_be_the_operators_own_and_is_not_replaced()
+    {
+        Install("default", t => t with { BuiltWith = ["--memory", "512"] });
+        File.WriteAllText(Path.Combine(_directory, "default", "template.json"), "{");
+        var before = Snapshot();
+        var exception = await Assert.ThrowsAsync<StartupException>(() => Builder()
+            .BuildAsync(Default, RebuildRule.IfChangedAndNotOwn, TestContext.Current.CancellationToken));
+        Assert.Contains("template.json is damaged", exception.Message);
+        Assert.Contains("./pandora template build default --force", exception.Message);
+        Assert.Equal(before, Snapshot());
+    }
+
     [Theory]
     [InlineData("070701", "base packages", 256, 2048, "--kernel FILE")]
     [InlineData("LZ4", "base packages and jq, vim", 256, 2048, "--packages jq,vim")]
@@ -102,15 +116,49 @@ public sealed class TemplateRebuildTests : IDisposable
         // Readers are not kept waiting.
         Assert.Empty(_store.List());
         var second = Builder().BuildAsync(Default with { MemoryMiB = 300 }, RebuildRule.IfChanged, TestContext.Current.CancellationToken);
-        await UntilAsync(() => _lines.Count > 0);
+        await FakeNode.UntilAsync(() => _lines.Count > 0);
         Assert.Contains($"process {Environment.ProcessId} on {Environment.MachineName} builds template 'default' in {_directory}: waiting for it", _lines[0]);
         var key = await TemplateBuilder.KeyOfAsync(Default with { MemoryMiB = 300 }, TestContext.Current.CancellationToken);
         Install("default", t => t with { Key = key, BuiltWith = ["--memory", "300"] });
         Assert.False(second.IsCompleted);
         first.Dispose();
+        await FakeNode.UntilAsync(() => second.IsCompleted);
         Assert.Equal(key, (await second).Key);
         Assert.Single(_lines, l => l.Contains("waiting", StringComparison.Ordinal));
         Assert.Equal(["default"], Directory.GetFileSystemEntries(_directory).Select(Path.GetFileName));
+    }
+
+    [Fact]
+    public async Task One_that_a_killed_build_had_moved_aside_is_put_back_by_the_next()
+    {
+        Install("my-web", t => t with { BuiltWith = ["--memory", "512"] });
+        Install("other", t => t with { BuiltWith = [] });
+        Directory.Move(Path.Combine(_directory, "my-web"), Path.Combine(_directory, ".old-my-web-abcdefgh.ijk"));
+        Directory.CreateDirectory(Path.Combine(_directory, ".old-other-abcdefgh.ijk"));
+        Directory.CreateDirectory(Path.Combine(_directory, ".build-my-web-x", "result"));
+        var kept = await Builder().BuildAsync(
+            Default with { Name = "my-web" }, RebuildRule.IfChangedAndNotOwn, TestContext.Current.CancellationToken);
+        Assert.Equal(["--memory", "512"], kept.BuiltWith);
+        Assert.Equal(["my-web", "other"], Directory.GetFileSystemEntries(_directory).Select(Path.GetFileName).Order());
+    }
+
+    [Fact]
+    public async Task Who_removes_waits_for_who_builds()
+    {
+        Install("default", t => t);
+        Directory.CreateDirectory(Path.Combine(_directory, ".old-default-abcdefgh.ijk"));
+        var builder = await LockAsync();
+        var removing = _store.RemoveAsync("default", TimeProvider.System, Report, TestContext.Current.CancellationToken);
+        await FakeNode.UntilAsync(() => _lines.Count > 0);
+        Assert.Contains("builds template 'default'", _lines[0]);
+        Assert.True(Directory.Exists(Path.Combine(_directory, "default")));
+        builder.Dispose();
+        Assert.True(await removing);
+        // Nothing is left that the next build would put back.
+        Assert.Empty(Directory.GetFileSystemEntries(_directory));
+        Assert.False(await _store.RemoveAsync("default", TimeProvider.System, Report, TestContext.Current.CancellationToken));
+        Assert.False(await new TemplateStore(Path.Combine(_directory, "none"))
+            .RemoveAsync("default", TimeProvider.System, Report, TestContext.Current.CancellationToken));
     }
 
     [Fact]
@@ -119,8 +167,9 @@ public sealed class TemplateRebuildTests : IDisposable
         using var first = await LockAsync();
         using var stop = new CancellationTokenSource();
         var second = Builder().BuildAsync(Default, RebuildRule.IfChanged, stop.Token);
-        await UntilAsync(() => _lines.Count > 0);
+        await FakeNode.UntilAsync(() => _lines.Count > 0);
         await stop.CancelAsync();
+        await FakeNode.UntilAsync(() => second.IsCompleted);
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
     }
 
@@ -145,24 +194,18 @@ public sealed class TemplateRebuildTests : IDisposable
         Assert.Empty(AptErrors.Find(["I: x", "E: mmdebstrap failed to run"]));
     }
 
-    private TemplateBuilder Builder() => new(_store, TimeProvider.System, line =>
+    private TemplateBuilder Builder() => new(_store, TimeProvider.System, Report);
+
+    private void Report(string line)
     {
         lock (_lines)
         {
             _lines.Add(line);
         }
-    });
-
-    private Task<TemplateLock> LockAsync() =>
-        TemplateLock.AcquireAsync(_directory, "default", TimeProvider.System, _ => { }, TestContext.Current.CancellationToken);
-
-    private static async Task UntilAsync(Func<bool> isSo)
-    {
-        while (!isSo())
-        {
-            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, TestContext.Current.CancellationToken);
-        }
     }
+
+    private Task<TemplateLock> LockAsync() => TemplateLock.AcquireAsync(
+        _directory, "builds template 'default'", TimeProvider.System, _ => { }, TestContext.Current.CancellationToken);
 
     private List<string> Snapshot() =>
         [.. Directory.GetFileSystemEntries(_directory, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)

@@ -76,11 +76,13 @@ public sealed class TemplateTests : IDisposable
         var missing = await Assert.ThrowsAsync<StartupException>(() =>
             builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/no/such.ext4", KernelPath = "/no/such" }, RebuildRule.IfChanged, default));
         Assert.Contains("/no/such", missing.Message);
-        await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(
-            new TemplateSpec { AgentPath = "/etc/hostname", Name = "X" }, RebuildRule.IfChanged, default));
-        await Assert.ThrowsAsync<StartupException>(() =>
-            builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/etc/hostname", Packages = ["vim"] },
-            RebuildRule.IfChanged, default));
+        var misnamed = new TemplateSpec { AgentPath = "/etc/hostname", Name = "X" };
+        var both = new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/etc/hostname", Packages = ["vim"] };
+        foreach (var spec in new[] { misnamed, both })
+        {
+            await Assert.ThrowsAsync<StartupException>(() => builder.BuildAsync(spec, RebuildRule.IfChanged, default));
+        }
+
         Assert.Empty(Directory.GetFileSystemEntries(_directory));
     }
 

@@ -33,6 +33,18 @@ public sealed class TeardownTests
     }
 
     [Fact]
+    public async Task Goes_on_when_it_cannot_be_seen_whether_a_resource_is_gone()
+    {
+        var left = new List<Undone>();
+        var teardown = new Teardown(TimeProvider.System, left.Add);
+        teardown.Push(Named("slot"), () => ValueTask.CompletedTask, canWait: true);
+        teardown.Push(new HostResource(ResourceKind.Process, "no pid/no time"), () => ValueTask.CompletedTask);
+        var undone = await teardown.CompleteAsync();
+        Assert.Equal([(false, true), (true, false)], undone.Select(u => (u.IsGone, u.Error is not null)));
+        Assert.Same(undone[0], Assert.Single(left));
+    }
+
+    [Fact]
     public async Task What_can_wait_is_not_waited_for_and_comes_after_all_the_rest()
     {
         var slotMayGo = new TaskCompletionSource();

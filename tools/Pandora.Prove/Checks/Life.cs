@@ -10,6 +10,9 @@ namespace Pandora.Prove.Checks;
 /// <summary>What must hold when commands run away, servers and VMMs are killed, and sandboxes end.</summary>
 internal static class Life
 {
+    // Those of QMP (with Firecracker, its API) and of the agent, each listening and connected, and one for QEMU's own signals.
+    private const int MostSockets = 5;
+
     /// <summary>All of them.</summary>
     public static IReadOnlyList<Check> All { get; } =
     [
@@ -143,15 +146,25 @@ internal static class Life
 
     private static Task<string> OwnFilesAsync(Stage stage, Sandbox sandbox)
     {
-        var (pid, server) = (stage.Server.VmmPidOf(sandbox.Id), stage.Server);
-        var files = Directory.GetFileSystemEntries($"/proc/{pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")
-            .Where(l => l.StartsWith('/') && !l.StartsWith("/dev/", StringComparison.Ordinal)).ToList();
-        var strange = files.Where(f => !f.Contains(sandbox.Id, StringComparison.Ordinal)
+        var server = stage.Server;
+        var open = LinksOf(server.VmmPidOf(sandbox.Id));
+        var files = open.Where(l => l.StartsWith('/') && !l.StartsWith("/dev/", StringComparison.Ordinal)).ToList();
+        var sockets = open.Where(l => l.StartsWith("socket:", StringComparison.Ordinal)).ToList();
+        var strangeFiles = files.Where(f => !f.Contains(sandbox.Id, StringComparison.Ordinal)
             && !f.StartsWith(server.TemplateDir, StringComparison.Ordinal) && !f.StartsWith("/memfd:", StringComparison.Ordinal)
-            && !f.Contains("/snapshots/", StringComparison.Ordinal)).ToList();
+            && !f.Contains("/snapshots/", StringComparison.Ordinal));
+        // A VMM makes no pipes. A socket of its own has another number than any of the server's, its peer's too.
+        List<string> strange =
+        [
+            .. strangeFiles, .. open.Where(l => l.StartsWith("pipe:", StringComparison.Ordinal)), .. sockets.Intersect(LinksOf(server.Pid)),
+        ];
         TestHostException.Require(strange.Count == 0, $"it has open: {string.Join(", ", strange)}");
-        return Task.FromResult($"{files.Count} files, all its own or its template's");
+        TestHostException.Require(sockets.Count <= MostSockets, $"it has {sockets.Count} sockets open, and uses {MostSockets} at most");
+        return Task.FromResult($"{files.Count} files and {sockets.Count} sockets, all its own or its template's");
     }
+
+    private static List<string> LinksOf(int pid) =>
+        [.. Directory.GetFileSystemEntries($"/proc/{pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")];
 
     private static async Task<string> CopyAsync(Stage stage, Sandbox sandbox)
     {
@@ -162,9 +175,9 @@ internal static class Life
             await using var second = await ServerProcess.StartAsync(stage.World, new() { ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" },
                 copy, waitUntilReady: false);
             second.Forget();
-            TestHostException.Require(await second.WaitForEndAsync() == 1
-                && second.Log.Contains(
-                "is a copy of that one's", StringComparison.Ordinal), $"the second server was not refused: {second.Log}");
+            var isRefused = await second.WaitForEndAsync() == 1
+                && second.Log.Contains("is a copy of that one's", StringComparison.Ordinal);
+            TestHostException.Require(isRefused, $"the second server was not refused: {second.Log}");
         }
         finally
         {

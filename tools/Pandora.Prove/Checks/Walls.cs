@@ -30,22 +30,19 @@ internal static class Walls
         return await stage.WithServerStoppedAsync(async () =>
         {
             await DeleteTableAsync(stage);
-            foreach (var link in new[] { "meta0", "lan0", "peer0" })
+            await stage.WithForwardingAsync(async () =>
             {
-                await stage.SetForwardingAsync(link, 1);
-            }
-
-            var answers = await stage.RunInGuestAsync(sandbox, string.Join("; ", Forbidden.Select(Reach.Connect)))
-                + await stage.RunInGuestAsync(closed, string.Join("; ", Forbidden.Append(TestWorld.InternetAddress).Select(Reach.Connect)));
-            foreach (var link in new[] { "meta0", "lan0", "peer0" })
-            {
-                await stage.SetForwardingAsync(link, 0);
-            }
-
-            TestHostException.Require(answers.Length == 0, $"something was reached: {answers}");
-            return $"{(2 * Forbidden.Length) + 1} connections refused";
+                // What is allowed is reached by the same way.
+                await stage.MustReachAsync(sandbox, TestWorld.InternetAddress);
+                var answers = await stage.RunInGuestAsync(sandbox, ConnectAll(Forbidden))
+                    + await stage.RunInGuestAsync(closed, ConnectAll([.. Forbidden, TestWorld.InternetAddress]));
+                TestHostException.Require(answers.Length == 0, $"something was reached: {answers}");
+            });
+            return $"{(2 * Forbidden.Length) + 1} connections refused; an allowed one connects";
         });
     }
+
+    private static string ConnectAll(IEnumerable<string> addresses) => string.Join("; ", addresses.Select(Reach.Connect));
 
     private static async Task<string> PutBackAsync(Stage stage, Sandbox sandbox)
     {

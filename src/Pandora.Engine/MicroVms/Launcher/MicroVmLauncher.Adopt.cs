@@ -7,8 +7,9 @@ namespace Pandora.Engine.MicroVms;
 /// <summary>Takes over what an earlier server of this data directory started.</summary>
 internal sealed partial class MicroVmLauncher
 {
-    /// <summary>Guests that are logged in to at the same time; each costs processor time. One that does not answer gives its place on after
-    /// a while.</summary>
+    /// <summary>
+    /// Guests that are logged in to at the same time; each costs processor time. One that does not answer gives its place on after a while.
+    /// </summary>
     private const int AdoptPlaces = 16;
     private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PlaceLimit = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan RoomPause = TimeSpan.FromSeconds(1);
