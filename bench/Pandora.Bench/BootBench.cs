@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Templates;
+using Pandora.Engine;
 using Pandora.Load;
 
 namespace Pandora.Bench;

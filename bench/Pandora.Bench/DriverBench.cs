@@ -2,7 +2,9 @@ using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
 using Pandora.Engine.Guests;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Templates;
+using Pandora.Engine;
 using Pandora.Load;
 using Pandora.Vmm.Host;
 using Pandora.Vmm;
@@ -29,7 +31,7 @@ internal static class DriverBench
         finally
         {
             await Command.RunAsync("ip", ["netns", "del", name]);
-            FirecrackerVmm.RemoveLeftovers(Path.Combine(work, "jail"), new HashSet<string>());
+            new VmmOptions().Choice(work, Path.Combine(work, "jail")).RemoveOrphans(new HashSet<string>());
             Directory.Delete(work, recursive: true);
         }
     }
@@ -49,7 +51,7 @@ internal static class DriverBench
             return new VirtualMachineSpec
             {
                 Id = $"bench{round}", Directory = directory, KernelPath = template.KernelPath, InitrdPath = initrd, KernelArguments = template.KernelArguments ?? "",
-                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)], Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), Uid = 0,
+                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)], Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), Uid = 0, Agent = MicroVmLauncher.Channel,
             };
         }
 

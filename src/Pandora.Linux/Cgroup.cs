@@ -11,13 +11,18 @@ public sealed class CgroupTree
 {
     private readonly IReadOnlyList<string> _parents; // one for v2, one a controller for v1
     private readonly bool _isV2;
+    private readonly string _root;
 
-    private CgroupTree(IReadOnlyList<string> parents, bool isV2, string description)
+    private CgroupTree(string root, IReadOnlyList<string> parents, bool isV2, string description)
     {
+        _root = root;
         _parents = parents;
         _isV2 = isV2;
         Description = description;
     }
+
+    /// <summary>Where a host's hierarchies are.</summary>
+    public const string DefaultRoot = "/sys/fs/cgroup";
 
     /// <summary>What limits the VMMs, for the log.</summary>
     public string Description { get; }
@@ -27,59 +32,59 @@ public sealed class CgroupTree
 
     /// <summary>Makes the instance's own cgroup, with half the CPU weight of an ordinary service so that boots never starve the server.</summary>
     /// <param name="name">Name of the cgroup, holding the instance id.</param>
-    public static CgroupTree Create(string name)
+    /// <param name="root">Where the hierarchies are.</param>
+    public static CgroupTree Create(string name, string root = DefaultRoot)
     {
-        const string Root = "/sys/fs/cgroup";
-        var v2Controllers = ReadWords($"{Root}/cgroup.controllers");
+        var v2Controllers = ReadWords($"{root}/cgroup.controllers");
         string[] wanted = ["cpu", "memory", "pids"];
         if (wanted.All(v2Controllers.Contains))
         {
             try
             {
-                Write($"{Root}/cgroup.subtree_control", "+cpu +memory +pids");
-                var parent = $"{Root}/{name}";
+                Write($"{root}/cgroup.subtree_control", "+cpu +memory +pids");
+                var parent = $"{root}/{name}";
                 Directory.CreateDirectory(parent);
                 Write($"{parent}/cgroup.subtree_control", "+cpu +memory +pids");
                 Write($"{parent}/cpu.weight", "50");
-                return new CgroupTree([parent], isV2: true, "cgroup v2: memory, pids and CPU weight");
+                return new CgroupTree(root, [parent], isV2: true, "cgroup v2: memory, pids and CPU weight");
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                return new CgroupTree([], isV2: true, $"no limits: cgroup v2 could not be set up ({e.Message})");
+                return new CgroupTree(root, [], isV2: true, $"no limits: cgroup v2 could not be set up ({e.Message})");
             }
         }
 
         try
         {
-            var parents = wanted.Append("cpuacct").Where(c => File.Exists($"{Root}/{c}/cgroup.procs")).Select(c => $"{Root}/{c}/{name}").ToList();
+            var parents = wanted.Append("cpuacct").Where(c => File.Exists($"{root}/{c}/cgroup.procs")).Select(c => $"{root}/{c}/{name}").ToList();
             foreach (var parent in parents)
             {
                 Directory.CreateDirectory(parent);
             }
 
-            if (parents.FirstOrDefault(p => p.StartsWith($"{Root}/cpu/", StringComparison.Ordinal)) is { } cpu)
+            if (parents.FirstOrDefault(p => p.StartsWith($"{root}/cpu/", StringComparison.Ordinal)) is { } cpu)
             {
                 Write($"{cpu}/cpu.shares", "512");
             }
 
             return parents.Count == 0
-                ? new CgroupTree([], isV2: false, "no limits: this host has no cgroup controllers that can be used")
-                : new CgroupTree(parents, isV2: false, $"cgroup v1: {string.Join(", ", parents.Select(p => p.Split('/')[4]))}");
+                ? new CgroupTree(root, [], isV2: false, "no limits: this host has no cgroup controllers that can be used")
+                : new CgroupTree(root, parents, isV2: false, $"cgroup v1: {string.Join(", ", parents.Select(p => Path.GetFileName(Path.GetDirectoryName(p))))}");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            return new CgroupTree([], isV2: false, $"no limits: cgroup v1 could not be set up ({e.Message})");
+            return new CgroupTree(root, [], isV2: false, $"no limits: cgroup v1 could not be set up ({e.Message})");
         }
     }
 
     /// <summary>What could limit VMMs on this host, without making anything: such as <c>cgroup v2: cpu, memory, pids</c>. Empty when nothing can.</summary>
     public static IReadOnlyList<string> Look()
     {
-        const string Root = "/sys/fs/cgroup";
+        const string root = DefaultRoot;
         string[] wanted = ["cpu", "memory", "pids"];
-        var v2 = ReadWords($"{Root}/cgroup.controllers");
+        var v2 = ReadWords($"{root}/cgroup.controllers");
         return wanted.All(v2.Contains) ? ["version 2", .. wanted]
-            : wanted.Where(c => File.Exists($"{Root}/{c}/cgroup.procs")).ToList() is { Count: > 0 } v1 ? ["version 1", .. v1] : [];
+            : wanted.Where(c => File.Exists($"{root}/{c}/cgroup.procs")).ToList() is { Count: > 0 } v1 ? ["version 1", .. v1] : [];
     }
 
     /// <summary>What the VMMs have used: CPU time of all that ever ran, in seconds, and memory of those that run, in bytes, page cache of their disks counted in. Null where the host does not count.</summary>
@@ -106,12 +111,12 @@ public sealed class CgroupTree
         foreach (var path in PathsFor(id))
         {
             Directory.CreateDirectory(path);
-            if (_isV2 || path.StartsWith("/sys/fs/cgroup/memory/", StringComparison.Ordinal))
+            if (_isV2 || path.StartsWith($"{_root}/memory/", StringComparison.Ordinal))
             {
                 Write($"{path}/{(_isV2 ? "memory.max" : "memory.limit_in_bytes")}", limits.MemoryBytes.ToString());
             }
 
-            if (_isV2 || path.StartsWith("/sys/fs/cgroup/pids/", StringComparison.Ordinal))
+            if (_isV2 || path.StartsWith($"{_root}/pids/", StringComparison.Ordinal))
             {
                 Write($"{path}/pids.max", limits.MaxProcesses.ToString());
             }
@@ -145,7 +150,7 @@ public sealed class CgroupTree
         ? []
         : [.. Directory.EnumerateFiles(path, "cgroup.procs", SearchOption.AllDirectories).SelectMany(ReadWords).Select(int.Parse).Distinct()];
 
-    private string ParentOf(string controller) => $"/sys/fs/cgroup/{controller}/{Path.GetFileName(_parents[0])}";
+    private string ParentOf(string controller) => $"{_root}/{controller}/{Path.GetFileName(_parents[0])}";
 
     private static string[] ReadWords(string path)
     {

@@ -54,8 +54,7 @@ internal sealed class FakeServer : IAsyncDisposable
         builder.Logging.ClearProviders();
         var node = new FakeNode(options, loggers: loggers, isRecovering: isRecovering);
         builder.Services.AddSingleton(_ => node.Sandboxes);
-        builder.Services.AddSingleton<Func<NodeStatus>>(() => new NodeStatus(
-            "tests", Tcg, [], 2, node.Pool.WarmCount, node.Pool.WarmCount > 0, node.Sandboxes.IsRecovering, IsProtected: true));
+        builder.Services.AddSingleton<Func<NodeStatus>>(() => node.Engine.Status);
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
         builder.Services.AddSingleton(node.Meters);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000")));

@@ -26,7 +26,7 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
         return new GuestIdentity(
             [.. SshString(Encoding.ASCII.GetBytes(Algorithm)), .. SshString(publicKey)],
             [.. SshString(Encoding.ASCII.GetBytes(Algorithm)), .. SshString([.. privateKey.GetEncoded(), .. publicKey])],
-            $"pandora-{id[..8]}", RandomNumberGenerator.GetHexString(32, lowercase: true));
+            $"pandora-{id[^8..]}", RandomNumberGenerator.GetHexString(32, lowercase: true));
     }
 
     /// <summary>Writes the microVM's initrd: an archive with what is the machine's own, then the template's. The old LZ4 format has no end, so the packed one must be last.</summary>

@@ -49,6 +49,10 @@ public sealed class HostNetwork : IHostNetwork
     /// <inheritdoc/>
     public string? Missing => _watch.Missing;
 
+    /// <summary>The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.</summary>
+    /// <exception cref="StartupException">The range that is wanted is none or overlaps a route, or none is free.</exception>
+    public static Ipv4Network ChooseRange(string? wanted) => NetworkRules.ChooseRange(wanted);
+
     /// <summary>Makes the rules, puts those of the living in force, and begins to watch them.</summary>
     /// <exception cref="StartupException">A range is none or overlaps, or nftables is not to be used.</exception>
     public static async Task<IHostNetwork> OpenAsync(NetworkSetup setup, CancellationToken cancellationToken)

@@ -4,7 +4,7 @@ using Microsoft.Extensions.Logging;
 namespace Pandora.Engine.Networking;
 
 /// <summary>What <see cref="NetworkWatch"/> looks at, and how it is put back.</summary>
-public sealed partial class NetworkRules
+internal sealed partial class NetworkRules
 {
     private const ushort GetGeneration = 0x0A10; // NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
     private const ushort GenerationId = 1; // NFTA_GEN_ID

@@ -11,7 +11,7 @@ namespace Pandora.Engine.Networking;
 /// and an accept where the host's own firewall would cut guests off.
 /// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start. <see cref="NetworkWatch"/> sees that it stays.
 /// </summary>
-public sealed partial class NetworkRules : IAsyncDisposable
+internal sealed partial class NetworkRules : IAsyncDisposable
 {
     // An address of the internet, for which the route is looked up. Nothing is sent to it.
     private static readonly IPAddress SomewherePublic = IPAddress.Parse("1.1.1.1");

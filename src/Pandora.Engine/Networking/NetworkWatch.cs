@@ -9,7 +9,7 @@ namespace Pandora.Engine.Networking;
 /// While the table or a slot's rules are missing, or could not be looked at, no microVM is handed out. Where another program removes the
 /// table again and again it is put back at growing intervals.
 /// </summary>
-public sealed partial class NetworkWatch : IAsyncDisposable
+internal sealed partial class NetworkWatch : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan Memory = TimeSpan.FromMinutes(2), ClaimWait = TimeSpan.FromSeconds(2);

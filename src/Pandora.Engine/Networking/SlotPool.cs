@@ -6,7 +6,7 @@ using Pandora.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>Hands out network slots. A few are made ahead of need; a returned one is taken down and its number used again for a namespace made anew.</summary>
-public sealed partial class SlotPool : IAsyncDisposable
+internal sealed partial class SlotPool : IAsyncDisposable
 {
     private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1), DisposeLimit = TimeSpan.FromSeconds(8);
     private readonly NetworkRules _network;

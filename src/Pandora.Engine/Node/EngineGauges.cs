@@ -1,6 +1,7 @@
 using System.Diagnostics.Metrics;
-using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Networking;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Sandboxes;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.Node;
@@ -8,15 +9,14 @@ namespace Pandora.Engine.Node;
 /// <summary>What stands now, read from those who hold it whenever somebody scrapes.</summary>
 internal sealed class EngineGauges
 {
-    private readonly Func<IReadOnlyList<WarmPool>> _pools;
+    private readonly WarmPools _pools;
     private readonly SandboxRegistry _sandboxes;
     private readonly Func<(double CpuSeconds, long MemoryBytes)?> _vmmUsage;
     private readonly DriveInfo _disk;
 
     public EngineGauges(
-        Meter meter, EngineOptions options, string instanceId, VmmCapabilities vmm, DiskRoom? room, SandboxRegistry sandboxes,
-        Func<IReadOnlyList<WarmPool>> pools,
-        Func<(int Count, int Held)> slots, Func<(double CpuSeconds, long MemoryBytes)?> vmmUsage)
+        Meter meter, EngineOptions options, string instanceId, VmmCapabilities vmm, DiskRoom room, SandboxRegistry sandboxes,
+        WarmPools pools, IHostNetwork network, Func<(double CpuSeconds, long MemoryBytes)?> vmmUsage)
     {
         _pools = pools;
         _sandboxes = sandboxes;
@@ -28,14 +28,14 @@ internal sealed class EngineGauges
         meter.CreateObservableGauge("pandora_pool_waiters", () => PerPool(p => p.WaitingCount), description: "Clients that wait for a microVM");
         meter.CreateObservableGauge("pandora_pool_size", () => PerPool(p => p.Size), description: "MicroVMs that the pool keeps warm");
         meter.CreateObservableGauge("pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
-        meter.CreateObservableGauge("pandora_slots", () => slots().Count, description: "Network slots there are");
-        meter.CreateObservableGauge("pandora_slots_held", () => slots().Held, description: "Network slots held by microVMs, those that end counted in");
+        meter.CreateObservableGauge("pandora_slots", () => network.SlotCount, description: "Network slots there are");
+        meter.CreateObservableGauge("pandora_slots_held", () => network.HeldCount, description: "Network slots held by microVMs, those that end counted in");
         meter.CreateObservableGauge("pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes where the microVMs' disks are");
         meter.CreateObservableGauge("pandora_disk_size", () => ReadDisk(d => d.TotalSize), "By", "Size in bytes of the file system where the microVMs' disks are");
         meter.CreateObservableGauge(
-            "pandora_disk_needed", () => room?.Needed ?? 0, "By", "Free bytes without which no microVM is handed out");
+            "pandora_disk_needed", () => room.Needed, "By", "Free bytes without which no microVM is handed out");
         meter.CreateObservableGauge(
-            "pandora_disk_growth", () => room?.Growth ?? 0, "By", "Bytes that the disks of the microVMs there are may still grow by");
+            "pandora_disk_growth", () => room.Growth, "By", "Bytes that the disks of the microVMs there are may still grow by");
         meter.CreateObservableGauge("pandora_degraded_sandboxes", () => sandboxes.DegradedCount,
             description: "Sandboxes that wait for room on the host's disk, or whose disk has lost data");
         meter.CreateObservableCounter("pandora_vmm_cpu", () => Usage(u => u.CpuSeconds), "s", "CPU time used by all VMMs of this server");
@@ -49,10 +49,10 @@ internal sealed class EngineGauges
     private List<Measurement<int>> Active()
     {
         var counts = _sandboxes.CountByTemplate();
-        return [.. _pools().Select(p => Measured(counts.GetValueOrDefault(p.Template), p.Template))];
+        return [.. _pools.All.Select(p => Measured(counts.GetValueOrDefault(p.Template), p.Template))];
     }
 
-    private List<Measurement<int>> PerPool(Func<WarmPool, int> read) => [.. _pools().Select(p => Measured(read(p), p.Template))];
+    private List<Measurement<int>> PerPool(Func<WarmPool, int> read) => [.. _pools.All.Select(p => Measured(read(p), p.Template))];
 
     private static Measurement<int> Measured(int value, string template) => new(value, new KeyValuePair<string, object?>("template", template));
 

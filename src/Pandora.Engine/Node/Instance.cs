@@ -1,5 +1,3 @@
-using System.Security.Cryptography;
-using System.Text;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Node;
@@ -11,56 +9,33 @@ namespace Pandora.Engine.Node;
 /// </summary>
 public sealed class Instance : IDisposable
 {
-    /// <summary>Where the locks of the instances' names are. Nobody but root can make anything in <c>/run</c>; in <c>/run/lock</c> anybody
-    /// can.</summary>
-    private const string LockDirectory = "/run/pandora-locks";
+    /// <summary>Where the locks of the instances' names are on a host. Nobody but root can make anything in <c>/run</c>; in
+    /// <c>/run/lock</c> anybody can.</summary>
+    public const string LockDirectory = "/run/pandora-locks";
     private readonly IReadOnlyList<FileStream> _locks;
     private readonly string _pidPath;
-    private readonly int _uidBase;
 
-    private Instance(string id, int uidBase, string runDirectory, string diskDirectory, string pidPath, IReadOnlyList<FileStream> locks)
+    private Instance(HostNames names, string pidPath, IReadOnlyList<FileStream> locks)
     {
-        // A range far above those that people and containers use.
-        _uidBase = uidBase > 0 ? uidBase : 0x5000_0000 + ((int)(BitConverter.ToUInt32(SHA256.HashData(Encoding.ASCII.GetBytes(id))) % 8192) * 16384);
+        Names = names;
         _pidPath = pidPath;
-        Id = id;
-        RunDirectory = runDirectory;
-        DiskDirectory = diskDirectory;
         _locks = locks;
     }
 
-    /// <summary>The instance id, <c>^[a-z0-9]{5}$</c>.</summary>
-    public string Id { get; }
-
-    /// <summary>Directory of the microVMs' records and sockets.</summary>
-    public string RunDirectory { get; }
-
-    /// <summary>Directory of the microVMs' disks.</summary>
-    public string DiskDirectory { get; }
-
-    /// <summary>Name of the nftables table.</summary>
-    public string TableName => $"pandora_{Id}";
-
-    /// <summary>Name of the parent cgroup.</summary>
-    public string CgroupName => $"pandora-{Id}";
-
-    /// <summary>What every interface of the host that belongs to this instance begins with.</summary>
-    public string InterfacePrefix => $"pnd{Id}v";
-
-    /// <summary>What every network namespace of this instance begins with.</summary>
-    public string NamespacePrefix => $"pnd-{Id}-";
-
-    /// <summary>The user and group id of the VMM in a slot: no two VMMs that run share one.</summary>
-    public int UidOf(int slot) => _uidBase + slot;
+    /// <summary>Names of what it has on the host.</summary>
+    public HostNames Names { get; }
 
     /// <summary>What was not as it should be and was mended, in sentences for the log.</summary>
     public IReadOnlyList<string> Mended { get; private init; } = [];
 
     /// <summary>Locks a data directory and the names that its id stands for on this host, making it and the instance's own directories
     /// where they are missing.</summary>
+    /// <param name="options">Where the directories are.</param>
+    /// <param name="lockDirectory">Where the lock on the names is: one directory a host.</param>
     /// <exception cref="StartupException">Another server has it, or it cannot be written to, or is not the server's alone.</exception>
-    public static Instance Open(EngineOptions options)
+    public static Instance Open(EngineOptions options, string lockDirectory = LockDirectory)
     {
+        ArgumentNullException.ThrowIfNull(options);
         var lockPath = Path.Combine(options.DataDir, "lock");
         var mended = new List<string>();
         var locks = new List<FileStream>();
@@ -71,11 +46,11 @@ public sealed class Instance : IDisposable
                 throw new StartupException($"another Pandora server (pid {ReadOwner(options.DataDir)}) uses the data directory {options.DataDir}: './pandora down' ends it, or set PANDORA_DATA_DIR to another directory"));
             RemoveRuntimeFiles(options.DataDir);
             File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n{ProcessHandle.StartTimeOf(Environment.ProcessId)}\n");
-            var id = ReadOrMakeId(Path.Combine(options.DataDir, "instance"));
+            var id = ReadOrMakeId(options.DataDir);
             // A copied data directory has the original's id and its own lock: namespaces, interfaces, the table and cgroups of that name
             // are one server's all the same.
-            PrivateDirectory.Ensure(LockDirectory, mended.Add);
-            locks.Add(LockFile.TryOpen(Path.Combine(LockDirectory, id)) ??
+            PrivateDirectory.Ensure(lockDirectory, mended.Add);
+            locks.Add(LockFile.TryOpen(Path.Combine(lockDirectory, id)) ??
                 throw new StartupException($"another server runs as instance {id} on this host, so the data directory {options.DataDir} is a copy of that one's: remove its file 'instance', and the start makes it one of its own"));
             PrivateDirectory.Ensure(options.RunDir, mended.Add);
             if (Directory.Exists(options.TemplatePath))
@@ -83,12 +58,11 @@ public sealed class Instance : IDisposable
                 PrivateDirectory.EnsureReadable(options.TemplatePath, mended.Add);
             }
 
-            var instance = new Instance(id, options.UidBase, Path.Combine(options.RunDir, id), Path.Combine(options.DataDir, "disks"),
-                PidPath(options.DataDir), locks) { Mended = mended };
-            PrivateDirectory.Ensure(instance.RunDirectory, mended.Add);
-            RemoveOldLock(Path.Combine(instance.RunDirectory, "lock"), id);
-            PrivateDirectory.Ensure(instance.DiskDirectory, mended.Add);
-            return instance;
+            var names = new HostNames(id, options);
+            PrivateDirectory.Ensure(names.RunDirectory, mended.Add);
+            RemoveOldLock(Path.Combine(names.RunDirectory, "lock"), id);
+            PrivateDirectory.Ensure(names.DiskDirectory, mended.Add);
+            return new Instance(names, PidPath(options.DataDir), locks) { Mended = mended };
         }
         catch (Exception e)
         {
@@ -109,22 +83,19 @@ public sealed class Instance : IDisposable
             return;
         }
 
-        if (Directory.Exists(RunDirectory) && !Directory.EnumerateFileSystemEntries(RunDirectory).Any())
+        if (Directory.Exists(Names.RunDirectory) && !Directory.EnumerateFileSystemEntries(Names.RunDirectory).Any())
         {
-            Directory.Delete(RunDirectory);
+            Directory.Delete(Names.RunDirectory);
         }
 
         File.Delete(_pidPath);
         // While it is locked: a process that opened it meanwhile sees that it is gone and makes another.
-        File.Delete(Path.Combine(LockDirectory, Id));
+        File.Delete(_locks[1].Name);
         foreach (var held in _locks.Reverse())
         {
             held.Dispose();
         }
     }
-
-    /// <summary>A new microVM's id: 24 characters of base 36, 124 bits.</summary>
-    public static string NewMicroVmId() => RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz0123456789", 24);
 
     // Where servers of version 0.1 and before held it.
     private static void RemoveOldLock(string path, string id)
@@ -148,15 +119,15 @@ public sealed class Instance : IDisposable
         }
     }
 
-    private static string ReadOrMakeId(string path)
+    private static string ReadOrMakeId(string dataDir)
     {
-        if (File.Exists(path) && File.ReadAllText(path).Trim() is { Length: 5 } id && id.All(char.IsAsciiLetterOrDigit))
+        if (HostNames.ReadInstanceId(dataDir) is { } known)
         {
-            return id;
+            return known;
         }
 
-        id = RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz0123456789", 5);
-        File.WriteAllText(path, id + "\n");
+        var id = HostNames.NewInstanceId();
+        File.WriteAllText(HostNames.InstanceIdPath(dataDir), id + "\n");
         return id;
     }
 

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Net;
-using System.Text.Json.Nodes;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Snapshots;
@@ -17,18 +16,18 @@ namespace Pandora.Engine.Recovery;
 public sealed class HostAudit(EngineOptions options, TimeProvider time)
 {
     private static readonly TimeSpan Between = TimeSpan.FromSeconds(2);
-    private readonly string? _instance = ReadInstance(options.DataDir);
+    private readonly HostNames? _names = HostNames.ReadInstanceId(options.DataDir) is { } id ? new HostNames(id, options) : null;
 
     /// <summary>What the server holds that audits itself; null to look from outside.</summary>
     internal LiveMicroVms? Live { get; init; }
 
-    /// <summary>Lists the host's rules as libnftables' JSON, for the server that audits itself.</summary>
-    internal Func<string> ListRules { get; init; } = ListRulesAnew;
+    /// <summary>The network of the server that audits itself; null to look at the host's own.</summary>
+    internal IHostNetwork? Network { get; init; }
 
     /// <summary>The instance id; null when no server ever ran on the data directory.</summary>
-    public string? InstanceId => _instance;
+    public string? InstanceId => _names?.InstanceId;
 
-    private string RunDirectory => Path.Combine(options.RunDir, _instance!);
+    private HostNames Names => _names ?? throw new InvalidOperationException("no server ever ran on the data directory");
 
     /// <summary>Lists everything. What is nobody's is listed as such only when it was so two seconds before as well: things come and go while one looks.</summary>
     /// <exception cref="StartupException">The host does not let itself be looked at.</exception>
@@ -54,16 +53,15 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     /// <summary>Lists everything as it is this moment.</summary>
     public IReadOnlyList<AuditedResource> Look()
     {
-        if (_instance is null)
+        if (_names is null)
         {
             return [];
         }
 
         try
         {
-            var owners = new Owners(options.DataDir, RunDirectory, Live);
-            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Interfaces(owners),
-                .. Namespaces(owners), .. Rules(owners), .. Tracked(owners), .. Files(owners), .. Snapshots(owners)];
+            var owners = new Owners(options.DataDir, Names, Live);
+            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Networked(owners), .. Files(owners), .. Snapshots(owners)];
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
@@ -103,7 +101,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     private int? Inhabitant(AuditedResource left) => left.Kind switch
     {
         AuditedKind.Namespace => SlotNamespaces.FindProcess(left.Name),
-        AuditedKind.Interface => SlotNamespaces.FindProcess($"pnd-{_instance}-{left.Name[$"pnd{_instance}v".Length..]}"),
+        AuditedKind.Interface => SlotNamespaces.FindProcess($"{Names.NamespacePrefix}{Names.SlotOf(left.Name)}"),
         _ => null,
     };
 
@@ -126,22 +124,8 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
                 await Orphans.KillAsync(left.Name, time);
                 await CgroupTree.RemoveAsync(left.Name, time);
                 break;
-            case AuditedKind.Interface:
-                await IpTool.DeleteLinkAsync(left.Name);
-                break;
-            case AuditedKind.Namespace:
-                await IpTool.DeleteNamespaceAsync(left.Name);
-                break;
-            case AuditedKind.Rule:
-                using (var nftables = new Nftables())
-                {
-                    nftables.Run($"delete {left.Name}");
-                }
-
-                break;
-            case AuditedKind.Tracking:
-                var parts = left.Name.Split('/');
-                Conntrack.Remove(uint.Parse(parts[0], CultureInfo.InvariantCulture), IPAddress.Parse(parts[1]));
+            case AuditedKind.Interface or AuditedKind.Namespace or AuditedKind.Rule or AuditedKind.Tracking:
+                await NetworkInventory.RemoveAsync(Enum.Parse<NetworkResourceKind>(left.Kind.ToString()), left.Name);
                 break;
             default:
                 if (Directory.Exists(left.Name))
@@ -159,7 +143,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
 
     private IEnumerable<AuditedResource> Processes(Owners owners)
     {
-        var (inCgroup, inDirectory) = ($"/pandora-{_instance}/", RunDirectory + "/");
+        var (inCgroup, inDirectory) = ($"/{Names.CgroupName}/", Names.RunDirectory + "/");
         foreach (var directory in Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)))
         {
             // Where there are no cgroups, by what its launcher gave it; a command line alone may be anybody's who looks at a file.
@@ -175,16 +159,15 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     private IEnumerable<AuditedResource> Mounts(Owners owners) =>
         // proc(5): the fifth field of mountinfo is the mount point, spaces in it as \040.
         File.ReadLines("/proc/self/mountinfo").Select(l => l.Split(' ')[4].Replace("\\040", " ", StringComparison.Ordinal))
-            .Where(m => m.StartsWith(options.JailDir + "/", StringComparison.Ordinal)).ToList()
-            .Select(m => new AuditedResource(AuditedKind.Mount, m, owners.OfMicroVm(m[(options.JailDir.Length + 1)..].Split('/').ElementAtOrDefault(1) ?? "")));
+            .Where(m => m.StartsWith(Names.MachineDirectory + "/", StringComparison.Ordinal)).ToList()
+            .Select(m => new AuditedResource(AuditedKind.Mount, m, owners.OfMicroVm(m[(Names.MachineDirectory.Length + 1)..].Split('/').ElementAtOrDefault(1) ?? "")));
 
     private IEnumerable<AuditedResource> Chroots(Owners owners) =>
-        Entries(options.JailDir).Where(Directory.Exists).SelectMany(Entries).Select(d => new AuditedResource(AuditedKind.Chroot, d, owners.OfMicroVm(Path.GetFileName(d))));
+        Entries(Names.MachineDirectory).Where(Directory.Exists).SelectMany(Entries).Select(d => new AuditedResource(AuditedKind.Chroot, d, owners.OfMicroVm(Path.GetFileName(d))));
 
     private IEnumerable<AuditedResource> Cgroups(Owners owners)
     {
-        var name = $"pandora-{_instance}";
-        foreach (var parent in new[] { "/sys/fs/cgroup" }.Concat(Entries("/sys/fs/cgroup").Where(Directory.Exists)).Select(d => Path.Combine(d, name)).Where(Directory.Exists))
+        foreach (var parent in new[] { CgroupTree.DefaultRoot }.Concat(Entries(CgroupTree.DefaultRoot).Where(Directory.Exists)).Select(d => Path.Combine(d, Names.CgroupName)).Where(Directory.Exists))
         {
             yield return new(AuditedKind.Cgroup, parent, owners.OfInstance);
             foreach (var child in Directory.GetDirectories(parent))
@@ -194,51 +177,20 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         }
     }
 
-    private IEnumerable<AuditedResource> Interfaces(Owners owners) =>
-        BySlot(AuditedKind.Interface, File.ReadLines("/proc/thread-self/net/dev").Select(l => l.Split(':')[0].Trim()).ToList(), $"pnd{_instance}v", owners);
-
-    private IEnumerable<AuditedResource> Namespaces(Owners owners) =>
-        BySlot(AuditedKind.Namespace, [.. Entries("/run/netns").Select(Path.GetFileName).OfType<string>()], $"pnd-{_instance}-", owners);
-
-    private static IEnumerable<AuditedResource> BySlot(AuditedKind kind, IReadOnlyList<string> names, string prefix, Owners owners) =>
-        names.Where(n => n.StartsWith(prefix, StringComparison.Ordinal)).Select(n => new AuditedResource(kind, n, int.TryParse(n[prefix.Length..], out var slot) ? owners.OfSlot(slot) : null));
-
-    // Each is named as the command 'delete' wants it.
-    private List<AuditedResource> Rules(Owners owners)
+    // A rule is the instance's; all else is a slot's.
+    private IEnumerable<AuditedResource> Networked(Owners owners)
     {
-        var found = new List<AuditedResource>();
-        foreach (var thing in JsonNode.Parse(ListRules())?["nftables"]?.AsArray().OfType<JsonNode>() ?? [])
-        {
-            if (thing["table"] is { } table && table["name"]?.ToString() == $"pandora_{_instance}")
-            {
-                found.Add(new(AuditedKind.Rule, $"table {table["family"]} {table["name"]}", owners.OfInstance));
-            }
-            else if (thing["rule"] is { } rule && rule["comment"]?.ToString() == $"pandora-{_instance}")
-            {
-                found.Add(new(AuditedKind.Rule, $"rule {rule["family"]} {rule["table"]} {rule["chain"]} handle {rule["handle"]}", owners.OfInstance));
-            }
-        }
-
-        return found;
-    }
-
-    // Each slot's address is one side of all that its guest and the server have opened to one another and to others.
-    private IEnumerable<AuditedResource> Tracked(Owners owners)
-    {
-        var mark = HostNetwork.MarkOf(_instance!);
-        return HostNetwork.GuestsIn(Conntrack.Read(mark), options.Network, a => owners.OfAddress(a) is not null)
-            .Select(a => new AuditedResource(AuditedKind.Tracking, $"{mark}/{a}", owners.OfAddress(a))).ToList();
-    }
-
-    private static string ListRulesAnew()
-    {
-        using var nftables = new Nftables();
-        return nftables.Run("list ruleset", asJson: true);
+        bool IsSlot(IPAddress address) => owners.OfAddress(address) is not null;
+        return (Network?.List(IsSlot) ?? NetworkInventory.List(Names, options.Network, IsSlot)).Select(r => new AuditedResource(
+            Enum.Parse<AuditedKind>(r.Kind.ToString()), r.Name,
+            r.Kind == NetworkResourceKind.Rule ? owners.OfInstance
+                : r.Address is { } address ? owners.OfAddress(address)
+                : r.Slot is { } slot ? owners.OfSlot(slot) : null)).ToList();
     }
 
     private IEnumerable<AuditedResource> Files(Owners owners)
     {
-        foreach (var path in Entries(RunDirectory))
+        foreach (var path in Entries(Names.RunDirectory))
         {
             var isDirectory = Directory.Exists(path);
             var owner = isDirectory ? owners.OfMicroVm(Path.GetFileName(path)) : owners.OfInstance;
@@ -250,12 +202,12 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
             yield return new(AuditedKind.File, path, owner);
         }
 
-        foreach (var disk in Entries(Path.Combine(options.DataDir, "disks")))
+        foreach (var disk in Entries(Names.DiskDirectory))
         {
             yield return new(AuditedKind.File, disk, owners.OfMicroVm(Path.GetFileNameWithoutExtension(disk)));
         }
 
-        foreach (var note in Entries(Path.Combine(options.RunDir, "forwarding")).Select(d => Path.Combine(d, _instance!)).Where(File.Exists))
+        foreach (var note in Entries(Names.ForwardingDirectory).Select(d => Path.Combine(d, Names.InstanceId)).Where(File.Exists))
         {
             yield return new(AuditedKind.File, note, owners.OfInstance);
         }
@@ -300,7 +252,4 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
             return "";
         }
     }
-
-    private static string? ReadInstance(string dataDir) =>
-        Read(Path.Combine(dataDir, "instance")).Trim() is { Length: 5 } id ? id : null;
 }

@@ -14,16 +14,18 @@ internal sealed class Owners
     private readonly Dictionary<int, string> _slots = [];
     private readonly Dictionary<string, string> _addresses = [];
     private readonly string? _server;
+    private readonly HostNames _names;
 
     /// <param name="dataDir">The instance's data directory.</param>
-    /// <param name="runDirectory">The instance's run directory.</param>
+    /// <param name="names">The instance's names.</param>
     /// <param name="live">What the calling server holds; null for a caller that is not the server.</param>
     /// <exception cref="IOException">Something could not be looked at: nobody is taken for dead for that.</exception>
-    public Owners(string dataDir, string runDirectory, LiveMicroVms? live)
+    public Owners(string dataDir, HostNames names, LiveMicroVms? live)
     {
+        _names = names;
         IsServed = live is not null || FindServer(dataDir);
         // Before the microVMs: a slot that is taken meanwhile is one's or the other's.
-        var slots = SlotLedger.Read(runDirectory);
+        var slots = SlotLedger.Read(names.RunDirectory);
         if (live is not null)
         {
             foreach (var microVm in live.List())
@@ -33,7 +35,7 @@ internal sealed class Owners
         }
         else
         {
-            foreach (var directory in Directory.Exists(runDirectory) ? Directory.GetDirectories(runDirectory) : [])
+            foreach (var directory in Directory.Exists(names.RunDirectory) ? Directory.GetDirectories(names.RunDirectory) : [])
             {
                 AddFromOutside(directory, slots);
             }
@@ -107,7 +109,7 @@ internal sealed class Owners
 
         var name = $"microVM {id}, whose record cannot be read";
         Add(id, name, slots.Where(s => s.Value.MicroVm == id).Select(s => (int?)s.Key).FirstOrDefault(), null);
-        foreach (var slot in slots.Keys.Where(s => vmm is not null && SlotNamespaces.IsIn(vmm.Pid, s, directory)))
+        foreach (var slot in slots.Keys.Where(s => vmm is not null && SlotNamespaces.IsIn(vmm.Pid, $"{_names.NamespacePrefix}{s}")))
         {
             Add(id, name, slot, null);
         }

@@ -5,18 +5,14 @@ namespace Pandora.Engine.Recovery;
 /// <summary>Which processes live in a slot's namespace, as the kernel has it: a namespace is a file with a number.</summary>
 internal static class SlotNamespaces
 {
-    /// <summary>Whether a process is in the namespace of a slot.</summary>
-    /// <param name="pid">Process id.</param>
-    /// <param name="slot">Number of the slot.</param>
-    /// <param name="runDirectory">The microVM's run directory, whose parent's name is the instance's id.</param>
-    public static bool IsIn(int pid, int slot, string runDirectory) =>
-        NumberOf($"/run/netns/pnd-{Path.GetFileName(Path.GetDirectoryName(runDirectory))}-{slot}") is { } number
-            && NumberOf($"/proc/{pid}/ns/net") == number;
+    /// <summary>Whether a process is in a namespace.</summary>
+    public static bool IsIn(int pid, string name) =>
+        NumberOf($"{HostNames.NamespaceDirectory}/{name}") is { } number && NumberOf($"/proc/{pid}/ns/net") == number;
 
     /// <summary>The first process in a namespace; null when there is none.</summary>
     public static int? FindProcess(string name)
     {
-        if (NumberOf($"/run/netns/{name}") is not { } number)
+        if (NumberOf($"{HostNames.NamespaceDirectory}/{name}") is not { } number)
         {
             return null;
         }

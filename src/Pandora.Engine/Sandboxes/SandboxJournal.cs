@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guests;
-using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
@@ -41,6 +40,12 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
 
         LogExecuted(sandbox.Id, status, result.ExitCode, elapsed.TotalMilliseconds);
     }
+
+    /// <summary>A command came to nothing.</summary>
+    public void ExecutionFailed(Sandbox sandbox, TimeSpan elapsed) => metrics.Executed(sandbox.Template, "error", elapsed);
+
+    /// <summary>A client did not take all of a command's result.</summary>
+    public void NotDelivered() => metrics.Failed("exec", "not_delivered");
 
     public void Ended(Activity? span, EndedSandbox ended)
     {

@@ -1,4 +1,5 @@
 using Pandora.Engine.Node;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 

@@ -5,7 +5,6 @@ using Pandora.Contracts;
 using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
-using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
 using ReceiptResource = Pandora.Contracts.ReceiptResource;
 
@@ -53,31 +52,28 @@ internal static class SandboxesApi
             response.Headers["Idempotency-Replayed"] = "true";
         }
 
-        var sandbox = created.Sandbox;
+        var sandbox = created.Sandbox.Status;
         return TypedResults.Created($"/sandboxes/{sandbox.Id}", new SandboxCreated(
-            sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(), created.IsWarm,
-            Math.Round(created.Elapsed.TotalMilliseconds, 3), sandbox.Claim.IdleTimeout, sandbox.Template));
+            sandbox.Id, sandbox.Slot, sandbox.Address, created.IsWarm, Math.Round(created.Elapsed.TotalMilliseconds, 3),
+            sandbox.Lifetime.Idle.TotalSeconds, sandbox.Template));
     }
 
-    private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, TimeProvider time, string[]? metadata = null)
+    private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, string[]? metadata = null)
     {
         var wanted = (metadata ?? []).Select(pair => pair.Split(':', 2) is [var key, var value]
             ? (key: MetadataFilter.ReadKey(key), value)
             : throw PandoraException.Invalid("metadata", $"'{pair}' is not key:value")).ToList();
-        // The undecided first: one that is decided in between is then listed once too often rather than not at all.
-        var undecided = sandboxes.Undecided.Select(r => ToInfo(r, time.GetUtcNow())).ToList();
-        var known = sandboxes.List().Select(ToInfo).ToList();
-        return TypedResults.Ok(undecided.ExceptBy(known.Select(k => k.SandboxId), u => u.SandboxId).Concat(known)
+        return TypedResults.Ok(sandboxes.List().Select(ToInfo)
             .Where(s => wanted.All(w => s.Metadata.TryGetValue(w.key, out var value) && value == w.value)).ToArray());
     }
 
-    private static Ok<SandboxInfo> Get(string id, SandboxRegistry sandboxes) => TypedResults.Ok(ToInfo(sandboxes.Get(id)));
+    private static Ok<SandboxInfo> Get(string id, SandboxRegistry sandboxes) => TypedResults.Ok(ToInfo(sandboxes.Get(id).Status));
 
     private static Ok<SandboxInfo> KeepAlive(string id, SandboxRegistry sandboxes)
     {
         var sandbox = sandboxes.Get(id);
         sandbox.KeepAlive();
-        return TypedResults.Ok(ToInfo(sandbox));
+        return TypedResults.Ok(ToInfo(sandbox.Status));
     }
 
     private static async Task<IResult> ExecAsync(
@@ -94,7 +90,7 @@ internal static class SandboxesApi
             User = request.User,
             Stdin = request.Stdin,
         };
-        var execution = await sandboxes.ExecAsync(id, command, cancellationToken);
+        var execution = await sandboxes.GetFor(id, "exec").ExecAsync(command, cancellationToken);
         // A result that is being written counts as a command that runs, however the writing ends.
         response.RegisterForDispose(execution);
         return new ExecAnswer(id, execution, timeout);
@@ -108,22 +104,10 @@ internal static class SandboxesApi
         return receipt ? TypedResults.Ok(ToReceipt(ended, getStatus().Vmm.Isolation)) : TypedResults.NoContent();
     }
 
-    private static SandboxInfo ToInfo(Sandbox sandbox)
-    {
-        // It may change at any moment, and state and reason are to agree.
-        var degradation = sandbox.Degradation;
-        return new SandboxInfo(
-            sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
-            Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout,
-            sandbox.ExecCount, sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata,
-            degradation is null ? "running" : "degraded", degradation);
-    }
-
-    // As its record has it: when it was last used is not known.
-    private static SandboxInfo ToInfo(MicroVmRecord record, DateTimeOffset now) => new(
-        record.Id, record.Slot, record.Address, Math.Max(0, Math.Round((now - record.Claim!.CreatedAt).TotalSeconds, 3)), 0,
-        record.Claim.IdleTimeout, 0, record.Template, record.Claim.Egress.ToString().ToLowerInvariant(), record.Claim.Metadata,
-        "recovering", "the server has just started, and whether it lives on is not known yet");
+    private static SandboxInfo ToInfo(SandboxStatus status) => new(
+        status.Id, status.Slot, status.Address, Math.Round(status.Age.TotalSeconds, 3), Math.Round(status.Idle.TotalSeconds, 3),
+        status.Lifetime.Idle.TotalSeconds, status.ExecCount, status.Template, status.Egress.Default.ToString().ToLowerInvariant(),
+        status.Metadata, status.State.ToString().ToLowerInvariant(), status.Reason);
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {

@@ -3,6 +3,7 @@ using System.Text.Json.Serialization;
 using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Recovery;
+using Pandora.Vmm;
 
 namespace Pandora.Server.Commands;
 
@@ -17,7 +18,7 @@ internal static partial class AuditCommand
         if (fix && onlyLeft.Count > 0 && onlyLeft.All(r => r.Owner is null))
         {
             // Nothing lives, so all of it goes, under the lock that keeps a server from starting meanwhile.
-            await PandoraEngine.EndLeftAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
+            await PandoraEngine.CleanUpStoppedInstanceAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
             found = await audit.LookTwiceAsync(cancellationToken);
         }
 

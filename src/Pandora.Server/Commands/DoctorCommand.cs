@@ -3,6 +3,7 @@ using System.Text.Json;
 using Pandora.Engine;
 using Pandora.Server.Doctor;
 using Pandora.Server.Hosting;
+using Pandora.Vmm;
 
 namespace Pandora.Server.Commands;
 

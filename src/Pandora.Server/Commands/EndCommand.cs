@@ -2,6 +2,7 @@ using System.CommandLine;
 using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Server.Hosting;
+using Pandora.Vmm;
 
 namespace Pandora.Server.Commands;
 
@@ -15,7 +16,7 @@ internal static class EndCommand
         {
             var options = Settings.Read<EngineOptions>(Settings.File());
             var machines = Settings.Read<VmmOptions>(Settings.File()).Choice(options.DataDir, options.MachineDir);
-            var count = await PandoraEngine.EndLeftAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
+            var count = await PandoraEngine.CleanUpStoppedInstanceAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
             Console.Error.WriteLine(count == 0 ? $"no server runs on {options.DataDir}" : $"no server ran; {count} microVMs of an earlier one were ended, and nothing is left");
             return 0;
         });

@@ -4,6 +4,7 @@ using System.Text.Json.Serialization;
 using CsCheck;
 using Pandora.Contracts;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Templates;
 using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
@@ -163,7 +164,7 @@ public sealed class RequestBodyTests
             }
         }
 
-        Assert.Contains(RecordJson.Default.Template.Properties, p => p.Name == "memory_mib");
+        Assert.Contains(TemplateJson.Default.Template.Properties, p => p.Name == "memory_mib");
     }
 
     private static Gen<string> AnyOf(params string[] texts) => Gen.Int[0, texts.Length - 1].Select(i => texts[i]);

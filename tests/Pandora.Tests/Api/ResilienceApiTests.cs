@@ -84,7 +84,7 @@ public sealed class ResilienceApiTests
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1, MaxLifetime = 60 });
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
-        var running = node.Sandboxes.ExecAsync(sandbox.Id, new() { Code = "hang" }, default);
+        var running = node.StartAsync(sandbox.Id, new() { Code = "hang" }, default);
         await node.GuestOf(sandbox.Id).Hanging.Task;
         node.Time.Advance(TimeSpan.FromSeconds(59));
         await node.Sandboxes.ReapAsync();
@@ -115,12 +115,12 @@ public sealed class ResilienceApiTests
     {
         await using var node = new FakeNode();
         var id = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox.Id;
-        var running = node.Sandboxes.ExecAsync(id, new() { Code = "hang" }, default);
+        var running = node.StartAsync(id, new() { Code = "hang" }, default);
         await node.GuestOf(id).Hanging.Task;
         await using var clock = node.RunClock();
         await node.Sandboxes.SuspendAsync(TimeSpan.FromSeconds(1));
         Assert.Equal(PandoraError.Interrupted, (await Assert.ThrowsAsync<PandoraException>(() => running)).Error);
-        Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.ExecAsync(id, new() { Code = "exit 0" }, default))).Error);
+        Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => node.StartAsync(id, new() { Code = "exit 0" }, default))).Error);
         Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
         Assert.True(node.MachineOf(id).IsRunning);
     }

@@ -42,9 +42,9 @@ public sealed class SettingsTests
         try
         {
             var options = new EngineOptions { DataDir = directory, RunDir = Path.Combine(directory, "run") };
-            using var first = Instance.Open(options);
-            Assert.Matches("^[a-z0-9]{5}$", first.Id);
-            var refusal = Assert.Throws<StartupException>(() => Instance.Open(options)).Message;
+            using var first = Instance.Open(options, Path.Combine(directory, "locks"));
+            Assert.Matches("^[a-z0-9]{5}$", first.Names.InstanceId);
+            var refusal = Assert.Throws<StartupException>(() => Instance.Open(options, Path.Combine(directory, "locks"))).Message;
             Assert.Contains($"pid {Environment.ProcessId}", refusal);
             Assert.Contains("./pandora down", refusal);
         }
@@ -62,13 +62,13 @@ public sealed class SettingsTests
         {
             var options = new EngineOptions { DataDir = directory, RunDir = Path.Combine(directory, "run") };
             string id;
-            using (var first = Instance.Open(options))
+            using (var first = Instance.Open(options, Path.Combine(directory, "locks")))
             {
-                id = first.Id;
+                id = first.Names.InstanceId;
             }
 
-            using var second = Instance.Open(options);
-            Assert.Equal(id, second.Id);
+            using var second = Instance.Open(options, Path.Combine(directory, "locks"));
+            Assert.Equal(id, second.Names.InstanceId);
         }
         finally
         {

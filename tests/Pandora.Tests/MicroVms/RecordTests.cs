@@ -50,8 +50,8 @@ public sealed class RecordTests : IDisposable
     public async Task A_microVM_that_cannot_be_taken_over_costs_itself_only()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 });
-        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
-        var microVms = node.Booted.Select(b => b.MicroVm).ToDictionary(m => m.Id);
+        async Task<MicroVm> RentAsync() => (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
+        var microVms = new[] { await RentAsync(), await RentAsync() }.ToDictionary(m => m.Id);
         var (adopted, lost) = (new List<string>(), new List<(string Id, string Reason)>());
         await new MicroVmRecovery(node.Metrics, new FakeTimeProvider(), NullLogger.Instance).RunAsync(
             [.. microVms.Keys.Select(id => new Found($"/run/{id}", Record() with { Id = id }, null))],

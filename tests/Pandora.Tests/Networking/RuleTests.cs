@@ -72,7 +72,7 @@ public sealed class RuleTests
     {
         static (IPAddress, IPAddress) Flow(string source, string destination) => (IPAddress.Parse(source), IPAddress.Parse(destination));
         var living = IPAddress.Parse("10.200.0.2");
-        var guests = HostNetwork.GuestsIn(
+        var guests = OrphanedSlots.GuestsIn(
             [Flow("10.200.0.2", "10.201.0.6"), Flow("10.201.0.10", "10.200.0.2"), Flow("10.200.0.6", "1.1.1.2")], range: null, living.Equals);
         Assert.Equal([living, IPAddress.Parse("10.200.0.6")], guests);
     }

@@ -56,7 +56,7 @@ public sealed class WarmPoolTests
         await FakeNode.UntilAsync(() => dead.Machine.IsDisposed);
         for (var i = 0; i < 2; i++)
         {
-            Assert.NotSame(dead.MicroVm, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm);
+            Assert.NotEqual(dead.Id, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
         }
     }
 
@@ -143,7 +143,7 @@ public sealed class WarmPoolTests
     [Fact]
     public async Task Looks_after_the_warm_ones_now_and_then_and_at_once_when_the_hosts_clock_is_set()
     {
-        await using var node = new FakeNode();
+        await using var node = new FakeNode(hasAgents: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         node.Time.Advance(TimeSpan.FromSeconds(29));
         Assert.Empty(node.Tended);
@@ -153,7 +153,7 @@ public sealed class WarmPoolTests
             return node.Tended.Count >= 2;
         });
         var before = node.Tended.Count;
-        Assert.Equal(node.Booted.Select(b => b.MicroVm.Id).Order(), node.Tended.Distinct().Order());
+        Assert.Equal(node.Booted.Select(b => b.Id).Order(), node.Tended.Distinct().Order());
         node.Time.Jump(TimeSpan.FromHours(-3));
         await FakeNode.UntilAsync(() =>
         {
@@ -165,8 +165,9 @@ public sealed class WarmPoolTests
     [Fact]
     public async Task One_that_is_claimed_while_it_is_looked_after_is_let_go()
     {
-        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }) { TendingHangs = true };
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, hasAgents: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        node.Agents![node.Booted[0].Id].IsSilent = true;
         async Task TendedAsync(int count) => await FakeNode.UntilAsync(() =>
         {
             node.Time.Advance(TimeSpan.FromSeconds(1));
@@ -184,17 +185,16 @@ public sealed class WarmPoolTests
     [Fact]
     public async Task One_that_cannot_be_looked_after_is_replaced()
     {
-        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, hasAgents: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
-        node.TendFailure = new VmmException("the guest's agent did not answer");
+        node.Agents![node.Booted[0].Id].IsSilent = true;
         await FakeNode.UntilAsync(() =>
         {
             node.Time.Advance(TimeSpan.FromSeconds(1));
             return node.Booted[0].Machine.IsDisposed;
         });
-        node.TendFailure = null;
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1 && node.Booted.Count >= 2);
-        Assert.NotEqual(node.Booted[0].MicroVm, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm);
+        Assert.NotEqual(node.Booted[0].Id, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
     }
 
     [Fact]

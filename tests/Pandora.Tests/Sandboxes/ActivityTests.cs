@@ -40,7 +40,7 @@ public sealed class ActivityTests
         var sandbox = await CreateAsync(node, idle: 600);
         node.GuestOf(sandbox.Id).StopOutcome = outcome;
         using var client = new CancellationTokenSource();
-        var running = node.Sandboxes.ExecAsync(sandbox.Id, new GuestCommand { Code = "hang" }, client.Token);
+        var running = node.StartAsync(sandbox.Id, new GuestCommand { Code = "hang" }, client.Token);
         await node.GuestOf(sandbox.Id).Hanging.Task;
         node.Time.Advance(TimeSpan.FromSeconds(300));
         await client.CancelAsync();
@@ -74,10 +74,10 @@ public sealed class ActivityTests
         using var stop = new CancellationTokenSource();
         var guest = node.GuestOf(sandbox.Id);
         guest.StopOutcome = CommandOutcome.Unreachable;
-        var first = node.Sandboxes.ExecAsync(sandbox.Id, new GuestCommand { Code = "hang" }, stop.Token);
+        var first = node.StartAsync(sandbox.Id, new GuestCommand { Code = "hang" }, stop.Token);
         node.Time.Advance(TimeSpan.FromSeconds(8));
         using var later = new CancellationTokenSource();
-        var second = node.Sandboxes.ExecAsync(sandbox.Id, new GuestCommand { Code = "hang" }, later.Token);
+        var second = node.StartAsync(sandbox.Id, new GuestCommand { Code = "hang" }, later.Token);
         node.Time.Advance(TimeSpan.FromSeconds(8));
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
@@ -96,7 +96,7 @@ public sealed class ActivityTests
     {
         await using var node = new FakeNode();
         var sandbox = await CreateAsync(node, idle: 10);
-        var running = node.Sandboxes.ExecAsync(sandbox.Id, new GuestCommand { Code = "hang" }, default);
+        var running = node.StartAsync(sandbox.Id, new GuestCommand { Code = "hang" }, default);
         await node.GuestOf(sandbox.Id).Hanging.Task;
         for (var i = 0; i < 20; i++)
         {
@@ -130,7 +130,7 @@ public sealed class ActivityTests
     {
         await using var node = new FakeNode();
         var sandbox = await CreateAsync(node, idle: 10);
-        using var execution = await node.Sandboxes.ExecAsync(sandbox.Id, new GuestCommand { Code = "echo hi" }, default);
+        using var execution = await node.StartAsync(sandbox.Id, new GuestCommand { Code = "echo hi" }, default);
         Assert.Equal("hi\n", execution.Result.Stdout.ToString());
         Assert.True(sandbox.WhenUnusedAsync().IsCompleted);
         node.Time.Advance(TimeSpan.FromSeconds(20));

@@ -118,9 +118,9 @@ public sealed class GuestWatchTests
         await RoundAsync(node, watch, broken, whole);
         Assert.Equal((true, false, 1), (broken.HasLostData, whole.HasLostData, node.Sandboxes.DegradedCount));
         Assert.Contains("may be lost", broken.Degradation);
-        using var execution = await node.Sandboxes.ExecAsync(broken.Id, new GuestCommand { Code = "exit 0" }, default);
+        using var execution = await node.StartAsync(broken.Id, new GuestCommand { Code = "exit 0" }, default);
         Assert.True(execution.HasLostData);
-        using var other = await node.Sandboxes.ExecAsync(whole.Id, new GuestCommand { Code = "exit 0" }, default);
+        using var other = await node.StartAsync(whole.Id, new GuestCommand { Code = "exit 0" }, default);
         Assert.False(other.HasLostData);
     }
 

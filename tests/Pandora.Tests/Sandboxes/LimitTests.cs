@@ -36,7 +36,7 @@ public sealed class LimitTests
         Assert.Equal(3, node.Sandboxes.Count);
         Assert.Equal(0, node.Pool.WaitingCount);
         Assert.Equal(3, node.Sandboxes.List().Count);
-        await FakeNode.UntilAsync(() => node.Booted.Count(b => b.MicroVm.IsAlive) == 3);
+        await FakeNode.UntilAsync(() => node.Booted.Count(b => b.Machine.IsRunning) == 3);
 
         var full = await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default));
         Assert.Equal(PandoraError.SandboxLimit, full.Error);
@@ -57,7 +57,7 @@ public sealed class LimitTests
 
         node.ClaimRefusal = null;
         var created = await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
-        Assert.Equal((true, node.Booted[0].MicroVm.Id), (created.IsWarm, created.Sandbox.Id));
+        Assert.Equal((true, node.Booted[0].Id), (created.IsWarm, created.Sandbox.Id));
         Assert.Single(node.Booted);
     }
 
@@ -91,7 +91,7 @@ public sealed class LimitTests
                     try
                     {
                         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
-                        Peak(ref peak, node.Sandboxes.List().Count(s => s.End is null));
+                        Peak(ref peak, node.Sandboxes.List().Count);
                         Peak(ref peak, node.Sandboxes.Count);
                         if (i % 3 == 0)
                         {
@@ -113,7 +113,7 @@ public sealed class LimitTests
                 Assert.Equal(ends.Count(e => e.Lives), node.Sandboxes.Count);
                 Assert.Equal(0, node.Pool.WaitingCount);
                 // What was handed out and not used is warm again, or was ended as one too many.
-                await FakeNode.UntilAsync(() => node.Booted.Count(b => b.MicroVm.IsAlive) == node.Sandboxes.Count + poolSize
+                await FakeNode.UntilAsync(() => node.Booted.Count(b => b.Machine.IsRunning) == node.Sandboxes.Count + poolSize
                     && node.Pool.WarmCount == poolSize);
                 await node.Sandboxes.CloseAsync();
                 await node.Pool.DisposeAsync();

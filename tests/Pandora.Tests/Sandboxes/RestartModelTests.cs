@@ -121,11 +121,11 @@ public sealed class RestartModelTests
             Assert.Equal(living.Select(l => l.Id).Order(StringComparer.Ordinal), node.Sandboxes.List().Select(s => s.Id).Order(StringComparer.Ordinal));
             Assert.Equal(living.Count, node.Sandboxes.Count);
             Assert.All(living, l => Assert.True(node.MachineOf(l.Id).IsRunning));
-            Assert.Equal(living.Count, node.Sandboxes.List().Select(s => s.MicroVm.Slot.Index).Distinct().Count());
+            Assert.Equal(living.Count, node.Sandboxes.List().Select(s => s.Slot).Distinct().Count());
             Assert.All(gone, id => Assert.True(Assert.Throws<PandoraException>(() => node.Sandboxes.Get(id)).Error is PandoraError.SandboxGone or PandoraError.SandboxNotFound));
         }
 
         // Every machine that runs is a sandbox's or warm.
-        await FakeNode.UntilAsync(() => node.Booted.Where(b => b.Machine.IsRunning).Select(b => b.MicroVm.Id).Distinct().Count() == living.Count + node.Pool.WarmCount);
+        await FakeNode.UntilAsync(() => node.Booted.Where(b => b.Machine.IsRunning).Select(b => b.Id).Distinct().Count() == living.Count + node.Pool.WarmCount);
     }
 }

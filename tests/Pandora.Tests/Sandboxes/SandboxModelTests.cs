@@ -28,7 +28,7 @@ public sealed class SandboxModelTests
         var living = new List<Living>();
         var ended = new HashSet<string>();
         var now = 0.0;
-        bool IsWarm(MicroVm microVm) => microVm.IsAlive && !living.Any(l => l.Id == microVm.Id);
+        bool IsWarm(string id) => node.MachineOf(id).IsRunning && !living.Any(l => l.Id == id);
         foreach (var (step, which) in history)
         {
             switch (step)
@@ -84,8 +84,8 @@ public sealed class SandboxModelTests
                     await FakeNode.UntilAsync(() => node.Sandboxes.Count == living.Count);
                     break;
                 case Step.DieWarm:
-                    await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2 && node.Booted.Any(b => IsWarm(b.MicroVm)));
-                    node.Booted.First(b => IsWarm(b.MicroVm)).Machine.Die("while it was warm");
+                    await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2 && node.Booted.Any(b => IsWarm(b.Id)));
+                    node.Booted.First(b => IsWarm(b.Id)).Machine.Die("while it was warm");
                     break;
                 case Step.Advance:
                     now += which;

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging;
 using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
@@ -88,9 +89,9 @@ public sealed class SandboxRegistryTests
         var log = new KeptLog();
         await using var node = new FakeNode(loggers: log);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
-        var directory = Path.GetDirectoryName(node.RecordOf(node.Booted[0].MicroVm.Id))!;
+        var directory = Path.GetDirectoryName(node.RecordOf(node.Booted[0].Id))!;
         Directory.Delete(directory, recursive: true);
-        Directory.Delete(Path.GetDirectoryName(node.RecordOf(node.Booted[1].MicroVm.Id))!, recursive: true);
+        Directory.Delete(Path.GetDirectoryName(node.RecordOf(node.Booted[1].Id))!, recursive: true);
         var refused = await FailsAsync(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default), PandoraError.HostFull);
         var host = Path.GetDirectoryName(directory)!;
         Assert.DoesNotContain(host, refused.Message + refused.Hint);
@@ -105,7 +106,7 @@ public sealed class SandboxRegistryTests
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
         node.MachineOf(sandbox.Id).IsStalled = true;
-        var refused = await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default), PandoraError.HostFull);
+        var refused = await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.HostFull);
         Assert.Equal(
             $"sandbox '{sandbox.Id}' waits for room on the server's disk, and goes on when there is room: nothing was run",
             refused.Message);
@@ -115,10 +116,9 @@ public sealed class SandboxRegistryTests
     [Fact]
     public async Task A_sandbox_whose_teardown_fails_has_ended_all_the_same()
     {
-        await using var node = new FakeNode();
+        await using var node = new FakeNode(loggers: new LogThatFails("could not be undone"));
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
         sandbox.MicroVm.Teardown.Push(new HostResource(ResourceKind.Connection, "stuck"), () => throw new IOException("busy"));
-        node.Left = _ => throw new InvalidOperationException("nobody listens");
         await Assert.ThrowsAsync<InvalidOperationException>(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: false));
         Assert.Equal((0, 0), (node.Sandboxes.Count, node.Sandboxes.List().Count));
         await FailsAsync(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: false), PandoraError.SandboxNotFound);
@@ -129,7 +129,7 @@ public sealed class SandboxRegistryTests
     {
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(IdleTimeout: 10), default)).Sandbox;
-        var running = node.Sandboxes.ExecAsync(sandbox.Id, Code("hang"), default);
+        var running = node.StartAsync(sandbox.Id, Code("hang"), default);
         await node.GuestOf(sandbox.Id).Hanging.Task;
         node.Time.Advance(TimeSpan.FromSeconds(100));
         await node.Sandboxes.ReapAsync();
@@ -146,7 +146,7 @@ public sealed class SandboxRegistryTests
         node.Time.Advance(TimeSpan.FromSeconds(1));
         await node.Sandboxes.ReapAsync();
         Assert.Equal(EndReason.Idle, sandbox.End!.Reason);
-        var exception = await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default), PandoraError.SandboxNotFound);
+        var exception = await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.SandboxNotFound);
         Assert.Contains("nobody used it for 10 s", exception.Message);
     }
 
@@ -175,12 +175,12 @@ public sealed class SandboxRegistryTests
     {
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
-        var running = node.Sandboxes.ExecAsync(sandbox.Id, Code("hang"), default);
+        var running = node.StartAsync(sandbox.Id, Code("hang"), default);
         await node.GuestOf(sandbox.Id).Hanging.Task;
         node.MachineOf(sandbox.Id).Die("the guest powered itself off");
         Assert.Contains("powered itself off", (await FailsAsync(() => running, PandoraError.SandboxGone)).Message);
         await FakeNode.UntilAsync(() => node.Sandboxes.Count == 0);
-        await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default), PandoraError.SandboxGone);
+        await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.SandboxGone);
     }
 
     [Fact]
@@ -188,7 +188,7 @@ public sealed class SandboxRegistryTests
     {
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
-        var running = node.Sandboxes.ExecAsync(sandbox.Id, Code("hang"), default);
+        var running = node.StartAsync(sandbox.Id, Code("hang"), default);
         await node.GuestOf(sandbox.Id).Hanging.Task;
         var deletes = Enumerable.Range(0, 8).Select(_ => Task.Run(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: true))).ToArray();
         await ((Task)Task.WhenAll(deletes)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -202,7 +202,7 @@ public sealed class SandboxRegistryTests
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
         using var client = new CancellationTokenSource();
-        var running = node.Sandboxes.ExecAsync(sandbox.Id, Code("hang"), client.Token);
+        var running = node.StartAsync(sandbox.Id, Code("hang"), client.Token);
         await node.GuestOf(sandbox.Id).Hanging.Task;
         await client.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
@@ -214,13 +214,13 @@ public sealed class SandboxRegistryTests
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1, MaxExecs = 1 });
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
-        var running = node.Sandboxes.ExecAsync(sandbox.Id, Code("hang"), default);
+        var running = node.StartAsync(sandbox.Id, Code("hang"), default);
         await node.GuestOf(sandbox.Id).Hanging.Task;
-        await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
+        await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
         node.GuestOf(sandbox.Id).LetGo();
         await running;
         // Its result still waits to be read, and counts.
-        await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
+        await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
         (await running).Dispose();
         await node.ExecAsync(sandbox.Id, "exit 0");
     }
@@ -248,8 +248,37 @@ public sealed class SandboxRegistryTests
     {
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
-        var exception = await FailsAsync(() => node.Sandboxes.ExecAsync(sandbox.Id, (GuestCommand)command, default), PandoraError.InvalidRequest);
+        var exception = await FailsAsync(() => node.StartAsync(sandbox.Id, (GuestCommand)command, default), PandoraError.InvalidRequest);
         Assert.Equal(field, exception.Field);
         Assert.Empty(node.GuestOf(sandbox.Id).Commands);
+    }
+
+    private sealed class LogThatFails(string words) : ILoggerFactory, ILogger
+    {
+        public ILogger CreateLogger(string categoryName) => this;
+
+        public void AddProvider(ILoggerProvider provider)
+        {
+            // It has none.
+        }
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(
+            LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        {
+            if (formatter(state, exception).Contains(words, StringComparison.Ordinal))
+            {
+                throw new InvalidOperationException("nobody listens");
+            }
+        }
+
+        public void Dispose()
+        {
+            // It holds nothing.
+        }
     }
 }

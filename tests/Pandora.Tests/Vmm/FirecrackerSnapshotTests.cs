@@ -158,7 +158,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
             Id = id, Directory = directory, KernelPath = File("vmlinux"), InitrdPath = File("initrd"),
             Drives = [new DriveSpec(File("root"), IsReadOnly: true), new DriveSpec(File("disk"), IsReadOnly: false)],
             // The tests' own user: they need not be root.
-            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), MemoryMiB = 300, Uid = OwnUid,
+            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), MemoryMiB = 300, Uid = OwnUid, Agent = new AgentChannel("pandora.agent", 1024),
         };
     }
 

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using Pandora.Tests.Observability;
 using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Tests.Vmm;
 

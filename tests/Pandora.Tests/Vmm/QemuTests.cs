@@ -12,7 +12,7 @@ public sealed class QemuTests
     {
         Id = "abc", Directory = "/run/pandora/x,y", KernelPath = "/t/vmlinux", InitrdPath = "/t/initrd", Uid = 70001,
         Drives = [new DriveSpec("/t/rootfs.ext4", true), new DriveSpec("/d/abc.ext4", false)],
-        Network = new NetworkSpec("/run/netns/n", "tap0", "02:fc:00:00:00:02"),
+        Network = new NetworkSpec("/run/netns/n", "tap0", "02:fc:00:00:00:02"), Agent = new AgentChannel("pandora.agent", 1024),
     };
 
     [Fact]

@@ -27,7 +27,7 @@ internal sealed partial class MicroVmLauncher
     {
         var boot = NewBoot(record.Id, template: null);
         boot.File = new MicroVmFile(boot.Directory, record);
-        boot.Slot = NetworkSlot.At(record.Slot, instance, network.Range);
+        boot.Slot = network.SlotAt(record.Slot);
         HoldSlot(boot);
         HoldFiles(boot);
         boot.Teardown.Push(
@@ -36,7 +36,7 @@ internal sealed partial class MicroVmLauncher
         try
         {
             await WithinAsync(AdoptLimit, async token =>
-                boot.Machine = await vmm.AttachAsync(record.Vmm, token)
+                boot.Machine = await vmm.AttachAsync(record.Vmm, Channel, token)
                     ?? throw new VmmException("its VMM no longer runs or does not answer"), stopping);
             await WaitForRoomAsync(boot.Machine!, stopping);
             await WithinAsync(AdoptLimit, async token =>

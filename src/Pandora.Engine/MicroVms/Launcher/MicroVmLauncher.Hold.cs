@@ -20,12 +20,13 @@ internal sealed partial class MicroVmLauncher
             }
 
             live.Remove(boot.Id);
-            slots.Free(slot);
+            network.Free(slot);
             return ValueTask.CompletedTask;
         }, canWait: true);
-        boot.Teardown.Push(slots.ConnectionsOf(slot), () => new ValueTask(slots.DeleteConnectionsAsync(slot)), canWait: true);
-        boot.Teardown.Push(new HostResource(ResourceKind.Namespace, slot.NamespaceName), () => new ValueTask(slots.DeleteNamespaceAsync(slot)), canWait: true);
-        boot.Teardown.Push(new HostResource(ResourceKind.Interface, slot.InterfaceName), () => new ValueTask(slots.DeleteInterfaceAsync(slot)), canWait: true);
+        foreach (var part in network.PartsOf(slot))
+        {
+            boot.Teardown.Push(part.Resource, part.Undo, canWait: true, part.Exists);
+        }
     }
 
     private void HoldFiles(Boot boot)
@@ -71,7 +72,7 @@ internal sealed partial class MicroVmLauncher
         boot.Teardown.Push(new HostResource(ResourceKind.Connection, $"agent {boot.Id}"), boot.Agent.DisposeAsync);
     }
 
-    private static void HoldGuest(Boot boot, SshGuest guest)
+    private static void HoldGuest(Boot boot, IGuest guest)
     {
         boot.Guest = guest;
         boot.Teardown.Push(new HostResource(ResourceKind.Connection, $"ssh {boot.Slot!.Address}"), () =>

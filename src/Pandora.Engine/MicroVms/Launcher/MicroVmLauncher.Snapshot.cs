@@ -11,19 +11,21 @@ namespace Pandora.Engine.MicroVms;
 /// <summary>Makes snapshots, and what is only done for a microVM that starts from one.</summary>
 internal sealed partial class MicroVmLauncher
 {
-    // What first commands need is in memory afterwards: pages of the shell and of the interpreter, and under emulation QEMU's translated code. A template need not have the interpreter.
+    // What first commands need is in memory afterwards: pages of the shell and of the interpreter, and under emulation translated code. A template need not have the interpreter.
     private static readonly string[] WarmUp = ["true", "python3 -c pass"];
     private static readonly TimeSpan WarmUpLimit = TimeSpan.FromSeconds(20);
 
-    /// <summary>What a snapshot of a template would depend on; null when none can be made on this host.</summary>
-    public string? SnapshotKeyOf(Template template) =>
-        vmm.SnapshotCompatibility is { } compatibility ? SnapshotKeys.Create(template, compatibility, options.DeviceLimits, key.PublicLine, network.Mtu) : null;
+    /// <summary>What a snapshot of a template would depend on.</summary>
+    /// <exception cref="VmmException">None can be made on this host.</exception>
+    public string SnapshotKeyOf(Template template) => SnapshotKeys.Create(
+        template, vmm.SnapshotCompatibility ?? throw new VmmException($"{vmm.Capabilities.Name} can make no snapshots here any more"),
+        options.DeviceLimits, guests.PublicKey, network.Mtu);
 
     /// <summary>Boots a microVM of a template, warms it, and writes it into a directory. Nothing of it is left but that.</summary>
     /// <exception cref="VmmException">It could not be; the message says at which step.</exception>
     public async Task MakeSnapshotAsync(Template template, string directory, CancellationToken cancellationToken)
     {
-        var boot = NewBoot(Instance.NewMicroVmId(), template);
+        var boot = NewBoot(names.NewMicroVmId(), template);
         boot.SnapshotDirectory = directory;
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout) + WarmUpLimit, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using Pandora.Agent.Protocol;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Node;
@@ -17,11 +18,11 @@ namespace Pandora.Engine.MicroVms;
 /// What a step acquires it first pushes on the teardown, so a start that fails at any step undoes exactly what it had done.
 /// </summary>
 internal sealed partial class MicroVmLauncher(
-    EngineOptions options, Instance instance, TemplateStore templates, SlotPool slots, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
-    ClientKey key, HostNetwork network, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    EngineOptions options, HostNames names, TemplateStore templates, IHostNetwork network, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
+    GuestAccess guests, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
 {
-    /// <summary>What QEMU itself needs besides the guest's memory, in bytes: code, translation cache, buffers.</summary>
-    private const long VmmOverhead = 256L * 1024 * 1024;
+    /// <summary>Where the agents of all guests are met.</summary>
+    internal static readonly AgentChannel Channel = new(AgentProtocol.SerialPort, AgentProtocol.VsockPort);
     private static readonly TimeSpan ClockLimit = TimeSpan.FromSeconds(3);
     private readonly ILogger _logger = loggers.CreateLogger<MicroVmLauncher>();
     private readonly ConcurrentDictionary<(string Key, DateTimeOffset CreatedAt), bool> _withoutAgent = new();
@@ -38,7 +39,7 @@ internal sealed partial class MicroVmLauncher(
     public async Task<MicroVm> LaunchAsync(Template template, Snapshot? snapshot, Func<bool> isAwaited, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
-        var boot = NewBoot(Instance.NewMicroVmId(), template);
+        var boot = NewBoot(names.NewMicroVmId(), template);
         boot.Snapshot = snapshot;
         var how = snapshot is null ? "boot" : "snapshot";
         using var span = EngineTracing.Source.StartActivity("microvm.boot");
@@ -82,8 +83,8 @@ internal sealed partial class MicroVmLauncher(
 
     private async Task TakeSlotAsync(Boot boot, CancellationToken cancellationToken)
     {
-        boot.Slot = await slots.RentAsync(boot.Id, cancellationToken);
-        boot.Uid = instance.UidOf(boot.Slot.Index);
+        boot.Slot = await network.RentAsync(boot.Id, cancellationToken);
+        boot.Uid = names.UidOf(boot.Slot.Index);
         HoldSlot(boot);
     }
 
@@ -95,7 +96,7 @@ internal sealed partial class MicroVmLauncher(
         boot.File = new MicroVmFile(boot.Directory, new MicroVmRecord
         {
             Id = boot.Id,
-            Instance = instance.Id,
+            Instance = names.InstanceId,
             BootId = MicroVmRecord.HostBootId,
             Template = boot.Template!.Name,
             Slot = boot.Slot!.Index,
@@ -110,7 +111,7 @@ internal sealed partial class MicroVmLauncher(
         live.Set(boot.Id, boot.Slot.Index, boot.File);
         if (boot.Snapshot is null)
         {
-            await boot.Identity.WriteInitrdAsync(boot.Template.InitrdPath, boot.InitrdPath, key.PublicLine, network.Mtu, cancellationToken);
+            await boot.Identity.WriteInitrdAsync(boot.Template.InitrdPath, boot.InitrdPath, guests.PublicKey, network.Mtu, cancellationToken);
         }
     }
 
@@ -124,7 +125,7 @@ internal sealed partial class MicroVmLauncher(
 
     private VirtualMachineSpec SpecOf(Boot boot)
     {
-        cgroups.Add(boot.Id, new CgroupLimits((boot.Template!.MemoryMiB * 1024L * 1024) + VmmOverhead, 128 + boot.Template.VcpuCount));
+        cgroups.Add(boot.Id, new CgroupLimits((boot.Template!.MemoryMiB * 1024L * 1024) + vmm.Capabilities.MemoryOverhead, 128 + boot.Template.VcpuCount));
         return new VirtualMachineSpec
         {
             Id = boot.Id,
@@ -137,6 +138,7 @@ internal sealed partial class MicroVmLauncher(
             MemoryMiB = boot.Template.MemoryMiB,
             KernelArguments = boot.Template.KernelArguments ?? "",
             Limits = options.DeviceLimits,
+            Agent = Channel,
             Uid = boot.Uid,
             SnapshotMemoryPath = boot.SnapshotDirectory is { } directory ? Snapshot.FilesIn(directory).MemoryPath : null,
             Cgroups = cgroups.PathsFor(boot.Id),
@@ -146,7 +148,7 @@ internal sealed partial class MicroVmLauncher(
     private async Task ReachGuestAsync(Boot boot, byte[] hostKey, bool isTakenOver, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var connecting = SshGuest.ConnectAsync(boot.Slot!.Address, key, hostKey, options.MaxExecs, isTakenOver, time, loggers.CreateLogger<SshGuest>(), stop.Token);
+        var connecting = guests.ConnectAsync(new GuestLogin(boot.Slot!.Address, hostKey, isTakenOver), stop.Token);
         if (await Task.WhenAny(connecting, boot.Machine!.Exited) != connecting)
         {
             await stop.CancelAsync();
@@ -214,7 +216,7 @@ internal sealed partial class MicroVmLauncher(
     private partial void LogLeft(ResourceKind kind, string name, string error);
 
     private Boot NewBoot(string id, Template? template) =>
-        new(id, template, Path.Combine(instance.RunDirectory, id), Path.Combine(instance.DiskDirectory, $"{id}.ext4"), new Teardown(time, Report));
+        new(id, template, names.DirectoryOf(id), names.DiskOf(id), new Teardown(time, Report));
 
     /// <summary>A microVM that comes to be, or is taken over.</summary>
     private sealed class Boot(string id, Template? template, string directory, string diskPath, Teardown teardown)
@@ -230,7 +232,7 @@ internal sealed partial class MicroVmLauncher(
         public GuestIdentity? Identity { get; set; }
         public MicroVmFile? File { get; set; }
         public IVirtualMachine? Machine { get; set; }
-        public SshGuest? Guest { get; set; }
+        public IGuest? Guest { get; set; }
         public GuestAgent? Agent { get; set; }
         public Snapshot? Snapshot { get; set; }
         public string? SnapshotDirectory { get; set; }
@@ -243,4 +245,7 @@ public sealed class BootException(string step, string message, Exception? innerE
 {
     /// <summary>The step it failed at: <c>slot</c>, <c>record</c>, <c>disk</c>, <c>vmm</c>, <c>agent</c>, <c>guest</c>, <c>warmup</c>.</summary>
     public string Step { get; } = step;
+
+    /// <summary>Whether it failed before anything of the template or of a snapshot was used.</summary>
+    internal bool IsOfHost => Step is "slot" or "record";
 }

@@ -1,6 +1,4 @@
-using Pandora.Linux;
-
-namespace Pandora.Engine.Node;
+namespace Pandora.Linux;
 
 /// <summary>Files that are there to be locked, with flock(2): the kernel drops the lock when its holder ends, however it ends.</summary>
 internal static class LockFile
