@@ -1,4 +1,3 @@
-using Pandora.Engine.Guests;
 
 namespace Pandora.Engine;
 

@@ -20,7 +20,7 @@ namespace Pandora.Fakes;
 
 /// <summary>
 /// The real node on a fake VMM, fake guests, a fake network and fake time, in directories of its own: no root, no process. Boots are let
-/// through one by one or at once. What outlives a server on a host outlives it here: it can be stopped or killed, and opened again.
+/// through one by one or at once. Its watches stand still unless they are wanted: most tests ask them themselves. What outlives a server on a host outlives it here: it can be stopped or killed, and opened again.
 /// </summary>
 internal sealed class FakeNode : IAsyncDisposable
 {
@@ -29,11 +29,13 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly ConcurrentDictionary<string, FakeGuest> _guests = new();
     private readonly ConcurrentQueue<string> _order = new(), _tended = new();
     private readonly ILoggerFactory _loggers;
+    private readonly bool _hasWatches;
     private PandoraEngine _engine;
 
     public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null,
-        bool isRecovering = false, bool hasAgents = false, bool canSnapshot = false)
+        bool isRecovering = false, bool hasAgents = false, bool canSnapshot = false, bool hasWatches = false)
     {
+        _hasWatches = hasWatches;
         _loggers = loggers ?? NullLoggerFactory.Instance;
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Options.DataDir = Path.Combine(_directory, "data");
@@ -164,6 +166,8 @@ internal sealed class FakeNode : IAsyncDisposable
     {
         if (isKilled)
         {
+            // One that is killed while it boots is another matter: FailedStartTests.
+            await UntilAsync(() => _engine.Pools.All.All(p => p.BootingCount == 0));
             // It hears nothing of them any more, and can do nothing to them.
             Vmm.Machines.ToList().ForEach(m => m.Detach());
         }
@@ -206,6 +210,7 @@ internal sealed class FakeNode : IAsyncDisposable
         OpenGuests = (_, _, _, _) => Task.FromResult(new GuestAccess("ssh-ed25519 of the tests", ConnectAsync)),
         CgroupRoot = Path.Combine(_directory, "cgroup"),
         LockDirectory = Path.Combine(_directory, "locks"),
+        WatchTime = _hasWatches ? null : new FakeTimeProvider(),
     };
 
     public async ValueTask DisposeAsync()
@@ -236,11 +241,13 @@ internal sealed class FakeNode : IAsyncDisposable
             }
         }
 
-        return _guests.GetOrAdd(id, _ =>
+        var guest = _guests.GetOrAdd(id, _ => new FakeGuest());
+        if (!login.IsTakenOver)
         {
             _order.Enqueue(id);
-            return new FakeGuest();
-        });
+        }
+
+        return guest;
     }
 
     private sealed class Clock : IAsyncDisposable

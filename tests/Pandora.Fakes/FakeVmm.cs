@@ -98,7 +98,12 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
         // It makes none.
     }
 
-    public void RemoveOrphans(IReadOnlySet<string> living) => CleanUps.Enqueue(living);
+    // No process can be found and killed for a fake machine, so this stands for that as well.
+    public void RemoveOrphans(IReadOnlySet<string> living)
+    {
+        CleanUps.Enqueue(living);
+        _machines.Where(m => !living.Contains(m.Key)).ToList().ForEach(m => m.Value.Machine.Die("an orphan"));
+    }
 
     private FakeMachine Hold(VirtualMachineSpec spec)
     {

@@ -66,7 +66,7 @@ public sealed partial class PandoraEngine
 
     private void StartWatches()
     {
-        var (time, loggers) = (_parts.Time, _parts.Loggers);
+        var (time, loggers) = (_parts.WatchTime, _parts.Loggers);
         var audit = new HostAudit(_parts.Options, time) { Live = _parts.Live, Network = _parts.Network };
         _undo.Push(new LeakWatch(audit, _parts.Live, _parts.Metrics.Meter, time, loggers.CreateLogger<LeakWatch>()).DisposeAsync);
         _undo.Push(new DiskWatch(_parts.Options, _parts.Room, Sandboxes, time, loggers.CreateLogger<DiskWatch>()).DisposeAsync);

@@ -177,7 +177,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         string[] notes = [.. vmm.Capabilities.Warnings, .. cgroups.CanLimit ? Array.Empty<string>() : [cgroups.Description]];
         _ = new EngineGauges(metrics.Meter, options, names.InstanceId, vmm.Capabilities, room, sandboxes, pools, network, cgroups.ReadUsage);
         var engine = new PandoraEngine(
-            new Parts(options, names, vmm, notes, network, room, live, launcher, pools, sandboxes, leftovers, metrics, time, loggers),
+            new Parts(options, names, vmm, notes, network, room, live, launcher, pools, sandboxes, leftovers, metrics, time,
+                host.WatchTime ?? time, loggers),
             undo, found);
         undo.Push(engine.EndMicroVmsAsync);
         undo.Keeps = false;
@@ -264,5 +265,5 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private sealed record Parts(
         EngineOptions Options, HostNames Names, IVmm Vmm, IReadOnlyList<string> Notes, IHostNetwork Network, DiskRoom Room, LiveMicroVms Live,
         MicroVmLauncher Launcher, WarmPools Pools, SandboxRegistry Sandboxes, Leftovers Leftovers, EngineMetrics Metrics, TimeProvider Time,
-        ILoggerFactory Loggers);
+        TimeProvider WatchTime, ILoggerFactory Loggers);
 }

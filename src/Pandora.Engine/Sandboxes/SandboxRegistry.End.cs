@@ -24,7 +24,7 @@ public sealed partial class SandboxRegistry
             var sandbox = Get(id);
             var ended = await EndAsync(sandbox, new SandboxEnd(EndReason.Deleted, "it was deleted", _time.GetUtcNow()))
                 ?? throw Sandbox.Ended(id, sandbox.End!);
-            return complete ? ended with { Undone = await sandbox.MicroVm.Teardown.CompleteAsync() } : ended;
+            return complete ? ended with { Undone = EndedResource.Of(await sandbox.MicroVm.Teardown.CompleteAsync()) } : ended;
         }
         catch (Exception e)
         {
@@ -115,7 +115,7 @@ public sealed partial class SandboxRegistry
             _count.Remove();
         }
 
-        var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), undone);
+        var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), EndedResource.Of(undone));
         _journal.Ended(span, ended);
         return ended;
     }
@@ -129,4 +129,15 @@ public sealed partial class SandboxRegistry
 /// <param name="End">How.</param>
 /// <param name="Elapsed">Time until its guest was dead and its files gone.</param>
 /// <param name="Undone">What was undone.</param>
-public sealed record EndedSandbox(Sandbox Sandbox, SandboxEnd End, TimeSpan Elapsed, IReadOnlyList<Undone> Undone);
+public sealed record EndedSandbox(Sandbox Sandbox, SandboxEnd End, TimeSpan Elapsed, IReadOnlyList<EndedResource> Undone);
+
+/// <summary>One thing on the host that a sandbox had.</summary>
+/// <param name="Resource">What.</param>
+/// <param name="Elapsed">How long undoing it took.</param>
+/// <param name="IsGone">Whether the host no longer had it then: looked up, not assumed.</param>
+/// <param name="Error">What went wrong, or null.</param>
+public sealed record EndedResource(HostResource Resource, TimeSpan Elapsed, bool IsGone, string? Error)
+{
+    internal static IReadOnlyList<EndedResource> Of(IEnumerable<Undone> undone) =>
+        [.. undone.Select(u => new EndedResource(u.Resource, u.Elapsed, u.IsGone, u.Error))];
+}

@@ -3,6 +3,7 @@ using CsCheck;
 using Pandora.Client;
 using Pandora.Contracts;
 using Pandora.Engine.Guests;
+using Pandora.Engine;
 using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;

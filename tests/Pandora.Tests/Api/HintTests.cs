@@ -68,7 +68,7 @@ public sealed partial class HintTests
         await using var clock = node.RunClock();
         var refused = await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default));
         Assert.Equal((PandoraError.PoolEmpty, "no microVM became ready within 5 s"), (refused.Error, refused.Message));
-        Assert.Equal("the last boot failed: PANDORA_X: no disk", refused.Hint);
+        Assert.StartsWith("the last boot failed: boot failed at step 'vmm': PANDORA_X: no disk", refused.Hint);
     }
 
     // The arguments of what makes an answer, up to the bracket that closes them.

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine.Guests;
+using Pandora.Engine;
 using Pandora.Fakes;
 using Renci.SshNet;
 

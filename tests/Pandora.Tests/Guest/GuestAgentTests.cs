@@ -41,7 +41,7 @@ public sealed class GuestAgentTests
         });
         await agent.ResumeAsync(identity, default);
         Assert.Equal((identity.Hostname, identity.MachineId), (sent!.Hostname, sent.MachineId));
-        Assert.Equal("pandora-abcdefgh", sent.Hostname);
+        Assert.Equal("pandora-efghijkl", sent.Hostname);
         Assert.Matches("^[0-9a-f]{32}$", sent.MachineId);
         Assert.Equal(identity.HostKeyFile, sent.HostKey);
         Assert.Equal(64, sent.Seed.Length);

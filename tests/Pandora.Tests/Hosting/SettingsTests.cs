@@ -2,6 +2,7 @@ using Microsoft.Extensions.Configuration;
 using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Server.Hosting;
+using Pandora.Vmm;
 
 namespace Pandora.Tests.Hosting;
 
@@ -23,9 +24,15 @@ public sealed class SettingsTests
     [InlineData("PANDORA_POOL_SIZE", "1000", "PANDORA_POOL_SIZE")]
     [InlineData("PANDORA_IDLE_TIMEOUT", "NaN", "PANDORA_IDLE_TIMEOUT")]
     [InlineData("PANDORA_EGRESS", "some", "one of internet, none")]
-    [InlineData("PANDORA_ACCEL", "2", "one of auto, kvm, tcg")]
-    public void A_setting_that_cannot_be_is_named(string name, string value, string words) =>
-        Assert.Contains(words, Assert.Throws<StartupException>(() => Settings.Read<EngineOptions>(Nothing, new Dictionary<string, string> { [name] = value })).Message);
+    public void A_setting_that_cannot_be_is_named(string name, string value, string words) => MustName<EngineOptions>(name, value, words);
+
+    [Fact]
+    public void One_of_the_VMMs_is_named_too() => MustName<VmmOptions>("PANDORA_ACCEL", "2", "one of auto, kvm, tcg");
+
+    private static void MustName<T>(string name, string value, string words)
+        where T : new() =>
+        Assert.Contains(words,
+            Assert.Throws<StartupException>(() => Settings.Read<T>(Nothing, new Dictionary<string, string> { [name] = value })).Message);
 
     [Fact]
     public void Contradictions_and_misspellings_stop_the_start()

@@ -30,7 +30,7 @@ public sealed class LoadRunTests
         Assert.Equal(expected * 3, report.Execs);
         Assert.Equal([expected, expected, expected * 2, expected], new[] { "acquire", "first_exec", "exec", "delete" }.Select(n => (int)report.Latency[n].Client!.Count));
         Assert.All(new[] { "acquire", "first_exec", "exec", "delete" }, n => Assert.Equal(report.Latency[n].Client!.Count, report.Latency[n].Server!.Count));
-        Assert.Equal(new LeakReport(0, 0, 0, null), report.Leaks);
+        Assert.Equal(new LeakReport(0, 0, 0, 0), report.Leaks);
         Assert.Equal(0, server.Node.Sandboxes.Count);
         var copy = JsonSerializer.Deserialize(JsonSerializer.Serialize(report, LoadJson.Default.LoadReport), LoadJson.Default.LoadReport)!;
         Assert.Equal((report.Plan, report.Machine, report.Server, report.WallSeconds), (copy.Plan, copy.Machine, copy.Server, copy.WallSeconds));

@@ -121,8 +121,12 @@ public sealed class WarmPoolTests
         }
 
         node.BootFailure = null;
-        node.AllowBoots(1);
-        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        node.AllowBoots(10);
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(0.2));
+            return node.Pool.WarmCount == 1;
+        });
     }
 
     [Fact]

@@ -1,4 +1,4 @@
-namespace Pandora.Engine.Guests;
+namespace Pandora.Engine;
 
 /// <summary>What became of a command that did not end by itself.</summary>
 public enum CommandOutcome
