@@ -59,7 +59,8 @@ public sealed record HostResource(ResourceKind Kind, string Name)
         ResourceKind.File => File.Exists(Name),
         ResourceKind.Tracking => IsTracked(),
         ResourceKind.Cgroup or ResourceKind.Directory => Directory.Exists(Name),
-        _ => false,
+        // Nothing on the host shows either.
+        ResourceKind.Connection or ResourceKind.Slot => false,
     };
 
     private bool IsTracked()

@@ -75,7 +75,7 @@ public sealed partial class SandboxRegistry(
         }
         catch (Exception e)
         {
-            _journal.Failed(span, "create", null, e);
+            _journal.Failed(span, SandboxOperation.Create, null, e);
             throw;
         }
     }
@@ -236,7 +236,7 @@ public sealed partial class SandboxRegistry(
                 var elapsed = Stopwatch.GetElapsedTime(start);
                 lease.EndCommand();
                 _journal.Executed(span, sandbox, result, elapsed);
-                return new Execution(result, elapsed, lease, () => metrics.Failed("exec", "not_delivered"))
+                return new Execution(result, elapsed, lease, () => metrics.Failed(SandboxOperation.Exec, EngineMetrics.NotDelivered))
                 {
                     HasLostData = sandbox.HasLostData,
                 };
@@ -244,13 +244,13 @@ public sealed partial class SandboxRegistry(
             catch
             {
                 lease.Dispose();
-                metrics.Executed(sandbox.Template, "error", Stopwatch.GetElapsedTime(start));
+                metrics.Executed(sandbox.Template, ExecStatus.Error, Stopwatch.GetElapsedTime(start));
                 throw;
             }
         }
         catch (Exception e)
         {
-            _journal.Failed(span, "exec", id, e);
+            _journal.Failed(span, SandboxOperation.Exec, id, e);
             throw;
         }
     }

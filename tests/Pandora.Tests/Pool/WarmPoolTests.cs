@@ -65,7 +65,7 @@ public sealed class WarmPoolTests
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
-        node.BootFailure = new BootException("guest", "boot failed at step 'guest': no disk\nand a long console");
+        node.BootFailure = new BootException(BootStep.Guest, "boot failed at step 'guest': no disk\nand a long console");
         await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
         var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts >= 2 && node.Pool.WaitingCount == 1);
