@@ -105,7 +105,7 @@ public sealed class PandoraClient : IDisposable
             // The request had been sent: SendAsync tells a server that was never reached.
             const string Words = "the connection to the server broke before the whole answer had come: "
                 + "the command may have run, in part or to its end, and is not repeated";
-            throw new ExecInterruptedException(Words, new ApiProblem(Detail: Words, Code: ProblemCodes.Interrupted), e);
+            throw new ExecInterruptedException(Words, new ApiProblem(Detail: Words, Code: ErrorCodes.Interrupted.Code), e);
         }
     }
 

@@ -101,7 +101,7 @@ public sealed record Health(
 
 /// <summary>Answer to <c>DELETE /sandboxes/{id}?receipt=true</c>: what was undone and how long it took.</summary>
 /// <param name="SandboxId">The sandbox that ended.</param>
-/// <param name="Reason">Why: <c>deleted</c>, <c>idle</c>, <c>died</c>, <c>shutdown</c>, <c>lifetime</c>.</param>
+/// <param name="Reason">Why it ended.</param>
 /// <param name="LifetimeSeconds">Seconds from claim to end.</param>
 /// <param name="ExecCount">Commands that were started in it.</param>
 /// <param name="TeardownMs">Milliseconds until the guest was dead and its files gone.</param>
@@ -113,7 +113,7 @@ public sealed record Receipt(
     IReadOnlyList<ReceiptResource> Resources, int Left, string Isolation);
 
 /// <summary>One host resource on a <see cref="Receipt"/>.</summary>
-/// <param name="Kind">Such as <c>process</c>, <c>namespace</c>, <c>file</c>.</param>
+/// <param name="Kind">What it is.</param>
 /// <param name="Name">Its name or path on the host.</param>
 /// <param name="Ms">Milliseconds that undoing it took.</param>
 /// <param name="Gone">Whether the host no longer has it.</param>

@@ -81,7 +81,8 @@ public sealed class EngineMetrics
     /// <summary>Makes the series that count failures appear before the first one, so that they can be alerted on. To be called when the
     /// exporter listens.</summary>
     /// <param name="templates">The templates that a pool is kept of.</param>
-    public void Announce(IEnumerable<string> templates)
+    /// <param name="failures">Each operation with the code of each error that it may fail with.</param>
+    public void Announce(IEnumerable<string> templates, IEnumerable<(SandboxOperation Operation, string Code)> failures)
     {
         foreach (var template in templates)
         {
@@ -96,12 +97,7 @@ public sealed class EngineMetrics
         Announce(_snapshots, "outcome", Label.All<SnapshotOutcome>());
         Announce(_recovered, "outcome", Label.All<RecoveryOutcome>());
         Announce(_teardownErrors, "kind", Label.All<ResourceKind>());
-        foreach (var (operation, code) in new[]
-        {
-            (SandboxOperation.Create, "pool_empty"), (SandboxOperation.Create, "sandbox_limit"), (SandboxOperation.Create, "overloaded"),
-            (SandboxOperation.Exec, ExecTimeout), (SandboxOperation.Exec, "guest_unreachable"), (SandboxOperation.Exec, "sandbox_gone"),
-            (SandboxOperation.Exec, "too_many_execs"),
-        })
+        foreach (var (operation, code) in failures)
         {
             _failures.Add(0, Operation(operation), new("code", code));
         }

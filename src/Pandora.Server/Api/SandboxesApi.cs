@@ -7,6 +7,7 @@ using Pandora.Engine;
 using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Telemetry;
 using ReceiptResource = Pandora.Contracts.ReceiptResource;
 
 namespace Pandora.Server.Api;
@@ -16,12 +17,16 @@ internal static class SandboxesApi
 {
     public static void MapSandboxes(this IEndpointRouteBuilder routes)
     {
-        var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").Fails(400, 401);
+        var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes");
         group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM")
-            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, also after a restart of the server.").Fails(403, 415, 422, 429, 503);
-        group.MapGet("",
-            List).WithSummary("List sandboxes").WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs. In the key, write a colon as %3A and a percent sign as %25.").Fails(503);
-        group.MapGet("{id}", Get).WithSummary("Show a sandbox").Fails(404, 410, 503);
+            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, "
+                + "also after a restart of the server.")
+            .Fails(ApiOperations.Create);
+        group.MapGet("", List).WithSummary("List sandboxes")
+            .WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs. "
+                + "In the key, write a colon as %3A and a percent sign as %25.")
+            .Fails(ApiOperations.List);
+        group.MapGet("{id}", Get).WithSummary("Show a sandbox").Fails(ApiOperations.Show);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
             .WithDescription(
                 "An answer has five members, and each of the flags truncated and disk_lost_data only when it is true. "
@@ -29,19 +34,22 @@ internal static class SandboxesApi
                 + "killed (looked up afterwards: its shell has ended, its cgroup is empty, no process bears its mark), unknown (it may run on), "
                 + "not_started, unreachable (the guest did not answer; it may run on). "
                 + "A client that takes less than 64 KiB/s of the answer on average, after 10 s, is cut off.")
-            .Produces<ExecResponse>().Fails(404, 410, 415, 429, 502, 503, 504);
-        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again").Fails(404, 410, 503);
+            .Produces<ExecResponse>().Fails(ApiOperations.Exec);
+        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again")
+            .Fails(ApiOperations.KeepAlive);
         group.MapDelete("{id}", DeleteAsync).WithSummary("End a sandbox")
             .WithDescription("With receipt=true the answer is 200 and tells what was undone; else it is 204 and empty.")
-            .Produces<Receipt>().Produces(204).Fails(404, 410, 503);
+            .Produces<Receipt>().Produces(204).Fails(ApiOperations.Delete);
     }
 
     private static async Task<Created<SandboxCreated>> CreateAsync(
         CreateSandboxRequest? request, SandboxRegistry sandboxes, HttpResponse response, [FromHeader(Name = "Idempotency-Key")] string? idempotencyKey, CancellationToken cancellationToken)
     {
         request ??= new CreateSandboxRequest();
-        Egress? egress = request.Egress switch { "internet" => Egress.Internet, "none" => Egress.None, _ => null };
-        var created = await sandboxes.CreateAsync(new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey), cancellationToken);
+        // The attribute has let through the names of the enum, and nothing else.
+        Egress? egress = request.Egress is { } wish ? Enum.Parse<Egress>(wish, ignoreCase: true) : null;
+        var created = await sandboxes.CreateAsync(
+            new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey), cancellationToken);
         if (created.IsReplayed)
         {
             response.Headers["Idempotency-Replayed"] = "true";
@@ -105,22 +113,22 @@ internal static class SandboxesApi
     private static SandboxInfo ToInfo(Sandbox sandbox) => new(
         sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
         Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout, sandbox.ExecCount,
-        sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata, sandbox.Degradation is null
+        sandbox.Template, Label.Of(sandbox.Claim.Egress), sandbox.Claim.Metadata, sandbox.Degradation is null
             ? "running" : "degraded", sandbox.Degradation);
 
     // As its record has it: when it was last used is not known.
     private static SandboxInfo ToInfo(MicroVmRecord record, DateTimeOffset now) => new(
         record.Id, record.Slot, record.Address, Math.Max(0, Math.Round((now - record.Claim!.CreatedAt).TotalSeconds, 3)), 0,
         record.Claim.IdleTimeout, 0,
-        record.Template, record.Claim.Egress.ToString().ToLowerInvariant(), record.Claim.Metadata, "recovering",
+        record.Template, Label.Of(record.Claim.Egress), record.Claim.Metadata, "recovering",
         "the server has just started, and whether it lives on is not known yet");
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {
         var resources = ended.Undone.Select(u => new ReceiptResource(
-            u.Resource.Kind.ToString().ToLowerInvariant(), u.Resource.Name, Math.Round(u.Elapsed.TotalMilliseconds, 3), u.IsGone, u.Error)).ToList();
+            Label.Of(u.Resource.Kind), u.Resource.Name, Math.Round(u.Elapsed.TotalMilliseconds, 3), u.IsGone, u.Error)).ToList();
         return new Receipt(
-            ended.Sandbox.Id, ended.End.Reason.ToString().ToLowerInvariant(), Math.Round(ended.Sandbox.Age.TotalSeconds, 3), ended.Sandbox.ExecCount,
+            ended.Sandbox.Id, Label.Of(ended.End.Reason), Math.Round(ended.Sandbox.Age.TotalSeconds, 3), ended.Sandbox.ExecCount,
             Math.Round(ended.Elapsed.TotalMilliseconds, 3), resources, resources.Count(r => !r.Gone), isolation);
     }
 }
