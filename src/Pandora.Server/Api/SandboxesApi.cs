@@ -8,6 +8,7 @@ using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
+using Pandora.Server.Hosting;
 using ReceiptResource = Pandora.Contracts.ReceiptResource;
 
 namespace Pandora.Server.Api;
@@ -33,7 +34,8 @@ internal static class SandboxesApi
                 + "A 504, and what else says that a command did not end by itself, has a member command with what is known of it: "
                 + "killed (looked up afterwards: its shell has ended, its cgroup is empty, no process bears its mark), unknown (it may run on), "
                 + "not_started, unreachable (the guest did not answer; it may run on). "
-                + "A client that takes less than 64 KiB/s of the answer on average, after 10 s, is cut off.")
+                + $"A client that takes less than {Limits.Size(ReadingPace.MinRate)}/s of the answer on average, "
+                + $"after {ReadingPace.Grace.TotalSeconds:0} s, is cut off.")
             .Produces<ExecResponse>().Fails(ApiOperations.Exec);
         group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again")
             .Fails(ApiOperations.KeepAlive);
@@ -85,7 +87,7 @@ internal static class SandboxesApi
     private static async Task<IResult> ExecAsync(
         string id, ExecRequest request, SandboxRegistry sandboxes, HttpResponse response, CancellationToken cancellationToken)
     {
-        var timeout = request.Timeout ?? ExecRequest.DefaultTimeout;
+        var timeout = request.Timeout ?? Limits.DefaultExecTimeout;
         var command = new GuestCommand
         {
             Code = request.Code,
