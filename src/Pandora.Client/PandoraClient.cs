@@ -48,8 +48,8 @@ public sealed class PandoraClient : IDisposable
     /// <param name="template">Template to start from; null is <c>default</c>.</param>
     /// <param name="metadata">Pairs to find it again by, of at most <see cref="Limits.MaxMetadataBytes"/>.</param>
     /// <param name="egress"><c>internet</c> or <c>none</c>; null is the server's default.</param>
-    /// <param name="idempotencyKey">At most <see cref="Limits.MaxIdempotencyKeyLength"/> visible ASCII characters that name this request: sent
-    /// again with it, after an answer that never came, it gets the same sandbox.</param>
+    /// <param name="idempotencyKey">At most <see cref="Limits.MaxIdempotencyKeyLength"/> visible ASCII characters that name this request:
+    /// sent again with it, after an answer that never came, it gets the same sandbox.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <exception cref="SandboxUnavailableException">There are too many sandboxes, or none became ready in time.</exception>
     /// <exception cref="InvalidRequestException">A value is out of its range.</exception>

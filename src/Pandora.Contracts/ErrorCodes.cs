@@ -7,7 +7,8 @@ namespace Pandora.Contracts;
 /// <param name="Kind">What the .NET client makes of it.</param>
 /// <param name="Operations">The operations that may answer with it; none where the request reached no operation.</param>
 /// <param name="Meaning">What it says, for the API's description and the documentation.</param>
-/// <param name="RetryAfterSeconds">Seconds after which a client may try again, sent as <c>Retry-After</c>; null where trying again does not help, or may do the work twice.</param>
+/// <param name="RetryAfterSeconds">Seconds after which a client may try again, sent as <c>Retry-After</c>; null where trying again does not
+/// help, or may do the work twice.</param>
 public sealed record ErrorCode(
     string Code, int Status, string Title, ErrorKind Kind, ApiOperations Operations, string Meaning, int? RetryAfterSeconds = null);
 
@@ -90,7 +91,8 @@ public static class ErrorCodes
 
     /// <summary>A field, a parameter or the body is at fault.</summary>
     public static readonly ErrorCode InvalidRequest = Add(new(
-        "invalid_request", 400, "Invalid request", ErrorKind.InvalidRequest, ApiOperations.WithBody | ApiOperations.List | ApiOperations.Delete,
+        "invalid_request", 400, "Invalid request", ErrorKind.InvalidRequest,
+        ApiOperations.WithBody | ApiOperations.List | ApiOperations.Delete,
         "the request is not what the API takes; `errors` names the field, where one is at fault"));
 
     /// <summary>The body did not come in time.</summary>
@@ -160,13 +162,15 @@ public static class ErrorCodes
 
     /// <summary>The server has just started.</summary>
     public static readonly ErrorCode Recovering = Add(new(
-        "recovering", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.OnSandbox | ApiOperations.List | ApiOperations.Ready,
+        "recovering", 503, "Not available now", ErrorKind.SandboxUnavailable,
+        ApiOperations.OnSandbox | ApiOperations.List | ApiOperations.Ready,
         "the server has just started and takes over what the last one left", RetryAfterSeconds: 1));
 
     /// <summary>The server stopped while a command ran.</summary>
     public static readonly ErrorCode Interrupted = Add(new(
         "interrupted", 503, "Not available now", ErrorKind.ExecInterrupted, ApiOperations.Exec,
-        "the server stopped while the command ran; it is not repeated, `command` says what became of it, and the sandbox is left to the next server"));
+        "the server stopped while the command ran; it is not repeated, `command` says what became of it, "
+        + "and the sandbox is left to the next server"));
 
     /// <summary>The server's host has no room.</summary>
     public static readonly ErrorCode HostFull = Add(new(

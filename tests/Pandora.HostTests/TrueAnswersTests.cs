@@ -134,7 +134,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync(
             "setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", TimeSpan.FromSeconds(20)));
         Assert.Equal(
-            (ErrorCodes.GuestUnreachable.Status, ErrorCodes.GuestUnreachable.Code, CommandStates.Unknown), (broken.Problem.Status, broken.Code, broken.Problem.Command));
+            (ErrorCodes.GuestUnreachable.Status, ErrorCodes.GuestUnreachable.Code, CommandStates.Unknown),
+            (broken.Problem.Status, broken.Code, broken.Problem.Command));
         Assert.Contains("not repeated", broken.Message);
         // Its connection does not show that the shell has gone; it was killed with the rest.
         Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -cx sleep; true")).Stdout);

@@ -66,8 +66,11 @@ internal static class StressCommand
     {
         foreach (var (name, isGood, expected) in new[]
         {
-            ("--requests", plan.Requests >= 1, "at least 1"), ("--parallel", plan.Parallel is >= 1 and <= 1024, "1 to 1024"), ("--execs-per", plan.ExecsPer >= 0, "at least 0"),
-            ("--rate", plan.Rate is null or (> 0 and <= 10_000), "over 0 and at most 10000 a second"), ("--duration", plan.Duration is null or > 0, "over 0 seconds"),
+            ("--requests", plan.Requests >= 1, "at least 1"),
+            ("--parallel", plan.Parallel is >= 1 and <= 1024, "1 to 1024"),
+            ("--execs-per", plan.ExecsPer >= 0, "at least 0"),
+            ("--rate", plan.Rate is null or (> 0 and <= 10_000), "over 0 and at most 10000 a second"),
+            ("--duration", plan.Duration is null or > 0, "over 0 seconds"),
             ("--burst", plan.Burst is null or (>= 1 and <= 4096), "1 to 4096"),
             ("--timeout", plan.ExecTimeout is >= Limits.MinExecTimeout and <= Limits.MaxExecTimeout, $"{ExecTimeouts} seconds"),
             ("--code", plan.Code.Length > 0, "a command"),

@@ -318,7 +318,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
                 _snapshots?.Succeeded(snapshot);
                 return microVm;
             }
-            catch (BootException e) when (snapshot is not null && e.Step is not (BootStep.Slot or BootStep.Record) && !cancellationToken.IsCancellationRequested)
+            catch (BootException e) when (
+                snapshot is not null && e.Step is not (BootStep.Slot or BootStep.Record) && !cancellationToken.IsCancellationRequested)
             {
                 failure = e;
             }

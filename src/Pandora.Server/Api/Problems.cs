@@ -9,7 +9,9 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Api;
 
-/// <summary>The one place that turns what went wrong into problem details. Codes, statuses and titles are those of <see cref="ErrorCodes"/>.</summary>
+/// <summary>
+/// The one place that turns what went wrong into problem details. Codes, statuses and titles are those of <see cref="ErrorCodes"/>.
+/// </summary>
 public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandler
 {
     /// <summary>The code of each of the engine's errors: the one of the same name.</summary>

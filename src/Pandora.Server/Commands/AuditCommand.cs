@@ -24,7 +24,8 @@ internal static partial class AuditCommand
 
         if (fix && found.Any(r => r.Owner is null))
         {
-            await audit.FixAsync(found, (left, why) => Console.Error.WriteLine($"pandora: {Label.Of(left.Kind)} {left.Name} could not be removed: {why}"));
+            await audit.FixAsync(found, (left, why) =>
+                Console.Error.WriteLine($"pandora: {Label.Of(left.Kind)} {left.Name} could not be removed: {why}"));
             found = await audit.LookTwiceAsync(cancellationToken);
         }
 
