@@ -50,7 +50,8 @@ public sealed record HostResource(ResourceKind Kind, string Name)
         ResourceKind.Process => IsRunning(),
         ResourceKind.File => File.Exists(Name),
         ResourceKind.Cgroup or ResourceKind.Directory => Directory.Exists(Name),
-        _ => false,
+        // Nothing on the host shows either.
+        ResourceKind.Connection or ResourceKind.Slot or ResourceKind.Namespace or ResourceKind.Interface or ResourceKind.Tracking => false,
     };
 
     private bool IsRunning()

@@ -148,7 +148,7 @@ internal sealed class FakeNode : IAsyncDisposable
 
     /// <summary>Runs a command as a front end does.</summary>
     public Task<Execution> StartAsync(string id, GuestCommand command, CancellationToken cancellationToken = default) =>
-        Sandboxes.GetFor(id, "exec").ExecAsync(command, cancellationToken);
+        Sandboxes.GetFor(id, SandboxOperation.Exec).ExecAsync(command, cancellationToken);
 
     /// <summary>Adds a template.</summary>
     public void AddTemplate(string name)

@@ -9,6 +9,7 @@ using Microsoft.Extensions.Logging;
 using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Templates;
+using Pandora.Server.Api;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
@@ -71,7 +72,7 @@ internal sealed class FakeServer : IAsyncDisposable
         var app = builder.Build();
         app.MapPandoraApi(serverOptions);
         await app.StartAsync();
-        node.Metrics.Announce([EngineOptions.DefaultTemplate]);
+        node.Metrics.Announce([EngineOptions.DefaultTemplate], Problems.Counted);
         return new FakeServer(node, app, onLoopback ? new HttpClient { BaseAddress = new Uri(app.Urls.Single()) } : app.GetTestClient());
     }
 

@@ -44,7 +44,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
         }
 
         var told = Stopwatch.GetElapsedTime(start);
-        Assert.Equal(ProblemCodes.TooManyExecs, (await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("true"))).Code);
+        Assert.Equal(ErrorCodes.TooManyExecs.Code, (await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("true"))).Code);
         Assert.Equal(0, (await Server.Pandora.GetAsync(sandbox.Id)).IdleSeconds);
         Assert.Equal(0, (await neighbour.ExecAsync("true")).ExitCode);
         // Cut off, which the clients see when they have read what their own kernel holds.

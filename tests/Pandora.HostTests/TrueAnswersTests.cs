@@ -141,7 +141,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync(
             "setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", TimeSpan.FromSeconds(20)));
         Assert.Equal(
-            (502, ProblemCodes.GuestUnreachable, CommandStates.Unknown), (broken.Problem.Status, broken.Code, broken.Problem.Command));
+            (ErrorCodes.GuestUnreachable.Status, ErrorCodes.GuestUnreachable.Code, CommandStates.Unknown),
+            (broken.Problem.Status, broken.Code, broken.Problem.Command));
         Assert.Contains("not repeated", broken.Message);
         // Its connection does not show that the shell has gone; it was killed with the rest.
         Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -cx sleep; true")).Stdout);
@@ -163,9 +164,9 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         await UntilAsync(async () => await DoesTimeOutAsync(stopped));
         var start = Stopwatch.GetTimestamp();
         var ends = await Task.WhenAll(RetryAsync(halted, 3), RetryAsync(stopped, 3), GoneAsync(deaf));
-        Assert.Equal(ProblemCodes.SandboxGone, ends[0].Problem.Code);
+        Assert.Equal(ErrorCodes.SandboxGone.Code, ends[0].Problem.Code);
         Assert.Contains("its guest's agent has not answered for 60 s", ends[0].Problem.Detail);
-        Assert.Equal(ProblemCodes.SandboxNotFound, ends[1].Problem.Code);
+        Assert.Equal(ErrorCodes.SandboxNotFound.Code, ends[1].Problem.Code);
         Assert.Contains("nothing that was tried in it worked for 10 s", ends[1].Problem.Detail);
         Assert.Contains("its guest's agent has not answered for 60 s", ends[2].Problem.Detail);
         Assert.True(ends[0].After < TimeSpan.FromSeconds(90), $"halted: {ends[0].After}");

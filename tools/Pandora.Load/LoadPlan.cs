@@ -1,3 +1,5 @@
+using Pandora.Contracts;
+
 namespace Pandora.Load;
 
 /// <summary>What load to make. Closed loop (<see cref="Parallel"/> clients, each with one sandbox after the other) unless <see cref="Rate"/> or <see cref="Burst"/> is set.</summary>
@@ -27,8 +29,8 @@ public sealed record LoadPlan
     /// <summary>Template to start from; null is the default one.</summary>
     public string? Template { get; init; }
 
-    /// <summary>Seconds that a command may take: 1 to 300.</summary>
-    public double ExecTimeout { get; init; } = 30;
+    /// <summary>Seconds that a command may take: <see cref="Limits.MinExecTimeout"/> to <see cref="Limits.MaxExecTimeout"/>.</summary>
+    public double ExecTimeout { get; init; } = Limits.DefaultExecTimeout;
 
     /// <summary>How many will be started, as far as that is known beforehand.</summary>
     public int? Expected => Duration is null ? Requests : Rate is { } rate ? (int)Math.Ceiling(rate * Duration.Value) : null;

@@ -1,5 +1,6 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Networking;
 
@@ -35,7 +36,7 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
             description: "What keeps guests in and was put back because another program had removed or changed it, by what it was");
         meter.CreateObservableGauge("pandora_protected", () => Missing is null ? 1 : 0,
             description: "1 while what keeps guests in was there when it was last looked at, else 0: then no microVM is handed out");
-        foreach (var what in new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" })
+        foreach (var what in Label.All<ProtectionRepair>())
         {
             _repairs.Add(0, new KeyValuePair<string, object?>("what", what));
         }
@@ -120,7 +121,7 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
             if (withSlots || hasMoved || _missingInSlots is not null)
             {
                 (var mended, _missingInSlots) = await _network.CheckSlotsAsync();
-                Count("slot_rules", mended);
+                Count(ProtectionRepair.SlotRules, mended);
             }
 
             _unseen = null;
@@ -135,13 +136,13 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
     // Nothing of this keeps guests in: without it they do not get out.
     private async Task CheckWaysOutAsync(int pass, CancellationToken cancellationToken)
     {
-        Count("forwarding", _network.CheckForwarding(withSlots: pass % ForeignEvery == 0));
+        Count(ProtectionRepair.Forwarding, _network.CheckForwarding(withSlots: pass % ForeignEvery == 0));
 
         // Listing all of a large firewall takes long, so not at each change; the older iptables' changes are not seen at all.
         if ((_wasForeignChanged && pass % ForeignEvery == 0) || pass % LegacyEvery == 0)
         {
             _wasForeignChanged = false;
-            Count("foreign_accept", await _network.CheckForeignAsync(cancellationToken) ? 1 : 0);
+            Count(ProtectionRepair.ForeignAccept, await _network.CheckForeignAsync(cancellationToken) ? 1 : 0);
         }
     }
 
@@ -166,7 +167,7 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
             _missing = missing;
             _network.WriteTable();
             _missing = null;
-            Count("host_table", 1);
+            Count(ProtectionRepair.HostTable, 1);
             LogMended(missing);
         }
         catch (NftablesException e)
@@ -196,11 +197,11 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
         }
     }
 
-    private void Count(string what, int repairs)
+    private void Count(ProtectionRepair what, int repairs)
     {
         if (repairs > 0)
         {
-            _repairs.Add(repairs, new KeyValuePair<string, object?>("what", what));
+            _repairs.Add(repairs, new KeyValuePair<string, object?>("what", Label.Of(what)));
         }
     }
 

@@ -66,7 +66,7 @@ public sealed partial class WarmPool
         catch (Exception e)
         {
             _lastFailure = e.Message.Split('\n')[0];
-            _metrics.BootFailed(_template, e is BootException boot ? boot.Step : "template");
+            _metrics.BootFailed(_template, e is BootException boot ? boot.Step : BootStep.Template);
             LogBootFailed(_template, e.Message, Pause().TotalSeconds);
         }
 

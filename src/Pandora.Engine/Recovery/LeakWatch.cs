@@ -1,6 +1,7 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Recovery;
 
@@ -31,7 +32,8 @@ internal sealed partial class LeakWatch : IAsyncDisposable
     public ValueTask DisposeAsync() => _work.DisposeAsync();
 
     private IEnumerable<Measurement<int>> Measure() =>
-        Enum.GetValues<AuditedKind>().Select(k => new Measurement<int>(_leaked.Count(l => l.Kind == k), new KeyValuePair<string, object?>("kind", k.ToString().ToLowerInvariant())));
+        Enum.GetValues<AuditedKind>().Select(k => new Measurement<int>(
+            _leaked.Count(l => l.Kind == k), new KeyValuePair<string, object?>("kind", Label.Of(k))));
 
     private Task LookAsync()
     {

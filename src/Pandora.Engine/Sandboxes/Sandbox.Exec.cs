@@ -42,7 +42,7 @@ public sealed partial class Sandbox
         }
         catch (Exception e)
         {
-            _node.Journal.Failed(span, "exec", Id, e);
+            _node.Journal.Failed(span, SandboxOperation.Exec, Id, e);
             throw;
         }
     }

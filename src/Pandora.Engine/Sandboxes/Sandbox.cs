@@ -3,25 +3,6 @@ using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>Why a sandbox ended.</summary>
-public enum EndReason
-{
-    /// <summary>Its client deleted it.</summary>
-    Deleted,
-
-    /// <summary>Nobody used it for its idle timeout.</summary>
-    Idle,
-
-    /// <summary>Its VMM or guest died.</summary>
-    Died,
-
-    /// <summary>The server stopped.</summary>
-    Shutdown,
-
-    /// <summary>It was as old as a sandbox may get.</summary>
-    Lifetime,
-}
-
 /// <summary>How a sandbox ended.</summary>
 /// <param name="Reason">Why.</param>
 /// <param name="Explanation">The same for people, with what is known of the cause.</param>

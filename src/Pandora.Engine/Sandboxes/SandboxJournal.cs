@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Telemetry;
@@ -29,43 +28,44 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
 
     public void Executed(Activity? span, Sandbox sandbox, GuestResult result, TimeSpan elapsed)
     {
-        var status = result.Stopped is not null ? "timeout" : result.ExitCode == 0 ? "success" : "error";
-        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", status).SetTag("pandora.exec.exit_code", result.ExitCode).SetTag("pandora.exec.truncated", result.IsTruncated);
+        var status = result.Stopped is not null ? ExecStatus.Timeout : result.ExitCode == 0 ? ExecStatus.Success : ExecStatus.Error;
+        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", Label.Of(status))
+            .SetTag("pandora.exec.exit_code", result.ExitCode).SetTag("pandora.exec.truncated", result.IsTruncated);
         metrics.Executed(sandbox.Template, status, elapsed);
         if (result.Stopped is { } stopped)
         {
-            span?.SetTag("pandora.exec.command", JsonNamingPolicy.SnakeCaseLower.ConvertName(stopped.Outcome.ToString()));
-            metrics.Failed("exec", "exec_timeout");
+            span?.SetTag("pandora.exec.command", Label.Of(stopped.Outcome));
+            metrics.Failed(SandboxOperation.Exec, EngineMetrics.ExecTimeout);
         }
 
-        LogExecuted(sandbox.Id, status, result.ExitCode, elapsed.TotalMilliseconds);
+        LogExecuted(sandbox.Id, Label.Of(status), result.ExitCode, elapsed.TotalMilliseconds);
     }
 
     /// <summary>A command came to nothing.</summary>
-    public void ExecutionFailed(Sandbox sandbox, TimeSpan elapsed) => metrics.Executed(sandbox.Template, "error", elapsed);
+    public void ExecutionFailed(Sandbox sandbox, TimeSpan elapsed) => metrics.Executed(sandbox.Template, ExecStatus.Error, elapsed);
 
     /// <summary>A client did not take all of a command's result.</summary>
-    public void NotDelivered() => metrics.Failed("exec", "not_delivered");
+    public void NotDelivered() => metrics.Failed(SandboxOperation.Exec, EngineMetrics.NotDelivered);
 
     public void Ended(Activity? span, EndedSandbox ended)
     {
-        var (sandbox, reason) = (ended.Sandbox, ended.End.Reason.ToString().ToLowerInvariant());
+        var (sandbox, reason) = (ended.Sandbox, Label.Of(ended.End.Reason));
         var lifetime = sandbox.Age;
         span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.end.reason", reason);
-        metrics.Ended(sandbox.Template, reason, lifetime, ended.Elapsed);
+        metrics.Ended(sandbox.Template, ended.End.Reason, lifetime, ended.Elapsed);
         LogEnded(sandbox.Id, reason, sandbox.ExecCount, lifetime.TotalSeconds, ended.Elapsed.TotalMilliseconds);
     }
 
-    /// <summary>An operation (<c>create</c>, <c>exec</c>, <c>delete</c>) that came to nothing.</summary>
-    public void Failed(Activity? span, string operation, string? id, Exception exception)
+    /// <summary>An operation that came to nothing.</summary>
+    public void Failed(Activity? span, SandboxOperation operation, string? id, Exception exception)
     {
-        var code = exception is PandoraException e ? JsonNamingPolicy.SnakeCaseLower.ConvertName(e.Error.ToString())
-            : exception is OperationCanceledException ? "cancelled"
-            : "internal_error";
+        var code = exception is PandoraException e ? Label.Of(e.Error)
+            : exception is OperationCanceledException ? EngineMetrics.Cancelled
+            : EngineMetrics.InternalError;
         span?.SetTag("pandora.sandbox.id", id);
         span.Fail(code, exception);
         metrics.Failed(operation, code);
-        LogFailed(operation, Bounded(id), code);
+        LogFailed(Label.Of(operation), Bounded(id), code);
     }
 
     // An id that a client made up may hold anything, line breaks included.

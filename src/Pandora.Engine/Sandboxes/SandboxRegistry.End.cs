@@ -28,7 +28,7 @@ public sealed partial class SandboxRegistry
         }
         catch (Exception e)
         {
-            _journal.Failed(null, "delete", id, e);
+            _journal.Failed(null, SandboxOperation.Delete, id, e);
             throw;
         }
     }

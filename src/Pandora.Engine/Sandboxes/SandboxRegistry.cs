@@ -91,7 +91,7 @@ public sealed partial class SandboxRegistry
         }
         catch (Exception e)
         {
-            _journal.Failed(span, "create", null, e);
+            _journal.Failed(span, SandboxOperation.Create, null, e);
             throw;
         }
     }
@@ -113,7 +113,7 @@ public sealed partial class SandboxRegistry
     /// <param name="id">Its id.</param>
     /// <param name="operation">The operation, for figures and the audit.</param>
     /// <exception cref="PandoraException">There is none with that id, or it has ended; the message says how.</exception>
-    public Sandbox GetFor(string id, string operation)
+    public Sandbox GetFor(string id, SandboxOperation operation)
     {
         try
         {

@@ -4,6 +4,7 @@ using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Recovery;
 using Pandora.Vmm;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Commands;
 
@@ -24,7 +25,8 @@ internal static partial class AuditCommand
 
         if (fix && found.Any(r => r.Owner is null))
         {
-            await audit.FixAsync(found, (left, why) => Console.Error.WriteLine($"pandora: {left.Kind.ToString().ToLowerInvariant()} {left.Name} could not be removed: {why}"));
+            await audit.FixAsync(found, (left, why) =>
+                Console.Error.WriteLine($"pandora: {Label.Of(left.Kind)} {left.Name} could not be removed: {why}"));
             found = await audit.LookTwiceAsync(cancellationToken);
         }
 
@@ -40,7 +42,7 @@ internal static partial class AuditCommand
             Console.WriteLine(group.Key ?? "NOBODY'S");
             foreach (var resource in group.OrderBy(r => r.Kind))
             {
-                Console.WriteLine($"    {resource.Kind.ToString().ToLowerInvariant(),-10} {resource.Name}");
+                Console.WriteLine($"    {Label.Of(resource.Kind),-10} {resource.Name}");
             }
         }
 

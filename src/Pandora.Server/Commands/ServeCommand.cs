@@ -18,9 +18,6 @@ namespace Pandora.Server.Commands;
 /// <summary><c>serve</c>: settings, VMM, engine, web server, in this order. Nothing is served before the engine stands.</summary>
 internal static class ServeCommand
 {
-    // The longest valid request: 1 MiB of code and of input, each byte escaped to six, and the rest.
-    private const long MaxBodyBytes = (6L * 2 * 1024 * 1024) + (1024 * 1024);
-
     public static Command Create()
     {
         var command = new Command("serve", "Serve sandboxes until told to stop");
@@ -85,7 +82,7 @@ internal static class ServeCommand
         builder.WebHost.UseUrls([serverOptions.Listen.TrimEnd('/'), .. metricsAddress is null ? [] : new[] { serverOptions.MetricsListen.TrimEnd('/') }]);
         builder.WebHost.ConfigureKestrel(k =>
         {
-            k.Limits.MaxRequestBodySize = MaxBodyBytes;
+            k.Limits.MaxRequestBodySize = Limits.MaxBodyBytes;
             k.Limits.MinResponseDataRate = ReadingPace.ForKestrel;
         });
         builder.Logging.AddPandoraLogs(serverOptions.LogFormat);

@@ -14,14 +14,8 @@ public sealed partial class HintTests
     [Fact]
     public void No_message_to_a_client_names_a_setting_or_a_command_of_the_operators()
     {
-        var root = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(root!.FullName, "Pandora.slnx")))
-        {
-            root = root.Parent;
-        }
-
         var calls = new[] { "Pandora.Engine", "Pandora.Server", "Pandora.Client" }
-            .SelectMany(p => Directory.EnumerateFiles(Path.Combine(root.FullName, "src", p), "*.cs", SearchOption.AllDirectories))
+            .SelectMany(p => Directory.EnumerateFiles(Repository.PathOf($"src/{p}"), "*.cs", SearchOption.AllDirectories))
             .SelectMany(f => Calls(File.ReadAllText(f)).Select(c => (File: Path.GetFileName(f), Call: c))).ToList();
         Assert.True(calls.Count > 60, $"only {calls.Count} places were found");
         Assert.All(calls, c => Assert.False(OperatorsPattern().IsMatch(HintPattern().Replace(c.Call, "")), $"{c.File}: {c.Call}"));
@@ -87,7 +81,9 @@ public sealed partial class HintTests
         }
     }
 
-    [GeneratedRegex(@"(new (PandoraException|SandboxEnd|ServerUnreachableException)|PandoraException\.\w+|Problems\.Create)\(|\bnew\(\s*PandoraError|\bCreate\(\s*\d{3},")]
+    [GeneratedRegex(
+        @"(new (PandoraException|SandboxEnd|ServerUnreachableException)|PandoraException\.\w+|Problems\.Create)\("
+        + @"|\bnew\(\s*PandoraError|\bCreate\(\s*(ErrorCodes\.|code,)")]
     private static partial Regex CallPattern();
 
     [GeneratedRegex(@"hint: *\$?""[^""]*""|(?<=BaseAddress\}""), *""[^""]*""")]

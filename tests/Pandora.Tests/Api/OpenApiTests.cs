@@ -7,19 +7,7 @@ namespace Pandora.Tests.Api;
 
 public sealed class OpenApiTests
 {
-    private static string Golden
-    {
-        get
-        {
-            var root = new DirectoryInfo(AppContext.BaseDirectory);
-            while (!File.Exists(Path.Combine(root!.FullName, "Pandora.slnx")))
-            {
-                root = root.Parent;
-            }
-
-            return Path.Combine(root.FullName, "docs", "openapi.json");
-        }
-    }
+    private static readonly string Golden = Repository.PathOf("docs/openapi.json");
 
     [Fact]
     public async Task The_document_tells_routes_limits_and_errors()

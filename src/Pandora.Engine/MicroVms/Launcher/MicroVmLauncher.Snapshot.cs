@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Node;
 using Pandora.Engine.Snapshots;
+using Pandora.Engine.Telemetry;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
 using Pandora.Linux;
@@ -33,14 +34,20 @@ internal sealed partial class MicroVmLauncher
         {
             await RunAsync(boot,
             [
-                ("slot", TakeSlotAsync), ("record", RecordAsync), ("disk", MakeDiskAsync), ("vmm", StartVmmAsync), ("guest", (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
-                ("warmup", (b, token) => WarmUpAsync(b, () => false, token)), ("agent", (b, token) => b.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, token)), ("snapshot", WriteSnapshotAsync),
+                (BootStep.Slot, TakeSlotAsync),
+                (BootStep.Record, RecordAsync),
+                (BootStep.Disk, MakeDiskAsync),
+                (BootStep.Vmm, StartVmmAsync),
+                (BootStep.Guest, (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
+                (BootStep.Warmup, (b, token) => WarmUpAsync(b, () => false, token)),
+                (BootStep.Agent, (b, token) => b.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, token)),
+                (BootStep.Snapshot, WriteSnapshotAsync),
             ], linked.Token);
         }
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             var reason = limit.IsCancellationRequested ? "it was not done in time" : e.Message;
-            throw new VmmException($"it failed at step '{boot.Step}': {reason}", e);
+            throw new VmmException($"it failed at step '{Label.Of(boot.Step)}': {reason}", e);
         }
         finally
         {

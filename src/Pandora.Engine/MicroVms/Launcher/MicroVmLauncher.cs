@@ -41,18 +41,30 @@ internal sealed partial class MicroVmLauncher(
         var start = Stopwatch.GetTimestamp();
         var boot = NewBoot(names.NewMicroVmId(), template);
         boot.Snapshot = snapshot;
-        var how = snapshot is null ? "boot" : "snapshot";
+        var how = snapshot is null ? PoolStart.Boot : PoolStart.Snapshot;
         using var span = EngineTracing.Source.StartActivity("microvm.boot");
-        span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name).SetTag("pandora.start", how);
+        span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name).SetTag("pandora.start", Label.Of(how));
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout), time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-        (string, Func<Boot, CancellationToken, Task>)[] own = snapshot is null ? [("vmm", StartVmmAsync)] : [("vmm", RestoreVmmAsync), ("agent", ResumeAsync)];
-        (string, Func<Boot, CancellationToken, Task>)[] last = snapshot is null ? [("clock", TrySetClockAsync)] : [("warmup", (b, token) => WarmUpAsync(b, isAwaited, token))];
+        (BootStep, Func<Boot, CancellationToken, Task>)[] own = snapshot is null
+            ? [(BootStep.Vmm, StartVmmAsync)]
+            : [(BootStep.Vmm, RestoreVmmAsync), (BootStep.Agent, ResumeAsync)];
+        (BootStep, Func<Boot, CancellationToken, Task>)[] last = snapshot is null
+            ? [(BootStep.Clock, TrySetClockAsync)]
+            : [(BootStep.Warmup, (b, token) => WarmUpAsync(b, isAwaited, token))];
         try
         {
-            await RunAsync(boot, [("slot", TakeSlotAsync), ("record", RecordAsync), ("disk", MakeDiskAsync), .. own, ("guest", (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)), .. last], linked.Token);
+            await RunAsync(boot,
+            [
+                (BootStep.Slot, TakeSlotAsync),
+                (BootStep.Record, RecordAsync),
+                (BootStep.Disk, MakeDiskAsync),
+                .. own,
+                (BootStep.Guest, (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
+                .. last,
+            ], linked.Token);
             metrics.Booted(template.Name, how, Stopwatch.GetElapsedTime(start));
-            LogBooted(boot.Id, template.Name, how, Stopwatch.GetElapsedTime(start).TotalSeconds);
+            LogBooted(boot.Id, template.Name, Label.Of(how), Stopwatch.GetElapsedTime(start).TotalSeconds);
             return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown)
             {
                 Agent = boot.Agent, BootTrace = span?.Context,
@@ -63,21 +75,22 @@ internal sealed partial class MicroVmLauncher(
             var console = boot.Machine is null ? "" : await boot.Machine.ReadConsoleAsync(CancellationToken.None);
             await boot.Teardown.CompleteAsync();
             cancellationToken.ThrowIfCancellationRequested();
-            span.Fail(boot.Step, e);
+            span.Fail(Label.Of(boot.Step), e);
             var reason = limit.IsCancellationRequested ? $"not ready within {options.BootTimeout:0} s" : e.Message;
-            throw new BootException(boot.Step, $"{how} failed at step '{boot.Step}': {reason}{Tail(console)}", e);
+            throw new BootException(boot.Step, $"{Label.Of(how)} failed at step '{Label.Of(boot.Step)}': {reason}{Tail(console)}", e);
         }
     }
 
-    private async Task RunAsync(Boot boot, IEnumerable<(string Name, Func<Boot, CancellationToken, Task> Run)> steps, CancellationToken cancellationToken)
+    private async Task RunAsync(
+        Boot boot, IEnumerable<(BootStep Step, Func<Boot, CancellationToken, Task> Run)> steps, CancellationToken cancellationToken)
     {
-        foreach (var (name, run) in steps)
+        foreach (var (step, run) in steps)
         {
-            boot.Step = name;
-            using var span = EngineTracing.Source.StartActivity($"microvm.boot.{name}");
+            boot.Step = step;
+            using var span = EngineTracing.Source.StartActivity($"microvm.boot.{Label.Of(step)}");
             var start = Stopwatch.GetTimestamp();
             await run(boot, cancellationToken);
-            metrics.BootStepped(boot.Template!.Name, name, Stopwatch.GetElapsedTime(start));
+            metrics.BootStepped(boot.Template!.Name, step, Stopwatch.GetElapsedTime(start));
         }
     }
 
@@ -196,7 +209,7 @@ internal sealed partial class MicroVmLauncher(
     private void Report(Undone left)
     {
         HasLeft = true;
-        metrics.TeardownFailed(left.Resource.Kind.ToString().ToLowerInvariant());
+        metrics.TeardownFailed(left.Resource.Kind);
         LogLeft(left.Resource.Kind, left.Resource.Name, left.Error ?? "it is still there");
     }
 
@@ -236,16 +249,16 @@ internal sealed partial class MicroVmLauncher(
         public GuestAgent? Agent { get; set; }
         public Snapshot? Snapshot { get; set; }
         public string? SnapshotDirectory { get; set; }
-        public string Step { get; set; } = "";
+        public BootStep Step { get; set; }
     }
 }
 
 /// <summary>A microVM did not come up.</summary>
-public sealed class BootException(string step, string message, Exception? innerException = null) : Exception(message, innerException)
+public sealed class BootException(BootStep step, string message, Exception? innerException = null) : Exception(message, innerException)
 {
-    /// <summary>The step it failed at: <c>slot</c>, <c>record</c>, <c>disk</c>, <c>vmm</c>, <c>agent</c>, <c>guest</c>, <c>warmup</c>.</summary>
-    public string Step { get; } = step;
+    /// <summary>The step it failed at.</summary>
+    public BootStep Step { get; } = step;
 
     /// <summary>Whether it failed before anything of the template or of a snapshot was used.</summary>
-    internal bool IsOfHost => Step is "slot" or "record";
+    internal bool IsOfHost => Step is BootStep.Slot or BootStep.Record;
 }
