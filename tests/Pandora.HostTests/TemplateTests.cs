@@ -119,8 +119,9 @@ public sealed class TemplateTests : IDisposable
         foreach (var name in new[] { "a", "b/longer name" })
         {
             var checkout = Directory.CreateDirectory(Path.Combine(_directory, name)).FullName;
-            await Command.RunAsync("sh",
-                ["-ec", "cp \"$1\"/Directory.* \"$1\"/global.json \"$1\"/BannedSymbols.txt \"$1\"/.editorconfig \"$2\"; mkdir \"$2/src\"; cp -r \"$1/src/Pandora.Agent\" \"$2/src\"", "copy", Repository.Root, checkout]);
+            const string Copy = "cp Directory.* global.json BannedSymbols.txt .editorconfig \"$2\"; mkdir \"$2/src\"; "
+                + "cp -r src/Pandora.Agent src/Pandora.Agent.Protocol \"$2/src\"";
+            await Command.RunAsync("sh", ["-ec", $"cd \"$1\"; {Copy}", "copy", Repository.Root, checkout]);
             await Command.RunAsync("dotnet",
                 ["publish", Path.Combine(checkout, "src/Pandora.Agent"), "-c", "Release", "-v", "q", "--nologo", "--artifacts-path",
                 Path.Combine(checkout, "artifacts"), "-o", Path.Combine(checkout, "out")]);

@@ -42,6 +42,6 @@ public sealed class LogTests
         using var trace = scopes.Push(new Dictionary<string, object?> { ["TraceId"] = "4bf9", ["RequestPath"] = "/secret" });
         var entry = new LogEntry<string>(LogLevel.Warning, "Pandora.Engine.Recovery", default, "died: \x1b[2J\r\n22:00:00.000 info forged\tline", null, (s, _) => s);
         new TextLogFormatter(time).Write(entry, scopes, writer);
-        Assert.Equal("03:04:05.678 warn Audit: died: ?[2J\n    22:00:00.000 info forged\tline client=192.0.2.1 key=0a1b2c3d trace=4bf9\n", writer.ToString());
+        Assert.Equal("03:04:05.678 warn Recovery: died: ?[2J\n    22:00:00.000 info forged\tline client=192.0.2.1 key=0a1b2c3d trace=4bf9\n", writer.ToString());
     }
 }
