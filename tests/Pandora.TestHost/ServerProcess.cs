@@ -118,11 +118,7 @@ internal sealed class ServerProcess : IAsyncDisposable
             start.ArgumentList.Add(argument);
         }
 
-        foreach (var name in start.Environment.Keys.Where(k => k.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
-        {
-            start.Environment.Remove(name);
-        }
-
+        CallersSettings.RemoveFrom(start);
         start.Environment["PANDORA_DATA_DIR"] = DataDir;
         start.Environment["PANDORA_RUN_DIR"] = RunDir;
         start.Environment["PANDORA_TEMPLATE_DIR"] = TemplateDir;
