@@ -59,6 +59,9 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <summary>Removes the jails that a dead server left, but for those of some machines. What ran in the others has ended.</summary>
     public static void RemoveLeftovers(string chrootBase, IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(chrootBase, living);
 
+    /// <summary>Paths of the sockets in a jail's directory.</summary>
+    public static IReadOnlyList<string> SocketsIn(string jail) => FirecrackerJail.SocketsIn(jail);
+
     /// <inheritdoc/>
     public string? SnapshotCompatibility => _binaries.Jailer is null || !_binaries.CanRestore ? null : $"{Capabilities.Name} {Capabilities.Version} {HostProcessor.Identify(_binaries.Firecracker)}";
 
