@@ -52,7 +52,8 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
         // An operator who insists on KVM may know of a kernel that runs where ordinary ones do not; a device that cannot be opened is final.
         if (!kvm.IsUsable && !(Accelerator == Accelerator.Kvm && kvm.CanOpen))
         {
-            throw new VmmException($"PANDORA_VMM=firecracker, but {kvm.Reason}; use PANDORA_VMM=auto to fall back to QEMU");
+            var insist = kvm.CanOpen ? ", or PANDORA_ACCEL=kvm if your template's kernel runs here all the same" : "";
+            throw new VmmException($"PANDORA_VMM=firecracker, but {kvm.Reason}; use PANDORA_VMM=auto to fall back to QEMU{insist}");
         }
 
         if (Kind == VmmKind.Auto && Find() is null)
