@@ -83,7 +83,10 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
         { "a banner without end", "while True:\n    c.sendall(b'x' * 65536)", 15 },
         { "lines without end", "while True:\n    c.sendall(b'not SSH\\r\\n' * 4096)", 15 },
         { "garbage after the banner", "c.sendall(b'SSH-2.0-dropbear_2022.83\\r\\n')\nwhile True:\n    c.sendall(os.urandom(65536))", 15 },
-        { "a packet of four gigabytes", "c.sendall(b'SSH-2.0-dropbear_2022.83\\r\\n' + b'\\xff\\xff\\xff\\xff' + b'\\0' * 65536)\ntime.sleep(30)", 6 },
+        {
+            "a packet of four gigabytes",
+            "c.sendall(b'SSH-2.0-dropbear_2022.83\\r\\n' + b'\\xff\\xff\\xff\\xff' + b'\\0' * 65536)\ntime.sleep(30)", 6
+        },
     };
 
     /// <summary>The guest's SSH server is replaced by another program. The host key is the guest's own, so its root can also speak SSH correctly, and lie: that gets it nothing but its own commands.</summary>

@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace Pandora.TestHost;
 
-/// <summary>Settings of whoever starts a test program or a benchmark. They are for the caller's own service and count for no other.</summary>
+/// <summary>Settings of whoever starts a test program or a benchmark. They are for the caller's own service alone.</summary>
 internal static class CallersSettings
 {
     private const string Prefix = "PANDORA_", TestPrefix = "PANDORA_TEST_";

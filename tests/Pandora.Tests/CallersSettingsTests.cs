@@ -57,7 +57,8 @@ public sealed class CallersSettingsTests
         var shown = await Command.RunAsync("env",
         [
             "-i", $"PATH={Environment.GetEnvironmentVariable("PATH")}", .. Foreign.Select(f => $"{f.Key}={f.Value}"),
-            "bash", "-euo", "pipefail", "-c", ". \"$1\"; echo \"data $data\"; env", "show", Path.Combine(directory.FullName, "tests/environment"),
+            "bash", "-euo", "pipefail", "-c", ". \"$1\"; echo \"data $data\"; env", "show",
+            Path.Combine(directory.FullName, "tests/environment"),
         ]);
         Assert.Contains("data /var/lib/pandora\n", shown);
         Assert.Equal(["PANDORA_TEST_SEED=7"], SettingsIn(shown));

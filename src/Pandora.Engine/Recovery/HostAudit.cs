@@ -63,8 +63,8 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         try
         {
             var owners = new Owners(options.DataDir, RunDirectory, Live);
-            return [.. Processes(owners), .. Mounts(owners), .. Chroots(options.JailDir, owners.OfMicroVm), .. Cgroups(owners), .. Interfaces(owners),
-                .. Namespaces(owners), .. Rules(owners), .. Tracked(owners), .. Files(owners), .. Snapshots(owners)];
+            return [.. Processes(owners), .. Mounts(owners), .. Chroots(options.JailDir, owners.OfMicroVm), .. Cgroups(owners),
+                .. Interfaces(owners), .. Namespaces(owners), .. Rules(owners), .. Tracked(owners), .. Files(owners), .. Snapshots(owners)];
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {

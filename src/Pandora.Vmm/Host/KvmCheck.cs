@@ -25,8 +25,9 @@ public static class KvmCheck
             var flags = File.ReadLines(cpuInfoPath).FirstOrDefault(l => l.StartsWith("flags", StringComparison.Ordinal))?.Split(' ') ?? [];
             if (!flags.Contains("vmx") && !flags.Contains("svm"))
             {
-                return (false,
-                    $"{cpuInfoPath} shows neither vmx nor svm, without which ordinary guests do not run ({devicePath} can be written to)", true);
+                var reason = $"{cpuInfoPath} shows neither vmx nor svm, without which ordinary guests do not run "
+                    + $"({devicePath} can be written to)";
+                return (false, reason, true);
             }
         }
 

@@ -6,8 +6,10 @@ namespace Pandora.Tests.Bench;
 public sealed class PartTests
 {
     [Theory]
-    [InlineData("--only driver", "'driver' is not measured on qemu, because it measures the calls of Firecracker's API: use --vmm firecracker")]
-    [InlineData("--vmm firecracker --only walls", "'walls' is not measured on firecracker, because it does not depend on the VMM: use --vmm qemu")]
+    [InlineData("--only driver",
+        "'driver' is not measured on qemu, because it measures the calls of Firecracker's API: use --vmm firecracker")]
+    [InlineData("--vmm firecracker --only walls",
+        "'walls' is not measured on firecracker, because it does not depend on the VMM: use --vmm qemu")]
     [InlineData("--only footprints", "footprint")]
     [InlineData("--vmm xen", "firecracker")]
     public async Task What_cannot_be_measured_is_said_and_is_an_error(string arguments, string words)
