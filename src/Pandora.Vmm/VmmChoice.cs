@@ -52,7 +52,8 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
         // An operator who insists on KVM may know of a kernel that runs where ordinary ones do not; a device that cannot be opened is final.
         if (!kvm.IsUsable && !(Accelerator == Accelerator.Kvm && kvm.CanOpen))
         {
-            throw new VmmException($"PANDORA_VMM=firecracker, but {kvm.Reason}; use PANDORA_VMM=auto to fall back to QEMU");
+            var insist = kvm.CanOpen ? ", or PANDORA_ACCEL=kvm if your template's kernel runs here all the same" : "";
+            throw new VmmException($"PANDORA_VMM=firecracker, but {kvm.Reason}; use PANDORA_VMM=auto to fall back to QEMU{insist}");
         }
 
         if (Kind == VmmKind.Auto && Find() is null)
@@ -68,7 +69,7 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
     }
 
     /// <summary>Does what <see cref="IVmm.RemoveOrphans"/> does, for a caller that starts no machine and needs no VMM.</summary>
-    public void RemoveOrphans(IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(JailDirectory, living);
+    public void RemoveOrphans(IReadOnlySet<string> living) => MachineDirectories.RemoveOrphans(JailDirectory, living);
 
     /// <summary>The program that would be used; null when there is none.</summary>
     public string? Find() => Firecracker is not null ? FirecrackerBinaries.TryResolve(Firecracker)

@@ -72,6 +72,10 @@ internal sealed class ServerProcess : IAsyncDisposable
     /// <summary>The VMM of a sandbox.</summary>
     public int VmmPidOf(string id) => int.Parse(File.ReadAllText(Path.Combine(RunDir, Instance, id, "vmm.pid")));
 
+    /// <summary>Whether a sandbox's microVM was restored from a snapshot, and not booted.</summary>
+    public bool IsRestored(string id) => Log.Split('\n')
+        .Any(l => l.Contains($"microVM {id} ", StringComparison.Ordinal) && l.EndsWith("(snapshot)", StringComparison.Ordinal));
+
     /// <summary>Starts one.</summary>
     /// <param name="world">Where.</param>
     /// <param name="settings">Its environment variables.</param>
@@ -118,11 +122,7 @@ internal sealed class ServerProcess : IAsyncDisposable
             start.ArgumentList.Add(argument);
         }
 
-        foreach (var name in start.Environment.Keys.Where(k => k.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
-        {
-            start.Environment.Remove(name);
-        }
-
+        CallersSettings.RemoveFrom(start);
         start.Environment["PANDORA_DATA_DIR"] = DataDir;
         start.Environment["PANDORA_RUN_DIR"] = RunDir;
         start.Environment["PANDORA_TEMPLATE_DIR"] = TemplateDir;

@@ -6,6 +6,7 @@ using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Linux;
 using Pandora.Vmm.Host;
+using Pandora.Vmm;
 
 namespace Pandora.Engine.Recovery;
 
@@ -61,7 +62,8 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         try
         {
             var owners = new Owners(options.DataDir, Names, Live);
-            return [.. Processes(owners), .. Mounts(owners), .. Chroots(owners), .. Cgroups(owners), .. Networked(owners), .. Files(owners), .. Snapshots(owners)];
+            return [.. Processes(owners), .. Mounts(owners), .. Chroots(Names.MachineDirectory, owners.OfMicroVm), .. Cgroups(owners),
+                .. Networked(owners), .. Files(owners), .. Snapshots(owners)];
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
@@ -162,8 +164,22 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
             .Where(m => m.StartsWith(Names.MachineDirectory + "/", StringComparison.Ordinal)).ToList()
             .Select(m => new AuditedResource(AuditedKind.Mount, m, owners.OfMicroVm(m[(Names.MachineDirectory.Length + 1)..].Split('/').ElementAtOrDefault(1) ?? "")));
 
-    private IEnumerable<AuditedResource> Chroots(Owners owners) =>
-        Entries(Names.MachineDirectory).Where(Directory.Exists).SelectMany(Entries).Select(d => new AuditedResource(AuditedKind.Chroot, d, owners.OfMicroVm(Path.GetFileName(d))));
+    /// <summary>Lists jails, and the sockets in those that have an owner. A leftover is removed whole, and never by a name in it.</summary>
+    /// <param name="jailDir">Where a directory of each VMM's holds its jails, each named as its microVM.</param>
+    /// <param name="ownerOf">The owner of what a microVM has; null when there is no such microVM.</param>
+    internal static IEnumerable<AuditedResource> Chroots(string jailDir, Func<string, string?> ownerOf)
+    {
+        foreach (var jail in Entries(jailDir).Where(Directory.Exists).SelectMany(Entries))
+        {
+            var owner = ownerOf(Path.GetFileName(jail));
+            foreach (var socket in owner is null ? [] : MachineDirectories.SocketsIn(jail))
+            {
+                yield return new(AuditedKind.Socket, socket, owner);
+            }
+
+            yield return new(AuditedKind.Chroot, jail, owner);
+        }
+    }
 
     private IEnumerable<AuditedResource> Cgroups(Owners owners)
     {

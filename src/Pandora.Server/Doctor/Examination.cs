@@ -45,11 +45,21 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
         }
     }
 
-    private static Finding Kvm()
+    private static Finding Kvm() => Kvm(KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64));
+
+    /// <summary>What was checked of KVM, and what helps on this host.</summary>
+    internal static Finding Kvm((bool IsUsable, string Reason, bool CanOpen) kvm)
     {
-        var kvm = KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64);
-        return kvm.IsUsable ? new("KVM", Standing.Ok, kvm.Reason)
-            : new("KVM", Standing.Warning, kvm.Reason, kvm.CanOpen ? "on a cloud machine: turn on nested virtualisation, or take a bare-metal type" : "load kvm_intel or kvm_amd; in a container: --device /dev/kvm");
+        if (kvm.IsUsable)
+        {
+            return new("KVM", Standing.Ok, kvm.Reason);
+        }
+
+        // Some hosts run guests without the flags, but only those of a kernel that is made for them.
+        return new("KVM", Standing.Warning, kvm.Reason, kvm.CanOpen
+            ? "on a cloud machine: turn on nested virtualisation, or take a bare-metal type; "
+                + "if your template's kernel runs here all the same: PANDORA_VMM=firecracker and PANDORA_ACCEL=kvm"
+            : "load kvm_intel or kvm_amd; in a container: --device /dev/kvm");
     }
 
     private async Task<Finding> FirecrackerAsync(CancellationToken cancellationToken)

@@ -57,7 +57,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     public void RemoveDirectories(string id) => JailOf(id)?.Remove();
 
     /// <inheritdoc/>
-    public void RemoveOrphans(IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(_chrootBase, living);
+    public void RemoveOrphans(IReadOnlySet<string> living) => MachineDirectories.RemoveOrphans(_chrootBase, living);
 
     /// <inheritdoc/>
     public string? SnapshotCompatibility => _binaries.Jailer is null || !_binaries.CanRestore ? null : $"{Capabilities.Name} {Capabilities.Version} {HostProcessor.Identify(_binaries.Firecracker)}";
@@ -202,14 +202,14 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         else
         {
             // The jailer joins the namespace itself. In a pid namespace of its own it clones Firecracker, writes down its pid and ends.
-            var jailer = start.Jailer = VmmProcess.Start(spec, FirecrackerVirtualMachine.ConsoleName, "",
+            start.Jailer = VmmProcess.TryStart(spec, FirecrackerVirtualMachine.ConsoleName, "",
             [
                 _binaries.Jailer!, "--id", spec.Id, "--exec-file", _binaries.Firecracker, "--uid", $"{spec.Uid}", "--gid", $"{spec.Uid}", "--chroot-base-dir", _chrootBase,
                 "--netns", spec.Network.NamespacePath, "--new-pid-ns",
                 // While no server empties its console's file, that grows no longer than the guest's disk may.
                 "--resource-limit", $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024).Max() + ConsoleRoom}", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
             ]);
-            await jailer.Exited.WaitAsync(cancellationToken);
+            await (start.Jailer?.Exited ?? Task.CompletedTask).WaitAsync(cancellationToken);
             var pid = ReadPid(jail) ?? throw new VmmException("the jailer failed");
 
             await File.WriteAllTextAsync(Path.Combine(spec.Directory, "vmm.pid"), $"{pid}\n", cancellationToken);

@@ -25,7 +25,9 @@ public static class KvmCheck
             var flags = File.ReadLines(cpuInfoPath).FirstOrDefault(l => l.StartsWith("flags", StringComparison.Ordinal))?.Split(' ') ?? [];
             if (!flags.Contains("vmx") && !flags.Contains("svm"))
             {
-                return (false, $"{devicePath} is there, but the CPU shows neither vmx nor svm, so it cannot run ordinary guests", true);
+                var reason = $"{cpuInfoPath} shows neither vmx nor svm, without which ordinary guests do not run "
+                    + $"({devicePath} can be written to)";
+                return (false, reason, true);
             }
         }
 

@@ -35,7 +35,16 @@ public static class VmmProcess
     /// <param name="input">File that it gets as <see cref="InputDescriptor"/>, opened by root; null for none.</param>
     /// <exception cref="VmmException">It ended before it could be held.</exception>
     /// <exception cref="IOException">It could not be held, for want of descriptors say, and was killed.</exception>
-    public static ProcessHandle Start(VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command, string? input = null)
+    public static ProcessHandle Start(
+        VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command, string? input = null) =>
+        TryStart(spec, output, namespacePath, command, input)
+            ?? throw new VmmException($"the VMM ended at once: {ReadLog(spec.Directory)}");
+
+    /// <summary>Starts one that may end soon, such as a launcher.</summary>
+    /// <returns>Null when it has ended already.</returns>
+    /// <exception cref="IOException">It could not be held, for want of descriptors say, and was killed.</exception>
+    public static ProcessHandle? TryStart(
+        VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command, string? input = null)
     {
         var start = new ProcessStartInfo("/bin/sh");
         string[] launch = ["-c", Launcher, "pandora-vmm", spec.Directory, output, namespacePath, input ?? "", .. spec.Cgroups, "--", .. command];
@@ -52,7 +61,7 @@ public static class VmmProcess
         _ = Descriptors.Start(launcher);
         try
         {
-            return ProcessHandle.TryOpen(launcher.Id) ?? throw new VmmException($"the VMM ended at once: {ReadLog(spec.Directory)}");
+            return ProcessHandle.TryOpen(launcher.Id);
         }
         catch (IOException)
         {

@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
 using Pandora.Linux;
-using Pandora.Vmm.Firecracker;
 using Pandora.Vmm.Host;
 
 namespace Pandora.Vmm.Qemu;
@@ -160,7 +159,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     {
         if (_jails is not null)
         {
-            FirecrackerJail.RemoveAll(_jails, living);
+            MachineDirectories.RemoveOrphans(_jails, living);
         }
     }
 

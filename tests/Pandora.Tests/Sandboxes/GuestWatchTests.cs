@@ -99,9 +99,10 @@ public sealed class GuestWatchTests
         var sandbox = await CreateAsync(node);
         var watch = NewWatch(node);
         await RoundAsync(node, watch, sandbox);
-        node.Agents![sandbox.Id].IsSilent = true;
+        var asked = node.Agents![sandbox.Id].Asked;
+        node.Agents[sandbox.Id].IsSilent = true;
         node.Time.Advance(TimeSpan.FromSeconds(5));
-        await FakeNode.UntilAsync(() => node.Agents[sandbox.Id].Asked == 2);
+        await FakeNode.UntilAsync(() => node.Agents[sandbox.Id].Asked == asked + 1);
         await watch.DisposeAsync();
         Assert.Null(sandbox.End);
     }

@@ -77,7 +77,10 @@ public sealed class QemuTests
         try
         {
             File.WriteAllText(path, cpuInfo + "\n");
-            Assert.Equal(isUsable, KvmCheck.Run(path, "/dev/null").IsUsable);
+            var (usable, reason, canOpen) = KvmCheck.Run(path, "/dev/null");
+            Assert.Equal((isUsable, true), (usable, canOpen));
+            Assert.Contains("/dev/null can be written to", reason);
+            Assert.Equal(!isUsable, reason.Contains($"{path} shows neither vmx nor svm", StringComparison.Ordinal));
             Assert.False(KvmCheck.Run(path, "/dev/no-such-kvm").IsUsable);
         }
         finally

@@ -52,7 +52,7 @@ internal static class Forks
             {
                 var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
                 sandboxes.Add(sandbox);
-                if (!IsRestored(stage, sandbox))
+                if (!stage.Server.IsRestored(sandbox.Id))
                 {
                     // Booted while the snapshot was made.
                     TestHostException.Require(sandboxes.Count - told.Count < 12, "microVMs are booted and not restored");
@@ -141,7 +141,7 @@ internal static class Forks
         for (var tries = 0; ; tries++)
         {
             var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
-            if (IsRestored(stage, sandbox))
+            if (stage.Server.IsRestored(sandbox.Id))
             {
                 return sandbox;
             }
@@ -150,9 +150,6 @@ internal static class Forks
             TestHostException.Require(tries < 12, "microVMs are booted and not restored");
         }
     }
-
-    private static bool IsRestored(Stage stage, Sandbox sandbox) =>
-        stage.Server.Log.Split('\n').Any(l => l.Contains($"microVM {sandbox.Id} ", StringComparison.Ordinal) && l.EndsWith("(snapshot)", StringComparison.Ordinal));
 
     private static List<string> Hashes(Stage stage) => [.. stage.Server.Snapshots.SelectMany(Directory.GetFiles).Order(StringComparer.Ordinal).Select(f => $"{f} {SparseFile.Hash(f)}")];
 
