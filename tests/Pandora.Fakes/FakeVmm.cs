@@ -81,7 +81,12 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
     public Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken)
     {
         OnAttaching?.Invoke();
-        if (!_machines.TryGetValue(handle.Id, out var known) || !known.Machine.IsRunning)
+        if (handle.Vmm != Capabilities.Name)
+        {
+            throw new VmmException($"it runs on {handle.Vmm}, and this server uses {Capabilities.Name}");
+        }
+
+        if (!_machines.TryGetValue(handle.Id, out var known) || !known.Machine.IsRunning || known.Machine.Handle != handle)
         {
             return Task.FromResult<IVirtualMachine?>(null);
         }

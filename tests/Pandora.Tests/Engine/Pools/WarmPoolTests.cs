@@ -3,7 +3,7 @@ using Pandora.Engine.MicroVms;
 using Pandora.Fakes;
 using Pandora.Vmm;
 
-namespace Pandora.Tests.Pool;
+namespace Pandora.Tests.Pools;
 
 public sealed class WarmPoolTests
 {

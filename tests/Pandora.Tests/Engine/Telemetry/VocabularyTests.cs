@@ -11,7 +11,7 @@ using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
 using Pandora.Server.Hosting.Connections;
 
-namespace Pandora.Tests.Observability;
+namespace Pandora.Tests.Telemetry;
 
 /// <summary>Values of labels: all are announced, and what names one outside of the code names one that there is.</summary>
 public sealed partial class VocabularyTests

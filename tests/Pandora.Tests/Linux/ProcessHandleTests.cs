@@ -1,11 +1,11 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
-using Pandora.Tests.Observability;
+using Pandora.Tests.Telemetry;
 using Pandora.Linux;
 using Pandora.Vmm.Host;
 
-namespace Pandora.Tests.Vmm;
+namespace Pandora.Tests.Linux;
 
 /// <summary>Only a process that has ended is told as one that is not there.</summary>
 [Collection(nameof(Alone))]

@@ -4,7 +4,7 @@ using Pandora.Engine;
 using Pandora.Engine.Telemetry;
 using Pandora.Fakes;
 
-namespace Pandora.Tests.Observability;
+namespace Pandora.Tests.Telemetry;
 
 public sealed class TraceTests : IDisposable
 {

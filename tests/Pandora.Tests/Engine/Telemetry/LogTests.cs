@@ -4,7 +4,7 @@ using Microsoft.Extensions.Time.Testing;
 using Pandora.Fakes;
 using Pandora.Server.Hosting;
 
-namespace Pandora.Tests.Observability;
+namespace Pandora.Tests.Telemetry;
 
 public sealed class LogTests
 {

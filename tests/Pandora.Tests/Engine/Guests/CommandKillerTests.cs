@@ -6,7 +6,7 @@ using Pandora.Engine;
 using Pandora.Fakes;
 using Renci.SshNet;
 
-namespace Pandora.Tests.Guest;
+namespace Pandora.Tests.Guests;
 
 /// <summary>
 /// The words of a guest about a command that was to be killed, and the script that asks for them, run by the host's own bash on a

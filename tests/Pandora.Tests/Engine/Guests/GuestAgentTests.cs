@@ -5,7 +5,7 @@ using Pandora.Engine.Guests;
 using Pandora.Fakes;
 using Pandora.Vmm;
 
-namespace Pandora.Tests.Guest;
+namespace Pandora.Tests.Guests;
 
 /// <summary>The server's end of an agent that may be anything: real code, a hostile other end.</summary>
 public sealed class GuestAgentTests

@@ -1,7 +1,7 @@
 using Pandora.Engine.MicroVms;
 using Pandora.Engine;
 
-namespace Pandora.Tests.Vmm;
+namespace Pandora.Tests.MicroVms;
 
 public sealed class TeardownTests
 {

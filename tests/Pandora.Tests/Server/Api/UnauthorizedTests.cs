@@ -4,7 +4,7 @@ using Microsoft.Extensions.Logging;
 using Pandora.Fakes;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
-using Pandora.Tests.Observability;
+using Pandora.Tests.Telemetry;
 
 namespace Pandora.Tests.Api;
 

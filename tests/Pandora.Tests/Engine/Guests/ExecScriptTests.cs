@@ -2,7 +2,7 @@ using System.Diagnostics;
 using CsCheck;
 using Pandora.Engine.Guests;
 
-namespace Pandora.Tests.Guest;
+namespace Pandora.Tests.Guests;
 
 /// <summary>The script is for a guest; what can be tried of it without one is tried with the host's own bash.</summary>
 public sealed class ExecScriptTests

@@ -2,7 +2,7 @@ using System.Text;
 using CsCheck;
 using Pandora.Engine.Guests;
 
-namespace Pandora.Tests.Guest;
+namespace Pandora.Tests.Guests;
 
 public sealed class OutputCollectorTests
 {

@@ -1,6 +1,6 @@
 using Pandora.Agent;
 
-namespace Pandora.Tests.Guest;
+namespace Pandora.Tests.Guests;
 
 public sealed class KernelLogTests
 {

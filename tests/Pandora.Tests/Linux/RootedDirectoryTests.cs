@@ -3,7 +3,7 @@ using System.Net.Sockets;
 using System.Text;
 using Pandora.Linux;
 
-namespace Pandora.Tests.Vmm;
+namespace Pandora.Tests.Linux;
 
 /// <summary>A tree that somebody else made, with a directory of the host's beside it that its links name.</summary>
 public sealed class RootedDirectoryTests : IDisposable

@@ -4,7 +4,7 @@ using Pandora.Client;
 using Pandora.Engine;
 using Pandora.Fakes;
 using Pandora.Load;
-using Pandora.Tests.Observability;
+using Pandora.Tests.Telemetry;
 
 namespace Pandora.Tests.Load;
 

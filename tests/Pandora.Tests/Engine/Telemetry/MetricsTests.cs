@@ -3,7 +3,7 @@ using Pandora.Engine;
 using Pandora.Fakes;
 using Pandora.Server.Hosting;
 
-namespace Pandora.Tests.Observability;
+namespace Pandora.Tests.Telemetry;
 
 /// <summary>For tests that read metrics: a meter is heard by every exporter in the process, so they run when no other server does.</summary>
 [CollectionDefinition(nameof(Alone), DisableParallelization = true)]

@@ -1,7 +1,7 @@
 using CsCheck;
 using Pandora.Agent.Protocol;
 
-namespace Pandora.Tests.Guest;
+namespace Pandora.Tests.Guests;
 
 public sealed class AgentProtocolTests
 {
