@@ -113,7 +113,10 @@ public sealed class DiskTests : IAsyncLifetime
             }
         });
         Assert.Equal((HttpStatusCode.ServiceUnavailable, "host_full"), ((HttpStatusCode)refused.Problem.Status!, refused.Code));
-        Assert.Contains("10 % of the", refused.Message);
+        Assert.Contains("fewer MiB free than another sandbox needs", refused.Message);
+        Assert.Contains("PANDORA_DISK_SHARE", refused.Problem.Hint);
+        await UntilAsync(async () => (await server.Pandora.GetHealthAsync()).Notes
+            .Any(n => n.Contains("are needed: no microVM is handed out", StringComparison.Ordinal)), 10);
         foreach (var sandbox in sandboxes)
         {
             await sandbox.DisposeAsync();

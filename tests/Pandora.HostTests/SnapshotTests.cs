@@ -155,7 +155,7 @@ public sealed class SnapshotTests : IAsyncLifetime
     {
         var disk = Directory.CreateDirectory(Path.Combine(_directory, "small")).FullName;
         // Room for the disks of a few microVMs, and none for a guest's memory.
-        await Command.RunAsync("mount", ["-t", "tmpfs", "-o", "size=48m", "pandora-small", disk]);
+        await Command.RunAsync("mount", ["-t", "tmpfs", "-o", "size=48m,mode=0700", "pandora-small", disk]);
         try
         {
             // Without a reserve: what is tried is the snapshot's own lack of room.
