@@ -1,6 +1,6 @@
 using Pandora.Engine;
 using Pandora.Engine.Templates;
-using Pandora.Fakes;
+using Pandora.Tests.Vmm;
 using Pandora.Linux;
 using Pandora.TestHost;
 using Pandora.Vmm;
@@ -32,6 +32,9 @@ public sealed class QemuContractTests : VmmContract, IAsyncLifetime
         await Command.RunAsync("ip", ["netns", "del", _namespace]);
         Directory.Delete(_directory, recursive: true);
     }
+
+    // QEMU's control socket has one client at a time.
+    protected override async Task LetGoAsync(IVirtualMachine machine) => await ((QemuVirtualMachine)machine).ReleaseAsync();
 
     protected override VirtualMachineSpec NewSpec()
     {
