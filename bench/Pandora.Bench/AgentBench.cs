@@ -1,11 +1,13 @@
 using System.Diagnostics;
 using System.Text;
-using Pandora.Agent;
-using Pandora.Engine.Guest;
+using Pandora.Agent.Protocol;
+using Pandora.Engine.Guests;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Templates;
+using Pandora.Engine;
 using Pandora.Load;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Bench;
@@ -54,14 +56,14 @@ internal static class AgentBench
                 await Command.RunAsync("ip", ["-n", name, "-batch", "-"], "tuntap add dev tap0 mode tap user 65534\nlink set tap0 up\n");
             }
 
-            var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
+            var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
             var store = new TemplateStore(Path.Combine(work, "templates"));
             var script = Path.Combine(work, "echo");
             await File.WriteAllTextAsync(script, Echo);
             await new TemplateBuilder(store, TimeProvider.System,
                 _ => { }).BuildAsync(new TemplateSpec { Name = "echo", RootPath = template.RootPath,
                 AgentPath = script }, RebuildRule.IfChanged, CancellationToken.None);
-            using var vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the benchmark", TimeProvider.System, CancellationToken.None);
+            using var vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the benchmark", null, TimeProvider.System, CancellationToken.None);
             using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
             await using var ours = await StartAsync(vmm, template, names[0], work, key);
             await using var bare = await StartAsync(vmm, store.Find("echo")!, names[1], work, key);
@@ -128,7 +130,7 @@ internal static class AgentBench
             new VirtualMachineSpec
             {
                 Id = netns, Directory = directory, KernelPath = template.KernelPath, InitrdPath = initrd, Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(disk, false)],
-                Network = new NetworkSpec($"/run/netns/{netns}", "tap0", "02:fc:00:00:00:02"), Uid = 65534,
+                Network = new NetworkSpec($"/run/netns/{netns}", "tap0", "02:fc:00:00:00:02"), Uid = 65534, Agent = MicroVmLauncher.Channel,
             }, CancellationToken.None);
     }
 }

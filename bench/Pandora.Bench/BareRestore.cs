@@ -3,13 +3,15 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
-using Pandora.Agent;
-using Pandora.Engine.Guest;
+using Pandora.Agent.Protocol;
+using Pandora.Engine.Guests;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
+using Pandora.Vmm.Host;
 using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Bench;
@@ -47,7 +49,7 @@ internal static class BareRestore
             var spec = new VirtualMachineSpec
             {
                 Id = "bare", Directory = directory, KernelPath = template.KernelPath, InitrdPath = "", Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)],
-                Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB, Uid = 65534,
+                Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB, Uid = 65534, Agent = MicroVmLauncher.Channel,
             };
             (vmm, var agent) = target.Firecracker is null ? await QemuAsync(spec, Snapshot.FilesIn(snapshot)) : await FirecrackerAsync(spec, Snapshot.FilesIn(snapshot), target.Firecracker);
             using (agent)

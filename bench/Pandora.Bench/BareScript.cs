@@ -1,5 +1,6 @@
 using Pandora.Engine.Templates;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Bench;
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Pandora.Client;
+using Pandora.TestHost;
 
 namespace Pandora.Bench;
 
@@ -44,11 +45,7 @@ internal sealed class BenchServer : IAsyncDisposable
             start.ArgumentList.Add(argument);
         }
 
-        foreach (var name in start.Environment.Keys.Where(k => k.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
-        {
-            start.Environment.Remove(name);
-        }
-
+        CallersSettings.RemoveFrom(start);
         start.Environment["PANDORA_DATA_DIR"] = dataDir;
         start.Environment["PANDORA_RUN_DIR"] = runRoot;
         start.Environment["PANDORA_TEMPLATE_DIR"] = target.Templates;

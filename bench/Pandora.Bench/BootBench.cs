@@ -1,6 +1,7 @@
 using System.Diagnostics;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Templates;
+using Pandora.Engine;
 using Pandora.Load;
 
 namespace Pandora.Bench;
@@ -13,7 +14,7 @@ internal static class BootBench
     public static async Task<Result> RunAsync(Target target)
     {
         await using var server = await BenchServer.StartAsync(target, poolSize: 0, settings: new() { ["PANDORA_POOL_START"] = "boot" });
-        var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
+        var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
         using var key = await ClientKey.LoadAsync(server.DataDir, CancellationToken.None);
         var work = Directory.CreateDirectory(Path.Combine(server.DataDir, "bare")).FullName;
         await GuestIdentity.Create("barebare").WriteInitrdAsync(template.InitrdPath, Path.Combine(work, "initrd"), key.PublicLine, 1400, CancellationToken.None);

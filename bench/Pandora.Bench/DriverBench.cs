@@ -1,12 +1,15 @@
 using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Templates;
+using Pandora.Engine;
 using Pandora.Load;
+using Pandora.Vmm.Host;
 using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Bench;
 
@@ -28,14 +31,14 @@ internal static class DriverBench
         finally
         {
             await Command.RunAsync("ip", ["netns", "del", name]);
-            FirecrackerVmm.RemoveLeftovers(Path.Combine(work, "jail"), new HashSet<string>());
+            new VmmOptions().Choice(work, Path.Combine(work, "jail")).RemoveOrphans(new HashSet<string>());
             Directory.Delete(work, recursive: true);
         }
     }
 
     private static async Task<Result> RunAsync(Target target, string name, string work)
     {
-        var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
+        var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
         using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
         var initrd = Path.Combine(work, "initrd");
         await GuestIdentity.Create("benchvms").WriteInitrdAsync(template.InitrdPath, initrd, key.PublicLine, 1400, CancellationToken.None);
@@ -48,7 +51,7 @@ internal static class DriverBench
             return new VirtualMachineSpec
             {
                 Id = $"bench{round}", Directory = directory, KernelPath = template.KernelPath, InitrdPath = initrd, KernelArguments = template.KernelArguments ?? "",
-                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)], Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), Uid = 0,
+                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)], Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), Uid = 0, Agent = MicroVmLauncher.Channel,
             };
         }
 

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using Pandora.Client;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Load;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Renci.SshNet;
 
 namespace Pandora.Bench;

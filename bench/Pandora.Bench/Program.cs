@@ -2,16 +2,31 @@ using System.CommandLine;
 using System.Diagnostics;
 using Pandora.Bench;
 using Pandora.Load;
+using Pandora.TestHost;
 using Spectre.Console;
 
+CallersSettings.Forget();
 var json = new Option<FileInfo>("--json") { Description = "Write the figures to a file as well" };
-var only = new Option<string>("--only")
+var only = new Option<string>("--only") { Description = "Run one part; aged, which takes ten minutes, runs only like this" };
+only.AcceptOnlyFromAmong([.. Part.All.Select(p => p.Name)]);
+var onVmm = new Option<string>("--vmm")
 {
-    Description = "Run one part: pool, exec, growth, boot, snapshot, agent, footprint, looking, overload, adoption, walls, driver; and aged, which takes ten minutes and is not run otherwise",
-};
-var onVmm = new Option<string>("--vmm") { Description = "Measure on firecracker or qemu; what does not depend on it is left out with firecracker", DefaultValueFactory = _ => "qemu" }.AcceptOnlyFromAmong("firecracker", "qemu");
+    Description = "Measure on firecracker or qemu; what does not depend on it is left out with firecracker",
+    DefaultValueFactory = _ => "qemu",
+}.AcceptOnlyFromAmong("firecracker", "qemu");
+var list = new Option<bool>("--list") { Description = "Measure nothing; name the parts that would be measured" };
 var readme = new Option<bool>("--readme") { Description = "Measure nothing; make the README's table anew from benchmarks/bench-*.json" };
-var root = new RootCommand("Measures Pandora against references taken in the same run; about ten minutes on two cores") { json, only, onVmm, readme };
+var root = new RootCommand("Measures Pandora against references taken in the same run; about ten minutes on two cores")
+{
+    json, only, onVmm, list, readme,
+};
+root.Validators.Add(result =>
+{
+    if (Part.WhyNot(result.GetValue(only), result.GetValue(onVmm) == "firecracker") is { } why)
+    {
+        result.AddError(why);
+    }
+});
 root.SetAction(async (result, cancellationToken) =>
 {
     var repository = FindRepository();
@@ -22,52 +37,33 @@ root.SetAction(async (result, cancellationToken) =>
         return 0;
     }
 
+    var isFirecracker = result.GetValue(onVmm) == "firecracker";
+    var parts = Part.Choose(result.GetValue(only), isFirecracker);
+    if (result.GetValue(list))
+    {
+        Console.WriteLine(string.Join('\n', parts.Select(p => p.Name)));
+        return 0;
+    }
+
     // Both are bench/run's to say.
     var target = new Target(
         repository, Environment.GetEnvironmentVariable("PANDORA_TEST_TEMPLATES") ?? "/var/lib/pandora/templates",
-        result.GetValue(onVmm) == "qemu" ? null : Environment.GetEnvironmentVariable("PANDORA_TEST_FIRECRACKER") ?? throw new InvalidOperationException("PANDORA_TEST_FIRECRACKER is not set: './pandora bench --vmm firecracker' finds it"));
+        !isFirecracker ? null : Environment.GetEnvironmentVariable("PANDORA_TEST_FIRECRACKER")
+            ?? throw new InvalidOperationException("PANDORA_TEST_FIRECRACKER is not set: './pandora bench --vmm firecracker' finds it"));
     var results = new List<Result>();
-    async Task PartAsync(string name, Func<Task<IReadOnlyList<Result>>> run)
+    var empty = new List<string>();
+    foreach (var part in parts)
     {
-        if (result.GetValue(only) is { } wanted && wanted != name)
+        Console.Error.WriteLine($"{part.Name} …");
+        var start = Stopwatch.GetTimestamp();
+        var measured = await part.RunAsync(target);
+        if (measured.Count == 0)
         {
-            return;
+            empty.Add(part.Name);
         }
 
-        Console.Error.WriteLine($"{name} …");
-        var start = Stopwatch.GetTimestamp();
-        results.AddRange((await run()).Select(r => r with { Name = target.Label + r.Name }));
-        Console.Error.WriteLine($"{name}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s");
-    }
-
-    async Task<IReadOnlyList<Result>> WithServerAsync(int poolSize, Func<BenchServer, Task<IReadOnlyList<Result>>> run)
-    {
-        await using var server = await BenchServer.StartAsync(target, poolSize);
-        return await run(server);
-    }
-
-    await PartAsync("pool", () => WithServerAsync(4, PoolBench.RunAsync));
-    await PartAsync("exec", () => WithServerAsync(2, ExecBench.RunAsync));
-    await PartAsync("growth", () => WithServerAsync(2, async s => [await ExecBench.GrowthAsync(s)]));
-    await PartAsync("boot", async () => [await BootBench.RunAsync(target)]);
-    await PartAsync("snapshot", () => SnapshotBench.RunAsync(target));
-    await PartAsync("agent", () => AgentBench.RunAsync(target));
-    if (result.GetValue(only) == "aged")
-    {
-        await PartAsync("aged", () => AgedBench.RunAsync(target));
-    }
-
-    if (target.Firecracker is null)
-    {
-        await PartAsync("footprint", () => WithServerAsync(2, FootprintBench.RunAsync));
-        await PartAsync("looking", () => LookingBench.RunAsync(target));
-        await PartAsync("overload", OverloadBench.RunAsync);
-        await PartAsync("adoption", () => AdoptionBench.RunAsync(target));
-        await PartAsync("walls", () => WallBench.RunAsync(target));
-    }
-    else
-    {
-        await PartAsync("driver", async () => [await DriverBench.RunAsync(target)]);
+        results.AddRange(measured.Select(r => r with { Name = target.Label + r.Name }));
+        Console.Error.WriteLine($"{part.Name}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s");
     }
 
     var table = new Table().Border(TableBorder.Markdown).AddColumns("measured", "value", "wanted", "met", "from");
@@ -81,6 +77,12 @@ root.SetAction(async (result, cancellationToken) =>
     if (result.GetValue(json) is { } file)
     {
         new BenchReport(TimeProvider.System.GetUtcNow(), Machine.Describe(), results).Write(file.FullName);
+    }
+
+    if (empty.Count > 0)
+    {
+        Console.Error.WriteLine($"pandora: nothing was measured of {string.Join(", ", empty)}");
+        return 1;
     }
 
     return 0;

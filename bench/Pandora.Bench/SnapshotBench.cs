@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Engine.Templates;
+using Pandora.Engine;
 using Pandora.Load;
 
 namespace Pandora.Bench;
@@ -18,7 +19,7 @@ internal static class SnapshotBench
         await using var restoring = await BenchServer.StartAsync(target, poolSize: 0);
         await using var booting = await BenchServer.StartAsync(target, poolSize: 0, port: 8124, settings: ByBoot);
         var snapshot = await restoring.WaitForSnapshotAsync();
-        var template = new TemplateStore(target.Templates).Find(TemplateStore.DefaultName)!;
+        var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
         var work = Directory.CreateDirectory(Path.Combine(restoring.DataDir, "bare")).FullName;
         Latencies restored = new(), booted = new(), bare = new();
         List<double> restoredMiB = [], bareMiB = [];

@@ -5,13 +5,14 @@ using System.Net;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Client;
+using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Networking;
 using Pandora.Load;
-using Pandora.Proof;
-using Pandora.Proof.Checks;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.Prove;
+using Pandora.Prove.Checks;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.Bench;
 
@@ -122,9 +123,9 @@ internal static class WallBench
         await using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
         var options = new EngineOptions { DataDir = directory, RunDir = Path.Combine(directory, "run") };
         using var instance = Instance.Open(options);
-        await using var network = await HostNetwork.CreateAsync(instance, options, [], NullLogger.Instance, CancellationToken.None);
+        await using var network = await NetworkRules.CreateAsync(instance.Names, options, [], NullLogger.Instance, CancellationToken.None);
         await using var slots = new SlotPool(
-            network, instance, Egress.Internet, Slots, new Dictionary<int, string>(), TimeProvider.System, NullLogger<SlotPool>.Instance);
+            network, instance.Names, Egress.Internet, Slots, new Dictionary<int, string>(), TimeProvider.System, NullLogger<SlotPool>.Instance);
         slots.Prepare();
         while (Enumerable.Range(0, Slots).Any(s => !network.IsGuarded(s)))
         {

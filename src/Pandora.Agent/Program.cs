@@ -1,5 +1,6 @@
 using System.Text;
 using Pandora.Agent;
+using Pandora.Agent.Protocol;
 
 // PID 1 starts it and starts it again when it ends. It serves one connection after the other: QEMU's port has only one, and Firecracker's has only the server's.
 if (FindSerialPort() is { } path)

@@ -1,3 +1,5 @@
+using Pandora.Agent.Protocol;
+
 namespace Pandora.Agent;
 
 /// <summary>Makes a guest that was restored from a snapshot its own: clock, random state, names, SSH host key. Whoever reads what it wrote is started after it.</summary>

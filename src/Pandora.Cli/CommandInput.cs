@@ -1,21 +1,19 @@
 using System.Text;
+using Pandora.Contracts;
 
 namespace Pandora.Cli;
 
 /// <summary>Standard input of a command, read to its end before the command starts, because the API takes it with the request.</summary>
 internal static class CommandInput
 {
-    /// <summary>The most that the API takes, in bytes of UTF-8.</summary>
-    public const int MaxBytes = 1024 * 1024;
-
     private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     /// <summary>Reads text to its end.</summary>
-    /// <exception cref="UsageException">It is longer than <see cref="MaxBytes"/>, or no UTF-8.</exception>
+    /// <exception cref="UsageException">It is longer than <see cref="Limits.MaxStdinBytes"/>, or no UTF-8.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
     public static async Task<string> ReadAsync(Stream input, CancellationToken cancellationToken)
     {
-        var bytes = new byte[MaxBytes + 1];
+        var bytes = new byte[Limits.MaxStdinBytes + 1];
         // A terminal or a pipe without a writer is read by a thread that no token reaches: this waits, and the program's end ends the
         // thread.
         int length;
@@ -29,10 +27,11 @@ internal static class CommandInput
             throw new IOException($"standard input: {e.Message}", e);
         }
 
-        if (length > MaxBytes)
+        if (length > Limits.MaxStdinBytes)
         {
             throw new UsageException(
-                "standard input is longer than the 1 MiB that a command is given: send it in parts, or let the sandbox fetch it");
+                $"standard input is longer than the {Limits.Size(Limits.MaxStdinBytes)} that a command is given: send it in parts, "
+                + "or let the sandbox fetch it");
         }
 
         try

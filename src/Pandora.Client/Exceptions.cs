@@ -11,7 +11,7 @@ public class PandoraApiException : Exception
     /// <summary>The server's own words.</summary>
     public ApiProblem Problem { get; }
 
-    /// <summary>Stable code of the problem, one of <see cref="ProblemCodes"/>, or null when the answer was not the server's.</summary>
+    /// <summary>Stable code of the problem, one of <see cref="ErrorCodes"/>, or null when the answer was not the server's.</summary>
     public string? Code => Problem.Code;
 
     /// <summary>What the server's operator could do, or should know; null for nothing.</summary>
@@ -20,17 +20,15 @@ public class PandoraApiException : Exception
     internal static PandoraApiException From(ApiProblem problem)
     {
         var message = problem.Detail ?? problem.Title ?? $"HTTP {problem.Status}";
-        return problem.Code switch
+        return (ErrorCodes.Find(problem.Code)?.Kind ?? ErrorKind.Other) switch
         {
-            ProblemCodes.InvalidRequest => new InvalidRequestException(message, problem),
-            ProblemCodes.SandboxNotFound => new SandboxNotFoundException(message, problem),
-            ProblemCodes.SandboxGone => new SandboxGoneException(message, problem),
-            ProblemCodes.ExecTimeout => new ExecTimeoutException(message, problem),
-            ProblemCodes.Interrupted => new ExecInterruptedException(message, problem),
-            ProblemCodes.PoolEmpty or ProblemCodes.SandboxLimit or ProblemCodes.ShuttingDown or ProblemCodes.Recovering
-                or ProblemCodes.Overloaded or ProblemCodes.HostFull or ProblemCodes.NotProtected =>
-                new SandboxUnavailableException(message, problem),
-            _ => new PandoraApiException(message, problem),
+            ErrorKind.Other => new PandoraApiException(message, problem),
+            ErrorKind.InvalidRequest => new InvalidRequestException(message, problem),
+            ErrorKind.SandboxNotFound => new SandboxNotFoundException(message, problem),
+            ErrorKind.SandboxGone => new SandboxGoneException(message, problem),
+            ErrorKind.SandboxUnavailable => new SandboxUnavailableException(message, problem),
+            ErrorKind.ExecTimeout => new ExecTimeoutException(message, problem),
+            ErrorKind.ExecInterrupted => new ExecInterruptedException(message, problem),
         };
     }
 }

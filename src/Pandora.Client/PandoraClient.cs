@@ -43,11 +43,13 @@ public sealed class PandoraClient : IDisposable
     }
 
     /// <summary>Claims a warm microVM.</summary>
-    /// <param name="idleTimeout">Idleness after which the server ends it; null is the server's default, 60 s.</param>
+    /// <param name="idleTimeout">Idleness after which the server ends it, from <see cref="Limits.MinIdleTimeout"/> to
+    /// <see cref="Limits.MaxIdleTimeout"/> seconds unless the server has another cap; null is the server's default.</param>
     /// <param name="template">Template to start from; null is <c>default</c>.</param>
-    /// <param name="metadata">Pairs to find it again by, at most 16 KiB.</param>
+    /// <param name="metadata">Pairs to find it again by, of at most <see cref="Limits.MaxMetadataBytes"/>.</param>
     /// <param name="egress"><c>internet</c> or <c>none</c>; null is the server's default.</param>
-    /// <param name="idempotencyKey">1 to 255 visible ASCII characters that name this request: sent again with it, after an answer that never came, it gets the same sandbox.</param>
+    /// <param name="idempotencyKey">At most <see cref="Limits.MaxIdempotencyKeyLength"/> visible ASCII characters that name this request:
+    /// sent again with it, after an answer that never came, it gets the same sandbox.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <exception cref="SandboxUnavailableException">There are too many sandboxes, or none became ready in time.</exception>
     /// <exception cref="InvalidRequestException">A value is out of its range.</exception>
@@ -105,7 +107,7 @@ public sealed class PandoraClient : IDisposable
             // The request had been sent: SendAsync tells a server that was never reached.
             const string Words = "the connection to the server broke before the whole answer had come: "
                 + "the command may have run, in part or to its end, and is not repeated";
-            throw new ExecInterruptedException(Words, new ApiProblem(Detail: Words, Code: ProblemCodes.Interrupted), e);
+            throw new ExecInterruptedException(Words, new ApiProblem(Detail: Words, Code: ErrorCodes.Interrupted.Code), e);
         }
     }
 

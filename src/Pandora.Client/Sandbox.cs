@@ -27,12 +27,13 @@ public sealed class Sandbox : IAsyncDisposable
     public SandboxCreated Created { get; }
 
     /// <summary>Runs shell text in bash. An exit code other than 0 is a result, not an exception.</summary>
-    /// <param name="code">Shell text, at most 1 MiB.</param>
-    /// <param name="timeout">1 to 300 seconds; null is 30.</param>
+    /// <param name="code">Shell text of at most <see cref="Limits.MaxCodeBytes"/>.</param>
+    /// <param name="timeout">From <see cref="Limits.MinExecTimeout"/> to <see cref="Limits.MaxExecTimeout"/> seconds; null is
+    /// <see cref="Limits.DefaultExecTimeout"/>.</param>
     /// <param name="cwd">Directory; null is the user's home.</param>
-    /// <param name="env">Environment variables, at most 64 KiB.</param>
+    /// <param name="env">Environment variables of at most <see cref="Limits.MaxEnvBytes"/>.</param>
     /// <param name="user">User; null is root.</param>
-    /// <param name="stdin">Standard input; null is empty.</param>
+    /// <param name="stdin">Standard input of at most <see cref="Limits.MaxStdinBytes"/>; null is empty.</param>
     /// <param name="cancellationToken">Gives up: the server kills the command.</param>
     /// <exception cref="ExecTimeoutException">It ran into its timeout; the output so far, and what became of it, are in the
     /// exception.</exception>
@@ -88,6 +89,6 @@ public sealed record ExecResult(ExecResponse Response)
     /// <summary>Milliseconds from the server's start of the command to its end.</summary>
     public double ExecMs => Response.ExecMs;
 
-    /// <summary>Whether an output was longer than the 10 MiB that are kept.</summary>
+    /// <summary>Whether an output was longer than the <see cref="Limits.MaxOutputBytes"/> that are kept.</summary>
     public bool IsTruncated => Response.Truncated == true;
 }

@@ -11,7 +11,7 @@ namespace Pandora.Contracts;
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record CreateSandboxRequest(
     double? IdleTimeout = null,
-    [property: StringLength(63, ErrorMessage = "must be at most 63 characters")] string? Template = null,
+    [property: StringLength(Limits.MaxTemplateLength, ErrorMessage = "must be at most {1} characters")] string? Template = null,
     IReadOnlyDictionary<string, string>? Metadata = null,
     [property: AllowedValues("internet", "none", null, ErrorMessage = "must be internet or none")] string? Egress = null);
 
@@ -54,15 +54,12 @@ public sealed record SandboxInfo(
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record ExecRequest(
     [property: Required(AllowEmptyStrings = true, ErrorMessage = "must be given, as text")] string Code,
-    [property: Range(1.0, 300.0, ErrorMessage = "must be between 1 and 300 seconds")] double? Timeout = ExecRequest.DefaultTimeout,
-    [property: StringLength(4096, ErrorMessage = "must be at most 4096 characters")] string? Cwd = null,
+    [property: Range(Limits.MinExecTimeout, Limits.MaxExecTimeout, ErrorMessage = "must be between {1} and {2} seconds")]
+    double? Timeout = Limits.DefaultExecTimeout,
+    [property: StringLength(Limits.MaxCwdLength, ErrorMessage = "must be at most {1} characters")] string? Cwd = null,
     IReadOnlyDictionary<string, string>? Env = null,
-    [property: StringLength(32, ErrorMessage = "must be at most 32 characters")] string? User = null,
-    string? Stdin = null)
-{
-    /// <summary>Seconds that a command may take where none are given.</summary>
-    public const double DefaultTimeout = 30;
-}
+    [property: StringLength(Limits.MaxUserLength, ErrorMessage = "must be at most {1} characters")] string? User = null,
+    string? Stdin = null);
 
 /// <summary>
 /// Answer to <c>POST /sandboxes/{id}/exec</c>. A command that failed is a result, not an error of the API. A plain answer has the first
@@ -101,7 +98,7 @@ public sealed record Health(
 
 /// <summary>Answer to <c>DELETE /sandboxes/{id}?receipt=true</c>: what was undone and how long it took.</summary>
 /// <param name="SandboxId">The sandbox that ended.</param>
-/// <param name="Reason">Why: <c>deleted</c>, <c>idle</c>, <c>died</c>, <c>shutdown</c>, <c>lifetime</c>.</param>
+/// <param name="Reason">Why it ended.</param>
 /// <param name="LifetimeSeconds">Seconds from claim to end.</param>
 /// <param name="ExecCount">Commands that were started in it.</param>
 /// <param name="TeardownMs">Milliseconds until the guest was dead and its files gone.</param>
@@ -113,7 +110,7 @@ public sealed record Receipt(
     IReadOnlyList<ReceiptResource> Resources, int Left, string Isolation);
 
 /// <summary>One host resource on a <see cref="Receipt"/>.</summary>
-/// <param name="Kind">Such as <c>process</c>, <c>namespace</c>, <c>file</c>.</param>
+/// <param name="Kind">What it is.</param>
 /// <param name="Name">Its name or path on the host.</param>
 /// <param name="Ms">Milliseconds that undoing it took.</param>
 /// <param name="Gone">Whether the host no longer has it.</param>

@@ -1,6 +1,5 @@
 using System.ComponentModel.DataAnnotations;
 using Pandora.Vmm;
-using Pandora.Vmm.Qemu;
 
 namespace Pandora.Engine;
 
@@ -120,18 +119,6 @@ public sealed class EngineOptions
     /// <summary>Path of the guest agent's program, which templates are built with. Default: what <c>./pandora template build</c> has made in the data directory.</summary>
     public string? Agent { get; set; }
 
-    /// <summary><c>auto</c> (Firecracker where it is installed and KVM is usable, else QEMU), <c>firecracker</c> or <c>qemu</c>.</summary>
-    public VmmKind Vmm { get; set; } = VmmKind.Auto;
-
-    /// <summary>Path or name of <c>firecracker</c>. Default: what <c>./pandora firecracker install</c> put into the data directory, else the one in PATH.</summary>
-    public string? Firecracker { get; set; }
-
-    /// <summary>Path or name of <c>jailer</c>. Default: beside Firecracker.</summary>
-    public string? Jailer { get; set; }
-
-    /// <summary>Whether Firecracker runs in its jailer's jail. Without, it runs as root: for development only.</summary>
-    public bool Jail { get; set; } = true;
-
     /// <summary>MiB that stay free where the microVMs' disks are, 0 to 1,000,000: with less no microVM is handed out, and one that waits
     /// for room does not go on.</summary>
     [Range(0, 1_000_000)]
@@ -154,12 +141,9 @@ public sealed class EngineOptions
     [Range(0, 10_000_000)]
     public int DiskOperations { get; set; }
 
-    /// <summary>Most MiB a second that a microVM may send, and as many receive, 0 to 100,000; 0: no bound. Firecracker only.</summary>
+    /// <summary>Most MiB a second that a microVM may send, and as many receive, 0 to 100,000; 0: no bound. Not every VMM bounds it.</summary>
     [Range(0, 100_000)]
     public int NetworkBandwidth { get; set; }
-
-    /// <summary><c>auto</c> (KVM where it is really usable, else emulation), <c>kvm</c> or <c>tcg</c>.</summary>
-    public Accelerator Accel { get; set; } = Accelerator.Auto;
 
     /// <summary>What a stop by SIGTERM, such as <c>systemctl stop</c>, does with sandboxes: <c>end</c> them, or <c>keep</c> them alive for the next start. <c>./pandora down</c> and Ctrl-C always end them.</summary>
     public OnStop OnStop { get; set; } = OnStop.End;
@@ -168,20 +152,14 @@ public sealed class EngineOptions
     [Range(0, 2_000_000_000)]
     public int UidBase { get; set; }
 
-    /// <summary>Where Firecracker's jails are: with the templates and disks, so that files can be linked into them.</summary>
-    public string JailDir => Path.Combine(DataDir, "jail");
+    /// <summary>Where a VMM keeps what a machine needs besides its run directory, such as a jail: with the templates and disks, so that files can be linked into it.</summary>
+    public string MachineDir => Path.Combine(DataDir, "jail");
 
     /// <summary>Where snapshots of warmed microVMs are kept. They are made again when they are missing.</summary>
     public string SnapshotDir => Path.Combine(DataDir, "snapshots");
 
     /// <summary>The guest agent's program.</summary>
     public string AgentPath => Agent ?? Path.Combine(DataDir, "agent", "pandora-agent");
-
-    /// <summary>Where <c>./pandora firecracker install</c> puts releases; <c>current</c> in it is the one in use.</summary>
-    public string FirecrackerDir => Path.Combine(DataDir, "firecracker");
-
-    /// <summary>How the VMM is chosen.</summary>
-    public VmmChoice VmmChoice => new(Vmm, Accel, Firecracker, Jailer, Jail, FirecrackerDir, JailDir);
 
     /// <summary>Bounds of each microVM's devices.</summary>
     public DeviceLimits DeviceLimits => new(DiskBandwidth * 1024L * 1024, DiskOperations, NetworkBandwidth * 1024L * 1024);
@@ -191,6 +169,9 @@ public sealed class EngineOptions
 
     /// <summary>Most network slots that can be in use at once: sandboxes, warm microVMs, boots, and those made ahead of need.</summary>
     public int MostSlots => MaxSandboxes + PooledTemplates.Sum(PoolSizeFor) + MostBoots + SlotsAhead;
+
+    /// <summary>Name of the template of a sandbox that names none.</summary>
+    public const string DefaultTemplate = "default";
 
     /// <summary>Network slots made ahead of need.</summary>
     public const int SlotsAhead = 2;
@@ -205,10 +186,10 @@ public sealed class EngineOptions
     public string TemplatePath => TemplateDir ?? Path.Combine(DataDir, "templates");
 
     /// <summary>The templates that a pool is kept of from the start.</summary>
-    public IEnumerable<string> PooledTemplates => ParsePoolSizes().Keys.Prepend(Templates.TemplateStore.DefaultName).Distinct();
+    public IEnumerable<string> PooledTemplates => ParsePoolSizes().Keys.Prepend(DefaultTemplate).Distinct();
 
     /// <summary>How many microVMs to keep warm of a template.</summary>
-    public int PoolSizeFor(string template) => template == Templates.TemplateStore.DefaultName
+    public int PoolSizeFor(string template) => template == DefaultTemplate
         ? PoolSize
         : ParsePoolSizes().GetValueOrDefault(template);
 

@@ -1,4 +1,3 @@
-using Pandora.Engine.Guest;
 
 namespace Pandora.Engine;
 

@@ -1,5 +1,5 @@
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine;
 

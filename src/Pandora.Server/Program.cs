@@ -3,7 +3,7 @@ using System.Net.Sockets;
 using Pandora.Engine;
 using Pandora.Server.Commands;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 var root = new RootCommand("The Pandora server: throw-away sandboxes in real microVMs")
 {

@@ -16,6 +16,11 @@ public interface IVmm
     /// <summary>Removes those of a machine that has ended and that nobody holds; never fails for what is gone already.</summary>
     void RemoveDirectories(string id);
 
+    /// <summary>Removes those of all machines but some, whatever VMM ran them: the operator may have changed it since. What ran in them
+    /// has ended.</summary>
+    /// <param name="living">Ids of the machines whose directories stay.</param>
+    void RemoveOrphans(IReadOnlySet<string> living);
+
     /// <summary>
     /// What besides the machine itself a snapshot's state depends on: this VMM and its version, the processor. One that was made with another must not be restored. Looked at anew each time,
     /// for a package may be upgraded under a running server. Null when this VMM cannot make snapshots here; <see cref="VmmCapabilities.Warnings"/> says why.
@@ -34,9 +39,12 @@ public interface IVmm
     Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken);
 
     /// <summary>Takes hold of a machine that an earlier server started, or returns null when it no longer runs or does not answer. Nothing is killed.</summary>
+    /// <param name="handle">What was written down of it.</param>
+    /// <param name="agent">Where its agent is met, as in the spec that it was started with.</param>
+    /// <param name="cancellationToken">Ends it; the machine is left as it is.</param>
     /// <exception cref="VmmException">It cannot be this VMM's, or its guest has stopped; the message says so.</exception>
     /// <exception cref="IOException">Whether it runs could not be seen.</exception>
-    Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken);
+    Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken);
 }
 
 /// <summary>One running virtual machine. Disposing it ends it.</summary>
@@ -91,6 +99,9 @@ public sealed record VirtualMachineSpec
     /// <summary>The network device.</summary>
     public required NetworkSpec Network { get; init; }
 
+    /// <summary>Where the agent in the guest is met.</summary>
+    public required AgentChannel Agent { get; init; }
+
     /// <summary>Kernel arguments besides the driver's own; empty for none.</summary>
     public string KernelArguments { get; init; } = "";
 
@@ -122,6 +133,11 @@ public sealed record SnapshotFiles(string StatePath, string MemoryPath);
 /// <param name="Path">The image.</param>
 /// <param name="IsReadOnly">Whether the guest may write to it.</param>
 public sealed record DriveSpec(string Path, bool IsReadOnly);
+
+/// <summary>Where the agent in the guest is met, by a device that has nothing to do with the guest's network.</summary>
+/// <param name="PortName">Name of the virtio-serial port, for a VMM that has those.</param>
+/// <param name="VsockPort">Port that the agent listens on, for a VMM that has vsock.</param>
+public sealed record AgentChannel(string PortName, int VsockPort);
 
 /// <summary>A network device on a tap that exists already.</summary>
 /// <param name="NamespacePath">Network namespace that the VMM runs in, such as <c>/run/netns/x</c>.</param>
@@ -162,6 +178,9 @@ public sealed record VmmCapabilities(string Name, string Version, string Acceler
 {
     /// <summary>What an operator should know of it; empty when all is well.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
+
+    /// <summary>What the VMM itself needs besides the guest's memory, in bytes: code, translation cache, buffers.</summary>
+    public long MemoryOverhead { get; init; } = 256L * 1024 * 1024;
 
     /// <summary>Whether hardware keeps the guest in. Emulation does not: QEMU says that TCG is no security boundary.</summary>
     public bool IsSecurityBoundary => Accelerator == "KVM";

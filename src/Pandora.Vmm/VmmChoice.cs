@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Vmm;
@@ -34,13 +35,13 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
     {
         if (Kind == VmmKind.Qemu)
         {
-            return await QemuVmm.CreateAsync(Accelerator, "PANDORA_VMM=qemu", time, cancellationToken);
+            return await QemuVmm.CreateAsync(Accelerator, "PANDORA_VMM=qemu", JailDirectory, time, cancellationToken);
         }
 
         var kvm = KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64);
         if (Kind == VmmKind.Auto && (Accelerator == Accelerator.Tcg || !kvm.IsUsable))
         {
-            return await QemuVmm.CreateAsync(Accelerator, "Firecracker needs KVM", time, cancellationToken);
+            return await QemuVmm.CreateAsync(Accelerator, "Firecracker needs KVM", JailDirectory, time, cancellationToken);
         }
 
         if (Accelerator == Accelerator.Tcg)
@@ -51,12 +52,14 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
         // An operator who insists on KVM may know of a kernel that runs where ordinary ones do not; a device that cannot be opened is final.
         if (!kvm.IsUsable && !(Accelerator == Accelerator.Kvm && kvm.CanOpen))
         {
-            throw new VmmException($"PANDORA_VMM=firecracker, but {kvm.Reason}; use PANDORA_VMM=auto to fall back to QEMU");
+            var insist = kvm.CanOpen ? ", or PANDORA_ACCEL=kvm if your template's kernel runs here all the same" : "";
+            throw new VmmException($"PANDORA_VMM=firecracker, but {kvm.Reason}; use PANDORA_VMM=auto to fall back to QEMU{insist}");
         }
 
         if (Kind == VmmKind.Auto && Find() is null)
         {
-            return await QemuVmm.CreateAsync(Accelerator, "Firecracker is not installed ('./pandora firecracker install')", time, cancellationToken);
+            return await QemuVmm.CreateAsync(
+                Accelerator, "Firecracker is not installed ('./pandora firecracker install')", JailDirectory, time, cancellationToken);
         }
 
         var program = Find() ?? Firecracker ?? "firecracker";
@@ -64,6 +67,9 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
         var binaries = await FirecrackerBinaries.FindAsync(program, jailer, cancellationToken);
         return new FirecrackerVmm(binaries, JailDirectory, kvm.IsUsable ? kvm.Reason : $"PANDORA_ACCEL=kvm, although {kvm.Reason}", time);
     }
+
+    /// <summary>Does what <see cref="IVmm.RemoveOrphans"/> does, for a caller that starts no machine and needs no VMM.</summary>
+    public void RemoveOrphans(IReadOnlySet<string> living) => MachineDirectories.RemoveOrphans(JailDirectory, living);
 
     /// <summary>The program that would be used; null when there is none.</summary>
     public string? Find() => Firecracker is not null ? FirecrackerBinaries.TryResolve(Firecracker)

@@ -9,8 +9,13 @@ internal sealed class FakeMachine : IVirtualMachine
     private readonly TaskCompletionSource<string> _exited = new();
     private volatile bool _isDetached;
 
+    public FakeMachine(VirtualMachineHandle handle)
+        : this(new Vm(handle))
+    {
+    }
+
     public FakeMachine(string id)
-        : this(new Vm(new VirtualMachineHandle(id, "", 1, 1, "Fake")))
+        : this(new VirtualMachineHandle(id, "", 1, 1, "Fake"))
     {
     }
 
@@ -59,7 +64,7 @@ internal sealed class FakeMachine : IVirtualMachine
     public void Detach() => _isDetached = true;
 
     /// <summary>Another server's hold on the same machine.</summary>
-    public FakeMachine Attach() => new(_vm);
+    public FakeMachine Attach() => new(_vm) { Agent = Agent };
 
     public Task KillAsync()
     {

@@ -1,50 +1,57 @@
 using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
-using System.Net;
 using System.Runtime.CompilerServices;
+using System.Text.Json;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
-using Pandora.Engine.Guest;
-using Pandora.Engine.MicroVms;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
-using Pandora.Engine.Observability;
-using Pandora.Engine.Pool;
+using Pandora.Engine.Node;
+using Pandora.Engine.Pools;
 using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Telemetry;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
 
 namespace Pandora.Fakes;
 
-/// <summary>A node whose microVMs are fakes: real pool, registry and reaper, fake time. Boots are let through one by one or at once.</summary>
+/// <summary>
+/// The real node on a fake VMM, fake guests, a fake network and fake time, in directories of its own: no root, no process. Boots are let
+/// through one by one or at once. Its watches stand still unless they are wanted: most tests ask them themselves. What outlives a server on a host outlives it here: it can be stopped or killed, and opened again.
+/// </summary>
 internal sealed class FakeNode : IAsyncDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
-    private readonly SemaphoreSlim _boots;
-    private readonly List<(FakeMachine Machine, FakeGuest Guest, MicroVm MicroVm)> _booted = [];
+    private readonly ConcurrentDictionary<string, FakeGuest> _guests = new();
+    private readonly ConcurrentQueue<string> _order = new(), _tended = new();
     private readonly ILoggerFactory _loggers;
-    private int _slot;
+    private readonly bool _hasWatches;
+    private PandoraEngine _engine;
 
     public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null,
-        bool isRecovering = false, bool hasAgents = false)
+        bool isRecovering = false, bool hasAgents = false, bool canSnapshot = false, bool hasWatches = false)
     {
-        // Before the first boot.
-        Agents = hasAgents ? [] : null;
-        Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
-        Metrics = new EngineMetrics(_services.GetRequiredService<IMeterFactory>());
-        _boots = new SemaphoreSlim(bootsAreFree ? int.MaxValue : 0);
+        _hasWatches = hasWatches;
         _loggers = loggers ?? NullLoggerFactory.Instance;
-        (Pool, Sandboxes) = Start();
-        if (!isRecovering)
+        Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
+        Options.DataDir = Path.Combine(_directory, "data");
+        Options.RunDir = Path.Combine(_directory, "run");
+        Options.BootParallelism = Options.BootParallelism > 0 ? Options.BootParallelism : 64;
+        // Whatever room the disk under the tests has.
+        (Options.DiskReserve, Options.DiskShare) = (0, 0);
+        AddTemplate(EngineOptions.DefaultTemplate);
+        Agents = hasAgents ? [] : null;
+        Vmm = new FakeVmm(bootsAreFree)
         {
-            Sandboxes.Open();
-        }
-
-        _ = new EngineGauges(Metrics.Meter, Options, "tests", FakeServer.Tcg, room: null, Sandboxes, () => [Pool],
-            () => (1024, Booted.Count(b => b.MicroVm.IsAlive)), () => (1.5, 1024));
+            Agent = hasAgents ? id => Agents!.GetOrAdd(id, _ => new FakeAgent(Time) { OnClockRead = times => Looked(id, times) }) : null,
+            SnapshotCompatibility = canSnapshot ? "fake 1" : null,
+        };
+        Metrics = new EngineMetrics(Meters);
+        _engine = OpenAsync(mustRecover: !isRecovering).GetAwaiter().GetResult();
     }
 
     public EngineOptions Options { get; }
@@ -55,9 +62,15 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public IMeterFactory Meters => _services.GetRequiredService<IMeterFactory>();
 
-    public WarmPool Pool { get; private set; }
+    public FakeVmm Vmm { get; }
 
-    public SandboxRegistry Sandboxes { get; private set; }
+    public FakeNetwork Network { get; } = new();
+
+    public PandoraEngine Engine => _engine;
+
+    public WarmPool Pool => _engine.Pools.Of(EngineOptions.DefaultTemplate);
+
+    public SandboxRegistry Sandboxes => _engine.Sandboxes;
 
     /// <summary>What taking over a machine waits for, by its id.</summary>
     public Dictionary<string, Task> Undecided { get; } = [];
@@ -68,51 +81,45 @@ internal sealed class FakeNode : IAsyncDisposable
     /// <summary>Ids of machines that no longer answer when a server attaches.</summary>
     public HashSet<string> Silent { get; } = [];
 
-    /// <summary>Ids of the warm microVMs that the pool looked after, in order.</summary>
-    public List<string> Tended { get; } = [];
-
-    /// <summary>Whether looking after one never ends by itself.</summary>
-    public bool TendingHangs { get; set; }
-
-    /// <summary>What looking after one ends with.</summary>
-    public Exception? TendFailure { get; set; }
-
-    public Dictionary<string, Egress> Egresses { get; } = [];
-
-    /// <summary>Told of each resource that could not be undone.</summary>
-    public Action<Undone>? Left { get; set; }
+    /// <summary>What a microVM may reach, where a claim has set it.</summary>
+    public IReadOnlyDictionary<string, Egress> Egresses => Network.Egresses;
 
     /// <summary>Why no microVM is handed out; null when nothing is against it.</summary>
-    public Exception? ClaimRefusal { get; set; }
-
-    public IReadOnlyList<(FakeMachine Machine, FakeGuest Guest, MicroVm MicroVm)> Booted
+    public Exception? ClaimRefusal
     {
-        get
-        {
-            lock (_booted)
-            {
-                return [.. _booted];
-            }
-        }
+        get => Network.ClaimRefusal;
+        set => Network.ClaimRefusal = value;
     }
+
+    /// <summary>What boots fail with at the step <c>vmm</c>; null when they do not.</summary>
+    public Exception? BootFailure
+    {
+        get => Vmm.StartFailure;
+        set => Vmm.StartFailure = value;
+    }
+
+    /// <summary>What was booted, oldest first.</summary>
+    public IReadOnlyList<(FakeMachine Machine, FakeGuest Guest, string Id)> Booted =>
+        [.. _order.Select(id => (Vmm.MachineOf(id), _guests[id], id))];
 
     /// <summary>How long a guest takes to answer a server that takes it over.</summary>
     public TimeSpan AdoptionTime { get; init; }
 
-    public int BootAttempts { get; private set; }
-
-    public Exception? BootFailure { get; set; }
-
-    public string RecordOf(string id) => Path.Combine(_directory, id, "record.json");
-
-    public void AllowBoots(int count) => _boots.Release(count);
+    public int BootAttempts => Vmm.Attempts;
 
     /// <summary>The agents in the guests that were booted; null where guests have none.</summary>
     public ConcurrentDictionary<string, FakeAgent>? Agents { get; }
 
-    public FakeGuest GuestOf(string id) => Booted.Last(b => b.MicroVm.Id == id).Guest;
+    /// <summary>Ids of the warm microVMs that the pool looked after, in order: whose clock was asked for again after their boot.</summary>
+    public IReadOnlyList<string> Tended => [.. _tended];
 
-    public FakeMachine MachineOf(string id) => Booted.Last(b => b.MicroVm.Id == id).Machine;
+    public string RecordOf(string id) => Path.Combine(Options.RunDir, _engine.Status.Instance, id, "record.json");
+
+    public void AllowBoots(int count) => Vmm.AllowStarts(count);
+
+    public FakeGuest GuestOf(string id) => _guests[id];
+
+    public FakeMachine MachineOf(string id) => Vmm.MachineOf(id);
 
     /// <summary>Lets the fake clock run, fifty times as fast as a real one, until the result is disposed: for what waits on it behind a request.</summary>
     public IAsyncDisposable RunClock() => new Clock(Time);
@@ -135,162 +142,112 @@ internal sealed class FakeNode : IAsyncDisposable
     /// <summary>Runs a command and takes its result at once.</summary>
     public async Task<GuestResult> ExecAsync(string id, string code)
     {
-        using var execution = await Sandboxes.ExecAsync(id, new GuestCommand { Code = code }, default);
+        using var execution = await StartAsync(id, new GuestCommand { Code = code });
         return execution.Result;
     }
 
-    /// <summary>Ends the server, by kill -9 or so that sandboxes are kept, and starts another on the same records.</summary>
-    /// <param name="isKilled">Whether the old one has no say in it.</param>
+    /// <summary>Runs a command as a front end does.</summary>
+    public Task<Execution> StartAsync(string id, GuestCommand command, CancellationToken cancellationToken = default) =>
+        Sandboxes.GetFor(id, SandboxOperation.Exec).ExecAsync(command, cancellationToken);
+
+    /// <summary>Adds a template.</summary>
+    public void AddTemplate(string name)
+    {
+        var directory = Directory.CreateDirectory(Path.Combine(Options.TemplatePath, name)).FullName;
+        var template = new Template(name, $"key of {name}", Time.GetUtcNow(), 1, 256, "for tests") { Directory = directory };
+        File.WriteAllText(Path.Combine(directory, "template.json"), JsonSerializer.Serialize(template, TemplateJson.Default.Template));
+        template.Files.ToList().ForEach(f => File.WriteAllText(f, $"{Path.GetFileName(f)} of {name}"));
+    }
+
+    /// <summary>Stops the server and starts the next one. One that is killed neither waits for commands nor ends a machine.</summary>
+    /// <param name="isKilled">Whether it is killed, instead of stopped with all kept.</param>
     /// <param name="meanwhile">What happens while there is none.</param>
     public async Task RestartAsync(bool isKilled, Action? meanwhile = null)
     {
-        if (!isKilled)
+        if (isKilled)
         {
-            await Sandboxes.SuspendAsync(TimeSpan.Zero);
+            // One that is killed while it boots is another matter: FailedStartTests.
+            await UntilAsync(() => _engine.Pools.All.All(p => p.BootingCount == 0));
+            // It hears nothing of them any more, and can do nothing to them.
+            Vmm.Machines.ToList().ForEach(m => m.Detach());
         }
 
-        lock (_booted)
-        {
-            _booted.ForEach(b => b.Machine.Detach());
-        }
-
-        await Pool.SuspendAsync();
+        await _engine.StopAsync(keep: true, TimeSpan.Zero);
         meanwhile?.Invoke();
-        var found = Recovery.Find(_directory);
-        var undecided = found.Where(f => f.Problem is null).ToList();
-        (Pool, Sandboxes) = Start(undecided.Count(f => f.Record!.Claim is null));
-        var recovery = new Recovery(Metrics, Time, NullLogger.Instance);
-        Sandboxes.Expect(undecided.Select(f => f.Record!));
-        await recovery.UndoAsync(found.Where(f => f.Problem is not null), UndoAsync, Sandboxes.Lose);
-        Sandboxes.Open();
-        OnDeciding?.Invoke();
-        await recovery.RunAsync(undecided, AdoptAsync, Adopted, Lost, default);
-
-        void Adopted(MicroVm microVm)
+        var isFirst = 1;
+        Vmm.OnAttaching = () =>
         {
-            if (microVm.Claim is null)
+            if (Interlocked.Exchange(ref isFirst, 0) == 1)
             {
-                Pool.Adopt(microVm);
+                OnDeciding?.Invoke();
             }
-            else
-            {
-                Sandboxes.Adopt(microVm);
-            }
-        }
-
-        void Lost(string id, string reason)
-        {
-            if (undecided.First(f => f.Id == id).Record!.Claim is null)
-            {
-                Pool.ExpectOneLess();
-            }
-
-            Sandboxes.Lose(id, reason);
-        }
+        };
+        _engine = await OpenAsync(mustRecover: false);
+        await _engine.RecoverAsync();
     }
+
+    /// <summary>Stops the server, and leaves what it leaves.</summary>
+    public Task StopAsync(bool keep) => _engine.StopAsync(keep, TimeSpan.Zero);
+
+    /// <summary>Opens a server on the directories, after one was stopped.</summary>
+    public async Task<PandoraEngine> OpenAsync(bool mustRecover)
+    {
+        var engine = await PandoraEngine.OpenAsync(Options, Vmm, Metrics, Time, _loggers, CancellationToken.None, Host);
+        _engine = engine;
+        if (mustRecover)
+        {
+            await engine.RecoverAsync();
+        }
+
+        return engine;
+    }
+
+    /// <summary>What the node uses of its host.</summary>
+    public NodeHost Host => new()
+    {
+        OpenNetwork = Network.OpenAsync,
+        CleanUpNetwork = Network.CleanUpAsync,
+        OpenGuests = (_, _, _, _) => Task.FromResult(new GuestAccess("ssh-ed25519 of the tests", ConnectAsync)),
+        CgroupRoot = Path.Combine(_directory, "cgroup"),
+        LockDirectory = Path.Combine(_directory, "locks"),
+        WatchTime = _hasWatches ? null : new FakeTimeProvider(),
+    };
 
     public async ValueTask DisposeAsync()
     {
-        await Task.WhenAll(Sandboxes.CloseAsync(), Pool.DisposeAsync().AsTask());
+        await _engine.StopAsync(keep: false);
         await _services.DisposeAsync();
         Directory.Delete(_directory, recursive: true);
     }
 
-    private (WarmPool Pool, SandboxRegistry Sandboxes) Start(int expected = 0)
+    private void Looked(string id, int times)
     {
-        var pool = new WarmPool(
-            TemplateStore.DefaultName, Options.PoolSize, int.MaxValue, BootAsync, m => m.Teardown.CompleteAsync(), Metrics, Time, NullLogger.Instance,
-            Options.MaxWaiting, expected, TendAsync);
-        var sandboxes = new SandboxRegistry(Options, name => name == TemplateStore.DefaultName ? pool : null, SetEgressAsync,
-            _ => ClaimRefusal is { } refusal ? throw refusal : default, Metrics, Time, _loggers);
-        return (pool, sandboxes);
-    }
-
-    private Task SetEgressAsync(MicroVm microVm, Egress egress)
-    {
-        Egresses[microVm.Id] = egress;
-        return Task.CompletedTask;
-    }
-
-    private Task TendAsync(MicroVm microVm, CancellationToken cancellationToken)
-    {
-        lock (Tended)
+        if (times > 1)
         {
-            Tended.Add(microVm.Id);
+            _tended.Enqueue(id);
         }
-
-        return TendingHangs ? Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken) : TendFailure is { } failure ? Task.FromException(failure) : Task.CompletedTask;
     }
 
-    private async Task<Adoption> AdoptAsync(MicroVmRecord record, CancellationToken stopping)
+    private async Task<IGuest> ConnectAsync(GuestLogin login, CancellationToken cancellationToken)
     {
-        await Task.Delay(AdoptionTime, TimeProvider.System, stopping);
-        await Undecided.GetValueOrDefault(record.Id, Task.CompletedTask).WaitAsync(stopping);
-        await Task.Yield();
-        var old = Booted.Last(b => b.MicroVm.Id == record.Id);
-        var machine = old.Machine.Attach();
-        var microVm = Hold(record, machine, old.Guest);
-        return machine.IsRunning && !Silent.Contains(record.Id)
-            ? new Adoption(microVm, null, microVm.Teardown)
-            : new Adoption(null, "its VMM no longer runs or does not answer", microVm.Teardown);
-    }
-
-    private async Task UndoAsync(Found found)
-    {
-        var machine = Booted.LastOrDefault(b => b.MicroVm.Id == found.Id).Machine?.Attach();
-        await (machine?.DisposeAsync() ?? default);
-        Directory.Delete(found.Directory, recursive: true);
-    }
-
-    private MicroVm Hold(MicroVmRecord record, FakeMachine machine, FakeGuest guest)
-    {
-        var directory = Path.Combine(_directory, record.Id);
-        var teardown = new Teardown(TimeProvider.System, left => Left?.Invoke(left));
-        teardown.Push(new HostResource(ResourceKind.Connection, $"directory {record.Id}"), () =>
+        var id = Vmm.FindIn(Network.NamespaceOf(login.Address)) ?? throw new VmmException("nobody answers there");
+        if (login.IsTakenOver)
         {
-            if (Directory.Exists(directory))
+            await Task.Delay(AdoptionTime, TimeProvider.System, cancellationToken);
+            await Undecided.GetValueOrDefault(id, Task.CompletedTask).WaitAsync(cancellationToken);
+            if (Silent.Contains(id))
             {
-                Directory.Delete(directory, recursive: true);
+                throw new VmmException("its VMM no longer runs or does not answer");
             }
-
-            return ValueTask.CompletedTask;
-        });
-        teardown.Push(new HostResource(ResourceKind.Connection, $"machine {record.Id}"), machine.DisposeAsync);
-        var slot = new NetworkSlot(record.Slot, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
-        var microVm = new MicroVm(new MicroVmFile(directory, record), slot, machine, guest, teardown)
-        {
-            Agent = Agents is null ? null : new GuestAgent(machine, Time),
-        };
-        lock (_booted)
-        {
-            _booted.Add((machine, guest, microVm));
         }
 
-        return microVm;
-    }
-
-    private async Task<MicroVm> BootAsync(CancellationToken cancellationToken)
-    {
-        lock (_booted)
+        var guest = _guests.GetOrAdd(id, _ => new FakeGuest());
+        if (!login.IsTakenOver)
         {
-            BootAttempts++;
+            _order.Enqueue(id);
         }
 
-        await _boots.WaitAsync(cancellationToken);
-        if (BootFailure is { } failure)
-        {
-            throw failure;
-        }
-
-        var id = Instance.NewMicroVmId();
-        var record = new MicroVmRecord
-        {
-            Id = id, Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = Interlocked.Increment(ref _slot), Address = "", Network = "", Uid = 0, HostKey = "", Resources = [], IsReady = true,
-            Vmm = new VirtualMachineHandle(id, "", 1, 1, "Fake"),
-        };
-        record.Write(Directory.CreateDirectory(Path.Combine(_directory, id)).FullName);
-        return Hold(record,
-            new FakeMachine(id) { Agent = Agents is null ? null : () => Agents.GetOrAdd(id, _ => new FakeAgent()) }, new FakeGuest());
+        return guest;
     }
 
     private sealed class Clock : IAsyncDisposable

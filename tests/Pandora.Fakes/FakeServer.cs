@@ -6,8 +6,10 @@ using Microsoft.AspNetCore.HostFiltering;
 using Microsoft.AspNetCore.TestHost;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Templates;
+using Pandora.Server.Api;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
@@ -53,8 +55,7 @@ internal sealed class FakeServer : IAsyncDisposable
         builder.Logging.ClearProviders();
         var node = new FakeNode(options, loggers: loggers, isRecovering: isRecovering);
         builder.Services.AddSingleton(_ => node.Sandboxes);
-        builder.Services.AddSingleton<Func<NodeStatus>>(() => new NodeStatus(
-            "tests", Tcg, [], 2, node.Pool.WarmCount, node.Pool.WarmCount > 0, node.Sandboxes.IsRecovering, IsProtected: true));
+        builder.Services.AddSingleton<Func<NodeStatus>>(() => node.Engine.Status);
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
         builder.Services.AddSingleton(node.Meters);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000")));
@@ -71,7 +72,7 @@ internal sealed class FakeServer : IAsyncDisposable
         var app = builder.Build();
         app.MapPandoraApi(serverOptions);
         await app.StartAsync();
-        node.Metrics.Announce([TemplateStore.DefaultName]);
+        node.Metrics.Announce([EngineOptions.DefaultTemplate], Problems.Counted);
         return new FakeServer(node, app, onLoopback ? new HttpClient { BaseAddress = new Uri(app.Urls.Single()) } : app.GetTestClient());
     }
 

@@ -1,8 +1,8 @@
 using System.Net;
 using System.Text.Json.Nodes;
 using Pandora.Client;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests;
 

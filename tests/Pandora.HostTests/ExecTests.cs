@@ -128,7 +128,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     {
         // The SSH server's processes for this connection die under the command.
         var broken = await Assert.ThrowsAsync<PandoraApiException>(() => _sandbox.ExecAsync("echo once >> /tmp/times; kill -9 $(ps -o ppid= $PPID); sleep 10"));
-        Assert.Equal(ProblemCodes.GuestUnreachable, broken.Code);
+        Assert.Equal(ErrorCodes.GuestUnreachable.Code, broken.Code);
         Assert.Contains("not repeated", broken.Message);
         Assert.Equal("once\n", (await _sandbox.ExecAsync("cat /tmp/times")).Stdout);
     }

@@ -1,5 +1,5 @@
 using Pandora.Client;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
@@ -29,8 +29,13 @@ public sealed class FirecrackerTests : IAsyncLifetime
         Assert.Equal("2", status["Seccomp"]);
         Assert.Equal(2, status["NSpid"].Split('\t').Length);
         var jail = Path.Combine(server.DataDir, "jail/firecracker", sandbox.Id);
-        Assert.Equal(["dev", "drive0", "drive1", "firecracker", "firecracker.log", "firecracker.metrics", "firecracker.pid", "initrd", "kernel", "run"], Directory.GetFileSystemEntries(Path.Combine(jail, "root")).Select(Path.GetFileName).Where(n => n != "firecracker.log.end").Order());
-        foreach (var shared in new[] { "kernel", "drive0" })
+        // A booted one has what it boots, a restored one what it was restored from.
+        string[] source = server.IsRestored(sandbox.Id) ? ["memory", "state"] : ["initrd", "kernel"];
+        string[] common = ["dev", "drive0", "drive1", "firecracker", "firecracker.log", "firecracker.metrics", "firecracker.pid", "run"];
+        Assert.Equal(common.Concat(source).Order(), Directory.GetFileSystemEntries(Path.Combine(jail, "root")).Select(Path.GetFileName)
+            .Where(n => n != "firecracker.log.end").Order());
+        // The initrd is its own; what others start from too, it may only read.
+        foreach (var shared in source.Where(n => n != "initrd").Append("drive0"))
         {
             var mode = File.GetUnixFileMode(Path.Combine(jail, "root", shared));
             Assert.Equal(UnixFileMode.None, mode & (UnixFileMode.GroupWrite | UnixFileMode.OtherWrite));
@@ -51,7 +56,7 @@ public sealed class FirecrackerTests : IAsyncLifetime
             foreach (var file in Directory.GetFiles(Path.Combine(Repository.Templates, "default")))
             {
                 var copy = Path.Combine(templates, "default", Path.GetFileName(file));
-                Pandora.Vmm.Linux.SparseFile.Copy(file, copy);
+                Pandora.Linux.SparseFile.Copy(file, copy);
                 File.SetUnixFileMode(copy, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.OtherRead);
             }
 

@@ -1,5 +1,5 @@
 using Pandora.Client;
-using Pandora.Proof.Checks;
+using Pandora.Prove.Checks;
 
 namespace Pandora.HostTests;
 

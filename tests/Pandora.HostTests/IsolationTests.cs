@@ -1,9 +1,9 @@
 using System.Net;
 using Pandora.Client;
 using Pandora.HostTests.World;
-using Pandora.Proof;
-using Pandora.Proof.Checks;
-using Pandora.Proof.World;
+using Pandora.Prove;
+using Pandora.Prove.Checks;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
@@ -50,7 +50,7 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
         var mirror = Directory.CreateTempSubdirectory("pandora-mirror-");
         try
         {
-            await Pandora.Vmm.Linux.Command.RunAsync("sh", ["-ec", "cd \"$1\"; apt-get -q -o APT::Sandbox::User=root download cowsay libtext-charwidth-perl; for f in *.deb; do dpkg-deb -f \"$f\"; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \"$f\" \"$(stat -c %s \"$f\")\" \"$(sha256sum \"$f\" | cut -d' ' -f1)\"; done > Packages", "mirror", mirror.FullName]);
+            await Pandora.Linux.Command.RunAsync("sh", ["-ec", "cd \"$1\"; apt-get -q -o APT::Sandbox::User=root download cowsay libtext-charwidth-perl; for f in *.deb; do dpkg-deb -f \"$f\"; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \"$f\" \"$(stat -c %s \"$f\")\" \"$(sha256sum \"$f\" | cut -d' ' -f1)\"; done > Packages", "mirror", mirror.FullName]);
             using var server = new FileServer(fixture.Stage.World.Internet, IPAddress.Parse(TestWorld.InternetAddress), 80, mirror.FullName);
             var result = await _sandbox.ExecAsync(
                 "echo 'deb [trusted=yes] http://mirror.example/ ./' > /etc/apt/sources.list && apt-get update -q && apt-get install -q -y cowsay && /usr/games/cowsay moo", timeout: TimeSpan.FromSeconds(200));

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
@@ -83,7 +83,7 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var gone = await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync(code));
         Assert.Contains(reason, gone.Message);
         Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(12));
-        Assert.Equal(ProblemCodes.SandboxGone, (await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("true"))).Code);
+        Assert.Equal(ErrorCodes.SandboxGone.Code, (await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("true"))).Code);
     }
 
     [Fact]

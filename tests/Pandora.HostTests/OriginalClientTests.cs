@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Http.Json;
 using System.Text.Json;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 

@@ -1,7 +1,7 @@
 using System.Net.Sockets;
 using System.Text;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests;
 

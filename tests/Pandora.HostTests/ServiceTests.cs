@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Net;
 using Pandora.Client;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
@@ -120,7 +120,7 @@ public sealed class ServiceTests : IAsyncLifetime
     [Fact]
     public async Task A_resolver_on_the_hosts_loopback_answers_guests()
     {
-        await Pandora.Vmm.Linux.Command.RunAsync("nsenter", [$"--net={_world.Host.Path}", "ip", "addr", "show", "lo"]);
+        await Pandora.Linux.Command.RunAsync("nsenter", [$"--net={_world.Host.Path}", "ip", "addr", "show", "lo"]);
         using var resolver = new DatagramListener(_world.Host, IPAddress.Parse("127.0.0.54"), 53, Resolver.Answer);
         _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
         var directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;

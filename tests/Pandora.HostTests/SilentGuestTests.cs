@@ -2,8 +2,8 @@ using System.Net;
 using System.Net.Sockets;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Client;
-using Pandora.Engine.Guest;
-using Pandora.Proof.World;
+using Pandora.Engine.Guests;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 

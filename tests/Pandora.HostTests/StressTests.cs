@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 using Pandora.Load;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.HostTests;
 

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Text;
 using System.Text.RegularExpressions;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
@@ -10,6 +10,9 @@ namespace Pandora.HostTests;
 public sealed class TemplateTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
+
+    // For builds whose guests are never started: without it the distribution's is fetched each time.
+    private static readonly string[] Kernel = ["--kernel", Path.Combine(Repository.Templates, "default", "vmlinux")];
 
     private string? _data;
 
@@ -22,7 +25,7 @@ public sealed class TemplateTests : IDisposable
     [Fact]
     public async Task An_interrupted_build_leaves_nothing_and_does_not_count()
     {
-        using var build = Start("template", "build", "default");
+        using var build = Start(["template", "build", "default", .. Kernel]);
         for (string? line; (line = await build.StandardError.ReadLineAsync()) is not null && !line.Contains("root filesystem", StringComparison.Ordinal);)
         {
             // Until the longest step has begun.
@@ -48,10 +51,12 @@ public sealed class TemplateTests : IDisposable
     {
         Assert.SkipWhen(TestVmm.NeedsOwnKernel, "these templates have the distribution's kernel, which does not run on this host's KVM");
         var image = Path.Combine(Repository.Templates, "default", "rootfs.ext4");
-        await BuildAsync("mine", "--rootfs", image, "--memory", "192");
         var setup = Path.Combine(_directory, "set it up.sh");
         await File.WriteAllTextAsync(setup, "echo prepared > /etc/prepared\n");
-        await BuildAsync("more", "--packages", "jq", "--setup", setup);
+        // At once, each in a directory of its own.
+        var building = BuildAsync("more", "--packages", "jq", "--setup", setup);
+        await Task.WhenAll(building, In("second", () => BuildAsync("mine", "--rootfs", image, "--memory", "192")));
+        Directory.CreateSymbolicLink(Path.Combine(Templates, "mine"), Path.Combine(_directory, "second/templates/mine"));
         Assert.Contains("up to date", await BuildAsync("more", "--packages", "jq", "--setup", setup));
 
         await using var world = await TestWorld.CreateAsync();
@@ -105,7 +110,7 @@ public sealed class TemplateTests : IDisposable
     [Fact]
     public async Task A_package_that_does_not_exist_is_named_in_apts_own_words()
     {
-        var words = await FailAsync("template", "build", "more", "--packages", "jq,nosuchpackage");
+        var words = await FailAsync(["template", "build", "more", "--packages", "jq,nosuchpackage", .. Kernel]);
         Assert.Contains("apt says: Unable to locate package nosuchpackage", words);
         Assert.DoesNotContain("exit code", words);
         Assert.Empty(Directory.GetFileSystemEntries(Templates));
@@ -119,8 +124,9 @@ public sealed class TemplateTests : IDisposable
         foreach (var name in new[] { "a", "b/longer name" })
         {
             var checkout = Directory.CreateDirectory(Path.Combine(_directory, name)).FullName;
-            await Command.RunAsync("sh",
-                ["-ec", "cp \"$1\"/Directory.* \"$1\"/global.json \"$1\"/BannedSymbols.txt \"$1\"/.editorconfig \"$2\"; mkdir \"$2/src\"; cp -r \"$1/src/Pandora.Agent\" \"$2/src\"", "copy", Repository.Root, checkout]);
+            const string Copy = "cp Directory.* global.json BannedSymbols.txt .editorconfig \"$2\"; mkdir \"$2/src\"; "
+                + "cp -r src/Pandora.Agent src/Pandora.Agent.Protocol \"$2/src\"";
+            await Command.RunAsync("sh", ["-ec", $"cd \"$1\"; {Copy}", "copy", Repository.Root, checkout]);
             // No compiler or build node may outlive it.
             await Command.RunAsync("dotnet",
             [
@@ -140,7 +146,7 @@ public sealed class TemplateTests : IDisposable
     {
         var image = Path.Combine(_directory, "empty.ext4");
         await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", image, "16M"]);
-        using var build = Start("template", "build", "mine", "--rootfs", image);
+        using var build = Start(["template", "build", "mine", "--rootfs", image, .. Kernel]);
         var words = await build.StandardError.ReadToEndAsync();
         await build.WaitForExitAsync();
         Assert.Equal(1, build.ExitCode);
@@ -152,8 +158,7 @@ public sealed class TemplateTests : IDisposable
     public async Task Links_that_a_set_up_script_leaves_lead_nowhere_on_the_host()
     {
         var (host, before) = await PrepareHostAsync();
-        var setup = Path.Combine(_directory, "links.sh");
-        await File.WriteAllTextAsync(setup, $"""
+        var script = $"""
             host={host}
             [ ! -e "$host" ] || exit 9
             mkdir -p /usr/lib/pandora
@@ -168,24 +173,33 @@ public sealed class TemplateTests : IDisposable
                 ln -s "$host/directory" "/$directory"
             done
 
-            """);
-        await BuildAsync("links", "--setup", setup);
-        Assert.Equal(before, await ReadAllAsync(host));
-        var image = Path.Combine(Templates, "links", "rootfs.ext4");
-        Assert.Equal("127.0.0.1 localhost\n", await DebugAsync(image, "cat /etc/hosts"));
-        Assert.Contains("NOPASSWD", await DebugAsync(image, "cat /etc/sudoers.d/pandora"));
-        Assert.Contains("Type: regular", await DebugAsync(image, "stat /usr/lib/pandora/agent"));
-
+            """;
+        var (setup, wrong) = (Path.Combine(_directory, "links.sh"), Path.Combine(_directory, "wrong.sh"));
+        await File.WriteAllTextAsync(setup, script);
         // Where a directory must be, a link out of the tree is an error, and the template is the old one still.
-        await File.AppendAllTextAsync(setup, """
+        await File.WriteAllTextAsync(wrong, script + """
             for directory in etc/sudoers.d etc/apt/apt.conf.d usr/lib/pandora; do
                 rm -rf "/$directory"
                 ln -s "$host/directory" "/$directory"
             done
             """);
-        Assert.Contains("/etc/apt/apt.conf.d", await FailAsync("template", "build", "links", "--setup", setup));
+        var old = await MakeImageAsync("old", "mkdir -p usr/lib");
+        await In("second", () => BuildAsync(["links", "--rootfs", old, .. Kernel]));
+        var description = Path.Combine(_directory, "second/templates/links/template.json");
+        var kept = await File.ReadAllTextAsync(description);
+
+        // Both at once: each installs packages for half a minute.
+        var building = BuildAsync(["links", "--setup", setup, .. Kernel]);
+        var failing = In("second", () => FailAsync(["template", "build", "links", "--setup", wrong, .. Kernel]));
+        await Task.WhenAll(building, failing);
         Assert.Equal(before, await ReadAllAsync(host));
-        Assert.Equal(["links"], Directory.GetFileSystemEntries(Templates).Select(Path.GetFileName));
+        var image = Path.Combine(Templates, "links", "rootfs.ext4");
+        Assert.Equal("127.0.0.1 localhost\n", await DebugAsync(image, "cat /etc/hosts"));
+        Assert.Contains("NOPASSWD", await DebugAsync(image, "cat /etc/sudoers.d/pandora"));
+        Assert.Contains("Type: regular", await DebugAsync(image, "stat /usr/lib/pandora/agent"));
+        Assert.Contains("/etc/apt/apt.conf.d", await failing);
+        Assert.Equal(kept, await File.ReadAllTextAsync(description));
+        Assert.Equal(["links"], Directory.GetFileSystemEntries(Path.Combine(_directory, "second/templates")).Select(Path.GetFileName));
     }
 
     [Fact]
@@ -196,16 +210,17 @@ public sealed class TemplateTests : IDisposable
         _data = Directory.CreateDirectory(Path.Combine(_directory, "it's \"mine\" ")).FullName;
         var inside = await MakeImageAsync(
             "inside", "ln -s /real/lib usr/lib; mkdir -p real/lib/pandora; ln -s /etc/agent real/lib/pandora/agent; ln -s /real run");
-        await BuildAsync("inside", "--rootfs", inside);
+        await BuildAsync(["inside", "--rootfs", inside, .. Kernel]);
         var image = Path.Combine(Templates, "inside", "rootfs.ext4");
         Assert.Contains("Type: regular", await DebugAsync(image, "stat /real/lib/pandora/agent"));
         Assert.DoesNotContain("Inode:", await DebugAsync(image, "stat /etc/agent"));
 
         var outside = await MakeImageAsync("outside", $"ln -s {host} usr/lib");
-        Assert.Contains("/usr/lib/pandora is no directory", await FailAsync("template", "build", "outside", "--rootfs", outside));
+        Assert.Contains("/usr/lib/pandora is no directory",
+            await FailAsync(["template", "build", "outside", "--rootfs", outside, .. Kernel]));
         var occupied = await MakeImageAsync("occupied", "mkdir -p usr/lib/pandora/agent");
-        Assert.Contains(
-            "/usr/lib/pandora/agent could not be written", await FailAsync("template", "build", "occupied", "--rootfs", occupied));
+        Assert.Contains("/usr/lib/pandora/agent could not be written",
+            await FailAsync(["template", "build", "occupied", "--rootfs", occupied, .. Kernel]));
         Assert.Equal(before, await ReadAllAsync(host));
     }
 
@@ -253,6 +268,21 @@ public sealed class TemplateTests : IDisposable
         await build.WaitForExitAsync();
         Assert.True(build.ExitCode == 1, words);
         return words;
+    }
+
+    // Starts something with a data directory of its own.
+    private T In<T>(string name, Func<T> start)
+    {
+        var data = _data;
+        _data = Directory.CreateDirectory(Path.Combine(_directory, name)).FullName;
+        try
+        {
+            return start();
+        }
+        finally
+        {
+            _data = data;
+        }
     }
 
     // The templates that these tests made, and the default one beside them.

@@ -1,9 +1,9 @@
 using System.Net;
 using System.Net.Sockets;
 using Pandora.Client;
-using Pandora.Proof.Checks;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.Prove.Checks;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests;
 

@@ -9,7 +9,11 @@ internal static class CreateCommand
     public static Command Create()
     {
         var template = new Option<string>("--template") { Description = "Template to start from" };
-        var idle = new Option<double?>("--idle-timeout") { Description = "Idle seconds after which it is ended, 10 to 600" };
+        var idle = new Option<double?>("--idle-timeout")
+        {
+            Description = $"Idle seconds after which it is ended, {Limits.MinIdleTimeout:0} to {Limits.MaxIdleTimeout:0} "
+                + "unless the server has another cap",
+        };
         var egress = new Option<string>("--egress") { Description = "internet or none" };
         var metadata = new Option<string[]>("--metadata") { Description = "Pair to find it again by, name=value; may be repeated" };
         var idempotencyKey = new Option<string>("--idempotency-key") { Description = "Name of this request: sent again with it, it gets the same sandbox" };

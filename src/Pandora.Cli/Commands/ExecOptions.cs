@@ -8,14 +8,20 @@ namespace Pandora.Cli.Commands;
 internal sealed class ExecOptions
 {
     private readonly Argument<string[]> _words = new("command") { Description = "One word is shell text; several are a program and its arguments", Arity = ArgumentArity.OneOrMore };
-    private readonly Option<double> _timeout = new("--timeout") { Description = "Seconds after which it is killed, 1 to 300", DefaultValueFactory = _ => 300 };
+    private readonly Option<double> _timeout = new("--timeout")
+    {
+        Description = $"Seconds after which it is killed, {Limits.MinExecTimeout:0} to {Limits.MaxExecTimeout:0}",
+        DefaultValueFactory = _ => Limits.MaxExecTimeout,
+    };
+
     private readonly Option<string> _cwd = new("--cwd") { Description = "Directory to run in (default: the user's home)" };
     private readonly Option<string> _user = new("--user") { Description = "User to run as (default: root)" };
     private readonly Option<string[]> _env = new("--env", "-e") { Description = "Environment variable, name=value; may be repeated" };
 
     private readonly Option<bool> _interactive = new("--interactive", "-i")
     {
-        Description = "Give the command this program's standard input: UTF-8 text, at most 1 MiB, read to its end before the command starts. Without -i the input is empty",
+        Description = $"Give the command this program's standard input: UTF-8 text, at most {Limits.Size(Limits.MaxStdinBytes)}, "
+            + "read to its end before the command starts. Without -i the input is empty",
     };
 
     public void AddTo(Command command)
@@ -64,7 +70,7 @@ internal sealed class ExecOptions
         Console.Error.Write(execution.Stderr);
         if (execution.IsTruncated)
         {
-            Console.Error.WriteLine("pandora: the output was longer than the 10 MiB that are kept");
+            Console.Error.WriteLine($"pandora: the output was longer than the {Limits.Size(Limits.MaxOutputBytes)} that are kept");
         }
 
         return execution.ExitCode;

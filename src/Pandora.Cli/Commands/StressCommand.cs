@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json;
+using Pandora.Contracts;
 using Pandora.Load;
 
 namespace Pandora.Cli.Commands;
@@ -8,6 +9,7 @@ namespace Pandora.Cli.Commands;
 internal static class StressCommand
 {
     private static readonly LoadPlan Defaults = new();
+    private static readonly string ExecTimeouts = $"{Limits.MinExecTimeout:0} to {Limits.MaxExecTimeout:0}";
 
     public static Command Create()
     {
@@ -19,7 +21,10 @@ internal static class StressCommand
         var duration = new Option<double?>("--duration") { Description = "Seconds after which no more are started; -n is not used then" };
         var burst = new Option<int?>("--burst") { Description = "Claim this many at the same instant, again and again until -n or --duration is reached; without either, once" };
         var template = new Option<string>("--template") { Description = "Template to start from" };
-        var timeout = new Option<double>("--timeout") { Description = "Seconds that a command may take, 1 to 300", DefaultValueFactory = _ => Defaults.ExecTimeout };
+        var timeout = new Option<double>("--timeout")
+        {
+            Description = $"Seconds that a command may take, {ExecTimeouts}", DefaultValueFactory = _ => Defaults.ExecTimeout,
+        };
         var slo = new Option<string[]>("--slo") { Description = "Objective that sets the exit code, such as 'acquire.p99<5ms', 'exec.server.p50<=200ms', 'errors<1%', 'throughput>2'; may be repeated" };
         var baseline = new Option<FileInfo>("--baseline") { Description = "Report of an earlier run (--json) to compare with" };
         var quiet = new Option<bool>("--quiet", "-q") { Description = "Leave out each sandbox's line" };
@@ -61,9 +66,14 @@ internal static class StressCommand
     {
         foreach (var (name, isGood, expected) in new[]
         {
-            ("--requests", plan.Requests >= 1, "at least 1"), ("--parallel", plan.Parallel is >= 1 and <= 1024, "1 to 1024"), ("--execs-per", plan.ExecsPer >= 0, "at least 0"),
-            ("--rate", plan.Rate is null or (> 0 and <= 10_000), "over 0 and at most 10000 a second"), ("--duration", plan.Duration is null or > 0, "over 0 seconds"),
-            ("--burst", plan.Burst is null or (>= 1 and <= 4096), "1 to 4096"), ("--timeout", plan.ExecTimeout is >= 1 and <= 300, "1 to 300 seconds"), ("--code", plan.Code.Length > 0, "a command"),
+            ("--requests", plan.Requests >= 1, "at least 1"),
+            ("--parallel", plan.Parallel is >= 1 and <= 1024, "1 to 1024"),
+            ("--execs-per", plan.ExecsPer >= 0, "at least 0"),
+            ("--rate", plan.Rate is null or (> 0 and <= 10_000), "over 0 and at most 10000 a second"),
+            ("--duration", plan.Duration is null or > 0, "over 0 seconds"),
+            ("--burst", plan.Burst is null or (>= 1 and <= 4096), "1 to 4096"),
+            ("--timeout", plan.ExecTimeout is >= Limits.MinExecTimeout and <= Limits.MaxExecTimeout, $"{ExecTimeouts} seconds"),
+            ("--code", plan.Code.Length > 0, "a command"),
         })
         {
             if (!isGood)

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
 using Pandora.Vmm;
 

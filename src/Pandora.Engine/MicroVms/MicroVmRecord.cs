@@ -154,6 +154,4 @@ public sealed record ClaimRecord(double IdleTimeout, Egress Egress, IReadOnlyDic
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true)]
 [JsonSerializable(typeof(MicroVmRecord))]
-[JsonSerializable(typeof(Templates.Template))]
-[JsonSerializable(typeof(Snapshots.Snapshot))]
 internal sealed partial class RecordJson : JsonSerializerContext;

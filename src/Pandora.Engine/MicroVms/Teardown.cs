@@ -27,7 +27,8 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
     /// <param name="resource">What will exist.</param>
     /// <param name="undo">Undoes it; does nothing when it never came to be.</param>
     /// <param name="canWait">True for what may go on behind the caller of <see cref="EndAsync"/>: recycling, not ending.</param>
-    public void Push(HostResource resource, Func<ValueTask> undo, bool canWait = false)
+    /// <param name="exists">Looks whether it is there; null where the resource itself can tell.</param>
+    public void Push(HostResource resource, Func<ValueTask> undo, bool canWait = false, Func<bool>? exists = null)
     {
         lock (_lock)
         {
@@ -36,7 +37,7 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
                 throw new InvalidOperationException($"'{resource}' was acquired after the teardown began");
             }
 
-            _steps.Push(new Step(resource, undo, canWait));
+            _steps.Push(new Step(resource, undo, canWait, exists ?? resource.Exists));
         }
     }
 
@@ -99,7 +100,7 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
             {
                 await step.Undo().AsTask().WaitAsync(StepLimit, time);
                 // Looked up before anything below is undone: a slot's number, once free, is soon another's namespace.
-                isGone = !step.Resource.Exists();
+                isGone = !step.Exists();
             }
             catch (Exception e)
             {
@@ -117,5 +118,5 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
         return undone;
     }
 
-    private sealed record Step(HostResource Resource, Func<ValueTask> Undo, bool CanWait);
+    private sealed record Step(HostResource Resource, Func<ValueTask> Undo, bool CanWait, Func<bool> Exists);
 }

@@ -31,6 +31,19 @@ internal static class Conntrack
         return count;
     }
 
+    /// <summary>Whether a slot's address has entries. True as well when the kernel did not tell: they were not seen to be gone.</summary>
+    public static bool Exists(uint mark, IPAddress address)
+    {
+        try
+        {
+            return Count(mark, address) > 0;
+        }
+        catch (IOException)
+        {
+            return true;
+        }
+    }
+
     /// <summary>The addresses, as the side that opened a connection and the side that was connected to, of each entry with a
     /// mark.</summary>
     /// <exception cref="IOException">The kernel did not tell.</exception>

@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;
 
@@ -7,11 +7,11 @@ namespace Pandora.Engine.Networking;
 /// Firewalls that are not ours. A drop in another table beats an accept in ours, so where the host forwards nothing by default (Docker, ufw, firewalld) an owned accept goes where that firewall looks:
 /// Docker's and ufw's chains for it, else the dropping chain itself. The rules carry the instance id as a comment and are removed by it.
 /// </summary>
-internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
+internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
 {
     // Where each firewall wants the rules of others: Docker documentation, "Packet filtering and firewalls"; ufw-framework(8).
     private static readonly string[] Welcome = ["DOCKER-USER", "ufw-before-forward"];
-    private string Comment => $"pandora-{instance.Id}";
+    private string Comment => names.RuleComment;
 
     /// <summary>Adds accepts where they are needed.</summary>
     /// <param name="withLocalDns">Whether guests must also reach a resolver on the host.</param>
@@ -48,7 +48,7 @@ internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
     private IEnumerable<(string Place, string[] Rules)> Wanted(List<JsonNode> objects, bool withLocalDns)
     {
         var chains = objects.Select(o => o["chain"]).OfType<JsonNode>().ToList();
-        var interfaces = $"\"{instance.InterfacePrefix}*\"";
+        var interfaces = $"\"{names.InterfacePrefix}*\"";
         foreach (var chain in chains.Where(c => Blocks(c, "forward", objects)))
         {
             var place = chains.FirstOrDefault(c => SameTable(c, chain) && Welcome.Contains(Text(c, "name"))) ?? chain;
@@ -112,7 +112,7 @@ internal sealed class ForeignFirewall(Nftables nftables, Instance instance)
 
     private async Task LegacyAsync(string operation, CancellationToken cancellationToken)
     {
-        var interfaces = instance.InterfacePrefix + "+";
+        var interfaces = names.InterfacePrefix + "+";
         string[] comment = ["-m", "comment", "--comment", Comment, "-j", "ACCEPT"];
         await Command.RunAsync("iptables-legacy", ["-w", operation, "FORWARD", "-i", interfaces, .. comment], cancellationToken: cancellationToken);
         await Command.RunAsync("iptables-legacy", ["-w", operation, "FORWARD", "-o", interfaces, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", .. comment], cancellationToken: cancellationToken);

@@ -1,11 +1,12 @@
+
 namespace Pandora.Engine.Networking;
 
 /// <summary>
 /// IPv4 forwarding, turned on for single interfaces only. What was off before is noted under the run directory by who turned it on, and the last one to leave turns it off again.
 /// </summary>
-internal sealed class Forwarding(Instance instance, string runDir)
+internal sealed class Forwarding(HostNames names)
 {
-    private readonly string _notes = Path.Combine(runDir, "forwarding");
+    private readonly string _notes = names.ForwardingDirectory;
 
     /// <summary>Turns forwarding off for those that a dead server of this instance needed and this one does not, and finds those that
     /// forward for guests alone.</summary>
@@ -27,7 +28,7 @@ internal sealed class Forwarding(Instance instance, string runDir)
         foreach (var uplink in uplinks)
         {
             Directory.CreateDirectory(Path.Combine(_notes, uplink));
-            File.WriteAllText(Path.Combine(_notes, uplink, instance.Id), "");
+            File.WriteAllText(Path.Combine(_notes, uplink, names.InstanceId), "");
             Set(uplink, "forwarding", true);
         }
     }
@@ -61,7 +62,7 @@ internal sealed class Forwarding(Instance instance, string runDir)
     {
         foreach (var note in Directory.Exists(_notes) ? Directory.GetDirectories(_notes).Where(n => !except.Contains(Path.GetFileName(n))) : [])
         {
-            File.Delete(Path.Combine(note, instance.Id));
+            File.Delete(Path.Combine(note, names.InstanceId));
             if (!Directory.EnumerateFiles(note).Any())
             {
                 // Somebody who has since turned it on for the whole host (Docker does) wants it to stay.

@@ -1,3 +1,4 @@
+
 namespace Pandora.Engine.Networking;
 
 /// <summary>The instance's one table on the host: a second wall behind each slot's own, the way out (NAT), and the bound on all guests'
@@ -5,12 +6,12 @@ namespace Pandora.Engine.Networking;
 internal static class HostRules
 {
     /// <summary>The transaction that makes the table, or replaces one that is there.</summary>
-    /// <param name="instance">Whose table.</param>
+    /// <param name="names">Whose table.</param>
     /// <param name="policy">What it is made of.</param>
     /// <param name="openedUplinks">Interfaces that forwarded nothing before this instance turned it on.</param>
-    public static string Text(Instance instance, NetworkPolicy policy, IReadOnlyList<string> openedUplinks)
+    public static string Text(HostNames names, NetworkPolicy policy, IReadOnlyList<string> openedUplinks)
     {
-        var ours = $"\"{instance.InterfacePrefix}*\"";
+        var ours = $"\"{names.InterfacePrefix}*\"";
         var local = policy.IsLocalResolver;
         var dns = policy.Resolver is null || local ? "" : $"ip daddr {policy.Resolver} meta l4proto {{ tcp, udp }} th dport 53 goto bound";
         var localDns = !local ? ""
@@ -19,9 +20,9 @@ internal static class HostRules
         var uplinks = openedUplinks.Count == 0 ? ""
             : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != \"pnd*\" drop";
         return $$"""
-            table inet {{instance.TableName}}
-            delete table inet {{instance.TableName}}
-            table inet {{instance.TableName}} {
+            table inet {{names.TableName}}
+            delete table inet {{names.TableName}}
+            table inet {{names.TableName}} {
             {{policy.SetsText}}
             {{NetworkPolicy.TimeoutsText}}
               chain track {

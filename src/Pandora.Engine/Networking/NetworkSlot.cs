@@ -29,9 +29,9 @@ public sealed record NetworkSlot(int Index, string NamespaceName, string Interfa
     public const string TapName = "tap0";
 
     /// <summary>Where the namespace can be entered.</summary>
-    public string NamespacePath => $"/run/netns/{NamespaceName}";
+    public string NamespacePath => $"{HostNames.NamespaceDirectory}/{NamespaceName}";
 
     /// <summary>The slot with a number.</summary>
-    public static NetworkSlot At(int index, Instance instance, Ipv4Network network) => new(
-        index, $"{instance.NamespacePrefix}{index}", $"{instance.InterfacePrefix}{index}", network.At((index * 4L) + 1), network.At((index * 4L) + 2));
+    public static NetworkSlot At(int index, HostNames names, Ipv4Network network) => new(
+        index, $"{names.NamespacePrefix}{index}", $"{names.InterfacePrefix}{index}", network.At((index * 4L) + 1), network.At((index * 4L) + 2));
 }

@@ -1,5 +1,6 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Networking;
 
@@ -9,12 +10,12 @@ namespace Pandora.Engine.Networking;
 /// While the table or a slot's rules are missing, or could not be looked at, no microVM is handed out. Where another program removes the
 /// table again and again it is put back at growing intervals.
 /// </summary>
-public sealed partial class NetworkWatch : IAsyncDisposable
+internal sealed partial class NetworkWatch : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan Memory = TimeSpan.FromMinutes(2), ClaimWait = TimeSpan.FromSeconds(2);
     private const int SlotsEvery = 2, ForeignEvery = 5, LegacyEvery = 30, Patience = 3;
-    private readonly HostNetwork _network;
+    private readonly NetworkRules _network;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly Counter<long> _repairs;
@@ -27,7 +28,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     private bool _wasForeignChanged = true;
 
     /// <summary>Starts it.</summary>
-    public NetworkWatch(HostNetwork network, Meter meter, TimeProvider time, ILogger<NetworkWatch> logger)
+    public NetworkWatch(NetworkRules network, Meter meter, TimeProvider time, ILogger<NetworkWatch> logger)
     {
         (_network, _time, _logger) = (network, time, logger);
         _pausedUntil = time.GetTimestamp();
@@ -35,7 +36,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
             description: "What keeps guests in and was put back because another program had removed or changed it, by what it was");
         meter.CreateObservableGauge("pandora_protected", () => Missing is null ? 1 : 0,
             description: "1 while what keeps guests in was there when it was last looked at, else 0: then no microVM is handed out");
-        foreach (var what in new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" })
+        foreach (var what in Label.All<ProtectionRepair>())
         {
             _repairs.Add(0, new KeyValuePair<string, object?>("what", what));
         }
@@ -120,7 +121,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
             if (withSlots || hasMoved || _missingInSlots is not null)
             {
                 (var mended, _missingInSlots) = await _network.CheckSlotsAsync();
-                Count("slot_rules", mended);
+                Count(ProtectionRepair.SlotRules, mended);
             }
 
             _unseen = null;
@@ -135,13 +136,13 @@ public sealed partial class NetworkWatch : IAsyncDisposable
     // Nothing of this keeps guests in: without it they do not get out.
     private async Task CheckWaysOutAsync(int pass, CancellationToken cancellationToken)
     {
-        Count("forwarding", _network.CheckForwarding(withSlots: pass % ForeignEvery == 0));
+        Count(ProtectionRepair.Forwarding, _network.CheckForwarding(withSlots: pass % ForeignEvery == 0));
 
         // Listing all of a large firewall takes long, so not at each change; the older iptables' changes are not seen at all.
         if ((_wasForeignChanged && pass % ForeignEvery == 0) || pass % LegacyEvery == 0)
         {
             _wasForeignChanged = false;
-            Count("foreign_accept", await _network.CheckForeignAsync(cancellationToken) ? 1 : 0);
+            Count(ProtectionRepair.ForeignAccept, await _network.CheckForeignAsync(cancellationToken) ? 1 : 0);
         }
     }
 
@@ -166,7 +167,7 @@ public sealed partial class NetworkWatch : IAsyncDisposable
             _missing = missing;
             _network.WriteTable();
             _missing = null;
-            Count("host_table", 1);
+            Count(ProtectionRepair.HostTable, 1);
             LogMended(missing);
         }
         catch (NftablesException e)
@@ -196,11 +197,11 @@ public sealed partial class NetworkWatch : IAsyncDisposable
         }
     }
 
-    private void Count(string what, int repairs)
+    private void Count(ProtectionRepair what, int repairs)
     {
         if (repairs > 0)
         {
-            _repairs.Add(repairs, new KeyValuePair<string, object?>("what", what));
+            _repairs.Add(repairs, new KeyValuePair<string, object?>("what", Label.Of(what)));
         }
     }
 

@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;
 

@@ -1,16 +1,16 @@
 using System.Globalization;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;
 
 /// <summary>Hands out network slots. A few are made ahead of need; a returned one is taken down and its number used again for a namespace made anew.</summary>
-public sealed partial class SlotPool : IAsyncDisposable
+internal sealed partial class SlotPool : IAsyncDisposable
 {
     private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1), DisposeLimit = TimeSpan.FromSeconds(8);
-    private readonly HostNetwork _network;
-    private readonly Instance _instance;
+    private readonly NetworkRules _network;
+    private readonly HostNames _names;
     private readonly SlotLedger _ledger;
     private readonly ILogger<SlotPool> _logger;
     private readonly TimeProvider _time;
@@ -24,18 +24,18 @@ public sealed partial class SlotPool : IAsyncDisposable
     private volatile bool _disposed;
 
     /// <param name="network">The host's side.</param>
-    /// <param name="instance">Whose slots they are.</param>
+    /// <param name="names">Whose slots they are.</param>
     /// <param name="egress">What a fresh slot's guest may reach.</param>
     /// <param name="ahead">How many to keep ready.</param>
     /// <param name="taken">Numbers that microVMs of an earlier server hold, and those microVMs' ids.</param>
     /// <param name="time">For pauses after failures.</param>
     /// <param name="logger">Where failures go.</param>
-    public SlotPool(HostNetwork network, Instance instance, Egress egress, int ahead, IReadOnlyDictionary<int, string> taken,
+    public SlotPool(NetworkRules network, HostNames names, Egress egress, int ahead, IReadOnlyDictionary<int, string> taken,
         TimeProvider time, ILogger<SlotPool> logger)
     {
         _network = network;
-        _instance = instance;
-        _ledger = new SlotLedger(instance.RunDirectory);
+        _names = names;
+        _ledger = new SlotLedger(names.RunDirectory);
         _egress = egress;
         _ahead = ahead;
         _logger = logger;
@@ -97,9 +97,6 @@ public sealed partial class SlotPool : IAsyncDisposable
         _network.Close(slot);
         await IpTool.DeleteLinkAsync(slot.InterfaceName);
     }));
-
-    /// <summary>What the host's kernel tracks of a slot's connections, as a resource that is undone.</summary>
-    internal HostResource ConnectionsOf(NetworkSlot slot) => HostResource.OfConnections(HostNetwork.MarkOf(_instance.Id), slot.Address);
 
     /// <summary>Deletes what the host's kernel tracks of a slot's connections, which would be kept for as long as they might go
     /// on.</summary>
@@ -191,7 +188,7 @@ public sealed partial class SlotPool : IAsyncDisposable
                 return null;
             }
 
-            slot = NetworkSlot.At(index, _instance, _network.Range);
+            slot = NetworkSlot.At(index, _names, _network.Range);
         }
 
         _ledger.Set(slot.Index, SlotState.Making);
@@ -291,7 +288,7 @@ public sealed partial class SlotPool : IAsyncDisposable
         echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects
         echo 0 > /proc/sys/net/ipv4/conf/default/accept_redirects
         ip -batch - <<END
-        tuntap add dev {{NetworkSlot.TapName}} mode tap user {{_instance.UidOf(slot.Index)}} group {{_instance.UidOf(slot.Index)}}
+        tuntap add dev {{NetworkSlot.TapName}} mode tap user {{_names.UidOf(slot.Index)}} group {{_names.UidOf(slot.Index)}}
         addr add {{NetworkSlot.GatewayAddress}}/30 dev {{NetworkSlot.TapName}}
         link set {{NetworkSlot.TapName}} address {{NetworkSlot.GatewayMac}} mtu {{_network.Mtu}} up
         neigh replace {{NetworkSlot.GuestAddress}} lladdr {{NetworkSlot.GuestMac}} nud permanent dev {{NetworkSlot.TapName}}

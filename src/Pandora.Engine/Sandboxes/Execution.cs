@@ -1,4 +1,4 @@
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 
 namespace Pandora.Engine.Sandboxes;
 

@@ -1,26 +1,7 @@
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
-
-/// <summary>Why a sandbox ended.</summary>
-public enum EndReason
-{
-    /// <summary>Its client deleted it.</summary>
-    Deleted,
-
-    /// <summary>Nobody used it for its idle timeout.</summary>
-    Idle,
-
-    /// <summary>Its VMM or guest died.</summary>
-    Died,
-
-    /// <summary>The server stopped.</summary>
-    Shutdown,
-
-    /// <summary>It was as old as a sandbox may get.</summary>
-    Lifetime,
-}
 
 /// <summary>How a sandbox ended.</summary>
 /// <param name="Reason">Why.</param>
@@ -36,12 +17,12 @@ public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOf
 /// A claimed microVM in a client's hands. Activity is a lease: while one is held the sandbox is busy. Its idle clock starts again at the
 /// end of each that worked, and of no other: a client that tries again and again keeps no guest alive that answers nothing.
 /// </summary>
-public sealed class Sandbox
+public sealed partial class Sandbox
 {
+    private readonly SandboxNode _node;
     private readonly TimeProvider _time;
     private readonly Lock _lock = new();
     private readonly CancellationTokenSource _ending = new();
-    private readonly int _maxExecs;
     private readonly TimeSpan _ageBefore;
     private readonly long _heldSince;
     private readonly HashSet<Lease> _leases = [];
@@ -52,12 +33,12 @@ public sealed class Sandbox
     private SandboxEnd? _end;
     private TaskCompletionSource? _unused;
 
-    internal Sandbox(MicroVm microVm, ClaimRecord claim, int maxExecs, TimeProvider time)
+    internal Sandbox(MicroVm microVm, ClaimRecord claim, SandboxNode node)
     {
         MicroVm = microVm;
         Claim = claim;
-        _maxExecs = maxExecs;
-        _time = time;
+        _node = node;
+        var time = _time = node.Time;
         _lastActivity = _heldSince = time.GetTimestamp();
         // One that outlived its server is as old as it is by the wall clock, which may have been set back meanwhile.
         _ageBefore = time.GetUtcNow() - claim.CreatedAt is { Ticks: > 0 } age ? age : TimeSpan.Zero;
@@ -70,10 +51,24 @@ public sealed class Sandbox
     public string Template => MicroVm.Template;
 
     /// <summary>The microVM under it.</summary>
-    public MicroVm MicroVm { get; }
+    internal MicroVm MicroVm { get; }
 
     /// <summary>What its client asked for.</summary>
-    public ClaimRecord Claim { get; }
+    internal ClaimRecord Claim { get; }
+
+    /// <summary>How it stands now.</summary>
+    public SandboxStatus Status
+    {
+        get
+        {
+            // It may change at any moment, and state and reason are to agree.
+            var degradation = Degradation;
+            return new SandboxStatus(
+                Id, Template, MicroVm.Slot.Index, MicroVm.Slot.Address.ToString(),
+                degradation is null ? SandboxState.Running : SandboxState.Degraded, degradation, Age, Idle,
+                SandboxStatus.LifetimeOf(Claim, _node.Options), ExecCount, new EgressPolicy(Claim.Egress), Claim.Metadata);
+        }
+    }
 
     /// <summary>Idleness after which it is ended.</summary>
     public TimeSpan IdleTimeout => TimeSpan.FromSeconds(Claim.IdleTimeout);
@@ -149,7 +144,7 @@ public sealed class Sandbox
                 throw Ended(Id, _end);
             }
 
-            if (isExec && _leases.Count >= _maxExecs)
+            if (isExec && _leases.Count >= _node.Options.MaxExecs)
             {
                 throw new PandoraException(
                     PandoraError.TooManyExecs,

@@ -1,13 +1,18 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
 
 // How sandboxes end: at their client's wish, idle, too old, dead, or with the server.
 public sealed partial class SandboxRegistry
 {
+    private static readonly TimeSpan KillLimit = CommandKiller.LongestWait + TimeSpan.FromSeconds(0.5);
+    private readonly ConcurrentDictionary<Task, bool> _ending = new();
+
     /// <summary>Ends a sandbox at its client's wish.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="complete">Wait for everything, slot included, to be undone, and report it.</param>
@@ -17,13 +22,13 @@ public sealed partial class SandboxRegistry
         try
         {
             var sandbox = Get(id);
-            var ended = await EndAsync(sandbox, new SandboxEnd(EndReason.Deleted, "it was deleted", time.GetUtcNow()))
+            var ended = await EndAsync(sandbox, new SandboxEnd(EndReason.Deleted, "it was deleted", _time.GetUtcNow()))
                 ?? throw Sandbox.Ended(id, sandbox.End!);
-            return complete ? ended with { Undone = await sandbox.MicroVm.Teardown.CompleteAsync() } : ended;
+            return complete ? ended with { Undone = EndedResource.Of(await sandbox.MicroVm.Teardown.CompleteAsync()) } : ended;
         }
         catch (Exception e)
         {
-            _journal.Failed(null, "delete", id, e);
+            _journal.Failed(null, SandboxOperation.Delete, id, e);
             throw;
         }
     }
@@ -31,13 +36,13 @@ public sealed partial class SandboxRegistry
     /// <summary>Ends what has been idle for too long, and what is too old.</summary>
     public async Task ReapAsync()
     {
-        await Task.WhenAll(_sandboxes.Values.Where(s => options.MaxLifetime > 0 && s.Age.TotalSeconds >= options.MaxLifetime)
-            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {options.MaxLifetime:0.#} s", time.GetUtcNow()) { Hint = "PANDORA_MAX_LIFETIME is how old one may get" })));
+        await Task.WhenAll(_sandboxes.Values.Where(s => _options.MaxLifetime > 0 && s.Age.TotalSeconds >= _options.MaxLifetime)
+            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {_options.MaxLifetime:0.#} s", _time.GetUtcNow()) { Hint = "PANDORA_MAX_LIFETIME is how old one may get" })));
 
         var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
         {
             var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
-            var end = new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", time.GetUtcNow());
+            var end = new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", _time.GetUtcNow());
             await EndAsync(sandbox, end, onlyIfIdle: true);
         });
         await Task.WhenAll(reaping);
@@ -46,9 +51,9 @@ public sealed partial class SandboxRegistry
     /// <summary>Ends all sandboxes and lets no more be made. Returns when everything is undone.</summary>
     public async Task CloseAsync()
     {
-        _state = State.Closed;
+        _node.Close();
         await Task.WhenAll(
-            _sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()))));
+            _sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", _time.GetUtcNow()))));
         await WhenEndedAsync();
     }
 
@@ -57,12 +62,12 @@ public sealed partial class SandboxRegistry
     /// <param name="drain">How long to wait for commands.</param>
     public async Task SuspendAsync(TimeSpan drain)
     {
-        _state = State.Closed;
+        _node.Close();
         var unused = Task.WhenAll(_sandboxes.Values.Select(s => s.WhenUnusedAsync()));
-        await unused.WaitAsync(drain, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        await _suspending.CancelAsync();
+        await unused.WaitAsync(drain, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _node.InterruptAsync();
         // Each is killed in its guest, and its client told.
-        await unused.WaitAsync(KillLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await unused.WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await WhenEndedAsync();
     }
 
@@ -78,7 +83,7 @@ public sealed partial class SandboxRegistry
     /// <summary>Ends a sandbox whose guest is dead, or waits for too long, although its VMM lives.</summary>
     internal async Task EndDeadAsync(Sandbox sandbox, string reason)
     {
-        if (await EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, time.GetUtcNow())) is not null)
+        if (await EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, _time.GetUtcNow())) is not null)
         {
             LogDied(sandbox.Id, reason);
         }
@@ -105,25 +110,14 @@ public sealed partial class SandboxRegistry
         finally
         {
             // It has ended however that went: nobody else would take it out of the count.
-            Remember(sandbox.Id, end);
+            _ended.Add(sandbox.Id, end);
             _sandboxes.TryRemove(sandbox.Id, out _);
-            Interlocked.Decrement(ref _count);
+            _count.Remove();
         }
 
-        var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), undone);
+        var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), EndedResource.Of(undone));
         _journal.Ended(span, ended);
         return ended;
-    }
-
-    private void Remember(string id, SandboxEnd end)
-    {
-        _ended[id] = end;
-        _endedOrder.Enqueue(id);
-        while (_endedOrder.Count > RememberedEnds && _endedOrder.TryDequeue(out var oldest))
-        {
-            _ended.TryRemove(oldest, out _);
-            _keys.Forget(oldest);
-        }
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Sandbox {SandboxId} died: {Reason}")]
@@ -135,4 +129,15 @@ public sealed partial class SandboxRegistry
 /// <param name="End">How.</param>
 /// <param name="Elapsed">Time until its guest was dead and its files gone.</param>
 /// <param name="Undone">What was undone.</param>
-public sealed record EndedSandbox(Sandbox Sandbox, SandboxEnd End, TimeSpan Elapsed, IReadOnlyList<Undone> Undone);
+public sealed record EndedSandbox(Sandbox Sandbox, SandboxEnd End, TimeSpan Elapsed, IReadOnlyList<EndedResource> Undone);
+
+/// <summary>One thing on the host that a sandbox had.</summary>
+/// <param name="Resource">What.</param>
+/// <param name="Elapsed">How long undoing it took.</param>
+/// <param name="IsGone">Whether the host no longer had it then: looked up, not assumed.</param>
+/// <param name="Error">What went wrong, or null.</param>
+public sealed record EndedResource(HostResource Resource, TimeSpan Elapsed, bool IsGone, string? Error)
+{
+    internal static IReadOnlyList<EndedResource> Of(IEnumerable<Undone> undone) =>
+        [.. undone.Select(u => new EndedResource(u.Resource, u.Elapsed, u.IsGone, u.Error))];
+}

@@ -9,13 +9,10 @@ public sealed partial class SandboxRegistry
     private readonly ConcurrentDictionary<string, MicroVmRecord> _undecided = new();
 
     /// <summary>Whether something that an earlier server left is still being taken over.</summary>
-    public bool IsRecovering => _state == State.Recovering || !_undecided.IsEmpty;
+    public bool IsRecovering => !_isOpen || !_undecided.IsEmpty;
 
     /// <summary>Whether claims are served.</summary>
-    public bool IsOpen => _state == State.Open;
-
-    /// <summary>Records of the sandboxes of an earlier server of which it is not decided yet whether they live on.</summary>
-    public IReadOnlyCollection<MicroVmRecord> Undecided => [.. _undecided.Values];
+    public bool IsOpen => _isOpen && !_node.IsClosed;
 
     /// <summary>
     /// Says which sandboxes an earlier server left. They count, and a client that asks for one has to wait until it is decided.
@@ -24,7 +21,7 @@ public sealed partial class SandboxRegistry
     {
         foreach (var record in records.Where(r => r.Claim is not null))
         {
-            Interlocked.Increment(ref _count);
+            _count.Add();
             _undecided[record.Id] = record;
         }
     }
@@ -32,7 +29,7 @@ public sealed partial class SandboxRegistry
     /// <summary>Takes over a sandbox of an earlier server that was expected. Its idle clock starts again.</summary>
     internal void Adopt(MicroVm microVm)
     {
-        var sandbox = Register(microVm, microVm.Claim!);
+        var sandbox = Register(microVm);
         if (sandbox.Claim is { IdempotencyKey: { } key, RequestHash: { } hash })
         {
             _keys.Add(key, hash, new CreatedSandbox(sandbox, IsWarm: true, TimeSpan.Zero));
@@ -44,19 +41,19 @@ public sealed partial class SandboxRegistry
     /// <summary>Remembers that a microVM of an earlier server is gone.</summary>
     internal void Lose(string id, string reason)
     {
-        Remember(id, new SandboxEnd(EndReason.Died, $"it did not outlive a restart of the server: {reason}", time.GetUtcNow()));
+        _ended.Add(id, new SandboxEnd(EndReason.Died, $"it did not outlive a restart of the server: {reason}", _time.GetUtcNow()));
         if (_undecided.TryRemove(id, out _))
         {
-            Interlocked.Decrement(ref _count);
+            _count.Remove();
         }
     }
 
     /// <summary>Lets clients in: what an earlier server left is known, and each of it is decided by itself.</summary>
-    internal void Open() => _state = State.Open;
+    internal void Open() => _isOpen = true;
 
     private void MustBeRecovered()
     {
-        if (_state == State.Recovering)
+        if (!_isOpen)
         {
             throw new PandoraException(
                 PandoraError.Recovering, "the server has just started and takes over what the last one left: try again in a second");

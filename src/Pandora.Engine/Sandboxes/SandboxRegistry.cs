@@ -1,38 +1,45 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.Guest;
 using Pandora.Engine.MicroVms;
-using Pandora.Engine.Observability;
-using Pandora.Engine.Pool;
+using Pandora.Engine.Networking;
+using Pandora.Engine.Pools;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>All sandboxes of this node, and the one way to make, find, use and end them. Every door calls this and nothing else.</summary>
-public sealed partial class SandboxRegistry(
-    EngineOptions options, Func<string, WarmPool?> poolFor, Func<MicroVm, Egress, Task> setEgress,
-    Func<CancellationToken, ValueTask> ensureClaimable, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+/// <summary>All sandboxes of this node: makes them, finds them, lists them, ends them. What is done in one is the sandbox's own.</summary>
+public sealed partial class SandboxRegistry
 {
     private const int RememberedEnds = 1000;
-    private static readonly TimeSpan KillLimit = CommandKiller.LongestWait + TimeSpan.FromSeconds(0.5);
-    private readonly SandboxJournal _journal = new(metrics, loggers.CreateLogger(SandboxJournal.Category));
-    private readonly ILogger _logger = loggers.CreateLogger<SandboxRegistry>();
     private readonly ConcurrentDictionary<string, Sandbox> _sandboxes = new();
-    private readonly ConcurrentDictionary<string, SandboxEnd> _ended = new();
-    private readonly ConcurrentQueue<string> _endedOrder = new();
     private readonly IdempotencyKeys _keys = new();
-    private readonly ConcurrentDictionary<Task, bool> _ending = new();
-    private int _count;
-    private readonly CancellationTokenSource _suspending = new();
-    private volatile State _state;
+    private readonly SandboxCount _count;
+    private readonly EndedSandboxes _ended;
+    private readonly SandboxClaims _claims;
+    private readonly SandboxJournal _journal;
+    private readonly SandboxNode _node;
+    private readonly EngineOptions _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private volatile bool _isOpen;
 
-    private enum State
+    internal SandboxRegistry(
+        EngineOptions options, WarmPools pools, IHostNetwork network, DiskRoom room, EngineMetrics metrics, TimeProvider time,
+        ILoggerFactory loggers)
     {
-        Recovering, Open, Closed,
+        _options = options;
+        _time = time;
+        _logger = loggers.CreateLogger<SandboxRegistry>();
+        _journal = new SandboxJournal(metrics, loggers.CreateLogger(SandboxJournal.Category));
+        _node = new SandboxNode(options, _journal, time);
+        _ended = new EndedSandboxes(RememberedEnds, _keys.Forget);
+        _count = new SandboxCount(options.MaxSandboxes);
+        _claims = new SandboxClaims(options, pools, network, room, _count, time, _logger);
     }
 
     /// <summary>How many exist: claims that wait for a microVM are not among them.</summary>
-    public int Count => Volatile.Read(ref _count);
+    public int Count => _count.Value;
 
     /// <summary>How many wait for room on the host's disk, or have lost data.</summary>
     public int DegradedCount => _sandboxes.Values.Count(s => s.Degradation is not null);
@@ -40,12 +47,21 @@ public sealed partial class SandboxRegistry(
     /// <summary>All of them but the undecided, in no order.</summary>
     internal IEnumerable<Sandbox> All => _sandboxes.Values;
 
-    /// <summary>All of them but the undecided, oldest first.</summary>
+    /// <summary>How many of each template there are.</summary>
+    public IReadOnlyDictionary<string, int> CountByTemplate() =>
+        _sandboxes.Values.GroupBy(s => s.Template).ToDictionary(g => g.Key, g => g.Count());
+
+    /// <summary>How all of them stand: first those of which it is not decided whether they outlived a restart, then the others, oldest
+    /// first.</summary>
     /// <exception cref="PandoraException">The server has just started and does not know yet what there is.</exception>
-    public IReadOnlyList<Sandbox> List()
+    public IReadOnlyList<SandboxStatus> List()
     {
         MustBeRecovered();
-        return [.. _sandboxes.Values.OrderByDescending(s => s.Age)];
+        // The undecided first: one that is decided in between is then listed once too often rather than not at all.
+        var now = _time.GetUtcNow();
+        var undecided = _undecided.Values.Select(r => SandboxStatus.OfUndecided(r, _options, now)).ToList();
+        var known = _sandboxes.Values.OrderByDescending(s => s.Age).Select(s => s.Status).ToList();
+        return [.. undecided.ExceptBy(known.Select(k => k.Id), u => u.Id), .. known];
     }
 
     /// <summary>Claims a warm microVM: validates, takes one from the pool, writes its record. Nothing else is on this path.</summary>
@@ -55,7 +71,7 @@ public sealed partial class SandboxRegistry(
         using var span = EngineTracing.Source.StartActivity("sandbox.claim");
         try
         {
-            RequestLimits.Check(request, options);
+            RequestLimits.Check(request, _options);
             MustBeRecovered();
             if (request.IdempotencyKey is { } asked && _undecided.Values.Any(r => r.Claim!.IdempotencyKey == asked))
             {
@@ -75,133 +91,8 @@ public sealed partial class SandboxRegistry(
         }
         catch (Exception e)
         {
-            _journal.Failed(span, "create", null, e);
+            _journal.Failed(span, SandboxOperation.Create, null, e);
             throw;
-        }
-    }
-
-    /// <summary>How many of each template there are.</summary>
-    public IReadOnlyDictionary<string, int> CountByTemplate() => _sandboxes.Values.GroupBy(s => s.Template).ToDictionary(g => g.Key, g => g.Count());
-
-    private async Task<CreatedSandbox> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
-    {
-        var start = Stopwatch.GetTimestamp();
-        var name = request.Template ?? Templates.TemplateStore.DefaultName;
-        var pool = poolFor(name)
-            ?? throw PandoraException.Invalid(
-                "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
-        MustBeServing();
-        await ensureClaimable(cancellationToken);
-        if (Count >= options.MaxSandboxes)
-        {
-            // Told at once, and not after a wait for what it cannot have.
-            throw AtLimit();
-        }
-
-        Rental? rental = null;
-        var (isCounted, isUsed, isRegistered) = (false, false, false);
-        try
-        {
-            rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
-            if (!rental.IsWarm)
-            {
-                // Much may have changed while it waited.
-                await ensureClaimable(cancellationToken);
-            }
-
-            // Not before it waited: those that wait have a limit of their own, the pool's, and are no sandboxes yet.
-            isCounted = TryCount();
-            if (!isCounted)
-            {
-                throw AtLimit();
-            }
-
-            var microVm = rental.MicroVm;
-            var claim = new ClaimRecord(request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.DefaultEgress,
-                request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
-            {
-                RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
-            };
-            isUsed = true;
-            microVm.RecordClaim(claim);
-            if (claim.Egress != options.DefaultEgress)
-            {
-                await setEgress(microVm, claim.Egress);
-            }
-
-            var sandbox = Register(microVm, claim);
-            isRegistered = true;
-            if (_state == State.Closed)
-            {
-                await EndAsync(sandbox, new SandboxEnd(EndReason.Shutdown, "the server shut down", time.GetUtcNow()));
-                throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
-            }
-
-            return new CreatedSandbox(sandbox, rental.IsWarm, Stopwatch.GetElapsedTime(start));
-        }
-        catch (Exception e) when (!isRegistered)
-        {
-            // Nothing half made: the count is what it was, and what was taken goes to the next in line, or is ended where it bears a claim.
-            if (isCounted)
-            {
-                Interlocked.Decrement(ref _count);
-            }
-
-            if (rental is not null && (isUsed || !pool.Return(rental.MicroVm)))
-            {
-                _ = rental.MicroVm.Teardown.CompleteAsync();
-            }
-
-            if (e is IOException)
-            {
-                LogNotWritten(e);
-                throw new PandoraException(PandoraError.HostFull, "the server could not write the claim down", innerException: e)
-                {
-                    Hint = "see that the run directory (PANDORA_RUN_DIR) is there and has room",
-                };
-            }
-
-            throw;
-        }
-    }
-
-    // In one step, so that claims that are served at the same moment cannot pass the limit together.
-    private bool TryCount()
-    {
-        for (var count = Count; count < options.MaxSandboxes;)
-        {
-            var seen = Interlocked.CompareExchange(ref _count, count + 1, count);
-            if (seen == count)
-            {
-                return true;
-            }
-
-            count = seen;
-        }
-
-        return false;
-    }
-
-    private PandoraException AtLimit() =>
-        new(PandoraError.SandboxLimit,
-            $"{Count} sandboxes exist, and no more than {options.MaxSandboxes} may: delete one, or try again when one has ended")
-        {
-            Hint = "PANDORA_MAX_SANDBOXES is how many may exist",
-        };
-
-    private Sandbox Register(MicroVm microVm, ClaimRecord claim)
-    {
-        var sandbox = new Sandbox(microVm, claim, options.MaxExecs, time);
-        _sandboxes[sandbox.Id] = sandbox;
-        _ = EngineTracing.Detach(() => WatchAsync(sandbox));
-        return sandbox;
-    }
-
-    private void MustBeServing()
-    {
-        if (_state == State.Closed)
-        {
-            throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
         }
     }
 
@@ -213,95 +104,48 @@ public sealed partial class SandboxRegistry(
         // First: once it is decided, it stands among the others.
         var isUndecided = _undecided.ContainsKey(id);
         return _sandboxes.TryGetValue(id, out var sandbox) ? sandbox
-            : _ended.TryGetValue(id, out var end) ? throw Sandbox.Ended(id, end)
+            : _ended.Find(id) is { } end ? throw Sandbox.Ended(id, end)
             : isUndecided ? throw IsUndecided($"sandbox '{id}'")
             : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
     }
 
-    /// <summary>Runs a command in a sandbox. It is activity from its start until its result is disposed of.</summary>
-    /// <exception cref="PandoraException">The request is at fault, or the sandbox ended, before or meanwhile.</exception>
-    public async Task<Execution> ExecAsync(string id, GuestCommand command, CancellationToken cancellationToken)
+    /// <summary>Finds a sandbox for an operation in it, which has failed when there is none.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="operation">The operation, for figures and the audit.</param>
+    /// <exception cref="PandoraException">There is none with that id, or it has ended; the message says how.</exception>
+    public Sandbox GetFor(string id, SandboxOperation operation)
     {
-        using var span = EngineTracing.Source.StartActivity("sandbox.exec");
         try
         {
-            var sandbox = Get(id);
-            RequestLimits.Check(command);
-            MustBeServing();
-            if (sandbox.IsStalled)
-            {
-                throw new PandoraException(
-                    PandoraError.HostFull,
-                    $"sandbox '{id}' waits for room on the server's disk, and goes on when there is room: nothing was run");
-            }
-
-            var lease = sandbox.Use(isExec: true);
-            var start = Stopwatch.GetTimestamp();
-            try
-            {
-                var result = await RunAsync(sandbox, command, lease, cancellationToken);
-                var elapsed = Stopwatch.GetElapsedTime(start);
-                lease.EndCommand();
-                _journal.Executed(span, sandbox, result, elapsed);
-                return new Execution(result, elapsed, lease, () => metrics.Failed("exec", "not_delivered"))
-                {
-                    HasLostData = sandbox.HasLostData,
-                };
-            }
-            catch
-            {
-                lease.Dispose();
-                metrics.Executed(sandbox.Template, "error", Stopwatch.GetElapsedTime(start));
-                throw;
-            }
+            return Get(id);
         }
         catch (Exception e)
         {
-            _journal.Failed(span, "exec", id, e);
+            _journal.Failed(null, operation, id, e);
             throw;
         }
     }
 
-    private async Task<GuestResult> RunAsync(
-        Sandbox sandbox, GuestCommand command, Sandbox.Lease lease, CancellationToken cancellationToken)
+    private async Task<CreatedSandbox> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
-        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, sandbox.Ending, _suspending.Token);
-        try
+        var start = Stopwatch.GetTimestamp();
+        _node.MustServe();
+        var rental = await _claims.ClaimAsync(request, cancellationToken);
+        var sandbox = Register(rental.MicroVm);
+        if (_node.IsClosed)
         {
-            // When the guest is gone or going, nothing of it is waited for.
-            var result = await sandbox.MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(sandbox.Ending);
-            lease.HasWorked = result.Stopped is null or { HasAnswered: true };
-            return result;
+            await EndAsync(sandbox, new SandboxEnd(EndReason.Shutdown, "the server shut down", _time.GetUtcNow()));
+            _node.MustServe();
         }
-        catch (Exception e) when (sandbox.End is { } end && e is not PandoraException { Error: PandoraError.InvalidRequest })
-        {
-            throw Sandbox.Ended(sandbox.Id, end);
-        }
-        catch (OperationCanceledException e)
-        {
-            var stop = (e as CommandStoppedException)?.Stop ?? CommandStop.NotStarted;
-            lease.HasWorked = stop.HasAnswered;
-            cancellationToken.ThrowIfCancellationRequested();
-            throw new PandoraException(
-                PandoraError.Interrupted,
-                $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next server",
-                innerException: e) { Stop = stop };
-        }
-        catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
-        {
-            // Its guest said so.
-            lease.HasWorked = true;
-            throw;
-        }
-        catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
-        {
-            lease.HasWorked = e.Stop is { HasAnswered: true };
-            // The VMM's death and the connection's may be seen in either order.
-            await Task.Delay(TimeSpan.FromMilliseconds(200), time, sandbox.Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            throw sandbox.End is { } end ? Sandbox.Ended(sandbox.Id, end) : e;
-        }
+
+        return new CreatedSandbox(sandbox, rental.IsWarm, Stopwatch.GetElapsedTime(start));
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "A claim could not be written down")]
-    private partial void LogNotWritten(Exception exception);
+    private Sandbox Register(MicroVm microVm)
+    {
+        var sandbox = new Sandbox(microVm, microVm.Claim!, _node);
+        _sandboxes[sandbox.Id] = sandbox;
+        _ = EngineTracing.Detach(() => WatchAsync(sandbox));
+        return sandbox;
+    }
 }

@@ -1,7 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 
 namespace Pandora.Engine.Sandboxes;
 
@@ -37,16 +37,18 @@ public sealed record CreatedSandbox(Sandbox Sandbox, bool IsWarm, TimeSpan Elaps
 internal static partial class RequestLimits
 {
     public const int MaxCodeBytes = 1024 * 1024, MaxStdinBytes = 1024 * 1024, MaxEnvBytes = 64 * 1024, MaxMetadataBytes = 16 * 1024;
-    private const double MinIdleTimeout = 10, MinTimeout = 1, MaxTimeout = 300;
+    public const int MaxCwdBytes = 4096, MaxIdempotencyKeyLength = 255;
+    public const double MinIdleTimeout = 10, MinTimeout = 1, MaxTimeout = 300;
 
     // Variables that bash does not let be set: bash(1), Shell Variables.
     private static readonly string[] ReadOnlyVariables = ["BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"];
 
     public static void Check(SandboxRequest request, EngineOptions options)
     {
-        if (request.IdempotencyKey is { } idempotencyKey && (idempotencyKey.Length is 0 or > 255 || idempotencyKey.Any(c => c is < '!' or > '~')))
+        if (request.IdempotencyKey is { } idempotencyKey
+            && (idempotencyKey.Length is 0 or > MaxIdempotencyKeyLength || idempotencyKey.Any(c => c is < '!' or > '~')))
         {
-            throw PandoraException.Invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters");
+            throw PandoraException.Invalid("Idempotency-Key", $"must be 1 to {MaxIdempotencyKeyLength} visible ASCII characters");
         }
 
         if (request.IdleTimeout is { } idle && !(idle >= MinIdleTimeout && idle <= options.MaxIdleTimeout))
@@ -84,7 +86,7 @@ internal static partial class RequestLimits
 
         CheckText("code", command.Code, MaxCodeBytes);
         CheckText("stdin", command.Stdin ?? "", MaxStdinBytes, mayHoldNul: true);
-        CheckText("cwd", command.Cwd ?? "/", 4096);
+        CheckText("cwd", command.Cwd ?? "/", MaxCwdBytes);
         if (command.Cwd is "")
         {
             throw PandoraException.Invalid("cwd", "must not be empty; leave it out for the user's home");

@@ -33,3 +33,7 @@ public sealed record Snapshot(string Key, string Template, DateTimeOffset Create
 /// <param name="Length">Bytes.</param>
 /// <param name="Sha256">Hash, in hexadecimal digits.</param>
 public sealed record SnapshotFile(long Length, string Sha256);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true)]
+[JsonSerializable(typeof(Snapshot))]
+internal sealed partial class SnapshotJson : JsonSerializerContext;

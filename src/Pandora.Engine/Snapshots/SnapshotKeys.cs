@@ -1,6 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
-using Pandora.Agent;
+using Pandora.Agent.Protocol;
 using Pandora.Engine.Templates;
 using Pandora.Vmm;
 

@@ -1,5 +1,5 @@
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 using Pandora.Engine.Templates;
 
 namespace Pandora.Engine.Snapshots;
@@ -59,7 +59,7 @@ internal sealed partial class SnapshotSource(
             var state = Begin(template);
             if (state.Snapshot is { } snapshot && !store.IsUntouched(snapshot))
             {
-                Drop(state, "changed", "its files were changed");
+                Drop(state, SnapshotOutcome.Changed, "its files were changed");
                 state.Working = null;
                 Begin(template);
             }
@@ -89,7 +89,7 @@ internal sealed partial class SnapshotSource(
             LogRestoreFailed(snapshot.Template, exception.Message);
             if (StateOf(snapshot) is { } state && ++state.Failures >= MostFailures)
             {
-                Drop(state, "dropped", $"it failed to restore {MostFailures} times running");
+                Drop(state, SnapshotOutcome.Dropped, $"it failed to restore {MostFailures} times running");
                 state.NotBefore = time.GetUtcNow() + LongestPause;
                 state.Working = null;
             }
@@ -161,7 +161,7 @@ internal sealed partial class SnapshotSource(
         }
         catch (Exception e)
         {
-            metrics.SnapshotEnded("failed");
+            metrics.SnapshotEnded(SnapshotOutcome.Failed);
             var pause = TimeSpan.FromSeconds(Math.Min(LongestPause.TotalSeconds, FirstPause.TotalSeconds * Math.Pow(4, Math.Min(state.Attempts++, 10))));
             LogNotMade(template.Name, e.Message, pause.TotalSeconds);
             lock (_lock)
@@ -187,7 +187,7 @@ internal sealed partial class SnapshotSource(
         {
             await makeAsync(template, directory, _stopping.Token);
             Set(state, await Task.Run(() => store.Install(directory, template.Name, state.Key, time.GetUtcNow(), _stopping.Token)));
-            metrics.SnapshotEnded("made");
+            metrics.SnapshotEnded(SnapshotOutcome.Made);
             LogMade(template.Name, time.GetElapsedTime(start).TotalSeconds);
         }
         finally
@@ -219,14 +219,14 @@ internal sealed partial class SnapshotSource(
         {
             lock (_lock)
             {
-                Drop(state, "damaged", problem);
+                Drop(state, SnapshotOutcome.Damaged, problem);
             }
         }
 
         return null;
     }
 
-    private void Drop(State state, string outcome, string reason)
+    private void Drop(State state, SnapshotOutcome outcome, string reason)
     {
         metrics.SnapshotEnded(outcome);
         state.Snapshot = null;

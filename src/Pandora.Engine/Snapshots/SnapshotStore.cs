@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
 using Pandora.Engine.MicroVms;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Snapshots;
 
@@ -31,7 +31,7 @@ public sealed class SnapshotStore(string directory)
 
         try
         {
-            var snapshot = JsonSerializer.Deserialize(File.ReadAllBytes(Path.Combine(path, Description)), RecordJson.Default.Snapshot);
+            var snapshot = JsonSerializer.Deserialize(File.ReadAllBytes(Path.Combine(path, Description)), SnapshotJson.Default.Snapshot);
             problem = snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey) ? "its description is another's"
                 : Names.Select(n => Compare(path, n, snapshot.Files[n], cancellationToken)).OfType<string>().FirstOrDefault();
             if (problem is not null)
@@ -65,7 +65,7 @@ public sealed class SnapshotStore(string directory)
     public Snapshot Install(string made, string template, string key, DateTimeOffset now, CancellationToken cancellationToken)
     {
         var snapshot = new Snapshot(key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n), cancellationToken)));
-        File.WriteAllBytes(Path.Combine(made, Description), JsonSerializer.SerializeToUtf8Bytes(snapshot, RecordJson.Default.Snapshot));
+        File.WriteAllBytes(Path.Combine(made, Description), JsonSerializer.SerializeToUtf8Bytes(snapshot, SnapshotJson.Default.Snapshot));
         DropAll(template);
         var path = PathOf(template, key);
         Directory.Move(made, path);

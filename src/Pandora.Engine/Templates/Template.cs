@@ -43,3 +43,7 @@ public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt,
     [JsonIgnore]
     public IReadOnlyList<string> Files => [KernelPath, InitrdPath, RootPath, DiskPath];
 }
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true)]
+[JsonSerializable(typeof(Template))]
+internal sealed partial class TemplateJson : JsonSerializerContext;

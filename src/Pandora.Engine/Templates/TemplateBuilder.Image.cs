@@ -1,4 +1,4 @@
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 

@@ -1,5 +1,5 @@
 using System.Text;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 

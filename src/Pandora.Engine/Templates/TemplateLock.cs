@@ -1,3 +1,6 @@
+using Pandora.Engine.Node;
+using Pandora.Linux;
+
 namespace Pandora.Engine.Templates;
 
 /// <summary>

@@ -16,9 +16,6 @@ public sealed partial class TemplateStore(string directory)
     // What the naming policy makes of MemoryMiB, and what templates of before have.
     private const string OldMemoryName = "memory_mi_b";
 
-    /// <summary>The template that is used when none is named.</summary>
-    public const string DefaultName = "default";
-
     /// <summary>Where they are.</summary>
     public string Root => directory;
 
@@ -72,7 +69,7 @@ public sealed partial class TemplateStore(string directory)
     /// <see cref="Sweep"/> puts it back.</summary>
     public void Install(Template template, string builtDirectory)
     {
-        File.WriteAllBytes(Path.Combine(builtDirectory, Description), JsonSerializer.SerializeToUtf8Bytes(template, RecordJson.Default.Template));
+        File.WriteAllBytes(Path.Combine(builtDirectory, Description), JsonSerializer.SerializeToUtf8Bytes(template, TemplateJson.Default.Template));
         foreach (var shared in new[] { template.KernelPath, template.RootPath })
         {
             // A jailed VMM reads them as a user of its own.
@@ -152,7 +149,7 @@ public sealed partial class TemplateStore(string directory)
             described.TryAdd("memory_mib", memory);
         }
 
-        return described.Deserialize(RecordJson.Default.Template);
+        return described.Deserialize(TemplateJson.Default.Template);
     }
 
     [GeneratedRegex("^[a-z0-9][a-z0-9-]{0,62}\\z")]

@@ -1,12 +1,24 @@
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using Pandora.Contracts;
+using Pandora.Engine;
+using Pandora.Engine.Guests;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Api;
 
 /// <summary>What <c>/openapi/v1.json</c> says besides what routes and records say by themselves.</summary>
 internal static class ApiDescription
 {
+    // Told in words and not as an enumeration: a client must not fail at a value of a later server.
+    private static readonly Dictionary<(Type Record, string Property), IEnumerable<string>> Values = new()
+    {
+        [(typeof(ApiProblem), "code")] = ErrorCodes.All.Select(c => c.Code).Distinct(),
+        [(typeof(ApiProblem), "command")] = Label.All<CommandOutcome>(),
+        [(typeof(Receipt), "reason")] = Label.All<EndReason>(),
+        [(typeof(ReceiptResource), "kind")] = Label.All<ResourceKind>(),
+    };
+
     public static void Configure(OpenApiOptions options)
     {
         options.AddDocumentTransformer((document, _, _) =>
@@ -23,6 +35,11 @@ internal static class ApiDescription
             if (context.JsonPropertyInfo?.CustomConverter is LongTextConverter)
             {
                 schema.Type = JsonSchemaType.String;
+            }
+
+            if (context.JsonPropertyInfo is { } property && Values.TryGetValue((property.DeclaringType, property.Name), out var values))
+            {
+                schema.Description = $"{schema.Description} One of: {string.Join(", ", values.Select(v => $"`{v}`"))}.";
             }
 
             return Task.CompletedTask;

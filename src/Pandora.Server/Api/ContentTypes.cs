@@ -66,5 +66,5 @@ internal sealed class ContentTypes(RequestDelegate next)
     }
 
     private static Task RefuseAsync(HttpContext context, string what) => Problems.Create(
-        415, ProblemCodes.InvalidRequest, $"{what}: send JSON in UTF-8 with 'Content-Type: application/json'").ExecuteAsync(context);
+        ErrorCodes.NotJson, $"{what}: send JSON in UTF-8 with 'Content-Type: application/json'").ExecuteAsync(context);
 }

@@ -4,8 +4,9 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Http.Json;
 using Microsoft.Extensions.Options;
 using Pandora.Contracts;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Telemetry;
 using Pandora.Server.Hosting;
 
 namespace Pandora.Server.Api;
@@ -49,18 +50,18 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
         var response = httpContext.Response;
         (response.StatusCode, response.ContentType) = result.Stopped is null
             ? (200, "application/json; charset=utf-8")
-            : (504, "application/problem+json");
+            : (ErrorCodes.ExecTimeout.Status, "application/problem+json");
         var json = new Utf8JsonWriter(response.BodyWriter, new JsonWriterOptions { Encoder = encoder });
         await using (json.ConfigureAwait(false))
         {
             json.WriteStartObject();
             if (result.Stopped is { } stopped)
             {
-                json.WriteString("title", Problems.Title(504));
-                json.WriteNumber("status", 504);
+                json.WriteString("title", ErrorCodes.ExecTimeout.Title);
+                json.WriteNumber("status", ErrorCodes.ExecTimeout.Status);
                 json.WriteString("detail", $"the command ran into its timeout of {timeout:0.###} s; {stopped.Words}");
-                json.WriteString("code", ProblemCodes.ExecTimeout);
-                json.WriteString("command", Problems.NameOf(stopped.Outcome));
+                json.WriteString("code", ErrorCodes.ExecTimeout.Code);
+                json.WriteString("command", Label.Of(stopped.Outcome));
             }
             else
             {

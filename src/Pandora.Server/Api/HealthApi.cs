@@ -1,6 +1,7 @@
 using System.Reflection;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Pandora.Contracts;
+using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Sandboxes;
 
@@ -13,9 +14,9 @@ internal static class HealthApi
 
     public static void MapHealth(this IEndpointRouteBuilder routes)
     {
-        routes.MapGet("/health", GetHealth).WithTags("Service").WithSummary("Show the service's state").Fails(401);
+        routes.MapGet("/health", GetHealth).WithTags("Service").WithSummary("Show the service's state").Fails(ApiOperations.Health);
         routes.MapGet("/ready", GetReady).WithTags("Service").WithSummary("200 when a sandbox can be claimed without waiting, else 503")
-            .Produces(200).Fails(503);
+            .Produces(200).Fails(ApiOperations.Ready);
     }
 
     private static Ok<Health> GetHealth(Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options)
@@ -30,19 +31,20 @@ internal static class HealthApi
 
     private static IResult GetReady(Func<NodeStatus> getStatus)
     {
-        if (getStatus().IsReady)
+        var status = getStatus();
+        if (status.IsReady)
         {
             return TypedResults.Ok();
         }
 
-        if (!getStatus().IsProtected)
+        if (!status.IsProtected)
         {
-            return Problems.Create(503, ProblemCodes.NotProtected,
+            return Problems.Create(ErrorCodes.NotProtected,
                 "what keeps guests from the host's networks is not whole; 'notes' of /health say what is missing");
         }
 
-        return getStatus().IsRecovering
-            ? Problems.Create(503, ProblemCodes.Recovering, "the server takes over what the last one left")
-            : Problems.Create(503, ProblemCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
+        return status.IsRecovering
+            ? Problems.Create(ErrorCodes.Recovering, "the server takes over what the last one left")
+            : Problems.Create(ErrorCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
     }
 }

@@ -5,15 +5,23 @@ namespace Pandora.Server.Api;
 /// <summary>The problems in the API's description.</summary>
 internal static class ProblemRoutes
 {
-    /// <summary>Says in the API's description which statuses have a problem for an answer.</summary>
-    public static T Fails<T>(this T routes, params int[] statuses)
-        where T : IEndpointConventionBuilder
+    /// <summary>Says in the API's description which problems an operation may answer with: each status, and its codes.</summary>
+    public static RouteHandlerBuilder Fails(this RouteHandlerBuilder route, ApiOperations operation)
     {
-        foreach (var status in statuses)
+        var codes = ErrorCodes.All.Where(c => c.Operations.HasFlag(operation)).OrderBy(c => c.Status).ToLookup(c => c.Status);
+        foreach (var status in codes)
         {
-            routes.WithMetadata(new ProducesResponseTypeMetadata(status, typeof(ApiProblem), ["application/problem+json"]));
+            route.WithMetadata(new ProducesResponseTypeMetadata(status.Key, typeof(ApiProblem), ["application/problem+json"]));
         }
 
-        return routes;
+        return route.AddOpenApiOperationTransformer((described, _, _) =>
+        {
+            foreach (var status in codes)
+            {
+                described.Responses![$"{status.Key}"].Description = string.Join('\n', status.Select(c => $"- `{c.Code}`: {c.Meaning}"));
+            }
+
+            return Task.CompletedTask;
+        });
     }
 }

@@ -1,24 +1,48 @@
+using System.Collections.Frozen;
 using System.Text.Json;
 using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
 using Pandora.Engine;
-using Pandora.Engine.Guest;
+using Pandora.Engine.Guests;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Api;
 
-/// <summary>The one place that turns what went wrong into problem details.</summary>
+/// <summary>
+/// The one place that turns what went wrong into problem details. Codes, statuses and titles are those of <see cref="ErrorCodes"/>.
+/// </summary>
 public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandler
 {
+    /// <summary>The code of each of the engine's errors: the one of the same name.</summary>
+    internal static readonly FrozenDictionary<PandoraError, ErrorCode> OfEngine = Enum.GetValues<PandoraError>()
+        .Select(e => (Error: e, Code: ErrorCodes.Find(Label.Of(e))))
+        .Where(e => e.Code is not null)
+        .ToFrozenDictionary(e => e.Error, e => e.Code!);
+
     /// <summary>What a body that is no JSON is told.</summary>
     internal const string NotJson = "the body must be JSON, sent with 'Content-Type: application/json'";
 
+    // The statuses that the framework refuses a request with by itself.
+    private static readonly FrozenDictionary<int, ErrorCode> OfFramework = new[]
+    {
+        ErrorCodes.InvalidRequest, ErrorCodes.NotFound, ErrorCodes.MethodNotAllowed, ErrorCodes.BodyTooSlow, ErrorCodes.BodyTooLarge,
+        ErrorCodes.NotJson, ErrorCodes.Internal,
+    }.ToFrozenDictionary(c => c.Status);
+
+    /// <summary>The failures that the engine counts: each operation with each code that it may fail with in the engine.</summary>
+    internal static IEnumerable<(SandboxOperation Operation, string Code)> Counted =>
+        from operation in Enum.GetValues<SandboxOperation>()
+        from code in OfEngine.Values.Append(ErrorCodes.ExecTimeout).Append(ErrorCodes.Internal)
+        where code.Operations.HasFlag(Enum.Parse<ApiOperations>($"{operation}"))
+        select (operation, code.Code);
+
     /// <summary>Makes a problem. What an operator could do about it is no part of the detail but the hint.</summary>
     public static IResult Create(
-        int status, string code, string detail, IReadOnlyDictionary<string, string[]>? errors = null,
-        CommandOutcome? command = null, string? hint = null)
+        ErrorCode code, string detail, IReadOnlyDictionary<string, string[]>? errors = null, CommandOutcome? command = null,
+        string? hint = null)
     {
-        var extensions = new Dictionary<string, object?> { ["code"] = code };
+        var extensions = new Dictionary<string, object?> { ["code"] = code.Code };
         if (hint is not null)
         {
             extensions["hint"] = hint;
@@ -31,20 +55,18 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
 
         if (command is { } outcome)
         {
-            extensions["command"] = NameOf(outcome);
+            extensions["command"] = Label.Of(outcome);
         }
 
-        return TypedResults.Problem(detail, statusCode: status, title: Title(status), extensions: extensions);
+        return new Answer(code, TypedResults.Problem(detail, statusCode: code.Status, title: code.Title, extensions: extensions));
     }
 
-    /// <summary>How the wire names what is known of a command.</summary>
-    internal static string NameOf(CommandOutcome outcome) => outcome switch
-    {
-        CommandOutcome.Killed => CommandStates.Killed,
-        CommandOutcome.NotStarted => CommandStates.NotStarted,
-        CommandOutcome.Unreachable => CommandStates.Unreachable,
-        _ => CommandStates.Unknown,
-    };
+    /// <summary>The code for a status that the framework refuses a request with. One that is not known is what the first of its class is
+    /// (RFC 9110, section 15).</summary>
+    internal static ErrorCode OfStatus(int status) =>
+        OfFramework.TryGetValue(status, out var code) ? code
+        : status >= 500 ? ErrorCodes.Internal
+        : ErrorCodes.InvalidRequest;
 
     /// <inheritdoc/>
     public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)
@@ -56,11 +78,6 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
             return true;
         }
 
-        if (exception is PandoraException { Error: PandoraError.PoolEmpty or PandoraError.SandboxLimit or PandoraError.ShuttingDown or PandoraError.TooManyExecs or PandoraError.Recovering or PandoraError.Overloaded or PandoraError.HostFull or PandoraError.NotProtected } refused)
-        {
-            httpContext.Response.Headers.RetryAfter = refused.Error == PandoraError.Recovering ? "1" : "5";
-        }
-
         await ToResult(exception).ExecuteAsync(httpContext);
         return true;
     }
@@ -70,21 +87,21 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
     {
         var problem = context.ProblemDetails;
         problem.Type = null;
-        problem.Title = Title(problem.Status ?? 500);
         problem.Extensions.Remove("trace_id");
+        if (problem.Extensions.ContainsKey("code"))
+        {
+            return;
+        }
+
+        var code = OfStatus(problem.Status ?? 500);
+        problem.Title = code.Title;
+        problem.Extensions["code"] = code.Code;
         if (problem is HttpValidationProblemDetails validation)
         {
             validation.Errors = validation.Errors.ToDictionary(e => JsonNamingPolicy.SnakeCaseLower.ConvertName(e.Key), e => e.Value);
             problem.Detail ??= string.Join("; ", validation.Errors.Select(e => $"{e.Key}: {string.Join(", ", e.Value)}"));
         }
 
-        problem.Extensions.TryAdd("code", problem.Status switch
-        {
-            404 => ProblemCodes.NotFound,
-            405 => ProblemCodes.MethodNotAllowed,
-            >= 500 => ProblemCodes.Internal,
-            _ => ProblemCodes.InvalidRequest,
-        });
         problem.Detail ??= problem.Status switch
         {
             404 => "there is nothing here: /openapi/v1.json lists what there is",
@@ -102,56 +119,31 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
     {
         switch (exception)
         {
-            case PandoraException e:
-                var (status, code) = e.Error switch
-                {
-                    PandoraError.InvalidRequest => (400, ProblemCodes.InvalidRequest),
-                    PandoraError.SandboxNotFound => (404, ProblemCodes.SandboxNotFound),
-                    PandoraError.SandboxGone => (410, ProblemCodes.SandboxGone),
-                    PandoraError.TooManyExecs => (429, ProblemCodes.TooManyExecs),
-                    PandoraError.SandboxLimit => (503, ProblemCodes.SandboxLimit),
-                    PandoraError.PoolEmpty => (503, ProblemCodes.PoolEmpty),
-                    PandoraError.ShuttingDown => (503, ProblemCodes.ShuttingDown),
-                    PandoraError.Recovering => (503, ProblemCodes.Recovering),
-                    PandoraError.Interrupted => (503, ProblemCodes.Interrupted),
-                    PandoraError.HostFull => (503, ProblemCodes.HostFull),
-                    PandoraError.NotProtected => (503, ProblemCodes.NotProtected),
-                    PandoraError.EgressForbidden => (403, ProblemCodes.EgressForbidden),
-                    PandoraError.Overloaded => (429, ProblemCodes.Overloaded),
-                    PandoraError.IdempotencyMismatch => (422, ProblemCodes.IdempotencyMismatch),
-                    _ => (502, ProblemCodes.GuestUnreachable),
-                };
+            case PandoraException e when OfEngine.TryGetValue(e.Error, out var code):
                 return e.Field is null
-                    ? Create(status, code, e.Message, command: e.Command, hint: e.Hint)
-                    : Create(status, code, $"{e.Field}: {e.Message}",
-                        new Dictionary<string, string[]> { [e.Field] = [e.Message] }, hint: e.Hint);
+                    ? Create(code, e.Message, command: e.Command, hint: e.Hint)
+                    : Create(code, $"{e.Field}: {e.Message}", new Dictionary<string, string[]> { [e.Field] = [e.Message] }, hint: e.Hint);
             case BadHttpRequestException e:
                 return RequestFaults.ToProblem(e);
             default:
                 LogUnexpected(exception);
-                return Create(500, ProblemCodes.Internal, "the server failed; its log says why");
+                return Create(ErrorCodes.Internal, "the server failed; its log says why");
         }
     }
 
-    internal static string Title(int status) => status switch
-    {
-        400 => "Invalid request",
-        401 => "Key needed",
-        403 => "Forbidden",
-        404 => "Not found",
-        405 => "Method not allowed",
-        408 => "Too slow",
-        410 => "Gone",
-        413 => "Body too large",
-        415 => "Not JSON",
-        422 => "Key used before",
-        429 => "Too many at once",
-        502 => "Guest unreachable",
-        503 => "Not available now",
-        504 => "Command timed out",
-        _ => "Server error",
-    };
-
     [LoggerMessage(Level = LogLevel.Error, Message = "A request failed unexpectedly")]
     private partial void LogUnexpected(Exception exception);
+
+    private sealed class Answer(ErrorCode code, IResult problem) : IResult
+    {
+        public Task ExecuteAsync(HttpContext httpContext)
+        {
+            if (code.RetryAfterSeconds is { } seconds)
+            {
+                httpContext.Response.Headers.RetryAfter = $"{seconds}";
+            }
+
+            return problem.ExecuteAsync(httpContext);
+        }
+    }
 }

@@ -11,16 +11,16 @@ internal static partial class RequestFaults
     /// <summary>Makes the problem.</summary>
     public static IResult ToProblem(BadHttpRequestException exception) => exception switch
     {
-        { StatusCode: 408 } => Problems.Create(408, ProblemCodes.InvalidRequest, "the body came too slowly"),
-        { StatusCode: 413 } => Problems.Create(413, ProblemCodes.InvalidRequest, "the body is larger than any valid request"),
-        { StatusCode: 415 } => Problems.Create(415, ProblemCodes.InvalidRequest, Problems.NotJson),
+        { StatusCode: 408 } => Problems.Create(ErrorCodes.BodyTooSlow, "the body came too slowly"),
+        { StatusCode: 413 } => Problems.Create(ErrorCodes.BodyTooLarge, "the body is larger than any valid request"),
+        { StatusCode: 415 } => Problems.Create(ErrorCodes.NotJson, Problems.NotJson),
         { InnerException: JsonException json } => FromJson(json),
         { Message: var message } when ParameterPattern().Match(message) is { Success: true } match =>
             Invalid(match.Groups["name"].Value, match.Groups["type"].Value == "bool" ? "must be true or false" : "has the wrong form"),
         { Message: var message } when message.Contains("body", StringComparison.Ordinal)
             && message.Contains("provided", StringComparison.Ordinal) =>
-            Problems.Create(400, ProblemCodes.InvalidRequest, "the body is missing: it must be a JSON object"),
-        { StatusCode: var status } => Problems.Create(status, ProblemCodes.InvalidRequest, "the request could not be read to its end"),
+            Problems.Create(ErrorCodes.InvalidRequest, "the body is missing: it must be a JSON object"),
+        { StatusCode: var status } => Problems.Create(Problems.OfStatus(status), "the request could not be read to its end"),
     };
 
     private static IResult FromJson(JsonException json)
@@ -39,11 +39,11 @@ internal static partial class RequestFaults
             _ when json.Message.Contains("could not be mapped", StringComparison.Ordinal) => "is not a field of this request",
             _ => field is null ? "must be a JSON object" : "has the wrong type",
         };
-        return field is null ? Problems.Create(400, ProblemCodes.InvalidRequest, $"the body {words}") : Invalid(field, words);
+        return field is null ? Problems.Create(ErrorCodes.InvalidRequest, $"the body {words}") : Invalid(field, words);
     }
 
     private static IResult Invalid(string field, string words) =>
-        Problems.Create(400, ProblemCodes.InvalidRequest, $"{field}: {words}", new Dictionary<string, string[]> { [field] = [words] });
+        Problems.Create(ErrorCodes.InvalidRequest, $"{field}: {words}", new Dictionary<string, string[]> { [field] = [words] });
 
     // As ASP.NET Core 10 words it: Failed to bind parameter "bool receipt" from "maybe".
     [GeneratedRegex("^Failed to bind parameter \"(?<type>[^\" ]+) (?<name>[^\" ]+)\" from")]

@@ -2,10 +2,12 @@ using System.Globalization;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
+using Pandora.Engine.Node;
 using Pandora.Engine;
-using Pandora.Engine.Guest;
-using Pandora.Engine.MicroVms;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Telemetry;
+using Pandora.Server.Hosting;
 using ReceiptResource = Pandora.Contracts.ReceiptResource;
 
 namespace Pandora.Server.Api;
@@ -15,74 +17,73 @@ internal static class SandboxesApi
 {
     public static void MapSandboxes(this IEndpointRouteBuilder routes)
     {
-        var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes").Fails(400, 401);
+        var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes");
         group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM")
-            .WithDescription(
-                "With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, "
+            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, "
                 + "also after a restart of the server.")
-            .Fails(403, 415, 422, 429, 503);
+            .Fails(ApiOperations.Create);
         group.MapGet("", List).WithSummary("List sandboxes")
-            .WithDescription(
-                "Add metadata=key:value, once or more, to see only those that have all these pairs. "
+            .WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs. "
                 + "In the key, write a colon as %3A and a percent sign as %25.")
-            .Fails(503);
-        group.MapGet("{id}", Get).WithSummary("Show a sandbox").Fails(404, 410, 503);
+            .Fails(ApiOperations.List);
+        group.MapGet("{id}", Get).WithSummary("Show a sandbox").Fails(ApiOperations.Show);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
             .WithDescription(
                 "An answer has five members, and each of the flags truncated and disk_lost_data only when it is true. "
                 + "A 504, and what else says that a command did not end by itself, has a member command with what is known of it: "
                 + "killed (looked up afterwards: its shell has ended, its cgroup is empty, no process bears its mark), unknown (it may run on), "
                 + "not_started, unreachable (the guest did not answer; it may run on). "
-                + "A client that takes less than 64 KiB/s of the answer on average, after 10 s, is cut off.")
-            .Produces<ExecResponse>().Fails(404, 410, 415, 429, 502, 503, 504);
-        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again").Fails(404, 410, 503);
+                + $"A client that takes less than {Limits.Size(ReadingPace.MinRate)}/s of the answer on average, "
+                + $"after {ReadingPace.Grace.TotalSeconds:0} s, is cut off.")
+            .Produces<ExecResponse>().Fails(ApiOperations.Exec);
+        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again")
+            .Fails(ApiOperations.KeepAlive);
         group.MapDelete("{id}", DeleteAsync).WithSummary("End a sandbox")
             .WithDescription("With receipt=true the answer is 200 and tells what was undone; else it is 204 and empty.")
-            .Produces<Receipt>().Produces(204).Fails(404, 410, 503);
+            .Produces<Receipt>().Produces(204).Fails(ApiOperations.Delete);
     }
 
     private static async Task<Created<SandboxCreated>> CreateAsync(
         CreateSandboxRequest? request, SandboxRegistry sandboxes, HttpResponse response, [FromHeader(Name = "Idempotency-Key")] string? idempotencyKey, CancellationToken cancellationToken)
     {
         request ??= new CreateSandboxRequest();
-        Egress? egress = request.Egress switch { "internet" => Egress.Internet, "none" => Egress.None, _ => null };
-        var created = await sandboxes.CreateAsync(new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey), cancellationToken);
+        // The attribute has let through the names of the enum, and nothing else.
+        Egress? egress = request.Egress is { } wish ? Enum.Parse<Egress>(wish, ignoreCase: true) : null;
+        var created = await sandboxes.CreateAsync(
+            new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey), cancellationToken);
         if (created.IsReplayed)
         {
             response.Headers["Idempotency-Replayed"] = "true";
         }
 
-        var sandbox = created.Sandbox;
+        var sandbox = created.Sandbox.Status;
         return TypedResults.Created($"/sandboxes/{sandbox.Id}", new SandboxCreated(
-            sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(), created.IsWarm,
-            Math.Round(created.Elapsed.TotalMilliseconds, 3), sandbox.Claim.IdleTimeout, sandbox.Template));
+            sandbox.Id, sandbox.Slot, sandbox.Address, created.IsWarm, Math.Round(created.Elapsed.TotalMilliseconds, 3),
+            sandbox.Lifetime.Idle.TotalSeconds, sandbox.Template));
     }
 
-    private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, TimeProvider time, string[]? metadata = null)
+    private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, string[]? metadata = null)
     {
         var wanted = (metadata ?? []).Select(pair => pair.Split(':', 2) is [var key, var value]
             ? (key: MetadataFilter.ReadKey(key), value)
             : throw PandoraException.Invalid("metadata", $"'{pair}' is not key:value")).ToList();
-        // The undecided first: one that is decided in between is then listed once too often rather than not at all.
-        var undecided = sandboxes.Undecided.Select(r => ToInfo(r, time.GetUtcNow())).ToList();
-        var known = sandboxes.List().Select(ToInfo).ToList();
-        return TypedResults.Ok(undecided.ExceptBy(known.Select(k => k.SandboxId), u => u.SandboxId).Concat(known)
+        return TypedResults.Ok(sandboxes.List().Select(ToInfo)
             .Where(s => wanted.All(w => s.Metadata.TryGetValue(w.key, out var value) && value == w.value)).ToArray());
     }
 
-    private static Ok<SandboxInfo> Get(string id, SandboxRegistry sandboxes) => TypedResults.Ok(ToInfo(sandboxes.Get(id)));
+    private static Ok<SandboxInfo> Get(string id, SandboxRegistry sandboxes) => TypedResults.Ok(ToInfo(sandboxes.Get(id).Status));
 
     private static Ok<SandboxInfo> KeepAlive(string id, SandboxRegistry sandboxes)
     {
         var sandbox = sandboxes.Get(id);
         sandbox.KeepAlive();
-        return TypedResults.Ok(ToInfo(sandbox));
+        return TypedResults.Ok(ToInfo(sandbox.Status));
     }
 
     private static async Task<IResult> ExecAsync(
         string id, ExecRequest request, SandboxRegistry sandboxes, HttpResponse response, CancellationToken cancellationToken)
     {
-        var timeout = request.Timeout ?? ExecRequest.DefaultTimeout;
+        var timeout = request.Timeout ?? Limits.DefaultExecTimeout;
         var command = new GuestCommand
         {
             Code = request.Code,
@@ -93,7 +94,7 @@ internal static class SandboxesApi
             User = request.User,
             Stdin = request.Stdin,
         };
-        var execution = await sandboxes.ExecAsync(id, command, cancellationToken);
+        var execution = await sandboxes.GetFor(id, SandboxOperation.Exec).ExecAsync(command, cancellationToken);
         // A result that is being written counts as a command that runs, however the writing ends.
         response.RegisterForDispose(execution);
         return new ExecAnswer(id, execution, timeout);
@@ -107,29 +108,18 @@ internal static class SandboxesApi
         return receipt ? TypedResults.Ok(ToReceipt(ended, getStatus().Vmm.Isolation)) : TypedResults.NoContent();
     }
 
-    private static SandboxInfo ToInfo(Sandbox sandbox)
-    {
-        // It may change at any moment, and state and reason are to agree.
-        var degradation = sandbox.Degradation;
-        return new SandboxInfo(
-            sandbox.Id, sandbox.MicroVm.Slot.Index, sandbox.MicroVm.Slot.Address.ToString(),
-            Math.Round(sandbox.Age.TotalSeconds, 3), Math.Round(sandbox.Idle.TotalSeconds, 3), sandbox.Claim.IdleTimeout,
-            sandbox.ExecCount, sandbox.Template, sandbox.Claim.Egress.ToString().ToLowerInvariant(), sandbox.Claim.Metadata,
-            degradation is null ? "running" : "degraded", degradation);
-    }
+    private static SandboxInfo ToInfo(SandboxStatus status) => new(
+        status.Id, status.Slot, status.Address, Math.Round(status.Age.TotalSeconds, 3), Math.Round(status.Idle.TotalSeconds, 3),
+        status.Lifetime.Idle.TotalSeconds, status.ExecCount, status.Template, Label.Of(status.Egress.Default), status.Metadata,
+        Label.Of(status.State), status.Reason);
 
-    // As its record has it: when it was last used is not known.
-    private static SandboxInfo ToInfo(MicroVmRecord record, DateTimeOffset now) => new(
-        record.Id, record.Slot, record.Address, Math.Max(0, Math.Round((now - record.Claim!.CreatedAt).TotalSeconds, 3)), 0,
-        record.Claim.IdleTimeout, 0, record.Template, record.Claim.Egress.ToString().ToLowerInvariant(), record.Claim.Metadata,
-        "recovering", "the server has just started, and whether it lives on is not known yet");
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {
         var resources = ended.Undone.Select(u => new ReceiptResource(
-            u.Resource.Kind.ToString().ToLowerInvariant(), u.Resource.Name, Math.Round(u.Elapsed.TotalMilliseconds, 3), u.IsGone, u.Error)).ToList();
+            Label.Of(u.Resource.Kind), u.Resource.Name, Math.Round(u.Elapsed.TotalMilliseconds, 3), u.IsGone, u.Error)).ToList();
         return new Receipt(
-            ended.Sandbox.Id, ended.End.Reason.ToString().ToLowerInvariant(), Math.Round(ended.Sandbox.Age.TotalSeconds, 3), ended.Sandbox.ExecCount,
+            ended.Sandbox.Id, Label.Of(ended.End.Reason), Math.Round(ended.Sandbox.Age.TotalSeconds, 3), ended.Sandbox.ExecCount,
             Math.Round(ended.Elapsed.TotalMilliseconds, 3), resources, resources.Count(r => !r.Gone), isolation);
     }
 }

@@ -31,7 +31,9 @@ internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, Unaut
         {
             unauthorized.Report(context.Connection.RemoteIpAddress, key.Length > 0);
             context.Response.Headers.WWWAuthenticate = "Bearer";
-            await Problems.Create(401, ProblemCodes.Unauthorized, "show a key of this server's as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'").ExecuteAsync(context);
+            await Problems.Create(
+                ErrorCodes.Unauthorized, "show a key of this server's as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+                .ExecuteAsync(context);
             return;
         }
 

@@ -12,6 +12,6 @@ public sealed class SameOrigin(RequestDelegate next)
         var origin = context.Request.Headers.Origin.ToString();
         return origin.Length == 0 || (Uri.TryCreate(origin, UriKind.Absolute, out var uri) && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase))
             ? next(context)
-            : Problems.Create(403, ProblemCodes.ForbiddenOrigin, $"a page of {origin} may not use this server").ExecuteAsync(context);
+            : Problems.Create(ErrorCodes.ForbiddenOrigin, $"a page of {origin} may not use this server").ExecuteAsync(context);
     }
 }

@@ -21,7 +21,7 @@ internal static class WrongHost
             {
                 var hosts = context.RequestServices.GetRequiredService<IOptions<HostFilteringOptions>>().Value.AllowedHosts;
                 await Problems.Create(
-                    400, ProblemCodes.HostNotAllowed,
+                    ErrorCodes.HostNotAllowed,
                     $"this server does not go by the host name of the request; it goes by {string.Join(", ", hosts.Distinct())}",
                     hint: "PANDORA_ALLOWED_HOSTS lists further host names").ExecuteAsync(context);
             }

@@ -1,14 +1,17 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Pandora.Engine.Node;
 using Pandora.Engine;
-using Pandora.Engine.Audit;
+using Pandora.Engine.Recovery;
+using Pandora.Vmm;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Commands;
 
 /// <summary><c>doctor --leaks</c>: everything of this instance on the host, its owner, and what has none.</summary>
 internal static partial class AuditCommand
 {
-    public static async Task<int> RunAsync(EngineOptions options, bool fix, bool asJson, CancellationToken cancellationToken)
+    public static async Task<int> RunAsync(EngineOptions options, VmmChoice machines, bool fix, bool asJson, CancellationToken cancellationToken)
     {
         var audit = new HostAudit(options, TimeProvider.System);
         var found = await audit.LookTwiceAsync(cancellationToken);
@@ -16,13 +19,14 @@ internal static partial class AuditCommand
         if (fix && onlyLeft.Count > 0 && onlyLeft.All(r => r.Owner is null))
         {
             // Nothing lives, so all of it goes, under the lock that keeps a server from starting meanwhile.
-            await PandoraEngine.EndLeftAsync(options, TimeProvider.System, cancellationToken);
+            await PandoraEngine.CleanUpStoppedInstanceAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
             found = await audit.LookTwiceAsync(cancellationToken);
         }
 
         if (fix && found.Any(r => r.Owner is null))
         {
-            await audit.FixAsync(found, (left, why) => Console.Error.WriteLine($"pandora: {left.Kind.ToString().ToLowerInvariant()} {left.Name} could not be removed: {why}"));
+            await audit.FixAsync(found, (left, why) =>
+                Console.Error.WriteLine($"pandora: {Label.Of(left.Kind)} {left.Name} could not be removed: {why}"));
             found = await audit.LookTwiceAsync(cancellationToken);
         }
 
@@ -38,7 +42,7 @@ internal static partial class AuditCommand
             Console.WriteLine(group.Key ?? "NOBODY'S");
             foreach (var resource in group.OrderBy(r => r.Kind))
             {
-                Console.WriteLine($"    {resource.Kind.ToString().ToLowerInvariant(),-10} {resource.Name}");
+                Console.WriteLine($"    {Label.Of(resource.Kind),-10} {resource.Name}");
             }
         }
 

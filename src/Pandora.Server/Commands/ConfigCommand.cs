@@ -13,7 +13,7 @@ internal static class ConfigCommand
         var command = new Command("config", "Show every setting and where it came from") { json };
         command.SetAction(result =>
         {
-            var settings = Settings.List(new ConfigurationBuilder().AddJsonFile(Settings.FilePath, optional: true).Build());
+            var settings = Settings.List(Settings.File());
             if (result.GetValue(json))
             {
                 Console.WriteLine(JsonSerializer.Serialize(settings.ToDictionary(s => s.Variable, s => new { value = s.Value, source = s.Source })));

@@ -3,6 +3,7 @@ using System.Text.Json;
 using Pandora.Engine;
 using Pandora.Server.Doctor;
 using Pandora.Server.Hosting;
+using Pandora.Vmm;
 
 namespace Pandora.Server.Commands;
 
@@ -17,13 +18,15 @@ internal static class DoctorCommand
         var command = new Command("doctor", "Look at everything that Pandora needs on this host, and say what to do about what is missing. Exit code 1: it does not run like this") { json, leaks, fix };
         command.SetAction(async (result, cancellationToken) =>
         {
-            var options = Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile(Settings.FilePath, optional: true).Build());
+            var options = Settings.Read<EngineOptions>(Settings.File());
+            var vmmOptions = Settings.Read<VmmOptions>(Settings.File());
             if (result.GetValue(leaks) || result.GetValue(fix))
             {
-                return await AuditCommand.RunAsync(options, result.GetValue(fix), result.GetValue(json), cancellationToken);
+                var machines = vmmOptions.Choice(options.DataDir, options.MachineDir);
+                return await AuditCommand.RunAsync(options, machines, result.GetValue(fix), result.GetValue(json), cancellationToken);
             }
 
-            var findings = await new Examination(options, TimeProvider.System).RunAsync(cancellationToken);
+            var findings = await new Examination(options, vmmOptions, TimeProvider.System).RunAsync(cancellationToken);
             if (result.GetValue(json))
             {
                 Console.WriteLine(JsonSerializer.Serialize(findings, FindingJson.Default.IReadOnlyListFinding));

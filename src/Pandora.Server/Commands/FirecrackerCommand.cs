@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Pandora.Engine;
 using Pandora.Server.Hosting;
+using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
 
 namespace Pandora.Server.Commands;
@@ -23,8 +24,8 @@ internal static class FirecrackerCommand
                 throw new StartupException($"--version: '{text}' is no release from {FirecrackerBinaries.Oldest} on, such as {FirecrackerInstaller.Recommended}");
             }
 
-            var options = Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile(Settings.FilePath, optional: true).Build());
-            var installer = new FirecrackerInstaller(options.FirecrackerDir, Console.Error.WriteLine);
+            var options = Settings.Read<EngineOptions>(Settings.File());
+            var installer = new FirecrackerInstaller(VmmOptions.InstallDirectoryIn(options.DataDir), Console.Error.WriteLine);
             var isNamed = result.GetResult(version) is { Implicit: false };
             _ = result.GetValue(from) is { } file
                 ? await installer.InstallAsync(file, result.GetValue(sha256), isNamed ? wanted : null, cancellationToken)

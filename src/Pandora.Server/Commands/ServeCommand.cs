@@ -3,8 +3,9 @@ using System.ComponentModel;
 using System.Diagnostics;
 using Microsoft.AspNetCore.HostFiltering;
 using Pandora.Contracts;
+using Pandora.Engine.Node;
 using Pandora.Engine;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
@@ -17,9 +18,6 @@ namespace Pandora.Server.Commands;
 /// <summary><c>serve</c>: settings, VMM, engine, web server, in this order. Nothing is served before the engine stands.</summary>
 internal static class ServeCommand
 {
-    // The longest valid request: 1 MiB of code and of input, each byte escaped to six, and the rest.
-    private const long MaxBodyBytes = (6L * 2 * 1024 * 1024) + (1024 * 1024);
-
     public static Command Create()
     {
         var command = new Command("serve", "Serve sandboxes until told to stop");
@@ -31,8 +29,8 @@ internal static class ServeCommand
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
         // What the program that started this had open is not for its children.
-        Vmm.Linux.Descriptors.KeepFromChildren();
-        Vmm.Linux.RuntimeFiles.RemoveOwn();
+        Pandora.Linux.Descriptors.KeepFromChildren();
+        Pandora.Linux.RuntimeFiles.RemoveOwn();
         GoFirst();
         // Not the caller's directory, where somebody else's appsettings.json may lie.
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
@@ -44,9 +42,10 @@ internal static class ServeCommand
 
         Settings.RejectUnknown();
         var engineOptions = Settings.Read<EngineOptions>(builder.Configuration);
+        var vmmOptions = Settings.Read<VmmOptions>(builder.Configuration);
         var serverOptions = Settings.Read<ServerOptions>(builder.Configuration);
         var time = TimeProvider.System;
-        var vmm = await engineOptions.VmmChoice.MakeAsync(time, cancellationToken);
+        var vmm = await vmmOptions.Choice(engineOptions.DataDir, engineOptions.MachineDir).MakeAsync(time, cancellationToken);
         await using var app = Build(builder, engineOptions, serverOptions, vmm, time);
         try
         {
@@ -83,7 +82,7 @@ internal static class ServeCommand
         builder.WebHost.UseUrls([serverOptions.Listen.TrimEnd('/'), .. metricsAddress is null ? [] : new[] { serverOptions.MetricsListen.TrimEnd('/') }]);
         builder.WebHost.ConfigureKestrel(k =>
         {
-            k.Limits.MaxRequestBodySize = MaxBodyBytes;
+            k.Limits.MaxRequestBodySize = Limits.MaxBodyBytes;
             k.Limits.MinResponseDataRate = ReadingPace.ForKestrel;
         });
         builder.Logging.AddPandoraLogs(serverOptions.LogFormat);

@@ -20,7 +20,7 @@ internal static class TemplateCommand
 
     private static Command CreateBuild()
     {
-        var name = new Argument<string>("name") { Description = "Name of the template: lower-case letters, digits, hyphens", DefaultValueFactory = _ => TemplateStore.DefaultName };
+        var name = new Argument<string>("name") { Description = "Name of the template: lower-case letters, digits, hyphens", DefaultValueFactory = _ => EngineOptions.DefaultTemplate };
         var packages = new Option<string>("--packages") { Description = "Distribution packages to add, comma-separated" };
         var setup = new Option<string>("--setup") { Description = "Shell script to run as root in the new root filesystem" };
         var rootfs = new Option<string>("--rootfs") { Description = "Your own ext4 image instead of packages (it must hold bash and dropbear)" };
@@ -102,7 +102,7 @@ internal static class TemplateCommand
 
     private static TemplateStore OpenStore() => new(ReadOptions().TemplatePath);
 
-    private static EngineOptions ReadOptions() => Settings.Read<EngineOptions>(new ConfigurationBuilder().AddJsonFile(Settings.FilePath, optional: true).Build());
+    private static EngineOptions ReadOptions() => Settings.Read<EngineOptions>(Settings.File());
 
     private static void InRange(Option<int> option, int least, int most) => option.Validators.Add(result =>
     {

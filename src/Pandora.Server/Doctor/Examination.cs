@@ -2,17 +2,20 @@ using System.Runtime.InteropServices;
 using Pandora.Engine;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Templates;
+using Pandora.Vmm.Host;
 using Pandora.Vmm;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Server.Doctor;
 
 /// <summary>Looks at everything on this host that Pandora needs, and changes nothing.</summary>
-internal sealed class Examination(EngineOptions options, TimeProvider time)
+internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, TimeProvider time)
 {
     private const long MiB = 1024 * 1024;
+
+    private VmmChoice Choice => vmmOptions.Choice(options.DataDir, options.MachineDir);
 
     /// <summary>All findings, in the order in which things are needed.</summary>
     public async Task<IReadOnlyList<Finding>> RunAsync(CancellationToken cancellationToken) =>
@@ -28,7 +31,7 @@ internal sealed class Examination(EngineOptions options, TimeProvider time)
     {
         try
         {
-            var vmm = await options.VmmChoice.MakeAsync(time, cancellationToken);
+            var vmm = await Choice.MakeAsync(time, cancellationToken);
             using var _ = vmm as IDisposable;
             var c = vmm.Capabilities;
             var detail = $"{c.Name} {c.Version} with {c.Accelerator}: {c.AcceleratorReason}; {c.Isolation}";
@@ -42,23 +45,33 @@ internal sealed class Examination(EngineOptions options, TimeProvider time)
         }
     }
 
-    private static Finding Kvm()
+    private static Finding Kvm() => Kvm(KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64));
+
+    /// <summary>What was checked of KVM, and what helps on this host.</summary>
+    internal static Finding Kvm((bool IsUsable, string Reason, bool CanOpen) kvm)
     {
-        var kvm = KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64);
-        return kvm.IsUsable ? new("KVM", Standing.Ok, kvm.Reason)
-            : new("KVM", Standing.Warning, kvm.Reason, kvm.CanOpen ? "on a cloud machine: turn on nested virtualisation, or take a bare-metal type" : "load kvm_intel or kvm_amd; in a container: --device /dev/kvm");
+        if (kvm.IsUsable)
+        {
+            return new("KVM", Standing.Ok, kvm.Reason);
+        }
+
+        // Some hosts run guests without the flags, but only those of a kernel that is made for them.
+        return new("KVM", Standing.Warning, kvm.Reason, kvm.CanOpen
+            ? "on a cloud machine: turn on nested virtualisation, or take a bare-metal type; "
+                + "if your template's kernel runs here all the same: PANDORA_VMM=firecracker and PANDORA_ACCEL=kvm"
+            : "load kvm_intel or kvm_amd; in a container: --device /dev/kvm");
     }
 
     private async Task<Finding> FirecrackerAsync(CancellationToken cancellationToken)
     {
-        if (options.VmmChoice.Find() is not { } program)
+        if (Choice.Find() is not { } program)
         {
             return new("Firecracker", Standing.Warning, "it is not installed", "'./pandora firecracker install' brings it; without KVM it is of no use");
         }
 
         try
         {
-            var jailer = options.Jail ? options.Jailer ?? Path.Combine(Path.GetDirectoryName(program)!, "jailer") : null;
+            var jailer = vmmOptions.Jail ? vmmOptions.Jailer ?? Path.Combine(Path.GetDirectoryName(program)!, "jailer") : null;
             var found = await FirecrackerBinaries.FindAsync(program, jailer, cancellationToken);
             var detail = $"{found.Firecracker} {found.Version}, {(found.Jailer is null ? "without a jailer (PANDORA_JAIL=false)" : $"jailer {found.Jailer}")}";
             return found.Jailer is null || found.Warning is not null ? new("Firecracker", Standing.Warning, detail, found.Warning ?? "unset PANDORA_JAIL: without the jailer it is for development only") : new("Firecracker", Standing.Ok, detail);
@@ -73,7 +86,7 @@ internal sealed class Examination(EngineOptions options, TimeProvider time)
     {
         try
         {
-            using var qemu = await QemuVmm.CreateAsync(Accelerator.Tcg, "", time, cancellationToken);
+            using var qemu = await QemuVmm.CreateAsync(Accelerator.Tcg, "", null, time, cancellationToken);
             return new("QEMU", Standing.Ok, $"version {qemu.Capabilities.Version}");
         }
         catch (VmmException e)
@@ -128,7 +141,7 @@ internal sealed class Examination(EngineOptions options, TimeProvider time)
     {
         try
         {
-            var template = new TemplateStore(options.TemplatePath).Find(TemplateStore.DefaultName);
+            var template = new TemplateStore(options.TemplatePath).Find(EngineOptions.DefaultTemplate);
             return template is null ? new("template", Standing.Warning, $"there is no default template in {options.TemplatePath}", "'./pandora up' builds it (about a minute)")
                 : new("template", Standing.Ok, $"default, built {template.CreatedAt:yyyy-MM-dd}, {template.MemoryMiB} MiB");
         }

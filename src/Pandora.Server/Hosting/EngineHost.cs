@@ -1,5 +1,7 @@
+using Pandora.Engine.Node;
 using Pandora.Engine;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
+using Pandora.Server.Api;
 using Pandora.Vmm;
 
 namespace Pandora.Server.Hosting;
@@ -28,7 +30,7 @@ public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMe
     /// <inheritdoc/>
     public Task StartedAsync(CancellationToken cancellationToken)
     {
-        metrics.Announce(options.PooledTemplates);
+        metrics.Announce(options.PooledTemplates, Problems.Counted);
         _ = RecoverAsync();
         return Task.CompletedTask;
     }

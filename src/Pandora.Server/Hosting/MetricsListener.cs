@@ -60,7 +60,7 @@ internal static class MetricsListener
             }
 
             // Whatever else is asked for here, and everything when there are no metrics: the API is not behind this address.
-            metrics.Run(c => Problems.Create(404, ProblemCodes.NotFound, "this address serves /metrics and nothing else").ExecuteAsync(c));
+            metrics.Run(c => Problems.Create(ErrorCodes.NotFound, "this address serves /metrics and nothing else").ExecuteAsync(c));
         });
     }
 }

@@ -1,5 +1,5 @@
 using System.Diagnostics.Metrics;
-using System.Text.Json;
+using Pandora.Engine.Telemetry;
 using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Server.Hosting;
@@ -14,7 +14,6 @@ internal sealed class ServerMetrics
     public const string MeterName = "Pandora.Server";
 
     private static readonly ClosingReason[] Reasons = Enum.GetValues<ClosingReason>();
-    private static readonly string[] Labels = [.. Reasons.Select(r => JsonNamingPolicy.SnakeCaseLower.ConvertName($"{r}"))];
     private readonly long[] _refused = new long[Reasons.Length];
     private readonly Meter _meter;
     private long _unauthorized;
@@ -54,7 +53,7 @@ internal sealed class ServerMetrics
     public void Unauthorized() => Interlocked.Increment(ref _unauthorized);
 
     private IEnumerable<Measurement<long>> Refusals() =>
-        Reasons.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("reason", Labels[(int)r])));
+        Reasons.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("reason", Label.Of(r))));
 
     private static Measurement<int>[] Now(ConnectionTable table)
     {

@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Reflection;
 using System.Text;
 using Pandora.Engine;
+using Pandora.Vmm;
 
 namespace Pandora.Server.Hosting;
 
@@ -24,6 +25,9 @@ public static class Settings
 
     // Of the script and the command-line client, which share the prefix.
     private static readonly string[] Others = ["PANDORA_URL", "PANDORA_API_KEY", "PANDORA_LOG"];
+
+    /// <summary>The file of settings, for commands that are no server.</summary>
+    public static IConfiguration File() => new ConfigurationBuilder().AddJsonFile(FilePath, optional: true).Build();
 
     /// <summary>Fills an options object.</summary>
     /// <exception cref="StartupException">Which setting is wrong and what it may be.</exception>
@@ -77,7 +81,7 @@ public static class Settings
     /// <summary>All settings as they are; secrets are not shown.</summary>
     public static IReadOnlyList<Setting> List(IConfiguration configuration)
     {
-        var values = new object[] { Read<EngineOptions>(configuration), Read<ServerOptions>(configuration) };
+        var values = new object[] { Read<EngineOptions>(configuration), Read<VmmOptions>(configuration), Read<ServerOptions>(configuration) };
         return
         [
             .. values.SelectMany(options => Properties(options.GetType()).Select(p =>
@@ -101,7 +105,7 @@ public static class Settings
         return name.ToString();
     }
 
-    private static IEnumerable<PropertyInfo> Known() => Properties(typeof(EngineOptions)).Concat(Properties(typeof(ServerOptions)));
+    private static IEnumerable<PropertyInfo> Known() => new[] { typeof(EngineOptions), typeof(VmmOptions), typeof(ServerOptions) }.SelectMany(Properties);
 
     private static IEnumerable<PropertyInfo> Properties(Type type) => type.GetProperties().Where(p => p.CanWrite);
 

@@ -1,7 +1,7 @@
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
 using OpenTelemetry.Trace;
-using Pandora.Engine.Observability;
+using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
 using Pandora.Vmm.Firecracker;
 

@@ -1,5 +1,5 @@
 using System.Text.RegularExpressions;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Vmm.Firecracker;
 

@@ -4,7 +4,7 @@ using System.Net;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text.RegularExpressions;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Vmm.Firecracker;
 

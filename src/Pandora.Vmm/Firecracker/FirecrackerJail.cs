@@ -1,5 +1,5 @@
 using Microsoft.Win32.SafeHandles;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Vmm.Firecracker;
 
@@ -83,6 +83,13 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         return $"/{name}";
     }
 
+    /// <summary>Paths of the sockets in a jail. What the VMM has put in the place of one, such as a link, is none.</summary>
+    public static IReadOnlyList<string> SocketsIn(string directory)
+    {
+        var root = Path.Combine(directory, "root");
+        return [.. new[] { SocketName, AgentName }.Where(n => HasSocket(root, n)).Select(n => Path.Combine(root, n))];
+    }
+
     /// <summary>Undoes it, whoever made it: mounts first.</summary>
     public void Remove() => Remove(Directory);
 
@@ -95,6 +102,20 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
             {
                 Remove(jail);
             }
+        }
+    }
+
+    private static bool HasSocket(string directory, string name)
+    {
+        try
+        {
+            using var root = RootedDirectory.Open(directory);
+            using var socket = root.OpenSocket(name);
+            return true;
+        }
+        catch (RootedPathException)
+        {
+            return false;
         }
     }
 

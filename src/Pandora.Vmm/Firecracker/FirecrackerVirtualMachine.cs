@@ -1,7 +1,8 @@
 using System.Net.Sockets;
 using System.Text;
 using System.Text.RegularExpressions;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Vmm.Firecracker;
 
@@ -9,17 +10,18 @@ namespace Pandora.Vmm.Firecracker;
 internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
 {
     public const string ConsoleName = "console.log";
-    private static readonly byte[] ConnectCommand = "CONNECT 1024\n"u8.ToArray();
     private readonly TaskCompletionSource<string> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ProcessHandle _process;
+    private readonly byte[] _connectCommand;
     private static readonly TimeSpan AgentPoll = TimeSpan.FromMilliseconds(2);
     private readonly FirecrackerJail? _jail;
     private int _killed;
 
-    public FirecrackerVirtualMachine(VirtualMachineHandle handle, ProcessHandle process, FirecrackerJail? jail)
+    public FirecrackerVirtualMachine(VirtualMachineHandle handle, AgentChannel agent, ProcessHandle process, FirecrackerJail? jail)
     {
         Handle = handle;
         _process = process;
+        _connectCommand = Encoding.ASCII.GetBytes($"CONNECT {agent.VsockPort}\n");
         _jail = jail;
         _ = WatchAsync();
     }
@@ -43,7 +45,7 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
             {
                 socket = await UnixSocket.ConnectAsync(path, cancellationToken);
                 var stream = new NetworkStream(socket, ownsSocket: true);
-                await stream.WriteAsync(ConnectCommand, cancellationToken);
+                await stream.WriteAsync(_connectCommand, cancellationToken);
                 if (await ReadLineAsync(stream, cancellationToken) is { } line && line.StartsWith("OK ", StringComparison.Ordinal))
                 {
                     return stream;

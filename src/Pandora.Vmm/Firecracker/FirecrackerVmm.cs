@@ -2,7 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Vmm.Firecracker;
 
@@ -55,8 +56,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public void RemoveDirectories(string id) => JailOf(id)?.Remove();
 
-    /// <summary>Removes the jails that a dead server left, but for those of some machines. What ran in the others has ended.</summary>
-    public static void RemoveLeftovers(string chrootBase, IReadOnlySet<string> living) => FirecrackerJail.RemoveAll(chrootBase, living);
+    /// <inheritdoc/>
+    public void RemoveOrphans(IReadOnlySet<string> living) => MachineDirectories.RemoveOrphans(_chrootBase, living);
 
     /// <inheritdoc/>
     public string? SnapshotCompatibility => _binaries.Jailer is null || !_binaries.CanRestore ? null : $"{Capabilities.Name} {Capabilities.Version} {HostProcessor.Identify(_binaries.Firecracker)}";
@@ -125,7 +126,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     }
 
     /// <inheritdoc/>
-    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken)
+    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken)
     {
         handle.MustBeOf(Capabilities);
         var process = ProcessHandle.TryOpen(handle.Pid, handle.StartTime);
@@ -141,7 +142,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"), CallLimit);
             await api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
             WatchLogs(handle.Directory, jail);
-            return new FirecrackerVirtualMachine(handle, process, jail);
+            return new FirecrackerVirtualMachine(handle, agent, process, jail);
         }
         catch (VmmException)
         {
@@ -201,21 +202,21 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         else
         {
             // The jailer joins the namespace itself. In a pid namespace of its own it clones Firecracker, writes down its pid and ends.
-            var jailer = start.Jailer = VmmProcess.Start(spec, FirecrackerVirtualMachine.ConsoleName, "",
+            start.Jailer = VmmProcess.TryStart(spec, FirecrackerVirtualMachine.ConsoleName, "",
             [
                 _binaries.Jailer!, "--id", spec.Id, "--exec-file", _binaries.Firecracker, "--uid", $"{spec.Uid}", "--gid", $"{spec.Uid}", "--chroot-base-dir", _chrootBase,
                 "--netns", spec.Network.NamespacePath, "--new-pid-ns",
                 // While no server empties its console's file, that grows no longer than the guest's disk may.
                 "--resource-limit", $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024).Max() + ConsoleRoom}", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
             ]);
-            await jailer.Exited.WaitAsync(cancellationToken);
+            await (start.Jailer?.Exited ?? Task.CompletedTask).WaitAsync(cancellationToken);
             var pid = ReadPid(jail) ?? throw new VmmException("the jailer failed");
 
             await File.WriteAllTextAsync(Path.Combine(spec.Directory, "vmm.pid"), $"{pid}\n", cancellationToken);
             start.Process = ProcessHandle.TryOpen(pid) ?? throw new VmmException("Firecracker ended at once");
         }
 
-        start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime, Capabilities.Name), start.Process, start.Jail);
+        start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime, Capabilities.Name), spec.Agent, start.Process, start.Jail);
         WatchLogs(spec.Directory, start.Jail);
     }
 

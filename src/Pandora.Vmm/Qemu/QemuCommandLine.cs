@@ -9,8 +9,6 @@ internal static class QemuCommandLine
     public const string ConsoleDevice = "console";
     public const int ConsoleBytes = 64 * 1024;
 
-    /// <summary>Name of the port that the agent in the guest looks for.</summary>
-    public const string AgentPort = "pandora.agent";
 
     public static string BinaryFor(Architecture architecture) => architecture switch
     {
@@ -77,7 +75,7 @@ internal static class QemuCommandLine
             "-device", $"virtio-net-device,netdev=net0,mac={spec.Network.MacAddress}",
             "-device", "virtio-serial-device",
             "-chardev", $"socket,id=agent,path={Escape(QemuVmm.AgentSocketPath(spec.Directory))},server=on,wait=off",
-            "-device", $"virtserialport,chardev=agent,name={AgentPort}",
+            "-device", $"virtserialport,chardev=agent,name={spec.Agent.PortName}",
             canRunWith ? "-run-with" : "-runas", canRunWith ? $"user={spec.Uid}:{spec.Uid}" : $"{spec.Uid}:{spec.Uid}",
             "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
         ]);

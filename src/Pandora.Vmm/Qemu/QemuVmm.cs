@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Vmm.Qemu;
 
@@ -26,13 +27,15 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     private readonly Architecture _architecture;
     private readonly bool _useKvm;
     private readonly bool _canRunWith;
+    private readonly string? _jails;
 
-    private QemuVmm(TimeProvider time, Architecture architecture, bool useKvm, bool canRunWith, VmmCapabilities capabilities)
+    private QemuVmm(TimeProvider time, Architecture architecture, bool useKvm, bool canRunWith, string? jails, VmmCapabilities capabilities)
     {
         _time = time;
         _architecture = architecture;
         _useKvm = useKvm;
         _canRunWith = canRunWith;
+        _jails = jails;
         Capabilities = capabilities;
         _logs = new BoundedLogs(time);
     }
@@ -46,10 +49,12 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     /// <summary>Looks at the installed QEMU and at KVM.</summary>
     /// <param name="accelerator">What the operator wants.</param>
     /// <param name="choice">Why QEMU and not Firecracker.</param>
+    /// <param name="jails">Where an earlier Firecracker's jails would be; null where there are none.</param>
     /// <param name="time">For waits.</param>
     /// <param name="cancellationToken">Stops looking.</param>
     /// <exception cref="VmmException">QEMU is not installed, or KVM was demanded and cannot be used.</exception>
-    public static async Task<QemuVmm> CreateAsync(Accelerator accelerator, string choice, TimeProvider time, CancellationToken cancellationToken)
+    public static async Task<QemuVmm> CreateAsync(
+        Accelerator accelerator, string choice, string? jails, TimeProvider time, CancellationToken cancellationToken)
     {
         var architecture = RuntimeInformation.ProcessArchitecture;
         var binary = QemuCommandLine.BinaryFor(architecture);
@@ -74,7 +79,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         var reason = accelerator == Accelerator.Tcg ? "PANDORA_ACCEL=tcg" : kvm.Reason;
         var match = VersionPattern().Match(version);
         var capabilities = new VmmCapabilities("QEMU", match.Success ? match.Groups[1].Value : "unknown", useKvm ? "KVM" : "TCG", $"{choice}; {reason}");
-        return new QemuVmm(time, architecture, useKvm, help.Contains("user=username", StringComparison.Ordinal), capabilities);
+        return new QemuVmm(time, architecture, useKvm, help.Contains("user=username", StringComparison.Ordinal), jails, capabilities);
     }
 
     /// <inheritdoc/>
@@ -112,7 +117,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     }
 
     /// <inheritdoc/>
-    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, CancellationToken cancellationToken)
+    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken)
     {
         handle.MustBeOf(Capabilities);
         var process = File.Exists(SocketPath(handle.Directory)) ? ProcessHandle.TryOpen(handle.Pid, handle.StartTime) : null;
@@ -147,6 +152,15 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     public void RemoveDirectories(string id)
     {
         // It makes none.
+    }
+
+    /// <inheritdoc/>
+    public void RemoveOrphans(IReadOnlySet<string> living)
+    {
+        if (_jails is not null)
+        {
+            MachineDirectories.RemoveOrphans(_jails, living);
+        }
     }
 
     /// <inheritdoc/>

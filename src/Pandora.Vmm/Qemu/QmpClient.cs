@@ -5,7 +5,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Microsoft.Win32.SafeHandles;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Vmm.Qemu;
 

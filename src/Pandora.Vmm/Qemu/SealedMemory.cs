@@ -1,5 +1,5 @@
 using Microsoft.Win32.SafeHandles;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Vmm.Qemu;
 

@@ -1,7 +1,7 @@
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests.Chaos;
 
@@ -21,12 +21,12 @@ internal sealed class Answers(ServerProcess server, Faults faults)
     /// <summary>What is wrong with a refusal, by what was done to the server lately; null when nothing is.</summary>
     public string? FindLie(PandoraApiException problem) => problem.Code switch
     {
-        ProblemCodes.NotProtected when !faults.WasDone(Cause, "tables flushed") =>
+        var code when code == ErrorCodes.NotProtected.Code && !faults.WasDone(Cause, "tables flushed") =>
             $"nothing took the rules away, and the answer was: {problem.Message}",
-        ProblemCodes.Recovering when !faults.WasDone(Deciding, "server killed", "server restarted")
+        var code when code == ErrorCodes.Recovering.Code && !faults.WasDone(Deciding, "server killed", "server restarted")
             && !faults.WasDone(Deciding, "(gave up without descriptors)") =>
             $"no server was started, and the answer was: {problem.Message}",
-        ProblemCodes.HostFull when !faults.WasDone(Cause, "data disk full for a while", "disk filled by a guest",
+        var code when code == ErrorCodes.HostFull.Code && !faults.WasDone(Cause, "data disk full for a while", "disk filled by a guest",
             "descriptors run out for a while") => $"nothing was full, and the answer was: {problem.Message}",
         _ => null,
     };
@@ -37,9 +37,9 @@ internal sealed class Answers(ServerProcess server, Faults faults)
     {
         switch (problem.Code)
         {
-            case ProblemCodes.SandboxGone or ProblemCodes.SandboxNotFound:
+            case var code when code == ErrorCodes.SandboxGone.Code || code == ErrorCodes.SandboxNotFound.Code:
                 return await IsStillThereAsync(id) ? $"{id} is said to be gone, and its VMM runs: {problem.Message}" : null;
-            case ProblemCodes.ExecTimeout when problem.Problem.Command == CommandStates.Killed:
+            case var code when code == ErrorCodes.ExecTimeout.Code && problem.Problem.Command == CommandStates.Killed:
                 return await FindAsync(id, token) is { Length: > 0 } found
                     ? $"{token} is said to have been killed in {id}, and runs: {found}" : null;
             default:

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Pandora.HostTests.World;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests.Chaos;
 

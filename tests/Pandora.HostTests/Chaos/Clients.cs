@@ -2,7 +2,7 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests.Chaos;
 
@@ -133,7 +133,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
                 _violations.Enqueue($"{operation}: {lie}");
             }
 
-            if (e.Code is null or ProblemCodes.Internal or ProblemCodes.IdempotencyMismatch)
+            if (e.Code is null || e.Code == ErrorCodes.Internal.Code || e.Code == ErrorCodes.IdempotencyMismatch.Code)
             {
                 _violations.Enqueue($"{operation}: {e.Message}");
             }

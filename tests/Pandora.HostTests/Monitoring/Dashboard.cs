@@ -1,6 +1,6 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 using YamlDotNet.RepresentationModel;
 
 namespace Pandora.HostTests.Monitoring;

@@ -1,5 +1,5 @@
 using System.Text.RegularExpressions;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 using Pandora.Load;
 
 namespace Pandora.HostTests.Monitoring;

@@ -2,8 +2,8 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 namespace Pandora.HostTests.Monitoring;
 

@@ -3,7 +3,7 @@ using System.Text;
 using System.Text.Json;
 using Google.Protobuf;
 using Pandora.HostTests.Monitoring.Otlp;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests.Monitoring;
 

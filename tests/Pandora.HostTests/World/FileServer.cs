@@ -1,7 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
-using Pandora.Proof.World;
+using Pandora.TestHost;
 
 namespace Pandora.HostTests.World;
 

@@ -1,6 +1,6 @@
 using Pandora.HostTests.World;
-using Pandora.Proof.World;
-using Pandora.Vmm.Linux;
+using Pandora.TestHost;
+using Pandora.Linux;
 
 [assembly: AssemblyFixture(typeof(SnapshotSeed))]
 

@@ -7,14 +7,8 @@ public sealed class ReadmeTableTests
     [Fact]
     public void The_readmes_figures_are_those_of_the_committed_reports()
     {
-        var directory = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(directory!.FullName, "Pandora.slnx")))
-        {
-            directory = directory.Parent;
-        }
-
-        var readme = File.ReadAllText(Path.Combine(directory.FullName, "README.md"));
-        Assert.Equal(ReadmeTable.Update(readme, Path.Combine(directory.FullName, "benchmarks")), readme);
+        var readme = Repository.Read("README.md");
+        Assert.Equal(ReadmeTable.Update(readme, Repository.PathOf("benchmarks")), readme);
     }
 
     [Fact]

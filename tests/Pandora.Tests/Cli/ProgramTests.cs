@@ -4,7 +4,7 @@ using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
 using Pandora.Cli.Commands;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Tests.Cli;
 

@@ -41,7 +41,7 @@ public sealed class FirstBuildTests : IDisposable
         }
 
         File.Copy(Path.Combine(repository.FullName, "pandora"), Path.Combine(_root, "pandora"));
-        foreach (var directory in new[] { "src/Pandora.Agent", "guest", "bin" })
+        foreach (var directory in new[] { "src/Pandora.Agent", "src/Pandora.Agent.Protocol", "tools/Pandora.Load", "guest", "bin" })
         {
             Directory.CreateDirectory(Path.Combine(_root, directory));
         }

@@ -95,7 +95,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     public async Task The_jail_of_a_machine_that_nobody_holds_is_removed_and_one_that_is_gone_is_no_error()
     {
         var machine = await _vmm.StartAsync(Spec("one"), default);
-        using (var process = Pandora.Vmm.Linux.ProcessHandle.TryOpen(machine.Handle.Pid))
+        using (var process = Pandora.Linux.ProcessHandle.TryOpen(machine.Handle.Pid))
         {
             process!.Kill();
             await process.Exited;
@@ -158,7 +158,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
             Id = id, Directory = directory, KernelPath = File("vmlinux"), InitrdPath = File("initrd"),
             Drives = [new DriveSpec(File("root"), IsReadOnly: true), new DriveSpec(File("disk"), IsReadOnly: false)],
             // The tests' own user: they need not be root.
-            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), MemoryMiB = 300, Uid = OwnUid,
+            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), MemoryMiB = 300, Uid = OwnUid, Agent = new AgentChannel("pandora.agent", 1024),
         };
     }
 

@@ -9,6 +9,7 @@ namespace Pandora.Tests.Vmm;
 /// <summary>The driver on a strict double, unjailed: what it sends, and what it makes of everything that goes wrong.</summary>
 public sealed class FirecrackerTests : IDisposable
 {
+    private static readonly AgentChannel Agent = new("pandora.agent", 1024);
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
 
     private static string Double => Path.Combine(AppContext.BaseDirectory, "../../Pandora.FirecrackerDouble/release/firecracker");
@@ -43,15 +44,15 @@ public sealed class FirecrackerTests : IDisposable
     {
         using var vmm = Create();
         await using var machine = await StartAsync(vmm: vmm);
-        await using (var again = await vmm.AttachAsync(machine.Handle, default))
+        await using (var again = await vmm.AttachAsync(machine.Handle, Agent, default))
         {
             Assert.NotNull(again);
             Assert.True(again.IsRunning);
-            Assert.Null(await vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, default));
+            Assert.Null(await vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, Agent, default));
         }
 
         await machine.Exited;
-        Assert.Null(await vmm.AttachAsync(machine.Handle, default));
+        Assert.Null(await vmm.AttachAsync(machine.Handle, Agent, default));
     }
 
     [Fact]
@@ -201,7 +202,7 @@ public sealed class FirecrackerTests : IDisposable
         {
             Id = Path.GetFileName(_directory).ToLowerInvariant(), Directory = _directory, KernelPath = File("vmlinux"), InitrdPath = File("initrd"),
             Drives = [new DriveSpec(File("root"), IsReadOnly: true), new DriveSpec(File("disk"), IsReadOnly: false)],
-            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), VcpuCount = 2, MemoryMiB = 300, Uid = 0, KernelArguments = "extra=1",
+            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), VcpuCount = 2, MemoryMiB = 300, Uid = 0, Agent = Agent, KernelArguments = "extra=1",
         };
     }
 

@@ -1,4 +1,5 @@
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
+using Pandora.Vmm.Host;
 
 namespace Pandora.Tests.Vmm;
 

@@ -1,6 +1,6 @@
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Vmm.Firecracker;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 
 namespace Pandora.Tests.Vmm;
 

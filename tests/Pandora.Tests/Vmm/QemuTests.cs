@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
+using Pandora.Vmm.Host;
 using Pandora.Vmm;
-using Pandora.Vmm.Linux;
+using Pandora.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Tests.Vmm;
@@ -11,7 +12,7 @@ public sealed class QemuTests
     {
         Id = "abc", Directory = "/run/pandora/x,y", KernelPath = "/t/vmlinux", InitrdPath = "/t/initrd", Uid = 70001,
         Drives = [new DriveSpec("/t/rootfs.ext4", true), new DriveSpec("/d/abc.ext4", false)],
-        Network = new NetworkSpec("/run/netns/n", "tap0", "02:fc:00:00:00:02"),
+        Network = new NetworkSpec("/run/netns/n", "tap0", "02:fc:00:00:00:02"), Agent = new AgentChannel("pandora.agent", 1024),
     };
 
     [Fact]
@@ -76,7 +77,10 @@ public sealed class QemuTests
         try
         {
             File.WriteAllText(path, cpuInfo + "\n");
-            Assert.Equal(isUsable, KvmCheck.Run(path, "/dev/null").IsUsable);
+            var (usable, reason, canOpen) = KvmCheck.Run(path, "/dev/null");
+            Assert.Equal((isUsable, true), (usable, canOpen));
+            Assert.Contains("/dev/null can be written to", reason);
+            Assert.Equal(!isUsable, reason.Contains($"{path} shows neither vmx nor svm", StringComparison.Ordinal));
             Assert.False(KvmCheck.Run(path, "/dev/no-such-kvm").IsUsable);
         }
         finally

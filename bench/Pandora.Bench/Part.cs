@@ -1,0 +1,55 @@
+namespace Pandora.Bench;
+
+/// <summary>One part of the benchmark.</summary>
+/// <param name="Name">What <c>--only</c> calls it.</param>
+/// <param name="RunAsync">Measures it.</param>
+internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>>> RunAsync)
+{
+    /// <summary>All of them, in the order in which they run.</summary>
+    public static IReadOnlyList<Part> All { get; } =
+    [
+        new("pool", target => WithServerAsync(target, 4, PoolBench.RunAsync)),
+        new("exec", target => WithServerAsync(target, 2, ExecBench.RunAsync)),
+        new("growth", target => WithServerAsync(target, 2, async s => [await ExecBench.GrowthAsync(s)])),
+        new("boot", async target => [await BootBench.RunAsync(target)]),
+        new("snapshot", SnapshotBench.RunAsync),
+        new("agent", AgentBench.RunAsync),
+        new("aged", AgedBench.RunAsync) { IsOnRequest = true },
+        new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
+        new("looking", LookingBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
+        new("overload", _ => OverloadBench.RunAsync()) { WhyNotFirecracker = "has no VMM in it" },
+        new("adoption", AdoptionBench.RunAsync),
+        new("walls", WallBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
+        new("driver", async target => [await DriverBench.RunAsync(target)]) { WhyNotQemu = "measures the calls of Firecracker's API" },
+    ];
+
+    /// <summary>Whether it runs only when <c>--only</c> names it.</summary>
+    public bool IsOnRequest { get; private init; }
+
+    /// <summary>Why it is not measured on Firecracker; null when it is.</summary>
+    public string? WhyNotFirecracker { get; private init; }
+
+    /// <summary>Why it is not measured on QEMU; null when it is.</summary>
+    public string? WhyNotQemu { get; private init; }
+
+    /// <summary>Why a part cannot be measured on a VMM, as a sentence; null when it can.</summary>
+    public static string? WhyNot(string? only, bool isFirecracker)
+    {
+        var why = All.FirstOrDefault(p => p.Name == only)?.WhyNotOn(isFirecracker);
+        var (vmm, other) = isFirecracker ? ("firecracker", "qemu") : ("qemu", "firecracker");
+        return why is null ? null : $"'{only}' is not measured on {vmm}, because it {why}: use --vmm {other}";
+    }
+
+    /// <summary>The parts that run.</summary>
+    public static IReadOnlyList<Part> Choose(string? only, bool isFirecracker) =>
+        [.. All.Where(p => (only is null ? !p.IsOnRequest : p.Name == only) && p.WhyNotOn(isFirecracker) is null)];
+
+    private string? WhyNotOn(bool isFirecracker) => isFirecracker ? WhyNotFirecracker : WhyNotQemu;
+
+    private static async Task<IReadOnlyList<Result>> WithServerAsync(
+        Target target, int poolSize, Func<BenchServer, Task<IReadOnlyList<Result>>> run)
+    {
+        await using var server = await BenchServer.StartAsync(target, poolSize);
+        return await run(server);
+    }
+}

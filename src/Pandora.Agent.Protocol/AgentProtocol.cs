@@ -1,0 +1,200 @@
+using System.Buffers.Binary;
+using System.Text;
+
+namespace Pandora.Agent.Protocol;
+
+/// <summary>What a frame is. Odd ones go to the guest, even ones come from it.</summary>
+internal enum AgentMessage : byte
+{
+    /// <summary>Asks for the same bytes back.</summary>
+    Ping = 1,
+
+    /// <summary>Answers <see cref="Ping"/>, with its body.</summary>
+    Pong = 2,
+
+    /// <summary>Gives a restored guest what is its own: <see cref="ResumeBody"/>.</summary>
+    Resume = 3,
+
+    /// <summary>All of <see cref="Resume"/> is done.</summary>
+    Resumed = 4,
+
+    /// <summary>Asks for the guest's clock.</summary>
+    ReadClock = 5,
+
+    /// <summary>Answers <see cref="ReadClock"/>: nanoseconds since 1970 in 8 bytes.</summary>
+    Clock = 6,
+
+    /// <summary>Moves the guest's clock by so many nanoseconds in 8 bytes, however long this takes to come.</summary>
+    ShiftClock = 7,
+
+    /// <summary>Answers <see cref="ShiftClock"/>.</summary>
+    ClockShifted = 8,
+
+    /// <summary>Asks what the guest's kernel has said of its disks. An agent of an earlier version answers <see cref="Failed"/>.</summary>
+    AskHealth = 9,
+
+    /// <summary>The agent has started, or a connection was made; its body is empty and its id 0.</summary>
+    Ready = 10,
+
+    /// <summary>Answers <see cref="AskHealth"/>: how many errors of its own disks the kernel has reported since it started, in 4
+    /// bytes.</summary>
+    Health = 14,
+
+    /// <summary>What was asked could not be done; the body says why, in UTF-8.</summary>
+    Failed = 12,
+}
+
+/// <summary>One message.</summary>
+/// <param name="Message">What it is.</param>
+/// <param name="Id">An answer has its question's.</param>
+/// <param name="Body">At most <see cref="AgentProtocol.MaxBody"/> bytes.</param>
+internal readonly record struct AgentFrame(AgentMessage Message, uint Id, ReadOnlyMemory<byte> Body);
+
+/// <summary>
+/// How the server and the agent in its guests write to each other: frames of 4 bytes <c>PNDA</c>, version, message, id (4 bytes) and length (4 bytes), all little endian, then the body.
+/// This file is compiled into both ends. What comes from a guest may be anything: nothing here believes a length, and nothing grows.
+/// </summary>
+internal static class AgentProtocol
+{
+    /// <summary>The version that both ends must have.</summary>
+    public const byte Version = 1;
+
+    /// <summary>Bytes before a body.</summary>
+    public const int HeaderSize = 14;
+
+    /// <summary>Most bytes of a body.</summary>
+    public const int MaxBody = 16 * 1024;
+
+    /// <summary>The port that the agent listens on where there is vsock.</summary>
+    public const int VsockPort = 1024;
+
+    /// <summary>Name of the virtio-serial port where there is none.</summary>
+    public const string SerialPort = "pandora.agent";
+
+    private static ReadOnlySpan<byte> Magic => "PNDA"u8;
+
+    /// <summary>The body of <see cref="AgentMessage.Health"/>.</summary>
+    public static byte[] EncodeHealth(uint diskErrors)
+    {
+        var body = new byte[4];
+        BinaryPrimitives.WriteUInt32LittleEndian(body, diskErrors);
+        return body;
+    }
+
+    /// <summary>Reads what <see cref="EncodeHealth"/> wrote.</summary>
+    /// <exception cref="FormatException">It is none.</exception>
+    public static uint DecodeHealth(ReadOnlySpan<byte> body) =>
+        body.Length == 4 ? BinaryPrimitives.ReadUInt32LittleEndian(body) : throw new FormatException("no report of health");
+
+    /// <summary>Writes a frame.</summary>
+    /// <exception cref="ArgumentException">The body is too long.</exception>
+    public static byte[] Encode(AgentMessage message, uint id, ReadOnlySpan<byte> body)
+    {
+        if (body.Length > MaxBody)
+        {
+            throw new ArgumentException($"a body of {body.Length} bytes is over {MaxBody}", nameof(body));
+        }
+
+        var frame = new byte[HeaderSize + body.Length];
+        Magic.CopyTo(frame);
+        frame[4] = Version;
+        frame[5] = (byte)message;
+        BinaryPrimitives.WriteUInt32LittleEndian(frame.AsSpan(6), id);
+        BinaryPrimitives.WriteInt32LittleEndian(frame.AsSpan(10), body.Length);
+        body.CopyTo(frame.AsSpan(HeaderSize));
+        return frame;
+    }
+
+    /// <summary>Reads the frame that bytes begin with.</summary>
+    /// <param name="bytes">What has come.</param>
+    /// <param name="frame">The frame, if it is whole.</param>
+    /// <returns>How many bytes it took; 0 when more must come; -1 when they are no frame of this version.</returns>
+    public static int Decode(ReadOnlySpan<byte> bytes, out AgentFrame frame)
+    {
+        frame = default;
+        var begin = Math.Min(bytes.Length, Magic.Length);
+        if (!bytes[..begin].SequenceEqual(Magic[..begin]) || (bytes.Length > 4 && bytes[4] != Version))
+        {
+            return -1;
+        }
+
+        if (bytes.Length < HeaderSize)
+        {
+            return 0;
+        }
+
+        var length = BinaryPrimitives.ReadInt32LittleEndian(bytes[10..]);
+        if (length is < 0 or > MaxBody)
+        {
+            return -1;
+        }
+
+        if (bytes.Length < HeaderSize + length)
+        {
+            return 0;
+        }
+
+        frame = new AgentFrame((AgentMessage)bytes[5], BinaryPrimitives.ReadUInt32LittleEndian(bytes[6..]), bytes.Slice(HeaderSize, length).ToArray());
+        return HeaderSize + length;
+    }
+
+    /// <summary>Writes a number of nanoseconds.</summary>
+    public static byte[] EncodeNanoseconds(long nanoseconds)
+    {
+        var body = new byte[8];
+        BinaryPrimitives.WriteInt64LittleEndian(body, nanoseconds);
+        return body;
+    }
+
+    /// <summary>Reads a number of nanoseconds.</summary>
+    /// <exception cref="FormatException">It is not 8 bytes.</exception>
+    public static long DecodeNanoseconds(ReadOnlySpan<byte> body) =>
+        body.Length == 8 ? BinaryPrimitives.ReadInt64LittleEndian(body) : throw new FormatException("a time is 8 bytes");
+}
+
+/// <summary>What makes a restored guest its own.</summary>
+/// <param name="UnixNanoseconds">The host's clock when it was sent, in nanoseconds since 1970.</param>
+/// <param name="Seed">Fresh random bytes for the kernel.</param>
+/// <param name="Hostname">Its name.</param>
+/// <param name="MachineId">For <c>/etc/machine-id</c>: 32 hexadecimal digits.</param>
+/// <param name="HostKey">Private SSH host key in dropbear's format.</param>
+internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Hostname, string MachineId, byte[] HostKey)
+{
+    /// <summary>Writes it: the time, then each part behind its length in 2 bytes.</summary>
+    public byte[] Encode()
+    {
+        using var body = new MemoryStream();
+        body.Write(AgentProtocol.EncodeNanoseconds(UnixNanoseconds));
+        Span<byte> length = stackalloc byte[2];
+        foreach (var part in new[] { Seed, Encoding.ASCII.GetBytes(Hostname), Encoding.ASCII.GetBytes(MachineId), HostKey })
+        {
+            BinaryPrimitives.WriteUInt16LittleEndian(length, checked((ushort)part.Length));
+            body.Write(length);
+            body.Write(part);
+        }
+
+        return body.ToArray();
+    }
+
+    /// <summary>Reads one.</summary>
+    /// <exception cref="FormatException">It is cut off or too long.</exception>
+    public static ResumeBody Decode(ReadOnlySpan<byte> body)
+    {
+        var parts = new byte[4][];
+        var rest = body.Length >= 8 ? body[8..] : throw new FormatException("a resume without a time");
+        for (var i = 0; i < parts.Length; i++)
+        {
+            if (rest.Length < 2 || BinaryPrimitives.ReadUInt16LittleEndian(rest) is var length && rest.Length < 2 + length)
+            {
+                throw new FormatException("a resume that is cut off");
+            }
+
+            parts[i] = rest.Slice(2, length).ToArray();
+            rest = rest[(2 + length)..];
+        }
+
+        return rest.IsEmpty
+            ? new ResumeBody(AgentProtocol.DecodeNanoseconds(body[..8]), parts[0], Encoding.ASCII.GetString(parts[1]), Encoding.ASCII.GetString(parts[2]), parts[3])
+            : throw new FormatException("a resume with more than belongs to it");
+    }
+}

@@ -1,0 +1,225 @@
+namespace Pandora.Contracts;
+
+/// <summary>One row of <see cref="ErrorCodes"/>: an error that the API answers with.</summary>
+/// <param name="Code">Stable name, for programs: <see cref="ApiProblem.Code"/>.</param>
+/// <param name="Status">HTTP status.</param>
+/// <param name="Title">The status in words: <see cref="ApiProblem.Title"/>.</param>
+/// <param name="Kind">What the .NET client makes of it.</param>
+/// <param name="Operations">The operations that may answer with it; none where the request reached no operation.</param>
+/// <param name="Meaning">What it says, for the API's description and the documentation.</param>
+/// <param name="RetryAfterSeconds">Seconds after which a client may try again, sent as <c>Retry-After</c>; null where trying again does not
+/// help, or may do the work twice.</param>
+public sealed record ErrorCode(
+    string Code, int Status, string Title, ErrorKind Kind, ApiOperations Operations, string Meaning, int? RetryAfterSeconds = null);
+
+/// <summary>What the .NET client makes of an error: each kind but <see cref="Other"/> is the exception of its name.</summary>
+public enum ErrorKind
+{
+    /// <summary>A <c>PandoraApiException</c>, whose code tells which.</summary>
+    Other,
+
+    /// <summary>An <c>InvalidRequestException</c>.</summary>
+    InvalidRequest,
+
+    /// <summary>A <c>SandboxNotFoundException</c>.</summary>
+    SandboxNotFound,
+
+    /// <summary>A <c>SandboxGoneException</c>.</summary>
+    SandboxGone,
+
+    /// <summary>A <c>SandboxUnavailableException</c>.</summary>
+    SandboxUnavailable,
+
+    /// <summary>An <c>ExecTimeoutException</c>.</summary>
+    ExecTimeout,
+
+    /// <summary>An <c>ExecInterruptedException</c>.</summary>
+    ExecInterrupted,
+}
+
+/// <summary>The operations of the API.</summary>
+[Flags]
+public enum ApiOperations
+{
+    /// <summary>None of them.</summary>
+    None = 0,
+
+    /// <summary><c>POST /sandboxes</c>.</summary>
+    Create = 1,
+
+    /// <summary><c>GET /sandboxes</c>.</summary>
+    List = 2,
+
+    /// <summary><c>GET /sandboxes/{id}</c>.</summary>
+    Show = 4,
+
+    /// <summary><c>POST /sandboxes/{id}/exec</c>.</summary>
+    Exec = 8,
+
+    /// <summary><c>POST /sandboxes/{id}/keepalive</c>.</summary>
+    KeepAlive = 16,
+
+    /// <summary><c>DELETE /sandboxes/{id}</c>.</summary>
+    Delete = 32,
+
+    /// <summary><c>GET /health</c>.</summary>
+    Health = 64,
+
+    /// <summary><c>GET /ready</c>.</summary>
+    Ready = 128,
+
+    /// <summary>Those with a body.</summary>
+    WithBody = Create | Exec,
+
+    /// <summary>Those on one sandbox. A create with an idempotency key is one: the key names a sandbox.</summary>
+    OnSandbox = Create | Show | Exec | KeepAlive | Delete,
+
+    /// <summary>Those that need a key, where keys are set.</summary>
+    WithKey = OnSandbox | List | Health,
+
+    /// <summary>All of them.</summary>
+    All = WithKey | Ready,
+}
+
+/// <summary>
+/// The API's errors: the one table of them. The server's answers, the description of the API, the client's exceptions, the labels of
+/// metrics and <c>docs/reference.md</c> are made from it. A code that comes with several statuses has a row for each.
+/// </summary>
+public static class ErrorCodes
+{
+    private static readonly List<ErrorCode> Rows = [];
+
+    /// <summary>A field, a parameter or the body is at fault.</summary>
+    public static readonly ErrorCode InvalidRequest = Add(new(
+        "invalid_request", 400, "Invalid request", ErrorKind.InvalidRequest,
+        ApiOperations.WithBody | ApiOperations.List | ApiOperations.Delete,
+        "the request is not what the API takes; `errors` names the field, where one is at fault"));
+
+    /// <summary>The body did not come in time.</summary>
+    public static readonly ErrorCode BodyTooSlow = Add(new(
+        "invalid_request", 408, "Too slow", ErrorKind.InvalidRequest, ApiOperations.WithBody, "the body came too slowly"));
+
+    /// <summary>The body is too large.</summary>
+    public static readonly ErrorCode BodyTooLarge = Add(new(
+        "invalid_request", 413, "Body too large", ErrorKind.InvalidRequest, ApiOperations.WithBody,
+        "the body is larger than any valid request"));
+
+    /// <summary>The body's type or charset is not one that the API reads.</summary>
+    public static readonly ErrorCode NotJson = Add(new(
+        "invalid_request", 415, "Not JSON", ErrorKind.InvalidRequest, ApiOperations.WithBody,
+        "the body is not sent as `application/json`, or in no charset that the server knows"));
+
+    /// <summary>No key was shown, or a wrong one.</summary>
+    public static readonly ErrorCode Unauthorized = Add(new(
+        "unauthorized", 401, "Key needed", ErrorKind.Other, ApiOperations.WithKey, "no key, or one that the server does not know"));
+
+    /// <summary>A page of another origin made a browser ask.</summary>
+    public static readonly ErrorCode ForbiddenOrigin = Add(new(
+        "forbidden_origin", 403, "Forbidden", ErrorKind.Other, ApiOperations.All, "a browser page of another origin asked"));
+
+    /// <summary>The Host header is wrong.</summary>
+    public static readonly ErrorCode HostNotAllowed = Add(new(
+        "host_not_allowed", 400, "Invalid request", ErrorKind.Other, ApiOperations.All,
+        "the Host header names none of the server's names; the detail lists them"));
+
+    /// <summary>There is no such route.</summary>
+    public static readonly ErrorCode NotFound = Add(new(
+        "not_found", 404, "Not found", ErrorKind.Other, ApiOperations.None, "there is no such route"));
+
+    /// <summary>The route does not have this method.</summary>
+    public static readonly ErrorCode MethodNotAllowed = Add(new(
+        "method_not_allowed", 405, "Method not allowed", ErrorKind.Other, ApiOperations.None,
+        "the route is there, and not with this method; the header `Allow` lists those it has"));
+
+    /// <summary>There is no such sandbox, or no longer.</summary>
+    public static readonly ErrorCode SandboxNotFound = Add(new(
+        "sandbox_not_found", 404, "Not found", ErrorKind.SandboxNotFound, ApiOperations.OnSandbox,
+        "there is no such sandbox, or it was ended: deleted, idle, too old, or with the server"));
+
+    /// <summary>The sandbox died.</summary>
+    public static readonly ErrorCode SandboxGone = Add(new(
+        "sandbox_gone", 410, "Gone", ErrorKind.SandboxGone, ApiOperations.OnSandbox, "the sandbox's microVM died; the detail says why"));
+
+    /// <summary>The sandbox's limit of commands is reached.</summary>
+    public static readonly ErrorCode TooManyExecs = Add(new(
+        "too_many_execs", 429, "Too many at once", ErrorKind.Other, ApiOperations.Exec,
+        "too many commands run in this sandbox at once", RetryAfterSeconds: 5));
+
+    /// <summary>The server's limit of sandboxes is reached.</summary>
+    public static readonly ErrorCode SandboxLimit = Add(new(
+        "sandbox_limit", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.Create,
+        "as many sandboxes exist as may; claims that wait are not counted", RetryAfterSeconds: 5));
+
+    /// <summary>No microVM was ready in time.</summary>
+    public static readonly ErrorCode PoolEmpty = Add(new(
+        "pool_empty", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.Create | ApiOperations.Ready,
+        "no microVM became ready in time", RetryAfterSeconds: 5));
+
+    /// <summary>The server stops.</summary>
+    public static readonly ErrorCode ShuttingDown = Add(new(
+        "shutting_down", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.WithBody,
+        "the server is shutting down", RetryAfterSeconds: 5));
+
+    /// <summary>The server has just started.</summary>
+    public static readonly ErrorCode Recovering = Add(new(
+        "recovering", 503, "Not available now", ErrorKind.SandboxUnavailable,
+        ApiOperations.OnSandbox | ApiOperations.List | ApiOperations.Ready,
+        "the server has just started and takes over what the last one left", RetryAfterSeconds: 1));
+
+    /// <summary>The server stopped while a command ran.</summary>
+    public static readonly ErrorCode Interrupted = Add(new(
+        "interrupted", 503, "Not available now", ErrorKind.ExecInterrupted, ApiOperations.Exec,
+        "the server stopped while the command ran; it is not repeated, `command` says what became of it, "
+        + "and the sandbox is left to the next server"));
+
+    /// <summary>The server's host has no room.</summary>
+    public static readonly ErrorCode HostFull = Add(new(
+        "host_full", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.WithBody,
+        "the server's host has no room left, of disk, memory or descriptors", RetryAfterSeconds: 5));
+
+    /// <summary>Guests are not isolated as they should be.</summary>
+    public static readonly ErrorCode NotProtected = Add(new(
+        "not_protected", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.Create | ApiOperations.Ready,
+        "what keeps guests from the host's networks is not whole, so no sandbox is handed out until it is", RetryAfterSeconds: 5));
+
+    /// <summary>The operator forbids what was asked for.</summary>
+    public static readonly ErrorCode EgressForbidden = Add(new(
+        "egress_forbidden", 403, "Forbidden", ErrorKind.Other, ApiOperations.Create,
+        "the request asks for more of the network than the operator allows"));
+
+    /// <summary>The limit of clients that wait is reached.</summary>
+    public static readonly ErrorCode Overloaded = Add(new(
+        "overloaded", 429, "Too many at once", ErrorKind.SandboxUnavailable, ApiOperations.Create,
+        "as many clients wait for a microVM as may", RetryAfterSeconds: 5));
+
+    /// <summary>The idempotency key belongs to another request.</summary>
+    public static readonly ErrorCode IdempotencyMismatch = Add(new(
+        "idempotency_mismatch", 422, "Key used before", ErrorKind.Other, ApiOperations.Create,
+        "the idempotency key was used for a request with another body"));
+
+    /// <summary>The command took too long.</summary>
+    public static readonly ErrorCode ExecTimeout = Add(new(
+        "exec_timeout", 504, "Command timed out", ErrorKind.ExecTimeout, ApiOperations.Exec,
+        "the command ran into its timeout; `command` says what became of it"));
+
+    /// <summary>The guest does not answer.</summary>
+    public static readonly ErrorCode GuestUnreachable = Add(new(
+        "guest_unreachable", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Exec,
+        "the guest does not answer; `command` says what is known of the command"));
+
+    /// <summary>The server has a defect.</summary>
+    public static readonly ErrorCode Internal = Add(new(
+        "internal_error", 500, "Server error", ErrorKind.Other, ApiOperations.All, "a defect of the server; its log says which"));
+
+    /// <summary>All rows.</summary>
+    public static IReadOnlyList<ErrorCode> All => Rows;
+
+    /// <summary>The first row of a code; null for a code that is none, such as one of a later server.</summary>
+    public static ErrorCode? Find(string? code) => Rows.Find(row => row.Code == code);
+
+    private static ErrorCode Add(ErrorCode row)
+    {
+        Rows.Add(row);
+        return row;
+    }
+}

@@ -1,0 +1,62 @@
+namespace Pandora.Contracts;
+
+/// <summary>
+/// The limits of what clients send: the one table of them. The attributes of the requests, and with them the API's description, the
+/// CLI's checks and help, and <c>docs/reference.md</c> are made from it. The engine knows no contracts and has limits of its own, which
+/// a test holds to these.
+/// </summary>
+public static class Limits
+{
+    /// <summary>Least seconds of idleness that a sandbox may ask for.</summary>
+    public const double MinIdleTimeout = 10;
+
+    /// <summary>Most seconds of idleness that a sandbox may ask for, unless the server's operator sets another cap.</summary>
+    public const double MaxIdleTimeout = 600;
+
+    /// <summary>Seconds of idleness where a sandbox asks for none, unless the server's operator sets others.</summary>
+    public const double DefaultIdleTimeout = 60;
+
+    /// <summary>Least seconds that a command may be given.</summary>
+    public const double MinExecTimeout = 1;
+
+    /// <summary>Most seconds that a command may be given.</summary>
+    public const double MaxExecTimeout = 300;
+
+    /// <summary>Seconds that a command is given where none are asked for.</summary>
+    public const double DefaultExecTimeout = 30;
+
+    /// <summary>Most bytes of a command's shell text, as UTF-8.</summary>
+    public const int MaxCodeBytes = 1024 * 1024;
+
+    /// <summary>Most bytes of a command's standard input, as UTF-8.</summary>
+    public const int MaxStdinBytes = 1024 * 1024;
+
+    /// <summary>Most bytes of a command's environment variables, names and values together.</summary>
+    public const int MaxEnvBytes = 64 * 1024;
+
+    /// <summary>Most bytes that are kept of each of a command's outputs.</summary>
+    public const int MaxOutputBytes = 10 * 1024 * 1024;
+
+    /// <summary>Most characters of a command's working directory, and most bytes as UTF-8.</summary>
+    public const int MaxCwdLength = 4096;
+
+    /// <summary>Most characters of a user's name.</summary>
+    public const int MaxUserLength = 32;
+
+    /// <summary>Most characters of a template's name.</summary>
+    public const int MaxTemplateLength = 63;
+
+    /// <summary>Most bytes of a sandbox's metadata, keys and values together, as UTF-8.</summary>
+    public const int MaxMetadataBytes = 16 * 1024;
+
+    /// <summary>Most characters of an idempotency key.</summary>
+    public const int MaxIdempotencyKeyLength = 255;
+
+    /// <summary>Most bytes of a request's body: the longest code and input with each byte escaped to six, and the rest.</summary>
+    public const int MaxBodyBytes = (6 * (MaxCodeBytes + MaxStdinBytes)) + (1024 * 1024);
+
+    /// <summary>Writes a number of bytes for people: <c>64 KiB</c>, <c>1 MiB</c>.</summary>
+    public static string Size(int bytes) => bytes >= 1024 * 1024
+        ? FormattableString.Invariant($"{bytes / (1024.0 * 1024):0.#} MiB")
+        : FormattableString.Invariant($"{bytes / 1024.0:0.#} KiB");
+}

@@ -1,0 +1,20 @@
+namespace Pandora.Engine;
+
+/// <summary>Why a sandbox ended.</summary>
+public enum EndReason
+{
+    /// <summary>Its client deleted it.</summary>
+    Deleted,
+
+    /// <summary>Nobody used it for its idle timeout.</summary>
+    Idle,
+
+    /// <summary>Its VMM or guest died.</summary>
+    Died,
+
+    /// <summary>The server stopped.</summary>
+    Shutdown,
+
+    /// <summary>It was as old as a sandbox may get.</summary>
+    Lifetime,
+}

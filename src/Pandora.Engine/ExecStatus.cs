@@ -1,0 +1,14 @@
+namespace Pandora.Engine;
+
+/// <summary>How a command ended.</summary>
+public enum ExecStatus
+{
+    /// <summary>With exit code 0.</summary>
+    Success,
+
+    /// <summary>With another exit code, or without a result.</summary>
+    Error,
+
+    /// <summary>It ran into its timeout.</summary>
+    Timeout,
+}

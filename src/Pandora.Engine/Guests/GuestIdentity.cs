@@ -1,0 +1,67 @@
+using System.Buffers.Binary;
+using System.Security.Cryptography;
+using System.Text;
+using Org.BouncyCastle.Crypto.Parameters;
+using Org.BouncyCastle.Security;
+using Pandora.Engine.Templates;
+
+namespace Pandora.Engine.Guests;
+
+/// <summary>What makes a microVM its own: its SSH host key, made on the host so that it can be pinned before the guest runs, and its names.</summary>
+/// <param name="HostKey">The public host key as SSH sends it (RFC 8709).</param>
+/// <param name="HostKeyFile">The private one in dropbear's format.</param>
+/// <param name="Hostname">Its hostname.</param>
+/// <param name="MachineId">Its machine-id: 32 hexadecimal digits (machine-id(5)).</param>
+internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string Hostname, string MachineId)
+{
+    private const string Algorithm = "ssh-ed25519";
+
+    /// <summary>Makes a new key pair and names.</summary>
+    /// <param name="id">The microVM's id.</param>
+    public static GuestIdentity Create(string id)
+    {
+        var privateKey = new Ed25519PrivateKeyParameters(new SecureRandom());
+        var publicKey = privateKey.GeneratePublicKey().GetEncoded();
+        // dropbear, ed25519.c: the algorithm's name, then seed and public key in one string.
+        return new GuestIdentity(
+            [.. SshString(Encoding.ASCII.GetBytes(Algorithm)), .. SshString(publicKey)],
+            [.. SshString(Encoding.ASCII.GetBytes(Algorithm)), .. SshString([.. privateKey.GetEncoded(), .. publicKey])],
+            $"pandora-{id[^8..]}", RandomNumberGenerator.GetHexString(32, lowercase: true));
+    }
+
+    /// <summary>Writes the microVM's initrd: an archive with what is the machine's own, then the template's. The old LZ4 format has no end, so the packed one must be last.</summary>
+    /// <param name="templateInitrd">The template's.</param>
+    /// <param name="target">File to write, readable by root only.</param>
+    /// <param name="authorizedKey">Line for root's <c>authorized_keys</c>.</param>
+    /// <param name="mtu">MTU of the guest's network device.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public async Task WriteInitrdAsync(string templateInitrd, string target, string authorizedKey, int mtu, CancellationToken cancellationToken)
+    {
+        await using var output = new FileStream(target, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite });
+        const int Private = 0x1C0 /* 0700 */, Secret = 0x180 /* 0600 */;
+        var cpio = new CpioArchive(output);
+        cpio.AddDirectory("machine");
+        cpio.AddDirectory("machine/etc");
+        cpio.AddDirectory("machine/etc/pandora", Private);
+        cpio.AddFile("machine/etc/pandora/machine", Encoding.ASCII.GetBytes($"hostname={Hostname}\nmtu={mtu}\n"));
+        cpio.AddFile("machine/etc/pandora/host_key", HostKeyFile, Secret);
+        cpio.AddFile("machine/etc/hostname", Encoding.ASCII.GetBytes(Hostname + "\n"));
+        cpio.AddFile("machine/etc/machine-id", Encoding.ASCII.GetBytes(MachineId + "\n"));
+        cpio.AddFile("machine/etc/hosts", Encoding.ASCII.GetBytes($"127.0.0.1 localhost {Hostname}\n"));
+        cpio.AddFile("machine/etc/resolv.conf", "nameserver 172.16.0.1\n"u8);
+        cpio.AddDirectory("machine/root", Private);
+        cpio.AddDirectory("machine/root/.ssh", Private);
+        cpio.AddFile("machine/root/.ssh/authorized_keys", Encoding.ASCII.GetBytes(authorizedKey + "\n"), Secret);
+        cpio.Finish();
+        await using var input = File.OpenRead(templateInitrd);
+        await input.CopyToAsync(output, cancellationToken);
+    }
+
+    private static byte[] SshString(byte[] bytes)
+    {
+        var result = new byte[4 + bytes.Length];
+        BinaryPrimitives.WriteInt32BigEndian(result, bytes.Length);
+        bytes.CopyTo(result, 4);
+        return result;
+    }
+}

@@ -1,0 +1,351 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using Microsoft.Extensions.Logging;
+using Renci.SshNet;
+using Renci.SshNet.Common;
+
+namespace Pandora.Engine.Guests;
+
+/// <summary>A guest reached over one kept-open, authenticated SSH connection whose host key is pinned.</summary>
+/// <remarks>
+/// dropbear 2022.83 closes a channel that was opened and has no command yet when the child of any other channel exits, and aborts the whole connection when the command
+/// then comes (seen as a failed assertion in common-channel.c). So one gate is held while a channel is opened and given its command, and by whatever makes shells exit.
+/// </remarks>
+internal sealed partial class SshGuest : IGuest
+{
+    /// <summary>Cgroups that the guest's init makes, and how many are made at a time after that.</summary>
+    private const int FirstGroups = 32, GroupBatch = 16;
+    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(3), ConnectLimit = TimeSpan.FromSeconds(20);
+    private readonly string _address;
+    private readonly ClientKey _key;
+    private readonly byte[] _hostKey;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly SemaphoreSlim _places;
+    private readonly SemaphoreSlim _connecting = new(1, 1);
+    private readonly SemaphoreSlim _gate = new(1, 1);
+    private readonly ConcurrentQueue<SshExec> _waiting = new();
+    private readonly ConcurrentDictionary<SshExec, bool> _open = new();
+    private readonly Lock _lock = new();
+    private readonly List<int> _finishedGroups = [];
+    private readonly CommandKiller _killer;
+    private SshClient _client;
+    private Task _opening = Task.CompletedTask;
+    private int _lastGroup;
+    private int _madeGroups = FirstGroups;
+    private int _lettingGo;
+    private volatile bool _disposed;
+
+    private SshGuest(string address, ClientKey key, byte[] hostKey, int maxExecs, TimeProvider time, ILogger logger)
+    {
+        _places = new SemaphoreSlim(maxExecs);
+        _address = address;
+        _key = key;
+        _hostKey = hostKey;
+        _time = time;
+        _logger = logger;
+        _client = NewClient();
+        _killer = new CommandKiller(() => _client, ConnectAnotherAsync, c => _ = CloseAsync(c, Task.CompletedTask), _gate, time, logger);
+    }
+
+    /// <summary>Waits until the guest is up, connects and authenticates.</summary>
+    /// <param name="address">Where the host reaches the guest.</param>
+    /// <param name="key">The server's key.</param>
+    /// <param name="hostKey">The only host key that is accepted.</param>
+    /// <param name="maxExecs">Most commands whose channels may be open at once, those counted in that left something behind.</param>
+    /// <param name="isTakenOver">Whether an earlier server used it: what that one had running is killed.</param>
+    /// <param name="time">For pauses.</param>
+    /// <param name="logger">For what goes wrong later.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public static async Task<SshGuest> ConnectAsync(IPAddress address, ClientKey key, byte[] hostKey, int maxExecs, bool isTakenOver, TimeProvider time, ILogger logger, CancellationToken cancellationToken)
+    {
+        await WaitForNetworkAsync(address, time, cancellationToken);
+        var guest = new SshGuest(address.ToString(), key, hostKey, maxExecs, time, logger);
+        while (true)
+        {
+            try
+            {
+                await guest.OpenAsync(cancellationToken);
+                if (isTakenOver)
+                {
+                    await guest.TakeOverAsync(cancellationToken);
+                }
+
+                return guest;
+            }
+            catch (SocketException)
+            {
+                // The network is up and the SSH server is not yet.
+                await Task.Delay(TimeSpan.FromMilliseconds(10), time, cancellationToken);
+            }
+            catch
+            {
+                // Nobody waits for its end, which may take as long again.
+                _ = guest.DisposeAsync().AsTask();
+                throw;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
+    {
+        if (!_places.Wait(0, CancellationToken.None))
+        {
+            throw new PandoraException(PandoraError.TooManyExecs, "too many commands run in this sandbox, or have left something running in the background: end some of it first");
+        }
+
+        using var limit = new CancellationTokenSource(command.Timeout, _time);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        SshExec exec;
+        SshClient client;
+        try
+        {
+            client = await ConnectedClientAsync(stop.Token);
+            exec = new SshExec(client, _gate, command, Interlocked.Increment(ref _lastGroup));
+            exec.Start(stop.Token);
+        }
+        catch (Exception e)
+        {
+            _places.Release();
+            cancellationToken.ThrowIfCancellationRequested();
+            throw e is OperationCanceledException
+                ? PandoraException.NotSent("the guest's SSH server did not answer within the command's timeout", e) : e;
+        }
+
+        // A place is taken until the channel is closed, which is later than the answer where something was left behind.
+        _open[exec] = true;
+        _ = exec.Closed.ContinueWith(
+            _ =>
+            {
+                _open.TryRemove(exec, out var _);
+                _places.Release();
+                ReturnGroup(client, exec.Group);
+            }, TaskScheduler.Default);
+        try
+        {
+            return await exec.Result.WaitAsync(stop.Token);
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            return await StopAsync(client, exec, cancellationToken);
+        }
+        catch (PandoraException e) when (e.Error != PandoraError.InvalidRequest && e.Command is null)
+        {
+            // It may run on, and nothing else would ever end it.
+            var stopped = await _killer.KillAsync(exec);
+            throw new PandoraException(e.Error, $"{e.Message}; {stopped.Words}", innerException: e) { Stop = stopped };
+        }
+        finally
+        {
+            if (exec.IsWaiting)
+            {
+                LetGo(exec);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        _disposed = true;
+        await CloseAsync(_client, _opening);
+        // Those whose shell had not gone yet: closing the connection does not wake who reads their outputs, and each would keep two threads for ever.
+        foreach (var (exec, _) in _open)
+        {
+            exec.Abandon();
+        }
+
+        _connecting.Dispose();
+    }
+
+    // A closed port answers at once when the guest's network is up, and asking one wakes no SSH server. Attempts are short, or a lost packet costs a second.
+    private static async Task WaitForNetworkAsync(IPAddress address, TimeProvider time, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            using var attempt = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            attempt.CancelAfter(TimeSpan.FromMilliseconds(30));
+            try
+            {
+                await socket.ConnectAsync(new IPEndPoint(address, 1), attempt.Token);
+                return;
+            }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused)
+            {
+                return;
+            }
+            catch (SocketException)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(20), time, cancellationToken);
+            }
+            catch (OperationCanceledException)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+            }
+        }
+    }
+
+    private async Task OpenAsync(CancellationToken cancellationToken)
+    {
+        // SSH.NET looks at no token once it has the server's name, and each of its steps may take its whole limit.
+        _opening = _client.ConnectAsync(cancellationToken);
+        await _opening.WaitAsync(cancellationToken);
+        // From here on it limits each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait sooner.
+        _client.ConnectionInfo.Timeout = TimeSpan.FromMinutes(5);
+    }
+
+    // One that is closed while it still connects would keep what it gets afterwards, and its thread.
+    private static async Task CloseAsync(SshClient client, Task opening)
+    {
+        await opening.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await SshExec.OnThread(() => client.Dispose());
+    }
+
+    private SshClient NewClient()
+    {
+        var info = new ConnectionInfo(_address, 22, "root", new PrivateKeyAuthenticationMethod("root", _key.PrivateKey))
+        {
+            MaxSessions = 1024,
+            Timeout = ConnectLimit,
+            ChannelCloseTimeout = TimeSpan.FromSeconds(1),
+        };
+        var client = new SshClient(info);
+        client.HostKeyReceived += (_, e) => e.CanTrust = CryptographicOperations.FixedTimeEquals(e.HostKey, _hostKey);
+        return client;
+    }
+
+    // A connection that the guest dropped is opened again, once for each exec that finds it closed.
+    private async Task<SshClient> ConnectedClientAsync(CancellationToken cancellationToken)
+    {
+        if (_client.IsConnected)
+        {
+            return _client;
+        }
+
+        await _connecting.WaitAsync(cancellationToken);
+        try
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            if (!_client.IsConnected)
+            {
+                LogReconnecting(_address);
+                // Behind the caller's back: it may take long.
+                _ = CloseAsync(_client, _opening);
+                _client = NewClient();
+                await OpenAsync(cancellationToken);
+            }
+
+            return _client;
+        }
+        catch (Exception e) when (e is SocketException or SshException or ObjectDisposedException)
+        {
+            throw PandoraException.NotSent($"the guest's SSH server does not answer ({e.Message})", e);
+        }
+        finally
+        {
+            _connecting.Release();
+        }
+    }
+
+    // Behind the caller's back, as many as wait at a time.
+    private void LetGo(SshExec exec)
+    {
+        _waiting.Enqueue(exec);
+        if (Interlocked.Exchange(ref _lettingGo, 1) == 0)
+        {
+            _ = LetAllGoAsync();
+        }
+    }
+
+    private async Task LetAllGoAsync()
+    {
+        do
+        {
+            await _gate.WaitAsync();
+            try
+            {
+                var batch = new List<SshExec>();
+                while (_waiting.TryDequeue(out var exec))
+                {
+                    batch.Add(exec);
+                }
+
+                // By the pool's threads: one of its own may not be had, and what waits here would wait for ever.
+                await Task.Run(() => batch.ForEach(e => e.LetGo())).WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await Task.WhenAll(batch.Select(e => e.Closed)).WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+            finally
+            {
+                _gate.Release();
+                Volatile.Write(ref _lettingGo, 0);
+            }
+        }
+        while (!_waiting.IsEmpty && Interlocked.Exchange(ref _lettingGo, 1) == 0);
+    }
+
+    private void ReturnGroup(SshClient client, int group)
+    {
+        string script;
+        lock (_lock)
+        {
+            _finishedGroups.Add(group);
+            if (_madeGroups - _lastGroup > GroupBatch || _finishedGroups.Count < GroupBatch)
+            {
+                return;
+            }
+
+            var first = Math.Max(_madeGroups, _lastGroup) + 1;
+            _madeGroups = first + GroupBatch - 1;
+            script = ExecScript.Recycle(first, _madeGroups, _finishedGroups);
+            _finishedGroups.Clear();
+        }
+
+        _ = RunQuietlyAsync(client, script);
+    }
+
+    private async Task TakeOverAsync(CancellationToken cancellationToken)
+    {
+        var output = await SshExec.RunBoundedAsync(_client, ExecScript.TakeOver(), cancellationToken);
+        if (!int.TryParse(output, out var last) || last is < 0 or > int.MaxValue / 2)
+        {
+            throw new PandoraException(PandoraError.GuestUnreachable, "the guest does not tell what runs in it");
+        }
+
+        _lastGroup = _madeGroups = Math.Max(last, FirstGroups);
+    }
+
+    // A command of the server's own; the gate is held until it is gone.
+    private async Task RunQuietlyAsync(SshClient client, string script)
+    {
+        var running = Task.Run(async () =>
+        {
+            await _gate.WaitAsync();
+            try
+            {
+                await SshExec.RunPatientlyAsync(client, script, _time);
+            }
+            finally
+            {
+                _gate.Release();
+            }
+        });
+        try
+        {
+            await running.WaitAsync(KillLimit, _time);
+        }
+        catch (Exception e) when (e is SshException or TimeoutException or ObjectDisposedException or InvalidOperationException or SocketException or OperationCanceledException or PandoraException)
+        {
+            LogUpkeepFailed(_address, e.Message);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The SSH connection to {Address} is gone and is opened again")]
+    private partial void LogReconnecting(string address);
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "A command of the server's own failed in the guest at {Address}: {Error}")]
+    private partial void LogUpkeepFailed(string address, string error);
+}

@@ -1,0 +1,63 @@
+using System.Text.Json.Serialization;
+using Pandora.Linux;
+
+namespace Pandora.Engine;
+
+/// <summary>Kinds of host resource.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<ResourceKind>))]
+public enum ResourceKind
+{
+    /// <summary>A process, named <c>pid/start time</c>.</summary>
+    Process,
+
+    /// <summary>A cgroup, named by its path.</summary>
+    Cgroup,
+
+    /// <summary>A network namespace, with all that is in it.</summary>
+    Namespace,
+
+    /// <summary>A network interface of the host.</summary>
+    Interface,
+
+    /// <summary>A file, named by its path.</summary>
+    File,
+
+    /// <summary>A directory with its contents, named by its path.</summary>
+    Directory,
+
+    /// <summary>A connection to the guest.</summary>
+    Connection,
+
+    /// <summary>The number of a network slot.</summary>
+    Slot,
+
+    /// <summary>What the host's kernel tracks of a slot's connections, named <c>mark/address</c>.</summary>
+    Tracking,
+}
+
+/// <summary>Something on the host that one microVM owns and that must be undone.</summary>
+/// <param name="Kind">What it is.</param>
+/// <param name="Name">Its name or path, which holds the instance's or the microVM's id.</param>
+public sealed record HostResource(ResourceKind Kind, string Name)
+{
+    /// <summary>Names a process.</summary>
+    public static HostResource OfProcess(int pid, long startTime) => new(ResourceKind.Process, $"{pid}/{startTime}");
+
+    /// <summary>Looks on the host whether it is there. What its network has is looked up there: <c>SlotPart.Exists</c>.</summary>
+    /// <exception cref="IOException">It could not be seen.</exception>
+    public bool Exists() => Kind switch
+    {
+        ResourceKind.Process => IsRunning(),
+        ResourceKind.File => File.Exists(Name),
+        ResourceKind.Cgroup or ResourceKind.Directory => Directory.Exists(Name),
+        // Nothing on the host shows either.
+        ResourceKind.Connection or ResourceKind.Slot or ResourceKind.Namespace or ResourceKind.Interface or ResourceKind.Tracking => false,
+    };
+
+    private bool IsRunning()
+    {
+        var parts = Name.Split('/');
+        using var process = ProcessHandle.TryOpen(int.Parse(parts[0]), long.Parse(parts[1]));
+        return process is not null;
+    }
+}

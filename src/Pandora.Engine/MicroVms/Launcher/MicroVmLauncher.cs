@@ -1,0 +1,264 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using Pandora.Agent.Protocol;
+using Pandora.Engine.Guests;
+using Pandora.Engine.Networking;
+using Pandora.Engine.Node;
+using Pandora.Engine.Telemetry;
+using Pandora.Engine.Snapshots;
+using Pandora.Engine.Templates;
+using Pandora.Vmm;
+using Pandora.Linux;
+
+namespace Pandora.Engine.MicroVms;
+
+/// <summary>
+/// Starts microVMs: (1) slot, (2) record, (3) disk, (4) VMM, (5) guest; from a snapshot with (5) the agent, which makes the guest its own, (6) guest, (7) a warm-up. Each step is named and timed.
+/// What a step acquires it first pushes on the teardown, so a start that fails at any step undoes exactly what it had done.
+/// </summary>
+internal sealed partial class MicroVmLauncher(
+    EngineOptions options, HostNames names, TemplateStore templates, IHostNetwork network, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
+    GuestAccess guests, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+{
+    /// <summary>Where the agents of all guests are met.</summary>
+    internal static readonly AgentChannel Channel = new(AgentProtocol.SerialPort, AgentProtocol.VsockPort);
+    private static readonly TimeSpan ClockLimit = TimeSpan.FromSeconds(3);
+    private readonly ILogger _logger = loggers.CreateLogger<MicroVmLauncher>();
+    private readonly ConcurrentDictionary<(string Key, DateTimeOffset CreatedAt), bool> _withoutAgent = new();
+
+    /// <summary>Whether anything could not be undone so far.</summary>
+    public bool HasLeft { get; private set; }
+
+    /// <summary>Starts one microVM and returns it when its guest has been reached.</summary>
+    /// <param name="template">Its template.</param>
+    /// <param name="snapshot">What to restore it from; null to boot it.</param>
+    /// <param name="isAwaited">Whether clients wait: then it is not warmed up first.</param>
+    /// <param name="cancellationToken">Ends it; all is undone.</param>
+    /// <exception cref="BootException">A step failed; the message says which and holds the end of the guest's console.</exception>
+    public async Task<MicroVm> LaunchAsync(Template template, Snapshot? snapshot, Func<bool> isAwaited, CancellationToken cancellationToken)
+    {
+        var start = Stopwatch.GetTimestamp();
+        var boot = NewBoot(names.NewMicroVmId(), template);
+        boot.Snapshot = snapshot;
+        var how = snapshot is null ? PoolStart.Boot : PoolStart.Snapshot;
+        using var span = EngineTracing.Source.StartActivity("microvm.boot");
+        span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name).SetTag("pandora.start", Label.Of(how));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout), time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        (BootStep, Func<Boot, CancellationToken, Task>)[] own = snapshot is null
+            ? [(BootStep.Vmm, StartVmmAsync)]
+            : [(BootStep.Vmm, RestoreVmmAsync), (BootStep.Agent, ResumeAsync)];
+        (BootStep, Func<Boot, CancellationToken, Task>)[] last = snapshot is null
+            ? [(BootStep.Clock, TrySetClockAsync)]
+            : [(BootStep.Warmup, (b, token) => WarmUpAsync(b, isAwaited, token))];
+        try
+        {
+            await RunAsync(boot,
+            [
+                (BootStep.Slot, TakeSlotAsync),
+                (BootStep.Record, RecordAsync),
+                (BootStep.Disk, MakeDiskAsync),
+                .. own,
+                (BootStep.Guest, (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
+                .. last,
+            ], linked.Token);
+            metrics.Booted(template.Name, how, Stopwatch.GetElapsedTime(start));
+            LogBooted(boot.Id, template.Name, Label.Of(how), Stopwatch.GetElapsedTime(start).TotalSeconds);
+            return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown)
+            {
+                Agent = boot.Agent, BootTrace = span?.Context,
+            };
+        }
+        catch (Exception e)
+        {
+            var console = boot.Machine is null ? "" : await boot.Machine.ReadConsoleAsync(CancellationToken.None);
+            await boot.Teardown.CompleteAsync();
+            cancellationToken.ThrowIfCancellationRequested();
+            span.Fail(Label.Of(boot.Step), e);
+            var reason = limit.IsCancellationRequested ? $"not ready within {options.BootTimeout:0} s" : e.Message;
+            throw new BootException(boot.Step, $"{Label.Of(how)} failed at step '{Label.Of(boot.Step)}': {reason}{Tail(console)}", e);
+        }
+    }
+
+    private async Task RunAsync(
+        Boot boot, IEnumerable<(BootStep Step, Func<Boot, CancellationToken, Task> Run)> steps, CancellationToken cancellationToken)
+    {
+        foreach (var (step, run) in steps)
+        {
+            boot.Step = step;
+            using var span = EngineTracing.Source.StartActivity($"microvm.boot.{Label.Of(step)}");
+            var start = Stopwatch.GetTimestamp();
+            await run(boot, cancellationToken);
+            metrics.BootStepped(boot.Template!.Name, step, Stopwatch.GetElapsedTime(start));
+        }
+    }
+
+    private async Task TakeSlotAsync(Boot boot, CancellationToken cancellationToken)
+    {
+        boot.Slot = await network.RentAsync(boot.Id, cancellationToken);
+        boot.Uid = names.UidOf(boot.Slot.Index);
+        HoldSlot(boot);
+    }
+
+    private async Task RecordAsync(Boot boot, CancellationToken cancellationToken)
+    {
+        boot.Identity = GuestIdentity.Create(boot.Id);
+        Directory.CreateDirectory(boot.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        HoldFiles(boot);
+        boot.File = new MicroVmFile(boot.Directory, new MicroVmRecord
+        {
+            Id = boot.Id,
+            Instance = names.InstanceId,
+            BootId = MicroVmRecord.HostBootId,
+            Template = boot.Template!.Name,
+            Slot = boot.Slot!.Index,
+            Address = boot.Slot.Address.ToString(),
+            Network = network.Range.ToString(),
+            Uid = boot.Uid,
+            HostKey = Convert.ToBase64String(boot.Identity.HostKey),
+            HasAgent = true,
+            Resources = boot.Teardown.Resources,
+        });
+        boot.File.Write(r => r);
+        live.Set(boot.Id, boot.Slot.Index, boot.File);
+        if (boot.Snapshot is null)
+        {
+            await boot.Identity.WriteInitrdAsync(boot.Template.InitrdPath, boot.InitrdPath, guests.PublicKey, network.Mtu, cancellationToken);
+        }
+    }
+
+    private Task MakeDiskAsync(Boot boot, CancellationToken cancellationToken) =>
+        Task.Run(() => SparseFile.Copy(boot.Snapshot?.DiskPath ?? boot.Template!.DiskPath, boot.DiskPath), cancellationToken);
+
+    private async Task StartVmmAsync(Boot boot, CancellationToken cancellationToken)
+    {
+        HoldMachine(boot, await vmm.StartAsync(SpecOf(boot), cancellationToken));
+    }
+
+    private VirtualMachineSpec SpecOf(Boot boot)
+    {
+        cgroups.Add(boot.Id, new CgroupLimits((boot.Template!.MemoryMiB * 1024L * 1024) + vmm.Capabilities.MemoryOverhead, 128 + boot.Template.VcpuCount));
+        return new VirtualMachineSpec
+        {
+            Id = boot.Id,
+            Directory = boot.Directory,
+            KernelPath = boot.Template.KernelPath,
+            InitrdPath = boot.InitrdPath,
+            Drives = [new DriveSpec(boot.Template.RootPath, IsReadOnly: true), new DriveSpec(boot.DiskPath, IsReadOnly: false)],
+            Network = new NetworkSpec(boot.Slot!.NamespacePath, NetworkSlot.TapName, NetworkSlot.GuestMac),
+            VcpuCount = boot.Template.VcpuCount,
+            MemoryMiB = boot.Template.MemoryMiB,
+            KernelArguments = boot.Template.KernelArguments ?? "",
+            Limits = options.DeviceLimits,
+            Agent = Channel,
+            Uid = boot.Uid,
+            SnapshotMemoryPath = boot.SnapshotDirectory is { } directory ? Snapshot.FilesIn(directory).MemoryPath : null,
+            Cgroups = cgroups.PathsFor(boot.Id),
+        };
+    }
+
+    private async Task ReachGuestAsync(Boot boot, byte[] hostKey, bool isTakenOver, CancellationToken cancellationToken)
+    {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var connecting = guests.ConnectAsync(new GuestLogin(boot.Slot!.Address, hostKey, isTakenOver), stop.Token);
+        if (await Task.WhenAny(connecting, boot.Machine!.Exited) != connecting)
+        {
+            await stop.CancelAsync();
+            await ((Task)connecting).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            throw new VmmException(await boot.Machine.Exited);
+        }
+
+        HoldGuest(boot, await connecting);
+        if (isTakenOver)
+        {
+            return;
+        }
+
+        // The guest has unpacked it; it holds the host key.
+        File.Delete(boot.InitrdPath);
+        // One that is to be snapshotted is nothing that another server may take over.
+        boot.File!.Write(r => r with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources });
+    }
+
+    // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device, and an older template the agent: then that is what it has, and no later boot waits for it.
+    private async Task TrySetClockAsync(Boot boot, CancellationToken cancellationToken)
+    {
+        var template = (boot.Template!.Key, boot.Template.CreatedAt);
+        using var limit = new CancellationTokenSource(ClockLimit, time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        try
+        {
+            if (!_withoutAgent.ContainsKey(template))
+            {
+                await boot.Agent!.SetClockAsync(linked.Token);
+                return;
+            }
+        }
+        catch (Exception e) when (e is VmmException or OperationCanceledException && !cancellationToken.IsCancellationRequested)
+        {
+            LogNoAgent(boot.Id, e.Message);
+            _withoutAgent.TryAdd(template, true);
+        }
+
+        await boot.Agent!.DisposeAsync();
+        boot.Agent = null;
+        boot.File!.Write(r => r with { HasAgent = false });
+    }
+
+    private void Report(Undone left)
+    {
+        HasLeft = true;
+        metrics.TeardownFailed(left.Resource.Kind);
+        LogLeft(left.Resource.Kind, left.Resource.Name, left.Error ?? "it is still there");
+    }
+
+    private static string Tail(string console)
+    {
+        var text = console.Trim();
+        return text.Length == 0 ? "; its console is empty" : $"; its console ends with:\n{(text.Length > 1500 ? text[^1500..] : text)}";
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "microVM {SandboxId} of template {Template} is warm after {Seconds:0.00} s ({Start})")]
+    private partial void LogBooted(string sandboxId, string template, string start, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is the host's to the second only, and so are those of its template's next ones")]
+    private partial void LogNoAgent(string sandboxId, string error);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
+    private partial void LogLeft(ResourceKind kind, string name, string error);
+
+    private Boot NewBoot(string id, Template? template) =>
+        new(id, template, names.DirectoryOf(id), names.DiskOf(id), new Teardown(time, Report));
+
+    /// <summary>A microVM that comes to be, or is taken over.</summary>
+    private sealed class Boot(string id, Template? template, string directory, string diskPath, Teardown teardown)
+    {
+        public string Id => id;
+        public Template? Template => template;
+        public string Directory => directory;
+        public string DiskPath => diskPath;
+        public string InitrdPath => Path.Combine(directory, "initrd");
+        public Teardown Teardown => teardown;
+        public NetworkSlot? Slot { get; set; }
+        public int Uid { get; set; }
+        public GuestIdentity? Identity { get; set; }
+        public MicroVmFile? File { get; set; }
+        public IVirtualMachine? Machine { get; set; }
+        public IGuest? Guest { get; set; }
+        public GuestAgent? Agent { get; set; }
+        public Snapshot? Snapshot { get; set; }
+        public string? SnapshotDirectory { get; set; }
+        public BootStep Step { get; set; }
+    }
+}
+
+/// <summary>A microVM did not come up.</summary>
+public sealed class BootException(BootStep step, string message, Exception? innerException = null) : Exception(message, innerException)
+{
+    /// <summary>The step it failed at.</summary>
+    public BootStep Step { get; } = step;
+
+    /// <summary>Whether it failed before anything of the template or of a snapshot was used.</summary>
+    internal bool IsOfHost => Step is BootStep.Slot or BootStep.Record;
+}

@@ -1,0 +1,325 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Text.Json.Nodes;
+using Microsoft.Extensions.Logging;
+using Pandora.Linux;
+
+namespace Pandora.Engine.Networking;
+
+/// <summary>
+/// The host's side of the network: the instance's one nftables table, the rules in each slot's namespace, forwarding for its interfaces,
+/// and an accept where the host's own firewall would cut guests off.
+/// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start. <see cref="NetworkWatch"/> sees that it stays.
+/// </summary>
+internal sealed partial class NetworkRules : IAsyncDisposable
+{
+    // An address of the internet, for which the route is looked up. Nothing is sent to it.
+    private static readonly IPAddress SomewherePublic = IPAddress.Parse("1.1.1.1");
+    private readonly ConcurrentDictionary<int, GuardedSlot> _guarded = new();
+    private readonly NamespaceThread _claims = new("slots' rules"), _checks = new("slots' checks");
+    private readonly Nftables _nftables;
+    private readonly HostNames _names;
+    private readonly ForeignFirewall _foreign;
+    private readonly Forwarding _forwarding;
+    private readonly Netlink _netlink = new(Netlink.Netfilter);
+    private readonly IReadOnlyList<string> _ways;
+    private readonly ILogger _logger;
+    private volatile IReadOnlyList<string> _opened;
+    private volatile NetworkPolicy _policy;
+
+    private NetworkRules(
+        Nftables nftables, HostNames names, ForeignFirewall foreign, Forwarding forwarding, IReadOnlyList<string> ways,
+        NetworkPolicy policy, int mtu, ILogger logger)
+    {
+        _nftables = nftables;
+        _names = names;
+        _foreign = foreign;
+        _forwarding = forwarding;
+        _ways = ways;
+        _opened = forwarding.FindClosed(ways);
+        _policy = policy;
+        _logger = logger;
+        Mtu = mtu;
+    }
+
+    /// <summary>The range that slots take their addresses from.</summary>
+    public Ipv4Network Range => _policy.Range;
+
+    /// <summary>The uplink's MTU, which guests are given.</summary>
+    public int Mtu { get; }
+
+    /// <summary>The ranges that are tried, in this order, where none is set.</summary>
+    internal static string[] CandidateRanges { get; } = [.. Enumerable.Range(200, 20).Select(i => $"10.{i}.0.0/16")];
+
+    /// <summary>Chooses the range, makes the table, and opens what must be open. Slots of living microVMs get this version's rules before
+    /// the table of an earlier server is replaced, so that no guest is without for an instant.</summary>
+    /// <param name="names">Whose network it is.</param>
+    /// <param name="options">Ranges, egress, resolvers.</param>
+    /// <param name="living">Slots of microVMs of an earlier server: they keep their range, and their filter if this fails.</param>
+    /// <param name="logger">Where it tells what it found.</param>
+    /// <param name="cancellationToken">Ends the tools.</param>
+    /// <exception cref="StartupException">The range is not one, or overlaps, or nftables is not to be used.</exception>
+    public static async Task<NetworkRules> CreateAsync(HostNames names, EngineOptions options, IReadOnlyList<LivingSlot> living, ILogger logger, CancellationToken cancellationToken)
+    {
+        // Routes to our own slots are of microVMs that outlived their server.
+        var routes = HostRoutes.Read().Where(r => !r.Interface.StartsWith(names.InterfacePrefix, StringComparison.Ordinal)).ToList();
+        var range = options.Network is null && living.Count > 0 && Ipv4Network.TryParse(living[0].Network, out var known) ? known : ChooseRange(options.Network, routes, logger);
+        var allowed = ParseRanges("PANDORA_EGRESS_ALLOW", options.EgressAllow);
+        var denied = ParseRanges("PANDORA_EGRESS_DENY", options.EgressDeny);
+        var resolver = HostRoutes.Resolvers(options.ResolvConf).FirstOrDefault();
+        if (resolver is null)
+        {
+            LogNoResolver(logger, options.ResolvConf);
+        }
+
+        var uplink = HostRoutes.InterfaceTo(routes, SomewherePublic);
+        var mtu = uplink is null ? 1500 : await ReadMtuAsync(uplink, cancellationToken);
+        string?[] ways = [uplink, resolver is null ? null : HostRoutes.InterfaceTo(routes, resolver), .. allowed.Select(a => HostRoutes.InterfaceTo(routes, a.At(0)))];
+        var nftables = new Nftables();
+        var forwarding = new Forwarding(names);
+        var foreign = new ForeignFirewall(nftables, names);
+        NetworkRules? network = null;
+        try
+        {
+            // nftables loads the kernel's connection tracking, which knows its size only then.
+            nftables.Run($"table inet {names.TableName} {{ chain ours {{ ct state new accept; }}; }}");
+            var policy = new NetworkPolicy
+            {
+                Range = range,
+                Resolver = resolver,
+                Allowed = allowed,
+                Denied = denied,
+                Host = HostAddresses.Read(),
+                Bounds = ConnectionBounds.For(Conntrack.Maximum, options.MostSlots),
+                Mark = names.ConnectionMark,
+            };
+            if (policy.Bounds.PerSlot < ConnectionBounds.Comfortable)
+            {
+                LogFewConnections(logger, policy.Bounds.PerSlot, options.MostSlots, Conntrack.Maximum);
+            }
+
+            network = new NetworkRules(
+                nftables, names, foreign, forwarding, [.. ways.OfType<string>().Where(w => w != "lo").Distinct()], policy, mtu, logger);
+            foreach (var slot in living)
+            {
+                await network.TryTakeOverAsync(
+                    NetworkSlot.At(slot.Index, names, range), slot.Egress);
+            }
+
+            await foreign.RemoveAsync(cancellationToken);
+            network.WriteTable();
+            // Not before the table is there, which says for whom they forward.
+            forwarding.Open(network._opened);
+            foreach (var place in await foreign.AcceptAsync(policy.IsLocalResolver, cancellationToken))
+            {
+                LogForeignAccept(logger, place);
+            }
+
+            return network;
+        }
+        catch (Exception e)
+        {
+            if (living.Count == 0)
+            {
+                await UndoAsync(nftables, foreign, forwarding, names, logger);
+            }
+
+            // Those that live do so behind the filter that they have.
+            network?.Leave();
+            nftables.Dispose();
+            if (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
+            {
+                throw new StartupException($"the host's network could not be set up: {e.Message}. Pandora needs root with CAP_NET_ADMIN, and nftables in the kernel", e);
+            }
+
+            throw;
+        }
+    }
+
+    /// <summary>Whether a slot of an earlier server has this version's rules. Without them its microVM is not taken over.</summary>
+    public bool IsGuarded(int slot) => _guarded.ContainsKey(slot);
+
+    /// <summary>Prepares a fresh slot's interface, and watches its rules from now on.</summary>
+    /// <param name="slot">The slot.</param>
+    /// <param name="egress">What its rules allow.</param>
+    /// <param name="rules">The rules that it has, of <see cref="RulesOf"/>. Where the host's addresses changed since, it gets others.</param>
+    public async Task OpenAsync(NetworkSlot slot, Egress egress, string rules)
+    {
+        var policy = _policy;
+        Forwarding.EnableOwn(slot.InterfaceName, policy.IsLocalResolver);
+        var guarded = new GuardedSlot(slot, egress, policy);
+        await _claims.RunAsync(slot.NamespacePath, () =>
+        {
+            LimitFragments();
+            if (rules == SlotRules.Text(slot, policy, egress))
+            {
+                guarded.Generation = ReadGeneration();
+            }
+            else
+            {
+                guarded.Write(policy);
+            }
+
+            return true;
+        });
+        _guarded[slot.Index] = guarded;
+    }
+
+    /// <summary>The rules of a slot's namespace, as nft(8) takes them.</summary>
+    public string RulesOf(NetworkSlot slot, Egress egress) => SlotRules.Text(slot, _policy, egress);
+
+    /// <summary>Watches a slot's rules no more: it is being taken down.</summary>
+    public void Close(NetworkSlot slot) => _guarded.TryRemove(slot.Index, out _);
+
+    /// <summary>Deletes what the host's kernel tracks of a slot's connections.</summary>
+    /// <exception cref="IOException">The kernel refused.</exception>
+    public void ForgetConnections(NetworkSlot slot) => Conntrack.Remove(_policy.Mark, slot.Address);
+
+    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. A guest that is shut in
+    /// loses the connections that it has open.</summary>
+    /// <exception cref="PandoraException">The slot's rules could not be changed.</exception>
+    public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
+    {
+        try
+        {
+            var guarded = _guarded[slot.Index];
+            await _claims.RunAsync(slot.NamespacePath, () =>
+            {
+                lock (guarded)
+                {
+                    guarded.Egress = egress;
+                    if (guarded.IsAsWritten(_policy))
+                    {
+                        guarded.WriteEgress();
+                    }
+                    else
+                    {
+                        // Another program was there: its changes are not taken for ours.
+                        guarded.Write(_policy);
+                        Interlocked.Increment(ref _mendedAtClaims);
+                        LogSlotMended(_logger, slot.Index);
+                    }
+
+                    return true;
+                }
+            });
+        }
+        catch (Exception e) when (e is IOException or NftablesException or KeyNotFoundException)
+        {
+            throw new PandoraException(
+                PandoraError.NotProtected, "the microVM's network rules could not be set, so it was not handed out", innerException: e)
+            {
+                Hint = e.Message,
+            };
+        }
+    }
+
+    /// <summary>All of the host's rules, as libnftables' JSON.</summary>
+    internal string ListRules() => _nftables.Run("list ruleset", asJson: true);
+
+    /// <summary>Leaves everything as it is, for guests that live on without a server.</summary>
+    public void Leave()
+    {
+        _nftables.Dispose();
+        DisposeHandles();
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        await UndoAsync(_nftables, _foreign, _forwarding, _names, _logger);
+        DisposeHandles();
+    }
+
+    private void DisposeHandles()
+    {
+        _claims.Dispose();
+        _checks.Dispose();
+        lock (_netlink)
+        {
+            _netlink.Dispose();
+        }
+    }
+
+    private static async Task UndoAsync(Nftables nftables, ForeignFirewall foreign, Forwarding forwarding, HostNames names, ILogger logger)
+    {
+        try
+        {
+            await foreign.RemoveAsync(CancellationToken.None);
+            nftables.Run($"table inet {names.TableName}; delete table inet {names.TableName}");
+            forwarding.Restore();
+        }
+        catch (Exception e) when (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
+        {
+            LogUndoFailed(logger, e.Message);
+        }
+
+        nftables.Dispose();
+    }
+
+    /// <summary>The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.</summary>
+    /// <exception cref="StartupException">The range that is wanted is none or overlaps a route, or none is free.</exception>
+    public static Ipv4Network ChooseRange(string? wanted) =>
+        ChooseRange(wanted, [.. HostRoutes.Read().Where(r => !r.Interface.StartsWith(HostNames.AnyInterfacePrefix, StringComparison.Ordinal))], Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
+
+    private static Ipv4Network ChooseRange(string? wanted, IReadOnlyList<HostRoute> routes, ILogger logger)
+    {
+        bool IsFree(Ipv4Network range) => !routes.Any(r => r.Destination.PrefixLength > 0 && r.Destination.Overlaps(range));
+        if (wanted is not null)
+        {
+            if (!Ipv4Network.TryParse(wanted, out var range) || range.PrefixLength is < 8 or > 30)
+            {
+                throw new StartupException($"PANDORA_NETWORK: '{wanted}' is not an IPv4 range from /8 to /30, such as 10.200.0.0/16");
+            }
+
+            return IsFree(range) ? range : throw new StartupException($"PANDORA_NETWORK: {range} overlaps a route of this host; choose another, or leave it unset and a free one is found");
+        }
+
+        foreach (var candidate in CandidateRanges)
+        {
+            _ = Ipv4Network.TryParse(candidate, out var range);
+            if (IsFree(range))
+            {
+                if (candidate != CandidateRanges[0])
+                {
+                    LogOtherRange(logger, range.ToString());
+                }
+
+                return range;
+            }
+        }
+
+        throw new StartupException("10.200.0.0/16 to 10.219.0.0/16 all overlap routes of this host: set PANDORA_NETWORK to a free IPv4 range");
+    }
+
+    private static List<Ipv4Network> ParseRanges(string variable, string text) =>
+    [
+        .. text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(part =>
+            Ipv4Network.TryParse(part, out var range) ? range
+                : throw new StartupException($"{variable}: '{part}' is not an IPv4 address or range")),
+    ];
+
+    private static async Task<int> ReadMtuAsync(string name, CancellationToken cancellationToken)
+    {
+        var links = JsonNode.Parse(await Command.RunAsync("ip", ["-j", "link", "show", "dev", name], cancellationToken: cancellationToken));
+        return Math.Clamp(links?[0]?["mtu"]?.GetValue<int>() ?? 1500, 576, 1500);
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The host has no IPv4 resolver in {Path}: names will not resolve in sandboxes")]
+    private static partial void LogNoResolver(ILogger logger, string path);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "10.200.0.0/16 overlaps a route of this host: slots are in {Range} instead")]
+    private static partial void LogOtherRange(ILogger logger, string range);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "The host's firewall drops forwarded packets: an accept for sandboxes was added to {Place}, and goes when the server stops")]
+    private static partial void LogForeignAccept(ILogger logger, string place);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "A part of the host's network could not be undone: {Error}. The next start tries again")]
+    private static partial void LogUndoFailed(ILogger logger, string error);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Guests may have only {PerSlot} connections each: net.netfilter.nf_conntrack_max is {Maximum} and there may be {Slots} slots. Raise the first, or lower PANDORA_MAX_SANDBOXES")]
+    private static partial void LogFewConnections(ILogger logger, long perSlot, int slots, long maximum);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over")]
+    private static partial void LogNotTakenOver(ILogger logger, int slot, string error);
+}

@@ -1,0 +1,72 @@
+using System.Diagnostics.Metrics;
+using Pandora.Engine.Networking;
+using Pandora.Engine.Pools;
+using Pandora.Engine.Sandboxes;
+using Pandora.Vmm;
+
+namespace Pandora.Engine.Node;
+
+/// <summary>What stands now, read from those who hold it whenever somebody scrapes.</summary>
+internal sealed class EngineGauges
+{
+    private readonly WarmPools _pools;
+    private readonly SandboxRegistry _sandboxes;
+    private readonly Func<(double CpuSeconds, long MemoryBytes)?> _vmmUsage;
+    private readonly DriveInfo _disk;
+
+    public EngineGauges(
+        Meter meter, EngineOptions options, string instanceId, VmmCapabilities vmm, DiskRoom room, SandboxRegistry sandboxes,
+        WarmPools pools, IHostNetwork network, Func<(double CpuSeconds, long MemoryBytes)?> vmmUsage)
+    {
+        _pools = pools;
+        _sandboxes = sandboxes;
+        _vmmUsage = vmmUsage;
+        _disk = new DriveInfo(options.DataDir);
+        meter.CreateObservableGauge("pandora_active_vms", Active, description: "Sandboxes in clients' hands");
+        meter.CreateObservableGauge("pandora_warm_vms", () => PerPool(p => p.WarmCount), description: "MicroVMs that are warm");
+        meter.CreateObservableGauge("pandora_booting_vms", () => PerPool(p => p.BootingCount), description: "MicroVMs that boot or wait for a place to boot");
+        meter.CreateObservableGauge("pandora_pool_waiters", () => PerPool(p => p.WaitingCount), description: "Clients that wait for a microVM");
+        meter.CreateObservableGauge("pandora_pool_size", () => PerPool(p => p.Size), description: "MicroVMs that the pool keeps warm");
+        meter.CreateObservableGauge("pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
+        meter.CreateObservableGauge("pandora_slots", () => network.SlotCount, description: "Network slots there are");
+        meter.CreateObservableGauge("pandora_slots_held", () => network.HeldCount, description: "Network slots held by microVMs, those that end counted in");
+        meter.CreateObservableGauge("pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes where the microVMs' disks are");
+        meter.CreateObservableGauge("pandora_disk_size", () => ReadDisk(d => d.TotalSize), "By", "Size in bytes of the file system where the microVMs' disks are");
+        meter.CreateObservableGauge(
+            "pandora_disk_needed", () => room.Needed, "By", "Free bytes without which no microVM is handed out");
+        meter.CreateObservableGauge(
+            "pandora_disk_growth", () => room.Growth, "By", "Bytes that the disks of the microVMs there are may still grow by");
+        meter.CreateObservableGauge("pandora_degraded_sandboxes", () => sandboxes.DegradedCount,
+            description: "Sandboxes that wait for room on the host's disk, or whose disk has lost data");
+        meter.CreateObservableCounter("pandora_vmm_cpu", () => Usage(u => u.CpuSeconds), "s", "CPU time used by all VMMs of this server");
+        meter.CreateObservableGauge("pandora_vmm_memory", () => Usage(u => (double)u.MemoryBytes), "By", "Memory held by all VMMs of this server, page cache of their disks counted in");
+        meter.CreateObservableGauge("pandora_info", () => new Measurement<int>(1,
+            new("instance_id", instanceId), new("vmm", vmm.Name), new("vmm_version", vmm.Version), new("accelerator", vmm.Accelerator)),
+            description: "What this server is");
+    }
+
+    // Also for templates whose last sandbox has ended: a gauge that stops is not zero.
+    private List<Measurement<int>> Active()
+    {
+        var counts = _sandboxes.CountByTemplate();
+        return [.. _pools.All.Select(p => Measured(counts.GetValueOrDefault(p.Template), p.Template))];
+    }
+
+    private List<Measurement<int>> PerPool(Func<WarmPool, int> read) => [.. _pools.All.Select(p => Measured(read(p), p.Template))];
+
+    private static Measurement<int> Measured(int value, string template) => new(value, new KeyValuePair<string, object?>("template", template));
+
+    private List<Measurement<double>> Usage(Func<(double CpuSeconds, long MemoryBytes), double> read) => _vmmUsage() is { } usage ? [new(read(usage))] : [];
+
+    private List<Measurement<long>> ReadDisk(Func<DriveInfo, long> read)
+    {
+        try
+        {
+            return [new(read(_disk))];
+        }
+        catch (IOException)
+        {
+            return [];
+        }
+    }
+}

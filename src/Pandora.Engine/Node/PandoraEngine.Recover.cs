@@ -1,0 +1,76 @@
+using Microsoft.Extensions.Logging;
+using Pandora.Engine.MicroVms;
+using Pandora.Engine.Recovery;
+using Pandora.Engine.Sandboxes;
+
+namespace Pandora.Engine.Node;
+
+/// <summary>Takes over what an earlier server left, and lets clients in.</summary>
+public sealed partial class PandoraEngine
+{
+    /// <summary>Takes over what an earlier server left, undoes what does not live, starts the pools and lets clients in.</summary>
+    public Task RecoverAsync() => _recovering = RecoverAsync(_stopping.Token);
+
+    private async Task RecoverAsync(CancellationToken cancellationToken)
+    {
+        // Requests are being served already: nothing here may hold up their threads.
+        await Task.Yield();
+        var recovery = new MicroVmRecovery(_parts.Metrics, _parts.Time, _parts.Loggers.CreateLogger<MicroVmRecovery>());
+        var (undecided, condemned) = (_found.Where(f => f.Problem is null).ToList(), _found.Where(f => f.Problem is not null).ToList());
+        Sandboxes.Expect(undecided.Select(f => f.Record!));
+        await recovery.UndoAsync(condemned, _parts.Leftovers.KillAsync, Sandboxes.Lose);
+        // Before anything new is made, so that nothing new can be taken for something left.
+        await _parts.Leftovers.RemoveAsync([.. undecided.Select(f => f.Record!)], _parts.Network.RemoveOrphansAsync);
+        cancellationToken.ThrowIfCancellationRequested();
+        _parts.Network.Prepare();
+        StartWatches();
+        foreach (var name in _parts.Options.PooledTemplates
+            .Concat(undecided.Where(f => f.Record!.Claim is null).Select(f => f.Record!.Template)).Distinct())
+        {
+            Pools.Of(name);
+        }
+
+        // From here on clients are served; a client that asks for a sandbox that is not decided yet has to wait.
+        Sandboxes.Open();
+        await recovery.RunAsync(undecided, _parts.Launcher.AdoptAsync, Adopt, Lose, cancellationToken);
+        _found = [];
+
+        void Lose(string id, string reason)
+        {
+            var record = undecided.First(f => f.Id == id).Record!;
+            if (record.Claim is null)
+            {
+                Pools.Of(record.Template).ExpectOneLess();
+            }
+
+            Sandboxes.Lose(id, reason);
+        }
+    }
+
+    private void Adopt(MicroVm microVm)
+    {
+        if (microVm.Claim is not { } claim)
+        {
+            Pools.Of(microVm.Template).Adopt(microVm);
+            return;
+        }
+
+        if (_parts.Options.Limit(claim.Egress) != claim.Egress)
+        {
+            // Its slot has the ceiling's rules already.
+            microVm.RecordClaim(claim with { Egress = _parts.Options.Limit(claim.Egress) });
+        }
+
+        Sandboxes.Adopt(microVm);
+    }
+
+    private void StartWatches()
+    {
+        var (time, loggers) = (_parts.WatchTime, _parts.Loggers);
+        var audit = new HostAudit(_parts.Options, time) { Live = _parts.Live, Network = _parts.Network };
+        _undo.Push(new LeakWatch(audit, _parts.Live, _parts.Metrics.Meter, time, loggers.CreateLogger<LeakWatch>()).DisposeAsync);
+        _undo.Push(new DiskWatch(_parts.Options, _parts.Room, Sandboxes, time, loggers.CreateLogger<DiskWatch>()).DisposeAsync);
+        _undo.Push(new Reaper(Sandboxes, time, loggers.CreateLogger<Reaper>()).DisposeAsync);
+        _undo.Push(new GuestWatch(Sandboxes, time, loggers.CreateLogger<GuestWatch>()).DisposeAsync);
+    }
+}

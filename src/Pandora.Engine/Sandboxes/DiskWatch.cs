@@ -1,0 +1,80 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
+using Pandora.Engine.Sandboxes;
+using Pandora.Vmm;
+
+namespace Pandora.Engine.Sandboxes;
+
+/// <summary>
+/// Looks every second how much room there is, lets sandboxes go on that wait for it, and ends those that have waited too long.
+/// </summary>
+internal sealed partial class DiskWatch : IAsyncDisposable
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), AnswerLimit = TimeSpan.FromSeconds(5);
+    private readonly ConcurrentDictionary<string, long> _stalledSince = new();
+    private readonly EngineOptions _options;
+    private readonly DiskRoom _room;
+    private readonly SandboxRegistry _sandboxes;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly PeriodicWork _work;
+
+    /// <summary>Starts it.</summary>
+    public DiskWatch(EngineOptions options, DiskRoom room, SandboxRegistry sandboxes, TimeProvider time, ILogger<DiskWatch> logger)
+    {
+        (_options, _room, _sandboxes, _time, _logger) = (options, room, sandboxes, time, logger);
+        _work = new PeriodicWork("The watch over the host's disk", Interval, _ => LookAsync(), time, logger);
+    }
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync() => _work.DisposeAsync();
+
+    private async Task LookAsync()
+    {
+        _room.Look();
+        var stalled = _sandboxes.All.Where(s => s.IsStalled).ToList();
+        foreach (var id in _stalledSince.Keys.Except(stalled.Select(s => s.Id)).ToList())
+        {
+            _stalledSince.TryRemove(id, out _);
+        }
+
+        await Task.WhenAll(stalled.Select(SeeToAsync));
+    }
+
+    private async Task SeeToAsync(Sandbox sandbox)
+    {
+        if (_stalledSince.TryAdd(sandbox.Id, _time.GetTimestamp()))
+        {
+            LogStalled(sandbox.Id);
+        }
+
+        if (_time.GetElapsedTime(_stalledSince[sandbox.Id]).TotalSeconds >= _options.DiskWait)
+        {
+            await _sandboxes.EndDeadAsync(sandbox, $"the host's disk had no room for what it wrote for {_options.DiskWait:0.#} s");
+            return;
+        }
+
+        if (_room.HasReserve)
+        {
+            try
+            {
+                using var limit = new CancellationTokenSource(AnswerLimit, _time);
+                await sandbox.MicroVm.Machine.ContinueAsync(limit.Token);
+                LogGoesOn(sandbox.Id);
+            }
+            catch (Exception e) when (e is VmmException or OperationCanceledException)
+            {
+                LogDoesNotGoOn(sandbox.Id, e.Message);
+            }
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Sandbox {SandboxId} waits: the host's disk has no room for what it writes. Nothing of it is lost; it goes on when there is room")]
+    private partial void LogStalled(string sandboxId);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Sandbox {SandboxId} goes on: there is room on the host's disk")]
+    private partial void LogGoesOn(string sandboxId);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Sandbox {SandboxId} could not be let go on: {Error}. It is tried again")]
+    private partial void LogDoesNotGoOn(string sandboxId, string error);
+}

@@ -1,0 +1,85 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using Pandora.Engine.Guests;
+using Pandora.Engine.Telemetry;
+
+namespace Pandora.Engine.Sandboxes;
+
+/// <summary>
+/// What is kept of each operation on a sandbox: its figures, the tags of its span and one line of audit. Commands, their input and their output are in none of them.
+/// </summary>
+internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logger)
+{
+    /// <summary>Category of the audit lines.</summary>
+    public const string Category = "Pandora.Audit";
+
+    public void Created(Activity? span, CreatedSandbox created)
+    {
+        var sandbox = created.Sandbox;
+        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.template", sandbox.Template).SetTag("pandora.warm", created.IsWarm);
+        if (sandbox.MicroVm.BootTrace is { } boot)
+        {
+            span?.AddLink(new ActivityLink(boot));
+        }
+
+        metrics.Acquired(sandbox.Template, created.Elapsed);
+        LogCreated(sandbox.Id, sandbox.Template, created.IsWarm, created.Elapsed.TotalMilliseconds);
+    }
+
+    public void Executed(Activity? span, Sandbox sandbox, GuestResult result, TimeSpan elapsed)
+    {
+        var status = result.Stopped is not null ? ExecStatus.Timeout : result.ExitCode == 0 ? ExecStatus.Success : ExecStatus.Error;
+        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", Label.Of(status))
+            .SetTag("pandora.exec.exit_code", result.ExitCode).SetTag("pandora.exec.truncated", result.IsTruncated);
+        metrics.Executed(sandbox.Template, status, elapsed);
+        if (result.Stopped is { } stopped)
+        {
+            span?.SetTag("pandora.exec.command", Label.Of(stopped.Outcome));
+            metrics.Failed(SandboxOperation.Exec, EngineMetrics.ExecTimeout);
+        }
+
+        LogExecuted(sandbox.Id, Label.Of(status), result.ExitCode, elapsed.TotalMilliseconds);
+    }
+
+    /// <summary>A command came to nothing.</summary>
+    public void ExecutionFailed(Sandbox sandbox, TimeSpan elapsed) => metrics.Executed(sandbox.Template, ExecStatus.Error, elapsed);
+
+    /// <summary>A client did not take all of a command's result.</summary>
+    public void NotDelivered() => metrics.Failed(SandboxOperation.Exec, EngineMetrics.NotDelivered);
+
+    public void Ended(Activity? span, EndedSandbox ended)
+    {
+        var (sandbox, reason) = (ended.Sandbox, Label.Of(ended.End.Reason));
+        var lifetime = sandbox.Age;
+        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.end.reason", reason);
+        metrics.Ended(sandbox.Template, ended.End.Reason, lifetime, ended.Elapsed);
+        LogEnded(sandbox.Id, reason, sandbox.ExecCount, lifetime.TotalSeconds, ended.Elapsed.TotalMilliseconds);
+    }
+
+    /// <summary>An operation that came to nothing.</summary>
+    public void Failed(Activity? span, SandboxOperation operation, string? id, Exception exception)
+    {
+        var code = exception is PandoraException e ? Label.Of(e.Error)
+            : exception is OperationCanceledException ? EngineMetrics.Cancelled
+            : EngineMetrics.InternalError;
+        span?.SetTag("pandora.sandbox.id", id);
+        span.Fail(code, exception);
+        metrics.Failed(operation, code);
+        LogFailed(Label.Of(operation), Bounded(id), code);
+    }
+
+    // An id that a client made up may hold anything, line breaks included.
+    private static string Bounded(string? id) => id is null ? "-" : id.Length is 0 or > 64 || !id.All(char.IsAsciiLetterOrDigit) ? "(malformed)" : id;
+
+    [LoggerMessage(Level = LogLevel.Information, EventName = "create", Message = "create {SandboxId} template={Template} warm={Warm} ms={Milliseconds:0.###}")]
+    private partial void LogCreated(string sandboxId, string template, bool warm, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Information, EventName = "exec", Message = "exec {SandboxId} status={Status} exit_code={ExitCode} ms={Milliseconds:0.###}")]
+    private partial void LogExecuted(string sandboxId, string status, int exitCode, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Information, EventName = "delete", Message = "delete {SandboxId} reason={Reason} execs={Execs} lived_s={Seconds:0.###} ms={Milliseconds:0.###}")]
+    private partial void LogEnded(string sandboxId, string reason, int execs, double seconds, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, EventName = "failed", Message = "{Operation} {SandboxId} failed code={Code}")]
+    private partial void LogFailed(string operation, string sandboxId, string code);
+}

@@ -1,0 +1,57 @@
+using Pandora.Engine.MicroVms;
+
+namespace Pandora.Engine.Sandboxes;
+
+/// <summary>How a sandbox stands.</summary>
+public enum SandboxState
+{
+    /// <summary>It can be used.</summary>
+    Running,
+
+    /// <summary>It waits for room on the host's disk, or its disk has lost data; <see cref="SandboxStatus.Reason"/> says which.</summary>
+    Degraded,
+
+    /// <summary>The server has just started, and whether it lives on is not known yet.</summary>
+    Recovering,
+}
+
+/// <summary>How long a sandbox may live.</summary>
+/// <param name="Idle">Idleness after which it is ended.</param>
+/// <param name="EndsAt">When it is ended however busy it is; null for never.</param>
+public sealed record SandboxLifetime(TimeSpan Idle, DateTimeOffset? EndsAt);
+
+/// <summary>What a sandbox's guest may reach.</summary>
+/// <param name="Default">What it may reach of what nothing else is said of.</param>
+public sealed record EgressPolicy(Egress Default);
+
+/// <summary>A sandbox at one moment, as front ends show it.</summary>
+/// <param name="Id">Its id.</param>
+/// <param name="Template">Name of the template that it was started from.</param>
+/// <param name="Slot">Number of its network slot.</param>
+/// <param name="Address">Where the host reaches its guest.</param>
+/// <param name="State">How it stands.</param>
+/// <param name="Reason">Why it is not as it should be; null when it is.</param>
+/// <param name="Age">Time since it was claimed.</param>
+/// <param name="Idle">Time since the last activity that worked; zero while it is busy, or where that is not known.</param>
+/// <param name="Lifetime">How long it may live.</param>
+/// <param name="ExecCount">Commands started in it by this server.</param>
+/// <param name="Egress">What its guest may reach.</param>
+/// <param name="Metadata">Its client's pairs.</param>
+public sealed record SandboxStatus(
+    string Id, string Template, int Slot, string Address, SandboxState State, string? Reason, TimeSpan Age, TimeSpan Idle,
+    SandboxLifetime Lifetime, int ExecCount, EgressPolicy Egress, IReadOnlyDictionary<string, string> Metadata)
+{
+    // As its record has it.
+    internal static SandboxStatus OfUndecided(MicroVmRecord record, EngineOptions options, DateTimeOffset now)
+    {
+        var claim = record.Claim!;
+        var age = now - claim.CreatedAt is { Ticks: > 0 } passed ? passed : TimeSpan.Zero;
+        return new SandboxStatus(
+            record.Id, record.Template, record.Slot, record.Address, SandboxState.Recovering,
+            "the server has just started, and whether it lives on is not known yet", age, TimeSpan.Zero, LifetimeOf(claim, options), 0,
+            new EgressPolicy(claim.Egress), claim.Metadata);
+    }
+
+    internal static SandboxLifetime LifetimeOf(ClaimRecord claim, EngineOptions options) => new(
+        TimeSpan.FromSeconds(claim.IdleTimeout), options.MaxLifetime > 0 ? claim.CreatedAt.AddSeconds(options.MaxLifetime) : null);
+}

@@ -1,0 +1,20 @@
+namespace Pandora.Engine;
+
+/// <summary>What became of a snapshot.</summary>
+public enum SnapshotOutcome
+{
+    /// <summary>It was made.</summary>
+    Made,
+
+    /// <summary>It could not be made.</summary>
+    Failed,
+
+    /// <summary>It was found damaged, and dropped.</summary>
+    Damaged,
+
+    /// <summary>Its files had been changed since they were read, and it was dropped.</summary>
+    Changed,
+
+    /// <summary>It failed to restore too often, and was dropped.</summary>
+    Dropped,
+}

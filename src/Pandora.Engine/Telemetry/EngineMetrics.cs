@@ -1,0 +1,190 @@
+using System.Diagnostics.Metrics;
+
+namespace Pandora.Engine.Telemetry;
+
+/// <summary>
+/// What the engine measures. Names become Prometheus names by adding the unit and, for counters, <c>_total</c>. No label names a sandbox:
+/// series grow with templates only. The values of a label are those of an enum, written by <see cref="Label"/>.
+/// </summary>
+public sealed class EngineMetrics
+{
+    /// <summary>Name of the meter.</summary>
+    public const string MeterName = "Pandora.Engine";
+
+    /// <summary>Codes of failures that are no <see cref="PandoraError"/>, and that clients are told: a command ran into its timeout; the
+    /// server has a defect.</summary>
+    internal const string ExecTimeout = "exec_timeout", InternalError = "internal_error";
+
+    /// <summary>Codes of failures that no client is told: it went away before the operation was done; it did not take the whole result
+    /// of a command.</summary>
+    internal const string Cancelled = "cancelled", NotDelivered = "not_delivered";
+
+    // 100 µs to 60 s, and for lifetimes to a day.
+    private static readonly InstrumentAdvice<double> Latency = new()
+    {
+        HistogramBucketBoundaries =
+            [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+    };
+
+    private static readonly InstrumentAdvice<double> Lifetimes = new()
+    {
+        HistogramBucketBoundaries = [0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400],
+    };
+
+    private readonly Histogram<double> _boot;
+    private readonly Histogram<double> _bootStep;
+    private readonly Histogram<double> _acquire;
+    private readonly Histogram<double> _exec;
+    private readonly Histogram<double> _teardown;
+    private readonly Histogram<double> _lifetime;
+    private readonly Counter<long> _executions;
+    private readonly Counter<long> _created;
+    private readonly Counter<long> _reaped;
+    private readonly Counter<long> _bootFailures;
+    private readonly Counter<long> _ended;
+    private readonly Counter<long> _failures;
+    private readonly Counter<long> _teardownErrors;
+    private readonly Counter<long> _recovered;
+    private readonly Counter<long> _snapshots;
+    private readonly Counter<long> _restoreFailures;
+    private readonly Gauge<double> _recovery;
+
+    /// <param name="factory">Where the meter comes from.</param>
+    public EngineMetrics(IMeterFactory factory)
+    {
+        Meter = factory.Create(MeterName);
+        _boot = Meter.CreateHistogram("pandora_vm_boot", "s", "Time to boot a microVM until its guest was reached", advice: Latency);
+        _bootStep = Meter.CreateHistogram("pandora_vm_boot_step", "s", "Time of each step of a boot", advice: Latency);
+        _acquire = Meter.CreateHistogram("pandora_sandbox_acquire", "s", "Time to claim a microVM for a client", advice: Latency);
+        _exec = Meter.CreateHistogram("pandora_vm_exec", "s", "Time of a command in a guest", advice: Latency);
+        _teardown = Meter.CreateHistogram(
+            "pandora_vm_teardown", "s", "Time until a sandbox's guest was dead and its files gone", advice: Latency);
+        _lifetime = Meter.CreateHistogram("pandora_sandbox_lifetime", "s", "Time from claim to end", advice: Lifetimes);
+        _executions = Count("pandora_executions", "Commands by outcome");
+        _created = Count("pandora_sandboxes_created", "Sandboxes claimed");
+        _reaped = Count("pandora_sandboxes_reaped", "Sandboxes ended for idleness");
+        _bootFailures = Count("pandora_warm_boot_failures", "Boots that failed, by step");
+        _ended = Count("pandora_sandboxes_ended", "Sandboxes ended, by reason");
+        _failures = Count("pandora_failures", "Operations that clients were refused or that failed, by code");
+        _recovery = Meter.CreateGauge<double>(
+            "pandora_recovery", "s", "Time that the start of this server took to take over what an earlier one left");
+        _recovered = Count("pandora_recovered", "MicroVMs of an earlier server, by what became of them");
+        _snapshots = Count("pandora_snapshots", "Snapshots, by what became of them");
+        _restoreFailures = Count(
+            "pandora_restore_failures", "MicroVMs that could not be restored from a snapshot and were booted instead");
+        _teardownErrors = Count("pandora_teardown_errors", "Resources that could not be undone, by kind");
+    }
+
+    /// <summary>For gauges that read what others hold.</summary>
+    public Meter Meter { get; }
+
+    /// <summary>Makes the series that count failures appear before the first one, so that they can be alerted on. To be called when the
+    /// exporter listens.</summary>
+    /// <param name="templates">The templates that a pool is kept of.</param>
+    /// <param name="failures">Each operation with the code of each error that it may fail with.</param>
+    public void Announce(IEnumerable<string> templates, IEnumerable<(SandboxOperation Operation, string Code)> failures)
+    {
+        foreach (var template in templates)
+        {
+            Announce(_executions, "status", Label.All<ExecStatus>(), Template(template));
+            Announce(_bootFailures, "step", Label.All<BootStep>(), Template(template));
+            Announce(_ended, "reason", Label.All<EndReason>(), Template(template));
+            _created.Add(0, Template(template));
+            _restoreFailures.Add(0, Template(template));
+            _reaped.Add(0, Template(template));
+        }
+
+        Announce(_snapshots, "outcome", Label.All<SnapshotOutcome>());
+        Announce(_recovered, "outcome", Label.All<RecoveryOutcome>());
+        Announce(_teardownErrors, "kind", Label.All<ResourceKind>());
+        foreach (var (operation, code) in failures)
+        {
+            _failures.Add(0, Operation(operation), new("code", code));
+        }
+
+        foreach (var operation in Enum.GetValues<SandboxOperation>())
+        {
+            _failures.Add(0, Operation(operation), new("code", Cancelled));
+        }
+
+        _failures.Add(0, Operation(SandboxOperation.Exec), new("code", NotDelivered));
+    }
+
+    /// <summary>A microVM is up.</summary>
+    /// <param name="template">Its template.</param>
+    /// <param name="start">How it started.</param>
+    /// <param name="elapsed">Time until its guest was reached.</param>
+    public void Booted(string template, PoolStart start, TimeSpan elapsed) =>
+        _boot.Record(elapsed.TotalSeconds, Template(template), new("start", Label.Of(start)));
+
+    /// <summary>Something became of a snapshot.</summary>
+    public void SnapshotEnded(SnapshotOutcome outcome) => _snapshots.Add(1, Labelled("outcome", Label.Of(outcome)));
+
+    /// <summary>A microVM could not be restored.</summary>
+    public void RestoreFailed(string template) => _restoreFailures.Add(1, Template(template));
+
+    /// <summary>A step of a boot is done.</summary>
+    public void BootStepped(string template, BootStep step, TimeSpan elapsed) =>
+        _bootStep.Record(elapsed.TotalSeconds, Template(template), new("step", Label.Of(step)));
+
+    /// <summary>A boot failed.</summary>
+    public void BootFailed(string template, BootStep step) => _bootFailures.Add(1, Template(template), new("step", Label.Of(step)));
+
+    /// <summary>A client has its sandbox.</summary>
+    public void Acquired(string template, TimeSpan elapsed)
+    {
+        _acquire.Record(elapsed.TotalSeconds, Template(template));
+        _created.Add(1, Template(template));
+    }
+
+    /// <summary>A command ended.</summary>
+    public void Executed(string template, ExecStatus status, TimeSpan elapsed)
+    {
+        _exec.Record(elapsed.TotalSeconds, Template(template));
+        _executions.Add(1, Template(template), new("status", Label.Of(status)));
+    }
+
+    /// <summary>A sandbox ended.</summary>
+    public void Ended(string template, EndReason reason, TimeSpan lifetime, TimeSpan teardown)
+    {
+        _ended.Add(1, Template(template), new("reason", Label.Of(reason)));
+        _lifetime.Record(lifetime.TotalSeconds, Template(template));
+        _teardown.Record(teardown.TotalSeconds, Template(template));
+        if (reason == EndReason.Idle)
+        {
+            _reaped.Add(1, Template(template));
+        }
+    }
+
+    /// <summary>A client's operation was refused or failed; the code is the API's, or one that only the engine knows.</summary>
+    public void Failed(SandboxOperation operation, string code) => _failures.Add(1, Operation(operation), new("code", code));
+
+    /// <summary>What an earlier server left was taken over.</summary>
+    public void Recovered(int sandboxes, int warm, int lost, TimeSpan elapsed)
+    {
+        _recovery.Record(elapsed.TotalSeconds);
+        _recovered.Add(sandboxes, Labelled("outcome", Label.Of(RecoveryOutcome.Sandbox)));
+        _recovered.Add(warm, Labelled("outcome", Label.Of(RecoveryOutcome.Warm)));
+        _recovered.Add(lost, Labelled("outcome", Label.Of(RecoveryOutcome.Lost)));
+    }
+
+    /// <summary>Something could not be undone.</summary>
+    public void TeardownFailed(ResourceKind kind) => _teardownErrors.Add(1, Labelled("kind", Label.Of(kind)));
+
+    private Counter<long> Count(string name, string description) => Meter.CreateCounter<long>(name, description: description);
+
+    private static void Announce(
+        Counter<long> counter, string label, IEnumerable<string> values, params ReadOnlySpan<KeyValuePair<string, object?>> others)
+    {
+        foreach (var value in values)
+        {
+            counter.Add(0, [.. others, Labelled(label, value)]);
+        }
+    }
+
+    private static KeyValuePair<string, object?> Labelled(string label, string value) => new(label, value);
+
+    private static KeyValuePair<string, object?> Template(string name) => Labelled("template", name);
+
+    private static KeyValuePair<string, object?> Operation(SandboxOperation operation) => Labelled("operation", Label.Of(operation));
+}

@@ -1,0 +1,80 @@
+using System.Collections.Concurrent;
+using System.Text;
+
+namespace Pandora.Linux;
+
+/// <summary>Keeps files that others append to from growing: four times a second what is too long is emptied, and its end kept beside it. A guest can make its VMM write without end.</summary>
+/// <remarks>Some are in a VMM's jail, whose root is the VMM's own: what has a log's name there and is a link, or another file, is neither
+/// read nor emptied.</remarks>
+public sealed class BoundedLogs : IDisposable
+{
+    private const long MaxBytes = 256 * 1024;
+    private const int KeptBytes = 64 * 1024;
+    private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
+    private readonly ConcurrentDictionary<string, bool> _paths = new();
+    private readonly ITimer _timer;
+
+    /// <param name="time">For the interval.</param>
+    public BoundedLogs(TimeProvider time) => _timer = time.CreateTimer(_ => Bound(), null, Interval, Interval);
+
+    /// <summary>Watches a file until it is gone.</summary>
+    public void Watch(string path) => _paths[path] = true;
+
+    /// <summary>The newest of a file, at most 64 KiB; empty when there is none.</summary>
+    public static string ReadEnd(string path)
+    {
+        var text = ReadEndOf(path);
+        return text.Length < KeptBytes && File.Exists(Kept(path)) ? (ReadEndOf(Kept(path)) + text) is var both && both.Length > KeptBytes ? both[^KeptBytes..] : both : text;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _timer.Dispose();
+
+    private void Bound()
+    {
+        foreach (var (path, _) in _paths)
+        {
+            try
+            {
+                if (new FileInfo(path).Length > MaxBytes)
+                {
+                    using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
+                    using var file = new FileStream(
+                        directory.OpenFile(Path.GetFileName(path), FileAccess.ReadWrite, isOwn: true), FileAccess.ReadWrite);
+                    directory.WriteFile(Path.GetFileName(Kept(path)), Encoding.UTF8.GetBytes(ReadEndOf(file)),
+                        UnixFileMode.UserRead | UnixFileMode.UserWrite);
+                    file.SetLength(0);
+                }
+            }
+            catch (IOException)
+            {
+                // The machine is gone, and its directory with it.
+                _paths.TryRemove(path, out _);
+            }
+        }
+    }
+
+    private static string Kept(string path) => path + ".end";
+
+    private static string ReadEndOf(string path)
+    {
+        try
+        {
+            using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
+            using var file = new FileStream(directory.OpenFile(Path.GetFileName(path), isOwn: true), FileAccess.Read);
+            return ReadEndOf(file);
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+
+    private static string ReadEndOf(FileStream file)
+    {
+        file.Seek(Math.Max(0, file.Length - KeptBytes), SeekOrigin.Begin);
+        using var reader = new StreamReader(file, leaveOpen: true);
+        // A writer that does not append leaves a hole where the file was emptied.
+        return reader.ReadToEnd().TrimStart('\0');
+    }
+}

@@ -1,0 +1,168 @@
+namespace Pandora.Linux;
+
+/// <summary>Limits for one VMM process.</summary>
+/// <param name="MemoryBytes">Most memory it may use.</param>
+/// <param name="MaxProcesses">Most threads and processes it may have.</param>
+public sealed record CgroupLimits(long MemoryBytes, int MaxProcesses);
+
+/// <summary>The cgroups that an instance keeps its VMMs in: v2 where it has controllers, else v1, else none, said aloud in <see cref="Description"/>.</summary>
+/// <remarks>Kernel documentation: admin-guide/cgroup-v2.rst, cgroup-v1/{memory,pids}.rst.</remarks>
+public sealed class CgroupTree
+{
+    private readonly IReadOnlyList<string> _parents; // one for v2, one a controller for v1
+    private readonly bool _isV2;
+    private readonly string _root;
+
+    private CgroupTree(string root, IReadOnlyList<string> parents, bool isV2, string description)
+    {
+        _root = root;
+        _parents = parents;
+        _isV2 = isV2;
+        Description = description;
+    }
+
+    /// <summary>Where a host's hierarchies are.</summary>
+    public const string DefaultRoot = "/sys/fs/cgroup";
+
+    /// <summary>What limits the VMMs, for the log.</summary>
+    public string Description { get; }
+
+    /// <summary>False when this host lets nothing be limited.</summary>
+    public bool CanLimit => _parents.Count > 0;
+
+    /// <summary>Makes the instance's own cgroup, with half the CPU weight of an ordinary service so that boots never starve the server.</summary>
+    /// <param name="name">Name of the cgroup, holding the instance id.</param>
+    /// <param name="root">Where the hierarchies are.</param>
+    public static CgroupTree Create(string name, string root = DefaultRoot)
+    {
+        var v2Controllers = ReadWords($"{root}/cgroup.controllers");
+        string[] wanted = ["cpu", "memory", "pids"];
+        if (wanted.All(v2Controllers.Contains))
+        {
+            try
+            {
+                Write($"{root}/cgroup.subtree_control", "+cpu +memory +pids");
+                var parent = $"{root}/{name}";
+                Directory.CreateDirectory(parent);
+                Write($"{parent}/cgroup.subtree_control", "+cpu +memory +pids");
+                Write($"{parent}/cpu.weight", "50");
+                return new CgroupTree(root, [parent], isV2: true, "cgroup v2: memory, pids and CPU weight");
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                return new CgroupTree(root, [], isV2: true, $"no limits: cgroup v2 could not be set up ({e.Message})");
+            }
+        }
+
+        try
+        {
+            var parents = wanted.Append("cpuacct").Where(c => File.Exists($"{root}/{c}/cgroup.procs")).Select(c => $"{root}/{c}/{name}").ToList();
+            foreach (var parent in parents)
+            {
+                Directory.CreateDirectory(parent);
+            }
+
+            if (parents.FirstOrDefault(p => p.StartsWith($"{root}/cpu/", StringComparison.Ordinal)) is { } cpu)
+            {
+                Write($"{cpu}/cpu.shares", "512");
+            }
+
+            return parents.Count == 0
+                ? new CgroupTree(root, [], isV2: false, "no limits: this host has no cgroup controllers that can be used")
+                : new CgroupTree(root, parents, isV2: false, $"cgroup v1: {string.Join(", ", parents.Select(p => Path.GetFileName(Path.GetDirectoryName(p))))}");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return new CgroupTree(root, [], isV2: false, $"no limits: cgroup v1 could not be set up ({e.Message})");
+        }
+    }
+
+    /// <summary>What could limit VMMs on this host, without making anything: such as <c>cgroup v2: cpu, memory, pids</c>. Empty when nothing can.</summary>
+    public static IReadOnlyList<string> Look()
+    {
+        const string root = DefaultRoot;
+        string[] wanted = ["cpu", "memory", "pids"];
+        var v2 = ReadWords($"{root}/cgroup.controllers");
+        return wanted.All(v2.Contains) ? ["version 2", .. wanted]
+            : wanted.Where(c => File.Exists($"{root}/{c}/cgroup.procs")).ToList() is { Count: > 0 } v1 ? ["version 1", .. v1] : [];
+    }
+
+    /// <summary>What the VMMs have used: CPU time of all that ever ran, in seconds, and memory of those that run, in bytes, page cache of their disks counted in. Null where the host does not count.</summary>
+    public (double CpuSeconds, long MemoryBytes)? ReadUsage()
+    {
+        try
+        {
+            return _parents.Count == 0 ? null
+                : _isV2 ? (ReadWords($"{_parents[0]}/cpu.stat") is ["usage_usec", var micros, ..] ? long.Parse(micros) / 1e6 : 0, long.Parse(File.ReadAllText($"{_parents[0]}/memory.current")))
+                : (long.Parse(File.ReadAllText($"{ParentOf("cpuacct")}/cpuacct.usage")) / 1e9, long.Parse(File.ReadAllText($"{ParentOf("memory")}/memory.usage_in_bytes")));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Paths that <see cref="Add"/> would make for a machine, so that they can be recorded first.</summary>
+    public IReadOnlyList<string> PathsFor(string id) => [.. _parents.Select(p => $"{p}/{id}")];
+
+    /// <summary>Makes the cgroups of one machine and sets its limits.</summary>
+    public void Add(string id, CgroupLimits limits)
+    {
+        foreach (var path in PathsFor(id))
+        {
+            Directory.CreateDirectory(path);
+            if (_isV2 || path.StartsWith($"{_root}/memory/", StringComparison.Ordinal))
+            {
+                Write($"{path}/{(_isV2 ? "memory.max" : "memory.limit_in_bytes")}", limits.MemoryBytes.ToString());
+            }
+
+            if (_isV2 || path.StartsWith($"{_root}/pids/", StringComparison.Ordinal))
+            {
+                Write($"{path}/pids.max", limits.MaxProcesses.ToString());
+            }
+        }
+    }
+
+    /// <summary>Removes an empty cgroup with those below it. The kernel may need a moment after the last process, so it is tried for a second.</summary>
+    /// <exception cref="IOException">A process is still in it.</exception>
+    public static async Task RemoveAsync(string path, TimeProvider time)
+    {
+        for (var attempt = 0; Directory.Exists(path); attempt++)
+        {
+            try
+            {
+                foreach (var child in Directory.GetDirectories(path))
+                {
+                    Directory.Delete(child);
+                }
+
+                Directory.Delete(path);
+            }
+            catch (IOException) when (attempt < 100)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(10), time);
+            }
+        }
+    }
+
+    /// <summary>Processes in a cgroup and those below it.</summary>
+    public static IReadOnlyList<int> ProcessesIn(string path) => !Directory.Exists(path)
+        ? []
+        : [.. Directory.EnumerateFiles(path, "cgroup.procs", SearchOption.AllDirectories).SelectMany(ReadWords).Select(int.Parse).Distinct()];
+
+    private string ParentOf(string controller) => $"{_root}/{controller}/{Path.GetFileName(_parents[0])}";
+
+    private static string[] ReadWords(string path)
+    {
+        try
+        {
+            return File.ReadAllText(path).Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
+    private static void Write(string path, string value) => File.WriteAllText(path, value);
+}

@@ -1,0 +1,69 @@
+using System.Diagnostics;
+using Pandora.Linux;
+using Pandora.TestHost;
+
+namespace Pandora.Tests;
+
+/// <summary>Tests and benchmarks, and what they start, take none of their caller's settings.</summary>
+public sealed class CallersSettingsTests
+{
+    private static readonly IReadOnlyDictionary<string, string> Foreign = new Dictionary<string, string>
+    {
+        ["PANDORA_TEMPLATE_DIR"] = "/nowhere/templates", ["PANDORA_DATA_DIR"] = "/nowhere", ["PANDORA_RUN_DIR"] = "/nowhere/run",
+        ["PANDORA_LISTEN"] = "http://0.0.0.0:1", ["PANDORA_URL"] = "http://127.0.0.1:1", ["PANDORA_API_KEYS"] = "a-key-of-the-callers",
+        ["PANDORA_POOL_SIZE"] = "many", ["PANDORA_VMM"] = "none", ["PANDORA_EGRESS"] = "", ["PANDORA_NO_SETTING"] = "1",
+        ["PANDORA_TEST_SEED"] = "7",
+    };
+
+    [Fact]
+    public async Task What_a_test_starts_has_none_of_them() =>
+        Assert.All(SettingsIn(await Command.RunAsync("env", [])), l => Assert.StartsWith("PANDORA_TEST_", l));
+
+    [Fact]
+    public Task A_test_program_that_is_started_with_them_forgets_them() => Command.RunAsync(
+        Path.Combine(AppContext.BaseDirectory, "Pandora.Tests"),
+        ["--filter-method", $"*.{nameof(What_a_test_starts_has_none_of_them)}", "--progress", "off"], environment: Foreign);
+
+    [Fact]
+    public async Task A_server_that_a_helper_starts_has_none_of_them_and_none_of_the_tests_own()
+    {
+        var start = new ProcessStartInfo("env") { RedirectStandardOutput = true };
+        foreach (var (name, value) in Foreign)
+        {
+            start.Environment[name] = value;
+        }
+
+        CallersSettings.RemoveFrom(start);
+        using var process = Process.Start(start)!;
+        Assert.Empty(SettingsIn(await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken)));
+    }
+
+    [Fact]
+    public async Task The_scripts_forget_them_and_keep_what_tests_start_from_in_one_place()
+    {
+        var directory = new DirectoryInfo(AppContext.BaseDirectory);
+        while (!File.Exists(Path.Combine(directory!.FullName, "Pandora.slnx")))
+        {
+            directory = directory.Parent;
+        }
+
+        foreach (var script in new[] { "tests/run", "bench/run" })
+        {
+            // Before it does anything else.
+            var text = await File.ReadAllTextAsync(Path.Combine(directory.FullName, script), TestContext.Current.CancellationToken);
+            Assert.Matches("""^#!.*\n(#.*\n)*set -euo pipefail\nroot=.*\n\. "\$root/tests/environment"\n""", text);
+        }
+
+        var shown = await Command.RunAsync("env",
+        [
+            "-i", $"PATH={Environment.GetEnvironmentVariable("PATH")}", .. Foreign.Select(f => $"{f.Key}={f.Value}"),
+            "bash", "-euo", "pipefail", "-c", ". \"$1\"; echo \"data $data\"; env", "show",
+            Path.Combine(directory.FullName, "tests/environment"),
+        ]);
+        Assert.Contains("data /var/lib/pandora\n", shown);
+        Assert.Equal(["PANDORA_TEST_SEED=7"], SettingsIn(shown));
+    }
+
+    private static List<string> SettingsIn(string environment) =>
+        [.. environment.Split('\n').Where(l => l.StartsWith("PANDORA_", StringComparison.Ordinal))];
+}

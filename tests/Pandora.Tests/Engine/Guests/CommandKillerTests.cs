@@ -1,0 +1,187 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
+using Pandora.Engine.Guests;
+using Pandora.Engine;
+using Pandora.Fakes;
+using Renci.SshNet;
+
+namespace Pandora.Tests.Guests;
+
+/// <summary>
+/// The words of a guest about a command that was to be killed, and the script that asks for them, run by the host's own bash on a
+/// directory that looks like cgroups.
+/// </summary>
+public sealed class CommandKillerTests : IDisposable
+{
+    private readonly string _groups = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+
+    public void Dispose() => Directory.Delete(_groups, recursive: true);
+
+    [Theory]
+    [InlineData("empty 7\nleft \nend\n", true, CommandOutcome.Killed)]
+    [InlineData("empty 7 8\nleft 8\nend\n", true, CommandOutcome.Killed)]
+    [InlineData("empty 7\nleft \nend\n", false, CommandOutcome.Unknown)]
+    [InlineData("empty\nleft \nend\n", true, CommandOutcome.Unknown)]
+    [InlineData("empty 77\nleft \nend\n", true, CommandOutcome.Unknown)]
+    [InlineData("empty 7\nleft 7\nend\n", true, CommandOutcome.Unknown)]
+    [InlineData("empty 7\nleft \n", true, CommandOutcome.Unknown)]
+    [InlineData("empty 7\n", true, CommandOutcome.Unknown)]
+    [InlineData("", true, CommandOutcome.Unknown)]
+    [InlineData("garbage", true, CommandOutcome.Unknown)]
+    [InlineData("end\nempty 7\nleft \nend\n", true, CommandOutcome.Unknown)]
+    public void Killed_is_only_what_was_looked_up(string answer, bool hasShellGone, CommandOutcome outcome)
+    {
+        var stop = CommandKiller.Judge(answer, 7, hasShellGone);
+        Assert.Equal(outcome, stop.Outcome);
+        Assert.Equal(outcome == CommandOutcome.Killed, !stop.Words.Contains("not known", StringComparison.Ordinal));
+        Assert.True(stop.HasAnswered);
+    }
+
+    [Fact]
+    public void The_script_kills_each_and_tells_which_are_empty()
+    {
+        Group(1, "0");
+        Group(2, "1");
+        var answer = Kill([(1, "aaaa"), (2, "bbbb"), (3, "cccc")]);
+        // The third is no more.
+        Assert.Equal("empty 1 3\nleft \nend\n", answer);
+        Assert.Equal("1\n", File.ReadAllText(Path.Combine(_groups, "1", "cgroup.kill")));
+        Assert.Equal("1\n", File.ReadAllText(Path.Combine(_groups, "2", "cgroup.kill")));
+    }
+
+    [Fact]
+    public void A_process_that_bears_the_mark_is_seen_wherever_it_is()
+    {
+        Group(1, "0");
+        Group(2, "0");
+        var tag = $"{Guid.NewGuid():N}";
+        using var escaped = Process.Start(new ProcessStartInfo("sleep", ["60"]) { Environment = { [ExecScript.TagVariable] = tag } })!;
+        try
+        {
+            Assert.Equal("empty 1 2\nleft 2\nend\n", Kill([(1, "aaaa"), (2, tag)]));
+        }
+        finally
+        {
+            escaped.Kill();
+            escaped.WaitForExit();
+        }
+
+        Assert.Equal("empty 1 2\nleft \nend\n", Kill([(1, "aaaa"), (2, tag)]));
+    }
+
+    [Fact]
+    public void A_subshell_has_no_mark_in_its_environment_and_is_seen_by_its_command_line()
+    {
+        Group(1, "0");
+        var tag = $"{Guid.NewGuid():N}";
+        using var escaped = Process.Start(
+            new ProcessStartInfo("bash", ["-c", $"export {ExecScript.TagVariable}={tag}; (read -rt 60 <> <(:)); true"]))!;
+        try
+        {
+            Assert.Equal("empty 1\nleft 1\nend\n", Kill([(1, tag)]));
+        }
+        finally
+        {
+            escaped.Kill(entireProcessTree: true);
+            escaped.WaitForExit();
+        }
+    }
+
+    [Fact]
+    public void Where_there_are_no_cgroups_nothing_is_said_to_be_empty() =>
+        Assert.Equal(
+            "", Bash(ExecScript.Kill([(1, "aaaa")], 2).Replace("/sys/fs/cgroup/exec", "/no/such/place", StringComparison.Ordinal)));
+
+    [Fact]
+    public async Task A_silent_guest_is_given_its_whole_time_for_each_batch()
+    {
+        var silent = new SilentGuest();
+        var first = silent.KillAsync();
+        await FakeNode.UntilAsync(() => silent.Asked == 1);
+        silent.Time.Advance(TimeSpan.FromSeconds(2));
+        var second = silent.KillAsync();
+        silent.Time.Advance(CommandKiller.Limit - TimeSpan.FromSeconds(2));
+        Assert.Equal((CommandOutcome.Unreachable, false), ((await first).Outcome, (await first).HasAnswered));
+        await FakeNode.UntilAsync(() => silent.Asked == 2);
+
+        // It is asked for the second only now, whose caller has waited for a while.
+        silent.Time.Advance(CommandKiller.Limit - TimeSpan.FromSeconds(1));
+        await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, TestContext.Current.CancellationToken);
+        Assert.False(second.IsCompleted, "it is said to be silent before its time was over");
+        silent.Time.Advance(TimeSpan.FromSeconds(1));
+        Assert.Equal(CommandOutcome.Unreachable, (await second).Outcome);
+    }
+
+    [Fact]
+    public async Task A_guest_that_has_not_been_asked_is_not_said_to_be_silent()
+    {
+        var silent = new SilentGuest();
+        var first = silent.KillAsync();
+        await FakeNode.UntilAsync(() => silent.Asked == 1);
+        silent.Time.Advance(TimeSpan.FromSeconds(1));
+        var more = Enumerable.Range(0, CommandKiller.MostAtOnce + 1).Select(_ => silent.KillAsync()).ToList();
+        silent.Time.Advance(CommandKiller.Limit - TimeSpan.FromSeconds(1));
+        await first;
+        await FakeNode.UntilAsync(() => silent.Asked == 2);
+        silent.Time.Advance(CommandKiller.QueueLimit - CommandKiller.Limit + TimeSpan.FromSeconds(1));
+        var last = await more[^1];
+        Assert.Equal((CommandOutcome.Unknown, false), (last.Outcome, last.HasAnswered));
+        Assert.Contains("has not been asked yet", last.Words);
+
+        // It is killed when its turn comes, whether or not its caller waits.
+        silent.Time.Advance(CommandKiller.Limit);
+        Assert.All(await Task.WhenAll(more[..^1]), s => Assert.Equal(CommandOutcome.Unreachable, s.Outcome));
+        await FakeNode.UntilAsync(() => silent.Asked == 3);
+    }
+
+    [Fact]
+    public void As_many_as_are_killed_at_once_fit_into_a_command()
+    {
+        var script = ExecScript.Kill(
+            [.. Enumerable.Range(0, CommandKiller.MostAtOnce).Select(i => (100_000_000 + i, new string('f', 16)))], 40);
+        Assert.True(script.Length < ExecScript.MaxCommandBytes, $"{script.Length} bytes");
+    }
+
+    private void Group(int number, string populated)
+    {
+        var path = Directory.CreateDirectory(Path.Combine(_groups, $"{number}")).FullName;
+        File.WriteAllText(Path.Combine(path, "cgroup.events"), $"populated {populated}\nfrozen 0\n");
+    }
+
+    private string Kill((int, string)[] commands) =>
+        Bash(ExecScript.Kill(commands, 3).Replace("/sys/fs/cgroup/exec", _groups, StringComparison.Ordinal));
+
+    private static string Bash(string script)
+    {
+        // Standard input stays open, as a channel's does.
+        using var bash = Process.Start(
+            new ProcessStartInfo("bash", ["-c", script]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        var output = bash.StandardOutput.ReadToEnd();
+        bash.WaitForExit();
+        return output;
+    }
+
+    // No connection to it is open and none is ever opened, so that no command is looked at.
+    private sealed class SilentGuest
+    {
+        private readonly CommandKiller _killer;
+        private int _asked;
+
+        public SilentGuest() => _killer = new CommandKiller(
+            () => new SshClient("127.0.0.1", "root", "x"), ConnectAsync, _ => { }, new SemaphoreSlim(1, 1), Time, NullLogger.Instance);
+
+        public FakeTimeProvider Time { get; } = new();
+
+        public int Asked => Volatile.Read(ref _asked);
+
+        public Task<CommandStop> KillAsync() => _killer.KillAsync(null!);
+
+        private async Task<SshClient> ConnectAsync(CancellationToken cancellationToken)
+        {
+            Interlocked.Increment(ref _asked);
+            await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
+            throw new InvalidOperationException();
+        }
+    }
+}

@@ -1,0 +1,257 @@
+using System.IO.Pipes;
+using Microsoft.Extensions.Time.Testing;
+using Pandora.Agent.Protocol;
+using Pandora.Engine.Guests;
+using Pandora.Fakes;
+using Pandora.Vmm;
+
+namespace Pandora.Tests.Guests;
+
+/// <summary>The server's end of an agent that may be anything: real code, a hostile other end.</summary>
+public sealed class GuestAgentTests
+{
+    private readonly FakeTimeProvider _time = new();
+
+    // A guest that waits for ever is held by nothing else.
+    private readonly List<Stream> _ends = [];
+
+    [Fact]
+    public async Task What_is_asked_is_answered_though_other_things_come_first()
+    {
+        await using var agent = Connect(async guest =>
+        {
+            await guest.SendAsync(AgentMessage.Ready, 0);
+            var ping = await guest.ReadAsync();
+            await guest.SendAsync(AgentMessage.Pong, ping.Id - 1, "late"u8.ToArray());
+            await guest.SendAsync(AgentMessage.Pong, ping.Id, ping.Body.ToArray());
+        });
+        await agent.PingAsync("hello"u8.ToArray(), default);
+    }
+
+    [Fact]
+    public async Task A_resume_carries_what_is_the_machines_own()
+    {
+        var identity = GuestIdentity.Create("abcdefghijkl");
+        ResumeBody? sent = null;
+        await using var agent = Connect(async guest =>
+        {
+            var resume = await guest.ReadAsync();
+            sent = ResumeBody.Decode(resume.Body.Span);
+            await guest.SendAsync(AgentMessage.Resumed, resume.Id);
+        });
+        await agent.ResumeAsync(identity, default);
+        Assert.Equal((identity.Hostname, identity.MachineId), (sent!.Hostname, sent.MachineId));
+        Assert.Equal("pandora-efghijkl", sent.Hostname);
+        Assert.Matches("^[0-9a-f]{32}$", sent.MachineId);
+        Assert.Equal(identity.HostKeyFile, sent.HostKey);
+        Assert.Equal(64, sent.Seed.Length);
+        Assert.Equal((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100, sent.UnixNanoseconds);
+    }
+
+    [Theory]
+    [InlineData(2_000, 2_000)]
+    [InlineData(-86_400_000, -86_400_000)]
+    [InlineData(4, 0)] // No more than can be told: it is left alone.
+    public async Task A_clock_is_moved_by_what_the_fastest_answer_tells(int behindMs, int shiftedMs)
+    {
+        var (tries, shifted) = (0, 0L);
+        var behind = behindMs * 1_000_000L;
+        await using var agent = Connect(async guest =>
+        {
+            while (true)
+            {
+                var question = await guest.ReadAsync();
+                if (question.Message == AgentMessage.ShiftClock)
+                {
+                    shifted = AgentProtocol.DecodeNanoseconds(question.Body.Span);
+                    await guest.SendAsync(AgentMessage.ClockShifted, question.Id);
+                    continue;
+                }
+
+                // All the time goes by on the way there, and at the third try there is little of it.
+                _time.Advance(TimeSpan.FromMilliseconds(++tries == 3 ? 4 : 80));
+                await guest.SendAsync(AgentMessage.Clock, question.Id, AgentProtocol.EncodeNanoseconds(((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100) - behind));
+            }
+        });
+        Assert.Equal(TimeSpan.FromMilliseconds(behindMs - 2), await agent.SetClockAsync(default));
+        Assert.Equal(3, tries);
+        Assert.Equal(shiftedMs == 0 ? 0 : (shiftedMs - 2) * 1_000_000L, shifted);
+    }
+
+    [Fact]
+    public async Task On_a_host_that_is_too_busy_a_clock_is_read_only_so_often()
+    {
+        var tries = 0;
+        await using var agent = Connect(async guest =>
+        {
+            while (true)
+            {
+                var question = await guest.ReadAsync();
+                _time.Advance(TimeSpan.FromMilliseconds(60 - tries++));
+                await guest.SendAsync(AgentMessage.Clock, question.Id, AgentProtocol.EncodeNanoseconds((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100));
+            }
+        });
+        // The last was the fastest, and still says less than could be told.
+        Assert.Equal(TimeSpan.FromMilliseconds(-25.5), await agent.SetClockAsync(default));
+        Assert.Equal(10, tries);
+    }
+
+    [Fact]
+    public async Task A_guest_that_answers_as_late_as_it_may_again_and_again_is_given_up_in_the_same_time()
+    {
+        await using var agent = Connect(async guest =>
+        {
+            while (true)
+            {
+                var question = await guest.ReadAsync();
+                _time.Advance(GuestAgent.AnswerLimit - TimeSpan.FromSeconds(3));
+                await guest.SendAsync(AgentMessage.Clock, question.Id, AgentProtocol.EncodeNanoseconds(0));
+            }
+        });
+        Assert.Contains("within 10 s", (await Assert.ThrowsAsync<VmmException>(() => agent.SetClockAsync(default))).Message);
+    }
+
+    [Fact]
+    public async Task An_agent_that_never_answers_is_given_up_in_time()
+    {
+        await using var agent = Connect(guest => Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System));
+        var asking = agent.PingAsync(default, default);
+        await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
+        Assert.False(asking.IsCompleted);
+        _time.Advance(GuestAgent.AnswerLimit);
+        Assert.Contains("did not answer within 10 s", (await Assert.ThrowsAsync<VmmException>(() => asking)).Message);
+    }
+
+    [Fact]
+    public async Task An_agent_that_reads_nothing_holds_nobody_up()
+    {
+        await using var agent = Connect(guest => Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System));
+        // More than a socket holds: the last ones wait in their writing, and each behind the one before it.
+        var asking = Enumerable.Range(0, 100).Select(_ => agent.PingAsync(new byte[AgentProtocol.MaxBody], default)).ToList();
+        foreach (var question in asking)
+        {
+            await FakeNode.UntilAsync(() =>
+            {
+                _time.Advance(GuestAgent.AnswerLimit);
+                return question.IsCompleted;
+            });
+            await Assert.ThrowsAsync<VmmException>(() => question);
+        }
+    }
+
+    [Fact]
+    public Task Garbage_is_refused_at_once() => RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "no frame of the protocol's");
+
+    [Fact]
+    public Task A_length_beyond_all_bounds_is_refused_before_anything_is_kept_for_it() =>
+        RefusedAsync(guest => guest.SendAsync(Convert.FromHexString("504E4441010200000000FFFFFF7F")), "no frame of the protocol's");
+
+    [Fact]
+    public Task A_flood_is_refused_after_so_much() => RefusedAsync(
+        async guest =>
+        {
+            while (true)
+            {
+                await guest.SendAsync(AgentMessage.Pong, 1, new byte[AgentProtocol.MaxBody]);
+            }
+        }, "sends without being asked");
+
+    [Fact]
+    public Task Another_answer_than_was_asked_for_is_refused() =>
+        RefusedAsync(async guest => await guest.SendAsync(AgentMessage.Resumed, (await guest.ReadAsync()).Id), "answered Ping with 4");
+
+    [Fact]
+    public Task Another_body_than_was_sent_is_refused() =>
+        RefusedAsync(async guest => await guest.SendAsync(AgentMessage.Pong, (await guest.ReadAsync()).Id, [1]), "something else than it was asked");
+
+    [Fact]
+    public Task What_it_says_of_a_failure_cannot_spoil_a_log() =>
+        RefusedAsync(async guest => await guest.SendAsync(AgentMessage.Failed, (await guest.ReadAsync()).Id, "no\r\n\u001b[31m12:00 info forged\u0007"u8.ToArray()), "could not: no...[31m12:00 info forged.");
+
+    [Fact]
+    public async Task One_that_hangs_up_is_connected_to_anew_for_the_next_question()
+    {
+        var connections = 0;
+        await using var agent = Connect(async guest =>
+        {
+            var ping = await guest.ReadAsync();
+            if (++connections > 1)
+            {
+                await guest.SendAsync(AgentMessage.Pong, ping.Id, ping.Body.ToArray());
+            }
+        });
+        Assert.Contains("closed the connection", (await Assert.ThrowsAsync<VmmException>(() => agent.PingAsync(default, default))).Message);
+        await agent.PingAsync(default, default);
+        Assert.Equal(2, connections);
+    }
+
+    [Fact]
+    public async Task A_machine_without_the_device_says_so()
+    {
+        await using var agent = new GuestAgent(new FakeMachine("x"), _time);
+        Assert.Contains("no device for the agent", (await Assert.ThrowsAsync<VmmException>(() => agent.PingAsync(default, default))).Message);
+    }
+
+    [Fact]
+    public async Task Who_asks_may_stop_waiting()
+    {
+        using var stop = new CancellationTokenSource();
+        await using var agent = Connect(guest => Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System));
+        var asking = agent.PingAsync(default, stop.Token);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => asking);
+    }
+
+    private async Task RefusedAsync(Func<Guest, Task> behave, string words)
+    {
+        await using var agent = Connect(behave);
+        Assert.Contains(words,
+            (await Assert.ThrowsAnyAsync<VmmException>(() => agent.PingAsync(default, default).WaitAsync(TimeSpan.FromSeconds(20))))
+            .Message);
+    }
+
+    private GuestAgent Connect(Func<Guest, Task> behave) => new(new FakeMachine("x") { Agent = () => Guest.Start(behave, _ends.Add) }, _time);
+
+    /// <summary>The other end of a connection, in a guest that behaves as it likes.</summary>
+    private sealed class Guest(Stream stream)
+    {
+        public static Stream Start(Func<Guest, Task> behave, Action<Stream> keep)
+        {
+            var name = $"pandora-test-{Path.GetRandomFileName()}";
+            var server = new NamedPipeServerStream(name, PipeDirection.InOut, 1, PipeTransmissionMode.Byte, PipeOptions.Asynchronous);
+            var client = new NamedPipeClientStream(".", name, PipeDirection.InOut, PipeOptions.Asynchronous);
+            keep(server);
+            _ = Task.Run(async () =>
+            {
+                await using (server)
+                {
+                    await server.WaitForConnectionAsync();
+                    try
+                    {
+                        await behave(new Guest(server));
+                    }
+                    catch (IOException)
+                    {
+                        // The server's end is gone.
+                    }
+                }
+            });
+            client.Connect(10_000);
+            return client;
+        }
+
+        public async Task<AgentFrame> ReadAsync()
+        {
+            var header = new byte[AgentProtocol.HeaderSize];
+            await stream.ReadExactlyAsync(header);
+            var body = new byte[BitConverter.ToInt32(header, 10)];
+            await stream.ReadExactlyAsync(body);
+            Assert.Equal(header.Length + body.Length, AgentProtocol.Decode([.. header, .. body], out var frame));
+            return frame;
+        }
+
+        public Task SendAsync(AgentMessage message, uint id, byte[]? body = null) => SendAsync(AgentProtocol.Encode(message, id, body ?? []));
+
+        public async Task SendAsync(byte[] bytes) => await stream.WriteAsync(bytes);
+    }
+}

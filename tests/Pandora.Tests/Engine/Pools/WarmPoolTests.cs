@@ -1,0 +1,217 @@
+using Pandora.Engine;
+using Pandora.Engine.MicroVms;
+using Pandora.Fakes;
+using Pandora.Vmm;
+
+namespace Pandora.Tests.Pools;
+
+public sealed class WarmPoolTests
+{
+    [Fact]
+    public async Task Fills_to_its_size_and_refills_behind_a_claim()
+    {
+        await using var node = new FakeNode();
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        var rental = await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
+        Assert.True(rental.IsWarm);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        Assert.Equal(3, node.Booted.Count);
+    }
+
+    [Fact]
+    public async Task Serves_waiters_in_their_order()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
+        var first = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
+        var second = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await FakeNode.UntilAsync(() => node.BootAttempts == 2);
+        node.AllowBoots(1);
+        Assert.False((await first).IsWarm);
+        Assert.False(second.IsCompleted);
+        node.AllowBoots(1);
+        await second;
+    }
+
+    [Fact]
+    public async Task Boots_one_for_each_waiter_besides_its_size()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
+        var waiters = Enumerable.Range(0, 3).Select(_ => node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask()).ToArray();
+        await FakeNode.UntilAsync(() => node.BootAttempts == 5);
+        node.AllowBoots(5);
+        await Task.WhenAll(waiters);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        Assert.Equal(5, node.BootAttempts);
+    }
+
+    [Fact]
+    public async Task Never_hands_out_one_that_died_while_warm_and_replaces_it()
+    {
+        await using var node = new FakeNode();
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        var dead = node.Booted[0];
+        dead.Machine.Die("it fell over");
+        await FakeNode.UntilAsync(() => node.Booted.Count == 3 && node.Pool.WarmCount == 2);
+        await FakeNode.UntilAsync(() => dead.Machine.IsDisposed);
+        for (var i = 0; i < 2; i++)
+        {
+            Assert.NotEqual(dead.Id, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
+        }
+    }
+
+    [Fact]
+    public async Task What_is_returned_is_watched_as_before_and_what_died_meanwhile_is_ended()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
+        node.AllowBoots(2);
+        var (first, second) = (await RentAsync(), await RentAsync());
+        Assert.True(node.Pool.Return(first));
+        Assert.Equal(1, node.Pool.WarmCount);
+        var machine = node.MachineOf(first.Id);
+        machine.Die("it fell over in the pool");
+        await FakeNode.UntilAsync(() => machine.IsDisposed && node.Pool.WarmCount == 0);
+
+        node.MachineOf(second.Id).Die("it fell over outside");
+        Assert.True(node.Pool.Return(second));
+        Assert.Equal(0, node.Pool.WarmCount);
+        await FakeNode.UntilAsync(() => node.MachineOf(second.Id).IsDisposed);
+
+        async Task<MicroVm> RentAsync() => (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
+    }
+
+    [Fact]
+    public async Task Tells_a_waiter_after_its_time_why_nothing_came()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        node.BootFailure = new BootException(BootStep.Guest, "boot failed at step 'guest': no disk\nand a long console");
+        await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
+        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await FakeNode.UntilAsync(() => node.BootAttempts >= 2 && node.Pool.WaitingCount == 1);
+        await FakeNode.UntilAsync(() => node.Pool.BootingCount == 0);
+        node.Time.Advance(TimeSpan.FromSeconds(91));
+        var exception = await Assert.ThrowsAsync<PandoraException>(() => waiting);
+        Assert.Equal(PandoraError.PoolEmpty, exception.Error);
+        Assert.Contains("no disk", exception.Hint);
+        Assert.DoesNotContain("console", exception.Message);
+    }
+
+    [Fact]
+    public async Task Pauses_longer_after_each_failure_and_recovers()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
+        node.BootFailure = new InvalidOperationException("no");
+        foreach (var seconds in new[] { 1, 2, 4 })
+        {
+            var attempts = node.BootAttempts;
+            await FakeNode.UntilAsync(() => node.BootAttempts == attempts + 1 || node.Pool.BootingCount == 1);
+            node.AllowBoots(1);
+            await FakeNode.UntilAsync(() => node.Pool.BootingCount == 0);
+            attempts = node.BootAttempts;
+            node.Time.Advance(TimeSpan.FromSeconds(seconds - 0.1));
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
+            Assert.Equal(attempts, node.BootAttempts);
+            // The filler may have begun its pause a moment after the clock was moved.
+            await FakeNode.UntilAsync(() =>
+            {
+                Wait();
+                return node.BootAttempts == attempts + 1;
+            });
+        }
+
+        node.BootFailure = null;
+        node.AllowBoots(10);
+        await FakeNode.UntilAsync(() =>
+        {
+            Wait();
+            return node.Pool.WarmCount == 1;
+        });
+
+        // Not while one boots, whose time would be over before it is.
+        void Wait() => node.Time.Advance(TimeSpan.FromSeconds(node.Pool.BootingCount == 0 ? 0.2 : 0));
+    }
+
+    [Fact]
+    public async Task A_waiter_that_goes_away_takes_nothing_with_it()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
+        using var impatient = new CancellationTokenSource();
+        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), impatient.Token).AsTask();
+        await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
+        await impatient.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
+        Assert.Equal(0, node.Pool.WaitingCount);
+        node.AllowBoots(10);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount >= 1);
+        Assert.True((await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).IsWarm);
+    }
+
+    [Fact]
+    public async Task Looks_after_the_warm_ones_now_and_then_and_at_once_when_the_hosts_clock_is_set()
+    {
+        await using var node = new FakeNode(hasAgents: true);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        node.Time.Advance(TimeSpan.FromSeconds(29));
+        Assert.Empty(node.Tended);
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return node.Tended.Count >= 2;
+        });
+        var before = node.Tended.Count;
+        Assert.Equal(node.Booted.Select(b => b.Id).Order(), node.Tended.Distinct().Order());
+        node.Time.Jump(TimeSpan.FromHours(-3));
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return node.Tended.Count >= before + 2;
+        });
+    }
+
+    [Fact]
+    public async Task One_that_is_claimed_while_it_is_looked_after_is_let_go()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, hasAgents: true);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        node.Agents![node.Booted[0].Id].IsSilent = true;
+        async Task TendedAsync(int count) => await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return node.Tended.Count == count;
+        });
+        await TendedAsync(1);
+        var rental = await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
+        Assert.Equal(node.Tended[0], rental.MicroVm.Id);
+        // The next is looked after, which it would not be behind one that hangs.
+        await TendedAsync(2);
+        Assert.True(rental.MicroVm.IsAlive);
+        Assert.NotEqual(node.Tended[0], node.Tended[1]);
+    }
+
+    [Fact]
+    public async Task One_that_cannot_be_looked_after_is_replaced()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, hasAgents: true);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        node.Agents![node.Booted[0].Id].IsSilent = true;
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return node.Booted[0].Machine.IsDisposed;
+        });
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1 && node.Booted.Count >= 2);
+        Assert.NotEqual(node.Booted[0].Id, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
+    }
+
+    [Fact]
+    public async Task Closing_ends_the_warm_ones_and_turns_waiters_away()
+    {
+        var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
+        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await FakeNode.UntilAsync(() => node.BootAttempts == 1);
+        await node.DisposeAsync();
+        Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => waiting)).Error);
+        Assert.All(node.Booted, b => Assert.True(b.Machine.IsDisposed));
+    }
+}

@@ -1,0 +1,47 @@
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
+using Pandora.Fakes;
+using Pandora.Server.Hosting;
+
+namespace Pandora.Tests.Telemetry;
+
+public sealed class LogTests
+{
+    [Fact]
+    public async Task Each_operation_is_one_line_of_audit_without_what_was_run()
+    {
+        using var log = new KeptLog();
+        await using var server = await FakeServer.StartAsync(loggers: log);
+        await using var clock = server.Node.RunClock();
+        var id = await server.CreateAsync();
+        await server.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "echo hunter2", "stdin": "hunter3"}""");
+        await server.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "exit 4"}""");
+        await server.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "break"}""");
+        await server.SendAsync(HttpMethod.Delete, $"/sandboxes/{id}");
+        await server.SendAsync(HttpMethod.Delete, "/sandboxes/made%0Aup");
+        var audit = log.Lines.Where(l => l.Category == "Pandora.Audit").Select(l => l.Text).ToList();
+        Assert.Collection(
+            audit,
+            l => Assert.Matches($"^create {id} template=default warm=True ms=[0-9.]+$", l),
+            l => Assert.Matches($"^exec {id} status=success exit_code=0 ms=[0-9.]+$", l),
+            l => Assert.Matches($"^exec {id} status=error exit_code=4 ms=[0-9.]+$", l),
+            l => Assert.Equal($"exec {id} failed code=guest_unreachable", l),
+            l => Assert.Matches($"^delete {id} reason=deleted execs=3 lived_s=[0-9.]+ ms=[0-9.]+$", l),
+            l => Assert.Equal("delete (malformed) failed code=sandbox_not_found", l));
+        Assert.DoesNotContain(log.Lines, l => l.Text.Contains("hunter", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Text_cannot_be_forged_by_what_is_logged()
+    {
+        using var writer = new StringWriter();
+        var time = new FakeTimeProvider(new DateTimeOffset(2026, 1, 2, 3, 4, 5, 678, TimeSpan.Zero));
+        var scopes = new LoggerExternalScopeProvider();
+        using var scope = scopes.Push(new ClientScope("192.0.2.1", "0a1b2c3d"));
+        using var trace = scopes.Push(new Dictionary<string, object?> { ["TraceId"] = "4bf9", ["RequestPath"] = "/secret" });
+        var entry = new LogEntry<string>(LogLevel.Warning, "Pandora.Audit", default, "died: \x1b[2J\r\n22:00:00.000 info forged\tline", null, (s, _) => s);
+        new TextLogFormatter(time).Write(entry, scopes, writer);
+        Assert.Equal("03:04:05.678 warn Audit: died: ?[2J\n    22:00:00.000 info forged\tline client=192.0.2.1 key=0a1b2c3d trace=4bf9\n", writer.ToString());
+    }
+}

@@ -1,0 +1,24 @@
+namespace Pandora.Tests;
+
+/// <summary>The checkout that the tests run in.</summary>
+internal static class Repository
+{
+    public static readonly string Root = Find();
+
+    /// <summary>Path of a file in it.</summary>
+    public static string PathOf(string path) => Path.Combine(Root, path);
+
+    /// <summary>Text of a file in it.</summary>
+    public static string Read(string path) => File.ReadAllText(PathOf(path));
+
+    private static string Find()
+    {
+        var directory = new DirectoryInfo(AppContext.BaseDirectory);
+        while (!File.Exists(Path.Combine(directory!.FullName, "Pandora.slnx")))
+        {
+            directory = directory.Parent;
+        }
+
+        return directory.FullName;
+    }
+}

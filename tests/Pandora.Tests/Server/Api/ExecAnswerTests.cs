@@ -1,0 +1,108 @@
+using System.Text.Json;
+using CsCheck;
+using Pandora.Client;
+using Pandora.Contracts;
+using Pandora.Engine.Guests;
+using Pandora.Engine;
+using Pandora.Fakes;
+
+namespace Pandora.Tests.Api;
+
+/// <summary>Exec's answers, which are written by hand because they may be long: they are what the contract's records would be.</summary>
+public sealed class ExecAnswerTests
+{
+    [Fact]
+    public async Task Whatever_comes_out_arrives_as_it_was()
+    {
+        await using var api = await FakeServer.StartAsync();
+        var id = await api.CreateAsync();
+        await Gen.String[Gen.Char['\u0001', '\uffff'], 0, 40].SampleAsync(
+            async text =>
+            {
+                // What UTF-8 cannot carry, which no guest's output becomes.
+                text = System.Text.Encoding.UTF8.GetString(System.Text.Encoding.UTF8.GetBytes(text));
+                var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec",
+                    JsonSerializer.Serialize(new Dictionary<string, string> { ["code"] = $"echo {text}" }));
+                Assert.Equal(text + "\n", answer.Body.GetProperty("stdout").GetString());
+            }, iter: 100, threads: 1);
+    }
+
+    [Theory]
+    [InlineData(10_000_000, 'a')]
+    [InlineData(3_000_000, '\u0001')]
+    [InlineData(3_000_000, '€')]
+    public async Task A_long_output_arrives_whole(int length, char letter)
+    {
+        await using var api = await FakeServer.StartAsync(onLoopback: true);
+        using var pandora = new PandoraClient(api.Http);
+        var id = await api.CreateAsync();
+        var result = await pandora.ExecAsync(id, new ExecRequest($"repeat {length} {letter}"));
+        Assert.Equal(new string(letter, length), result.Stdout);
+        Assert.Equal(0, result.ExitCode);
+        Assert.False(result.IsTruncated);
+    }
+
+    [Fact]
+    public async Task Flags_are_members_only_when_they_are_true()
+    {
+        await using var api = await FakeServer.StartAsync();
+        var id = await api.CreateAsync();
+        var plain = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "exit 3"}""");
+        Assert.Equal(["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms"], plain.Body.EnumerateObject().Select(p => p.Name));
+        var cut = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "truncated"}""");
+        Assert.Equal(
+            ["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms", "truncated"], cut.Body.EnumerateObject().Select(p => p.Name));
+        Assert.True(cut.Body.GetProperty("truncated").GetBoolean());
+        // The records say the same.
+        Assert.Equal("""{"sandbox_id":"x","exit_code":0,"stdout":"","stderr":"","exec_ms":1}""",
+            JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1), PandoraJson.Default.ExecResponse));
+        Assert.EndsWith(""","truncated":true,"disk_lost_data":true}""",
+            JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1, true, true), PandoraJson.Default.ExecResponse));
+        Assert.True(JsonSerializer.Deserialize(cut.Body.GetRawText(), PandoraJson.Default.ExecResponse)!.Truncated);
+    }
+
+    [Theory]
+    [InlineData("exit 0", 200)]
+    [InlineData("timeout", 504)]
+    public async Task Each_answer_says_that_the_sandboxs_disk_lost_data_and_only_then(string code, int status)
+    {
+        await using var api = await FakeServer.StartAsync();
+        var id = await api.CreateAsync();
+        var (path, body) = ($"/sandboxes/{id}/exec", $$"""{"code": "{{code}}"}""");
+        var before = await api.SendAsync(HttpMethod.Post, path, body);
+        Assert.Equal((status, false), (before.Status, before.Body.TryGetProperty("disk_lost_data", out _)));
+        api.Node.Sandboxes.Get(id).HasLostData = true;
+        var after = await api.SendAsync(HttpMethod.Post, path, body);
+        Assert.Equal((status, true), (after.Status, after.Body.GetProperty("disk_lost_data").GetBoolean()));
+    }
+
+    [Theory]
+    [InlineData(CommandOutcome.Killed, CommandStates.Killed)]
+    [InlineData(CommandOutcome.Unknown, CommandStates.Unknown)]
+    [InlineData(CommandOutcome.NotStarted, CommandStates.NotStarted)]
+    [InlineData(CommandOutcome.Unreachable, CommandStates.Unreachable)]
+    public async Task A_timeout_tells_what_became_of_the_command_and_nothing_more(CommandOutcome outcome, string command)
+    {
+        await using var api = await FakeServer.StartAsync(onLoopback: true);
+        using var pandora = new PandoraClient(api.Http);
+        var id = await api.CreateAsync();
+        var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", $$"""{"code": "timeout {{outcome}}", "timeout": 2.5}""");
+        Assert.Equal((504, "application/problem+json"), (answer.Status, answer.Response.Content.Headers.ContentType!.MediaType));
+        Assert.Equal(
+            ["title", "status", "detail", "code", "command", "stdout", "stderr"], answer.Body.EnumerateObject().Select(p => p.Name));
+        Assert.Equal($"the command ran into its timeout of 2.5 s; a test says {outcome}", answer.Body.GetProperty("detail").GetString());
+        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => pandora.ExecAsync(id, new ExecRequest($"timeout {outcome}")));
+        Assert.Equal((command, "so far", "and so wrong"), (timeout.Command, timeout.Stdout, timeout.Stderr));
+    }
+
+    [Fact]
+    public async Task A_guest_that_cannot_be_reached_tells_what_is_known_of_the_command()
+    {
+        await using var api = await FakeServer.StartAsync();
+        await using var clock = api.Node.RunClock();
+        var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", """{"code": "unsent"}""");
+        Assert.Equal((502, "not_started"), (answer.Status, answer.Body.GetProperty("command").GetString()));
+        answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", """{"code": "break"}""");
+        Assert.False(answer.Body.TryGetProperty("command", out _));
+    }
+}

@@ -1,0 +1,68 @@
+using Pandora.Fakes;
+using Pandora.Vmm;
+using Pandora.Vmm.Firecracker;
+
+namespace Pandora.Tests.Vmm;
+
+/// <summary>The fake, held to what the engine counts on.</summary>
+public sealed class FakeVmmTests : VmmContract
+{
+    private int _number;
+
+    protected override IVmm Vmm { get; } = new FakeVmm();
+
+    protected override VirtualMachineSpec NewSpec() => new()
+    {
+        Id = $"machine{_number++}", Directory = "", KernelPath = "", InitrdPath = "", Drives = [], Uid = 0, Agent = new AgentChannel("", 0),
+        Network = new NetworkSpec("", "", ""),
+    };
+}
+
+/// <summary>The driver of Firecracker on the double, jailed, held to the same.</summary>
+public sealed class FirecrackerContractTests : VmmContract, IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+    private readonly FirecrackerVmm _vmm;
+    private int _number;
+
+    public FirecrackerContractTests()
+    {
+        var programs = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../Pandora.FirecrackerDouble/release"));
+        var binaries = new FirecrackerBinaries(
+            Path.Combine(programs, "firecracker"), Path.Combine(programs, "jailer"), new Version(1, 16, 1));
+        _vmm = new FirecrackerVmm(binaries, Path.Combine(_directory, "jails"), "a test says so", TimeProvider.System);
+    }
+
+    protected override IVmm Vmm => _vmm;
+
+    public void Dispose()
+    {
+        _vmm.Dispose();
+        Directory.Delete(_directory, recursive: true);
+    }
+
+    protected override VirtualMachineSpec NewSpec()
+    {
+        var id = $"{Path.GetFileName(_directory).ToLowerInvariant()}{_number++}";
+        var own = Directory.CreateDirectory(Path.Combine(_directory, id)).FullName;
+        string Made(string name)
+        {
+            var path = Path.Combine(own, name);
+            File.WriteAllText(path, "");
+            return path;
+        }
+
+        Directory.CreateDirectory(Path.Combine(_directory, "jails/firecracker", id, "root"));
+        File.CreateSymbolicLink(Path.Combine(_directory, "jails/firecracker", id, "root/calls"), Path.Combine(_directory, $"{id}.calls"));
+        return new VirtualMachineSpec
+        {
+            Id = id, Directory = own, KernelPath = Made("vmlinux"), InitrdPath = Made("initrd"), MemoryMiB = 300, Uid = OwnUid,
+            Drives = [new DriveSpec(Made("root"), IsReadOnly: true), new DriveSpec(Made("disk"), IsReadOnly: false)],
+            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), Agent = new AgentChannel("pandora.agent", 1024),
+        };
+    }
+
+    // They need not be root.
+    private static int OwnUid =>
+        int.Parse(File.ReadLines("/proc/self/status").First(l => l.StartsWith("Uid:", StringComparison.Ordinal)).Split('\t')[1]);
+}

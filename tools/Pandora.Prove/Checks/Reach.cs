@@ -1,0 +1,62 @@
+using System.Net;
+using System.Net.Sockets;
+using Pandora.Client;
+using Pandora.TestHost;
+
+namespace Pandora.Prove.Checks;
+
+/// <summary>Attempts to connect, from a guest and to one.</summary>
+internal static class Reach
+{
+    private const string Serve = "python3 -c \"\nimport socket, threading\ns = socket.create_server(('0.0.0.0', 7000))\nwhile True:\n    c, _ = s.accept(); c.send(b'hello'); c.close()\n\" > /dev/null 2>&1 &";
+
+    /// <summary>What a guest runs to connect; it prints what the listener says.</summary>
+    public static string Connect(string address) => $"timeout 8 bash -c 'exec 3<> /dev/tcp/{address}/{Stage.Port} && head -c 5 <&3'";
+
+    public static async Task MustReachAsync(Sandbox sandbox, string address)
+    {
+        var result = await sandbox.ExecAsync(Connect(address));
+        TestHostException.Require(
+            result.Stdout == "hello", $"{address} was not reached: exit code {result.ExitCode}, {result.Stdout}{result.Stderr}");
+    }
+
+    public static async Task<string> MustBeRefusedAsync(Sandbox sandbox, string address)
+    {
+        var result = await sandbox.ExecAsync(
+            $"s=$EPOCHREALTIME; exec 3<> /dev/tcp/{address}/{Stage.Port}; c=$?; echo $c $(( (${{EPOCHREALTIME/./}} - ${{s/./}}) / 1000 ))");
+        var words = result.Stdout.Trim().Split(' ');
+        TestHostException.Require(words[0] == "1", $"{address} was reached");
+        // The kernel would give up by itself after two minutes; a refusal comes at once, however slow the guest.
+        TestHostException.Require(int.Parse(words[1]) < 2500, $"it took {words[1]} ms to be refused by {address}: {result.Stderr}");
+        return $"refused in {words[1]} ms; connects with the rules taken away";
+    }
+
+    /// <summary>Starts a service in a guest that greets.</summary>
+    public static async Task ServeAsync(Sandbox sandbox)
+    {
+        await sandbox.ExecAsync(Serve);
+        var answer = "";
+        for (var i = 0; i < 20 && answer != "hello"; i++)
+        {
+            answer = (await sandbox.ExecAsync(Connect("127.0.0.1"))).Stdout;
+        }
+
+        TestHostException.Require(answer == "hello", $"the service in the guest did not come up: {answer}");
+    }
+
+    /// <summary>Whether an address is reached from somewhere in the world.</summary>
+    public static async Task<bool> CanConnectAsync(NetworkNamespace from, string address)
+    {
+        using var socket = from.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(3));
+        try
+        {
+            await socket.ConnectAsync(new IPEndPoint(IPAddress.Parse(address), Stage.Port), limit.Token);
+            return true;
+        }
+        catch (Exception e) when (e is SocketException or OperationCanceledException)
+        {
+            return false;
+        }
+    }
+}

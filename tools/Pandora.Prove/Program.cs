@@ -1,0 +1,115 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using Pandora.Prove;
+using Pandora.Prove.Checks;
+using Pandora.TestHost;
+using Pandora.Linux;
+
+// './pandora prove': the real server in a world of namespaces of its own, on this host; nothing of it touches a service that runs, the network, or other guests.
+var json = new Option<bool>("--json") { Description = "Print JSON" };
+var root = new RootCommand("Shows on this host, in a minute or two, that what Pandora promises holds: isolation, each refusal with a positive control, timeouts, kill -9 of server and VMM, nothing left; and how fast it is. Exit code 1: something does not hold") { json };
+root.SetAction(async (result, cancellationToken) =>
+{
+    var start = Stopwatch.GetTimestamp();
+    var outcomes = new List<Outcome>();
+    var figures = new Dictionary<string, string>();
+    void Tell(Outcome outcome)
+    {
+        outcomes.Add(outcome);
+        if (!result.GetValue(json))
+        {
+            Console.WriteLine($"{(outcome.Holds ? "holds " : "FAILS ")}  {outcome.Name,-76} {outcome.Detail}");
+        }
+    }
+
+    async Task TryAsync(string name, Func<Task<string>> run)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        var began = Stopwatch.GetTimestamp();
+        try
+        {
+            var seen = await run().WaitAsync(TimeSpan.FromMinutes(2), TimeProvider.System, cancellationToken);
+            Tell(new Outcome(name, true, seen, Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 1)));
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            Tell(new Outcome(name, false, e.Message, Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 1)));
+        }
+    }
+
+    try
+    {
+        Console.Error.WriteLine("  starting a server of its own in a world of its own …");
+        // What the user chose for the service is what is proven.
+        var settings = new[] { "VMM", "ACCEL", "FIRECRACKER", "JAILER", "JAIL" }.Select(n => $"PANDORA_{n}")
+            .Select(n => (Name: n, Value: Environment.GetEnvironmentVariable(n))).Where(s => s.Value is { Length: > 0 }).ToDictionary(s => s.Name, s => s.Value!);
+        settings.TryAdd("PANDORA_VMM", "auto");
+        var stage = await Stage.CreateAsync(settings);
+        try
+        {
+            foreach (var check in Isolation.All.Concat(Walls.All).Concat(Forks.All).Concat(Life.All))
+            {
+                await TryAsync(check.Name, async () =>
+                {
+                    var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300), cancellationToken: cancellationToken);
+                    try
+                    {
+                        return await check.RunAsync(stage, sandbox);
+                    }
+                    finally
+                    {
+                        // A check may have killed it, or the server.
+                        await stage.Server.Pandora.DeleteAsync(sandbox.Id, CancellationToken.None).ContinueWith(_ => { }, TaskScheduler.Default);
+                    }
+                });
+            }
+
+            foreach (var (name, value) in await Figures.MeasureAsync(stage))
+            {
+                figures[name] = value;
+            }
+        }
+        finally
+        {
+            await TryAsync("the server's end leaves the host as it was", async () =>
+            {
+                await stage.DisposeAsync();
+                return "looked for by name and by record";
+            });
+        }
+    }
+    catch (OperationCanceledException)
+    {
+        Console.Error.WriteLine("pandora: interrupted; what it had made was removed");
+        return 130;
+    }
+    catch (Exception e) when (e is TestHostException or CommandException or IOException)
+    {
+        Console.Error.WriteLine($"pandora: it could not be tried: {e.Message}");
+        return 1;
+    }
+
+    var failed = outcomes.Count(o => !o.Holds);
+    if (result.GetValue(json))
+    {
+        Console.WriteLine(JsonSerializer.Serialize(new { checks = outcomes, figures, failed }, new JsonSerializerOptions(JsonSerializerDefaults.Web) { WriteIndented = true }));
+    }
+    else
+    {
+        Console.WriteLine();
+        foreach (var (name, value) in figures)
+        {
+            Console.WriteLine($"{name,-24} {value}");
+        }
+
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"\n{outcomes.Count - failed} hold, {failed} fail, in {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s"));
+    }
+
+    return failed == 0 ? 0 : 1;
+});
+return await root.Parse(args).InvokeAsync();
+
+/// <summary>What came of one check.</summary>
+internal sealed record Outcome(string Name, bool Holds, string Detail, double Seconds);

@@ -1,0 +1,77 @@
+using System.Net;
+using Pandora.TestHost;
+
+namespace Pandora.Prove;
+
+/// <summary>A world with listeners everywhere and a real server in it: its LAN and neighbour may not be reached, one private address is allowed.</summary>
+internal sealed partial class Stage : IAsyncDisposable
+{
+    /// <summary>Where everything listens, and where a resolver does.</summary>
+    public const int Port = 7000, DatagramPort = 7001;
+
+    /// <summary>The private address that guests may reach.</summary>
+    public const string AllowedAddress = "10.77.0.80";
+
+    private Stage(TestWorld world) => World = world;
+
+    public TestWorld World { get; }
+
+    public ServerProcess Server { get; private set; } = null!;
+
+    /// <summary>What came to the internet's datagram port.</summary>
+    public DatagramListener Datagrams { get; private set; } = null!;
+
+    /// <summary>Makes the world and starts the server in it.</summary>
+    /// <param name="settings">The server's settings besides the stage's own.</param>
+    public static async Task<Stage> CreateAsync(IReadOnlyDictionary<string, string>? settings = null)
+    {
+        var stage = new Stage(await TestWorld.CreateAsync());
+        try
+        {
+            await stage.PrepareAsync();
+            stage.Server = await ServerProcess.StartAsync(stage.World, new Dictionary<string, string>(settings ?? new Dictionary<string, string>()) { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_EGRESS_ALLOW"] = $"{AllowedAddress}/32" });
+            return stage;
+        }
+        catch
+        {
+            await stage.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Stops the server, audits the host, and removes the world.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        try
+        {
+            if (Server is not null)
+            {
+                await Server.DisposeAsync();
+            }
+        }
+        finally
+        {
+            await World.DisposeAsync();
+        }
+    }
+
+    private async Task PrepareAsync()
+    {
+        await TestWorld.InAsync(World.Neighbour, $"addr add {AllowedAddress}/24 dev eth0");
+        (NetworkNamespace, string)[] places =
+        [
+            (World.Internet, TestWorld.InternetAddress), (World.Metadata, TestWorld.MetadataAddress), (World.Lan, TestWorld.LanAddress),
+            (World.Neighbour, TestWorld.NeighbourAddress),
+            (World.Neighbour, AllowedAddress), (World.Host, "0.0.0.0"), (World.Internet, TestWorld.GatewayAddress),
+            .. TestWorld.SpecialAddresses.Select(a => (World.Internet, a)),
+        ];
+        foreach (var (place, address) in places)
+        {
+            World.Listen(place, address, Port);
+        }
+
+        Datagrams = World.With(new DatagramListener(World.Internet, IPAddress.Parse(TestWorld.InternetAddress), DatagramPort));
+        World.With(new DatagramListener(World.Neighbour, IPAddress.Parse(TestWorld.ResolverAddress), 53, Resolver.Answer));
+        World.With(new DatagramListener(World.Host, IPAddress.Loopback, 5353, Resolver.Answer));
+    }
+}
