@@ -45,13 +45,16 @@ public sealed record HostResource(ResourceKind Kind, string Name)
 
     /// <summary>Looks on the host whether it is there. What its network has is looked up there: <c>SlotPart.Exists</c>.</summary>
     /// <exception cref="IOException">It could not be seen.</exception>
+    /// <exception cref="InvalidOperationException">It is of the network, which looks at its own.</exception>
     public bool Exists() => Kind switch
     {
         ResourceKind.Process => IsRunning(),
         ResourceKind.File => File.Exists(Name),
         ResourceKind.Cgroup or ResourceKind.Directory => Directory.Exists(Name),
         // Nothing on the host shows either.
-        ResourceKind.Connection or ResourceKind.Slot or ResourceKind.Namespace or ResourceKind.Interface or ResourceKind.Tracking => false,
+        ResourceKind.Connection or ResourceKind.Slot => false,
+        ResourceKind.Namespace or ResourceKind.Interface or ResourceKind.Tracking =>
+            throw new InvalidOperationException($"only the network can tell whether {Name} is there"),
     };
 
     private bool IsRunning()

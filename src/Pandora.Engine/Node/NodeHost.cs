@@ -16,7 +16,8 @@ public sealed record NodeHost
     /// <summary>Opens the way to guests.</summary>
     public OpenGuestAccess OpenGuests { get; init; } = GuestAccess.OpenSshAsync;
 
-    /// <summary>The clock of the watches that look at intervals; null for the node's. In a test that asks them itself it stands still.</summary>
+    /// <summary>The clock of the watches that look at intervals; null for the node's. In a test that asks them itself it stands
+    /// still.</summary>
     public TimeProvider? WatchTime { get; init; }
 
     /// <summary>Where the cgroup hierarchies are.</summary>

@@ -100,7 +100,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var leftovers = new Leftovers(
             instance.Names, cgroups, removeOfVmm, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
         await Task.WhenAll(found.Select(leftovers.KillAsync));
-        await leftovers.RemoveAsync([], (_, _) => host.CleanUpNetwork(instance.Names, options, cancellationToken));
+        // The network last: what cannot be removed there is no reason to leave the rest.
+        await leftovers.RemoveAsync([], (_, _) => Task.CompletedTask);
+        await host.CleanUpNetwork(instance.Names, options, cancellationToken);
         await RemoveCgroupsAsync(cgroups, time);
         return found.Count;
     }
@@ -175,7 +177,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var sandboxes = new SandboxRegistry(options, pools, network, room, metrics, time, loggers);
         var leftovers = new Leftovers(names, cgroups, vmm.RemoveOrphans, time, logger);
         string[] notes = [.. vmm.Capabilities.Warnings, .. cgroups.CanLimit ? Array.Empty<string>() : [cgroups.Description]];
-        _ = new EngineGauges(metrics.Meter, options, names.InstanceId, vmm.Capabilities, room, sandboxes, pools, network, cgroups.ReadUsage);
+        _ = new EngineGauges(
+            metrics.Meter, options, names.InstanceId, vmm.Capabilities, room, sandboxes, pools, network, cgroups.ReadUsage);
         var engine = new PandoraEngine(
             new Parts(options, names, vmm, notes, network, room, live, launcher, pools, sandboxes, leftovers, metrics, time,
                 host.WatchTime ?? time, loggers),
@@ -263,7 +266,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private static partial void LogLimits(ILogger logger, string limits);
 
     private sealed record Parts(
-        EngineOptions Options, HostNames Names, IVmm Vmm, IReadOnlyList<string> Notes, IHostNetwork Network, DiskRoom Room, LiveMicroVms Live,
-        MicroVmLauncher Launcher, WarmPools Pools, SandboxRegistry Sandboxes, Leftovers Leftovers, EngineMetrics Metrics, TimeProvider Time,
+        EngineOptions Options, HostNames Names, IVmm Vmm, IReadOnlyList<string> Notes, IHostNetwork Network, DiskRoom Room,
+        LiveMicroVms Live, MicroVmLauncher Launcher, WarmPools Pools, SandboxRegistry Sandboxes, Leftovers Leftovers, EngineMetrics Metrics, TimeProvider Time,
         TimeProvider WatchTime, ILoggerFactory Loggers);
 }

@@ -6,8 +6,8 @@ using Pandora.Engine.Templates;
 namespace Pandora.Engine.Pools;
 
 /// <summary>
-/// Makes microVMs of a template: restored from its snapshot where there is one, else booted. One that cannot be restored is booted, and only
-/// when that succeeds is the failure the snapshot's and not the host's.
+/// Makes microVMs of a template: restored from its snapshot where there is one, else booted. One that cannot be restored is booted, and
+/// only when that succeeds is the failure the snapshot's and not the host's.
 /// </summary>
 /// <param name="templates">Read anew for each, so that a rebuilt one is used from the next on.</param>
 /// <param name="launcher">Starts them.</param>
