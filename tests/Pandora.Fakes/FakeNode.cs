@@ -166,7 +166,7 @@ internal sealed class FakeNode : IAsyncDisposable
     {
         if (isKilled)
         {
-            // One that is killed while it boots is another matter: FailedStartTests.
+            // A server that is killed while it boots is tried with real VMs: AdoptionTests.
             await UntilAsync(() => _engine.Pools.All.All(p => p.BootingCount == 0));
             // It hears nothing of them any more, and can do nothing to them.
             Vmm.Machines.ToList().ForEach(m => m.Detach());

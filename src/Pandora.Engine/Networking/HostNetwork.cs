@@ -59,7 +59,17 @@ public sealed class HostNetwork : IHostNetwork
     {
         ArgumentNullException.ThrowIfNull(setup);
         var logger = setup.Loggers.CreateLogger<HostNetwork>();
-        return new HostNetwork(setup, await NetworkRules.CreateAsync(setup.Names, setup.Options, setup.Living, logger, cancellationToken));
+        var rules = await NetworkRules.CreateAsync(setup.Names, setup.Options, setup.Living, logger, cancellationToken);
+        try
+        {
+            return new HostNetwork(setup, rules);
+        }
+        catch
+        {
+            // The ledger of the slots cannot be written, say. Those that live do so behind the rules that they have.
+            await CloseAsync(rules, keep: setup.Living.Count > 0);
+            throw;
+        }
     }
 
     /// <summary>Removes all that a server which is gone left: slots, the table, accepts and forwarding.</summary>
@@ -142,12 +152,17 @@ public sealed class HostNetwork : IHostNetwork
     {
         await _slots.DisposeAsync();
         await _watch.DisposeAsync();
+        await CloseAsync(_rules, keep);
+    }
+
+    private static async Task CloseAsync(NetworkRules rules, bool keep)
+    {
         if (keep)
         {
-            _rules.Leave();
+            rules.Leave();
             return;
         }
 
-        await _rules.DisposeAsync();
+        await rules.DisposeAsync();
     }
 }

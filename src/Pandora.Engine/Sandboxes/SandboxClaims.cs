@@ -22,7 +22,7 @@ internal sealed partial class SandboxClaims(
         // Told at once, and not after a wait for what it cannot have.
         count.MustHaveRoom();
         var rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
-        var (isCounted, isUsed) = (false, false);
+        var isClaimed = false;
         try
         {
             if (!rental.IsWarm)
@@ -33,7 +33,7 @@ internal sealed partial class SandboxClaims(
 
             // Not before it waited: those that wait have a limit of their own, the pool's, and are no sandboxes yet.
             count.Claim();
-            isCounted = isUsed = true;
+            isClaimed = true;
             var claim = new ClaimRecord(
                 request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.DefaultEgress,
                 request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
@@ -50,13 +50,14 @@ internal sealed partial class SandboxClaims(
         }
         catch (Exception e)
         {
-            // Nothing half made: the count is what it was, and what was taken goes to the next in line, or is ended where it bears a claim.
-            if (isCounted)
+            // Nothing half made: the count is what it was, and what was taken goes to the next in line, or is ended where it may bear a
+            // claim.
+            if (isClaimed)
             {
                 count.Remove();
             }
 
-            if (isUsed || !pool.Return(rental.MicroVm))
+            if (isClaimed || !pool.Return(rental.MicroVm))
             {
                 _ = rental.MicroVm.Teardown.CompleteAsync();
             }

@@ -185,7 +185,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task It_opens_in_a_second()
+    public async Task It_opens_serves_and_reaps_by_itself()
     {
         await using var node = new FakeNode(hasWatches: true);
         await FakeNode.UntilAsync(() => node.Engine.Status is { IsReady: true, IsProtected: true, IsRecovering: false });
