@@ -19,8 +19,7 @@ public sealed partial class DiskRoom
     private readonly DriveInfo _drive;
     private readonly ILogger _logger;
     private long _growth;
-    private volatile string? _warning;
-    private bool _refuses;
+    private bool _warned, _refuses;
 
     /// <param name="options">Reserve and share.</param>
     /// <param name="directory">Directory of the disks.</param>
@@ -40,8 +39,21 @@ public sealed partial class DiskRoom
     /// <summary>Free bytes that a claim needs.</summary>
     public long Needed => (_options.DiskReserve * MiB) + (Growth / 100 * _options.DiskShare);
 
-    /// <summary>What is wrong, or will soon be; null when there is room enough.</summary>
-    public string? Warning => _warning;
+    /// <summary>What is wrong now, or will soon be; null when there is room enough. Asks the file system, as a claim does.</summary>
+    public string? Warning
+    {
+        get
+        {
+            try
+            {
+                return Warn(Free, Needed);
+            }
+            catch (IOException)
+            {
+                return "how much room the server's disk has could not be seen: no microVM is handed out";
+            }
+        }
+    }
 
     /// <summary>Whether a microVM that waits for room may go on.</summary>
     public bool HasReserve => Free >= _options.DiskReserve * MiB;
@@ -96,16 +108,24 @@ public sealed partial class DiskRoom
 
         Interlocked.Exchange(ref _growth, growth);
         var (free, needed) = (Free, Needed);
-        var warning = free < needed ? $"the disk has {free / MiB} MiB free, and {needed / MiB} are needed: no microVM is handed out"
-            : free < needed * WarnAt ? $"the disk has {free / MiB} MiB free, and below {needed / MiB} no microVM is handed out"
-            : null;
+        var warning = Warn(free, needed);
         // Once when it gets short, and once when it is too little.
-        if (warning is not null && (_warning is null || (free < needed && !_refuses)))
+        if (warning is not null && (!_warned || (free < needed && !_refuses)))
         {
             LogWarning(warning);
         }
 
-        (_warning, _refuses) = (warning, free < needed);
+        (_warned, _refuses) = (warning is not null, free < needed);
+    }
+
+    private static string? Warn(long free, long needed)
+    {
+        if (free < needed)
+        {
+            return $"the disk has {free / MiB} MiB free, and {needed / MiB} are needed: no microVM is handed out";
+        }
+
+        return free < needed * WarnAt ? $"the disk has {free / MiB} MiB free, and below {needed / MiB} no microVM is handed out" : null;
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Warning} (PANDORA_DISK_RESERVE, PANDORA_DISK_SHARE)")]
