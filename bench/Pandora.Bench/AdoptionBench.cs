@@ -6,7 +6,10 @@ using Pandora.Load;
 
 namespace Pandora.Bench;
 
-/// <summary>From the death of a server with fifty sandboxes to the moment at which another one lets clients in, on the fake VMM, whose guests take 0.2 s to answer; and on the real one with eight.</summary>
+/// <summary>
+/// From the death of a server with fifty sandboxes to the moment at which another one lets clients in, on the fake VMM, whose guests take
+/// 0.2 s to answer; and on the real one with eight.
+/// </summary>
 internal static class AdoptionBench
 {
     private const int Many = 50, Rounds = 5;
@@ -17,7 +20,10 @@ internal static class AdoptionBench
 
     private static async Task<Result> OnFakesAsync()
     {
-        await using var node = new FakeNode(new EngineOptions { PoolSize = 4, MaxSandboxes = Many }) { AdoptionTime = TimeSpan.FromSeconds(0.2) };
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 4, MaxSandboxes = Many })
+        {
+            AdoptionTime = TimeSpan.FromSeconds(0.2),
+        };
         for (var i = 0; i < Many; i++)
         {
             await node.Sandboxes.CreateAsync(new SandboxRequest(), CancellationToken.None);
@@ -32,7 +38,8 @@ internal static class AdoptionBench
         }
 
         return node.Sandboxes.Count == Many
-            ? new Result($"{Many} sandboxes taken over on the fake VMM's 0.2 s", latencies.Percentile(50) / 1000, "s", 2, $"{Rounds} restarts")
+            ? new Result(
+                $"{Many} sandboxes taken over on the fake VMM's 0.2 s", latencies.Percentile(50) / 1000, "s", 2, $"{Rounds} restarts")
             : throw new InvalidOperationException($"{node.Sandboxes.Count} of {Many} were taken over");
     }
 
@@ -57,7 +64,12 @@ internal static class AdoptionBench
         }
 
         return (await server.Pandora.ListAsync()).Count == Few
-            ? new Result($"{Few} sandboxes and 2 warm microVMs taken over, process start to first answer", latencies.Percentile(50) / 1000, "s", 5, $"{Rounds} times kill -9")
+            ? new Result(
+                $"{Few} sandboxes and 2 warm microVMs taken over, process start to first answer",
+                latencies.Percentile(50) / 1000,
+                "s",
+                5,
+                $"{Rounds} times kill -9")
             : throw new InvalidOperationException("not all were taken over");
     }
 }

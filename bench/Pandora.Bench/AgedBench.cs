@@ -3,7 +3,9 @@ using Pandora.Load;
 
 namespace Pandora.Bench;
 
-/// <summary><c>true</c> in microVMs that sat warm for ten minutes against fresh ones. It takes that long, so it runs only when it is asked for.</summary>
+/// <summary>
+/// <c>true</c> in microVMs that sat warm for ten minutes against fresh ones. It takes that long, so it runs only when it is asked for.
+/// </summary>
 internal static class AgedBench
 {
     private const int PoolSize = 2, Rounds = 40;
@@ -42,10 +44,16 @@ internal static class AgedBench
         await Task.WhenAll(aged.Concat(fresh).Select(s => s.DisposeAsync().AsTask()));
         return
         [
-            new($"`true` in a microVM that sat warm for {Age.TotalMinutes:0} minutes / in a fresh one, p50", old.Percentile(50) / young.Percentile(50), "×", 1.2,
-                $"{old.Percentile(50):0.0} ms / {young.Percentile(50):0.0} ms; the very first {oldFirst.Percentile(50):0.0} ms / {youngFirst.Percentile(50):0.0} ms"),
+            new(
+                $"`true` in a microVM that sat warm for {Age.TotalMinutes:0} minutes / in a fresh one, p50",
+                old.Percentile(50) / young.Percentile(50),
+                "×",
+                1.2,
+                $"{old.Percentile(50):0.0} ms / {young.Percentile(50):0.0} ms; the very first {oldFirst.Percentile(50):0.0} ms / "
+                    + $"{youngFirst.Percentile(50):0.0} ms"),
         ];
     }
 
-    private static Task<Sandbox[]> ClaimAsync(BenchServer server) => Task.WhenAll(Enumerable.Range(0, PoolSize).Select(_ => server.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
+    private static Task<Sandbox[]> ClaimAsync(BenchServer server) =>
+        Task.WhenAll(Enumerable.Range(0, PoolSize).Select(_ => server.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
 }

@@ -12,7 +12,10 @@ using Pandora.Vmm.Qemu;
 
 namespace Pandora.Bench;
 
-/// <summary>What the agent weighs in a guest, and what it adds to its transport: a question and its answer against as many bytes that busybox' <c>cat</c> sends back, in a guest each, turn by turn.</summary>
+/// <summary>
+/// What the agent weighs in a guest, and what it adds to its transport: a question and its answer against as many bytes that busybox'
+/// <c>cat</c> sends back, in a guest each, turn by turn.
+/// </summary>
 internal static class AgentBench
 {
     private const int Rounds = 300, BodyBytes = 64;
@@ -32,8 +35,17 @@ internal static class AgentBench
         await using (var server = await BenchServer.StartAsync(target, poolSize: 1))
         {
             await using var sandbox = await server.Pandora.CreateAsync();
-            var told = (await sandbox.ExecAsync("pid=$(pgrep -x agent); awk '/^(VmRSS|RssAnon)/ { print $2 }' /proc/$pid/status; stat -c %s /usr/lib/pandora/agent")).Stdout.Split('\n');
-            results.Add(new Result("memory of the agent in a guest (RSS)", double.Parse(told[0]) / 1024, "MiB", 8, $"{double.Parse(told[1]) / 1024:0.0} MiB of it its own; program {double.Parse(told[2]) / 1024 / 1024:0.0} MiB"));
+            var told = (
+                await sandbox.ExecAsync(
+                    "pid=$(pgrep -x agent); awk '/^(VmRSS|RssAnon)/ { print $2 }' /proc/$pid/status; stat -c %s /usr/lib/pandora/agent")
+            ).Stdout.Split('\n');
+            results.Add(
+                new Result(
+                    "memory of the agent in a guest (RSS)",
+                    double.Parse(told[0]) / 1024,
+                    "MiB",
+                    8,
+                    $"{double.Parse(told[1]) / 1024:0.0} MiB of it its own; program {double.Parse(told[2]) / 1024 / 1024:0.0} MiB"));
         }
 
         if (target.Firecracker is null)
@@ -98,7 +110,12 @@ internal static class AgentBench
             }
         }
 
-        return new Result("question to the agent and back / the transport's own, p50", asked.Percentile(50) / echoed.Percentile(50), "×", 1.5, $"{asked.Percentile(50):0.00} ms / {echoed.Percentile(50):0.00} ms, {BodyBytes} bytes, {Rounds} each");
+        return new Result(
+            "question to the agent and back / the transport's own, p50",
+            asked.Percentile(50) / echoed.Percentile(50),
+            "×",
+            1.5,
+            $"{asked.Percentile(50):0.00} ms / {echoed.Percentile(50):0.00} ms, {BodyBytes} bytes, {Rounds} each");
     }
 
     private static async Task<TimeSpan> RoundTripAsync(Stream stream, byte[] question, byte expected)
@@ -129,8 +146,15 @@ internal static class AgentBench
         return await vmm.StartAsync(
             new VirtualMachineSpec
             {
-                Id = netns, Directory = directory, KernelPath = template.KernelPath, InitrdPath = initrd, Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(disk, false)],
-                Network = new NetworkSpec($"/run/netns/{netns}", "tap0", "02:fc:00:00:00:02"), Uid = 65534, Agent = MicroVmLauncher.Channel,
-            }, CancellationToken.None);
+                Id = netns,
+                Directory = directory,
+                KernelPath = template.KernelPath,
+                InitrdPath = initrd,
+                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(disk, false)],
+                Network = new NetworkSpec($"/run/netns/{netns}", "tap0", "02:fc:00:00:00:02"),
+                Uid = 65534,
+                Agent = MicroVmLauncher.Channel,
+            },
+            CancellationToken.None);
     }
 }

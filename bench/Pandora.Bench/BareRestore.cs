@@ -16,7 +16,10 @@ using Pandora.Vmm.Qemu;
 
 namespace Pandora.Bench;
 
-/// <summary>The same steps as a restore of the server's, done by hand: namespace, tap, disk, VMM, the message that makes the guest its own, and SSH tried until it answers. No jailer, no NAT, no records, nothing undone with care.</summary>
+/// <summary>
+/// The same steps as a restore of the server's, done by hand: namespace, tap, disk, VMM, the message that makes the guest its own, and SSH
+/// tried until it answers. No jailer, no NAT, no records, nothing undone with care.
+/// </summary>
 internal static class BareRestore
 {
     private const string Network = """
@@ -35,7 +38,8 @@ internal static class BareRestore
     /// <param name="work">An empty directory, on the same file system.</param>
     /// <param name="key">Private key to log in with.</param>
     /// <returns>Time to the end of the command, and the VMM's memory then in MiB (PSS).</returns>
-    public static async Task<(TimeSpan Elapsed, double MiB)> RunAsync(Target target, Template template, string snapshot, string work, string key)
+    public static async Task<(TimeSpan Elapsed, double MiB)> RunAsync(
+        Target target, Template template, string snapshot, string work, string key)
     {
         var name = $"pandora-bench-{Environment.ProcessId}";
         var directory = Directory.CreateDirectory(Path.Combine(work, "bare")).FullName;
@@ -45,17 +49,38 @@ internal static class BareRestore
         try
         {
             await Command.RunAsync("ip", ["-n", name, "-batch", "-"], Network);
-            await Command.RunAsync("cp", ["--sparse=always", "--reflink=auto", Path.Combine(snapshot, Snapshot.DiskName), Path.Combine(directory, "disk")]);
+            await Command.RunAsync(
+                "cp", ["--sparse=always", "--reflink=auto", Path.Combine(snapshot, Snapshot.DiskName), Path.Combine(directory, "disk")]);
             var spec = new VirtualMachineSpec
             {
-                Id = "bare", Directory = directory, KernelPath = template.KernelPath, InitrdPath = "", Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)],
-                Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB, Uid = 65534, Agent = MicroVmLauncher.Channel,
+                Id = "bare",
+                Directory = directory,
+                KernelPath = template.KernelPath,
+                InitrdPath = "",
+                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)],
+                Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"),
+                VcpuCount = template.VcpuCount,
+                MemoryMiB = template.MemoryMiB,
+                Uid = 65534,
+                Agent = MicroVmLauncher.Channel,
             };
-            (vmm, var agent) = target.Firecracker is null ? await QemuAsync(spec, Snapshot.FilesIn(snapshot)) : await FirecrackerAsync(spec, Snapshot.FilesIn(snapshot), target.Firecracker);
+            (vmm, var agent) = target.Firecracker is null
+                ? await QemuAsync(spec, Snapshot.FilesIn(snapshot))
+                : await FirecrackerAsync(spec, Snapshot.FilesIn(snapshot), target.Firecracker);
             using (agent)
             {
                 await ResumeAsync(agent);
-                await Command.RunAsync("sh", ["-c", "until nsenter --net=/run/netns/$1 ssh -i \"$2\" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=1 root@172.16.0.2 true 2> /dev/null; do sleep 0.02; done", "bare", name, key]);
+                await Command.RunAsync(
+                    "sh",
+                    [
+                        "-c",
+                        "until nsenter --net=/run/netns/$1 ssh -i \"$2\" -o StrictHostKeyChecking=no -o "
+                            + "UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=1 root@172.16.0.2 true 2> /dev/null; do "
+                            + "sleep 0.02; done",
+                        "bare",
+                        name,
+                        key,
+                    ]);
             }
 
             return (Stopwatch.GetElapsedTime(start), BenchServer.PssMiB(vmm.Pid));
@@ -71,8 +96,19 @@ internal static class BareRestore
 
     private static async Task<(ProcessHandle Vmm, Stream Agent)> QemuAsync(VirtualMachineSpec spec, SnapshotFiles files)
     {
-        var arguments = QemuCommandLine.Create(spec, System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture, useKvm: false, HostTsc.KiloHertz, canRunWith: false, files);
-        var vmm = VmmProcess.Start(spec, VmmProcess.LogName, spec.Network.NamespacePath, [QemuCommandLine.BinaryFor(System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture), .. arguments], files.StatePath);
+        var arguments = QemuCommandLine.Create(
+            spec,
+            System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture,
+            useKvm: false,
+            HostTsc.KiloHertz,
+            canRunWith: false,
+            files);
+        var vmm = VmmProcess.Start(
+            spec,
+            VmmProcess.LogName,
+            spec.Network.NamespacePath,
+            [QemuCommandLine.BinaryFor(System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture), .. arguments],
+            files.StatePath);
         var qmp = await ConnectAsync(QemuVmm.SocketPath(spec.Directory));
         var agent = await ConnectAsync(QemuVmm.AgentSocketPath(spec.Directory));
         using var lines = new StreamReader(qmp, leaveOpen: true);
@@ -81,7 +117,9 @@ internal static class BareRestore
             await qmp.WriteAsync(Encoding.ASCII.GetBytes(command));
             while (true)
             {
-                var answer = JsonNode.Parse(await lines.ReadLineAsync() ?? throw new InvalidOperationException($"QEMU ended: {VmmProcess.ReadLog(spec.Directory)}"))!;
+                var answer = JsonNode.Parse(
+                    await lines.ReadLineAsync() ?? throw new InvalidOperationException($"QEMU ended: {VmmProcess.ReadLog(spec.Directory)}")
+                )!;
                 if (answer["return"] is { } result)
                 {
                     return result;
@@ -95,7 +133,8 @@ internal static class BareRestore
         }
 
         await AskAsync("""{"execute":"qmp_capabilities"}""");
-        await AskAsync("""{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"x-ignore-shared","state":true}]}}""");
+        await AskAsync(
+            """{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"x-ignore-shared","state":true}]}}""");
         await AskAsync($"{{\"execute\":\"migrate-incoming\",\"arguments\":{{\"uri\":\"fd:{VmmProcess.InputDescriptor}\"}}}}");
         while ((await AskAsync("""{"execute":"query-status"}"""))["status"]!.GetValue<string>() == "inmigrate")
         {
@@ -107,17 +146,37 @@ internal static class BareRestore
     }
 
     // A root directory of its own, for a snapshot holds its drives' paths.
-    private static async Task<(ProcessHandle Vmm, Stream Agent)> FirecrackerAsync(VirtualMachineSpec spec, SnapshotFiles files, string firecracker)
+    private static async Task<(ProcessHandle Vmm, Stream Agent)> FirecrackerAsync(
+        VirtualMachineSpec spec, SnapshotFiles files, string firecracker)
     {
         var root = Directory.CreateDirectory(Path.Combine(spec.Directory, "root")).FullName;
-        await Command.RunAsync("sh", ["-ec", """
-            cd "$1"; mkdir -p run dev/net; mknod dev/kvm c 10 232; mknod dev/net/tun c 10 200
-            cp "$2" firecracker; ln "$3" state; ln "$4" memory; ln "$5" drive0 || cp --reflink=auto "$5" drive0; ln "$6" drive1; touch firecracker.log firecracker.metrics
-            """, "bare", root, firecracker, files.StatePath, files.MemoryPath, spec.Drives[0].Path, spec.Drives[1].Path]);
-        var vmm = VmmProcess.Start(spec, "console.log", spec.Network.NamespacePath, ["chroot", root, "/firecracker", "--id", spec.Id, "--api-sock", "/run/fc.sock"]);
+        await Command.RunAsync(
+            "sh",
+            [
+                "-ec",
+                """
+                cd "$1"; mkdir -p run dev/net; mknod dev/kvm c 10 232; mknod dev/net/tun c 10 200
+                cp "$2" firecracker; ln "$3" state; ln "$4" memory; ln "$5" drive0 || cp --reflink=auto "$5" drive0; ln "$6" drive1; touch firecracker.log firecracker.metrics
+                """,
+                "bare",
+                root,
+                firecracker,
+                files.StatePath,
+                files.MemoryPath,
+                spec.Drives[0].Path,
+                spec.Drives[1].Path,
+            ]);
+        var vmm = VmmProcess.Start(
+            spec,
+            "console.log",
+            spec.Network.NamespacePath,
+            ["chroot", root, "/firecracker", "--id", spec.Id, "--api-sock", "/run/fc.sock"]);
         (await ConnectAsync(Path.Combine(root, "run/fc.sock"))).Dispose();
         using var api = new FirecrackerApi(Path.Combine(root, "run/fc.sock"), TimeSpan.FromSeconds(30));
-        await api.PutAsync("/snapshot/load", """{"snapshot_path":"/state","mem_backend":{"backend_path":"/memory","backend_type":"File"},"resume_vm":true}"""u8.ToArray(), CancellationToken.None);
+        await api.PutAsync(
+            "/snapshot/load",
+            """{"snapshot_path":"/state","mem_backend":{"backend_path":"/memory","backend_type":"File"},"resume_vm":true}"""u8.ToArray(),
+            CancellationToken.None);
         while (true)
         {
             var agent = await ConnectAsync(Path.Combine(root, FirecrackerJail.AgentName));
@@ -140,7 +199,12 @@ internal static class BareRestore
     private static async Task ResumeAsync(Stream agent)
     {
         var identity = GuestIdentity.Create("barebarebare");
-        var resume = new ResumeBody((TimeProvider.System.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100, RandomNumberGenerator.GetBytes(64), identity.Hostname, identity.MachineId, identity.HostKeyFile);
+        var resume = new ResumeBody(
+            (TimeProvider.System.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100,
+            RandomNumberGenerator.GetBytes(64),
+            identity.Hostname,
+            identity.MachineId,
+            identity.HostKeyFile);
         await agent.WriteAsync(AgentProtocol.Encode(AgentMessage.Resume, 1, resume.Encode()));
         var buffer = new byte[1024];
         for (var (used, length) = (0, 0); ;)

@@ -4,7 +4,10 @@ using Pandora.Vmm.Host;
 
 namespace Pandora.Bench;
 
-/// <summary>What somebody would write by hand to boot a machine from the same files: namespace, tap, disk, VMM, and SSH tried until it answers. No jail, no NAT, no records.</summary>
+/// <summary>
+/// What somebody would write by hand to boot a machine from the same files: namespace, tap, disk, VMM, and SSH tried until it answers. No
+/// jail, no NAT, no records.
+/// </summary>
 internal static class BareScript
 {
     private const string Frame = """
@@ -60,8 +63,11 @@ internal static class BareScript
         // A here-document cannot be followed by a redirection on its last line, so the VMM is a function.
         var vmm = target.Firecracker is null
             ? Qemu.Replace("TSC", $"{HostTsc.KiloHertz}", StringComparison.Ordinal)
-            : Firecracker.Replace("FIRECRACKER", target.Firecracker, StringComparison.Ordinal).Replace("ARGUMENTS", template.KernelArguments, StringComparison.Ordinal);
-        var script = $"vmm() {{\n{vmm.Replace("nsenter ", "exec nsenter ", StringComparison.Ordinal)}\n}}\n{Frame.Replace("VMM", "vmm", StringComparison.Ordinal)}";
+            : Firecracker
+                .Replace("FIRECRACKER", target.Firecracker, StringComparison.Ordinal)
+                .Replace("ARGUMENTS", template.KernelArguments, StringComparison.Ordinal);
+        var script =
+            $"vmm() {{\n{vmm.Replace("nsenter ", "exec nsenter ", StringComparison.Ordinal)}\n}}\n{Frame.Replace("VMM", "vmm", StringComparison.Ordinal)}";
         var begin = TimeProvider.System.GetUtcNow();
         var end = await Command.RunAsync("bash", ["-c", script, "bare", work, template.Directory, key]);
         return DateTimeOffset.UnixEpoch.AddTicks(long.Parse(end.Trim()) / 100) - begin;

@@ -33,13 +33,21 @@ internal sealed class BenchServer : IAsyncDisposable
 
     public string RunDir => Path.Combine(_runRoot, File.ReadAllText(Path.Combine(DataDir, "instance")).Trim());
 
-    public static async Task<BenchServer> StartAsync(Target target, int poolSize, int port = 8123, Dictionary<string, string>? settings = null)
+    public static async Task<BenchServer> StartAsync(
+        Target target, int poolSize, int port = 8123, Dictionary<string, string>? settings = null)
     {
         var url = $"http://127.0.0.1:{port}";
         var dataDir = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
         var runRoot = Path.Combine("/dev/shm", Path.GetFileName(dataDir));
         var start = new ProcessStartInfo("/bin/sh");
-        string[] arguments = ["-c", "exec \"$1\" serve > \"$2\" 2>&1 < /dev/null", "server", Path.Combine(target.Repository, "artifacts/bin/Pandora.Server/release/pandora-server"), Path.Combine(dataDir, "log")];
+        string[] arguments =
+        [
+            "-c",
+            "exec \"$1\" serve > \"$2\" 2>&1 < /dev/null",
+            "server",
+            Path.Combine(target.Repository, "artifacts/bin/Pandora.Server/release/pandora-server"),
+            Path.Combine(dataDir, "log"),
+        ];
         foreach (var argument in arguments)
         {
             start.ArgumentList.Add(argument);
@@ -89,7 +97,9 @@ internal sealed class BenchServer : IAsyncDisposable
         while (true)
         {
             var snapshots = Path.Combine(DataDir, "snapshots");
-            if (Directory.Exists(snapshots) && Directory.GetDirectories(snapshots).FirstOrDefault(d => !Path.GetFileName(d).StartsWith('.')) is { } found)
+            if (
+                Directory.Exists(snapshots)
+                && Directory.GetDirectories(snapshots).FirstOrDefault(d => !Path.GetFileName(d).StartsWith('.')) is { } found)
             {
                 return found;
             }
@@ -108,10 +118,18 @@ internal sealed class BenchServer : IAsyncDisposable
     public int VmmPid(Sandbox sandbox) => int.Parse(File.ReadAllText(Path.Combine(RunDir, sandbox.Id, "vmm.pid")));
 
     /// <summary>Proportional memory of a process in MiB (proc(5), smaps_rollup).</summary>
-    public static double PssMiB(int pid) => double.Parse(File.ReadLines($"/proc/{pid}/smaps_rollup").First(l => l.StartsWith("Pss:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
+    public static double PssMiB(int pid) =>
+        double.Parse(
+            File.ReadLines($"/proc/{pid}/smaps_rollup")
+                .First(l => l.StartsWith("Pss:", StringComparison.Ordinal))
+                .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
 
     /// <summary>Resident memory of a process in MiB.</summary>
-    public static double ResidentMiB(int pid) => double.Parse(File.ReadLines($"/proc/{pid}/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
+    public static double ResidentMiB(int pid) =>
+        double.Parse(
+            File.ReadLines($"/proc/{pid}/status")
+                .First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal))
+                .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
 
     public async ValueTask DisposeAsync()
     {
@@ -146,7 +164,8 @@ internal sealed class BenchServer : IAsyncDisposable
 
             if (_process.HasExited || attempt > 3000)
             {
-                throw new InvalidOperationException($"the server did not come up: {await File.ReadAllTextAsync(Path.Combine(DataDir, "log"))}");
+                throw new InvalidOperationException(
+                    $"the server did not come up: {await File.ReadAllTextAsync(Path.Combine(DataDir, "log"))}");
             }
 
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);

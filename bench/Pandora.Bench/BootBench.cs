@@ -6,7 +6,9 @@ using Pandora.Load;
 
 namespace Pandora.Bench;
 
-/// <summary>Cold boot to the end of the first command: by the server with no warm pool, and by a bare script with the same files, turn by turn.</summary>
+/// <summary>
+/// Cold boot to the end of the first command: by the server with no warm pool, and by a bare script with the same files, turn by turn.
+/// </summary>
 internal static class BootBench
 {
     private const int Rounds = 7;
@@ -17,8 +19,11 @@ internal static class BootBench
         var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
         using var key = await ClientKey.LoadAsync(server.DataDir, CancellationToken.None);
         var work = Directory.CreateDirectory(Path.Combine(server.DataDir, "bare")).FullName;
-        await GuestIdentity.Create("barebare").WriteInitrdAsync(template.InitrdPath, Path.Combine(work, "initrd"), key.PublicLine, 1400, CancellationToken.None);
-        Latencies ours = new(), bare = new();
+        await GuestIdentity
+            .Create("barebare")
+            .WriteInitrdAsync(template.InitrdPath, Path.Combine(work, "initrd"), key.PublicLine, 1400, CancellationToken.None);
+        Latencies ours = new(),
+            bare = new();
         for (var i = -1; i < Rounds; i++)
         {
             var start = Stopwatch.GetTimestamp();
@@ -39,6 +44,11 @@ internal static class BootBench
         }
 
         var (name, limit) = target.Firecracker is null ? ("QEMU", 1.15) : ("Firecracker", 1.1);
-        return new Result($"cold boot to first exec / bare {name} script", ours.Percentile(50) / bare.Percentile(50), "×", limit, $"{ours.Percentile(50) / 1000:0.00} s / {bare.Percentile(50) / 1000:0.00} s");
+        return new Result(
+            $"cold boot to first exec / bare {name} script",
+            ours.Percentile(50) / bare.Percentile(50),
+            "×",
+            limit,
+            $"{ours.Percentile(50) / 1000:0.00} s / {bare.Percentile(50) / 1000:0.00} s");
     }
 }

@@ -13,7 +13,10 @@ using Pandora.Linux;
 
 namespace Pandora.Bench;
 
-/// <summary>What the driver adds to Firecracker's API: all calls of a start by the driver, in its jail, and the same bytes written to the socket of an unjailed one, turn by turn.</summary>
+/// <summary>
+/// What the driver adds to Firecracker's API: all calls of a start by the driver, in its jail, and the same bytes written to the socket of
+/// an unjailed one, turn by turn.
+/// </summary>
 internal static class DriverBench
 {
     private const int Rounds = 15;
@@ -42,7 +45,8 @@ internal static class DriverBench
         using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
         var initrd = Path.Combine(work, "initrd");
         await GuestIdentity.Create("benchvms").WriteInitrdAsync(template.InitrdPath, initrd, key.PublicLine, 1400, CancellationToken.None);
-        var binaries = await FirecrackerBinaries.FindAsync(target.Firecracker!, Path.Combine(Path.GetDirectoryName(target.Firecracker)!, "jailer"), CancellationToken.None);
+        var binaries = await FirecrackerBinaries.FindAsync(
+            target.Firecracker!, Path.Combine(Path.GetDirectoryName(target.Firecracker)!, "jailer"), CancellationToken.None);
         using var vmm = new FirecrackerVmm(binaries, Path.Combine(work, "jail"), "the benchmark", TimeProvider.System);
         VirtualMachineSpec Spec(int round)
         {
@@ -50,8 +54,15 @@ internal static class DriverBench
             SparseFile.Copy(template.DiskPath, Path.Combine(directory, "disk"));
             return new VirtualMachineSpec
             {
-                Id = $"bench{round}", Directory = directory, KernelPath = template.KernelPath, InitrdPath = initrd, KernelArguments = template.KernelArguments ?? "",
-                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)], Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"), Uid = 0, Agent = MicroVmLauncher.Channel,
+                Id = $"bench{round}",
+                Directory = directory,
+                KernelPath = template.KernelPath,
+                InitrdPath = initrd,
+                KernelArguments = template.KernelArguments ?? "",
+                Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)],
+                Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"),
+                Uid = 0,
+                Agent = MicroVmLauncher.Channel,
             };
         }
 
@@ -62,7 +73,12 @@ internal static class DriverBench
             bare.AddMs(await BareAsync(binaries.Firecracker, Spec(i + 1), Path.Combine(work, "bare.sock")));
         }
 
-        return new Result("what the driver adds to the API's calls of a start, p50", driver.Percentile(50) - bare.Percentile(50), "ms", 5, $"{driver.Percentile(50):0.0} ms, {bare.Percentile(50):0.0} ms bare");
+        return new Result(
+            "what the driver adds to the API's calls of a start, p50",
+            driver.Percentile(50) - bare.Percentile(50),
+            "ms",
+            5,
+            $"{driver.Percentile(50):0.0} ms, {bare.Percentile(50):0.0} ms bare");
     }
 
     // The spans of the calls: all steps from the first to the one that starts the guest.
@@ -73,7 +89,10 @@ internal static class DriverBench
         {
             ShouldListenTo = s => s.Name == FirecrackerVmm.TraceSourceName,
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData,
-            ActivityStopped = a => sum += a.OperationName is "firecracker.jail" or "firecracker.process" or "firecracker.socket" or "firecracker.seccomp" ? TimeSpan.Zero : a.Duration,
+            ActivityStopped = a =>
+                sum += a.OperationName is "firecracker.jail" or "firecracker.process" or "firecracker.socket" or "firecracker.seccomp"
+                    ? TimeSpan.Zero
+                    : a.Duration,
         };
         ActivitySource.AddActivityListener(listener);
         await using var machine = await vmm.StartAsync(spec, CancellationToken.None);
@@ -86,10 +105,26 @@ internal static class DriverBench
         var (log, metrics) = (Path.Combine(spec.Directory, "log"), Path.Combine(spec.Directory, "metrics"));
         await File.WriteAllTextAsync(log, "");
         await File.WriteAllTextAsync(metrics, "");
-        var paths = new FirecrackerPaths(spec.KernelPath, spec.InitrdPath, [.. spec.Drives.Select(d => d.Path)], log, metrics, Path.Combine(spec.Directory, "agent.sock"));
-        var requests = FirecrackerBoot.Calls(spec, paths, System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture)
-            .Select(c => (byte[])[.. Encoding.ASCII.GetBytes($"PUT {c.Path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {c.Body.Length}\r\n\r\n"), .. c.Body]).ToList();
-        using var process = VmmProcess.Start(spec, "console.log", spec.Network.NamespacePath, [firecracker, "--id", spec.Id, "--api-sock", socketPath]);
+        var paths = new FirecrackerPaths(
+            spec.KernelPath,
+            spec.InitrdPath,
+            [.. spec.Drives.Select(d => d.Path)],
+            log,
+            metrics,
+            Path.Combine(spec.Directory, "agent.sock"));
+        var requests = FirecrackerBoot
+            .Calls(spec, paths, System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture)
+            .Select(c =>
+                (byte[])
+                    [
+                        .. Encoding.ASCII.GetBytes(
+                            $"PUT {c.Path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+                                + $"{c.Body.Length}\r\n\r\n"),
+                        .. c.Body,
+                    ])
+            .ToList();
+        using var process = VmmProcess.Start(
+            spec, "console.log", spec.Network.NamespacePath, [firecracker, "--id", spec.Id, "--api-sock", socketPath]);
         try
         {
             using var socket = await ConnectAsync(socketPath);

@@ -7,7 +7,10 @@ using Renci.SshNet;
 
 namespace Pandora.Bench;
 
-/// <summary><c>true</c> by the API, by OpenSSH's multiplexed connection with the same wrapper, and bare over SSH.NET, on one microVM and turn by turn.</summary>
+/// <summary>
+/// <c>true</c> by the API, by OpenSSH's multiplexed connection with the same wrapper, and bare over SSH.NET, on one microVM and turn by
+/// turn.
+/// </summary>
 internal static class ExecBench
 {
     private const int Rounds = 100;
@@ -19,7 +22,22 @@ internal static class ExecBench
         await server.WaitForQuietAsync(2);
         var key = Path.Combine(server.DataDir, "keys/pandora");
         var control = Path.Combine(server.DataDir, "control");
-        string[] options = ["-i", key, "-S", control, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ControlPersist=no", $"root@{sandbox.Created.GuestIp}"];
+        string[] options =
+        [
+            "-i",
+            key,
+            "-S",
+            control,
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+            "-o",
+            "ControlPersist=no",
+            $"root@{sandbox.Created.GuestIp}",
+        ];
         await Command.RunAsync("sh", ["-c", "exec ssh -M -N -f \"$@\" > /dev/null 2>&1", "ssh", .. options]);
         using var bare = new SshClient(sandbox.Created.GuestIp, "root", new PrivateKeyFile(key));
         await bare.ConnectAsync(CancellationToken.None);
@@ -35,7 +53,10 @@ internal static class ExecBench
 
             var script = ExecScript.Create(new GuestCommand { Code = "true" }, 1_000_000, "bench", "bench");
             start = Stopwatch.GetTimestamp();
-            using (var ssh = Process.Start(new ProcessStartInfo("ssh", ["-n", .. options, script]) { RedirectStandardOutput = true, RedirectStandardError = true })!)
+            using (
+                var ssh = Process.Start(
+                    new ProcessStartInfo("ssh", ["-n", .. options, script]) { RedirectStandardOutput = true, RedirectStandardError = true }
+                )!)
             {
                 await ssh.WaitForExitAsync();
             }
@@ -64,8 +85,18 @@ internal static class ExecBench
         var p50 = api.Percentile(50);
         return
         [
-            new("exec `true` p50 / OpenSSH ControlMaster, same wrapper", p50 / openSsh.Percentile(50), "×", 0.9, $"{p50:0.0} ms / {openSsh.Percentile(50):0.0} ms"),
-            new("exec `true` p50 / bare `true` over SSH.NET", p50 / bareTrue.Percentile(50), "×", 1.3, $"{p50:0.0} ms / {bareTrue.Percentile(50):0.0} ms"),
+            new(
+                "exec `true` p50 / OpenSSH ControlMaster, same wrapper",
+                p50 / openSsh.Percentile(50),
+                "×",
+                0.9,
+                $"{p50:0.0} ms / {openSsh.Percentile(50):0.0} ms"),
+            new(
+                "exec `true` p50 / bare `true` over SSH.NET",
+                p50 / bareTrue.Percentile(50),
+                "×",
+                1.3,
+                $"{p50:0.0} ms / {bareTrue.Percentile(50):0.0} ms"),
             new("HTTP request minus guest time, p50", http.Percentile(50), "ms", 1),
         ];
     }

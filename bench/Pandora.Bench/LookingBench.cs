@@ -10,7 +10,10 @@ using Pandora.Load;
 
 namespace Pandora.Bench;
 
-/// <summary>What it costs to be watched: <c>true</c> on a server that is scraped every second and traces everything, and on one with both turned off, turn by turn; and a scrape of many sandboxes.</summary>
+/// <summary>
+/// What it costs to be watched: <c>true</c> on a server that is scraped every second and traces everything, and on one with both turned
+/// off, turn by turn; and a scrape of many sandboxes.
+/// </summary>
 internal static class LookingBench
 {
     private const int Pairs = 8, Rounds = 40, WarmUps = 10, Scrapes = 100, ManySandboxes = 500;
@@ -30,7 +33,10 @@ internal static class LookingBench
         var pairs = new List<(Sandbox Watched, Sandbox Unwatched)>();
         for (var i = 0; i < Pairs; i++)
         {
-            pairs.Add((await watched.Pandora.CreateAsync(TimeSpan.FromSeconds(600)), await unwatched.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
+            pairs.Add(
+                (
+                    await watched.Pandora.CreateAsync(TimeSpan.FromSeconds(600)),
+                    await unwatched.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
             await watched.WaitForWarmAsync(1);
             await unwatched.WaitForWarmAsync(1);
         }
@@ -60,12 +66,18 @@ internal static class LookingBench
 
         await stop.CancelAsync();
         await scraping;
-        return new Result("exec `true` p50, metrics and tracing on / off", on.Percentile(50) / off.Percentile(50), "×", 1.03, $"{on.Percentile(50):0.0} ms / {off.Percentile(50):0.0} ms, {on.Count} each in {Pairs} sandboxes");
+        return new Result(
+            "exec `true` p50, metrics and tracing on / off",
+            on.Percentile(50) / off.Percentile(50),
+            "×",
+            1.03,
+            $"{on.Percentile(50):0.0} ms / {off.Percentile(50):0.0} ms, {on.Count} each in {Pairs} sandboxes");
     }
 
     private static async Task<IReadOnlyList<Result>> ScrapeAsync()
     {
-        await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 4, MaxSandboxes = ManySandboxes }, onLoopback: true);
+        await using var server = await FakeServer.StartAsync(
+            options: new EngineOptions { PoolSize = 4, MaxSandboxes = ManySandboxes }, onLoopback: true);
         using var pandora = new PandoraClient(server.Http);
         for (var i = 0; i < ManySandboxes; i++)
         {
@@ -88,8 +100,18 @@ internal static class LookingBench
 
         return
         [
-            new($"`/metrics` with {ManySandboxes} sandboxes on the fake VMM, p50", latencies.Percentile(50), "ms", 20, $"{Scrapes} scrapes of {size / 1024} KiB"),
-            new($"`/metrics` with {ManySandboxes} sandboxes on the fake VMM, p99", latencies.Percentile(99), "ms", 20, $"{Scrapes} scrapes of {size / 1024} KiB"),
+            new(
+                $"`/metrics` with {ManySandboxes} sandboxes on the fake VMM, p50",
+                latencies.Percentile(50),
+                "ms",
+                20,
+                $"{Scrapes} scrapes of {size / 1024} KiB"),
+            new(
+                $"`/metrics` with {ManySandboxes} sandboxes on the fake VMM, p99",
+                latencies.Percentile(99),
+                "ms",
+                20,
+                $"{Scrapes} scrapes of {size / 1024} KiB"),
         ];
     }
 

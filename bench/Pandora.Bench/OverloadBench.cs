@@ -9,7 +9,10 @@ using Pandora.Load;
 
 namespace Pandora.Bench;
 
-/// <summary>Ten times as much as is accepted: what is accepted must be served as before, what is not be told so at once, and the server's memory stay where it is. The doors, pool and registry are real, the guests are fakes; client and server share two processors.</summary>
+/// <summary>
+/// Ten times as much as is accepted: what is accepted must be served as before, what is not be told so at once, and the server's memory
+/// stay where it is. The doors, pool and registry are real, the guests are fakes; client and server share two processors.
+/// </summary>
 internal static class OverloadBench
 {
     private const int Seconds = 8, Rounds = 4, Accepted = 36, Most = 40;
@@ -26,16 +29,34 @@ internal static class OverloadBench
 
         return
         [
-            new("accepted requests p99 at 10 × what is accepted / at 1 ×", flooded.Served.Percentile(99) / calm.Served.Percentile(99), "×", 2,
-                $"{flooded.Served.Percentile(99):0.0} ms / {calm.Served.Percentile(99):0.0} ms; served {flooded.Served.Count} / {calm.Served.Count}, refused {flooded.Refused} / {calm.Refused} (all with Retry-After: {(flooded.AllToldWhen ? "yes" : "no")})"),
-            new("memory after 10 × what is accepted / before (managed heap)", flooded.MemoryAfter / flooded.MemoryBefore, "×", 1.1, $"{flooded.MemoryAfter / 1048576:0.0} MiB / {flooded.MemoryBefore / 1048576:0.0} MiB"),
+            new(
+                "accepted requests p99 at 10 × what is accepted / at 1 ×",
+                flooded.Served.Percentile(99) / calm.Served.Percentile(99),
+                "×",
+                2,
+                $"{flooded.Served.Percentile(99):0.0} ms / {calm.Served.Percentile(99):0.0} ms; served {flooded.Served.Count} / {calm.Served.Count}, refused {flooded.Refused} / {calm.Refused} (all with Retry-After: {(flooded.AllToldWhen ? "yes" : "no")})"
+            ),
+            new(
+                "memory after 10 × what is accepted / before (managed heap)",
+                flooded.MemoryAfter / flooded.MemoryBefore,
+                "×",
+                1.1,
+                $"{flooded.MemoryAfter / 1048576:0.0} MiB / {flooded.MemoryBefore / 1048576:0.0} MiB"),
         ];
     }
 
-    // An open loop: each arrives when it is due, whatever became of the others. Sandboxes live for half a second to one and a half, and forty may exist: nearly all of the calm run's.
+    // An open loop: each arrives when it is due, whatever became of the others. Sandboxes live for half a second to one and a half, and
+    // forty may exist: nearly all of the calm run's.
     private static async Task RunAsync(int rate, int seconds, Run run)
     {
-        await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = Most, MaxSandboxes = Most, MaxWaiting = 16 }, onLoopback: true);
+        await using var server = await FakeServer.StartAsync(
+            options: new EngineOptions
+            {
+                PoolSize = Most,
+                MaxSandboxes = Most,
+                MaxWaiting = 16,
+            },
+            onLoopback: true);
         run.MemoryBefore = Memory();
         var start = Stopwatch.GetTimestamp();
         var running = new List<Task>();
@@ -57,7 +78,8 @@ internal static class OverloadBench
     private static async Task OneAsync(HttpClient http, Run run)
     {
         var start = Stopwatch.GetTimestamp();
-        using var created = await http.PostAsJsonAsync(new Uri("/sandboxes", UriKind.Relative), new CreateSandboxRequest(), PandoraJson.Default.CreateSandboxRequest);
+        using var created = await http.PostAsJsonAsync(
+            new Uri("/sandboxes", UriKind.Relative), new CreateSandboxRequest(), PandoraJson.Default.CreateSandboxRequest);
         if (created.StatusCode is HttpStatusCode.ServiceUnavailable or HttpStatusCode.TooManyRequests)
         {
             Interlocked.Increment(ref run.Refused);
@@ -66,7 +88,11 @@ internal static class OverloadBench
         }
 
         var sandbox = JsonSerializer.Deserialize(await created.Content.ReadAsStringAsync(), PandoraJson.Default.SandboxCreated)!;
-        using (await http.PostAsJsonAsync(new Uri($"/sandboxes/{sandbox.SandboxId}/exec", UriKind.Relative), new ExecRequest("echo hello"), PandoraJson.Default.ExecRequest))
+        using (
+            await http.PostAsJsonAsync(
+                new Uri($"/sandboxes/{sandbox.SandboxId}/exec", UriKind.Relative),
+                new ExecRequest("echo hello"),
+                PandoraJson.Default.ExecRequest))
         {
             run.Served.Add(Stopwatch.GetElapsedTime(start));
         }

@@ -16,7 +16,12 @@ internal static class PoolBench
         [
             new("acquire p50, pool refilling", run.AcquireAtServer.Percentile(50), "ms", 1, $"{run.AcquireAtServer.Count} claims"),
             new("acquire p99, pool refilling", run.AcquireAtServer.Percentile(99), "ms", 5, $"{run.AcquireAtServer.Count} claims"),
-            new("DELETE p50, guest dead and id gone", run.DeleteAtClient.Percentile(50), "ms", 50, $"{run.DeleteAtClient.Count} deletions, at the client"),
+            new(
+                "DELETE p50, guest dead and id gone",
+                run.DeleteAtClient.Percentile(50),
+                "ms",
+                50,
+                $"{run.DeleteAtClient.Count} deletions, at the client"),
         ];
     }
 
@@ -25,6 +30,8 @@ internal static class PoolBench
         var plan = new LoadPlan { Requests = requests, Parallel = 1, ExecsPer = 0 };
         var run = new LoadRun(server.Pandora, server.Url, plan, TimeProvider.System) { BeforeEach = _ => server.WaitForWarmAsync(1) };
         var report = await run.RunAsync(CancellationToken.None);
-        return report is { Failed: 0, Cold: 0, Leaks.IsClean: true } ? run : throw new InvalidOperationException($"the load failed: {report}");
+        return report is { Failed: 0, Cold: 0, Leaks.IsClean: true }
+            ? run
+            : throw new InvalidOperationException($"the load failed: {report}");
     }
 }

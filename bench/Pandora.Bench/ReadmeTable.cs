@@ -33,13 +33,18 @@ internal static class ReadmeTable
         var text = new StringBuilder("| measured | value | wanted | met | from |\n|---|---|---|---|---|\n");
         foreach (var (result, _) in newest.Values)
         {
-            text.Append(CultureInfo.InvariantCulture, $"| {result.Name} | {result.Shown} | {result.Wanted} | {(result.IsMet ? "yes" : "**no**")} | {result.Reference} |\n");
+            text.Append(
+                CultureInfo.InvariantCulture,
+                $"| {result.Name} | {result.Shown} | {result.Wanted} | {(result.IsMet ? "yes" : "**no**")} | {result.Reference} |\n");
         }
 
         foreach (var group in newest.Values.GroupBy(n => n.Report.Machine))
         {
             var (first, last) = (group.Min(g => g.Report.At), group.Max(g => g.Report.At));
-            text.Append(CultureInfo.InvariantCulture, $"\n{first:yyyy-MM-dd}{(first.Date == last.Date ? "" : $" to {last:yyyy-MM-dd}")}, {group.Key.Processors} × {group.Key.Processor}, {group.Key.MemoryMiB / 1024.0:0} GiB, {group.Key.System}.\n");
+            text.Append(
+                CultureInfo.InvariantCulture,
+                $"\n{first:yyyy-MM-dd}{(first.Date == last.Date ? "" : $" to {last:yyyy-MM-dd}")}, {group.Key.Processors} × {group.Key.Processor}, {group.Key.MemoryMiB / 1024.0:0} GiB, {group.Key.System}.\n"
+            );
         }
 
         return text.ToString();

@@ -27,7 +27,8 @@ internal static class SnapshotBench
         {
             var (elapsed, memory) = await FirstExecAsync(restoring);
             var (bootElapsed, _) = await FirstExecAsync(booting);
-            var (bareElapsed, bareMemory) = await BareRestore.RunAsync(target, template, snapshot, work, Path.Combine(restoring.DataDir, "keys/pandora"));
+            var (bareElapsed, bareMemory) = await BareRestore.RunAsync(
+                target, template, snapshot, work, Path.Combine(restoring.DataDir, "keys/pandora"));
             if (i >= 0)
             {
                 restored.Add(elapsed);
@@ -51,11 +52,36 @@ internal static class SnapshotBench
         var p50 = restored.Percentile(50);
         return
         [
-            new("restore to first exec / cold boot to first exec", p50 / booted.Percentile(50), "×", 0.3, $"{p50 / 1000:0.00} s / {booted.Percentile(50) / 1000:0.00} s, no warm-up, {Rounds} each"),
-            new("restore to first exec / bare script of the same steps", p50 / bare.Percentile(50), "×", 1.1, $"{p50 / 1000:0.00} s / {bare.Percentile(50) / 1000:0.00} s"),
-            new("memory of an idle restored microVM / bare script's (PSS)", ours / byHand, "×", 1.1, $"{ours:0.0} MiB / {byHand:0.0} MiB, after one `true`"),
+            new(
+                "restore to first exec / cold boot to first exec",
+                p50 / booted.Percentile(50),
+                "×",
+                0.3,
+                $"{p50 / 1000:0.00} s / {booted.Percentile(50) / 1000:0.00} s, no warm-up, {Rounds} each"),
+            new(
+                "restore to first exec / bare script of the same steps",
+                p50 / bare.Percentile(50),
+                "×",
+                1.1,
+                $"{p50 / 1000:0.00} s / {bare.Percentile(50) / 1000:0.00} s"),
+            new(
+                "memory of an idle restored microVM / bare script's (PSS)",
+                ours / byHand,
+                "×",
+                1.1,
+                $"{ours:0.0} MiB / {byHand:0.0} MiB, after one `true`"),
             // No figure was set for Firecracker.
-            .. target.Firecracker is null ? [new Result("memory of an idle restored microVM (PSS)", each, "MiB", 64, $"each of {Many}, after one `true`; of one alone, which shares with nobody, {ours:0.0} MiB")] : Array.Empty<Result>(),
+            .. target.Firecracker is null
+                ?
+                [
+                    new Result(
+                        "memory of an idle restored microVM (PSS)",
+                        each,
+                        "MiB",
+                        64,
+                        $"each of {Many}, after one `true`; of one alone, which shares with nobody, {ours:0.0} MiB"),
+                ]
+                : Array.Empty<Result>(),
         ];
     }
 
@@ -70,7 +96,12 @@ internal static class SnapshotBench
     private static async Task<Result> BurstAsync(Target target)
     {
         var (restored, booted) = (await BurstAsync(target, []), await BurstAsync(target, ByBoot));
-        return new Result($"burst of {Burst} claims from a pool of {PoolSize}: restored / booted", restored / booted, "×", 0.5, $"{restored:0.0} s / {booted:0.0} s to the last one, {BurstRounds} bursts each");
+        return new Result(
+            $"burst of {Burst} claims from a pool of {PoolSize}: restored / booted",
+            restored / booted,
+            "×",
+            0.5,
+            $"{restored:0.0} s / {booted:0.0} s to the last one, {BurstRounds} bursts each");
     }
 
     private static async Task<double> BurstAsync(Target target, Dictionary<string, string> settings)
@@ -86,7 +117,8 @@ internal static class SnapshotBench
         {
             await server.WaitForQuietAsync(PoolSize);
             var start = Stopwatch.GetTimestamp();
-            var sandboxes = await Task.WhenAll(Enumerable.Range(0, Burst).Select(_ => server.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
+            var sandboxes = await Task.WhenAll(
+                Enumerable.Range(0, Burst).Select(_ => server.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
             times.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
             await Task.WhenAll(sandboxes.Select(s => s.DisposeAsync().AsTask()));
         }

@@ -10,7 +10,13 @@ internal sealed record Target(string Repository, string Templates, string? Firec
     public string Label => Firecracker is null ? "" : "Firecracker: ";
 
     /// <summary>The server's settings.</summary>
-    public IReadOnlyDictionary<string, string> Settings => Firecracker is null
-        ? new Dictionary<string, string> { ["PANDORA_VMM"] = "qemu" }
-        : new Dictionary<string, string> { ["PANDORA_VMM"] = "firecracker", ["PANDORA_ACCEL"] = "kvm", ["PANDORA_FIRECRACKER"] = Firecracker };
+    public IReadOnlyDictionary<string, string> Settings =>
+        Firecracker is null
+            ? new Dictionary<string, string> { ["PANDORA_VMM"] = "qemu" }
+            : new Dictionary<string, string>
+            {
+                ["PANDORA_VMM"] = "firecracker",
+                ["PANDORA_ACCEL"] = "kvm",
+                ["PANDORA_FIRECRACKER"] = Firecracker,
+            };
 }

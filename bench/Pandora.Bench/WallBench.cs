@@ -125,7 +125,13 @@ internal static class WallBench
         using var instance = Instance.Open(options);
         await using var network = await NetworkRules.CreateAsync(instance.Names, options, [], NullLogger.Instance, CancellationToken.None);
         await using var slots = new SlotPool(
-            network, instance.Names, Egress.Internet, Slots, new Dictionary<int, string>(), TimeProvider.System, NullLogger<SlotPool>.Instance);
+            network,
+            instance.Names,
+            Egress.Internet,
+            Slots,
+            new Dictionary<int, string>(),
+            TimeProvider.System,
+            NullLogger<SlotPool>.Instance);
         slots.Prepare();
         while (Enumerable.Range(0, Slots).Any(s => !network.IsGuarded(s)))
         {
@@ -170,8 +176,13 @@ internal static class WallBench
         var report = await flood.RunAsync(FloodTime);
         var slowest = Math.Max(report.OnNew!.P99, report.OnKept!.P99);
         return report.Failures.Count == 0
-            ? new Result("`GET /sandboxes` with a key under a flood of silent connections, p99", slowest, "ms", 250,
-                $"{report.OnNew.Count + report.OnKept.Count} requests, all answered, while {report.Opened} connections were opened in {FloodTime.TotalSeconds:0} s")
+            ? new Result(
+                "`GET /sandboxes` with a key under a flood of silent connections, p99",
+                slowest,
+                "ms",
+                250,
+                $"{report.OnNew.Count + report.OnKept.Count} requests, all answered, while {report.Opened} connections were opened in "
+                    + $"{FloodTime.TotalSeconds:0} s")
             : throw new InvalidOperationException($"{report.Failures.Count} were not answered: {report.Failures[0]}");
     }
 

@@ -51,8 +51,9 @@ internal enum AgentMessage : byte
 internal readonly record struct AgentFrame(AgentMessage Message, uint Id, ReadOnlyMemory<byte> Body);
 
 /// <summary>
-/// How the server and the agent in its guests write to each other: frames of 4 bytes <c>PNDA</c>, version, message, id (4 bytes) and length (4 bytes), all little endian, then the body.
-/// This file is compiled into both ends. What comes from a guest may be anything: nothing here believes a length, and nothing grows.
+/// How the server and the agent in its guests write to each other: frames of 4 bytes <c>PNDA</c>, version, message, id (4 bytes) and length
+/// (4 bytes), all little endian, then the body. This file is compiled into both ends. What comes from a guest may be anything: nothing here
+/// believes a length, and nothing grows.
 /// </summary>
 internal static class AgentProtocol
 {
@@ -134,7 +135,8 @@ internal static class AgentProtocol
             return 0;
         }
 
-        frame = new AgentFrame((AgentMessage)bytes[5], BinaryPrimitives.ReadUInt32LittleEndian(bytes[6..]), bytes.Slice(HeaderSize, length).ToArray());
+        frame = new AgentFrame(
+            (AgentMessage)bytes[5], BinaryPrimitives.ReadUInt32LittleEndian(bytes[6..]), bytes.Slice(HeaderSize, length).ToArray());
         return HeaderSize + length;
     }
 
@@ -194,7 +196,12 @@ internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Host
         }
 
         return rest.IsEmpty
-            ? new ResumeBody(AgentProtocol.DecodeNanoseconds(body[..8]), parts[0], Encoding.ASCII.GetString(parts[1]), Encoding.ASCII.GetString(parts[2]), parts[3])
+            ? new ResumeBody(
+                AgentProtocol.DecodeNanoseconds(body[..8]),
+                parts[0],
+                Encoding.ASCII.GetString(parts[1]),
+                Encoding.ASCII.GetString(parts[2]),
+                parts[3])
             : throw new FormatException("a resume with more than belongs to it");
     }
 }

@@ -90,7 +90,9 @@ internal static unsafe partial class Linux
         Check(clock_settime(0, time), "clock");
     }
 
-    /// <summary>Mixes fresh bytes into the kernel's random state, counts them in full, and makes the generator use them at once (random(4)).</summary>
+    /// <summary>
+    /// Mixes fresh bytes into the kernel's random state, counts them in full, and makes the generator use them at once (random(4)).
+    /// </summary>
     public static void SeedRandom(ReadOnlySpan<byte> seed)
     {
         var words = (seed.Length + 3) / 4;

@@ -2,7 +2,8 @@ using System.Text;
 using Pandora.Agent;
 using Pandora.Agent.Protocol;
 
-// PID 1 starts it and starts it again when it ends. It serves one connection after the other: QEMU's port has only one, and Firecracker's has only the server's.
+// PID 1 starts it and starts it again when it ends. It serves one connection after the other: QEMU's port has only one, and Firecracker's
+// has only the server's.
 if (FindSerialPort() is { } path)
 {
     var port = Linux.Open(path);
@@ -42,9 +43,14 @@ while (true)
     Linux.Close(connection);
 }
 
-static string? FindSerialPort() => !Directory.Exists("/sys/class/virtio-ports") ? null :
-    Directory.GetDirectories("/sys/class/virtio-ports").Where(d => File.Exists($"{d}/name") && File.ReadAllText($"{d}/name").Trim() == AgentProtocol.SerialPort)
-        .Select(d => $"/dev/{Path.GetFileName(d)}").FirstOrDefault();
+static string? FindSerialPort() =>
+    !Directory.Exists("/sys/class/virtio-ports")
+        ? null
+        : Directory
+            .GetDirectories("/sys/class/virtio-ports")
+            .Where(d => File.Exists($"{d}/name") && File.ReadAllText($"{d}/name").Trim() == AgentProtocol.SerialPort)
+            .Select(d => $"/dev/{Path.GetFileName(d)}")
+            .FirstOrDefault();
 
 /// <summary>Answers what comes by one descriptor, in order.</summary>
 internal sealed class Session(int descriptor)
@@ -97,7 +103,8 @@ internal sealed class Session(int descriptor)
                     Linux.SetClock(Linux.Now() + AgentProtocol.DecodeNanoseconds(frame.Body.Span));
                     return AgentProtocol.Encode(AgentMessage.ClockShifted, frame.Id, []);
                 default:
-                    return AgentProtocol.Encode(AgentMessage.Failed, frame.Id, Encoding.UTF8.GetBytes($"there is no message {(int)frame.Message}"));
+                    return AgentProtocol.Encode(
+                        AgentMessage.Failed, frame.Id, Encoding.UTF8.GetBytes($"there is no message {(int)frame.Message}"));
             }
         }
         catch (Exception e)

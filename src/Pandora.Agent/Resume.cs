@@ -2,7 +2,10 @@ using Pandora.Agent.Protocol;
 
 namespace Pandora.Agent;
 
-/// <summary>Makes a guest that was restored from a snapshot its own: clock, random state, names, SSH host key. Whoever reads what it wrote is started after it.</summary>
+/// <summary>
+/// Makes a guest that was restored from a snapshot its own: clock, random state, names, SSH host key. Whoever reads what it wrote is
+/// started after it.
+/// </summary>
 internal static class Resume
 {
     public static void Apply(ResumeBody resume)
@@ -11,7 +14,11 @@ internal static class Resume
         Linux.SeedRandom(resume.Seed);
         Linux.SetHostname(resume.Hostname);
         RenewPorts();
-        File.WriteAllLines("/etc/pandora/machine", File.ReadAllLines("/etc/pandora/machine").Select(l => l.StartsWith("hostname=", StringComparison.Ordinal) ? $"hostname={resume.Hostname}" : l).ToList());
+        File.WriteAllLines(
+            "/etc/pandora/machine",
+            File.ReadAllLines("/etc/pandora/machine")
+                .Select(l => l.StartsWith("hostname=", StringComparison.Ordinal) ? $"hostname={resume.Hostname}" : l)
+                .ToList());
         File.WriteAllText("/etc/hostname", $"{resume.Hostname}\n");
         File.WriteAllText("/etc/hosts", $"127.0.0.1 localhost {resume.Hostname}\n");
         File.WriteAllText("/etc/machine-id", $"{resume.MachineId}\n");
@@ -20,20 +27,28 @@ internal static class Resume
         EndSshServer();
     }
 
-    // The kernel picks source ports by a secret that all restored guests have, so each would begin with the same ones; where another in the same slot was killed, the host's and its peers' entries for them are still there.
+    // The kernel picks source ports by a secret that all restored guests have, so each would begin with the same ones; where another in the
+    // same slot was killed, the host's and its peers' entries for them are still there.
     private static void RenewPorts()
     {
         using var random = File.OpenRead("/dev/urandom");
         var bytes = new byte[4];
         random.ReadExactly(bytes);
         // ip-sysctl, ip_local_port_range: of the default's 28,232 a span that begins and ends elsewhere.
-        File.WriteAllText("/proc/sys/net/ipv4/ip_local_port_range", $"{32768 + (BitConverter.ToUInt16(bytes) % 8192)} {60999 - (BitConverter.ToUInt16(bytes, 2) % 8192)}");
+        File.WriteAllText(
+            "/proc/sys/net/ipv4/ip_local_port_range",
+            $"{32768 + (BitConverter.ToUInt16(bytes) % 8192)} {60999 - (BitConverter.ToUInt16(bytes, 2) % 8192)}");
     }
 
     // With its sessions, whose keys the template had too. PID 1 starts it again at once, and then it reads the new host key.
     private static void EndSshServer()
     {
-        foreach (var pid in Directory.GetDirectories("/proc").Select(d => int.TryParse(Path.GetFileName(d), out var pid) ? pid : 0).Where(p => p > 1 && NameOf(p) == "dropbear").ToList())
+        foreach (
+            var pid in Directory
+                .GetDirectories("/proc")
+                .Select(d => int.TryParse(Path.GetFileName(d), out var pid) ? pid : 0)
+                .Where(p => p > 1 && NameOf(p) == "dropbear")
+                .ToList())
         {
             Linux.Kill(pid);
             while (Linux.Exists(pid) && NameOf(pid) == "dropbear")

@@ -21,7 +21,9 @@ internal static class Shared
         Description = "Print results as JSON on standard output, and errors as one JSON object on standard error", Recursive = true,
     };
 
-    /// <summary>A client for the server that the user named; the key is taken from PANDORA_API_KEY, because command lines can be read by others.</summary>
+    /// <summary>
+    /// A client for the server that the user named; the key is taken from PANDORA_API_KEY, because command lines can be read by others.
+    /// </summary>
     public static PandoraClient Connect(ParseResult result)
     {
         var url = result.GetRequiredValue(Url);
@@ -33,9 +35,14 @@ internal static class Shared
     public static void PrintJson<T>(T value, JsonTypeInfo<T> type) => Console.WriteLine(JsonSerializer.Serialize(value, type));
 
     /// <summary>Splits <c>name=value</c> options.</summary>
-    public static Dictionary<string, string> Pairs(string option, IEnumerable<string>? pairs) => (pairs ?? [])
-        .Select(p => p.Split('=', 2) is [{ Length: > 0 } name, var value] ? (name, value) : throw new UsageException($"{option}: '{p}' is not name=value"))
-        .GroupBy(p => p.name).ToDictionary(g => g.Key, g => g.Last().value);
+    public static Dictionary<string, string> Pairs(string option, IEnumerable<string>? pairs) =>
+        (pairs ?? [])
+            .Select(p =>
+                p.Split('=', 2) is [{ Length: > 0 } name, var value]
+                    ? (name, value)
+                    : throw new UsageException($"{option}: '{p}' is not name=value"))
+            .GroupBy(p => p.name)
+            .ToDictionary(g => g.Key, g => g.Last().value);
 
     /// <summary>Refuses options that are not known where the parser would take them for ids.</summary>
     public static void RefuseOptions(Argument argument) => argument.Validators.Add(result =>

@@ -87,7 +87,10 @@ public sealed class ExecTimeoutException : PandoraApiException
     public string Command => Problem.Command ?? CommandStates.Unknown;
 }
 
-/// <summary>The server went away while a command ran. It may have run in part; nobody repeats it. The sandbox may live on: ask again in a few seconds.</summary>
+/// <summary>
+/// The server went away while a command ran. It may have run in part; nobody repeats it. The sandbox may live on: ask again in a few
+/// seconds.
+/// </summary>
 public sealed class ExecInterruptedException : PandoraApiException
 {
     internal ExecInterruptedException(string message, ApiProblem problem, Exception? innerException = null)

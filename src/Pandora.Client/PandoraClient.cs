@@ -34,7 +34,10 @@ public sealed class PandoraClient : IDisposable
         }
     }
 
-    /// <summary>Uses somebody else's <see cref="HttpClient"/>, such as one of <c>IHttpClientFactory</c>'s, whose <see cref="HttpClient.BaseAddress"/> is the server.</summary>
+    /// <summary>
+    /// Uses somebody else's <see cref="HttpClient"/>, such as one of <c>IHttpClientFactory</c>'s, whose <see
+    /// cref="HttpClient.BaseAddress"/> is the server.
+    /// </summary>
     /// <param name="http">The client; it is not disposed. Its timeout must allow for the longest command.</param>
     public PandoraClient(HttpClient http)
     {
@@ -54,7 +57,11 @@ public sealed class PandoraClient : IDisposable
     /// <exception cref="SandboxUnavailableException">There are too many sandboxes, or none became ready in time.</exception>
     /// <exception cref="InvalidRequestException">A value is out of its range.</exception>
     public async Task<Sandbox> CreateAsync(
-        TimeSpan? idleTimeout = null, string? template = null, IReadOnlyDictionary<string, string>? metadata = null, string? egress = null, string? idempotencyKey = null,
+        TimeSpan? idleTimeout = null,
+        string? template = null,
+        IReadOnlyDictionary<string, string>? metadata = null,
+        string? egress = null,
+        string? idempotencyKey = null,
         CancellationToken cancellationToken = default)
     {
         var request = new CreateSandboxRequest(idleTimeout?.TotalSeconds, template, metadata, egress);
@@ -71,7 +78,8 @@ public sealed class PandoraClient : IDisposable
     /// <summary>Lists sandboxes, oldest first.</summary>
     /// <param name="metadata">Only those that have all these pairs.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    public async Task<IReadOnlyList<SandboxInfo>> ListAsync(IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default)
+    public async Task<IReadOnlyList<SandboxInfo>> ListAsync(
+        IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default)
     {
         var query = string.Join('&',
             (metadata ?? new Dictionary<string, string>())
@@ -100,7 +108,8 @@ public sealed class PandoraClient : IDisposable
         using var content = JsonContent.Create(request, PandoraJson.Default.ExecRequest);
         try
         {
-            return new ExecResult(await SendAsync(HttpMethod.Post, $"{PathOf(id)}/exec", content, PandoraJson.Default.ExecResponse, cancellationToken));
+            return new ExecResult(
+                await SendAsync(HttpMethod.Post, $"{PathOf(id)}/exec", content, PandoraJson.Default.ExecResponse, cancellationToken));
         }
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
@@ -123,8 +132,12 @@ public sealed class PandoraClient : IDisposable
     {
         const string Teardown = "teardown;dur=";
         using var response = await SendAsync(HttpMethod.Delete, PathOf(id), null, cancellationToken);
-        var timing = response.Headers.TryGetValues("Server-Timing", out var values) ? values.FirstOrDefault(v => v.StartsWith(Teardown, StringComparison.Ordinal)) : null;
-        return double.TryParse(timing?[Teardown.Length..], CultureInfo.InvariantCulture, out var milliseconds) ? TimeSpan.FromMilliseconds(milliseconds) : null;
+        var timing = response.Headers.TryGetValues("Server-Timing", out var values)
+            ? values.FirstOrDefault(v => v.StartsWith(Teardown, StringComparison.Ordinal))
+            : null;
+        return double.TryParse(timing?[Teardown.Length..], CultureInfo.InvariantCulture, out var milliseconds)
+            ? TimeSpan.FromMilliseconds(milliseconds)
+            : null;
     }
 
     /// <summary>Reads the server's metrics in Prometheus' text format.</summary>
@@ -150,14 +163,16 @@ public sealed class PandoraClient : IDisposable
 
     private static string PathOf(string id) => $"/sandboxes/{Uri.EscapeDataString(id)}";
 
-    private async Task<T> SendAsync<T>(HttpMethod method, string path, HttpContent? content, JsonTypeInfo<T> type, CancellationToken cancellationToken)
+    private async Task<T> SendAsync<T>(
+        HttpMethod method, string path, HttpContent? content, JsonTypeInfo<T> type, CancellationToken cancellationToken)
     {
         using var response = await SendAsync(method, path, content, cancellationToken);
         return await response.Content.ReadFromJsonAsync(type, cancellationToken)
             ?? throw new PandoraApiException("the server's answer is empty", new ApiProblem(Status: (int)response.StatusCode));
     }
 
-    private async Task<HttpResponseMessage> SendAsync(HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
+    private async Task<HttpResponseMessage> SendAsync(
+        HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
     {
         using var request = new HttpRequestMessage(method, path) { Content = content };
         HttpResponseMessage response;

@@ -40,8 +40,14 @@ public sealed class Sandbox : IAsyncDisposable
     /// <exception cref="SandboxNotFoundException">The sandbox was ended, by a delete or for idleness.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     public Task<ExecResult> ExecAsync(
-        string code, TimeSpan? timeout = null, string? cwd = null, IReadOnlyDictionary<string, string>? env = null, string? user = null, string? stdin = null, CancellationToken cancellationToken = default) =>
-        _client.ExecAsync(Id, new ExecRequest(code, timeout?.TotalSeconds, cwd, env, user, stdin), cancellationToken);
+        string code,
+        TimeSpan? timeout = null,
+        string? cwd = null,
+        IReadOnlyDictionary<string, string>? env = null,
+        string? user = null,
+        string? stdin = null,
+        CancellationToken cancellationToken = default
+    ) => _client.ExecAsync(Id, new ExecRequest(code, timeout?.TotalSeconds, cwd, env, user, stdin), cancellationToken);
 
     /// <summary>Starts its idle clock again.</summary>
     public Task<SandboxInfo> KeepAliveAsync(CancellationToken cancellationToken = default) => _client.KeepAliveAsync(Id, cancellationToken);

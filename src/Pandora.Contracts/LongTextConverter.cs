@@ -3,7 +3,9 @@ using System.Text.Json.Serialization;
 
 namespace Pandora.Contracts;
 
-/// <summary>Writes long texts in pieces: as a whole, a writer makes room for six bytes a character at once, which for 10 MiB of output is 60.</summary>
+/// <summary>
+/// Writes long texts in pieces: as a whole, a writer makes room for six bytes a character at once, which for 10 MiB of output is 60.
+/// </summary>
 public sealed class LongTextConverter : JsonConverter<string>
 {
     private const int Piece = 16 * 1024;
@@ -24,7 +26,8 @@ public sealed class LongTextConverter : JsonConverter<string>
 
         for (var start = 0; start < value.Length; start += Piece)
         {
-            writer.WriteStringValueSegment(value.AsSpan(start, Math.Min(Piece, value.Length - start)), isFinalSegment: start + Piece >= value.Length);
+            writer.WriteStringValueSegment(
+                value.AsSpan(start, Math.Min(Piece, value.Length - start)), isFinalSegment: start + Piece >= value.Length);
         }
     }
 }

@@ -4,7 +4,8 @@ using System.Text.Json.Serialization;
 namespace Pandora.Contracts;
 
 /// <summary>Body of <c>POST /sandboxes</c>. Every field may be left out, and so may the body.</summary>
-/// <param name="IdleTimeout">Seconds without activity after which the sandbox is ended: 10 to 600 unless the server raises the cap. Default: the server's, 60.</param>
+/// <param name="IdleTimeout">Seconds without activity after which the sandbox is ended: 10 to 600 unless the server raises the cap.
+/// Default: the server's, 60.</param>
 /// <param name="Template">Name of the template to start from. Default: <c>default</c>.</param>
 /// <param name="Metadata">Free text pairs to find the sandbox again by; at most 16 KiB in all.</param>
 /// <param name="Egress"><c>internet</c> or <c>none</c>. Default: the server's.</param>
@@ -37,7 +38,8 @@ public sealed record SandboxCreated(
 /// <param name="Template">Name of its template.</param>
 /// <param name="Egress"><c>internet</c> or <c>none</c>.</param>
 /// <param name="Metadata">The pairs given at creation.</param>
-/// <param name="State"><c>running</c>; <c>recovering</c> while a server that has just started does not know yet whether it lives on; <c>degraded</c> while it waits for room on the host's disk, or once its disk has lost data.</param>
+/// <param name="State"><c>running</c>; <c>recovering</c> while a server that has just started does not know yet whether it lives on;
+/// <c>degraded</c> while it waits for room on the host's disk, or once its disk has lost data.</param>
 /// <param name="StateReason">Why it is not simply running; left out when it is.</param>
 public sealed record SandboxInfo(
     string SandboxId, int SlotId, string GuestIp, double AgeSeconds, double IdleSeconds, double IdleTimeout, int ExecCount,
@@ -46,7 +48,8 @@ public sealed record SandboxInfo(
 
 /// <summary>Body of <c>POST /sandboxes/{id}/exec</c>.</summary>
 /// <param name="Code">Shell text, run by bash; at most 1 MiB of UTF-8, without NUL. Empty text does nothing, with exit code 0.</param>
-/// <param name="Timeout">Seconds after which the command is killed with what it started: 1 to 300. Default, and what null means: 30.</param>
+/// <param name="Timeout">Seconds after which the command is killed with what it started: 1 to 300. Default, and what null means:
+/// 30.</param>
 /// <param name="Cwd">Directory to run in. Default: the user's home.</param>
 /// <param name="Env">Environment variables, at most 64 KiB in all.</param>
 /// <param name="User">User to run as. Default: root.</param>
@@ -82,7 +85,8 @@ public sealed record ExecResponse(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? DiskLostData = null);
 
 /// <summary>Answer to <c>GET /health</c>.</summary>
-/// <param name="Status"><c>ok</c>; <c>recovering</c> while it takes over what an earlier server left; <c>not_protected</c> while what keeps guests in is not whole, when no sandbox is handed out: <c>Notes</c> say what is missing.</param>
+/// <param name="Status"><c>ok</c>; <c>recovering</c> while it takes over what an earlier server left; <c>not_protected</c> while what keeps
+/// guests in is not whole, when no sandbox is handed out: <c>Notes</c> say what is missing.</param>
 /// <param name="Version">Version of the server.</param>
 /// <param name="PoolSize">MicroVMs that the default template's pool keeps warm.</param>
 /// <param name="WarmVms">MicroVMs that are warm now, in all pools.</param>

@@ -33,7 +33,10 @@ public enum PoolStart
     Boot,
 }
 
-/// <summary>Settings of one node's engine. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of <c>Pandora</c> in <c>/etc/pandora/appsettings.json</c>.</summary>
+/// <summary>
+/// Settings of one node's engine. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of
+/// <c>Pandora</c> in <c>/etc/pandora/appsettings.json</c>.
+/// </summary>
 public sealed class EngineOptions
 {
     /// <summary>Directory for the templates, keys and disks of this instance; one server at a time.</summary>
@@ -51,10 +54,15 @@ public sealed class EngineOptions
     [Range(0, 256)]
     public int PoolSize { get; set; } = 4;
 
-    /// <summary>Warm microVMs of other templates, as <c>name=count,name=count</c>. A template not named is booted when it is asked for.</summary>
+    /// <summary>
+    /// Warm microVMs of other templates, as <c>name=count,name=count</c>. A template not named is booted when it is asked for.
+    /// </summary>
     public string PoolSizes { get; set; } = "";
 
-    /// <summary><c>snapshot</c> (microVMs are restored from a snapshot of a warmed one, several times faster; booted where the VMM cannot) or <c>boot</c>.</summary>
+    /// <summary>
+    /// <c>snapshot</c> (microVMs are restored from a snapshot of a warmed one, several times faster; booted where the VMM cannot) or
+    /// <c>boot</c>.
+    /// </summary>
     public PoolStart PoolStart { get; set; } = PoolStart.Snapshot;
 
     /// <summary>Most sandboxes that may exist at once: 1 to 4096.</summary>
@@ -93,7 +101,9 @@ public sealed class EngineOptions
     [Range(0, 64)]
     public int BootParallelism { get; set; }
 
-    /// <summary>IPv4 range that slots take their /30s from. Default: the first of 10.200.0.0/16 to 10.219.0.0/16 that no host route overlaps.</summary>
+    /// <summary>
+    /// IPv4 range that slots take their /30s from. Default: the first of 10.200.0.0/16 to 10.219.0.0/16 that no host route overlaps.
+    /// </summary>
     public string? Network { get; set; }
 
     /// <summary>The most that a sandbox may reach, and what it may reach unless it asks for less: <c>internet</c> or <c>none</c>. With
@@ -116,7 +126,10 @@ public sealed class EngineOptions
     [Required]
     public string ResolvConf { get; set; } = "/etc/resolv.conf";
 
-    /// <summary>Path of the guest agent's program, which templates are built with. Default: what <c>./pandora template build</c> has made in the data directory.</summary>
+    /// <summary>
+    /// Path of the guest agent's program, which templates are built with. Default: what <c>./pandora template build</c> has made in the
+    /// data directory.
+    /// </summary>
     public string? Agent { get; set; }
 
     /// <summary>MiB that stay free where the microVMs' disks are, 0 to 1,000,000: with less no microVM is handed out, and one that waits
@@ -141,18 +154,26 @@ public sealed class EngineOptions
     [Range(0, 10_000_000)]
     public int DiskOperations { get; set; }
 
-    /// <summary>Most MiB a second that a microVM may send, and as many receive, 0 to 100,000; 0: no bound. Not every VMM bounds it.</summary>
+    /// <summary>
+    /// Most MiB a second that a microVM may send, and as many receive, 0 to 100,000; 0: no bound. Not every VMM bounds it.
+    /// </summary>
     [Range(0, 100_000)]
     public int NetworkBandwidth { get; set; }
 
-    /// <summary>What a stop by SIGTERM, such as <c>systemctl stop</c>, does with sandboxes: <c>end</c> them, or <c>keep</c> them alive for the next start. <c>./pandora down</c> and Ctrl-C always end them.</summary>
+    /// <summary>
+    /// What a stop by SIGTERM, such as <c>systemctl stop</c>, does with sandboxes: <c>end</c> them, or <c>keep</c> them alive for the next
+    /// start. <c>./pandora down</c> and Ctrl-C always end them.
+    /// </summary>
     public OnStop OnStop { get; set; } = OnStop.End;
 
     /// <summary>First of the user ids that VMMs run as, one a slot. 0: a range of its own for each instance, above 1,342,177,280.</summary>
     [Range(0, 2_000_000_000)]
     public int UidBase { get; set; }
 
-    /// <summary>Where a VMM keeps what a machine needs besides its run directory, such as a jail: with the templates and disks, so that files can be linked into it.</summary>
+    /// <summary>
+    /// Where a VMM keeps what a machine needs besides its run directory, such as a jail: with the templates and disks, so that files can be
+    /// linked into it.
+    /// </summary>
     public string MachineDir => Path.Combine(DataDir, "jail");
 
     /// <summary>Where snapshots of warmed microVMs are kept. They are made again when they are missing.</summary>
@@ -218,12 +239,16 @@ public sealed class EngineOptions
     {
         if (IdleTimeout > MaxIdleTimeout)
         {
-            throw new StartupException($"PANDORA_IDLE_TIMEOUT ({IdleTimeout:0.#} s) is over PANDORA_MAX_IDLE_TIMEOUT ({MaxIdleTimeout:0.#} s): raise the second or lower the first");
+            throw new StartupException(
+                $"PANDORA_IDLE_TIMEOUT ({IdleTimeout:0.#} s) is over PANDORA_MAX_IDLE_TIMEOUT ({MaxIdleTimeout:0.#} s): raise the "
+                    + "second or lower the first");
         }
 
         if (EgressDefault == Egress.Internet && Egress == Egress.None)
         {
-            throw new StartupException("PANDORA_EGRESS_DEFAULT=internet is more than PANDORA_EGRESS=none allows: PANDORA_EGRESS is the most that any sandbox may reach");
+            throw new StartupException(
+                "PANDORA_EGRESS_DEFAULT=internet is more than PANDORA_EGRESS=none allows: PANDORA_EGRESS is the most that any "
+                    + "sandbox may reach");
         }
 
         if (MaxLifetime is > 0 and < 60)

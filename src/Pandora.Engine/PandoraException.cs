@@ -85,5 +85,7 @@ public sealed class PandoraException(PandoraError error, string message, string?
         new(PandoraError.InvalidRequest, message, field) { Hint = hint };
 }
 
-/// <summary>The host or the settings do not let the engine start; the message is one sentence for the operator and says what to do.</summary>
+/// <summary>
+/// The host or the settings do not let the engine start; the message is one sentence for the operator and says what to do.
+/// </summary>
 public sealed class StartupException(string message, Exception? innerException = null) : Exception(message, innerException);

@@ -3,7 +3,10 @@ using System.Text;
 
 namespace Pandora.Linux;
 
-/// <summary>Keeps files that others append to from growing: four times a second what is too long is emptied, and its end kept beside it. A guest can make its VMM write without end.</summary>
+/// <summary>
+/// Keeps files that others append to from growing: four times a second what is too long is emptied, and its end kept beside it. A guest can
+/// make its VMM write without end.
+/// </summary>
 /// <remarks>Some are in a VMM's jail, whose root is the VMM's own: what has a log's name there and is a link, or another file, is neither
 /// read nor emptied.</remarks>
 public sealed class BoundedLogs : IDisposable
@@ -24,7 +27,11 @@ public sealed class BoundedLogs : IDisposable
     public static string ReadEnd(string path)
     {
         var text = ReadEndOf(path);
-        return text.Length < KeptBytes && File.Exists(Kept(path)) ? (ReadEndOf(Kept(path)) + text) is var both && both.Length > KeptBytes ? both[^KeptBytes..] : both : text;
+        return text.Length < KeptBytes && File.Exists(Kept(path))
+            ? (ReadEndOf(Kept(path)) + text) is var both && both.Length > KeptBytes
+                ? both[^KeptBytes..]
+                : both
+            : text;
     }
 
     /// <inheritdoc/>

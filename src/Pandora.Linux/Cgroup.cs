@@ -5,7 +5,10 @@ namespace Pandora.Linux;
 /// <param name="MaxProcesses">Most threads and processes it may have.</param>
 public sealed record CgroupLimits(long MemoryBytes, int MaxProcesses);
 
-/// <summary>The cgroups that an instance keeps its VMMs in: v2 where it has controllers, else v1, else none, said aloud in <see cref="Description"/>.</summary>
+/// <summary>
+/// The cgroups that an instance keeps its VMMs in: v2 where it has controllers, else v1, else none, said aloud in <see
+/// cref="Description"/>.
+/// </summary>
 /// <remarks>Kernel documentation: admin-guide/cgroup-v2.rst, cgroup-v1/{memory,pids}.rst.</remarks>
 public sealed class CgroupTree
 {
@@ -30,7 +33,9 @@ public sealed class CgroupTree
     /// <summary>False when this host lets nothing be limited.</summary>
     public bool CanLimit => _parents.Count > 0;
 
-    /// <summary>Makes the instance's own cgroup, with half the CPU weight of an ordinary service so that boots never starve the server.</summary>
+    /// <summary>
+    /// Makes the instance's own cgroup, with half the CPU weight of an ordinary service so that boots never starve the server.
+    /// </summary>
     /// <param name="name">Name of the cgroup, holding the instance id.</param>
     /// <param name="root">Where the hierarchies are.</param>
     public static CgroupTree Create(string name, string root = DefaultRoot)
@@ -56,7 +61,11 @@ public sealed class CgroupTree
 
         try
         {
-            var parents = wanted.Append("cpuacct").Where(c => File.Exists($"{root}/{c}/cgroup.procs")).Select(c => $"{root}/{c}/{name}").ToList();
+            var parents = wanted
+                .Append("cpuacct")
+                .Where(c => File.Exists($"{root}/{c}/cgroup.procs"))
+                .Select(c => $"{root}/{c}/{name}")
+                .ToList();
             foreach (var parent in parents)
             {
                 Directory.CreateDirectory(parent);
@@ -69,7 +78,11 @@ public sealed class CgroupTree
 
             return parents.Count == 0
                 ? new CgroupTree(root, [], isV2: false, "no limits: this host has no cgroup controllers that can be used")
-                : new CgroupTree(root, parents, isV2: false, $"cgroup v1: {string.Join(", ", parents.Select(p => Path.GetFileName(Path.GetDirectoryName(p))))}");
+                : new CgroupTree(
+                    root,
+                    parents,
+                    isV2: false,
+                    $"cgroup v1: {string.Join(", ", parents.Select(p => Path.GetFileName(Path.GetDirectoryName(p))))}");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -77,7 +90,9 @@ public sealed class CgroupTree
         }
     }
 
-    /// <summary>What could limit VMMs on this host, without making anything: such as <c>cgroup v2: cpu, memory, pids</c>. Empty when nothing can.</summary>
+    /// <summary>
+    /// What could limit VMMs on this host, without making anything: such as <c>cgroup v2: cpu, memory, pids</c>. Empty when nothing can.
+    /// </summary>
     public static IReadOnlyList<string> Look()
     {
         const string root = DefaultRoot;
@@ -87,14 +102,22 @@ public sealed class CgroupTree
             : wanted.Where(c => File.Exists($"{root}/{c}/cgroup.procs")).ToList() is { Count: > 0 } v1 ? ["version 1", .. v1] : [];
     }
 
-    /// <summary>What the VMMs have used: CPU time of all that ever ran, in seconds, and memory of those that run, in bytes, page cache of their disks counted in. Null where the host does not count.</summary>
+    /// <summary>
+    /// What the VMMs have used: CPU time of all that ever ran, in seconds, and memory of those that run, in bytes, page cache of their
+    /// disks counted in. Null where the host does not count.
+    /// </summary>
     public (double CpuSeconds, long MemoryBytes)? ReadUsage()
     {
         try
         {
             return _parents.Count == 0 ? null
-                : _isV2 ? (ReadWords($"{_parents[0]}/cpu.stat") is ["usage_usec", var micros, ..] ? long.Parse(micros) / 1e6 : 0, long.Parse(File.ReadAllText($"{_parents[0]}/memory.current")))
-                : (long.Parse(File.ReadAllText($"{ParentOf("cpuacct")}/cpuacct.usage")) / 1e9, long.Parse(File.ReadAllText($"{ParentOf("memory")}/memory.usage_in_bytes")));
+                : _isV2
+                    ? (
+                        ReadWords($"{_parents[0]}/cpu.stat") is ["usage_usec", var micros, ..] ? long.Parse(micros) / 1e6 : 0,
+                        long.Parse(File.ReadAllText($"{_parents[0]}/memory.current")))
+                : (
+                    long.Parse(File.ReadAllText($"{ParentOf("cpuacct")}/cpuacct.usage")) / 1e9,
+                    long.Parse(File.ReadAllText($"{ParentOf("memory")}/memory.usage_in_bytes")));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
         {
@@ -123,7 +146,9 @@ public sealed class CgroupTree
         }
     }
 
-    /// <summary>Removes an empty cgroup with those below it. The kernel may need a moment after the last process, so it is tried for a second.</summary>
+    /// <summary>
+    /// Removes an empty cgroup with those below it. The kernel may need a moment after the last process, so it is tried for a second.
+    /// </summary>
     /// <exception cref="IOException">A process is still in it.</exception>
     public static async Task RemoveAsync(string path, TimeProvider time)
     {
@@ -146,9 +171,17 @@ public sealed class CgroupTree
     }
 
     /// <summary>Processes in a cgroup and those below it.</summary>
-    public static IReadOnlyList<int> ProcessesIn(string path) => !Directory.Exists(path)
-        ? []
-        : [.. Directory.EnumerateFiles(path, "cgroup.procs", SearchOption.AllDirectories).SelectMany(ReadWords).Select(int.Parse).Distinct()];
+    public static IReadOnlyList<int> ProcessesIn(string path) =>
+        !Directory.Exists(path)
+            ? []
+            :
+            [
+                .. Directory
+                    .EnumerateFiles(path, "cgroup.procs", SearchOption.AllDirectories)
+                    .SelectMany(ReadWords)
+                    .Select(int.Parse)
+                    .Distinct(),
+            ];
 
     private string ParentOf(string controller) => $"{_root}/{controller}/{Path.GetFileName(_parents[0])}";
 

@@ -60,7 +60,8 @@ public static class Command
         }
         catch (Win32Exception e)
         {
-            throw new CommandException(tool, -1, $"'{tool}' could not be run ({e.Message}); is its package installed? ./pandora up installs what is needed");
+            throw new CommandException(
+                tool, -1, $"'{tool}' could not be run ({e.Message}); is its package installed? ./pandora up installs what is needed");
         }
 
         process.BeginOutputReadLine();
@@ -83,13 +84,19 @@ public static class Command
         {
             process.Kill(entireProcessTree: true);
             // Its exit may never be heard of where descriptors have run out; it is dead all the same.
-            await process.WaitForExitAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(5), TimeProvider.System, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await process
+                .WaitForExitAsync(CancellationToken.None)
+                .WaitAsync(TimeSpan.FromSeconds(5), TimeProvider.System, CancellationToken.None)
+                .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             throw;
         }
 
         if (process.ExitCode != 0)
         {
-            throw new CommandException(tool, process.ExitCode, $"'{tool}' failed with exit code {process.ExitCode}: {string.Join('\n', errors)}".TrimEnd(':', ' '));
+            throw new CommandException(
+                tool,
+                process.ExitCode,
+                $"'{tool}' failed with exit code {process.ExitCode}: {string.Join('\n', errors)}".TrimEnd(':', ' '));
         }
 
         return output.ToString();

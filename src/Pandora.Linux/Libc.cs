@@ -3,7 +3,10 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Pandora.Linux;
 
-/// <summary>The system calls that .NET has no name for. Numbers of the newer ones are the same on every architecture (include/uapi/asm-generic/unistd.h).</summary>
+/// <summary>
+/// The system calls that .NET has no name for. Numbers of the newer ones are the same on every architecture
+/// (include/uapi/asm-generic/unistd.h).
+/// </summary>
 internal static partial class Libc
 {
     public const int SigKill = 9, SigTerm = 15;
@@ -112,7 +115,9 @@ internal static partial class Libc
             return true;
         }
 
-        return Marshal.GetLastPInvokeError() == CrossDevice ? false : throw new IOException($"{path} could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
+        return Marshal.GetLastPInvokeError() == CrossDevice
+            ? false
+            : throw new IOException($"{path} could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
     /// <summary>Gives an open file another name, whatever has become of the one that it was opened by; false when that is on another file
@@ -131,7 +136,8 @@ internal static partial class Libc
 
     /// <summary>Shows a file under another name as well (mount(2), MS_BIND).</summary>
     /// <exception cref="IOException">It could not be mounted.</exception>
-    public static void BindMount(string path, string target) => Check(Mount(path, target, null, 4096, 0), $"{path} could not be mounted on {target}");
+    public static void BindMount(string path, string target) =>
+        Check(Mount(path, target, null, 4096, 0), $"{path} could not be mounted on {target}");
 
     /// <summary>Undoes a mount, at once for new users and when the last has closed it for the rest (umount2(2), MNT_DETACH).</summary>
     /// <exception cref="IOException">It could not be unmounted.</exception>
@@ -141,7 +147,9 @@ internal static partial class Libc
     /// <exception cref="IOException">It could not be renamed.</exception>
     public static void Rename(string path, string target) => Check(RenameFile(path, target), $"{path} could not be renamed to {target}");
 
-    /// <summary>Makes a file share another's blocks until one of them changes (ioctl_ficlonerange(2), FICLONE); false where the file system cannot.</summary>
+    /// <summary>
+    /// Makes a file share another's blocks until one of them changes (ioctl_ficlonerange(2), FICLONE); false where the file system cannot.
+    /// </summary>
     public static bool TryClone(int source, int target) => Control(target, 0x40049409, source) == 0;
 
     /// <summary>Sends bytes over a UNIX socket, and a descriptor with them (unix(7), SCM_RIGHTS).</summary>
@@ -161,13 +169,17 @@ internal static partial class Libc
         }
     }
 
-    /// <summary>Makes a file that is in memory alone and can be sealed (memfd_create(2)). It is gone when nobody has it open or mapped.</summary>
+    /// <summary>
+    /// Makes a file that is in memory alone and can be sealed (memfd_create(2)). It is gone when nobody has it open or mapped.
+    /// </summary>
     /// <exception cref="IOException">It could not be made.</exception>
     public static SafeFileHandle CreateMemoryFile(string name)
     {
         // MFD_CLOEXEC, MFD_ALLOW_SEALING.
         var descriptor = MemoryFile(name, 3);
-        return descriptor >= 0 ? new SafeFileHandle(descriptor, ownsHandle: true) : throw new IOException($"no file in memory could be made: {Marshal.GetLastPInvokeErrorMessage()}");
+        return descriptor >= 0
+            ? new SafeFileHandle(descriptor, ownsHandle: true)
+            : throw new IOException($"no file in memory could be made: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
     /// <summary>Lets nobody write to it any more, or change its size (fcntl(2), F_ADD_SEALS).</summary>

@@ -4,7 +4,10 @@ using System.Runtime.InteropServices;
 
 namespace Pandora.Linux;
 
-/// <summary>A process held by a pidfd, whether this server started it or found it: its exit is awaited, never polled, and a recycled pid is never signalled (pidfd_open(2)).</summary>
+/// <summary>
+/// A process held by a pidfd, whether this server started it or found it: its exit is awaited, never polled, and a recycled pid is never
+/// signalled (pidfd_open(2)).
+/// </summary>
 public sealed class ProcessHandle : IDisposable
 {
     private readonly TaskCompletionSource _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -168,7 +171,10 @@ public sealed class ProcessHandle : IDisposable
         return (fields[0][0], long.Parse(fields[19], CultureInfo.InvariantCulture));
     }
 
-    /// <summary>One thread that waits for all pidfds. Each is known by a number that is never used again: a descriptor's may be another process's by the time its event is read.</summary>
+    /// <summary>
+    /// One thread that waits for all pidfds. Each is known by a number that is never used again: a descriptor's may be another process's by
+    /// the time its event is read.
+    /// </summary>
     private static unsafe class ExitWatcher
     {
         private static readonly ConcurrentDictionary<long, TaskCompletionSource> Waiting = new();

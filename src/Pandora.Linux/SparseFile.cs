@@ -8,7 +8,10 @@ public static class SparseFile
 {
     private const int BlockBytes = 64 * 1024;
 
-    /// <summary>Shares the source's blocks where the file system can, and else copies only the ranges that hold data (lseek(2), SEEK_DATA), leaving holes where the source has them.</summary>
+    /// <summary>
+    /// Shares the source's blocks where the file system can, and else copies only the ranges that hold data (lseek(2), SEEK_DATA), leaving
+    /// holes where the source has them.
+    /// </summary>
     public static void Copy(string source, string target)
     {
         using var from = File.OpenHandle(source);

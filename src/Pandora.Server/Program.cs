@@ -17,7 +17,9 @@ var root = new RootCommand("The Pandora server: throw-away sandboxes in real mic
 
 try
 {
-    return await root.Parse(args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(60) });
+    return await root.Parse(args)
+        .InvokeAsync(
+            new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(60) });
 }
 catch (Exception e) when (e is StartupException or VmmException)
 {

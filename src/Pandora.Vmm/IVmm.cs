@@ -10,7 +10,9 @@ public interface IVmm
     /// <exception cref="VmmException">The VMM could not be started; its own words are in the message.</exception>
     Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken);
 
-    /// <summary>Directories besides the machine's own that starting it makes and its end removes, so that they can be recorded first.</summary>
+    /// <summary>
+    /// Directories besides the machine's own that starting it makes and its end removes, so that they can be recorded first.
+    /// </summary>
     IReadOnlyList<string> DirectoriesOf(string id);
 
     /// <summary>Removes those of a machine that has ended and that nobody holds; never fails for what is gone already.</summary>
@@ -22,23 +24,33 @@ public interface IVmm
     void RemoveOrphans(IReadOnlySet<string> living);
 
     /// <summary>
-    /// What besides the machine itself a snapshot's state depends on: this VMM and its version, the processor. One that was made with another must not be restored. Looked at anew each time,
-    /// for a package may be upgraded under a running server. Null when this VMM cannot make snapshots here; <see cref="VmmCapabilities.Warnings"/> says why.
+    /// What besides the machine itself a snapshot's state depends on: this VMM and its version, the processor. One that was made with
+    /// another must not be restored. Looked at anew each time, for a package may be upgraded under a running server. Null when this VMM
+    /// cannot make snapshots here; <see cref="VmmCapabilities.Warnings"/> says why.
     /// </summary>
     string? SnapshotCompatibility { get; }
 
-    /// <summary>Pauses a machine for good and writes its memory and its devices' state. What it was to be started with, <see cref="VirtualMachineSpec.SnapshotMemoryPath"/>, says where its memory goes.</summary>
+    /// <summary>
+    /// Pauses a machine for good and writes its memory and its devices' state. What it was to be started with, <see
+    /// cref="VirtualMachineSpec.SnapshotMemoryPath"/>, says where its memory goes.
+    /// </summary>
     /// <exception cref="VmmException">The VMM could not; what was written is no snapshot.</exception>
     Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken);
 
-    /// <summary>Starts a machine where another one was paused, with memory that is private to it; returns when it runs again. Its kernel and initrd are not used.</summary>
+    /// <summary>
+    /// Starts a machine where another one was paused, with memory that is private to it; returns when it runs again. Its kernel and initrd
+    /// are not used.
+    /// </summary>
     /// <param name="spec">The same machine as the paused one but for id, directory, namespace, user and the paths of its drives.</param>
     /// <param name="files">The snapshot; never written to.</param>
     /// <param name="cancellationToken">Ends it; nothing is left.</param>
     /// <exception cref="VmmException">The VMM could not: the snapshot is another machine's, say, or damaged.</exception>
     Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken);
 
-    /// <summary>Takes hold of a machine that an earlier server started, or returns null when it no longer runs or does not answer. Nothing is killed.</summary>
+    /// <summary>
+    /// Takes hold of a machine that an earlier server started, or returns null when it no longer runs or does not answer. Nothing is
+    /// killed.
+    /// </summary>
     /// <param name="handle">What was written down of it.</param>
     /// <param name="agent">Where its agent is met, as in the spec that it was started with.</param>
     /// <param name="cancellationToken">Ends it; the machine is left as it is.</param>
@@ -62,7 +74,10 @@ public interface IVirtualMachine : IAsyncDisposable
     /// <summary>The newest of what the guest wrote to its console, at most 64 KiB.</summary>
     Task<string> ReadConsoleAsync(CancellationToken cancellationToken);
 
-    /// <summary>Connects to the agent in the guest, by a device that has nothing to do with its network; waits until the agent is there. What comes from it is the guest's.</summary>
+    /// <summary>
+    /// Connects to the agent in the guest, by a device that has nothing to do with its network; waits until the agent is there. What comes
+    /// from it is the guest's.
+    /// </summary>
     /// <exception cref="VmmException">The machine has no such device.</exception>
     Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken);
 
@@ -120,7 +135,9 @@ public sealed record VirtualMachineSpec
     /// <summary>File for its memory, for a machine that is to be snapshotted; null: memory of its own.</summary>
     public string? SnapshotMemoryPath { get; init; }
 
-    /// <summary>Directories whose <c>cgroup.procs</c> the VMM is written to before it starts: one for cgroup v2, one a controller for v1.</summary>
+    /// <summary>
+    /// Directories whose <c>cgroup.procs</c> the VMM is written to before it starts: one for cgroup v2, one a controller for v1.
+    /// </summary>
     public IReadOnlyList<string> Cgroups { get; init; } = [];
 }
 
@@ -155,7 +172,8 @@ public sealed record DeviceLimits(long DiskBytesPerSecond = 0, long DiskOperatio
 /// <param name="Id">The spec's id.</param>
 /// <param name="Directory">The spec's directory.</param>
 /// <param name="Pid">Process id of the VMM.</param>
-/// <param name="StartTime">Its start in clock ticks since boot (<c>/proc/PID/stat</c>, field 22), so that a recycled pid is not mistaken for it.</param>
+/// <param name="StartTime">Its start in clock ticks since boot (<c>/proc/PID/stat</c>, field 22), so that a recycled pid is not mistaken
+/// for it.</param>
 /// <param name="Vmm">Name of the VMM, as in <see cref="VmmCapabilities"/>.</param>
 public sealed record VirtualMachineHandle(string Id, string Directory, int Pid, long StartTime, string Vmm)
 {

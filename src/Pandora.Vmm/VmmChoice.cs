@@ -27,9 +27,13 @@ public enum VmmKind
 /// <param name="UseJailer">Whether to run it in a jail.</param>
 /// <param name="InstalledIn">Directory that holds what Pandora installed itself.</param>
 /// <param name="JailDirectory">Directory for the jails.</param>
-public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Firecracker, string? Jailer, bool UseJailer, string InstalledIn, string JailDirectory)
+public sealed record VmmChoice(
+    VmmKind Kind, Accelerator Accelerator, string? Firecracker, string? Jailer, bool UseJailer, string InstalledIn, string JailDirectory)
 {
-    /// <summary>Chooses by evidence: programs that run and tell their version, CPU flags, a <c>/dev/kvm</c> that can be written to. That a guest answers is seen at each boot.</summary>
+    /// <summary>
+    /// Chooses by evidence: programs that run and tell their version, CPU flags, a <c>/dev/kvm</c> that can be written to. That a guest
+    /// answers is seen at each boot.
+    /// </summary>
     /// <exception cref="VmmException">What was demanded cannot be had; the message says why and what to do.</exception>
     public async Task<IVmm> MakeAsync(TimeProvider time, CancellationToken cancellationToken)
     {
@@ -49,7 +53,8 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
             throw new VmmException("PANDORA_VMM=firecracker and PANDORA_ACCEL=tcg contradict each other: Firecracker needs KVM");
         }
 
-        // An operator who insists on KVM may know of a kernel that runs where ordinary ones do not; a device that cannot be opened is final.
+        // An operator who insists on KVM may know of a kernel that runs where ordinary ones do not; a device that cannot be opened is
+        // final.
         if (!kvm.IsUsable && !(Accelerator == Accelerator.Kvm && kvm.CanOpen))
         {
             var insist = kvm.CanOpen ? ", or PANDORA_ACCEL=kvm if your template's kernel runs here all the same" : "";
@@ -63,7 +68,9 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
         }
 
         var program = Find() ?? Firecracker ?? "firecracker";
-        var jailer = UseJailer ? Jailer ?? Path.Combine(Path.GetDirectoryName(FirecrackerBinaries.TryResolve(program)) ?? "", "jailer") : null;
+        var jailer = UseJailer
+            ? Jailer ?? Path.Combine(Path.GetDirectoryName(FirecrackerBinaries.TryResolve(program)) ?? "", "jailer")
+            : null;
         var binaries = await FirecrackerBinaries.FindAsync(program, jailer, cancellationToken);
         return new FirecrackerVmm(binaries, JailDirectory, kvm.IsUsable ? kvm.Reason : $"PANDORA_ACCEL=kvm, although {kvm.Reason}", time);
     }
@@ -72,6 +79,9 @@ public sealed record VmmChoice(VmmKind Kind, Accelerator Accelerator, string? Fi
     public void RemoveOrphans(IReadOnlySet<string> living) => MachineDirectories.RemoveOrphans(JailDirectory, living);
 
     /// <summary>The program that would be used; null when there is none.</summary>
-    public string? Find() => Firecracker is not null ? FirecrackerBinaries.TryResolve(Firecracker)
-        : FirecrackerBinaries.TryResolve(Path.Combine(InstalledIn, "current", "firecracker")) ?? FirecrackerBinaries.TryResolve("firecracker");
+    public string? Find() =>
+        Firecracker is not null
+            ? FirecrackerBinaries.TryResolve(Firecracker)
+            : FirecrackerBinaries.TryResolve(Path.Combine(InstalledIn, "current", "firecracker"))
+                ?? FirecrackerBinaries.TryResolve("firecracker");
 }

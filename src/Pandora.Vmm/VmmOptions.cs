@@ -2,7 +2,10 @@ using Pandora.Vmm.Qemu;
 
 namespace Pandora.Vmm;
 
-/// <summary>Settings of the VMM. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of <c>Pandora</c> in <c>/etc/pandora/appsettings.json</c>.</summary>
+/// <summary>
+/// Settings of the VMM. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of <c>Pandora</c> in
+/// <c>/etc/pandora/appsettings.json</c>.
+/// </summary>
 public sealed class VmmOptions
 {
     /// <summary><c>auto</c> (Firecracker where it is installed and KVM is usable, else QEMU), <c>firecracker</c> or <c>qemu</c>.</summary>
@@ -11,7 +14,10 @@ public sealed class VmmOptions
     /// <summary><c>auto</c> (KVM where it is really usable, else emulation), <c>kvm</c> or <c>tcg</c>.</summary>
     public Accelerator Accel { get; set; } = Accelerator.Auto;
 
-    /// <summary>Path or name of <c>firecracker</c>. Default: what <c>./pandora firecracker install</c> put into the data directory, else the one in PATH.</summary>
+    /// <summary>
+    /// Path or name of <c>firecracker</c>. Default: what <c>./pandora firecracker install</c> put into the data directory, else the one in
+    /// PATH.
+    /// </summary>
     public string? Firecracker { get; set; }
 
     /// <summary>Path or name of <c>jailer</c>. Default: beside Firecracker.</summary>

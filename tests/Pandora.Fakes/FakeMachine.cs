@@ -56,7 +56,8 @@ internal sealed class FakeMachine : IVirtualMachine
 
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult("");
 
-    public Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken) => Task.FromResult(Agent?.Invoke() ?? throw new VmmException("it has no device for the agent"));
+    public Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken) =>
+        Task.FromResult(Agent?.Invoke() ?? throw new VmmException("it has no device for the agent"));
 
     public void Die(string reason) => _vm.Died.TrySetResult(reason);
 

@@ -53,7 +53,8 @@ internal sealed class FakeNetwork
 
     private sealed class Open(FakeNetwork host, HostNames names) : IHostNetwork
     {
-        public Ipv4Network Range { get; } = Ipv4Network.TryParse("10.200.0.0/16", out var range) ? range : throw new InvalidOperationException();
+        public Ipv4Network Range { get; } =
+            Ipv4Network.TryParse("10.200.0.0/16", out var range) ? range : throw new InvalidOperationException();
 
         public int Mtu => 1500;
 

@@ -20,7 +20,8 @@ namespace Pandora.Fakes;
 
 /// <summary>
 /// The real node on a fake VMM, fake guests, a fake network and fake time, in directories of its own: no root, no process. Boots are let
-/// through one by one or at once. Its watches stand still unless they are wanted: most tests ask them themselves. What outlives a server on a host outlives it here: it can be stopped or killed, and opened again.
+/// through one by one or at once. Its watches stand still unless they are wanted: most tests ask them themselves. What outlives a server on
+/// a host outlives it here: it can be stopped or killed, and opened again.
 /// </summary>
 internal sealed class FakeNode : IAsyncDisposable
 {
@@ -121,7 +122,9 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public FakeMachine MachineOf(string id) => Vmm.MachineOf(id);
 
-    /// <summary>Lets the fake clock run, fifty times as fast as a real one, until the result is disposed: for what waits on it behind a request.</summary>
+    /// <summary>
+    /// Lets the fake clock run, fifty times as fast as a real one, until the result is disposed: for what waits on it behind a request.
+    /// </summary>
     public IAsyncDisposable RunClock() => new Clock(Time);
 
     /// <summary>Waits for what other tasks bring about; fails after ten real seconds.</summary>

@@ -58,7 +58,9 @@ internal sealed class FakeServer : IAsyncDisposable
         builder.Services.AddSingleton<Func<NodeStatus>>(() => node.Engine.Status);
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
         builder.Services.AddSingleton(node.Meters);
-        builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000")));
+        builder.Services.Configure<HostFilteringOptions>(o =>
+            o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000"))
+        );
         if (loggers is not null)
         {
             builder.Services.AddSingleton(loggers);
@@ -82,7 +84,8 @@ internal sealed class FakeServer : IAsyncDisposable
         return created.Body.GetProperty("sandbox_id").GetString()!;
     }
 
-    public async Task<(int Status, JsonElement Body, HttpResponseMessage Response)> SendAsync(HttpMethod method, string path, string? body = null, string type = "application/json", params (string Name, string Value)[] headers)
+    public async Task<(int Status, JsonElement Body, HttpResponseMessage Response)> SendAsync(
+        HttpMethod method, string path, string? body = null, string type = "application/json", params (string Name, string Value)[] headers)
     {
         using var request = new HttpRequestMessage(method, path);
         if (body is not null)
@@ -97,7 +100,10 @@ internal sealed class FakeServer : IAsyncDisposable
 
         var response = await Http.SendAsync(request);
         var text = await response.Content.ReadAsStringAsync();
-        var json = text.Length > 0 && response.Content.Headers.ContentType?.MediaType?.EndsWith("json", StringComparison.Ordinal) == true ? JsonDocument.Parse(text).RootElement : default;
+        var json =
+            text.Length > 0 && response.Content.Headers.ContentType?.MediaType?.EndsWith("json", StringComparison.Ordinal) == true
+                ? JsonDocument.Parse(text).RootElement
+                : default;
         return ((int)response.StatusCode, json, response);
     }
 

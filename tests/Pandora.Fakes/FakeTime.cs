@@ -2,7 +2,9 @@ using Microsoft.Extensions.Time.Testing;
 
 namespace Pandora.Fakes;
 
-/// <summary>Fake time whose wall clock can be set, as an operator or NTP sets a host's: timers and timestamps go on as if nothing were.</summary>
+/// <summary>
+/// Fake time whose wall clock can be set, as an operator or NTP sets a host's: timers and timestamps go on as if nothing were.
+/// </summary>
 internal sealed class FakeTime : FakeTimeProvider
 {
     private TimeSpan _offset;

@@ -6,29 +6,62 @@ namespace Pandora.FirecrackerDouble;
 // What Firecracker's API description allows in each body. A member that it does not know is refused, as Firecracker refuses it.
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
-internal sealed record MachineConfig([property: JsonRequired] int VcpuCount, [property: JsonRequired] long MemSizeMib, bool Smt = false, bool TrackDirtyPages = false, string? CpuTemplate = null, string? HugePages = null)
+internal sealed record MachineConfig(
+    [property: JsonRequired] int VcpuCount,
+    [property: JsonRequired] long MemSizeMib,
+    bool Smt = false,
+    bool TrackDirtyPages = false,
+    string? CpuTemplate = null,
+    string? HugePages = null)
 {
-    public string? Fault => VcpuCount is < 1 or > 32 ? "The vCPU number is invalid!" : MemSizeMib < 1 ? "The memory size (MiB) is invalid." : Smt && VcpuCount % 2 == 1 && VcpuCount != 1 ? "The vCPU number is invalid!" : null;
+    public string? Fault =>
+        VcpuCount is < 1 or > 32 ? "The vCPU number is invalid!"
+        : MemSizeMib < 1 ? "The memory size (MiB) is invalid."
+        : Smt && VcpuCount % 2 == 1 && VcpuCount != 1 ? "The vCPU number is invalid!"
+        : null;
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record BootSource([property: JsonRequired] string KernelImagePath, string? InitrdPath = null, string? BootArgs = null)
 {
-    public string? Fault => !Root.HasFile(KernelImagePath) ? $"The kernel file cannot be opened: {KernelImagePath}" : InitrdPath is not null && !Root.HasFile(InitrdPath) ? $"The initrd file cannot be opened: {InitrdPath}" : null;
+    public string? Fault =>
+        !Root.HasFile(KernelImagePath) ? $"The kernel file cannot be opened: {KernelImagePath}"
+        : InitrdPath is not null && !Root.HasFile(InitrdPath) ? $"The initrd file cannot be opened: {InitrdPath}"
+        : null;
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record Drive(
-    [property: JsonRequired] string DriveId, [property: JsonRequired] bool IsRootDevice, string? PathOnHost = null, bool IsReadOnly = false, string CacheType = "Unsafe", string IoEngine = "Sync", RateLimiter? RateLimiter = null, string? Partuuid = null, string? Socket = null)
+    [property: JsonRequired] string DriveId,
+    [property: JsonRequired] bool IsRootDevice,
+    string? PathOnHost = null,
+    bool IsReadOnly = false,
+    string CacheType = "Unsafe",
+    string IoEngine = "Sync",
+    RateLimiter? RateLimiter = null,
+    string? Partuuid = null,
+    string? Socket = null)
 {
-    public string? Fault => PathOnHost is null || !Root.HasFile(PathOnHost) ? $"Unable to open the block device backing file: {PathOnHost}"
-        : CacheType is not ("Unsafe" or "Writeback") ? $"unknown variant `{CacheType}`" : IoEngine is not ("Sync" or "Async") ? $"unknown variant `{IoEngine}`" : RateLimiter?.Fault;
+    public string? Fault =>
+        PathOnHost is null || !Root.HasFile(PathOnHost) ? $"Unable to open the block device backing file: {PathOnHost}"
+        : CacheType is not ("Unsafe" or "Writeback") ? $"unknown variant `{CacheType}`"
+        : IoEngine is not ("Sync" or "Async") ? $"unknown variant `{IoEngine}`"
+        : RateLimiter?.Fault;
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
-internal sealed partial record Network([property: JsonRequired] string IfaceId, [property: JsonRequired] string HostDevName, string? GuestMac = null, int? Mtu = null, RateLimiter? RxRateLimiter = null, RateLimiter? TxRateLimiter = null)
+internal sealed partial record Network(
+    [property: JsonRequired] string IfaceId,
+    [property: JsonRequired] string HostDevName,
+    string? GuestMac = null,
+    int? Mtu = null,
+    RateLimiter? RxRateLimiter = null,
+    RateLimiter? TxRateLimiter = null)
 {
-    public string? Fault => HostDevName.Length is 0 or > 15 ? $"Invalid TAP device name: {HostDevName}" : GuestMac is not null && !Mac().IsMatch(GuestMac) ? $"invalid MAC address {GuestMac}" : RxRateLimiter?.Fault ?? TxRateLimiter?.Fault;
+    public string? Fault =>
+        HostDevName.Length is 0 or > 15 ? $"Invalid TAP device name: {HostDevName}"
+        : GuestMac is not null && !Mac().IsMatch(GuestMac) ? $"invalid MAC address {GuestMac}"
+        : RxRateLimiter?.Fault ?? TxRateLimiter?.Fault;
 
     [GeneratedRegex("^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$")]
     private static partial Regex Mac();
@@ -47,9 +80,13 @@ internal sealed record TokenBucket([property: JsonRequired] long Size, [property
 internal sealed record Entropy(RateLimiter? RateLimiter = null);
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
-internal sealed record Logger(string? LogPath = null, string? Level = null, bool ShowLevel = false, bool ShowLogOrigin = false, string? Module = null)
+internal sealed record Logger(
+    string? LogPath = null, string? Level = null, bool ShowLevel = false, bool ShowLogOrigin = false, string? Module = null)
 {
-    public string? Fault => LogPath is null || !Root.HasFile(LogPath) ? $"Failed to open {LogPath}" : Level is not (null or "Error" or "Warning" or "Info" or "Debug" or "Trace" or "Off") ? $"unknown variant `{Level}`" : null;
+    public string? Fault =>
+        LogPath is null || !Root.HasFile(LogPath) ? $"Failed to open {LogPath}"
+        : Level is not (null or "Error" or "Warning" or "Info" or "Debug" or "Trace" or "Off") ? $"unknown variant `{Level}`"
+        : null;
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
@@ -71,12 +108,23 @@ internal sealed record Vsock([property: JsonRequired] long GuestCid, [property: 
 internal sealed record Vm([property: JsonRequired] string State);
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
-internal sealed record SnapshotCreate([property: JsonRequired] string MemFilePath, [property: JsonRequired] string SnapshotPath, string SnapshotType = "Full");
+internal sealed record SnapshotCreate(
+    [property: JsonRequired] string MemFilePath, [property: JsonRequired] string SnapshotPath, string SnapshotType = "Full");
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
-internal sealed record SnapshotLoad([property: JsonRequired] string SnapshotPath, MemoryBackend? MemBackend = null, string? MemFilePath = null, bool ResumeVm = false, bool TrackDirtyPages = false, bool EnableDiffSnapshots = false)
+internal sealed record SnapshotLoad(
+    [property: JsonRequired] string SnapshotPath,
+    MemoryBackend? MemBackend = null,
+    string? MemFilePath = null,
+    bool ResumeVm = false,
+    bool TrackDirtyPages = false,
+    bool EnableDiffSnapshots = false)
 {
-    public string? Fault => (MemBackend is null) == (MemFilePath is null) ? "too few or too many fields: either `mem_backend` or `mem_file_path` (deprecated) is required" : MemBackend?.BackendType is not (null or "File") ? "this double restores from files only" : null;
+    public string? Fault =>
+        (MemBackend is null) == (MemFilePath is null)
+            ? "too few or too many fields: either `mem_backend` or `mem_file_path` (deprecated) is required"
+        : MemBackend?.BackendType is not (null or "File") ? "this double restores from files only"
+        : null;
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
@@ -95,7 +143,11 @@ internal static class Root
     public static bool HasFile(string path) => File.Exists(On(path));
 }
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true, RespectNullableAnnotations = true, NumberHandling = JsonNumberHandling.Strict)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    RespectRequiredConstructorParameters = true,
+    RespectNullableAnnotations = true,
+    NumberHandling = JsonNumberHandling.Strict)]
 [JsonSerializable(typeof(MachineConfig))]
 [JsonSerializable(typeof(BootSource))]
 [JsonSerializable(typeof(Drive))]

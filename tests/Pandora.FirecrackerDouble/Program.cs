@@ -7,9 +7,10 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Pandora.FirecrackerDouble;
 
-// A double of Firecracker for the driver's tests: the same command line, sockets, calls and refusals, and no guest but for an echo where its agent would be. The script 'jailer' beside it starts it
-// with its paths beneath the jail's root. It keeps what it was told in the file 'calls' of its directory, and misbehaves as the file 'misbehave' there asks: 'die', 'hang', 'refuse' or 'garble'
-// and a call, such as 'die PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' once started.
+// A double of Firecracker for the driver's tests: the same command line, sockets, calls and refusals, and no guest but for an echo where
+// its agent would be. The script 'jailer' beside it starts it with its paths beneath the jail's root. It keeps what it was told in the file
+// 'calls' of its directory, and misbehaves as the file 'misbehave' there asks: 'die', 'hang', 'refuse' or 'garble' and a call, such as 'die
+// PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' once started.
 if (args is ["--version"])
 {
     Console.WriteLine("Firecracker v1.16.1");
@@ -82,7 +83,9 @@ internal sealed class Machine(string id, string misbehaviour)
         }
         else if (context.Request.Method == "GET")
         {
-            await context.Response.WriteAsync($$"""{"id":"{{id}}","state":"{{(!_isStarted ? "Not started" : _isPaused ? "Paused" : "Running")}}","vmm_version":"1.16.1","app_name":"Firecracker"}""");
+            await context.Response.WriteAsync(
+                $$"""{"id":"{{id}}","state":"{{(!_isStarted ? "Not started" : _isPaused ? "Paused" : "Running")}}","vmm_version":"1.16.1","app_name":"Firecracker"}"""
+            );
         }
         else
         {
@@ -131,8 +134,14 @@ internal sealed class Machine(string id, string misbehaviour)
                 ["metrics"] => With(body, BodyJson.Default.Metrics, m => m.Fault),
                 ["machine-config"] => With(body, BodyJson.Default.MachineConfig, m => m.Fault ?? Size(m)),
                 ["boot-source"] => With(body, BodyJson.Default.BootSource, b => b.Fault ?? Kernel()),
-                ["drives", var drive] => With(body, BodyJson.Default.Drive, d => d.DriveId != drive ? "The id from the path does not match the id from the body!" : d.Fault ?? Add(d)),
-                ["network-interfaces", var iface] => With(body, BodyJson.Default.Network, n => n.IfaceId != iface ? "The id from the path does not match the id from the body!" : n.Fault),
+                ["drives", var drive] => With(
+                    body,
+                    BodyJson.Default.Drive,
+                    d => d.DriveId != drive ? "The id from the path does not match the id from the body!" : d.Fault ?? Add(d)),
+                ["network-interfaces", var iface] => With(
+                    body,
+                    BodyJson.Default.Network,
+                    n => n.IfaceId != iface ? "The id from the path does not match the id from the body!" : n.Fault),
                 ["entropy"] => With(body, BodyJson.Default.Entropy, e => e.RateLimiter?.Fault),
                 ["actions"] => With(body, BodyJson.Default.InstanceAction, Act),
                 _ => $"Invalid request method and/or path: PUT {string.Join('/', parts)}.",
@@ -195,7 +204,8 @@ internal sealed class Machine(string id, string misbehaviour)
 
         if (!_isPaused)
         {
-            return "Create snapshot error: Cannot save/restore microvm state: Operation not allowed: save/restore unavailable while running";
+            return "Create snapshot error: Cannot save/restore microvm state: Operation not allowed: save/restore unavailable while "
+                + "running";
         }
 
         if (snapshot.SnapshotType is not ("Full" or "Diff"))
@@ -203,7 +213,9 @@ internal sealed class Machine(string id, string misbehaviour)
             return $"unknown variant `{snapshot.SnapshotType}`, expected `Diff` or `Full`";
         }
 
-        File.WriteAllText(Root.On(snapshot.SnapshotPath), JsonSerializer.Serialize(new SavedState(_memory, _drives, _vsock), BodyJson.Default.SavedState));
+        File.WriteAllText(
+            Root.On(snapshot.SnapshotPath),
+            JsonSerializer.Serialize(new SavedState(_memory, _drives, _vsock), BodyJson.Default.SavedState));
         using var memory = File.OpenWrite(Root.On(snapshot.MemFilePath));
         memory.SetLength(_memory * 1024 * 1024);
         return null;
@@ -228,7 +240,9 @@ internal sealed class Machine(string id, string misbehaviour)
 
         var memory = new FileInfo(Root.On(load.MemBackend?.BackendPath ?? load.MemFilePath!));
         var missing = state.Drives.FirstOrDefault(d => !Root.HasFile(d));
-        var fault = !memory.Exists || memory.Length < state.MemSizeMib * 1024 * 1024 ? "Failed to load guest memory: Error creating guest memory from file"
+        var fault =
+            !memory.Exists || memory.Length < state.MemSizeMib * 1024 * 1024
+                ? "Failed to load guest memory: Error creating guest memory from file"
             : missing is not null ? $"Failed to build microVM from snapshot: Unable to open the block device backing file: {missing}"
             : state.Vsock is not null ? Listen(state.Vsock) : null;
         if (fault is not null)
@@ -294,12 +308,15 @@ internal sealed class Machine(string id, string misbehaviour)
 
         if (_isStarted || !_hasKernel)
         {
-            return _isStarted ? "The requested operation is not supported after starting the microVM." : "Cannot start microvm without kernel configuration.";
+            return _isStarted
+                ? "The requested operation is not supported after starting the microVM."
+                : "Cannot start microvm without kernel configuration.";
         }
 
         if (misbehaviour == "busy-kvm")
         {
-            return "Kvm error: Error creating KVM object: Device or resource busy (os error 16) Make sure the user launching the firecracker process is configured on the /dev/kvm file's ACL.";
+            return "Kvm error: Error creating KVM object: Device or resource busy (os error 16) Make sure the user launching the "
+                + "firecracker process is configured on the /dev/kvm file's ACL.";
         }
 
         _isStarted = true;

@@ -22,7 +22,8 @@ public sealed class AdoptionTests : IAsyncLifetime
         await using var server = await StartAsync();
         await server.WaitForSnapshotAsync();
         await server.WaitForWarmAsync(1);
-        var online = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(120), metadata: new Dictionary<string, string> { ["who"] = "me" });
+        var online = await server.Pandora.CreateAsync(
+            TimeSpan.FromSeconds(120), metadata: new Dictionary<string, string> { ["who"] = "me" });
         var offline = await server.Pandora.CreateAsync(egress: "none");
         await online.ExecAsync("echo kept > /root/file; sleep 1000 > /dev/null 2>&1 & echo $! > /root/pid");
         await server.WaitForWarmAsync(1);
@@ -34,7 +35,9 @@ public sealed class AdoptionTests : IAsyncLifetime
         Assert.Equal(pids, Pids(server));
 
         var info = Assert.Single(await server.Pandora.ListAsync(new Dictionary<string, string> { ["who"] = "me" }));
-        Assert.Equal((online.Id, 120.0, online.Created.SlotId, online.Created.GuestIp), (info.SandboxId, info.IdleTimeout, info.SlotId, info.GuestIp));
+        Assert.Equal(
+            (online.Id, 120.0, online.Created.SlotId, online.Created.GuestIp),
+            (info.SandboxId, info.IdleTimeout, info.SlotId, info.GuestIp));
         Assert.True(info.AgeSeconds > info.IdleSeconds, "the idle clock starts again, the age does not");
         Assert.Equal("kept\nalive\n", (await online.ExecAsync("cat /root/file; kill -0 $(cat /root/pid) && echo alive")).Stdout);
         Assert.Equal(0, (await online.ExecAsync(Connect)).ExitCode);
@@ -67,7 +70,12 @@ public sealed class AdoptionTests : IAsyncLifetime
     public async Task What_died_without_a_server_is_gone_with_the_reason_and_what_cannot_be_understood_is_undone()
     {
         await using var server = await StartAsync(poolSize: 0);
-        var (lives, died, damaged, newer, recycled) = (await CreateAsync(server), await CreateAsync(server), await CreateAsync(server), await CreateAsync(server), await CreateAsync(server));
+        var (lives, died, damaged, newer, recycled) = (
+            await CreateAsync(server),
+            await CreateAsync(server),
+            await CreateAsync(server),
+            await CreateAsync(server),
+            await CreateAsync(server));
         await server.KillAsync();
         using (var process = ProcessHandle.TryOpen(PidOf(server, died.Id)))
         {
@@ -80,7 +88,14 @@ public sealed class AdoptionTests : IAsyncLifetime
         Change(server, recycled.Id, r => r["vmm"]!["start_time"] = 1);
         await server.StartAsync();
         Assert.Equal(0, (await lives.ExecAsync("true")).ExitCode);
-        foreach (var (sandbox, reason) in new[] { (died, "no longer runs"), (damaged, "record is damaged"), (newer, "record is of version 99"), (recycled, "no longer runs") })
+        foreach (
+            var (sandbox, reason) in new[]
+            {
+                (died, "no longer runs"),
+                (damaged, "record is damaged"),
+                (newer, "record is of version 99"),
+                (recycled, "no longer runs"),
+            })
         {
             var gone = await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("true"));
             Assert.Contains("did not outlive a restart", gone.Message);
@@ -129,7 +144,14 @@ public sealed class AdoptionTests : IAsyncLifetime
         await server.KillAsync();
         await server.StartAsync();
         Assert.Equal(first.Id, (await server.Pandora.CreateAsync(idempotencyKey: "abc-1")).Id);
-        Assert.Equal(HttpStatusCode.UnprocessableEntity, (HttpStatusCode)(await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(egress: "none", idempotencyKey: "abc-1"))).Problem.Status!);
+        Assert.Equal(
+            HttpStatusCode.UnprocessableEntity,
+            (HttpStatusCode)
+                (
+                    await Assert.ThrowsAnyAsync<PandoraApiException>(() =>
+                        server.Pandora.CreateAsync(egress: "none", idempotencyKey: "abc-1")))
+                    .Problem
+                    .Status!);
     }
 
     [Fact]
@@ -212,7 +234,8 @@ public sealed class AdoptionTests : IAsyncLifetime
 
     private static List<string> Pids(ServerProcess server) => [.. Audit.Processes(server).Order(StringComparer.Ordinal)];
 
-    private static int PidOf(ServerProcess server, string id) => int.Parse(File.ReadAllText(Path.Combine(server.RunDir, server.Instance, id, "vmm.pid")));
+    private static int PidOf(ServerProcess server, string id) =>
+        int.Parse(File.ReadAllText(Path.Combine(server.RunDir, server.Instance, id, "vmm.pid")));
 
     private static string RecordOf(ServerProcess server, string id) => Path.Combine(server.RunDir, server.Instance, id, "record.json");
 

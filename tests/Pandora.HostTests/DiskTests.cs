@@ -55,7 +55,9 @@ public sealed class DiskTests : IAsyncLifetime
         await greedy.ExecAsync("head -c 1800000000 /dev/zero > /root/big 2> /dev/null &");
         await UntilAsync(async () => (await server.Pandora.GetAsync(greedy.Id)).State == "degraded", 120);
         Assert.Contains("waits for room", (await server.Pandora.GetAsync(greedy.Id)).StateReason);
-        await honest.ExecAsync("(for i in 1 2 3 4 5 6; do cat /root/file; done > /root/file2; sha256sum /root/file2 > /root/sum2; sync; touch /root/done) > /dev/null 2>&1 &");
+        await honest.ExecAsync(
+            "(for i in 1 2 3 4 5 6; do cat /root/file; done > /root/file2; sha256sum /root/file2 > /root/sum2; sync; touch "
+                + "/root/done) > /dev/null 2>&1 &");
         await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "degraded", 60);
         var refused = await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync());
         Assert.Equal("host_full", refused.Code);

@@ -20,8 +20,27 @@ public sealed class DoctorTests : IAsyncLifetime
         var (exitCode, findings) = await ExamineAsync();
         Assert.Equal(0, exitCode);
         Assert.DoesNotContain("problem", findings.Values.Select(f => f.GetProperty("standing").GetString()));
-        Assert.Equal(["root", "VMM", "KVM", "Firecracker", "QEMU", "cgroups", "tap devices", "programs", "firewall", "network", "template", "run directory", "disk", "memory"], findings.Keys);
-        Assert.All(findings.Values, f => Assert.True(f.GetProperty("standing").GetString() == "ok" || f.TryGetProperty("remedy", out _), f.ToString()));
+        Assert.Equal(
+            [
+                "root",
+                "VMM",
+                "KVM",
+                "Firecracker",
+                "QEMU",
+                "cgroups",
+                "tap devices",
+                "programs",
+                "firewall",
+                "network",
+                "template",
+                "run directory",
+                "disk",
+                "memory",
+            ],
+            findings.Keys);
+        Assert.All(
+            findings.Values,
+            f => Assert.True(f.GetProperty("standing").GetString() == "ok" || f.TryGetProperty("remedy", out _), f.ToString()));
         Assert.Equal(before, await TestWorld.ListRulesAsync(_world.Host.Path));
     }
 
@@ -31,7 +50,8 @@ public sealed class DoctorTests : IAsyncLifetime
     [InlineData("memory", "PANDORA_POOL_SIZE=256", "the warm pool alone")]
     public async Task What_keeps_Pandora_from_running_is_a_problem_with_a_remedy(string name, string settings, string words)
     {
-        Assert.SkipWhen(name == "memory" && GC.GetGCMemoryInfo().TotalAvailableMemoryBytes > 60L << 30, "this machine has room for such a pool");
+        Assert.SkipWhen(
+            name == "memory" && GC.GetGCMemoryInfo().TotalAvailableMemoryBytes > 60L << 30, "this machine has room for such a pool");
         var (exitCode, findings) = await ExamineAsync(settings);
         Assert.Equal(1, exitCode);
         Assert.Equal("problem", findings[name].GetProperty("standing").GetString());
@@ -42,12 +62,23 @@ public sealed class DoctorTests : IAsyncLifetime
     private async Task<(int ExitCode, Dictionary<string, JsonElement> Findings)> ExamineAsync(string settings = "")
     {
         var server = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server");
-        var output = await Command.RunAsync("nsenter",
-        [
-            $"--net={_world.Host.Path}", "env", "-i", $"PATH={Environment.GetEnvironmentVariable("PATH")}", $"DOTNET_ROOT={Environment.GetEnvironmentVariable("DOTNET_ROOT")}", $"PANDORA_TEMPLATE_DIR={Repository.Templates}",
-            .. settings.Split(' ', StringSplitOptions.RemoveEmptyEntries), "sh", "-c", $"{server} doctor --json; echo $?",
-        ]);
+        var output = await Command.RunAsync(
+            "nsenter",
+            [
+                $"--net={_world.Host.Path}",
+                "env",
+                "-i",
+                $"PATH={Environment.GetEnvironmentVariable("PATH")}",
+                $"DOTNET_ROOT={Environment.GetEnvironmentVariable("DOTNET_ROOT")}",
+                $"PANDORA_TEMPLATE_DIR={Repository.Templates}",
+                .. settings.Split(' ', StringSplitOptions.RemoveEmptyEntries),
+                "sh",
+                "-c",
+                $"{server} doctor --json; echo $?",
+            ]);
         var end = output.TrimEnd().LastIndexOf('\n');
-        return (int.Parse(output[end..]), JsonDocument.Parse(output[..end]).RootElement.EnumerateArray().ToDictionary(f => f.GetProperty("name").GetString()!));
+        return (
+            int.Parse(output[end..]),
+            JsonDocument.Parse(output[..end]).RootElement.EnumerateArray().ToDictionary(f => f.GetProperty("name").GetString()!));
     }
 }

@@ -17,7 +17,8 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task State_persists_and_the_environment_is_a_logins()
     {
         await _sandbox.ExecAsync("cd /tmp && echo kept > file && export GONE=1");
-        var result = await _sandbox.ExecAsync("cat /tmp/file; echo \"$PWD $HOME $USER $LANG ${GONE-none} ${SSH_CONNECTION-none}\"; id -un; uname -s");
+        var result = await _sandbox.ExecAsync(
+            "cat /tmp/file; echo \"$PWD $HOME $USER $LANG ${GONE-none} ${SSH_CONNECTION-none}\"; id -un; uname -s");
         Assert.Equal("kept\n/root /root root C.UTF-8 none none\nroot\nLinux\n", result.Stdout);
         Assert.Equal("", result.Stderr);
         Assert.True(result.ExecMs > 0);
@@ -32,7 +33,8 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [InlineData("python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGBUS)'", 135)]
     [InlineData("exec sh -c 'exit 9'", 9)]
     [InlineData("trap 'exit 4' EXIT; sleep 1000 & exit 5", 4)]
-    public async Task Exit_codes_and_signals_come_through(string code, int exitCode) => Assert.Equal(exitCode, (await _sandbox.ExecAsync(code)).ExitCode);
+    public async Task Exit_codes_and_signals_come_through(string code, int exitCode) =>
+        Assert.Equal(exitCode, (await _sandbox.ExecAsync(code)).ExitCode);
 
     [Fact]
     public async Task Outputs_stay_apart_and_text_stays_text()
@@ -46,7 +48,8 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task Directory_environment_user_and_input_are_as_asked()
     {
         var env = new Dictionary<string, string> { ["A"] = "it's\n\"two\" lines $HOME", ["B"] = "" };
-        var result = await _sandbox.ExecAsync("pwd; printf '%s|%s\\n' \"$A\" \"${B-unset}\"; cat", cwd: "/usr/share", env: env, stdin: "line\nmore");
+        var result = await _sandbox.ExecAsync(
+            "pwd; printf '%s|%s\\n' \"$A\" \"${B-unset}\"; cat", cwd: "/usr/share", env: env, stdin: "line\nmore");
         Assert.Equal("/usr/share\nit's\n\"two\" lines $HOME|\nline\nmore", result.Stdout);
         var user = await _sandbox.ExecAsync("id -un; pwd; echo $HOME; sudo id -un; cat", user: "user", stdin: "in");
         Assert.Equal("user\n/home/user\n/home/user\nroot\nin", user.Stdout);
@@ -55,14 +58,19 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [Fact]
     public async Task A_directory_or_user_that_is_not_there_is_named()
     {
-        Assert.Contains("cwd", (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", cwd: "/no/such"))).Problem.Errors!.Keys);
-        Assert.Contains("user", (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", user: "nobodyhere"))).Problem.Errors!.Keys);
+        Assert.Contains(
+            "cwd",
+            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", cwd: "/no/such"))).Problem.Errors!.Keys);
+        Assert.Contains(
+            "user",
+            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", user: "nobodyhere"))).Problem.Errors!.Keys);
     }
 
     [Fact]
     public async Task A_megabyte_of_code_and_of_input_arrive_whole()
     {
-        var code = "n=0\n" + string.Concat(Enumerable.Repeat("n=$((n + 1)) # é, a comment to make it long enough\n", 900)) + "echo $n\nwc -c\n#";
+        var code =
+            "n=0\n" + string.Concat(Enumerable.Repeat("n=$((n + 1)) # é, a comment to make it long enough\n", 900)) + "echo $n\nwc -c\n#";
         code += new string('x', (1024 * 1024) - Encoding.UTF8.GetByteCount(code));
         var result = await _sandbox.ExecAsync(code, timeout: TimeSpan.FromSeconds(120), stdin: new string('y', 1024 * 1024));
         Assert.Equal("900\n1048576\n", result.Stdout);
@@ -71,7 +79,8 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [Fact]
     public async Task Long_output_is_cut_and_flagged()
     {
-        var result = await _sandbox.ExecAsync("head -c 12000000 /dev/zero | tr '\\0' 'a'; echo end >&2", timeout: TimeSpan.FromSeconds(120));
+        var result = await _sandbox.ExecAsync(
+            "head -c 12000000 /dev/zero | tr '\\0' 'a'; echo end >&2", timeout: TimeSpan.FromSeconds(120));
         Assert.True(result.IsTruncated);
         Assert.Equal(10 * 1024 * 1024, result.Stdout.Length);
         Assert.Equal("end\n", result.Stderr);
@@ -80,7 +89,8 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [Fact]
     public async Task Exec_returns_when_bash_exits_and_what_it_left_behind_lives_on()
     {
-        var result = await _sandbox.ExecAsync("(sleep 3; for i in 1 2 3 4 5; do echo $i; echo $i >&2; done; echo alive > /tmp/left) & setsid sleep 1000 & echo now; exit 5");
+        var result = await _sandbox.ExecAsync(
+            "(sleep 3; for i in 1 2 3 4 5; do echo $i; echo $i >&2; done; echo alive > /tmp/left) & setsid sleep 1000 & echo now; exit 5");
         Assert.Equal((5, "now\n"), (result.ExitCode, result.Stdout));
         Assert.True(result.ExecMs < 2500, $"{result.ExecMs} ms");
         Assert.Equal("alive\n", (await _sandbox.ExecAsync("sleep 4.5; cat /tmp/left")).Stdout);
@@ -92,13 +102,22 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     {
         var started = await _sandbox.ExecAsync("python3 -m http.server 8080 --bind 127.0.0.1 > /tmp/log 2>&1 &");
         Assert.Equal(0, started.ExitCode);
-        Assert.Equal("200", (await _sandbox.ExecAsync("curl -s -o /dev/null -w '%{http_code}' --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8080/; pkill python3")).Stdout);
+        Assert.Equal(
+            "200",
+            (
+                await _sandbox.ExecAsync(
+                    "curl -s -o /dev/null -w '%{http_code}' --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8080/; "
+                        + "pkill python3")
+            ).Stdout);
     }
 
     [Fact]
     public async Task A_timeout_kills_everything_and_keeps_output_and_sandbox()
     {
-        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => _sandbox.ExecAsync("echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504", timeout: TimeSpan.FromSeconds(2)));
+        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() =>
+            _sandbox.ExecAsync(
+                "echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504",
+                timeout: TimeSpan.FromSeconds(2)));
         Assert.Equal(("so far\n", "bad\n", CommandStates.Killed), (timeout.Stdout, timeout.Stderr, timeout.Command));
         Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
     }
@@ -120,14 +139,16 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var start = TimeProvider.System.GetTimestamp();
         var results = await Task.WhenAll(Enumerable.Range(0, 40).Select(i => _sandbox.ExecAsync($"sleep 2; echo {i}")));
         Assert.Equal(Enumerable.Range(0, 40).Select(i => $"{i}\n"), results.Select(r => r.Stdout));
-        Assert.True(TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(40), "forty sleeps of two seconds ran one after another");
+        Assert.True(
+            TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(40), "forty sleeps of two seconds ran one after another");
     }
 
     [Fact]
     public async Task A_broken_connection_is_opened_again_and_nothing_runs_twice()
     {
         // The SSH server's processes for this connection die under the command.
-        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => _sandbox.ExecAsync("echo once >> /tmp/times; kill -9 $(ps -o ppid= $PPID); sleep 10"));
+        var broken = await Assert.ThrowsAsync<PandoraApiException>(() =>
+            _sandbox.ExecAsync("echo once >> /tmp/times; kill -9 $(ps -o ppid= $PPID); sleep 10"));
         Assert.Equal(ErrorCodes.GuestUnreachable.Code, broken.Code);
         Assert.Contains("not repeated", broken.Message);
         Assert.Equal("once\n", (await _sandbox.ExecAsync("cat /tmp/times")).Stdout);
@@ -141,7 +162,8 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
             Assert.Equal($"{i}\n", (await _sandbox.ExecAsync($"echo {i}")).Stdout);
         }
 
-        await Assert.ThrowsAsync<ExecTimeoutException>(() => _sandbox.ExecAsync("setsid sleep 507 & sleep 508", timeout: TimeSpan.FromSeconds(1)));
+        await Assert.ThrowsAsync<ExecTimeoutException>(() =>
+            _sandbox.ExecAsync("setsid sleep 507 & sleep 508", timeout: TimeSpan.FromSeconds(1)));
         Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
         Assert.True(int.Parse((await _sandbox.ExecAsync("ls -d /sys/fs/cgroup/exec/*/ | wc -l")).Stdout) < 70);
     }

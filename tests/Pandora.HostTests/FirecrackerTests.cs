@@ -60,7 +60,8 @@ public sealed class FirecrackerTests : IAsyncLifetime
                 File.SetUnixFileMode(copy, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.OtherRead);
             }
 
-            await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_TEMPLATE_DIR"] = templates });
+            await using var server = await ServerProcess.StartAsync(
+                _world, new() { ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_TEMPLATE_DIR"] = templates });
             await using (var sandbox = await server.Pandora.CreateAsync())
             {
                 Assert.Equal(0, (await sandbox.ExecAsync("test -x /bin/bash")).ExitCode);

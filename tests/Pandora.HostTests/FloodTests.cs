@@ -66,7 +66,8 @@ public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
     }
 
     private static string Describe(FloodKind kind, FloodReport report) =>
-        $"{kind}: {report.Opened} opened in {report.Took.TotalSeconds:0.0} s; {report.Failures.Count} not answered; new {report.OnNew}; kept {report.OnKept}";
+        $"{kind}: {report.Opened} opened in {report.Took.TotalSeconds:0.0} s; {report.Failures.Count} not answered; new "
+            + $"{report.OnNew}; kept {report.OnKept}";
 
     private async Task<ServerProcess> StartAsync()
     {

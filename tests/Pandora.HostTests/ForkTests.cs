@@ -10,7 +10,8 @@ public sealed class ForkTests(StageFixture fixture) : IClassFixture<StageFixture
     public static TheoryData<string> Names => [.. Forks.All.Skip(1).Select(c => c.Name)];
 
     [Fact]
-    public async Task Twenty_restored_microVMs_share_nothing() => Assert.StartsWith("20 compared", await Forks.NothingSharedAsync(fixture.Stage, 20));
+    public async Task Twenty_restored_microVMs_share_nothing() =>
+        Assert.StartsWith("20 compared", await Forks.NothingSharedAsync(fixture.Stage, 20));
 
     [Theory]
     [MemberData(nameof(Names))]

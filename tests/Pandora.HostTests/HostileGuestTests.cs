@@ -48,14 +48,18 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
         Assert.Equal(0, (await _neighbour.EndAsync()).Left);
     }
 
-    public static TheoryData<string, string> Bombs => new()
-    {
-        { "fork, out of the shell's reach", "setsid bash -c 'bomb() { bomb | bomb & }; bomb' & sleep 8" },
-        { "memory", "python3 -c 'x = []\nwhile True: x.append(bytearray(1 << 20))'" },
-        { "disk", "head -c 3G /dev/zero > /big; sync" },
-        { "console", "yes flood > /dev/ttyS0" },
-        { "descriptors", "python3 -c 'import socket, time\nx = []\ntry:\n    while True: x.append(socket.socket())\nexcept OSError: time.sleep(5)'" },
-    };
+    public static TheoryData<string, string> Bombs =>
+        new()
+        {
+            { "fork, out of the shell's reach", "setsid bash -c 'bomb() { bomb | bomb & }; bomb' & sleep 8" },
+            { "memory", "python3 -c 'x = []\nwhile True: x.append(bytearray(1 << 20))'" },
+            { "disk", "head -c 3G /dev/zero > /big; sync" },
+            { "console", "yes flood > /dev/ttyS0" },
+            {
+                "descriptors",
+                "python3 -c 'import socket, time\nx = []\ntry:\n    while True: x.append(socket.socket())\nexcept OSError: time.sleep(5)'"
+            },
+        };
 
     [Theory]
     [MemberData(nameof(Bombs))]
@@ -89,14 +93,23 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
         },
     };
 
-    /// <summary>The guest's SSH server is replaced by another program. The host key is the guest's own, so its root can also speak SSH correctly, and lie: that gets it nothing but its own commands.</summary>
+    /// <summary>
+    /// The guest's SSH server is replaced by another program. The host key is the guest's own, so its root can also speak SSH correctly,
+    /// and lie: that gets it nothing but its own commands.
+    /// </summary>
     [Theory]
     [MemberData(nameof(FalseServers))]
     public async Task A_false_SSH_server_costs_its_own_sandbox_and_nothing_else(string name, string serve, int seconds)
     {
         Assert.NotEmpty(name);
-        var program = $"import os, socket, threading, time\ndef serve(c):\n    try:\n{Indent(serve, 8)}\n    except OSError: pass\ns = socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, args=(c,), daemon=True).start()\n";
-        await _hostile.ExecAsync("cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; d=$(command -v dropbear); rm $d; cp /root/false $d", stdin: program);
+        var program =
+            $"import os, socket, threading, time\ndef serve(c):\n    try:\n{Indent(serve, 8)}\n    except OSError: pass\ns = "
+                + "socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, "
+                + "args=(c,), daemon=True).start()\n";
+        await _hostile.ExecAsync(
+            "cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
+                + "d=$(command -v dropbear); rm $d; cp /root/false $d",
+            stdin: program);
         // All of dropbear goes, and PID 1 starts what is in its place.
         await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", TimeSpan.FromSeconds(5)));
         await UntilListeningAsync();
@@ -130,7 +143,8 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     [Fact]
     public async Task Packets_out_of_the_ordinary_get_no_further_than_ordinary_ones()
     {
-        // In fragments, by raw sockets, from another MAC address, with options: to the LAN nothing, to the internet the fragments of an honest sender.
+        // In fragments, by raw sockets, from another MAC address, with options: to the LAN nothing, to the internet the fragments of an
+        // honest sender.
         const string Send = """
             import os, socket, struct
             def send(address):
@@ -148,21 +162,25 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             """;
         fixture.Internet.Senders.Clear();
         await _hostile.ExecAsync("cat > /root/send.py", stdin: Send);
-        await _hostile.ExecAsync($"python3 /root/send.py {TestWorld.InternetAddress}; python3 /root/send.py {TestWorld.LanAddress}; sleep 0.5");
+        await _hostile.ExecAsync(
+            $"python3 /root/send.py {TestWorld.InternetAddress}; python3 /root/send.py {TestWorld.LanAddress}; sleep 0.5");
         Assert.NotEmpty(fixture.Internet.Senders);
         Assert.Empty(fixture.Lan.Senders);
         // Another MAC address, and answers to questions that nobody asked (ARP): neighbour and host go on as if nothing were.
-        await IgnoreAsync(() => _hostile.ExecAsync("""
-            python3 - <<'END'
-            import socket, struct
-            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))
-            me = b'\x02\xfc\x00\x00\x00\x99'
-            for target in ('172.16.0.1', '172.16.0.2', '10.200.0.1', '93.183.0.2'):
-                for _ in range(20):
-                    s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2) + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
-            END
-            (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up; ip route add default via 172.16.0.1) > /dev/null 2>&1
-            """, TimeSpan.FromSeconds(6)));
+        await IgnoreAsync(() =>
+            _hostile.ExecAsync(
+                """
+                python3 - <<'END'
+                import socket, struct
+                s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))
+                me = b'\x02\xfc\x00\x00\x00\x99'
+                for target in ('172.16.0.1', '172.16.0.2', '10.200.0.1', '93.183.0.2'):
+                    for _ in range(20):
+                        s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2) + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
+                END
+                (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up; ip route add default via 172.16.0.1) > /dev/null 2>&1
+                """,
+                TimeSpan.FromSeconds(6)));
         await MustServeAsync();
     }
 
@@ -179,7 +197,9 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
                 try: s.connect(target); print('open', *target)
                 except OSError: pass
                 finally: s.close()
-            hosts = ['172.16.0.1', '{{TestWorld.HostUplinkAddress}}', '{{TestWorld.HostLanAddress}}', '{{neighbour}}', '{{neighbour[..neighbour.LastIndexOf('.')]}}.1']
+            hosts = ['172.16.0.1', '{{TestWorld.HostUplinkAddress}}', '{{TestWorld.HostLanAddress}}', '{{neighbour}}', '{{neighbour[
+                ..neighbour.LastIndexOf('.')
+            ]}}.1']
             with ThreadPoolExecutor(32) as pool: list(pool.map(look, [(h, p) for h in hosts for p in (22, 53, 80, 443, 2375, 7000, 8000, 9464, 10250)]))
             END
             """, TimeSpan.FromSeconds(120));
@@ -229,13 +249,22 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
 
     private long HostBytes() => new DriveInfo(Server.DataDir) is var drive ? drive.TotalSize - drive.AvailableFreeSpace : 0;
 
-    private long ResidentBytes() => long.Parse(File.ReadLines($"/proc/{Server.Pid}/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) * 1024;
+    private long ResidentBytes() =>
+        long.Parse(
+            File.ReadLines($"/proc/{Server.Pid}/status")
+                .First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal))
+                .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) * 1024;
 
     private long? CgroupBytes(string id)
     {
-        string[] places = [$"/sys/fs/cgroup/memory/pandora-{Server.Instance}/{id}/memory.max_usage_in_bytes", $"/sys/fs/cgroup/pandora-{Server.Instance}/{id}/memory.peak"];
+        string[] places =
+        [
+            $"/sys/fs/cgroup/memory/pandora-{Server.Instance}/{id}/memory.max_usage_in_bytes",
+            $"/sys/fs/cgroup/pandora-{Server.Instance}/{id}/memory.peak",
+        ];
         return places.FirstOrDefault(File.Exists) is { } path ? long.Parse(File.ReadAllText(path)) : null;
     }
 
-    private static long DirectorySize(string path) => Directory.GetFiles(path, "*", SearchOption.AllDirectories).Sum(f => new FileInfo(f) is { Exists: true } file ? file.Length : 0);
+    private static long DirectorySize(string path) =>
+        Directory.GetFiles(path, "*", SearchOption.AllDirectories).Sum(f => new FileInfo(f) is { Exists: true } file ? file.Length : 0);
 }

@@ -50,10 +50,22 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
         var mirror = Directory.CreateTempSubdirectory("pandora-mirror-");
         try
         {
-            await Pandora.Linux.Command.RunAsync("sh", ["-ec", "cd \"$1\"; apt-get -q -o APT::Sandbox::User=root download cowsay libtext-charwidth-perl; for f in *.deb; do dpkg-deb -f \"$f\"; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \"$f\" \"$(stat -c %s \"$f\")\" \"$(sha256sum \"$f\" | cut -d' ' -f1)\"; done > Packages", "mirror", mirror.FullName]);
-            using var server = new FileServer(fixture.Stage.World.Internet, IPAddress.Parse(TestWorld.InternetAddress), 80, mirror.FullName);
+            await Pandora.Linux.Command.RunAsync(
+                "sh",
+                [
+                    "-ec",
+                    "cd \"$1\"; apt-get -q -o APT::Sandbox::User=root download cowsay libtext-charwidth-perl; for f in *.deb; do "
+                        + "dpkg-deb -f \"$f\"; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \"$f\" \"$(stat -c %s \"$f\")\" "
+                        + "\"$(sha256sum \"$f\" | cut -d' ' -f1)\"; done > Packages",
+                    "mirror",
+                    mirror.FullName,
+                ]);
+            using var server = new FileServer(
+                fixture.Stage.World.Internet, IPAddress.Parse(TestWorld.InternetAddress), 80, mirror.FullName);
             var result = await _sandbox.ExecAsync(
-                "echo 'deb [trusted=yes] http://mirror.example/ ./' > /etc/apt/sources.list && apt-get update -q && apt-get install -q -y cowsay && /usr/games/cowsay moo", timeout: TimeSpan.FromSeconds(200));
+                "echo 'deb [trusted=yes] http://mirror.example/ ./' > /etc/apt/sources.list && apt-get update -q && apt-get install "
+                    + "-q -y cowsay && /usr/games/cowsay moo",
+                timeout: TimeSpan.FromSeconds(200));
             Assert.True(result.ExitCode == 0, result.Stdout + result.Stderr);
             Assert.Contains("< moo >", result.Stdout);
         }
@@ -64,5 +76,6 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
     }
 
     [Fact]
-    public async Task The_guest_has_the_uplinks_mtu() => Assert.Equal("1400\n", (await _sandbox.ExecAsync("cat /sys/class/net/eth0/mtu")).Stdout);
+    public async Task The_guest_has_the_uplinks_mtu() =>
+        Assert.Equal("1400\n", (await _sandbox.ExecAsync("cat /sys/class/net/eth0/mtu")).Stdout);
 }

@@ -29,7 +29,8 @@ public sealed class LeakAuditTests : IAsyncLifetime
 
         // One leftover of each kind that a dead microVM could leave, none of which the server knows.
         var (id, lost) = (server.Instance, "lost0000000000000000lost");
-        var cgroup = Directory.GetDirectories("/sys/fs/cgroup", $"pandora-{id}", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 })[0];
+        var cgroup = Directory.GetDirectories(
+            "/sys/fs/cgroup", $"pandora-{id}", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 })[0];
         Directory.CreateDirectory(Path.Combine(cgroup, lost));
         var jail = Directory.CreateDirectory(Path.Combine(server.DataDir, "jail/firecracker", lost, "root")).FullName;
         await Command.RunAsync("mount", ["-t", "tmpfs", "leftover", jail]);
@@ -41,7 +42,11 @@ public sealed class LeakAuditTests : IAsyncLifetime
         Directory.CreateDirectory(Path.Combine(server.RunDir, id, lost));
         var orphan = Directory.CreateDirectory(Path.Combine(server.DataDir, "snapshots", "lost-0123456789abcdef")).FullName;
         await File.WriteAllTextAsync(Path.Combine(orphan, "snapshot.json"), "{}");
-        using var process = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("sh", ["-c", $"sleep 300; : {server.RunDir}/{id}/{lost}/vmm.log"]) { Environment = { ["PANDORA_MICROVM"] = lost } })!;
+        using var process = System.Diagnostics.Process.Start(
+            new System.Diagnostics.ProcessStartInfo("sh", ["-c", $"sleep 300; : {server.RunDir}/{id}/{lost}/vmm.log"])
+            {
+                Environment = { ["PANDORA_MICROVM"] = lost },
+            })!;
         // Who only reads a file of it is not of it.
         using var reader = System.Diagnostics.Process.Start("sh", ["-c", $"sleep 300; : {server.RunDir}/{id}/{lost}/vmm.log"]);
 
@@ -66,7 +71,13 @@ public sealed class LeakAuditTests : IAsyncLifetime
         var lost = Path.Combine(server.DataDir, "disks", "lost0000000000000000lost.ext4");
         await File.WriteAllTextAsync(lost, "");
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        while (!(await server.Pandora.GetMetricsAsync(limit.Token)).Split('\n').Any(l => l.StartsWith("pandora_leaked_resources", StringComparison.Ordinal) && l.Contains("kind=\"file\"", StringComparison.Ordinal) && l.Contains("} 1", StringComparison.Ordinal)))
+        while (
+            !(await server.Pandora.GetMetricsAsync(limit.Token))
+                .Split('\n')
+                .Any(l =>
+                    l.StartsWith("pandora_leaked_resources", StringComparison.Ordinal)
+                    && l.Contains("kind=\"file\"", StringComparison.Ordinal)
+                    && l.Contains("} 1", StringComparison.Ordinal)))
         {
             await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System, limit.Token);
         }

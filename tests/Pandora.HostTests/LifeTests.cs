@@ -23,7 +23,9 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var receipt = await sandbox.EndAsync();
         Assert.Equal(0, receipt.Left);
         Assert.All(receipt.Resources, r => Assert.True(r.Gone && r.Error is null, $"{r.Kind} {r.Name}: {r.Error}"));
-        Assert.Superset(new HashSet<string> { "process", "namespace", "interface", "file", "directory", "connection" }, receipt.Resources.Select(r => r.Kind).ToHashSet());
+        Assert.Superset(
+            new HashSet<string> { "process", "namespace", "interface", "file", "directory", "connection" },
+            receipt.Resources.Select(r => r.Kind).ToHashSet());
         Assert.False(Directory.Exists(Path.Combine(Server.RunDir, Server.Instance, sandbox.Id)));
         await Assert.ThrowsAsync<SandboxNotFoundException>(() => sandbox.ExecAsync("true"));
     }
@@ -57,7 +59,9 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         await first.ExecAsync("echo mine > /root/file; rm /usr/bin/git; echo changed > /etc/motd");
         var seen = await second.ExecAsync("ls /root; test -x /usr/bin/git && echo git; cat /etc/motd | grep -c changed; hostname");
         Assert.StartsWith("git\n0\n", seen.Stdout);
-        Assert.NotEqual((await first.ExecAsync("cat /etc/pandora/host_key | sha256sum; hostname")).Stdout, (await second.ExecAsync("cat /etc/pandora/host_key | sha256sum; hostname")).Stdout);
+        Assert.NotEqual(
+            (await first.ExecAsync("cat /etc/pandora/host_key | sha256sum; hostname")).Stdout,
+            (await second.ExecAsync("cat /etc/pandora/host_key | sha256sum; hostname")).Stdout);
     }
 
     [Fact]
@@ -76,7 +80,9 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [InlineData("echo c > /proc/sysrq-trigger; sleep 20", "panicked")]
     public async Task A_guest_that_ends_itself_is_gone_at_once_with_the_reason(string code, string reason)
     {
-        Assert.SkipWhen(TestVmm.IsFirecracker && reason == "powered itself off", "Firecracker is not told when a guest powers itself off: such a sandbox ends when it has been idle");
+        Assert.SkipWhen(
+            TestVmm.IsFirecracker && reason == "powered itself off",
+            "Firecracker is not told when a guest powers itself off: such a sandbox ends when it has been idle");
         Assert.SkipWhen(TestVmm.NeedsOwnKernel && reason == "panicked", "the tests' own kernel has no sysrq");
         await using var sandbox = await Server.Pandora.CreateAsync();
         var start = Stopwatch.GetTimestamp();
@@ -152,13 +158,17 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         process?.Kill();
     }
 
-    private static Dictionary<string, string> ReadStatus(int pid) => File.ReadLines($"/proc/{pid}/status").Select(l => l.Split(":\t")).Where(p => p.Length == 2).ToDictionary(p => p[0], p => p[1]);
+    private static Dictionary<string, string> ReadStatus(int pid) =>
+        File.ReadLines($"/proc/{pid}/status").Select(l => l.Split(":\t")).Where(p => p.Length == 2).ToDictionary(p => p[0], p => p[1]);
 
     // A jail's files are links to those that are counted elsewhere; others come and go with the microVMs of the pool.
     private static long DirectorySize(string path)
     {
         var size = 0L;
-        foreach (var file in Directory.GetFiles(path, "*", SearchOption.AllDirectories).Where(f => !f.EndsWith(".ext4", StringComparison.Ordinal) && !f.Contains("/jail/", StringComparison.Ordinal)))
+        foreach (
+            var file in Directory
+                .GetFiles(path, "*", SearchOption.AllDirectories)
+                .Where(f => !f.EndsWith(".ext4", StringComparison.Ordinal) && !f.Contains("/jail/", StringComparison.Ordinal)))
         {
             try
             {

@@ -19,7 +19,13 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
     {
         var created = await CreateAsync();
         Assert.Equal(60.0, created.IdleTimeout);
-        foreach (var (code, exitCode, stdout, stderr) in new[] { ("echo hello", 0, "hello\n", ""), ("echo no >&2; exit 3", 3, "", "no\n"), ("printf '\\377'", 0, "\uFFFD", "") })
+        foreach (
+            var (code, exitCode, stdout, stderr) in new[]
+            {
+                ("echo hello", 0, "hello\n", ""),
+                ("echo no >&2; exit 3", 3, "", "no\n"),
+                ("printf '\\377'", 0, "\uFFFD", ""),
+            })
         {
             var result = await ExecAsync(created.SandboxId, code);
             Assert.Equal((created.SandboxId, exitCode, stdout, stderr), (result.SandboxId, result.ExitCode, result.Stdout, result.Stderr));

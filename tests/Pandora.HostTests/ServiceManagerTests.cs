@@ -22,7 +22,14 @@ public sealed class ServiceManagerTests : IAsyncLifetime
         manager.Bind(new UnixDomainSocketEndPoint(path));
         try
         {
-            await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0", ["NOTIFY_SOCKET"] = path, ["WATCHDOG_USEC"] = "400000" });
+            await using var server = await ServerProcess.StartAsync(
+                _world,
+                new()
+                {
+                    ["PANDORA_POOL_SIZE"] = "0",
+                    ["NOTIFY_SOCKET"] = path,
+                    ["WATCHDOG_USEC"] = "400000",
+                });
             Assert.Equal("READY=1", await ReceiveAsync(manager));
             for (var i = 0; i < 5; i++)
             {
@@ -51,7 +58,16 @@ public sealed class ServiceManagerTests : IAsyncLifetime
         Assert.SkipUnless(File.Exists("/usr/bin/systemd-analyze"), "systemd-analyze is not installed here");
         var unit = Path.Combine(Repository.Root, "deploy/systemd/pandora.service");
         // It complains of a program that is not there; the rest must be right.
-        var output = await Command.RunAsync("sh", ["-c", "sed 's,/opt/pandora/pandora up,/bin/true,' \"$1\" > \"$2/pandora.service\"; systemd-analyze verify \"$2/pandora.service\" 2>&1", "verify", unit, Path.GetTempPath()]);
+        var output = await Command.RunAsync(
+            "sh",
+            [
+                "-c",
+                "sed 's,/opt/pandora/pandora up,/bin/true,' \"$1\" > \"$2/pandora.service\"; systemd-analyze verify "
+                    + "\"$2/pandora.service\" 2>&1",
+                "verify",
+                unit,
+                Path.GetTempPath(),
+            ]);
         File.Delete(Path.Combine(Path.GetTempPath(), "pandora.service"));
         Assert.DoesNotContain("pandora.service", output);
     }

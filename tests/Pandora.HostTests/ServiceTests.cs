@@ -5,7 +5,9 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
-/// <summary>The service as a whole: load, death and restart, refusals to start. Each test has a server of its own, and the world's end audits each.</summary>
+/// <summary>
+/// The service as a whole: load, death and restart, refusals to start. Each test has a server of its own, and the world's end audits each.
+/// </summary>
 public sealed class ServiceTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -65,7 +67,14 @@ public sealed class ServiceTests : IAsyncLifetime
     public async Task When_slots_run_out_clients_wait_and_are_told_why()
     {
         // A /29 has two slots.
-        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_NETWORK"] = "10.200.0.0/29", ["PANDORA_ACQUIRE_TIMEOUT"] = "8" });
+        await using var server = await ServerProcess.StartAsync(
+            _world,
+            new()
+            {
+                ["PANDORA_POOL_SIZE"] = "1",
+                ["PANDORA_NETWORK"] = "10.200.0.0/29",
+                ["PANDORA_ACQUIRE_TIMEOUT"] = "8",
+            });
         var first = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(100));
         var second = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(100));
         var refused = await Assert.ThrowsAsync<SandboxUnavailableException>(() => server.Pandora.CreateAsync());
@@ -154,14 +163,20 @@ public sealed class ServiceTests : IAsyncLifetime
     {
         await using var first = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         var log = Path.Combine(first.DataDir, "log");
-        await using (var second = await ServerProcess.StartAsync(_world, new() { ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, first.DataDir, waitUntilReady: false))
+        await using (
+            var second = await ServerProcess.StartAsync(
+                _world,
+                new() { ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" },
+                first.DataDir,
+                waitUntilReady: false))
         {
             Assert.Equal(1, await second.WaitForEndAsync());
             Assert.Contains($"another Pandora server (pid {first.Pid})", File.ReadAllText(log));
             second.Forget();
         }
 
-        await using var third = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_NETWORK"] = "10.210.0.0/16" }, waitUntilReady: false);
+        await using var third = await ServerProcess.StartAsync(
+            _world, new() { ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_NETWORK"] = "10.210.0.0/16" }, waitUntilReady: false);
         Assert.Equal(1, await third.WaitForEndAsync());
         Assert.Contains("is taken by another program", third.Log);
         Assert.Empty(await Audit.FindAsync(third, _world));
@@ -182,13 +197,24 @@ public sealed class ServiceTests : IAsyncLifetime
     public async Task A_start_that_cannot_be_says_in_a_sentence_what_to_do(string name, string value, string words)
     {
         Assert.SkipWhen(name == "PANDORA_ACCEL" && IsKvmUsable(), "KVM is usable on this host, so it is not refused");
-        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_VMM"] = "qemu", ["PANDORA_ACCEL"] = "auto", [name] = value }, waitUntilReady: false);
+        await using var server = await ServerProcess.StartAsync(
+            _world,
+            new()
+            {
+                ["PANDORA_VMM"] = "qemu",
+                ["PANDORA_ACCEL"] = "auto",
+                [name] = value,
+            },
+            waitUntilReady: false);
         Assert.Equal(1, await server.WaitForEndAsync());
         Assert.Contains(words, server.Log);
         Assert.DoesNotContain("   at ", server.Log);
     }
 
-    private static bool IsKvmUsable() => File.Exists("/dev/kvm") && File.ReadLines("/proc/cpuinfo").Any(l => l.StartsWith("flags", StringComparison.Ordinal) && (l.Contains(" vmx") || l.Contains(" svm ")));
+    private static bool IsKvmUsable() =>
+        File.Exists("/dev/kvm")
+        && File.ReadLines("/proc/cpuinfo")
+            .Any(l => l.StartsWith("flags", StringComparison.Ordinal) && (l.Contains(" vmx") || l.Contains(" svm ")));
 
     private static async Task<Sandbox> RetryAsync(Func<Task<Sandbox>> action)
     {

@@ -7,7 +7,9 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
-/// <summary>A VMM that says yes to everything, and no guest behind it: Firecracker on a KVM that cannot run it, played by the double.</summary>
+/// <summary>
+/// A VMM that says yes to everything, and no guest behind it: Firecracker on a KVM that cannot run it, played by the double.
+/// </summary>
 public sealed class SilentGuestTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -20,15 +22,24 @@ public sealed class SilentGuestTests : IAsyncLifetime
     public async Task A_guest_that_never_answers_is_a_failed_boot_that_is_told_and_undone()
     {
         Assert.SkipUnless(CanOpenKvm(), "/dev/kvm cannot be written to here, so Firecracker would not be started at all");
-        await using var server = await ServerProcess.StartAsync(_world, new()
-        {
-            ["PANDORA_VMM"] = "firecracker", ["PANDORA_ACCEL"] = "kvm", ["PANDORA_JAIL"] = "false", ["PANDORA_POOL_SIZE"] = "0", ["PANDORA_BOOT_TIMEOUT"] = "5", ["PANDORA_ACQUIRE_TIMEOUT"] = "8",
-            ["PANDORA_FIRECRACKER"] = Path.Combine(Repository.Root, "artifacts/bin/Pandora.FirecrackerDouble/release/firecracker"),
-        });
+        await using var server = await ServerProcess.StartAsync(
+            _world,
+            new()
+            {
+                ["PANDORA_VMM"] = "firecracker",
+                ["PANDORA_ACCEL"] = "kvm",
+                ["PANDORA_JAIL"] = "false",
+                ["PANDORA_POOL_SIZE"] = "0",
+                ["PANDORA_BOOT_TIMEOUT"] = "5",
+                ["PANDORA_ACQUIRE_TIMEOUT"] = "8",
+                ["PANDORA_FIRECRACKER"] = Path.Combine(Repository.Root, "artifacts/bin/Pandora.FirecrackerDouble/release/firecracker"),
+            });
         var error = await Assert.ThrowsAsync<SandboxUnavailableException>(() => server.Pandora.CreateAsync());
         Assert.Contains("boot failed at step 'guest': not ready within 5 s", error.Hint);
         Assert.Contains("a line of the guest's console", server.Log);
-        Assert.Matches(@"pandora_warm_boot_failures_total\{[^}]*step=""guest""[^}]*\} 1\b", await server.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative)));
+        Assert.Matches(
+            @"pandora_warm_boot_failures_total\{[^}]*step=""guest""[^}]*\} 1\b",
+            await server.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative)));
     }
 
     [Fact]
@@ -50,7 +61,8 @@ public sealed class SilentGuestTests : IAsyncLifetime
         {
             using var key = await ClientKey.LoadAsync(directory, CancellationToken.None);
             using var limit = new CancellationTokenSource();
-            var connecting = SshGuest.ConnectAsync(address, key, [1], maxExecs: 1, isTakenOver: false, TimeProvider.System, NullLogger.Instance, limit.Token);
+            var connecting = SshGuest.ConnectAsync(
+                address, key, [1], maxExecs: 1, isTakenOver: false, TimeProvider.System, NullLogger.Instance, limit.Token);
             using var guest = await server.AcceptTcpClientAsync();
             await guest.GetStream().WriteAsync("SSH-2.0-silent\r\n"u8.ToArray());
             // What the library answers to a name: it waits for keys now, and looks at no token.

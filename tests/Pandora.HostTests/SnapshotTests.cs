@@ -36,11 +36,23 @@ public sealed class SnapshotTests : IAsyncLifetime
         // What other microVMs start from cannot be written to by a VMM, whoever has taken it over.
         await using (var first = await server.Pandora.CreateAsync())
         {
-            foreach (var descriptor in Directory.GetFiles($"/proc/{server.VmmPidOf(first.Id)}/fd").Where(d => new FileInfo(d).LinkTarget is { } t && (t.Contains("snapshot", StringComparison.Ordinal) || t.Contains("/memory", StringComparison.Ordinal))))
+            foreach (
+                var descriptor in Directory
+                    .GetFiles($"/proc/{server.VmmPidOf(first.Id)}/fd")
+                    .Where(d =>
+                        new FileInfo(d).LinkTarget is { } t
+                        && (t.Contains("snapshot", StringComparison.Ordinal) || t.Contains("/memory", StringComparison.Ordinal))))
             {
-                var flags = Convert.ToInt32(File.ReadLines(descriptor.Replace("/fd/", "/fdinfo/", StringComparison.Ordinal)).First(l => l.StartsWith("flags:", StringComparison.Ordinal)).Split('\t')[1], 8);
+                var flags = Convert.ToInt32(
+                    File.ReadLines(descriptor.Replace("/fd/", "/fdinfo/", StringComparison.Ordinal))
+                        .First(l => l.StartsWith("flags:", StringComparison.Ordinal))
+                        .Split('\t')[1],
+                    8);
                 // O_ACCMODE: read only; or a sealed file in memory, whose writes fail.
-                Assert.True((flags & 3) == 0 || new FileInfo(descriptor).LinkTarget!.StartsWith("/memfd:pandora-snapshot", StringComparison.Ordinal), $"{new FileInfo(descriptor).LinkTarget} {Convert.ToString(flags, 8)}");
+                Assert.True(
+                    (flags & 3) == 0
+                        || new FileInfo(descriptor).LinkTarget!.StartsWith("/memfd:pandora-snapshot", StringComparison.Ordinal),
+                    $"{new FileInfo(descriptor).LinkTarget} {Convert.ToString(flags, 8)}");
             }
         }
 
@@ -124,10 +136,18 @@ public sealed class SnapshotTests : IAsyncLifetime
         }
 
         await UntilAsync(() => Lines(server, "is dropped: it failed to restore 2 times running").Count == 1);
-        Assert.All(Lines(server, "could not be restored"), l => Assert.Contains($"at step 'agent': {(words.StartsWith("did", StringComparison.Ordinal) ? "the guest's agent " : "")}", l));
+        Assert.All(
+            Lines(server, "could not be restored"),
+            l => Assert.Contains($"at step 'agent': {(words.StartsWith("did", StringComparison.Ordinal) ? "the guest's agent " : "")}", l));
         Assert.All(Lines(server, "could not be restored"), l => Assert.Contains(words, l));
         // A flood must not have grown it: the figure is of a server that has done nothing else.
-        Assert.InRange(double.Parse(File.ReadLines($"/proc/{server.Pid}/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024, 1, 300);
+        Assert.InRange(
+            double.Parse(
+                File.ReadLines($"/proc/{server.Pid}/status")
+                    .First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal))
+                    .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024,
+            1,
+            300);
     }
 
     [Fact]
@@ -181,7 +201,8 @@ public sealed class SnapshotTests : IAsyncLifetime
     private Task<ServerProcess> StartAsync(Dictionary<string, string>? settings = null, string? directory = null) =>
         ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = "1" }, directory);
 
-    private static List<string> Lines(ServerProcess server, string words) => [.. server.Log.Split('\n').Where(l => l.Contains(words, StringComparison.Ordinal))];
+    private static List<string> Lines(ServerProcess server, string words) =>
+        [.. server.Log.Split('\n').Where(l => l.Contains(words, StringComparison.Ordinal))];
 
     // Makes a description say that its files are what they are now: what its hashes would have told is left to the VMM and to the guest.
     private static void Vouch(string path)

@@ -40,7 +40,10 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
     private async Task AssertNoThreadsAreLeftAsync()
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
-        while (Directory.GetDirectories($"/proc/{fixture.Server.Pid}/task").Count(t => File.ReadAllText(Path.Combine(t, "comm")).StartsWith(".NET Long Runni", StringComparison.Ordinal)) > 2)
+        while (
+            Directory
+                .GetDirectories($"/proc/{fixture.Server.Pid}/task")
+                .Count(t => File.ReadAllText(Path.Combine(t, "comm")).StartsWith(".NET Long Runni", StringComparison.Ordinal)) > 2)
         {
             Assert.False(limit.IsCancellationRequested, "threads of commands that have ended are left");
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
@@ -93,11 +96,20 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
     private (Process Process, Task<string> Output, Task<string> Error) Start(params string[] arguments)
     {
         var client = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli");
-        var process = Process.Start(new ProcessStartInfo("nsenter", [$"--net={fixture.World.Host.Path}", client, "stress", "--url", "http://127.0.0.1:8000", .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var process = Process.Start(
+            new ProcessStartInfo(
+                "nsenter",
+                [$"--net={fixture.World.Host.Path}", client, "stress", "--url", "http://127.0.0.1:8000", .. arguments]
+            )
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            })!;
         return (process, process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
     }
 
-    private static async Task<(int ExitCode, string Output, string Error)> EndAsync((Process Process, Task<string> Output, Task<string> Error) running)
+    private static async Task<(int ExitCode, string Output, string Error)> EndAsync(
+        (Process Process, Task<string> Output, Task<string> Error) running)
     {
         using (running.Process)
         {

@@ -26,7 +26,9 @@ public sealed class TemplateTests : IDisposable
     public async Task An_interrupted_build_leaves_nothing_and_does_not_count()
     {
         using var build = Start(["template", "build", "default", .. Kernel]);
-        for (string? line; (line = await build.StandardError.ReadLineAsync()) is not null && !line.Contains("root filesystem", StringComparison.Ordinal);)
+        for (
+            string? line;
+            (line = await build.StandardError.ReadLineAsync()) is not null && !line.Contains("root filesystem", StringComparison.Ordinal);)
         {
             // Until the longest step has begun.
         }
@@ -43,7 +45,9 @@ public sealed class TemplateTests : IDisposable
         Assert.Contains("interrupted", words);
         Assert.Empty(Directory.GetFileSystemEntries(Templates));
         Assert.DoesNotContain(_directory, await File.ReadAllTextAsync("/proc/mounts"));
-        Assert.DoesNotContain(Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)), d => CommandLine(d).Contains(_directory, StringComparison.Ordinal));
+        Assert.DoesNotContain(
+            Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)),
+            d => CommandLine(d).Contains(_directory, StringComparison.Ordinal));
     }
 
     [Fact]
@@ -252,8 +256,14 @@ public sealed class TemplateTests : IDisposable
     private async Task<string> MakeImageAsync(string name, string commands)
     {
         var tree = Path.Combine(_directory, $"{name}-tree");
-        await Command.RunAsync("sh",
-            ["-ec", $"mkdir -p \"$1/bin\" \"$1/usr/sbin\" \"$1/etc\"; cd \"$1\"; touch bin/bash usr/sbin/dropbear; {commands}", "make", tree]);
+        await Command.RunAsync(
+            "sh",
+            [
+                "-ec",
+                $"mkdir -p \"$1/bin\" \"$1/usr/sbin\" \"$1/etc\"; cd \"$1\"; touch bin/bash usr/sbin/dropbear; {commands}",
+                "make",
+                tree,
+            ]);
         var image = Path.Combine(_directory, $"{name}.ext4");
         await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-d", tree, image, "32M"]);
         return image;
@@ -303,7 +313,10 @@ public sealed class TemplateTests : IDisposable
 
     private Process Start(params string[] arguments)
     {
-        var start = new ProcessStartInfo(Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"), arguments) { RedirectStandardError = true };
+        var start = new ProcessStartInfo(Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"), arguments)
+        {
+            RedirectStandardError = true,
+        };
         start.Environment["PANDORA_DATA_DIR"] = Data;
         start.Environment["PANDORA_AGENT"] = Repository.Agent;
         start.Environment.Remove("PANDORA_TEST_TEMPLATES");

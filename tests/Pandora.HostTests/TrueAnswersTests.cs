@@ -27,8 +27,12 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         }
 
         var pid = Server.VmmPidOf(sandbox.Id);
-        Assert.Contains("powered itself off",
-            (await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("/usr/lib/pandora/busybox poweroff -f; sleep 60", TimeSpan.FromSeconds(5)))).Message);
+        Assert.Contains(
+            "powered itself off",
+            (
+                await Assert.ThrowsAsync<SandboxGoneException>(() =>
+                    sandbox.ExecAsync("/usr/lib/pandora/busybox poweroff -f; sleep 60", TimeSpan.FromSeconds(5))
+                )).Message);
         await UntilAsync(() => !Directory.Exists($"/proc/{pid}"));
     }
 
@@ -94,9 +98,16 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
 
     [Theory]
     [InlineData("the shell itself", "echo 0 > /sys/fs/cgroup/cgroup.procs; sleep 615", "its shell was not seen to end")]
-    [InlineData("a child", "(echo 0 > /sys/fs/cgroup/cgroup.procs; exec sleep 615) > /dev/null 2>&1 & sleep 616", "lives outside its cgroup")]
-    [InlineData("a daemon", "setsid -f bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec sleep 615' > /dev/null 2>&1; sleep 616", "lives outside its cgroup")]
-    [InlineData("a subshell", "mkfifo /tmp/f; (echo 0 > /sys/fs/cgroup/cgroup.procs; : sleep 615; read -r < /tmp/f) > /dev/null 2>&1 & sleep 616", "lives outside its cgroup")]
+    [InlineData(
+        "a child", "(echo 0 > /sys/fs/cgroup/cgroup.procs; exec sleep 615) > /dev/null 2>&1 & sleep 616", "lives outside its cgroup")]
+    [InlineData(
+        "a daemon",
+        "setsid -f bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec sleep 615' > /dev/null 2>&1; sleep 616",
+        "lives outside its cgroup")]
+    [InlineData(
+        "a subshell",
+        "mkfifo /tmp/f; (echo 0 > /sys/fs/cgroup/cgroup.procs; : sleep 615; read -r < /tmp/f) > /dev/null 2>&1 & sleep 616",
+        "lives outside its cgroup")]
     public async Task What_left_its_cgroup_is_not_said_to_be_dead(string name, string code, string words)
     {
         await using var sandbox = await CreateAsync();
@@ -209,7 +220,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
 
     // What runs so is neither in its command's cgroup nor bears its mark, and holds none of its outputs.
     private static string Outside(string code) =>
-        $"env -u __PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- 251>&- 252>&-; {code}' &";
+        "env -u __PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- "
+            + $"251>&- 252>&-; {code}' &";
 
     private Task<Sandbox> CreateAsync(int idle = 300) => Server.Pandora.CreateAsync(TimeSpan.FromSeconds(idle));
 

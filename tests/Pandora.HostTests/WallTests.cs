@@ -74,9 +74,15 @@ public sealed class WallTests : IAsyncLifetime
         await Reach.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
         await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
 
-        await Command.RunAsync("nsenter",
-            [$"--net={_world.Host.Path}", "sh", "-c",
-            $"echo 0 > /proc/sys/net/ipv4/conf/wan0/forwarding; echo 0 > /proc/sys/net/ipv4/conf/pnd{server.Instance}v{sandbox.Created.SlotId}/forwarding"]);
+        await Command.RunAsync(
+            "nsenter",
+            [
+                $"--net={_world.Host.Path}",
+                "sh",
+                "-c",
+                "echo 0 > /proc/sys/net/ipv4/conf/wan0/forwarding; echo 0 > "
+                    + $"/proc/sys/net/ipv4/conf/pnd{server.Instance}v{sandbox.Created.SlotId}/forwarding",
+            ]);
         await UntilAsync(async () => (await sandbox.ExecAsync(Reach.Connect(TestWorld.InternetAddress))).Stdout == "hello", 10);
         var metrics = await server.Pandora.GetMetricsAsync();
         Assert.All(new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" },

@@ -70,7 +70,8 @@ internal sealed class DatagramListener : IDisposable
         {
             while (true)
             {
-                var received = await _socket.ReceiveFromAsync(buffer, new IPEndPoint(_socket.AddressFamily == AddressFamily.InterNetwork ? IPAddress.Any : IPAddress.IPv6Any, 0));
+                var received = await _socket.ReceiveFromAsync(
+                    buffer, new IPEndPoint(_socket.AddressFamily == AddressFamily.InterNetwork ? IPAddress.Any : IPAddress.IPv6Any, 0));
                 lock (Senders)
                 {
                     Senders.Add(((IPEndPoint)received.RemoteEndPoint).Address.ToString());

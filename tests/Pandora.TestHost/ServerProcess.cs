@@ -31,7 +31,8 @@ internal sealed class ServerProcess : IAsyncDisposable
         {
             ConnectCallback = async (context, token) =>
             {
-                var socket = world.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
+                var socket = world.Host.Run(() =>
+                    new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
                 await socket.ConnectAsync(context.DnsEndPoint, token);
                 return new NetworkStream(socket, ownsSocket: true);
             },
@@ -40,7 +41,10 @@ internal sealed class ServerProcess : IAsyncDisposable
         Pandora = new PandoraClient(Http);
     }
 
-    /// <summary>Where there is a snapshot, and the key that it knows, which servers of the default template on new data directories begin with; null for none.</summary>
+    /// <summary>
+    /// Where there is a snapshot, and the key that it knows, which servers of the default template on new data directories begin with; null
+    /// for none.
+    /// </summary>
     public static string? Seed { get; set; }
 
     public string DataDir { get; }
@@ -88,7 +92,11 @@ internal sealed class ServerProcess : IAsyncDisposable
         var server = new ServerProcess(world, settings ?? [], directory, preamble);
         try
         {
-            if (Seed is not null && directory is null && settings?.GetValueOrDefault("PANDORA_POOL_START") != "boot" && settings?.ContainsKey("PANDORA_TEMPLATE_DIR") != true)
+            if (
+                Seed is not null
+                && directory is null
+                && settings?.GetValueOrDefault("PANDORA_POOL_START") != "boot"
+                && settings?.ContainsKey("PANDORA_TEMPLATE_DIR") != true)
             {
                 await CopySeedAsync(Seed, server.DataDir);
             }
@@ -105,7 +113,8 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     /// <summary>Copies what <see cref="Seed"/> holds from one directory to another.</summary>
     public static Task CopySeedAsync(string from, string to) =>
-        Command.RunAsync("cp", ["-a", "--reflink=auto", "--sparse=always", Path.Combine(from, "keys"), Path.Combine(from, "snapshots"), to]);
+        Command.RunAsync(
+            "cp", ["-a", "--reflink=auto", "--sparse=always", Path.Combine(from, "keys"), Path.Combine(from, "snapshots"), to]);
 
     /// <summary>Starts it, again if need be, on the same directory.</summary>
     public async Task StartAsync(bool waitUntilReady = true)
@@ -117,7 +126,16 @@ internal sealed class ServerProcess : IAsyncDisposable
         }
 
         var start = new ProcessStartInfo("/bin/sh");
-        foreach (var argument in new[] { "-c", $"{_preamble} exec nsenter --net=\"$1\" \"$2\" serve >> \"$3\" 2>&1 < /dev/null", "server", _world.Host.Path, Binary, LogPath })
+        foreach (
+            var argument in new[]
+            {
+                "-c",
+                $"{_preamble} exec nsenter --net=\"$1\" \"$2\" serve >> \"$3\" 2>&1 < /dev/null",
+                "server",
+                _world.Host.Path,
+                Binary,
+                LogPath,
+            })
         {
             start.ArgumentList.Add(argument);
         }
@@ -236,7 +254,9 @@ internal sealed class ServerProcess : IAsyncDisposable
                 {
                     await Audit.AssertNothingLeftAsync(this, _world);
                     // Swept up at the end, it would not be seen above.
-                    TestHostException.Require(MayLeave || !Log.Contains("could not be undone", StringComparison.Ordinal), $"something could not be undone while the server ran:\n{Log}");
+                    TestHostException.Require(
+                        MayLeave || !Log.Contains("could not be undone", StringComparison.Ordinal),
+                        $"something could not be undone while the server ran:\n{Log}");
                 }
                 catch (TestHostException)
                 {

@@ -49,15 +49,20 @@ internal sealed class TestWorld : IAsyncDisposable
     {
         var world = new TestWorld(RandomNumberGenerator.GetHexString(4, lowercase: true));
         await IpAsync(string.Join('\n', world.All.Select(n => $"netns add {n.Name}")));
-        foreach (var (place, link, hostAddress, address) in new[]
-        {
-            (world.Internet, "wan0", $"{HostUplinkAddress}/24", $"{GatewayAddress}/24"),
-            (world.Metadata, "meta0", "169.254.169.1/24", $"{MetadataAddress}/24"),
-            (world.Lan, "lan0", $"{HostLanAddress}/24", $"{LanAddress}/24"), (world.Neighbour, "peer0", "10.77.0.1/24", $"{NeighbourAddress}/24"),
-        })
+        foreach (
+            var (place, link, hostAddress, address) in new[]
+            {
+                (world.Internet, "wan0", $"{HostUplinkAddress}/24", $"{GatewayAddress}/24"),
+                (world.Metadata, "meta0", "169.254.169.1/24", $"{MetadataAddress}/24"),
+                (world.Lan, "lan0", $"{HostLanAddress}/24", $"{LanAddress}/24"),
+                (world.Neighbour, "peer0", "10.77.0.1/24", $"{NeighbourAddress}/24"),
+            })
         {
             var gateway = hostAddress.Split('/')[0];
-            await InAsync(world.Host, $"link add {link} mtu 1400 type veth peer name eth0 mtu 1400 netns {place.Name}\naddr add {hostAddress} dev {link}\nlink set {link} up\nlink set lo up");
+            await InAsync(
+                world.Host,
+                $"link add {link} mtu 1400 type veth peer name eth0 mtu 1400 netns {place.Name}\naddr add {hostAddress} dev "
+                    + $"{link}\nlink set {link} up\nlink set lo up");
             await InAsync(place, $"addr add {address} dev eth0\nlink set eth0 up\nlink set lo up\nroute add default via {gateway}");
         }
 
@@ -78,12 +83,15 @@ internal sealed class TestWorld : IAsyncDisposable
 
     public Listener Listen(NetworkNamespace place, string address, int port) => With(new Listener(place, IPAddress.Parse(address), port));
 
-    public static Task<string> InAsync(NetworkNamespace place, string batch) => Command.RunAsync("ip", ["-n", place.Name, "-batch", "-"], batch + "\n");
+    public static Task<string> InAsync(NetworkNamespace place, string batch) =>
+        Command.RunAsync("ip", ["-n", place.Name, "-batch", "-"], batch + "\n");
 
     /// <summary>Runs nft in a namespace and returns what it prints.</summary>
-    public static Task<string> NftAsync(string namespacePath, string commands) => Command.RunAsync("nsenter", [$"--net={namespacePath}", "nft", "-f", "-"], commands + "\n");
+    public static Task<string> NftAsync(string namespacePath, string commands) =>
+        Command.RunAsync("nsenter", [$"--net={namespacePath}", "nft", "-f", "-"], commands + "\n");
 
-    public static Task<string> ListRulesAsync(string namespacePath) => Command.RunAsync("nsenter", [$"--net={namespacePath}", "nft", "list", "ruleset"]);
+    public static Task<string> ListRulesAsync(string namespacePath) =>
+        Command.RunAsync("nsenter", [$"--net={namespacePath}", "nft", "list", "ruleset"]);
 
     public async ValueTask DisposeAsync()
     {

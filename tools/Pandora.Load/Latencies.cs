@@ -21,9 +21,18 @@ public sealed class Latencies
     public double Percentile(double percentage) => Count == 0 ? 0 : _histogram.GetValueAtPercentile(percentage) / 1000.0;
 
     /// <summary>The usual figures; null when there are none.</summary>
-    public LatencySummary? Summarize() => Count == 0 ? null : new LatencySummary(
-        Count, Round(_histogram.LowestEquivalentValue(_histogram.RecordedValues().First().ValueIteratedTo) / 1000.0), Round(_histogram.GetMean() / 1000.0),
-        Round(Percentile(50)), Round(Percentile(90)), Round(Percentile(99)), Round(Percentile(99.9)), Round(_histogram.GetMaxValue() / 1000.0));
+    public LatencySummary? Summarize() =>
+        Count == 0
+            ? null
+            : new LatencySummary(
+                Count,
+                Round(_histogram.LowestEquivalentValue(_histogram.RecordedValues().First().ValueIteratedTo) / 1000.0),
+                Round(_histogram.GetMean() / 1000.0),
+                Round(Percentile(50)),
+                Round(Percentile(90)),
+                Round(Percentile(99)),
+                Round(Percentile(99.9)),
+                Round(_histogram.GetMaxValue() / 1000.0));
 
     private static double Round(double milliseconds) => Math.Round(milliseconds, 3);
 }

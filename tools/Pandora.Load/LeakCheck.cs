@@ -3,7 +3,9 @@ using Pandora.Client;
 
 namespace Pandora.Load;
 
-/// <summary>Looks, before and after a load, for what it leaves on the server. What ends behind the answers is given half a minute.</summary>
+/// <summary>
+/// Looks, before and after a load, for what it leaves on the server. What ends behind the answers is given half a minute.
+/// </summary>
 internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<string, string> mark, TimeProvider time)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
@@ -41,7 +43,12 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
     {
         var values = text.Split('\n')
             .Where(l => l.StartsWith(metric, StringComparison.Ordinal) && l.Length > metric.Length && l[metric.Length] is '{' or ' ')
-            .Select(l => double.Parse(l[(l.LastIndexOf('}') + 1)..].Split(' ', StringSplitOptions.RemoveEmptyEntries)[l.Contains('}', StringComparison.Ordinal) ? 0 : 1], CultureInfo.InvariantCulture))
+            .Select(l =>
+                double.Parse(
+                    l[(l.LastIndexOf('}') + 1)..].Split(' ', StringSplitOptions.RemoveEmptyEntries)[
+                        l.Contains('}', StringComparison.Ordinal) ? 0 : 1
+                    ],
+                    CultureInfo.InvariantCulture))
             .ToList();
         return values.Count == 0 ? null : values.Sum();
     }
@@ -55,11 +62,22 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
             var metrics = await pandora.GetMetricsAsync(cancellationToken);
             var used = Sum(metrics, "pandora_active_vms") + Sum(metrics, "pandora_warm_vms") + Sum(metrics, "pandora_booting_vms");
             var unaccounted = Sum(metrics, "pandora_slots_held") - used;
-            return new LeakReport(left, unaccounted is null ? null : (int)Math.Max(0, unaccounted.Value), (int?)(Sum(metrics, "pandora_teardown_errors_total") - _errorsBefore), (int?)Sum(metrics, "pandora_leaked_resources"));
+            return new LeakReport(
+                left,
+                unaccounted is null ? null : (int)Math.Max(0, unaccounted.Value),
+                (int?)(Sum(metrics, "pandora_teardown_errors_total") - _errorsBefore),
+                (int?)Sum(metrics, "pandora_leaked_resources"));
         }
         catch (Exception e) when (e is PandoraApiException or ServerUnreachableException or HttpRequestException)
         {
-            return new LeakReport(left, null, null, null, left is null ? $"nothing could be looked at: {e.Message}" : $"slots and teardown errors were not looked at, for /metrics cannot be read: {e.Message}");
+            return new LeakReport(
+                left,
+                null,
+                null,
+                null,
+                left is null
+                    ? $"nothing could be looked at: {e.Message}"
+                    : $"slots and teardown errors were not looked at, for /metrics cannot be read: {e.Message}");
         }
     }
 }

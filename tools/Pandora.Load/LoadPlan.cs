@@ -2,7 +2,10 @@ using Pandora.Contracts;
 
 namespace Pandora.Load;
 
-/// <summary>What load to make. Closed loop (<see cref="Parallel"/> clients, each with one sandbox after the other) unless <see cref="Rate"/> or <see cref="Burst"/> is set.</summary>
+/// <summary>
+/// What load to make. Closed loop (<see cref="Parallel"/> clients, each with one sandbox after the other) unless <see cref="Rate"/> or <see
+/// cref="Burst"/> is set.
+/// </summary>
 public sealed record LoadPlan
 {
     /// <summary>Sandboxes in all; not used with <see cref="Duration"/>.</summary>
@@ -17,7 +20,10 @@ public sealed record LoadPlan
     /// <summary>The command.</summary>
     public string Code { get; init; } = "echo hello && hostname";
 
-    /// <summary>Sandboxes a second, started whether or not earlier ones are done: an open loop. Times then count from when a sandbox was due, so that waiting is not hidden.</summary>
+    /// <summary>
+    /// Sandboxes a second, started whether or not earlier ones are done: an open loop. Times then count from when a sandbox was due, so
+    /// that waiting is not hidden.
+    /// </summary>
     public double? Rate { get; init; }
 
     /// <summary>Seconds after which no more are started.</summary>

@@ -42,7 +42,9 @@ public sealed record LoadReport
     /// <summary>Failures by operation and code, such as <c>create.pool_empty</c>.</summary>
     public required IReadOnlyDictionary<string, int> Errors { get; init; }
 
-    /// <summary>Times in milliseconds: <c>acquire</c>, <c>first_exec</c>, <c>exec</c> (the later ones), <c>delete</c>, <c>total</c>.</summary>
+    /// <summary>
+    /// Times in milliseconds: <c>acquire</c>, <c>first_exec</c>, <c>exec</c> (the later ones), <c>delete</c>, <c>total</c>.
+    /// </summary>
     public required IReadOnlyDictionary<string, TwoSides> Latency { get; init; }
 
     /// <summary>What was looked for at the end.</summary>
@@ -70,7 +72,8 @@ public sealed record LoadServer(string Url, string Version, string Vmm, int Pool
 /// <param name="Sandboxes">Sandboxes of this load that the server still lists; null when it did not answer.</param>
 /// <param name="Slots">Network slots held by no sandbox, warm or booting microVM; null when the server's metrics could not be read.</param>
 /// <param name="TeardownErrors">Host resources that could not be undone meanwhile; null as above.</param>
-/// <param name="Leaked">Resources on the server's host that belong to nobody, as its own audit last saw them; null when it tells none.</param>
+/// <param name="Leaked">Resources on the server's host that belong to nobody, as its own audit last saw them; null when it tells
+/// none.</param>
 /// <param name="Note">Why something could not be looked at.</param>
 public sealed record LeakReport(int? Sandboxes, int? Slots, int? TeardownErrors, int? Leaked, string? Note = null)
 {
@@ -79,6 +82,9 @@ public sealed record LeakReport(int? Sandboxes, int? Slots, int? TeardownErrors,
 }
 
 /// <summary>JSON of a report.</summary>
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    WriteIndented = true,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(LoadReport))]
 public sealed partial class LoadJson : JsonSerializerContext;

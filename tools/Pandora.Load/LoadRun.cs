@@ -12,15 +12,20 @@ namespace Pandora.Load;
 /// <param name="ExecMs">Commands, as the server saw them.</param>
 /// <param name="TotalMs">From its start to its end, as the client saw it.</param>
 /// <param name="Error">What went wrong, or null.</param>
-public sealed record LoadedSandbox(int Number, string? Id, int? Slot, double? AcquireMs, IReadOnlyList<double> ExecMs, double TotalMs, string? Error);
+public sealed record LoadedSandbox(
+    int Number, string? Id, int? Slot, double? AcquireMs, IReadOnlyList<double> ExecMs, double TotalMs, string? Error);
 
 /// <summary>
 /// A load: claims sandboxes, runs commands in them and deletes them, as the plan says. What it makes it deletes, also when it is stopped.
 /// </summary>
 public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, TimeProvider time)
 {
-    private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(630), DeleteLimit = TimeSpan.FromSeconds(60);
-    private readonly Dictionary<string, string> _mark = new() { ["pandora-stress"] = RandomNumberGenerator.GetHexString(12, lowercase: true) };
+    private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(630),
+        DeleteLimit = TimeSpan.FromSeconds(60);
+    private readonly Dictionary<string, string> _mark = new()
+    {
+        ["pandora-stress"] = RandomNumberGenerator.GetHexString(12, lowercase: true),
+    };
     private readonly ConcurrentDictionary<string, int> _errors = new();
     private readonly ConcurrentDictionary<int, bool> _slots = new();
     private int _started;
@@ -63,9 +68,12 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
     public Latencies Total { get; } = new();
 
     /// <summary>Sandboxes started, ended well and failed so far, and how long it has gone on.</summary>
-    public (int Started, int Succeeded, int Failed, TimeSpan Elapsed) Progress => (_started, _succeeded, _failed, _startedAt == 0 ? TimeSpan.Zero : time.GetElapsedTime(_startedAt));
+    public (int Started, int Succeeded, int Failed, TimeSpan Elapsed) Progress =>
+        (_started, _succeeded, _failed, _startedAt == 0 ? TimeSpan.Zero : time.GetElapsedTime(_startedAt));
 
-    /// <summary>Runs it to its end, or until it is told to stop; either way everything of it is deleted and the report is of what there was.</summary>
+    /// <summary>
+    /// Runs it to its end, or until it is told to stop; either way everything of it is deleted and the report is of what there was.
+    /// </summary>
     /// <exception cref="ServerUnreachableException">No server answers.</exception>
     public async Task<LoadReport> RunAsync(CancellationToken cancellationToken)
     {
@@ -77,7 +85,10 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         var isInterrupted = false;
         try
         {
-            await (plan.Rate is { } rate ? OpenAsync(rate, cancellationToken) : plan.Burst is { } burst ? BurstsAsync(burst, cancellationToken) : ClosedAsync(cancellationToken));
+            await (
+                plan.Rate is { } rate ? OpenAsync(rate, cancellationToken)
+                : plan.Burst is { } burst ? BurstsAsync(burst, cancellationToken)
+                : ClosedAsync(cancellationToken));
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
@@ -135,7 +146,9 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
 
     private async Task BurstsAsync(int size, CancellationToken cancellationToken)
     {
-        for (var number = 0; !cancellationToken.IsCancellationRequested && !IsOver && (plan.Duration is not null || number < plan.Requests);)
+        for (
+            var number = 0;
+            !cancellationToken.IsCancellationRequested && !IsOver && (plan.Duration is not null || number < plan.Requests);)
         {
             var count = plan.Duration is null ? Math.Min(size, plan.Requests - number) : size;
             var start = time.GetTimestamp();
@@ -163,7 +176,9 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
             }
 
             running.RemoveAll(t => t.IsCompleted);
-            running.AddRange(Enumerable.Range(number + 1, Math.Min(size, plan.Expected.Value - number)).Select(n => OneAsync(n, due, cancellationToken)));
+            running.AddRange(
+                Enumerable.Range(number + 1, Math.Min(size, plan.Expected.Value - number)).Select(n => OneAsync(n, due, cancellationToken))
+            );
         }
 
         await Task.WhenAll(running);
@@ -226,7 +241,8 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
             Total.Add(total);
         }
 
-        Finished?.Invoke(new LoadedSandbox(number, sandbox?.Id, sandbox?.Created.SlotId, sandbox?.AcquireMs, execs, total.TotalMilliseconds, error));
+        Finished?.Invoke(
+            new LoadedSandbox(number, sandbox?.Id, sandbox?.Created.SlotId, sandbox?.AcquireMs, execs, total.TotalMilliseconds, error));
     }
 
     private async Task<ExecResult> ExecAsync(Sandbox sandbox, CancellationToken cancellationToken)

@@ -3,7 +3,10 @@ using System.Text.RegularExpressions;
 
 namespace Pandora.Load;
 
-/// <summary>An objective for a load, such as <c>acquire.p99&lt;5ms</c>, <c>exec.server.p50&lt;=200ms</c>, <c>errors&lt;1%</c>, <c>throughput&gt;2</c>.</summary>
+/// <summary>
+/// An objective for a load, such as <c>acquire.p99&lt;5ms</c>, <c>exec.server.p50&lt;=200ms</c>, <c>errors&lt;1%</c>,
+/// <c>throughput&gt;2</c>.
+/// </summary>
 public sealed partial record Slo
 {
     private Slo(string text, string measure, string comparison, double limit)
@@ -31,23 +34,49 @@ public sealed partial record Slo
         if (!match.Success)
         {
             throw new FormatException(
-                $"'{text}' is no objective: write (acquire|first_exec|exec|delete|total)[.server].(min|mean|p50|p90|p99|p999|max) and a limit such as <5ms, or errors<1%, or throughput>2 (sandboxes a second)");
+                $"'{text}' is no objective: write (acquire|first_exec|exec|delete|total)[.server].(min|mean|p50|p90|p99|p999|max) and "
+                    + "a limit such as <5ms, or errors<1%, or throughput>2 (sandboxes a second)");
         }
 
         var measure = match.Groups["measure"].Value;
         var unit = match.Groups["unit"].Value;
         var expected = measure switch { "errors" => unit == "%", "throughput" => unit.Length == 0, _ => unit is "us" or "ms" or "s" };
         var limit = double.Parse(match.Groups["limit"].Value, CultureInfo.InvariantCulture);
-        return expected ? new Slo(text, measure, match.Groups["comparison"].Value, unit switch { "us" => limit / 1000, "s" => limit * 1000, _ => limit })
-            : throw new FormatException($"'{text}': {measure switch { "errors" => "errors are limited in %", "throughput" => "a throughput is a number without a unit, in sandboxes a second", _ => "a time needs us, ms or s" }}");
+        return expected
+            ? new Slo(
+                text,
+                measure,
+                match.Groups["comparison"].Value,
+                unit switch
+                {
+                    "us" => limit / 1000,
+                    "s" => limit * 1000,
+                    _ => limit,
+                })
+            : throw new FormatException(
+                $"'{text}': {measure switch { "errors" => "errors are limited in %", "throughput" => "a throughput is a number without a unit, in sandboxes a second", _ => "a time needs us, ms or s" }}"
+            );
     }
 
     /// <summary>Holds a report to it. What was not measured is not met.</summary>
     public SloResult Check(LoadReport report)
     {
         var actual = Read(report);
-        var isMet = actual is { } value && Comparison switch { "<" => value < Limit, "<=" => value <= Limit, ">" => value > Limit, _ => value >= Limit };
-        var unit = Measure switch { "errors" => "%", "throughput" => "", _ => "ms" };
+        var isMet =
+            actual is { } value
+            && Comparison switch
+            {
+                "<" => value < Limit,
+                "<=" => value <= Limit,
+                ">" => value > Limit,
+                _ => value >= Limit,
+            };
+        var unit = Measure switch
+        {
+            "errors" => "%",
+            "throughput" => "",
+            _ => "ms",
+        };
         return new SloResult(Text, actual is null ? null : Math.Round(actual.Value, 3), unit, isMet);
     }
 
@@ -76,7 +105,9 @@ public sealed partial record Slo
         };
     }
 
-    [GeneratedRegex(@"^(?<measure>(acquire|first_exec|exec|delete)(\.server)?\.(min|mean|p50|p90|p99|p999|max)|total\.(min|mean|p50|p90|p99|p999|max)|errors|throughput)(?<comparison><=|>=|<|>)(?<limit>\d+(\.\d+)?)(?<unit>us|ms|s|%)?$")]
+    [GeneratedRegex(
+        @"^(?<measure>(acquire|first_exec|exec|delete)(\.server)?\.(min|mean|p50|p90|p99|p999|max)|total\.(min|mean|p50|p90|p99|p999|max)|errors|throughput)(?<comparison><=|>=|<|>)(?<limit>\d+(\.\d+)?)(?<unit>us|ms|s|%)?$"
+    )]
     private static partial Regex Pattern();
 }
 

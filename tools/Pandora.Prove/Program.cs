@@ -7,7 +7,8 @@ using Pandora.Prove.Checks;
 using Pandora.TestHost;
 using Pandora.Linux;
 
-// './pandora prove': the real server in a world of namespaces of its own, on this host; nothing of it touches a service that runs, the network, or other guests.
+// './pandora prove': the real server in a world of namespaces of its own, on this host; nothing of it touches a service that runs, the
+// network, or other guests.
 var json = new Option<bool>("--json") { Description = "Print JSON" };
 var root = new RootCommand("Shows on this host, in a minute or two, that what Pandora promises holds: isolation, each refusal with a positive control, timeouts, kill -9 of server and VMM, nothing left; and how fast it is. Exit code 1: something does not hold") { json };
 root.SetAction(async (result, cancellationToken) =>

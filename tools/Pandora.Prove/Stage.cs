@@ -3,7 +3,9 @@ using Pandora.TestHost;
 
 namespace Pandora.Prove;
 
-/// <summary>A world with listeners everywhere and a real server in it: its LAN and neighbour may not be reached, one private address is allowed.</summary>
+/// <summary>
+/// A world with listeners everywhere and a real server in it: its LAN and neighbour may not be reached, one private address is allowed.
+/// </summary>
 internal sealed partial class Stage : IAsyncDisposable
 {
     /// <summary>Where everything listens, and where a resolver does.</summary>
@@ -29,7 +31,13 @@ internal sealed partial class Stage : IAsyncDisposable
         try
         {
             await stage.PrepareAsync();
-            stage.Server = await ServerProcess.StartAsync(stage.World, new Dictionary<string, string>(settings ?? new Dictionary<string, string>()) { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_EGRESS_ALLOW"] = $"{AllowedAddress}/32" });
+            stage.Server = await ServerProcess.StartAsync(
+                stage.World,
+                new Dictionary<string, string>(settings ?? new Dictionary<string, string>())
+                {
+                    ["PANDORA_POOL_SIZE"] = "2",
+                    ["PANDORA_EGRESS_ALLOW"] = $"{AllowedAddress}/32",
+                });
             return stage;
         }
         catch

@@ -16,7 +16,10 @@ internal static class CreateCommand
         };
         var egress = new Option<string>("--egress") { Description = "internet or none" };
         var metadata = new Option<string[]>("--metadata") { Description = "Pair to find it again by, name=value; may be repeated" };
-        var idempotencyKey = new Option<string>("--idempotency-key") { Description = "Name of this request: sent again with it, it gets the same sandbox" };
+        var idempotencyKey = new Option<string>("--idempotency-key")
+        {
+            Description = "Name of this request: sent again with it, it gets the same sandbox",
+        };
         var command = new Command("create", "Claim a sandbox and print its id") { template, idle, egress, metadata, idempotencyKey };
         command.SetAction(async (result, cancellationToken) =>
         {

@@ -7,7 +7,11 @@ namespace Pandora.Cli.Commands;
 /// <summary>The options by which <c>run</c> and <c>exec</c> describe a command, and the way they print its outcome.</summary>
 internal sealed class ExecOptions
 {
-    private readonly Argument<string[]> _words = new("command") { Description = "One word is shell text; several are a program and its arguments", Arity = ArgumentArity.OneOrMore };
+    private readonly Argument<string[]> _words = new("command")
+    {
+        Description = "One word is shell text; several are a program and its arguments",
+        Arity = ArgumentArity.OneOrMore,
+    };
     private readonly Option<double> _timeout = new("--timeout")
     {
         Description = $"Seconds after which it is killed, {Limits.MinExecTimeout:0} to {Limits.MaxExecTimeout:0}",

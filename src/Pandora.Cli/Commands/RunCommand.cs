@@ -20,8 +20,15 @@ internal static class RunCommand
             Description = "Leave out the line that tells what happened (with --json the receipt, one JSON object on standard error)",
         };
         var exec = new ExecOptions();
-        var command = new Command("run",
-            "Run one command in a fresh sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C ends the sandbox") { template, egress, quiet };
+        var command = new Command(
+            "run",
+            "Run one command in a fresh sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C ends the "
+                + "sandbox")
+        {
+            template,
+            egress,
+            quiet,
+        };
         exec.AddTo(command);
         command.SetAction(async (result, cancellationToken) =>
         {
@@ -134,8 +141,10 @@ internal static class RunCommand
 
         var ran = ranMs is null ? "timed out" : $"ran {Milliseconds(ranMs.Value)}";
         var claimed = $"claimed {Milliseconds(sandbox.AcquireMs)}{(sandbox.IsWarm ? "" : " (none was warm)")}";
-        Console.Error.WriteLine($"{claimed} · {ran} · torn down {Milliseconds(receipt.TeardownMs)} · {receipt.Left} left · isolation: {receipt.Isolation}");
+        Console.Error.WriteLine(
+            $"{claimed} · {ran} · torn down {Milliseconds(receipt.TeardownMs)} · {receipt.Left} left · isolation: {receipt.Isolation}");
     }
 
-    private static string Milliseconds(double ms) => string.Create(CultureInfo.InvariantCulture, $"{(ms < 10 ? Math.Round(ms, 1) : Math.Round(ms))} ms");
+    private static string Milliseconds(double ms) =>
+        string.Create(CultureInfo.InvariantCulture, $"{(ms < 10 ? Math.Round(ms, 1) : Math.Round(ms))} ms");
 }

@@ -13,22 +13,46 @@ internal static class StressCommand
 
     public static Command Create()
     {
-        var requests = new Option<int>("--requests", "-n") { Description = "Sandboxes in all", DefaultValueFactory = _ => Defaults.Requests };
-        var parallel = new Option<int>("--parallel", "-p") { Description = "Sandboxes at a time (closed loop)", DefaultValueFactory = _ => Defaults.Parallel };
+        var requests = new Option<int>("--requests", "-n")
+        {
+            Description = "Sandboxes in all",
+            DefaultValueFactory = _ => Defaults.Requests,
+        };
+        var parallel = new Option<int>("--parallel", "-p")
+        {
+            Description = "Sandboxes at a time (closed loop)",
+            DefaultValueFactory = _ => Defaults.Parallel,
+        };
         var execs = new Option<int>("--execs-per", "-e") { Description = "Commands in each", DefaultValueFactory = _ => Defaults.ExecsPer };
         var code = new Option<string>("--code", "-c") { Description = "The command", DefaultValueFactory = _ => Defaults.Code };
-        var rate = new Option<double?>("--rate") { Description = "Sandboxes a second, started whether or not earlier ones are done (open loop): times count from when each was due, those of refused claims included" };
+        var rate = new Option<double?>("--rate")
+        {
+            Description =
+                "Sandboxes a second, started whether or not earlier ones are done (open loop): times count from when each was due, "
+                    + "those of refused claims included",
+        };
         var duration = new Option<double?>("--duration") { Description = "Seconds after which no more are started; -n is not used then" };
-        var burst = new Option<int?>("--burst") { Description = "Claim this many at the same instant, again and again until -n or --duration is reached; without either, once" };
+        var burst = new Option<int?>("--burst")
+        {
+            Description = "Claim this many at the same instant, again and again until -n or --duration is reached; without either, once",
+        };
         var template = new Option<string>("--template") { Description = "Template to start from" };
         var timeout = new Option<double>("--timeout")
         {
             Description = $"Seconds that a command may take, {ExecTimeouts}", DefaultValueFactory = _ => Defaults.ExecTimeout,
         };
-        var slo = new Option<string[]>("--slo") { Description = "Objective that sets the exit code, such as 'acquire.p99<5ms', 'exec.server.p50<=200ms', 'errors<1%', 'throughput>2'; may be repeated" };
+        var slo = new Option<string[]>("--slo")
+        {
+            Description =
+                "Objective that sets the exit code, such as 'acquire.p99<5ms', 'exec.server.p50<=200ms', 'errors<1%', "
+                    + "'throughput>2'; may be repeated",
+        };
         var baseline = new Option<FileInfo>("--baseline") { Description = "Report of an earlier run (--json) to compare with" };
         var quiet = new Option<bool>("--quiet", "-q") { Description = "Leave out each sandbox's line" };
-        var command = new Command("stress", "Put load on a running service, measure it, and look for leftovers. Exit code 1: nothing succeeded, an objective was missed, or something was left")
+        var command = new Command(
+            "stress",
+            "Put load on a running service, measure it, and look for leftovers. Exit code 1: nothing succeeded, an objective was "
+                + "missed, or something was left")
         {
             requests, parallel, execs, code, rate, duration, burst, template, timeout, slo, baseline, quiet,
         };
@@ -99,7 +123,8 @@ internal static class StressCommand
     {
         try
         {
-            return JsonSerializer.Deserialize(File.ReadAllText(file.FullName), LoadJson.Default.LoadReport) ?? throw new JsonException("it is empty");
+            return JsonSerializer.Deserialize(File.ReadAllText(file.FullName), LoadJson.Default.LoadReport)
+                ?? throw new JsonException("it is empty");
         }
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
         {

@@ -4,7 +4,10 @@ using Spectre.Console;
 
 namespace Pandora.Cli.Commands;
 
-/// <summary>What <c>stress</c> shows: a line for each sandbox, progress while it runs, and the report. With JSON wanted, all but that goes to standard error.</summary>
+/// <summary>
+/// What <c>stress</c> shows: a line for each sandbox, progress while it runs, and the report. With JSON wanted, all but that goes to
+/// standard error.
+/// </summary>
 internal sealed class StressOutput(bool asJson, bool isQuiet)
 {
     private const string ClearLine = "\r\x1b[K";
@@ -21,8 +24,8 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
         }
 
         var text = sandbox.Error is null
-            ? $"[{sandbox.Number,4}] {sandbox.Id} slot {sandbox.Slot,-3} acquire {Ms(sandbox.AcquireMs)}  exec {string.Join(", ", sandbox.ExecMs.Select(e => Ms(e)))}  total {Ms(sandbox.TotalMs)}"
-            : $"[{sandbox.Number,4}] {sandbox.Id ?? "-"} failed after {Ms(sandbox.TotalMs)}: {sandbox.Error}";
+            ? $"[{sandbox.Number, 4}] {sandbox.Id} slot {sandbox.Slot, -3} acquire {Ms(sandbox.AcquireMs)}  exec {string.Join(", ", sandbox.ExecMs.Select(e => Ms(e)))}  total {Ms(sandbox.TotalMs)}"
+            : $"[{sandbox.Number, 4}] {sandbox.Id ?? "-"} failed after {Ms(sandbox.TotalMs)}: {sandbox.Error}";
         lock (_lock)
         {
             if (_isTerminal)
@@ -41,8 +44,10 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
         while (await Task.WhenAny(running, timer.WaitForNextTickAsync().AsTask()) != running)
         {
             var (started, succeeded, failed, elapsed) = run.Progress;
-            var line = string.Create(CultureInfo.InvariantCulture,
-                $"{succeeded + failed}{(plan.Expected is { } expected ? $"/{expected}" : "")} done, {started - succeeded - failed} in flight, {failed} failed · acquire p50 {Ms(run.AcquireAtClient.Percentile(50))} p99 {Ms(run.AcquireAtClient.Percentile(99))} · exec p50 {Ms(run.ExecAtClient.Percentile(50))} p99 {Ms(run.ExecAtClient.Percentile(99))} · {elapsed.TotalSeconds:0} s");
+            var line = string.Create(
+                CultureInfo.InvariantCulture,
+                $"{succeeded + failed}{(plan.Expected is { } expected ? $"/{expected}" : "")} done, {started - succeeded - failed} in flight, {failed} failed · acquire p50 {Ms(run.AcquireAtClient.Percentile(50))} p99 {Ms(run.AcquireAtClient.Percentile(99))} · exec p50 {Ms(run.ExecAtClient.Percentile(50))} p99 {Ms(run.ExecAtClient.Percentile(99))} · {elapsed.TotalSeconds:0} s"
+            );
             lock (_lock)
             {
                 Console.Error.Write(_isTerminal ? $"{ClearLine}{line}" : $"{line}\n");
@@ -65,11 +70,16 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
         console.Profile.Width = Math.Max(console.Profile.Width, 120);
         console.Write(LatencyTable(report, baseline));
         var l = report.Leaks;
-        _writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
-            wall clock {report.WallSeconds:0.00} s · {report.Succeeded} succeeded, {report.Failed} failed, {report.Cold} had to wait for a microVM · {report.Execs} execs · slots used: {report.SlotsUsed}
-            throughput {report.SandboxesPerSecond:0.00} sandboxes/s, {report.ExecsPerSecond:0.00} execs/s
-            left on the server: {(l.Sandboxes is null ? "?" : l.Sandboxes)} sandboxes, {(l.Slots is null ? "?" : l.Slots)} slots, {(l.TeardownErrors is null ? "?" : l.TeardownErrors)} teardown errors{(l.Leaked is null ? "" : $", {l.Leaked} leaked resources")}{(l.Note is null ? "" : $" ({l.Note})")}
-            """));
+        _writer.WriteLine(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"""
+                wall clock {report.WallSeconds:0.00} s · {report.Succeeded} succeeded, {report.Failed} failed, {report.Cold} had to wait for a microVM · {report.Execs} execs · slots used: {report.SlotsUsed}
+                throughput {report.SandboxesPerSecond:0.00} sandboxes/s, {report.ExecsPerSecond:0.00} execs/s
+                left on the server: {(l.Sandboxes is null ? "?" : l.Sandboxes)} sandboxes, {(l.Slots is null ? "?" : l.Slots)} slots, {(
+                    l.TeardownErrors is null ? "?" : l.TeardownErrors
+                )} teardown errors{(l.Leaked is null ? "" : $", {l.Leaked} leaked resources")}{(l.Note is null ? "" : $" ({l.Note})")}
+                """));
         foreach (var (code, count) in report.Errors)
         {
             _writer.WriteLine($"failed: {count} × {code}");
@@ -77,10 +87,16 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
 
         foreach (var s in report.Slo)
         {
-            _writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"objective {s.Objective}: {(s.IsMet ? "met" : "MISSED")} ({(s.Actual is null ? "nothing was measured" : $"{s.Actual} {s.Unit}".TrimEnd())})"));
+            _writer.WriteLine(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"objective {s.Objective}: {(s.IsMet ? "met" : "MISSED")} ({(s.Actual is null ? "nothing was measured" : $"{s.Actual} {s.Unit}".TrimEnd())})"
+                ));
         }
 
-        if (baseline is not null && (baseline.Plan != report.Plan || baseline.Machine != report.Machine || baseline.Server.Vmm != report.Server.Vmm))
+        if (
+            baseline is not null
+            && (baseline.Plan != report.Plan || baseline.Machine != report.Machine || baseline.Server.Vmm != report.Server.Vmm))
         {
             _writer.WriteLine("the baseline is of another plan, machine or VMM: its ratios say less");
         }
@@ -106,14 +122,29 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
 
         foreach (var (name, sides) in report.Latency)
         {
-            foreach (var (side, summary, before) in new[] { ("client", sides.Client, baseline?.Latency.GetValueOrDefault(name)?.Client), ("server", sides.Server, baseline?.Latency.GetValueOrDefault(name)?.Server) })
+            foreach (
+                var (side, summary, before) in new[]
+                {
+                    ("client", sides.Client, baseline?.Latency.GetValueOrDefault(name)?.Client),
+                    ("server", sides.Server, baseline?.Latency.GetValueOrDefault(name)?.Server),
+                })
             {
                 if (summary is null)
                 {
                     continue;
                 }
 
-                string[] row = [name.Replace('_', ' '), side, $"{summary.Count}", Ms(summary.Min), Ms(summary.P50), Ms(summary.P90), Ms(summary.P99), Ms(summary.Max)];
+                string[] row =
+                [
+                    name.Replace('_', ' '),
+                    side,
+                    $"{summary.Count}",
+                    Ms(summary.Min),
+                    Ms(summary.P50),
+                    Ms(summary.P90),
+                    Ms(summary.P99),
+                    Ms(summary.Max),
+                ];
                 table.AddRow(baseline is null ? row : [.. row, Ratio(summary.P50, before?.P50), Ratio(summary.P99, before?.P99)]);
             }
         }
@@ -121,7 +152,13 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
         return table;
     }
 
-    private static string Ratio(double now, double? before) => before is > 0 ? string.Create(CultureInfo.InvariantCulture, $"{now / before.Value:0.00} ×") : "-";
+    private static string Ratio(double now, double? before) =>
+        before is > 0 ? string.Create(CultureInfo.InvariantCulture, $"{now / before.Value:0.00} ×") : "-";
 
-    private static string Ms(double? ms) => ms is null ? "-" : string.Create(CultureInfo.InvariantCulture, $"{(ms < 10 ? Math.Round(ms.Value, 2) : ms < 100 ? Math.Round(ms.Value, 1) : Math.Round(ms.Value))} ms");
+    private static string Ms(double? ms) =>
+        ms is null
+            ? "-"
+            : string.Create(
+                CultureInfo.InvariantCulture,
+                $"{(ms < 10 ? Math.Round(ms.Value, 2) : ms < 100 ? Math.Round(ms.Value, 1) : Math.Round(ms.Value))} ms");
 }

@@ -27,7 +27,8 @@ public sealed class ClientKey : IDisposable
         if (!File.Exists(path) || !File.Exists(path + ".pub"))
         {
             File.Delete(path);
-            await Command.RunAsync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "pandora", "-f", path], cancellationToken: cancellationToken);
+            await Command.RunAsync(
+                "ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "pandora", "-f", path], cancellationToken: cancellationToken);
         }
 
         return new ClientKey(new PrivateKeyFile(path), (await File.ReadAllTextAsync(path + ".pub", cancellationToken)).Trim());

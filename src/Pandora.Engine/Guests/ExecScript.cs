@@ -4,8 +4,8 @@ using System.Text.RegularExpressions;
 namespace Pandora.Engine.Guests;
 
 /// <summary>
-/// Writes the bash text that runs one command in the guest. The code runs in the very shell that the SSH server started, because every further process costs
-/// tens of milliseconds under emulation; around it stand builtins only.
+/// Writes the bash text that runs one command in the guest. The code runs in the very shell that the SSH server started, because every
+/// further process costs tens of milliseconds under emulation; around it stand builtins only.
 /// </summary>
 /// <remarks>
 /// The shell joins a cgroup of its own, by which all that it starts can be killed, <c>setsid</c> or not, unless root moves it out. When it
@@ -67,9 +67,13 @@ internal static partial class ExecScript
     public static string Recycle(int firstNew, int lastNew, IEnumerable<int> finished) =>
         $"cd {Groups} && {{ mkdir {{{firstNew}..{lastNew}}}; rmdir {string.Join(' ', finished)}; rm -f {string.Join(' ', finished.Select(g => $"/var/tmp/.pandora-{g}-*"))}; }} 2>/dev/null";
 
-    /// <summary>Kills the commands that a server which is gone had running, and prints the highest number of a cgroup. What finished commands left behind lives on: their shells said so by the depth.</summary>
+    /// <summary>
+    /// Kills the commands that a server which is gone had running, and prints the highest number of a cgroup. What finished commands left
+    /// behind lives on: their shells said so by the depth.
+    /// </summary>
     public static string TakeOver() =>
-        $"cd {Groups} && {{ last=0; for g in [0-9]*; do [ $g -gt $last ] && last=$g; read -r depth < $g/cgroup.max.depth && [ $depth = max ] && echo 1 > $g/cgroup.kill; done; echo $last; }} 2>/dev/null";
+        $"cd {Groups} && {{ last=0; for g in [0-9]*; do [ $g -gt $last ] && last=$g; read -r depth < $g/cgroup.max.depth && [ $depth "
+            + $"= max ] && echo 1 > $g/cgroup.kill; done; echo $last; }} 2>/dev/null";
 
     /// <summary>The text for one command.</summary>
     /// <param name="command">What to run.</param>
@@ -84,7 +88,8 @@ internal static partial class ExecScript
         var script = new StringBuilder();
         // One line, so that the code's own line numbers are right.
         // The cgroup first: what is not in it is not killed with it.
-        script.Append($"{{ echo 0 > {path}/cgroup.procs; }} 2>/dev/null || {{ mkdir -p {path}; echo 0 > {path}/cgroup.procs; }} 2>/dev/null; ");
+        script.Append(
+            $"{{ echo 0 > {path}/cgroup.procs; }} 2>/dev/null || {{ mkdir -p {path}; echo 0 > {path}/cgroup.procs; }} 2>/dev/null; ");
         script.Append("unset SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO; ");
         // Copies that the code does not redirect: the way back to the server.
         script.Append($"exec 250<&0 251>&1 252>&2 < {(string.IsNullOrEmpty(command.Stdin) ? "/dev/null" : PathOf(group, "in"))}; ");
@@ -103,22 +108,27 @@ internal static partial class ExecScript
         script.Append($"; cd -- {(command.Cwd is null ? home : Quote(command.Cwd))} 2>/dev/null || {Refuse(mark, "cwd")}; ");
         script.Append($"trap {Quote(OnExit(path, mark))} EXIT; ");
         script.Append(user is not null ? OwnShell($"runuser -u {user} -- ", command.Code)
-            // It may take the exit trap away, exec past it, or signal its shell, whose trap would tell another status: then it gets a shell of its own, which costs a process.
+            // It may take the exit trap away, exec past it, or signal its shell, whose trap would tell another status: then it gets a shell
+            // of its own, which costs a process.
             : Takeover().IsMatch(command.Code) ? OwnShell("", command.Code)
             : $"eval {Quote(command.Code)}");
         return script.ToString();
     }
 
-    /// <summary>Takes bytes from standard input into a file and exits when it has them all. It needs no end of file: dropbear drops the whole connection when one comes for a channel that has just closed.</summary>
+    /// <summary>
+    /// Takes bytes from standard input into a file and exits when it has them all. It needs no end of file: dropbear drops the whole
+    /// connection when one comes for a channel that has just closed.
+    /// </summary>
     public static string Upload(int group, string kind, int bytes) => $"umask 077; exec {Busybox} head -c {bytes} > {PathOf(group, kind)}";
 
     /// <summary>Runs a script that is too long for a command string and was uploaded.</summary>
     public static string RunUploaded(int group, string tag) => $". {PathOf(group, "code")} # {TagVariable}={tag}";
 
     /// <summary>Quotes for bash, without a line break: bash counts lines as it reads, and would count the code's twice.</summary>
-    public static string Quote(string text) => text.Contains('\n', StringComparison.Ordinal)
-        ? $"$'{text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("'", "\\'", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)}'"
-        : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
+    public static string Quote(string text) =>
+        text.Contains('\n', StringComparison.Ordinal)
+            ? $"$'{text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("'", "\\'", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)}'"
+            : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 
     // One argument holds no more than 128 KiB; what is longer comes by a descriptor.
     private static string OwnShell(string prefix, string code) => Encoding.UTF8.GetByteCount(code) < 100_000
@@ -133,7 +143,8 @@ internal static partial class ExecScript
         // Whatever the code has set: no tracing of this, and no early end of it.
         return "{ __pandora=$?; set +eux; } 2>/dev/null; "
             // A second line is a second process. The cgroup is marked as one whose command has ended, for a server that takes over.
-            + $"{{ builtin read -r _ && builtin read -r _ && __pandora+=+ && echo 1 > {path}/cgroup.max.depth; }} 2>/dev/null < {path}/cgroup.procs; "
+            + $"{{ builtin read -r _ && builtin read -r _ && __pandora+=+ && echo 1 > {path}/cgroup.max.depth; }} 2>/dev/null < "
+            + $"{path}/cgroup.procs; "
             + $"{print} >&251; {print} >&252; builtin read -r -u 250; builtin exit ${{__pandora%+}}";
     }
 

@@ -5,8 +5,8 @@ using Pandora.Vmm;
 namespace Pandora.Engine.Guests;
 
 /// <summary>
-/// The server's end of the agent in one guest, one question at a time. The guest may be hostile: what it sends is read into one buffer of a fixed size, only while an answer is awaited, and for so
-/// long and so much at most.
+/// The server's end of the agent in one guest, one question at a time. The guest may be hostile: what it sends is read into one buffer of a
+/// fixed size, only while an answer is awaited, and for so long and so much at most.
 /// </summary>
 internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : IAsyncDisposable
 {
@@ -16,7 +16,8 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
     /// <summary>Bytes that may come before an answer: what the guest said to an earlier question, or unasked.</summary>
     public const int MostBefore = 256 * 1024;
 
-    // An answer within this tells the time well enough; a clock that is no further off than an answer can tell, and this, is left alone: each step back is seen by what runs.
+    // An answer within this tells the time well enough; a clock that is no further off than an answer can tell, and this, is left alone:
+    // each step back is seen by what runs.
     private static readonly TimeSpan ClockAccuracy = TimeSpan.FromMilliseconds(5);
     private const int ClockTries = 10, SeedBytes = 64;
     private readonly SemaphoreSlim _one = new(1, 1);
@@ -74,11 +75,15 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
     /// <exception cref="VmmException">The agent does not answer, or could not.</exception>
     public async Task ResumeAsync(GuestIdentity identity, CancellationToken cancellationToken)
     {
-        var body = new ResumeBody(Now(), RandomNumberGenerator.GetBytes(SeedBytes), identity.Hostname, identity.MachineId, identity.HostKeyFile);
+        var body = new ResumeBody(
+            Now(), RandomNumberGenerator.GetBytes(SeedBytes), identity.Hostname, identity.MachineId, identity.HostKeyFile);
         await AskAsync(AgentMessage.Resume, body.Encode(), AgentMessage.Resumed, cancellationToken);
     }
 
-    /// <summary>Sets the guest's clock to the host's, in <see cref="AnswerLimit"/> at most. It asks until an answer comes fast enough to tell the time by, on a busy host some times and goes by the fastest, and then moves the clock by what is between.</summary>
+    /// <summary>
+    /// Sets the guest's clock to the host's, in <see cref="AnswerLimit"/> at most. It asks until an answer comes fast enough to tell the
+    /// time by, on a busy host some times and goes by the fastest, and then moves the clock by what is between.
+    /// </summary>
     /// <returns>By how much the guest's was behind.</returns>
     /// <exception cref="VmmException">The agent does not answer, or could not.</exception>
     public async Task<TimeSpan> SetClockAsync(CancellationToken cancellationToken)
@@ -112,7 +117,11 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
 
         if (behind.Duration() > ClockAccuracy + (took / 2))
         {
-            await AskAsync(AgentMessage.ShiftClock, AgentProtocol.EncodeNanoseconds((long)behind.TotalMicroseconds * 1000), AgentMessage.ClockShifted, cancellationToken);
+            await AskAsync(
+                AgentMessage.ShiftClock,
+                AgentProtocol.EncodeNanoseconds((long)behind.TotalMicroseconds * 1000),
+                AgentMessage.ClockShifted,
+                cancellationToken);
         }
 
         return behind;
@@ -141,7 +150,8 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
 
     private long Now() => (time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100;
 
-    private async Task<ReadOnlyMemory<byte>> AskAsync(AgentMessage question, ReadOnlyMemory<byte> body, AgentMessage expected, CancellationToken cancellationToken)
+    private async Task<ReadOnlyMemory<byte>> AskAsync(
+        AgentMessage question, ReadOnlyMemory<byte> body, AgentMessage expected, CancellationToken cancellationToken)
     {
         using var limit = new CancellationTokenSource(AnswerLimit, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
@@ -162,7 +172,12 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
         }
         catch (Exception e) when (e is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
         {
-            throw e as VmmException ?? new VmmException(e is OperationCanceledException ? $"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s" : $"the guest's agent cannot be reached: {e.Message}", e);
+            throw e as VmmException
+                ?? new VmmException(
+                    e is OperationCanceledException
+                        ? $"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s"
+                        : $"the guest's agent cannot be reached: {e.Message}",
+                    e);
         }
         finally
         {

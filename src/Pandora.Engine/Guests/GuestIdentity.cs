@@ -7,7 +7,9 @@ using Pandora.Engine.Templates;
 
 namespace Pandora.Engine.Guests;
 
-/// <summary>What makes a microVM its own: its SSH host key, made on the host so that it can be pinned before the guest runs, and its names.</summary>
+/// <summary>
+/// What makes a microVM its own: its SSH host key, made on the host so that it can be pinned before the guest runs, and its names.
+/// </summary>
 /// <param name="HostKey">The public host key as SSH sends it (RFC 8709).</param>
 /// <param name="HostKeyFile">The private one in dropbear's format.</param>
 /// <param name="Hostname">Its hostname.</param>
@@ -29,16 +31,32 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
             $"pandora-{id[^8..]}", RandomNumberGenerator.GetHexString(32, lowercase: true));
     }
 
-    /// <summary>Writes the microVM's initrd: an archive with what is the machine's own, then the template's. The old LZ4 format has no end, so the packed one must be last.</summary>
+    /// <summary>
+    /// Writes the microVM's initrd: an archive with what is the machine's own, then the template's. The old LZ4 format has no end, so the
+    /// packed one must be last.
+    /// </summary>
     /// <param name="templateInitrd">The template's.</param>
     /// <param name="target">File to write, readable by root only.</param>
     /// <param name="authorizedKey">Line for root's <c>authorized_keys</c>.</param>
     /// <param name="mtu">MTU of the guest's network device.</param>
     /// <param name="cancellationToken">Ends it.</param>
-    public async Task WriteInitrdAsync(string templateInitrd, string target, string authorizedKey, int mtu, CancellationToken cancellationToken)
+    public async Task WriteInitrdAsync(
+        string templateInitrd, string target, string authorizedKey, int mtu, CancellationToken cancellationToken)
     {
-        await using var output = new FileStream(target, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite });
-        const int Private = 0x1C0 /* 0700 */, Secret = 0x180 /* 0600 */;
+        await using var output = new FileStream(
+            target,
+            new FileStreamOptions
+            {
+                Mode = FileMode.CreateNew,
+                Access = FileAccess.Write,
+                UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+            });
+        const int Private =
+                0x1C0 /* 0700 */
+            ,
+            Secret =
+                0x180 /* 0600 */
+        ;
         var cpio = new CpioArchive(output);
         cpio.AddDirectory("machine");
         cpio.AddDirectory("machine/etc");

@@ -8,7 +8,8 @@ public interface IGuest : IAsyncDisposable
     /// </summary>
     /// <param name="command">What to run.</param>
     /// <param name="cancellationToken">Stops the command as its timeout does.</param>
-    /// <exception cref="PandoraException">The guest does not answer, or the request names a directory or user that it does not have.</exception>
+    /// <exception cref="PandoraException">The guest does not answer, or the request names a directory or user that it does not
+    /// have.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; a <see cref="CommandStoppedException"/> says what became of the command,
     /// and any other that nothing was sent to the guest.</exception>
     Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken);

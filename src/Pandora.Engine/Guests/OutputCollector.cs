@@ -8,7 +8,10 @@ namespace Pandora.Engine.Guests;
 /// <param name="Word">An exit code, or what could not be done.</param>
 internal sealed record Marker(int Count, string Word);
 
-/// <summary>Gathers one output of a command: keeps its first bytes up to a limit, counts the rest, and looks for the marker that ends it. Used by one thread at a time.</summary>
+/// <summary>
+/// Gathers one output of a command: keeps its first bytes up to a limit, counts the rest, and looks for the marker that ends it. Used by
+/// one thread at a time.
+/// </summary>
 internal sealed class OutputCollector(int limit, string mark)
 {
     // Under the size from which on the runtime puts objects into a heap of their own, which it seldom cleans.

@@ -7,8 +7,8 @@ using Renci.SshNet.Common;
 namespace Pandora.Engine.Guests;
 
 /// <summary>
-/// One command on an SSH connection. SSH.NET opens channels and reads outputs by blocking its caller, so each command has threads of its own: a guest that stalls
-/// holds up its own commands and nobody else's.
+/// One command on an SSH connection. SSH.NET opens channels and reads outputs by blocking its caller, so each command has threads of its
+/// own: a guest that stalls holds up its own commands and nobody else's.
 /// </summary>
 internal sealed class SshExec
 {
@@ -89,15 +89,23 @@ internal sealed class SshExec
     {
         try
         {
-            return Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
+            return Task.Factory.StartNew(
+                work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
         }
         catch (TaskSchedulerException e)
         {
-            throw new PandoraException(PandoraError.HostFull, "the server's host has no room for another thread (memory, descriptors): the command was not run, or not to its end, and is not repeated", innerException: e);
+            throw new PandoraException(
+                PandoraError.HostFull,
+                "the server's host has no room for another thread (memory, descriptors): the command was not run, or not to its "
+                    + "end, and is not repeated",
+                innerException: e);
         }
     }
 
-    /// <summary>Runs a short command of the server's own and returns the first 4 KiB that it prints. A hostile guest may have another program there, that floods or never ends.</summary>
+    /// <summary>
+    /// Runs a short command of the server's own and returns the first 4 KiB that it prints. A hostile guest may have another program there,
+    /// that floods or never ends.
+    /// </summary>
     public static async Task<string> RunBoundedAsync(SshClient client, string script, CancellationToken cancellationToken)
     {
         var printed = "";
@@ -109,8 +117,8 @@ internal sealed class SshExec
     }
 
     /// <summary>
-    /// Runs a short command of the server's own, and gives a slow guest the time to end it: one that is given up ends all the same, when nobody
-    /// holds the gate for it any more.
+    /// Runs a short command of the server's own, and gives a slow guest the time to end it: one that is given up ends all the same, when
+    /// nobody holds the gate for it any more.
     /// </summary>
     public static async Task<string> RunPatientlyAsync(SshClient client, string script, TimeProvider time)
     {
@@ -130,7 +138,8 @@ internal sealed class SshExec
             _input?.Write("\n"u8);
             _input?.Flush();
         }
-        catch (Exception e) when (e is SshException or ObjectDisposedException or InvalidOperationException or System.Net.Sockets.SocketException)
+        catch (Exception e)
+            when (e is SshException or ObjectDisposedException or InvalidOperationException or System.Net.Sockets.SocketException)
         {
             // It is gone already.
         }
@@ -195,7 +204,13 @@ internal sealed class SshExec
                 _result.TrySetResult(Finish(ExitCode()));
             }
         }
-        catch (Exception e) when (e is SshException or ObjectDisposedException or System.Net.Sockets.SocketException or OperationCanceledException or InvalidOperationException)
+        catch (Exception e)
+            when (e
+                    is SshException
+                        or ObjectDisposedException
+                        or System.Net.Sockets.SocketException
+                        or OperationCanceledException
+                        or InvalidOperationException)
         {
             _isBroken = true;
             _result.TrySetException(TryRefuse()
@@ -302,7 +317,9 @@ internal sealed class SshExec
         switch (marker.Word)
         {
             case "cwd":
-                _result.TrySetException(PandoraException.Invalid("cwd", $"'{Command.Cwd}' is not a directory in the sandbox that {Command.User ?? "root"} can enter"));
+                _result.TrySetException(
+                    PandoraException.Invalid(
+                        "cwd", $"'{Command.Cwd}' is not a directory in the sandbox that {Command.User ?? "root"} can enter"));
                 break;
             case "user":
                 _result.TrySetException(PandoraException.Invalid("user", $"the sandbox has no user '{Command.User}'"));

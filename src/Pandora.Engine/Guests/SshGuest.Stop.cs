@@ -61,6 +61,8 @@ internal sealed partial class SshGuest
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The guest at {Address} answers by another SSH connection and not by this one, which is closed")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The guest at {Address} answers by another SSH connection and not by this one, which is closed")]
     private partial void LogBlocked(string address);
 }

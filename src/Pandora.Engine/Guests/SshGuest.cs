@@ -10,8 +10,9 @@ namespace Pandora.Engine.Guests;
 
 /// <summary>A guest reached over one kept-open, authenticated SSH connection whose host key is pinned.</summary>
 /// <remarks>
-/// dropbear 2022.83 closes a channel that was opened and has no command yet when the child of any other channel exits, and aborts the whole connection when the command
-/// then comes (seen as a failed assertion in common-channel.c). So one gate is held while a channel is opened and given its command, and by whatever makes shells exit.
+/// dropbear 2022.83 closes a channel that was opened and has no command yet when the child of any other channel exits, and aborts the whole
+/// connection when the command then comes (seen as a failed assertion in common-channel.c). So one gate is held while a channel is opened
+/// and given its command, and by whatever makes shells exit.
 /// </remarks>
 internal sealed partial class SshGuest : IGuest
 {
@@ -59,7 +60,15 @@ internal sealed partial class SshGuest : IGuest
     /// <param name="time">For pauses.</param>
     /// <param name="logger">For what goes wrong later.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    public static async Task<SshGuest> ConnectAsync(IPAddress address, ClientKey key, byte[] hostKey, int maxExecs, bool isTakenOver, TimeProvider time, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<SshGuest> ConnectAsync(
+        IPAddress address,
+        ClientKey key,
+        byte[] hostKey,
+        int maxExecs,
+        bool isTakenOver,
+        TimeProvider time,
+        ILogger logger,
+        CancellationToken cancellationToken)
     {
         await WaitForNetworkAsync(address, time, cancellationToken);
         var guest = new SshGuest(address.ToString(), key, hostKey, maxExecs, time, logger);
@@ -94,7 +103,9 @@ internal sealed partial class SshGuest : IGuest
     {
         if (!_places.Wait(0, CancellationToken.None))
         {
-            throw new PandoraException(PandoraError.TooManyExecs, "too many commands run in this sandbox, or have left something running in the background: end some of it first");
+            throw new PandoraException(
+                PandoraError.TooManyExecs,
+                "too many commands run in this sandbox, or have left something running in the background: end some of it first");
         }
 
         using var limit = new CancellationTokenSource(command.Timeout, _time);
@@ -152,7 +163,8 @@ internal sealed partial class SshGuest : IGuest
     {
         _disposed = true;
         await CloseAsync(_client, _opening);
-        // Those whose shell had not gone yet: closing the connection does not wake who reads their outputs, and each would keep two threads for ever.
+        // Those whose shell had not gone yet: closing the connection does not wake who reads their outputs, and each would keep two threads
+        // for ever.
         foreach (var (exec, _) in _open)
         {
             exec.Abandon();
@@ -161,7 +173,8 @@ internal sealed partial class SshGuest : IGuest
         _connecting.Dispose();
     }
 
-    // A closed port answers at once when the guest's network is up, and asking one wakes no SSH server. Attempts are short, or a lost packet costs a second.
+    // A closed port answers at once when the guest's network is up, and asking one wakes no SSH server. Attempts are short, or a lost
+    // packet costs a second.
     private static async Task WaitForNetworkAsync(IPAddress address, TimeProvider time, CancellationToken cancellationToken)
     {
         while (true)
@@ -194,7 +207,8 @@ internal sealed partial class SshGuest : IGuest
         // SSH.NET looks at no token once it has the server's name, and each of its steps may take its whole limit.
         _opening = _client.ConnectAsync(cancellationToken);
         await _opening.WaitAsync(cancellationToken);
-        // From here on it limits each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait sooner.
+        // From here on it limits each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait
+        // sooner.
         _client.ConnectionInfo.Timeout = TimeSpan.FromMinutes(5);
     }
 
@@ -275,8 +289,12 @@ internal sealed partial class SshGuest : IGuest
                 }
 
                 // By the pool's threads: one of its own may not be had, and what waits here would wait for ever.
-                await Task.Run(() => batch.ForEach(e => e.LetGo())).WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-                await Task.WhenAll(batch.Select(e => e.Closed)).WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await Task.Run(() => batch.ForEach(e => e.LetGo()))
+                    .WaitAsync(KillLimit, _time)
+                    .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await Task.WhenAll(batch.Select(e => e.Closed))
+                    .WaitAsync(KillLimit, _time)
+                    .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
             finally
             {
@@ -337,7 +355,15 @@ internal sealed partial class SshGuest : IGuest
         {
             await running.WaitAsync(KillLimit, _time);
         }
-        catch (Exception e) when (e is SshException or TimeoutException or ObjectDisposedException or InvalidOperationException or SocketException or OperationCanceledException or PandoraException)
+        catch (Exception e)
+            when (e
+                    is SshException
+                        or TimeoutException
+                        or ObjectDisposedException
+                        or InvalidOperationException
+                        or SocketException
+                        or OperationCanceledException
+                        or PandoraException)
         {
             LogUpkeepFailed(_address, e.Message);
         }

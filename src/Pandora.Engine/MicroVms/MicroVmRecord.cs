@@ -6,8 +6,8 @@ using Pandora.Vmm;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>
-/// What a microVM owns, kept in <c>record.json</c> in its run directory. It is written before the resources exist and again when a claim changes it, so that whoever
-/// starts after a crash knows what to adopt or undo. No fsync: nothing of a microVM outlives the host.
+/// What a microVM owns, kept in <c>record.json</c> in its run directory. It is written before the resources exist and again when a claim
+/// changes it, so that whoever starts after a crash knows what to adopt or undo. No fsync: nothing of a microVM outlives the host.
 /// </summary>
 public sealed record MicroVmRecord
 {
@@ -20,7 +20,10 @@ public sealed record MicroVmRecord
     /// <summary>Format; a reader refuses others.</summary>
     public int Version { get; init; } = CurrentVersion;
 
-    /// <summary>The kernel's boot id when it was written (<c>/proc/sys/kernel/random/boot_id</c>): after another boot of the host nothing of it exists, and its pid is a stranger's.</summary>
+    /// <summary>
+    /// The kernel's boot id when it was written (<c>/proc/sys/kernel/random/boot_id</c>): after another boot of the host nothing of it
+    /// exists, and its pid is a stranger's.
+    /// </summary>
     public required string BootId { get; init; }
 
     /// <summary>The microVM's id.</summary>
@@ -146,12 +149,22 @@ public sealed record MicroVmRecord
 /// <param name="Metadata">The client's pairs.</param>
 /// <param name="CreatedAt">When.</param>
 /// <param name="IdempotencyKey">The client's key for this claim, or null.</param>
-public sealed record ClaimRecord(double IdleTimeout, Egress Egress, IReadOnlyDictionary<string, string> Metadata, DateTimeOffset CreatedAt, string? IdempotencyKey = null)
+public sealed record ClaimRecord(
+    double IdleTimeout,
+    Egress Egress,
+    IReadOnlyDictionary<string, string> Metadata,
+    DateTimeOffset CreatedAt,
+    string? IdempotencyKey = null)
 {
     /// <summary>Hash of the request, by which a key used for another one is told; null without a key.</summary>
     public string? RequestHash { get; init; }
 }
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UseStringEnumConverter = true,
+    RespectNullableAnnotations = true,
+    RespectRequiredConstructorParameters = true)]
 [JsonSerializable(typeof(MicroVmRecord))]
 internal sealed partial class RecordJson : JsonSerializerContext;

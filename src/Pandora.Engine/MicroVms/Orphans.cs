@@ -8,7 +8,10 @@ internal static class Orphans
 {
     private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(10);
 
-    /// <summary>Kills all that runs for a microVM. Its record knows the pid once the VMM was started; before that the pid file does; the cgroup catches what died in between.</summary>
+    /// <summary>
+    /// Kills all that runs for a microVM. Its record knows the pid once the VMM was started; before that the pid file does; the cgroup
+    /// catches what died in between.
+    /// </summary>
     /// <param name="directory">Its run directory, whose name is its id.</param>
     /// <param name="record">Its record, if it can be read.</param>
     /// <param name="cgroups">Where its cgroups are.</param>

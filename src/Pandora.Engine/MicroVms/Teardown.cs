@@ -10,8 +10,8 @@ namespace Pandora.Engine.MicroVms;
 public sealed record Undone(HostResource Resource, TimeSpan Elapsed, bool IsGone, string? Error);
 
 /// <summary>
-/// The stack of things that a microVM must undo. Each resource pushes its undo as it is acquired; however the microVM ends, the stack is run once, newest first,
-/// on its own time limit and never on a request's token. Every error is gathered and none stops the rest.
+/// The stack of things that a microVM must undo. Each resource pushes its undo as it is acquired; however the microVM ends, the stack is
+/// run once, newest first, on its own time limit and never on a request's token. Every error is gathered and none stops the rest.
 /// </summary>
 /// <param name="time">For the limits.</param>
 /// <param name="left">Told of each resource that is left, whoever ends it.</param>

@@ -4,8 +4,9 @@ using Pandora.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// Firewalls that are not ours. A drop in another table beats an accept in ours, so where the host forwards nothing by default (Docker, ufw, firewalld) an owned accept goes where that firewall looks:
-/// Docker's and ufw's chains for it, else the dropping chain itself. The rules carry the instance id as a comment and are removed by it.
+/// Firewalls that are not ours. A drop in another table beats an accept in ours, so where the host forwards nothing by default (Docker,
+/// ufw, firewalld) an owned accept goes where that firewall looks: Docker's and ufw's chains for it, else the dropping chain itself. The
+/// rules carry the instance id as a comment and are removed by it.
 /// </summary>
 internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
 {
@@ -88,22 +89,31 @@ internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
     // A base chain of somebody else's that drops by policy, or whose last rule drops or rejects whatever reaches it.
     private static bool Blocks(JsonNode chain, string hook, List<JsonNode> objects)
     {
-        if (Text(chain, "hook") != hook || Text(chain, "family") is not ("ip" or "inet") || Text(chain, "table").StartsWith("pandora_", StringComparison.Ordinal))
+        if (
+            Text(chain, "hook") != hook
+            || Text(chain, "family") is not ("ip" or "inet")
+            || Text(chain, "table").StartsWith("pandora_", StringComparison.Ordinal))
         {
             return false;
         }
 
-        var last = objects.Select(o => o["rule"]).LastOrDefault(r => r is not null && SameTable(r, chain) && Text(r, "chain") == Text(chain, "name"));
+        var last = objects
+            .Select(o => o["rule"])
+            .LastOrDefault(r => r is not null && SameTable(r, chain) && Text(r, "chain") == Text(chain, "name"));
         var final = last?["expr"]?.AsArray().Where(e => e?["counter"] is null).ToList();
-        return Text(chain, "policy") == "drop" || (final is [{ } only] && (only.AsObject().ContainsKey("reject") || only.AsObject().ContainsKey("drop")));
+        return Text(chain, "policy") == "drop"
+            || (final is [{ } only] && (only.AsObject().ContainsKey("reject") || only.AsObject().ContainsKey("drop")));
     }
 
     private static bool LegacyIsLoaded() =>
-        File.Exists("/proc/net/ip_tables_names") && File.ReadAllText("/proc/net/ip_tables_names").Contains("filter", StringComparison.Ordinal)
+        File.Exists("/proc/net/ip_tables_names")
+        && File.ReadAllText("/proc/net/ip_tables_names").Contains("filter", StringComparison.Ordinal)
         && File.Exists("/usr/sbin/iptables-legacy");
 
     private static async Task<bool> LegacyDropsAsync(CancellationToken cancellationToken) =>
-        LegacyIsLoaded() && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains("-P FORWARD DROP", StringComparison.Ordinal);
+        LegacyIsLoaded()
+        && (await Command.RunAsync("iptables-legacy", ["-w", "-S", "FORWARD"], cancellationToken: cancellationToken)).Contains(
+            "-P FORWARD DROP", StringComparison.Ordinal);
 
     private async Task<bool> LegacyHasOursAsync(CancellationToken cancellationToken) =>
         LegacyIsLoaded()
@@ -114,8 +124,12 @@ internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
     {
         var interfaces = names.InterfacePrefix + "+";
         string[] comment = ["-m", "comment", "--comment", Comment, "-j", "ACCEPT"];
-        await Command.RunAsync("iptables-legacy", ["-w", operation, "FORWARD", "-i", interfaces, .. comment], cancellationToken: cancellationToken);
-        await Command.RunAsync("iptables-legacy", ["-w", operation, "FORWARD", "-o", interfaces, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", .. comment], cancellationToken: cancellationToken);
+        await Command.RunAsync(
+            "iptables-legacy", ["-w", operation, "FORWARD", "-i", interfaces, .. comment], cancellationToken: cancellationToken);
+        await Command.RunAsync(
+            "iptables-legacy",
+            ["-w", operation, "FORWARD", "-o", interfaces, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", .. comment],
+            cancellationToken: cancellationToken);
     }
 
     private static bool SameTable(JsonNode a, JsonNode b) => Text(a, "family") == Text(b, "family") && Text(a, "table") == Text(b, "table");

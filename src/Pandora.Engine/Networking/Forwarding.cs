@@ -2,7 +2,8 @@
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// IPv4 forwarding, turned on for single interfaces only. What was off before is noted under the run directory by who turned it on, and the last one to leave turns it off again.
+/// IPv4 forwarding, turned on for single interfaces only. What was off before is noted under the run directory by who turned it on, and the
+/// last one to leave turns it off again.
 /// </summary>
 internal sealed class Forwarding(HostNames names)
 {
@@ -60,7 +61,8 @@ internal sealed class Forwarding(HostNames names)
 
     private void Restore(IReadOnlyList<string> except)
     {
-        foreach (var note in Directory.Exists(_notes) ? Directory.GetDirectories(_notes).Where(n => !except.Contains(Path.GetFileName(n))) : [])
+        foreach (
+            var note in Directory.Exists(_notes) ? Directory.GetDirectories(_notes).Where(n => !except.Contains(Path.GetFileName(n))) : [])
         {
             File.Delete(Path.Combine(note, names.InstanceId));
             if (!Directory.EnumerateFiles(note).Any())
@@ -81,7 +83,10 @@ internal sealed class Forwarding(HostNames names)
         }
     }
 
-    /// <summary>Prepares an interface of our own: it forwards, has no IPv6, and reaches a resolver on the host's loopback where that is where DNS goes.</summary>
+    /// <summary>
+    /// Prepares an interface of our own: it forwards, has no IPv6, and reaches a resolver on the host's loopback where that is where DNS
+    /// goes.
+    /// </summary>
     public static void EnableOwn(string name, bool toLoopback)
     {
         Set(name, "forwarding", true);

@@ -49,7 +49,9 @@ public sealed class HostNetwork : IHostNetwork
     /// <inheritdoc/>
     public string? Missing => _watch.Missing;
 
-    /// <summary>The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.</summary>
+    /// <summary>
+    /// The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.
+    /// </summary>
     /// <exception cref="StartupException">The range that is wanted is none or overlaps a route, or none is free.</exception>
     public static Ipv4Network ChooseRange(string? wanted) => NetworkRules.ChooseRange(wanted);
 

@@ -15,7 +15,10 @@ internal static class HostRoutes
 {
     public static IReadOnlyList<HostRoute> Read() => Parse(File.ReadAllText("/proc/thread-self/net/route"));
 
-    /// <summary>Columns of <c>/proc/net/route</c>: interface, destination, gateway, flags, …, mask (8th); numbers in hexadecimal of the host's byte order.</summary>
+    /// <summary>
+    /// Columns of <c>/proc/net/route</c>: interface, destination, gateway, flags, …, mask (8th); numbers in hexadecimal of the host's byte
+    /// order.
+    /// </summary>
     public static IReadOnlyList<HostRoute> Parse(string table) =>
     [
         .. table.Split('\n').Skip(1).Select(l => l.Split('\t', StringSplitOptions.TrimEntries)).Where(f => f.Length > 7)
@@ -26,7 +29,9 @@ internal static class HostRoutes
     public static string? InterfaceTo(IReadOnlyList<HostRoute> routes, IPAddress address) => routes
         .Where(r => r.Destination.Contains(address)).MaxBy(r => r.Destination.PrefixLength)?.Interface;
 
-    /// <summary>The IPv4 resolvers; for systemd-resolved's stub the real ones behind it, because the stub answers nobody but the host.</summary>
+    /// <summary>
+    /// The IPv4 resolvers; for systemd-resolved's stub the real ones behind it, because the stub answers nobody but the host.
+    /// </summary>
     public static IReadOnlyList<IPAddress> Resolvers(string resolvConf, string resolvedConf = "/run/systemd/resolve/resolv.conf")
     {
         var servers = ReadServers(resolvConf);

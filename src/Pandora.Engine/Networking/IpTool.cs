@@ -2,7 +2,10 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>Interfaces and namespaces of the host, and their deletion by ip(8). Deleting does nothing when there is nothing to delete: the kernel removes what is in a namespace when it likes, by itself.</summary>
+/// <summary>
+/// Interfaces and namespaces of the host, and their deletion by ip(8). Deleting does nothing when there is nothing to delete: the kernel
+/// removes what is in a namespace when it likes, by itself.
+/// </summary>
 internal static class IpTool
 {
     /// <summary>Names of the host's interfaces. Not from /sys/class/net, which shows the namespace of whoever mounted it.</summary>
@@ -24,7 +27,9 @@ internal static class IpTool
         {
             await Command.RunAsync("ip", [kind, "del", name]);
         }
-        catch (CommandException e) when (e.Message.Contains("Cannot find device", StringComparison.Ordinal) || e.Message.Contains("No such file", StringComparison.Ordinal))
+        catch (CommandException e)
+            when (e.Message.Contains("Cannot find device", StringComparison.Ordinal)
+                || e.Message.Contains("No such file", StringComparison.Ordinal))
         {
             // It was never made, or is gone already.
         }

@@ -246,10 +246,14 @@ internal sealed partial class NetworkRules
         return generation;
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "The host's addresses changed: guests are refused the networks that it is on now ({Networks})")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "The host's addresses changed: guests are refused the networks that it is on now ({Networks})")]
     private static partial void LogAddresses(ILogger logger, string networks);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The rules in the namespace of network slot {Slot} were changed by another program, and were written again")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The rules in the namespace of network slot {Slot} were changed by another program, and were written again")]
     private static partial void LogSlotMended(ILogger logger, int slot);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The rules in the namespace of network slot {Slot} could not be looked at: {Error}")]

@@ -9,7 +9,8 @@ namespace Pandora.Engine.Networking;
 /// <summary>
 /// The host's side of the network: the instance's one nftables table, the rules in each slot's namespace, forwarding for its interfaces,
 /// and an accept where the host's own firewall would cut guests off.
-/// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start. <see cref="NetworkWatch"/> sees that it stays.
+/// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start. <see
+/// cref="NetworkWatch"/> sees that it stays.
 /// </summary>
 internal sealed partial class NetworkRules : IAsyncDisposable
 {
@@ -59,11 +60,15 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     /// <param name="logger">Where it tells what it found.</param>
     /// <param name="cancellationToken">Ends the tools.</param>
     /// <exception cref="StartupException">The range is not one, or overlaps, or nftables is not to be used.</exception>
-    public static async Task<NetworkRules> CreateAsync(HostNames names, EngineOptions options, IReadOnlyList<LivingSlot> living, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<NetworkRules> CreateAsync(
+        HostNames names, EngineOptions options, IReadOnlyList<LivingSlot> living, ILogger logger, CancellationToken cancellationToken)
     {
         // Routes to our own slots are of microVMs that outlived their server.
         var routes = HostRoutes.Read().Where(r => !r.Interface.StartsWith(names.InterfacePrefix, StringComparison.Ordinal)).ToList();
-        var range = options.Network is null && living.Count > 0 && Ipv4Network.TryParse(living[0].Network, out var known) ? known : ChooseRange(options.Network, routes, logger);
+        var range =
+            options.Network is null && living.Count > 0 && Ipv4Network.TryParse(living[0].Network, out var known)
+                ? known
+                : ChooseRange(options.Network, routes, logger);
         var allowed = ParseRanges("PANDORA_EGRESS_ALLOW", options.EgressAllow);
         var denied = ParseRanges("PANDORA_EGRESS_DENY", options.EgressDeny);
         var resolver = HostRoutes.Resolvers(options.ResolvConf).FirstOrDefault();
@@ -74,7 +79,12 @@ internal sealed partial class NetworkRules : IAsyncDisposable
 
         var uplink = HostRoutes.InterfaceTo(routes, SomewherePublic);
         var mtu = uplink is null ? 1500 : await ReadMtuAsync(uplink, cancellationToken);
-        string?[] ways = [uplink, resolver is null ? null : HostRoutes.InterfaceTo(routes, resolver), .. allowed.Select(a => HostRoutes.InterfaceTo(routes, a.At(0)))];
+        string?[] ways =
+        [
+            uplink,
+            resolver is null ? null : HostRoutes.InterfaceTo(routes, resolver),
+            .. allowed.Select(a => HostRoutes.InterfaceTo(routes, a.At(0))),
+        ];
         var nftables = new Nftables();
         var forwarding = new Forwarding(names);
         var foreign = new ForeignFirewall(nftables, names);
@@ -129,7 +139,10 @@ internal sealed partial class NetworkRules : IAsyncDisposable
             nftables.Dispose();
             if (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
             {
-                throw new StartupException($"the host's network could not be set up: {e.Message}. Pandora needs root with CAP_NET_ADMIN, and nftables in the kernel", e);
+                throw new StartupException(
+                    $"the host's network could not be set up: {e.Message}. Pandora needs root with CAP_NET_ADMIN, and nftables in "
+                        + "the kernel",
+                    e);
             }
 
             throw;
@@ -142,7 +155,8 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     /// <summary>Prepares a fresh slot's interface, and watches its rules from now on.</summary>
     /// <param name="slot">The slot.</param>
     /// <param name="egress">What its rules allow.</param>
-    /// <param name="rules">The rules that it has, of <see cref="RulesOf"/>. Where the host's addresses changed since, it gets others.</param>
+    /// <param name="rules">The rules that it has, of <see cref="RulesOf"/>. Where the host's addresses changed since, it gets
+    /// others.</param>
     public async Task OpenAsync(NetworkSlot slot, Egress egress, string rules)
     {
         var policy = _policy;
@@ -257,10 +271,15 @@ internal sealed partial class NetworkRules : IAsyncDisposable
         nftables.Dispose();
     }
 
-    /// <summary>The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.</summary>
+    /// <summary>
+    /// The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.
+    /// </summary>
     /// <exception cref="StartupException">The range that is wanted is none or overlaps a route, or none is free.</exception>
     public static Ipv4Network ChooseRange(string? wanted) =>
-        ChooseRange(wanted, [.. HostRoutes.Read().Where(r => !r.Interface.StartsWith(HostNames.AnyInterfacePrefix, StringComparison.Ordinal))], Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
+        ChooseRange(
+            wanted,
+            [.. HostRoutes.Read().Where(r => !r.Interface.StartsWith(HostNames.AnyInterfacePrefix, StringComparison.Ordinal))],
+            Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
 
     private static Ipv4Network ChooseRange(string? wanted, IReadOnlyList<HostRoute> routes, ILogger logger)
     {
@@ -272,7 +291,10 @@ internal sealed partial class NetworkRules : IAsyncDisposable
                 throw new StartupException($"PANDORA_NETWORK: '{wanted}' is not an IPv4 range from /8 to /30, such as 10.200.0.0/16");
             }
 
-            return IsFree(range) ? range : throw new StartupException($"PANDORA_NETWORK: {range} overlaps a route of this host; choose another, or leave it unset and a free one is found");
+            return IsFree(range)
+                ? range
+                : throw new StartupException(
+                    $"PANDORA_NETWORK: {range} overlaps a route of this host; choose another, or leave it unset and a free one is found");
         }
 
         foreach (var candidate in CandidateRanges)
@@ -289,7 +311,8 @@ internal sealed partial class NetworkRules : IAsyncDisposable
             }
         }
 
-        throw new StartupException("10.200.0.0/16 to 10.219.0.0/16 all overlap routes of this host: set PANDORA_NETWORK to a free IPv4 range");
+        throw new StartupException(
+            "10.200.0.0/16 to 10.219.0.0/16 all overlap routes of this host: set PANDORA_NETWORK to a free IPv4 range");
     }
 
     private static List<Ipv4Network> ParseRanges(string variable, string text) =>
@@ -311,15 +334,25 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     [LoggerMessage(Level = LogLevel.Information, Message = "10.200.0.0/16 overlaps a route of this host: slots are in {Range} instead")]
     private static partial void LogOtherRange(ILogger logger, string range);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "The host's firewall drops forwarded packets: an accept for sandboxes was added to {Place}, and goes when the server stops")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "The host's firewall drops forwarded packets: an accept for sandboxes was added to {Place}, and goes when the server "
+            + "stops")]
     private static partial void LogForeignAccept(ILogger logger, string place);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "A part of the host's network could not be undone: {Error}. The next start tries again")]
+    [LoggerMessage(
+        Level = LogLevel.Error, Message = "A part of the host's network could not be undone: {Error}. The next start tries again")]
     private static partial void LogUndoFailed(ILogger logger, string error);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Guests may have only {PerSlot} connections each: net.netfilter.nf_conntrack_max is {Maximum} and there may be {Slots} slots. Raise the first, or lower PANDORA_MAX_SANDBOXES")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "Guests may have only {PerSlot} connections each: net.netfilter.nf_conntrack_max is {Maximum} and there may be {Slots} "
+            + "slots. Raise the first, or lower PANDORA_MAX_SANDBOXES")]
     private static partial void LogFewConnections(ILogger logger, long perSlot, int slots, long maximum);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over "
+            + "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over")]
     private static partial void LogNotTakenOver(ILogger logger, int slot, string error);
 }

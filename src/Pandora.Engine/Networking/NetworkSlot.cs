@@ -3,8 +3,8 @@ using System.Net;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// A network identity: a namespace with a tap for the guest, and a veth pair to the host. Inside every slot the guest is 172.16.0.2 behind 172.16.0.1;
-/// the host reaches it by the slot's own address.
+/// A network identity: a namespace with a tap for the guest, and a veth pair to the host. Inside every slot the guest is 172.16.0.2 behind
+/// 172.16.0.1; the host reaches it by the slot's own address.
 /// </summary>
 /// <param name="Index">Number of the slot, from 0.</param>
 /// <param name="NamespaceName">Name of its network namespace.</param>
@@ -32,6 +32,11 @@ public sealed record NetworkSlot(int Index, string NamespaceName, string Interfa
     public string NamespacePath => $"{HostNames.NamespaceDirectory}/{NamespaceName}";
 
     /// <summary>The slot with a number.</summary>
-    public static NetworkSlot At(int index, HostNames names, Ipv4Network network) => new(
-        index, $"{names.NamespacePrefix}{index}", $"{names.InterfacePrefix}{index}", network.At((index * 4L) + 1), network.At((index * 4L) + 2));
+    public static NetworkSlot At(int index, HostNames names, Ipv4Network network) =>
+        new(
+            index,
+            $"{names.NamespacePrefix}{index}",
+            $"{names.InterfacePrefix}{index}",
+            network.At((index * 4L) + 1),
+            network.At((index * 4L) + 2));
 }

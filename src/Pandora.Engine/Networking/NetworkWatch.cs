@@ -212,6 +212,10 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
         Level = LogLevel.Critical, Message = "Guests are not kept in as they should be, and no microVM is handed out: {Missing}")]
     private partial void LogNotMended(string missing);
 
-    [LoggerMessage(Level = LogLevel.Critical, Message = "Another program removes Pandora's firewall table again and again ({Count} times within {Window:0} s): it is written again in {Seconds:0} s, and no microVM is handed out while it is missing. Make that program leave tables alone that are not its own")]
+    [LoggerMessage(
+        Level = LogLevel.Critical,
+        Message = "Another program removes Pandora's firewall table again and again ({Count} times within {Window:0} s): it is written "
+            + "again in {Seconds:0} s, and no microVM is handed out while it is missing. Make that program leave tables alone that are "
+            + "not its own")]
     private partial void LogContested(int count, double window, double seconds);
 }

@@ -3,7 +3,10 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>nftables through its own library, so that a claim that changes a rule spawns no process. A command text is one transaction (libnftables(3)).</summary>
+/// <summary>
+/// nftables through its own library, so that a claim that changes a rule spawns no process. A command text is one transaction
+/// (libnftables(3)).
+/// </summary>
 internal sealed partial class Nftables : IDisposable
 {
     private const string Library = "libnftables.so.1";

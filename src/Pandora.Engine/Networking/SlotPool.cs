@@ -5,7 +5,9 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>Hands out network slots. A few are made ahead of need; a returned one is taken down and its number used again for a namespace made anew.</summary>
+/// <summary>
+/// Hands out network slots. A few are made ahead of need; a returned one is taken down and its number used again for a namespace made anew.
+/// </summary>
 internal sealed partial class SlotPool : IAsyncDisposable
 {
     private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1), DisposeLimit = TimeSpan.FromSeconds(8);
@@ -198,7 +200,10 @@ internal sealed partial class SlotPool : IAsyncDisposable
             await Command.RunAsync("ip", ["-batch", "-"], HostSide(slot), cancellationToken: cancellationToken);
             var rules = _network.RulesOf(slot, _egress);
             await Command.RunAsync(
-                "nsenter", [$"--net={slot.NamespacePath}", "--", "sh", "-es"], NamespaceSide(slot, rules), cancellationToken: cancellationToken);
+                "nsenter",
+                [$"--net={slot.NamespacePath}", "--", "sh", "-es"],
+                NamespaceSide(slot, rules),
+                cancellationToken: cancellationToken);
             await _network.OpenAsync(slot, _egress, rules);
             return slot;
         }
@@ -302,7 +307,8 @@ internal sealed partial class SlotPool : IAsyncDisposable
 
         """;
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Network slot {Slot} could not be taken down: {Error}. Its number is not used until it is")]
+    [LoggerMessage(
+        Level = LogLevel.Warning, Message = "Network slot {Slot} could not be taken down: {Error}. Its number is not used until it is")]
     private partial void LogDestroyFailed(int slot, string error);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A network slot could not be made ahead of need: {Error}")]

@@ -24,10 +24,13 @@ internal sealed class EngineGauges
         _disk = new DriveInfo(options.DataDir);
         meter.CreateObservableGauge("pandora_active_vms", Active, description: "Sandboxes in clients' hands");
         meter.CreateObservableGauge("pandora_warm_vms", () => PerPool(p => p.WarmCount), description: "MicroVMs that are warm");
-        meter.CreateObservableGauge("pandora_booting_vms", () => PerPool(p => p.BootingCount), description: "MicroVMs that boot or wait for a place to boot");
-        meter.CreateObservableGauge("pandora_pool_waiters", () => PerPool(p => p.WaitingCount), description: "Clients that wait for a microVM");
+        meter.CreateObservableGauge(
+            "pandora_booting_vms", () => PerPool(p => p.BootingCount), description: "MicroVMs that boot or wait for a place to boot");
+        meter.CreateObservableGauge(
+            "pandora_pool_waiters", () => PerPool(p => p.WaitingCount), description: "Clients that wait for a microVM");
         meter.CreateObservableGauge("pandora_pool_size", () => PerPool(p => p.Size), description: "MicroVMs that the pool keeps warm");
-        meter.CreateObservableGauge("pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
+        meter.CreateObservableGauge(
+            "pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
         meter.CreateObservableGauge("pandora_slots", () => network.SlotCount, description: "Network slots there are");
         meter.CreateObservableGauge("pandora_slots_held", () => network.HeldCount, description: "Network slots held by microVMs, those that end counted in");
         meter.CreateObservableGauge("pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes where the microVMs' disks are");
@@ -39,9 +42,20 @@ internal sealed class EngineGauges
         meter.CreateObservableGauge("pandora_degraded_sandboxes", () => sandboxes.DegradedCount,
             description: "Sandboxes that wait for room on the host's disk, or whose disk has lost data");
         meter.CreateObservableCounter("pandora_vmm_cpu", () => Usage(u => u.CpuSeconds), "s", "CPU time used by all VMMs of this server");
-        meter.CreateObservableGauge("pandora_vmm_memory", () => Usage(u => (double)u.MemoryBytes), "By", "Memory held by all VMMs of this server, page cache of their disks counted in");
-        meter.CreateObservableGauge("pandora_info", () => new Measurement<int>(1,
-            new("instance_id", instanceId), new("vmm", vmm.Name), new("vmm_version", vmm.Version), new("accelerator", vmm.Accelerator)),
+        meter.CreateObservableGauge(
+            "pandora_vmm_memory",
+            () => Usage(u => (double)u.MemoryBytes),
+            "By",
+            "Memory held by all VMMs of this server, page cache of their disks counted in");
+        meter.CreateObservableGauge(
+            "pandora_info",
+            () =>
+                new Measurement<int>(
+                    1,
+                    new("instance_id", instanceId),
+                    new("vmm", vmm.Name),
+                    new("vmm_version", vmm.Version),
+                    new("accelerator", vmm.Accelerator)),
             description: "What this server is");
     }
 
@@ -54,9 +68,11 @@ internal sealed class EngineGauges
 
     private List<Measurement<int>> PerPool(Func<WarmPool, int> read) => [.. _pools.All.Select(p => Measured(read(p), p.Template))];
 
-    private static Measurement<int> Measured(int value, string template) => new(value, new KeyValuePair<string, object?>("template", template));
+    private static Measurement<int> Measured(int value, string template) =>
+        new(value, new KeyValuePair<string, object?>("template", template));
 
-    private List<Measurement<double>> Usage(Func<(double CpuSeconds, long MemoryBytes), double> read) => _vmmUsage() is { } usage ? [new(read(usage))] : [];
+    private List<Measurement<double>> Usage(Func<(double CpuSeconds, long MemoryBytes), double> read) =>
+        _vmmUsage() is { } usage ? [new(read(usage))] : [];
 
     private List<Measurement<long>> ReadDisk(Func<DriveInfo, long> read)
     {

@@ -3,9 +3,9 @@ using Pandora.Linux;
 namespace Pandora.Engine.Node;
 
 /// <summary>
-/// One data directory's server. Its id, five characters of base 36, is in the name of every host resource, so that two servers, or a test run beside one, never meet.
-/// Holding this object holds two locks (flock(2)): on the data directory, and on what the id names on this host, wherever the
-/// directories are.
+/// One data directory's server. Its id, five characters of base 36, is in the name of every host resource, so that two servers, or a test
+/// run beside one, never meet. Holding this object holds two locks (flock(2)): on the data directory, and on what the id names on this
+/// host, wherever the directories are.
 /// </summary>
 public sealed class Instance : IDisposable
 {
@@ -42,16 +42,22 @@ public sealed class Instance : IDisposable
         try
         {
             PrivateDirectory.Ensure(options.DataDir, mended.Add);
-            locks.Add(LockFile.TryOpen(lockPath) ??
-                throw new StartupException($"another Pandora server (pid {ReadOwner(options.DataDir)}) uses the data directory {options.DataDir}: './pandora down' ends it, or set PANDORA_DATA_DIR to another directory"));
+            locks.Add(
+                LockFile.TryOpen(lockPath)
+                    ?? throw new StartupException(
+                        $"another Pandora server (pid {ReadOwner(options.DataDir)}) uses the data directory {options.DataDir}: "
+                            + "'./pandora down' ends it, or set PANDORA_DATA_DIR to another directory"));
             RemoveRuntimeFiles(options.DataDir);
             File.WriteAllText(PidPath(options.DataDir), $"{Environment.ProcessId}\n{ProcessHandle.StartTimeOf(Environment.ProcessId)}\n");
             var id = ReadOrMakeId(options.DataDir);
             // A copied data directory has the original's id and its own lock: namespaces, interfaces, the table and cgroups of that name
             // are one server's all the same.
             PrivateDirectory.Ensure(lockDirectory, mended.Add);
-            locks.Add(LockFile.TryOpen(Path.Combine(lockDirectory, id)) ??
-                throw new StartupException($"another server runs as instance {id} on this host, so the data directory {options.DataDir} is a copy of that one's: remove its file 'instance', and the start makes it one of its own"));
+            locks.Add(
+                LockFile.TryOpen(Path.Combine(lockDirectory, id))
+                    ?? throw new StartupException(
+                        $"another server runs as instance {id} on this host, so the data directory {options.DataDir} is a copy of "
+                            + "that one's: remove its file 'instance', and the start makes it one of its own"));
             PrivateDirectory.Ensure(options.RunDir, mended.Add);
             if (Directory.Exists(options.TemplatePath))
             {
@@ -70,7 +76,10 @@ public sealed class Instance : IDisposable
             locks.Skip(1).ToList().ForEach(l => File.Delete(l.Name));
             locks.ForEach(l => l.Dispose());
             throw e is IOException or UnauthorizedAccessException
-                ? new StartupException($"a directory of Pandora's cannot be written to ({e.Message}): PANDORA_DATA_DIR ({options.DataDir}) and PANDORA_RUN_DIR ({options.RunDir}) name directories that can be", e)
+                ? new StartupException(
+                    $"a directory of Pandora's cannot be written to ({e.Message}): PANDORA_DATA_DIR ({options.DataDir}) and "
+                        + $"PANDORA_RUN_DIR ({options.RunDir}) name directories that can be",
+                    e)
                 : e;
         }
     }

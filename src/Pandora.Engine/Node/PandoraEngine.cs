@@ -230,7 +230,9 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         {
             if (templates.Find(name) is null)
             {
-                throw new StartupException($"there is no template '{name}' in {templates.Root}: './pandora template build {name}' builds it, and './pandora up' does so by itself for the default one");
+                throw new StartupException(
+                    $"there is no template '{name}' in {templates.Root}: './pandora template build {name}' builds it, and './pandora "
+                        + "up' does so by itself for the default one");
             }
         }
     }
@@ -266,7 +268,19 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private static partial void LogLimits(ILogger logger, string limits);
 
     private sealed record Parts(
-        EngineOptions Options, HostNames Names, IVmm Vmm, IReadOnlyList<string> Notes, IHostNetwork Network, DiskRoom Room,
-        LiveMicroVms Live, MicroVmLauncher Launcher, WarmPools Pools, SandboxRegistry Sandboxes, Leftovers Leftovers, EngineMetrics Metrics, TimeProvider Time,
-        TimeProvider WatchTime, ILoggerFactory Loggers);
+        EngineOptions Options,
+        HostNames Names,
+        IVmm Vmm,
+        IReadOnlyList<string> Notes,
+        IHostNetwork Network,
+        DiskRoom Room,
+        LiveMicroVms Live,
+        MicroVmLauncher Launcher,
+        WarmPools Pools,
+        SandboxRegistry Sandboxes,
+        Leftovers Leftovers,
+        EngineMetrics Metrics,
+        TimeProvider Time,
+        TimeProvider WatchTime,
+        ILoggerFactory Loggers);
 }

@@ -25,7 +25,9 @@ internal static class PrivateDirectory
         // The operator may have put a link there; what it leads to is what counts. A link of another user's is not followed.
         if (FileStatus.Find(path) is { } entry && !IsOurs(entry))
         {
-            throw new StartupException($"{path} belongs to user {entry.Owner}, who could change what the server keeps there: see that nothing in it is that user's, then 'chown -h root:root {path}', or name another directory");
+            throw new StartupException(
+                $"{path} belongs to user {entry.Owner}, who could change what the server keeps there: see that nothing in it is that "
+                    + $"user's, then 'chown -h root:root {path}', or name another directory");
         }
 
         if (FileStatus.FindTarget(path) is not { IsDirectory: true } found)
@@ -35,18 +37,24 @@ internal static class PrivateDirectory
 
         if ((found.Mode & Sticky) != 0)
         {
-            throw new StartupException($"{path} is a directory that many users share (mode {Convert.ToString(found.Mode & 0xFFF, 8)}): name one in it that is the server's alone");
+            throw new StartupException(
+                $"{path} is a directory that many users share (mode {Convert.ToString(found.Mode & 0xFFF, 8)}): name one in it that "
+                    + "is the server's alone");
         }
 
         if (!IsOurs(found))
         {
-            throw new StartupException($"{path} belongs to user {found.Owner}, who could change what the server keeps there: see that nothing in it is that user's, then 'chown root:root {path}', or name another directory");
+            throw new StartupException(
+                $"{path} belongs to user {found.Owner}, who could change what the server keeps there: see that nothing in it is that "
+                    + $"user's, then 'chown root:root {path}', or name another directory");
         }
 
         if ((found.Mode & forbidden) != 0)
         {
             File.SetUnixFileMode(path, (UnixFileMode)(found.Mode & 0xFFF & ~forbidden));
-            mended($"{path} could be {(forbidden == Everybody ? "read or " : "")}changed by other users (mode {Convert.ToString(found.Mode & 0x1FF, 8)}): that was taken from them. See that nothing in it is theirs");
+            mended(
+                $"{path} could be {(forbidden == Everybody ? "read or " : "")}changed by other users (mode {Convert.ToString(found.Mode & 0x1FF, 8)}): that was taken from them. See that nothing in it is theirs"
+            );
         }
     }
 

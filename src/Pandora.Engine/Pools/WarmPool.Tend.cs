@@ -6,7 +6,9 @@ namespace Pandora.Engine.Pools;
 /// <summary>What is done to microVMs while they wait.</summary>
 public sealed partial class WarmPool
 {
-    private static readonly TimeSpan TendStep = TimeSpan.FromSeconds(1), TendInterval = TimeSpan.FromSeconds(30), ClockStep = TimeSpan.FromMilliseconds(10);
+    private static readonly TimeSpan TendStep = TimeSpan.FromSeconds(1),
+        TendInterval = TimeSpan.FromSeconds(30),
+        ClockStep = TimeSpan.FromMilliseconds(10);
     private MicroVm? _tended;
     private CancellationTokenSource? _tendedLeaves;
 
@@ -18,7 +20,8 @@ public sealed partial class WarmPool
             var (tended, seen) = (_time.GetTimestamp(), _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed());
             while (await timer.WaitForNextTickAsync(_stopping.Token))
             {
-                // The host's clock against its timer: what is left when one is taken from the other changes only when somebody sets the clock.
+                // The host's clock against its timer: what is left when one is taken from the other changes only when somebody sets the
+                // clock.
                 var offset = _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed();
                 if ((offset - seen).Duration() < ClockStep && _time.GetElapsedTime(tended) < TendInterval)
                 {

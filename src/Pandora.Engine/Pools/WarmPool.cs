@@ -11,14 +11,15 @@ namespace Pandora.Engine.Pools;
 public sealed record Rental(MicroVm MicroVm, bool IsWarm);
 
 /// <summary>
-/// The warm microVMs of one template. Clients read a channel, which serves waiters in order; one filler keeps as many booting as are missing, waiters counted in.
-/// A microVM that dies while it waits is taken out of the count at once and skipped when its turn comes.
+/// The warm microVMs of one template. Clients read a channel, which serves waiters in order; one filler keeps as many booting as are
+/// missing, waiters counted in. A microVM that dies while it waits is taken out of the count at once and skipped when its turn comes.
 /// </summary>
 public sealed partial class WarmPool : IAsyncDisposable
 {
     private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
     private readonly Channel<MicroVm> _ready = Channel.CreateUnbounded<MicroVm>();
-    private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly CancellationTokenSource _stopping = new();
     private readonly Lock _lock = new();
     private readonly HashSet<MicroVm> _warm = [];
@@ -53,10 +54,20 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <param name="maxWaiting">Most clients that may wait at once.</param>
     /// <param name="expected">How many warm ones of an earlier server may still come, by <see cref="Adopt"/>: no others are booted in their
     /// place.</param>
-    /// <param name="tend">Done to each warm one from time to time, and at once when the host's clock was set; one it fails for is ended. Null for nothing.</param>
+    /// <param name="tend">Done to each warm one from time to time, and at once when the host's clock was set; one it fails for is ended.
+    /// Null for nothing.</param>
     public WarmPool(
-        string template, int size, int maxBoots, Func<CancellationToken, Task<MicroVm>> boot, Func<MicroVm, Task> end, EngineMetrics metrics, TimeProvider time, ILogger logger,
-        int maxWaiting = int.MaxValue, int expected = 0, Func<MicroVm, CancellationToken, Task>? tend = null)
+        string template,
+        int size,
+        int maxBoots,
+        Func<CancellationToken, Task<MicroVm>> boot,
+        Func<MicroVm, Task> end,
+        EngineMetrics metrics,
+        TimeProvider time,
+        ILogger logger,
+        int maxWaiting = int.MaxValue,
+        int expected = 0,
+        Func<MicroVm, CancellationToken, Task>? tend = null)
     {
         _template = template;
         _size = size;

@@ -30,7 +30,10 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
 
     private HostNames Names => _names ?? throw new InvalidOperationException("no server ever ran on the data directory");
 
-    /// <summary>Lists everything. What is nobody's is listed as such only when it was so two seconds before as well: things come and go while one looks.</summary>
+    /// <summary>
+    /// Lists everything. What is nobody's is listed as such only when it was so two seconds before as well: things come and go while one
+    /// looks.
+    /// </summary>
     /// <exception cref="StartupException">The host does not let itself be looked at.</exception>
     public async Task<IReadOnlyList<AuditedResource>> LookTwiceAsync(CancellationToken cancellationToken)
     {
@@ -44,7 +47,9 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         return Confirm(first, Look());
     }
 
-    /// <summary>The second of two looks; what is a leftover only there is left out, for it may be about to get its owner or to go.</summary>
+    /// <summary>
+    /// The second of two looks; what is a leftover only there is left out, for it may be about to get its owner or to go.
+    /// </summary>
     public static IReadOnlyList<AuditedResource> Confirm(IReadOnlyList<AuditedResource> first, IReadOnlyList<AuditedResource> second)
     {
         var before = first.Where(r => r.Owner is null).ToHashSet();
@@ -67,7 +72,10 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
-            throw new StartupException($"the host could not be looked at ({e.Message}): run './pandora doctor --leaks' as root, and again when the host has memory and descriptors to spare", e);
+            throw new StartupException(
+                $"the host could not be looked at ({e.Message}): run './pandora doctor --leaks' as root, and again when the host has "
+                    + "memory and descriptors to spare",
+                e);
         }
     }
 
@@ -85,14 +93,17 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
                 {
                     if (Inhabitant(left) is { } pid)
                     {
-                        tell(left, $"process {pid} lives in its namespace, so it may be a living microVM's. 'kill {pid}' first if it is none");
+                        tell(
+                            left,
+                            $"process {pid} lives in its namespace, so it may be a living microVM's. 'kill {pid}' first if it is none");
                         continue;
                     }
 
                     await UndoAsync(left);
                 }
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or CommandException or NftablesException or TimeoutException)
+            catch (Exception e)
+                when (e is IOException or UnauthorizedAccessException or CommandException or NftablesException or TimeoutException)
             {
                 tell(left, e.Message);
             }
@@ -149,8 +160,15 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         foreach (var directory in Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)))
         {
             // Where there are no cgroups, by what its launcher gave it; a command line alone may be anybody's who looks at a file.
-            var id = IdIn(Read($"{directory}/cgroup"), inCgroup)
-                ?? (IdIn(Read($"{directory}/cmdline"), inDirectory) is { Length: > 0 } named && ProcessHandle.ReadEnvironment(int.Parse(Path.GetFileName(directory))).Contains($"{VmmProcess.MachineVariable}={named}") ? named : null);
+            var id =
+                IdIn(Read($"{directory}/cgroup"), inCgroup)
+                ?? (
+                    IdIn(Read($"{directory}/cmdline"), inDirectory) is { Length: > 0 } named
+                    && ProcessHandle
+                        .ReadEnvironment(int.Parse(Path.GetFileName(directory)))
+                        .Contains($"{VmmProcess.MachineVariable}={named}")
+                        ? named
+                        : null);
             if (id is not null && !Read($"{directory}/stat").Contains(") Z ", StringComparison.Ordinal))
             {
                 yield return new(AuditedKind.Process, Path.GetFileName(directory), owners.OfMicroVm(id));
@@ -160,9 +178,12 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
 
     private IEnumerable<AuditedResource> Mounts(Owners owners) =>
         // proc(5): the fifth field of mountinfo is the mount point, spaces in it as \040.
-        File.ReadLines("/proc/self/mountinfo").Select(l => l.Split(' ')[4].Replace("\\040", " ", StringComparison.Ordinal))
-            .Where(m => m.StartsWith(Names.MachineDirectory + "/", StringComparison.Ordinal)).ToList()
-            .Select(m => new AuditedResource(AuditedKind.Mount, m, owners.OfMicroVm(m[(Names.MachineDirectory.Length + 1)..].Split('/').ElementAtOrDefault(1) ?? "")));
+        File.ReadLines("/proc/self/mountinfo")
+            .Select(l => l.Split(' ')[4].Replace("\\040", " ", StringComparison.Ordinal))
+            .Where(m => m.StartsWith(Names.MachineDirectory + "/", StringComparison.Ordinal))
+            .ToList()
+            .Select(m => new AuditedResource(
+                AuditedKind.Mount, m, owners.OfMicroVm(m[(Names.MachineDirectory.Length + 1)..].Split('/').ElementAtOrDefault(1) ?? "")));
 
     /// <summary>Lists jails, and the sockets in those that have an owner. A leftover is removed whole, and never by a name in it.</summary>
     /// <param name="jailDir">Where a directory of each VMM's holds its jails, each named as its microVM.</param>
@@ -183,7 +204,11 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
 
     private IEnumerable<AuditedResource> Cgroups(Owners owners)
     {
-        foreach (var parent in new[] { CgroupTree.DefaultRoot }.Concat(Entries(CgroupTree.DefaultRoot).Where(Directory.Exists)).Select(d => Path.Combine(d, Names.CgroupName)).Where(Directory.Exists))
+        foreach (
+            var parent in new[] { CgroupTree.DefaultRoot }
+                .Concat(Entries(CgroupTree.DefaultRoot).Where(Directory.Exists))
+                .Select(d => Path.Combine(d, Names.CgroupName))
+                .Where(Directory.Exists))
         {
             yield return new(AuditedKind.Cgroup, parent, owners.OfInstance);
             foreach (var child in Directory.GetDirectories(parent))
@@ -234,7 +259,12 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         var templates = new TemplateStore(options.TemplatePath);
         foreach (var path in Entries(options.SnapshotDir))
         {
-            yield return new(AuditedKind.Snapshot, path, SnapshotStore.TemplateOf(path) is not { } template ? (owners.IsServed ? "the server, which makes it" : null) : templates.Has(template) ? $"template {template}" : null);
+            yield return new(
+                AuditedKind.Snapshot,
+                path,
+                SnapshotStore.TemplateOf(path) is not { } template ? (owners.IsServed ? "the server, which makes it" : null)
+                    : templates.Has(template) ? $"template {template}"
+                    : null);
         }
     }
 

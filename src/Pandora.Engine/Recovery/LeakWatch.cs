@@ -5,7 +5,10 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Recovery;
 
-/// <summary>Audits the host every fifteen seconds while the server runs, and tells of what is nobody's: <c>pandora_leaked_resources</c>, the log. Removing it is left to people: who is wrong about what is alive must not be the one to kill it.</summary>
+/// <summary>
+/// Audits the host every fifteen seconds while the server runs, and tells of what is nobody's: <c>pandora_leaked_resources</c>, the log.
+/// Removing it is left to people: who is wrong about what is alive must not be the one to kill it.
+/// </summary>
 internal sealed partial class LeakWatch : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(15);
@@ -22,7 +25,8 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         _audit = audit;
         _live = live;
         _logger = logger;
-        meter.CreateObservableGauge("pandora_leaked_resources", Measure, description: "Resources of this instance on the host that belong to nobody, by kind");
+        meter.CreateObservableGauge(
+            "pandora_leaked_resources", Measure, description: "Resources of this instance on the host that belong to nobody, by kind");
         _mended = meter.CreateCounter<long>(
             "pandora_records_mended", description: "Records of living microVMs that were damaged or gone and were written again");
         _mended.Add(0);
@@ -56,9 +60,14 @@ internal sealed partial class LeakWatch : IAsyncDisposable
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} has no owner: './pandora doctor --leaks --fix' removes it")]
     private partial void LogLeaked(AuditedKind kind, string name);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The record of living microVM {SandboxId} was not as it was written ({Problem}); it was written again")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The record of living microVM {SandboxId} was not as it was written ({Problem}); it was written again")]
     private partial void LogMended(string sandboxId, string problem);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The record of living microVM {SandboxId} could not be looked at or written again: {Error}. It is tried again at the next audit")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The record of living microVM {SandboxId} could not be looked at or written again: {Error}. It is tried again at the next "
+            + "audit")]
     private partial void LogNotMended(string sandboxId, string error);
 }

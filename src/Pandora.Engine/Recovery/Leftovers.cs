@@ -18,14 +18,22 @@ internal sealed partial class Leftovers(
     /// <summary>Undoes one microVM that nobody holds: its processes now, the rest with <see cref="RemoveAsync"/>.</summary>
     public Task KillAsync(Found found) => Orphans.KillAsync(found.Directory, found.Record, cgroups, time);
 
-    /// <summary>Removes all but what the living own. What they have not been told of must have been killed. What cannot be removed is told and left, for it is no reason to leave the rest.</summary>
+    /// <summary>
+    /// Removes all but what the living own. What they have not been told of must have been killed. What cannot be removed is told and left,
+    /// for it is no reason to leave the rest.
+    /// </summary>
     /// <param name="living">Records of the living, and of those of which that is not decided yet.</param>
     /// <param name="network">Removes what is in the host's network, and tells of what it could not.</param>
     public async Task RemoveAsync(
         IReadOnlyCollection<MicroVmRecord> living, Func<IReadOnlyDictionary<int, string>, Action<string, Exception>, Task> network)
     {
         var ids = living.Select(r => r.Id).ToHashSet();
-        foreach (var left in cgroups.PathsFor("").Select(p => p.TrimEnd('/')).SelectMany(Directory.GetDirectories).Where(d => !ids.Contains(Path.GetFileName(d))))
+        foreach (
+            var left in cgroups
+                .PathsFor("")
+                .Select(p => p.TrimEnd('/'))
+                .SelectMany(Directory.GetDirectories)
+                .Where(d => !ids.Contains(Path.GetFileName(d))))
         {
             await TryAsync(left, async () =>
             {

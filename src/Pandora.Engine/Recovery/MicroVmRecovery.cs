@@ -120,7 +120,10 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Of an earlier server: {Sandboxes} sandboxes and {Warm} warm microVMs live on, {Lost} microVMs do not, after {Seconds:0.00} s")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "Of an earlier server: {Sandboxes} sandboxes and {Warm} warm microVMs live on, {Lost} microVMs do not, after "
+            + "{Seconds:0.00} s")]
     private partial void LogRecovered(int sandboxes, int warm, int lost, double seconds);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {SandboxId} of an earlier server is gone: {Reason}")]

@@ -129,5 +129,6 @@ internal sealed class Owners
         }
     }
 
-    private static bool IsAlive(MicroVmRecord record) => record.BootId == MicroVmRecord.HostBootId && ProcessHandle.Exists(record.Vmm!.Pid, record.Vmm.StartTime);
+    private static bool IsAlive(MicroVmRecord record) =>
+        record.BootId == MicroVmRecord.HostBootId && ProcessHandle.Exists(record.Vmm!.Pid, record.Vmm.StartTime);
 }

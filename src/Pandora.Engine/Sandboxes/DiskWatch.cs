@@ -69,7 +69,10 @@ internal sealed partial class DiskWatch : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "Sandbox {SandboxId} waits: the host's disk has no room for what it writes. Nothing of it is lost; it goes on when there is room")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "Sandbox {SandboxId} waits: the host's disk has no room for what it writes. Nothing of it is lost; it goes on when there "
+            + "is room")]
     private partial void LogStalled(string sandboxId);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Sandbox {SandboxId} goes on: there is room on the host's disk")]

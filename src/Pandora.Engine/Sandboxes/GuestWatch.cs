@@ -98,7 +98,9 @@ public sealed partial class GuestWatch : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The disk of sandbox {SandboxId} had I/O errors: what it wrote may be lost. Its answers say so from now on")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The disk of sandbox {SandboxId} had I/O errors: what it wrote may be lost. Its answers say so from now on")]
     private partial void LogLostData(string sandboxId);
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "The agent of {SandboxId} did not answer, {Times} times now: {Error}")]

@@ -2,7 +2,10 @@ using System.Collections.Concurrent;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>Which sandbox a client's key stands for: a request that is sent again, because its answer never came, gets the sandbox that the first one made.</summary>
+/// <summary>
+/// Which sandbox a client's key stands for: a request that is sent again, because its answer never came, gets the sandbox that the first
+/// one made.
+/// </summary>
 internal sealed class IdempotencyKeys
 {
     private readonly ConcurrentDictionary<string, Entry> _entries = new();
@@ -13,7 +16,8 @@ internal sealed class IdempotencyKeys
     /// <param name="claim">Claims one.</param>
     /// <param name="cancellationToken">Ends the wait for somebody else's claim.</param>
     /// <exception cref="PandoraException">The key was used for another request, or the claim failed.</exception>
-    public async Task<CreatedSandbox> GetOrClaimAsync(string key, string hash, Func<Task<CreatedSandbox>> claim, CancellationToken cancellationToken)
+    public async Task<CreatedSandbox> GetOrClaimAsync(
+        string key, string hash, Func<Task<CreatedSandbox>> claim, CancellationToken cancellationToken)
     {
         while (true)
         {
@@ -21,7 +25,10 @@ internal sealed class IdempotencyKeys
             var entry = _entries.GetOrAdd(key, mine);
             if (entry.Hash != hash)
             {
-                throw new PandoraException(PandoraError.IdempotencyMismatch, "this Idempotency-Key was used for a request with another body: use a new key", "Idempotency-Key");
+                throw new PandoraException(
+                    PandoraError.IdempotencyMismatch,
+                    "this Idempotency-Key was used for a request with another body: use a new key",
+                    "Idempotency-Key");
             }
 
             if (entry == mine)

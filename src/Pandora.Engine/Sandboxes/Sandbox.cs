@@ -148,7 +148,8 @@ public sealed partial class Sandbox
             {
                 throw new PandoraException(
                     PandoraError.TooManyExecs,
-                    $"{_leases.Count} commands run in this sandbox already, those counted in whose results are still being read, and more may not at once");
+                    $"{_leases.Count} commands run in this sandbox already, those counted in whose results are still being read, and "
+                        + "more may not at once");
             }
 
             // What began before the clock ran over may really run, and where it does the guest lives.
@@ -157,7 +158,8 @@ public sealed partial class Sandbox
             if (isExec && isOver)
             {
                 throw PandoraException.NotSent(
-                    $"nothing has worked in this sandbox for {IdleTimeout.TotalSeconds:0.#} s, the last command neither: it is ended as soon as nothing is held in it");
+                    $"nothing has worked in this sandbox for {IdleTimeout.TotalSeconds:0.#} s, the last command neither: it is ended "
+                        + "as soon as nothing is held in it");
             }
 
             var lease = new Lease(this, _time.GetTimestamp(), isExec);

@@ -6,7 +6,8 @@ using Pandora.Engine.Telemetry;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// What is kept of each operation on a sandbox: its figures, the tags of its span and one line of audit. Commands, their input and their output are in none of them.
+/// What is kept of each operation on a sandbox: its figures, the tags of its span and one line of audit. Commands, their input and their
+/// output are in none of them.
 /// </summary>
 internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logger)
 {
@@ -69,15 +70,27 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
     }
 
     // An id that a client made up may hold anything, line breaks included.
-    private static string Bounded(string? id) => id is null ? "-" : id.Length is 0 or > 64 || !id.All(char.IsAsciiLetterOrDigit) ? "(malformed)" : id;
+    private static string Bounded(string? id) =>
+        id is null ? "-"
+        : id.Length is 0 or > 64 || !id.All(char.IsAsciiLetterOrDigit) ? "(malformed)"
+        : id;
 
-    [LoggerMessage(Level = LogLevel.Information, EventName = "create", Message = "create {SandboxId} template={Template} warm={Warm} ms={Milliseconds:0.###}")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        EventName = "create",
+        Message = "create {SandboxId} template={Template} warm={Warm} ms={Milliseconds:0.###}")]
     private partial void LogCreated(string sandboxId, string template, bool warm, double milliseconds);
 
-    [LoggerMessage(Level = LogLevel.Information, EventName = "exec", Message = "exec {SandboxId} status={Status} exit_code={ExitCode} ms={Milliseconds:0.###}")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        EventName = "exec",
+        Message = "exec {SandboxId} status={Status} exit_code={ExitCode} ms={Milliseconds:0.###}")]
     private partial void LogExecuted(string sandboxId, string status, int exitCode, double milliseconds);
 
-    [LoggerMessage(Level = LogLevel.Information, EventName = "delete", Message = "delete {SandboxId} reason={Reason} execs={Execs} lived_s={Seconds:0.###} ms={Milliseconds:0.###}")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        EventName = "delete",
+        Message = "delete {SandboxId} reason={Reason} execs={Execs} lived_s={Seconds:0.###} ms={Milliseconds:0.###}")]
     private partial void LogEnded(string sandboxId, string reason, int execs, double seconds, double milliseconds);
 
     [LoggerMessage(Level = LogLevel.Warning, EventName = "failed", Message = "{Operation} {SandboxId} failed code={Code}")]

@@ -36,8 +36,17 @@ public sealed partial class SandboxRegistry
     /// <summary>Ends what has been idle for too long, and what is too old.</summary>
     public async Task ReapAsync()
     {
-        await Task.WhenAll(_sandboxes.Values.Where(s => _options.MaxLifetime > 0 && s.Age.TotalSeconds >= _options.MaxLifetime)
-            .Select(s => EndAsync(s, new SandboxEnd(EndReason.Lifetime, $"it was as old as a sandbox may get, {_options.MaxLifetime:0.#} s", _time.GetUtcNow()) { Hint = "PANDORA_MAX_LIFETIME is how old one may get" })));
+        await Task.WhenAll(
+            _sandboxes
+                .Values.Where(s => _options.MaxLifetime > 0 && s.Age.TotalSeconds >= _options.MaxLifetime)
+                .Select(s =>
+                    EndAsync(
+                        s,
+                        new SandboxEnd(
+                            EndReason.Lifetime, $"it was as old as a sandbox may get, {_options.MaxLifetime:0.#} s", _time.GetUtcNow())
+                        {
+                            Hint = "PANDORA_MAX_LIFETIME is how old one may get",
+                        })));
 
         var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
         {

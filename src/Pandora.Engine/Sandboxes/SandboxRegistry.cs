@@ -65,7 +65,8 @@ public sealed partial class SandboxRegistry
     }
 
     /// <summary>Claims a warm microVM: validates, takes one from the pool, writes its record. Nothing else is on this path.</summary>
-    /// <exception cref="PandoraException">The request is at fault, there are too many sandboxes, or no microVM became ready in time.</exception>
+    /// <exception cref="PandoraException">The request is at fault, there are too many sandboxes, or no microVM became ready in
+    /// time.</exception>
     public async Task<CreatedSandbox> CreateAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         using var span = EngineTracing.Source.StartActivity("sandbox.claim");

@@ -11,7 +11,12 @@ namespace Pandora.Engine.Sandboxes;
 /// <param name="Egress">What the guest may reach.</param>
 /// <param name="Metadata">Pairs to find it again by.</param>
 /// <param name="IdempotencyKey">A key of the client's: a second request with it gets the same sandbox.</param>
-public sealed record SandboxRequest(double? IdleTimeout = null, string? Template = null, Egress? Egress = null, IReadOnlyDictionary<string, string>? Metadata = null, string? IdempotencyKey = null)
+public sealed record SandboxRequest(
+    double? IdleTimeout = null,
+    string? Template = null,
+    Egress? Egress = null,
+    IReadOnlyDictionary<string, string>? Metadata = null,
+    string? IdempotencyKey = null)
 {
     /// <summary>Hash of all that was asked for, the key left out.</summary>
     public string Hash()
@@ -53,7 +58,8 @@ internal static partial class RequestLimits
 
         if (request.IdleTimeout is { } idle && !(idle >= MinIdleTimeout && idle <= options.MaxIdleTimeout))
         {
-            throw PandoraException.Invalid("idle_timeout", $"must be between {MinIdleTimeout:0} and {options.MaxIdleTimeout:0.#} seconds, and is {idle}");
+            throw PandoraException.Invalid(
+                "idle_timeout", $"must be between {MinIdleTimeout:0} and {options.MaxIdleTimeout:0.#} seconds, and is {idle}");
         }
 
         if (request.Egress is { } egress && options.Limit(egress) != egress)
@@ -72,7 +78,8 @@ internal static partial class RequestLimits
 
         if (size > MaxMetadataBytes)
         {
-            throw PandoraException.Invalid("metadata", $"keys and values together must be at most {MaxMetadataBytes / 1024} KiB, and are {size} bytes");
+            throw PandoraException.Invalid(
+                "metadata", $"keys and values together must be at most {MaxMetadataBytes / 1024} KiB, and are {size} bytes");
         }
     }
 
@@ -94,7 +101,9 @@ internal static partial class RequestLimits
 
         if (command.User is not null && !UserPattern().IsMatch(command.User))
         {
-            throw PandoraException.Invalid("user", "must be a user name: lower-case letters, digits, hyphen and underscore, at most 32, not beginning with a digit or hyphen");
+            throw PandoraException.Invalid(
+                "user",
+                "must be a user name: lower-case letters, digits, hyphen and underscore, at most 32, not beginning with a digit or hyphen");
         }
 
         var size = 0;

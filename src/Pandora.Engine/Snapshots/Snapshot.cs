@@ -3,7 +3,10 @@ using Pandora.Vmm;
 
 namespace Pandora.Engine.Snapshots;
 
-/// <summary>A warmed microVM at rest, which others start from: memory, state of its devices, disk. Described by <c>snapshot.json</c> in its directory, which is written last.</summary>
+/// <summary>
+/// A warmed microVM at rest, which others start from: memory, state of its devices, disk. Described by <c>snapshot.json</c> in its
+/// directory, which is written last.
+/// </summary>
 /// <param name="Key">Hash of everything that it depends on; one that differs in anything must not be restored.</param>
 /// <param name="Template">Name of its template.</param>
 /// <param name="CreatedAt">When it was made.</param>
@@ -34,6 +37,11 @@ public sealed record Snapshot(string Key, string Template, DateTimeOffset Create
 /// <param name="Sha256">Hash, in hexadecimal digits.</param>
 public sealed record SnapshotFile(long Length, string Sha256);
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UseStringEnumConverter = true,
+    RespectNullableAnnotations = true,
+    RespectRequiredConstructorParameters = true)]
 [JsonSerializable(typeof(Snapshot))]
 internal sealed partial class SnapshotJson : JsonSerializerContext;

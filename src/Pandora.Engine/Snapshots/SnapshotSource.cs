@@ -5,11 +5,18 @@ using Pandora.Engine.Templates;
 namespace Pandora.Engine.Snapshots;
 
 /// <summary>
-/// Has the snapshot that a template's next microVM starts from. Where there is none it has one made, in one of the places that boots take, and the template's microVMs boot until it is there.
-/// One that fails to restore twice running is dropped, and booting takes over.
+/// Has the snapshot that a template's next microVM starts from. Where there is none it has one made, in one of the places that boots take,
+/// and the template's microVMs boot until it is there. One that fails to restore twice running is dropped, and booting takes over.
 /// </summary>
 internal sealed partial class SnapshotSource(
-    SnapshotStore store, Func<Template, string> keyOf, Func<Template, string, CancellationToken, Task> makeAsync, SemaphoreSlim places, EngineMetrics metrics, TimeProvider time, ILogger logger) : IAsyncDisposable
+    SnapshotStore store,
+    Func<Template, string> keyOf,
+    Func<Template, string, CancellationToken, Task> makeAsync,
+    SemaphoreSlim places,
+    EngineMetrics metrics,
+    TimeProvider time,
+    ILogger logger
+) : IAsyncDisposable
 {
     /// <summary>How often one may fail to restore.</summary>
     public const int MostFailures = 2;
@@ -43,7 +50,10 @@ internal sealed partial class SnapshotSource(
         }
     }
 
-    /// <summary>The snapshot to start from, or null to boot. It waits a moment while one that is there is read for the first time, and not while one is made.</summary>
+    /// <summary>
+    /// The snapshot to start from, or null to boot. It waits a moment while one that is there is read for the first time, and not while one
+    /// is made.
+    /// </summary>
     public async Task<Snapshot?> FindAsync(Template template, CancellationToken cancellationToken)
     {
         Task reading;
@@ -115,7 +125,8 @@ internal sealed partial class SnapshotSource(
         _stopping.Dispose();
     }
 
-    private State? StateOf(Snapshot snapshot) => _states.GetValueOrDefault(snapshot.Template) is { } state && state.Key == snapshot.Key ? state : null;
+    private State? StateOf(Snapshot snapshot) =>
+        _states.GetValueOrDefault(snapshot.Template) is { } state && state.Key == snapshot.Key ? state : null;
 
     // Under the lock. The key is looked at each time: template, VMM or processor may be another than a moment ago.
     private State Begin(Template template)
@@ -124,7 +135,8 @@ internal sealed partial class SnapshotSource(
         if (!_states.TryGetValue(template.Name, out var state) || state.Key != key)
         {
             // What the old state is busy with ends by itself, or at the stop.
-            _states[template.Name] = state = new State(template.Name, key, state is null ? null : Task.WhenAll(new[] { state.Before, state.Working }.OfType<Task>()));
+            _states[template.Name] = state = new State(
+                template.Name, key, state is null ? null : Task.WhenAll(new[] { state.Before, state.Working }.OfType<Task>()));
         }
 
         if (state is { Snapshot: null, Working: null } && time.GetUtcNow() >= state.NotBefore && !_stopping.IsCancellationRequested)
@@ -144,7 +156,8 @@ internal sealed partial class SnapshotSource(
         var hasPlace = false;
         try
         {
-            var found = await Task.Run(() => store.Find(template.Name, state.Key, _stopping.Token, out var problem) ?? Report(state, problem), _stopping.Token);
+            var found = await Task.Run(
+                () => store.Find(template.Name, state.Key, _stopping.Token, out var problem) ?? Report(state, problem), _stopping.Token);
             Set(state, found);
             read.TrySetResult();
             await place;
@@ -162,7 +175,8 @@ internal sealed partial class SnapshotSource(
         catch (Exception e)
         {
             metrics.SnapshotEnded(SnapshotOutcome.Failed);
-            var pause = TimeSpan.FromSeconds(Math.Min(LongestPause.TotalSeconds, FirstPause.TotalSeconds * Math.Pow(4, Math.Min(state.Attempts++, 10))));
+            var pause = TimeSpan.FromSeconds(
+                Math.Min(LongestPause.TotalSeconds, FirstPause.TotalSeconds * Math.Pow(4, Math.Min(state.Attempts++, 10))));
             LogNotMade(template.Name, e.Message, pause.TotalSeconds);
             lock (_lock)
             {
@@ -242,19 +256,26 @@ internal sealed partial class SnapshotSource(
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "A snapshot of template {Template} is made after {Seconds:0.00} s: its microVMs are restored from now on")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "A snapshot of template {Template} is made after {Seconds:0.00} s: its microVMs are restored from now on")]
     private partial void LogMade(string template, double seconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "No snapshot of template {Template} could be made, and its microVMs boot: {Error}. It is tried again in {Seconds:0} s")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "No snapshot of template {Template} could be made, and its microVMs boot: {Error}. It is tried again in {Seconds:0} s")]
     private partial void LogNotMade(string template, string error, double seconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "A microVM of template {Template} could not be restored and is booted instead: {Error}")]
+    [LoggerMessage(
+        Level = LogLevel.Warning, Message = "A microVM of template {Template} could not be restored and is booted instead: {Error}")]
     private partial void LogRestoreFailed(string template, string error);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The snapshot of template {Template} is dropped: {Reason}")]
     private partial void LogDropped(string template, string reason);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The snapshot of template {Template} is not used any more, and its files could not be deleted: {Reason}. {Error}")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The snapshot of template {Template} is not used any more, and its files could not be deleted: {Reason}. {Error}")]
     private partial void LogKept(string template, string reason, string error);
 
     private sealed class State(string template, string key, Task? before)

@@ -5,7 +5,10 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Snapshots;
 
-/// <summary>The snapshots in an instance's data directory, a directory each, named after template and key. One is complete or not there: it is made beside and renamed.</summary>
+/// <summary>
+/// The snapshots in an instance's data directory, a directory each, named after template and key. One is complete or not there: it is made
+/// beside and renamed.
+/// </summary>
 public sealed class SnapshotStore(string directory)
 {
     /// <summary>What the directories of unfinished ones begin with.</summary>
@@ -32,8 +35,10 @@ public sealed class SnapshotStore(string directory)
         try
         {
             var snapshot = JsonSerializer.Deserialize(File.ReadAllBytes(Path.Combine(path, Description)), SnapshotJson.Default.Snapshot);
-            problem = snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey) ? "its description is another's"
-                : Names.Select(n => Compare(path, n, snapshot.Files[n], cancellationToken)).OfType<string>().FirstOrDefault();
+            problem =
+                snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey)
+                    ? "its description is another's"
+                    : Names.Select(n => Compare(path, n, snapshot.Files[n], cancellationToken)).OfType<string>().FirstOrDefault();
             if (problem is not null)
             {
                 return null;
@@ -51,7 +56,8 @@ public sealed class SnapshotStore(string directory)
     }
 
     /// <summary>Whether its files are those that were read: nobody has changed or replaced one since.</summary>
-    public bool IsUntouched(Snapshot snapshot) => _verified.TryGetValue(snapshot.Directory, out var seen) && seen == Look(snapshot.Directory);
+    public bool IsUntouched(Snapshot snapshot) =>
+        _verified.TryGetValue(snapshot.Directory, out var seen) && seen == Look(snapshot.Directory);
 
     /// <summary>Makes an empty directory for a snapshot to be made in.</summary>
     public string Begin(string template)
@@ -64,7 +70,8 @@ public sealed class SnapshotStore(string directory)
     /// <summary>Describes what was made in a directory and puts it in its place, in place of all others of its template.</summary>
     public Snapshot Install(string made, string template, string key, DateTimeOffset now, CancellationToken cancellationToken)
     {
-        var snapshot = new Snapshot(key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n), cancellationToken)));
+        var snapshot = new Snapshot(
+            key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n), cancellationToken)));
         File.WriteAllBytes(Path.Combine(made, Description), JsonSerializer.SerializeToUtf8Bytes(snapshot, SnapshotJson.Default.Snapshot));
         DropAll(template);
         var path = PathOf(template, key);
@@ -113,7 +120,8 @@ public sealed class SnapshotStore(string directory)
         return end <= 0 || name.StartsWith('.') || !File.Exists(Path.Combine(path, Description)) ? null : name[..end];
     }
 
-    private IEnumerable<string> DirectoriesOf(string template) => (Directory.Exists(directory) ? Directory.GetDirectories(directory) : []).Where(d => TemplateOf(d) == template);
+    private IEnumerable<string> DirectoriesOf(string template) =>
+        (Directory.Exists(directory) ? Directory.GetDirectories(directory) : []).Where(d => TemplateOf(d) == template);
 
     private string PathOf(string template, string key) => Path.Combine(directory, $"{template}-{key[..16]}");
 
@@ -125,7 +133,12 @@ public sealed class SnapshotStore(string directory)
             : Describe(file, cancellationToken).Sha256 != expected.Sha256 ? $"its file '{name}' is damaged or another snapshot's" : null;
     }
 
-    private static SnapshotFile Describe(string path, CancellationToken cancellationToken) => new(new FileInfo(path).Length, SparseFile.Hash(path, cancellationToken));
+    private static SnapshotFile Describe(string path, CancellationToken cancellationToken) =>
+        new(new FileInfo(path).Length, SparseFile.Hash(path, cancellationToken));
 
-    private static string Look(string path) => string.Join(' ', Names.Select(n => new FileInfo(Path.Combine(path, n))).Select(f => f.Exists ? $"{f.Length}/{f.LastWriteTimeUtc.Ticks}" : "gone"));
+    private static string Look(string path) =>
+        string.Join(
+            ' ',
+            Names.Select(n => new FileInfo(Path.Combine(path, n))).Select(f => f.Exists ? $"{f.Length}/{f.LastWriteTimeUtc.Ticks}" : "gone")
+        );
 }

@@ -2,7 +2,10 @@ using System.Diagnostics;
 
 namespace Pandora.Engine.Telemetry;
 
-/// <summary>The engine's spans: <c>sandbox.claim</c>, <c>sandbox.exec</c> and <c>sandbox.end</c> under the request that asked, and <c>microvm.boot</c> with a child a step. Without a listener they cost a null check.</summary>
+/// <summary>
+/// The engine's spans: <c>sandbox.claim</c>, <c>sandbox.exec</c> and <c>sandbox.end</c> under the request that asked, and
+/// <c>microvm.boot</c> with a child a step. Without a listener they cost a null check.
+/// </summary>
 public static class EngineTracing
 {
     /// <summary>Name of the source.</summary>

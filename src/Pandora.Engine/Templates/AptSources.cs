@@ -4,7 +4,10 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>Where the host's own apt gets the distribution's packages. Keys are the host's; signature checks stay on; credentials never reach a guest.</summary>
+/// <summary>
+/// Where the host's own apt gets the distribution's packages. Keys are the host's; signature checks stay on; credentials never reach a
+/// guest.
+/// </summary>
 /// <param name="Distribution"><c>ID</c> in os-release(5), such as <c>debian</c>.</param>
 /// <param name="Suite">Code name, such as <c>bookworm</c>.</param>
 /// <param name="BuildLines">sources.list(5) lines as the host has them.</param>
@@ -12,7 +15,12 @@ namespace Pandora.Engine.Templates;
 /// <param name="BuildOptions">apt.conf(5) settings of the host that fetching needs: proxies, time-stamp checks, credentials.</param>
 /// <param name="GuestOptions">Those of them that a guest needs too and that hold no credentials.</param>
 internal sealed partial record AptSources(
-    string Distribution, string Suite, IReadOnlyList<string> BuildLines, IReadOnlyList<string> GuestLines, IReadOnlyList<string> BuildOptions, IReadOnlyList<string> GuestOptions)
+    string Distribution,
+    string Suite,
+    IReadOnlyList<string> BuildLines,
+    IReadOnlyList<string> GuestLines,
+    IReadOnlyList<string> BuildOptions,
+    IReadOnlyList<string> GuestOptions)
 {
     private const string Format = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)|$(ORIGIN)";
 
@@ -20,28 +28,40 @@ internal sealed partial record AptSources(
     /// <exception cref="StartupException">This is no Debian or Ubuntu, or apt has no package lists.</exception>
     public static async Task<AptSources> ReadAsync(CancellationToken cancellationToken)
     {
-        var release = File.ReadLines("/etc/os-release").Select(l => l.Split('=', 2)).Where(p => p.Length == 2).ToDictionary(p => p[0], p => p[1].Trim('"'));
+        var release = File.ReadLines("/etc/os-release")
+            .Select(l => l.Split('=', 2))
+            .Where(p => p.Length == 2)
+            .ToDictionary(p => p[0], p => p[1].Trim('"'));
         var distribution = release.GetValueOrDefault("ID", "");
         var suite = release.GetValueOrDefault("VERSION_CODENAME", "");
         if (distribution is not ("debian" or "ubuntu") || suite.Length == 0)
         {
-            throw new StartupException($"templates are built from Debian's or Ubuntu's packages, and this host is '{distribution}': bring your own with './pandora template build NAME --rootfs FILE --kernel FILE'");
+            throw new StartupException(
+                $"templates are built from Debian's or Ubuntu's packages, and this host is '{distribution}': bring your own with "
+                    + "'./pandora template build NAME --rootfs FILE --kernel FILE'");
         }
 
-        var targets = await Command.RunAsync("apt-get", ["indextargets", "--format", Format, "Created-By: Packages"], cancellationToken: cancellationToken);
+        var targets = await Command.RunAsync(
+            "apt-get", ["indextargets", "--format", Format, "Created-By: Packages"], cancellationToken: cancellationToken);
         var config = await Command.RunAsync("apt-config", ["dump"], cancellationToken: cancellationToken);
         return Parse(distribution, suite, targets, config);
     }
 
     internal static AptSources Parse(string distribution, string suite, string targets, string config)
     {
-        var repositories = targets.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split('|'))
-            .Where(f => f.Length == 5 && f[4].Equals(distribution, StringComparison.OrdinalIgnoreCase) && f[1].StartsWith(suite, StringComparison.Ordinal))
+        var repositories = targets
+            .Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(l => l.Split('|'))
+            .Where(f =>
+                f.Length == 5
+                && f[4].Equals(distribution, StringComparison.OrdinalIgnoreCase)
+                && f[1].StartsWith(suite, StringComparison.Ordinal))
             .Select(f => (Uri: f[0], Suite: f[1], Component: f[2], SignedBy: f[3]))
             .Distinct().ToList();
         if (repositories.Count == 0)
         {
-            throw new StartupException($"apt knows no packages of {distribution} {suite}: run 'apt-get update' and see that /etc/apt/sources.list names a mirror");
+            throw new StartupException(
+                $"apt knows no packages of {distribution} {suite}: run 'apt-get update' and see that /etc/apt/sources.list names a mirror");
         }
 
         var options = config.Split('\n').Where(l => OptionPattern().IsMatch(l)).ToList();
@@ -64,7 +84,9 @@ internal sealed partial record AptSources(
         return line.Append($"{uri.TrimEnd('/')} {suite} {component}").ToString();
     }
 
-    [GeneratedRegex(@"^(Acquire::(https?::(Proxy|Verify|CaInfo)|Check-(Valid-Until|Date)|Retries|ForceIPv4)|Dir::Etc::netrc(parts)?)\b.* ""[^""]+"";$", RegexOptions.IgnoreCase)]
+    [GeneratedRegex(
+        @"^(Acquire::(https?::(Proxy|Verify|CaInfo)|Check-(Valid-Until|Date)|Retries|ForceIPv4)|Dir::Etc::netrc(parts)?)\b.* ""[^""]+"";$",
+        RegexOptions.IgnoreCase)]
     private static partial Regex OptionPattern();
 
     [GeneratedRegex("://[^/@\"]*@")]

@@ -2,7 +2,9 @@ using System.Text;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>Writes the archives that Linux takes as initrd: cpio "newc" (kernel documentation, driver-api/early-userspace/buffer-format).</summary>
+/// <summary>
+/// Writes the archives that Linux takes as initrd: cpio "newc" (kernel documentation, driver-api/early-userspace/buffer-format).
+/// </summary>
 public sealed class CpioArchive(Stream output)
 {
     private int _inode;

@@ -9,8 +9,19 @@ namespace Pandora.Engine.Templates;
 /// <summary>The distribution's cloud kernel: its image uncompressed, and the modules a microVM needs from it.</summary>
 internal static class KernelPackage
 {
-    /// <summary>What a microVM needs, wanted or not built in: drives, network, overlay, entropy, and the agent's device on either VMM.</summary>
-    private static readonly string[] Wanted = ["virtio_mmio", "virtio_blk", "virtio_net", "overlay", "virtio_rng", "virtio_console", "vmw_vsock_virtio_transport"];
+    /// <summary>
+    /// What a microVM needs, wanted or not built in: drives, network, overlay, entropy, and the agent's device on either VMM.
+    /// </summary>
+    private static readonly string[] Wanted =
+    [
+        "virtio_mmio",
+        "virtio_blk",
+        "virtio_net",
+        "overlay",
+        "virtio_rng",
+        "virtio_console",
+        "vmw_vsock_virtio_transport",
+    ];
 
     /// <summary>Name of the package that always depends on the newest cloud kernel.</summary>
     public static string MetaPackage(string distribution) => (distribution, RuntimeInformation.ProcessArchitecture) switch
@@ -20,7 +31,10 @@ internal static class KernelPackage
         _ => "linux-image-cloud-amd64",
     };
 
-    /// <summary>Takes the bootable kernel out of a bzImage (kernel documentation, arch/x86/boot: payload_offset, payload_length); anything else is returned as it is, unpacked if it is gzip.</summary>
+    /// <summary>
+    /// Takes the bootable kernel out of a bzImage (kernel documentation, arch/x86/boot: payload_offset, payload_length); anything else is
+    /// returned as it is, unpacked if it is gzip.
+    /// </summary>
     public static async Task UncompressAsync(string image, string target, CancellationToken cancellationToken)
     {
         var bytes = await File.ReadAllBytesAsync(image, cancellationToken);
@@ -40,7 +54,8 @@ internal static class KernelPackage
     /// <param name="moduleDirectory">The package's <c>lib/modules/VERSION</c>.</param>
     /// <param name="cancellationToken">Ends the tools.</param>
     /// <returns>Name and uncompressed content, in the order to load them.</returns>
-    public static async Task<IReadOnlyList<(string Name, byte[] Content)>> LoadModulesAsync(string moduleDirectory, CancellationToken cancellationToken)
+    public static async Task<IReadOnlyList<(string Name, byte[] Content)>> LoadModulesAsync(
+        string moduleDirectory, CancellationToken cancellationToken)
     {
         var files = Directory.GetFiles(moduleDirectory, "*.ko*", SearchOption.AllDirectories)
             .GroupBy(f => Normal(Path.GetFileName(f).Split(".ko")[0])).ToDictionary(g => g.Key, g => g.First());
@@ -55,7 +70,8 @@ internal static class KernelPackage
                 return;
             }
 
-            var content = await UnpackAsync(await File.ReadAllBytesAsync(file, cancellationToken), Path.GetTempFileName(), cancellationToken);
+            var content = await UnpackAsync(
+                await File.ReadAllBytesAsync(file, cancellationToken), Path.GetTempFileName(), cancellationToken);
             foreach (var dependency in ReadDependencies(content))
             {
                 await VisitAsync(dependency);
@@ -72,7 +88,9 @@ internal static class KernelPackage
         return ordered;
     }
 
-    /// <summary>The <c>depends=</c> and <c>softdep=pre:</c>-free list in a module's <c>.modinfo</c> section, which is a run of NUL-ended strings.</summary>
+    /// <summary>
+    /// The <c>depends=</c> and <c>softdep=pre:</c>-free list in a module's <c>.modinfo</c> section, which is a run of NUL-ended strings.
+    /// </summary>
     internal static IReadOnlyList<string> ReadDependencies(ReadOnlySpan<byte> module)
     {
         // At the section's start or after another string's end, so preceded by NUL either way.
@@ -83,7 +101,10 @@ internal static class KernelPackage
         }
 
         var rest = module[(start + "\0depends=".Length)..];
-        return [.. Encoding.ASCII.GetString(rest[..rest.IndexOf((byte)0)]).Split(',', StringSplitOptions.RemoveEmptyEntries).Select(Normal)];
+        return
+        [
+            .. Encoding.ASCII.GetString(rest[..rest.IndexOf((byte)0)]).Split(',', StringSplitOptions.RemoveEmptyEntries).Select(Normal),
+        ];
     }
 
     private static string Normal(string name) => name.Replace('-', '_');
@@ -116,7 +137,10 @@ internal static class KernelPackage
             }
 
             await File.WriteAllBytesAsync(temporary, bytes, cancellationToken);
-            await Command.RunAsync("sh", ["-c", "exec \"$1\" -dc < \"$2\" > \"$3\"", "unpack", tool, temporary, unpacked], cancellationToken: cancellationToken);
+            await Command.RunAsync(
+                "sh",
+                ["-c", "exec \"$1\" -dc < \"$2\" > \"$3\"", "unpack", tool, temporary, unpacked],
+                cancellationToken: cancellationToken);
             return await File.ReadAllBytesAsync(unpacked, cancellationToken);
         }
         finally

@@ -32,7 +32,9 @@ public sealed partial class TemplateBuilder
         {
             if (await StatAsync($"{directory}/.") is not { } found || !found.Contains("Type: directory", StringComparison.Ordinal))
             {
-                throw new StartupException($"'{image}': {directory} is no directory, and could not be made one: is it a file, or a link that leads to no directory in the image? (It must be an ext4 image with a few free MiB and no errors: e2fsck -f.)");
+                throw new StartupException(
+                    $"'{image}': {directory} is no directory, and could not be made one: is it a file, or a link that leads to no "
+                        + "directory in the image? (It must be an ext4 image with a few free MiB and no errors: e2fsck -f.)");
             }
         }
 
@@ -51,7 +53,9 @@ public sealed partial class TemplateBuilder
                 && found.Contains($"Size: {written.Length}\n", StringComparison.Ordinal);
             if (!isThere || !await ReadsAsAsync(path, written.FullName))
             {
-                throw new StartupException($"'{image}': {path} could not be written: is a directory in its place, or is it no ext4 image with a few free MiB and no errors (e2fsck -f)?");
+                throw new StartupException(
+                    $"'{image}': {path} could not be written: is a directory in its place, or is it no ext4 image with a few free MiB "
+                        + "and no errors (e2fsck -f)?");
             }
         }
 

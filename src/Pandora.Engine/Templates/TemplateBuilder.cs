@@ -7,11 +7,21 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by a rename. What an interrupted build leaves is swept by the next.</summary>
+/// <summary>
+/// Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by a rename. What an interrupted build
+/// leaves is swept by the next.
+/// </summary>
 public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider time, Action<string> report)
 {
     private const string GuestDirectory = "usr/lib/pandora";
-    private const UnixFileMode Executable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
+    private const UnixFileMode Executable =
+        UnixFileMode.UserRead
+        | UnixFileMode.UserWrite
+        | UnixFileMode.UserExecute
+        | UnixFileMode.GroupRead
+        | UnixFileMode.GroupExecute
+        | UnixFileMode.OtherRead
+        | UnixFileMode.OtherExecute;
 
     /// <summary>
     /// Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is built.
@@ -60,7 +70,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
             if (spec.RootPath is null)
             {
                 var tree = Path.Combine(work, "root");
-                await StepAsync("root filesystem from packages (about a minute)", () => InstallPackagesAsync(spec, sources, work, tree, cancellationToken));
+                await StepAsync(
+                    "root filesystem from packages (about a minute)",
+                    () => InstallPackagesAsync(spec, sources, work, tree, cancellationToken));
                 if (spec.SetupScriptPath is { } script)
                 {
                     await StepAsync("set-up script", () => RunSetupScriptAsync(script, tree, cancellationToken));
@@ -90,7 +102,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
         catch (IOException e) when (e.HResult == 28 /* ENOSPC */ || e.Message.Contains("No space", StringComparison.OrdinalIgnoreCase))
         {
-            throw new StartupException($"template '{spec.Name}' could not be built, and nothing was changed: no room in {store.Root} (about 1 GiB is needed)", e);
+            throw new StartupException(
+                $"template '{spec.Name}' could not be built, and nothing was changed: no room in {store.Root} (about 1 GiB is needed)", e);
         }
         finally
         {
@@ -105,7 +118,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     {
         if (!TemplateStore.IsName(spec.Name))
         {
-            throw new StartupException($"'{spec.Name}' cannot be a template's name: lower-case letters, digits and hyphens, at most 63, a letter or digit first");
+            throw new StartupException(
+                $"'{spec.Name}' cannot be a template's name: lower-case letters, digits and hyphens, at most 63, a letter or digit first");
         }
 
         if (spec.RootPath is not null && (spec.Packages.Count > 0 || spec.SetupScriptPath is not null))
@@ -115,12 +129,16 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
 
         if (spec.ModulesPath is not null && (spec.KernelPath is null || !Directory.Exists(spec.ModulesPath)))
         {
-            throw new StartupException(spec.KernelPath is null ? "--modules are those of a kernel of your own, so --kernel must go with it" : $"there is no directory '{spec.ModulesPath}'");
+            throw new StartupException(
+                spec.KernelPath is null
+                    ? "--modules are those of a kernel of your own, so --kernel must go with it"
+                    : $"there is no directory '{spec.ModulesPath}'");
         }
 
         if (!File.Exists(spec.AgentPath))
         {
-            throw new StartupException($"there is no guest agent at '{spec.AgentPath}': './pandora template build' makes it, or set PANDORA_AGENT to one");
+            throw new StartupException(
+                $"there is no guest agent at '{spec.AgentPath}': './pandora template build' makes it, or set PANDORA_AGENT to one");
         }
 
         foreach (var path in new[] { spec.RootPath, spec.KernelPath, spec.SetupScriptPath })
@@ -156,7 +174,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         {
             var own = store.Find(name);
             report($"template '{name}' is kept as it was built, with {string.Join(' ', options.Select(TemplateOrigin.Quote))}");
-            report($"  to build it again: {TemplateOrigin.CommandFor(described)} --force; to have Pandora's own instead: ./pandora template build {name}");
+            report(
+                $"  to build it again: {TemplateOrigin.CommandFor(described)} --force; to have Pandora's own instead: ./pandora "
+                    + $"template build {name}");
             return own;
         }
 
@@ -168,7 +188,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
 
         if (described is { BuiltWith: null } && rule == RebuildRule.IfChangedAndNotOwn)
         {
-            report($"template '{name}' is of an older Pandora, which did not record its options, and looks like Pandora's own: it is built again");
+            report(
+                $"template '{name}' is of an older Pandora, which did not record its options, and looks like Pandora's own: it is "
+                    + "built again");
         }
 
         return null;
@@ -182,7 +204,10 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         Add(string.Join(',', spec.Packages.Order(StringComparer.Ordinal)));
         Add($"{spec.VcpuCount} {spec.MemoryMiB} {spec.DiskMiB}");
         Add(spec.KernelArguments);
-        foreach (var module in spec.ModulesPath is null ? Enumerable.Empty<string>() : Directory.GetFiles(spec.ModulesPath, "*.ko*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+        foreach (
+            var module in spec.ModulesPath is null
+                ? Enumerable.Empty<string>()
+                : Directory.GetFiles(spec.ModulesPath, "*.ko*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
         {
             Add($"{module} {new FileInfo(module).Length} {File.GetLastWriteTimeUtc(module).Ticks}");
         }
@@ -222,18 +247,27 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         return true;
     });
 
-    private static async Task<IReadOnlyList<(string Name, byte[] Content)>> FetchKernelAsync(AptSources sources, string work, Template template, CancellationToken cancellationToken)
+    private static async Task<IReadOnlyList<(string Name, byte[] Content)>> FetchKernelAsync(
+        AptSources sources, string work, Template template, CancellationToken cancellationToken)
     {
         var unpacked = Path.Combine(work, "kernel");
         var meta = KernelPackage.MetaPackage(sources.Distribution);
         string[] question =
             ["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", meta];
         var depends = await AptErrors.RunAsync("apt-cache", question, $"looking up the kernel package {meta}", null, cancellationToken);
-        var image = depends.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("Depends: linux-image", StringComparison.Ordinal)).Select(l => l["Depends: ".Length..]).FirstOrDefault()
+        var image =
+            depends
+                .Split('\n')
+                .Select(l => l.Trim())
+                .Where(l => l.StartsWith("Depends: linux-image", StringComparison.Ordinal))
+                .Select(l => l["Depends: ".Length..])
+                .FirstOrDefault()
             ?? throw new StartupException($"apt does not know the kernel package {meta}: run 'apt-get update'");
-        string[] packages = sources.Distribution == "ubuntu" ? [image, image.Replace("linux-image", "linux-modules", StringComparison.Ordinal)] : [image];
+        string[] packages =
+            sources.Distribution == "ubuntu" ? [image, image.Replace("linux-image", "linux-modules", StringComparison.Ordinal)] : [image];
         await FetchAsync(work, packages, unpacked, cancellationToken);
-        await KernelPackage.UncompressAsync(Directory.GetFiles(Path.Combine(unpacked, "boot"), "vmlinu*").Single(), template.KernelPath, cancellationToken);
+        await KernelPackage.UncompressAsync(
+            Directory.GetFiles(Path.Combine(unpacked, "boot"), "vmlinu*").Single(), template.KernelPath, cancellationToken);
         var root = new[] { "lib/modules", "usr/lib/modules" }.Select(p => Path.Combine(unpacked, p)).First(Directory.Exists);
         return await KernelPackage.LoadModulesAsync(Directory.GetDirectories(root).Single(), cancellationToken);
     }
@@ -255,15 +289,22 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     // Static, whatever busybox the host has: it runs where there is no libc.
     private static string BusyboxDirectory(string work) => Path.Combine(work, "busybox");
 
-    private static string Busybox(string work) => new[] { "bin/busybox", "usr/bin/busybox" }.Select(p => Path.Combine(BusyboxDirectory(work), p)).First(File.Exists);
+    private static string Busybox(string work) =>
+        new[] { "bin/busybox", "usr/bin/busybox" }.Select(p => Path.Combine(BusyboxDirectory(work), p)).First(File.Exists);
 
-    private static async Task<IReadOnlyList<(string Name, byte[] Content)>> UseKernelAsync(TemplateSpec spec, Template template, CancellationToken cancellationToken)
+    private static async Task<IReadOnlyList<(string Name, byte[] Content)>> UseKernelAsync(
+        TemplateSpec spec, Template template, CancellationToken cancellationToken)
     {
         await KernelPackage.UncompressAsync(spec.KernelPath!, template.KernelPath, cancellationToken);
         return spec.ModulesPath is null ? [] : await KernelPackage.LoadModulesAsync(spec.ModulesPath, cancellationToken);
     }
 
-    private static async Task WriteInitrdAsync(TemplateSpec spec, string work, Template template, IReadOnlyList<(string Name, byte[] Content)> modules, CancellationToken cancellationToken)
+    private static async Task WriteInitrdAsync(
+        TemplateSpec spec,
+        string work,
+        Template template,
+        IReadOnlyList<(string Name, byte[] Content)> modules,
+        CancellationToken cancellationToken)
     {
         using var archive = new MemoryStream();
         var cpio = new CpioArchive(archive);
@@ -299,8 +340,26 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     {
         // Room for the tree and the file system's own tables; it is read-only, so no more. Neither du nor mke2fs follows a link in the tree
         // or opens a FIFO or a device.
-        var used = long.Parse((await Command.RunAsync("du", ["-s", "--block-size=1M", tree], cancellationToken: cancellationToken)).Split('\t')[0]);
-        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=0,nodiscard", "-m", "0", "-d", tree, template.RootPath, $"{(used * 5 / 4) + 64}M"], cancellationToken: cancellationToken);
+        var used = long.Parse(
+            (await Command.RunAsync("du", ["-s", "--block-size=1M", tree], cancellationToken: cancellationToken)).Split('\t')[0]);
+        await Command.RunAsync(
+            "mke2fs",
+            [
+                "-q",
+                "-t",
+                "ext4",
+                "-O",
+                "^has_journal,^resize_inode",
+                "-E",
+                "lazy_itable_init=0,nodiscard",
+                "-m",
+                "0",
+                "-d",
+                tree,
+                template.RootPath,
+                $"{(used * 5 / 4) + 64}M",
+            ],
+            cancellationToken: cancellationToken);
     }
 
     private static async Task MakeDiskAsync(TemplateSpec spec, string work, Template template, CancellationToken cancellationToken)
@@ -308,7 +367,24 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         var layout = Directory.CreateDirectory(Path.Combine(work, "disk"));
         layout.CreateSubdirectory("upper");
         layout.CreateSubdirectory("work");
-        await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard", "-m", "0", "-d", layout.FullName, template.DiskPath, $"{spec.DiskMiB}M"], cancellationToken: cancellationToken);
+        await Command.RunAsync(
+            "mke2fs",
+            [
+                "-q",
+                "-t",
+                "ext4",
+                "-O",
+                "^has_journal,^resize_inode",
+                "-E",
+                "lazy_itable_init=1,nodiscard",
+                "-m",
+                "0",
+                "-d",
+                layout.FullName,
+                template.DiskPath,
+                $"{spec.DiskMiB}M",
+            ],
+            cancellationToken: cancellationToken);
     }
 
     private static byte[] ReadResource(string name)

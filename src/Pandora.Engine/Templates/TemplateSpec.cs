@@ -15,10 +15,16 @@ public sealed record TemplateSpec
     /// <summary>An ext4 image to use instead of packages. It must hold bash and dropbear.</summary>
     public string? RootPath { get; init; }
 
-    /// <summary>An uncompressed kernel (or bzImage) to use instead of the distribution's, with virtio, ext4 and overlayfs built in or among <see cref="ModulesPath"/>.</summary>
+    /// <summary>
+    /// An uncompressed kernel (or bzImage) to use instead of the distribution's, with virtio, ext4 and overlayfs built in or among <see
+    /// cref="ModulesPath"/>.
+    /// </summary>
     public string? KernelPath { get; init; }
 
-    /// <summary>The <c>lib/modules/VERSION</c> directory of that kernel, from which the initrd takes the drivers that are not built in; null when all are.</summary>
+    /// <summary>
+    /// The <c>lib/modules/VERSION</c> directory of that kernel, from which the initrd takes the drivers that are not built in; null when
+    /// all are.
+    /// </summary>
     public string? ModulesPath { get; init; }
 
     /// <summary>The guest agent's program: static, for this architecture.</summary>

@@ -5,7 +5,9 @@ using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>The templates in a directory, one directory each. A template is complete or not there: it is built beside and renamed.</summary>
+/// <summary>
+/// The templates in a directory, one directory each. A template is complete or not there: it is built beside and renamed.
+/// </summary>
 public sealed partial class TemplateStore(string directory)
 {
     private const string Description = "template.json";
@@ -62,14 +64,27 @@ public sealed partial class TemplateStore(string directory)
     }
 
     /// <summary>All complete templates, by name.</summary>
-    public IReadOnlyList<Template> List() => !Directory.Exists(directory) ? [] :
-        [.. Directory.GetDirectories(directory).Select(Path.GetFileName).OfType<string>().Where(IsName).Order(StringComparer.Ordinal).Select(Find).OfType<Template>()];
+    public IReadOnlyList<Template> List() =>
+        !Directory.Exists(directory)
+            ? []
+            :
+            [
+                .. Directory
+                    .GetDirectories(directory)
+                    .Select(Path.GetFileName)
+                    .OfType<string>()
+                    .Where(IsName)
+                    .Order(StringComparer.Ordinal)
+                    .Select(Find)
+                    .OfType<Template>(),
+            ];
 
     /// <summary>Puts a finished build in place of what has its name, which is moved aside first: should this end in between,
     /// <see cref="Sweep"/> puts it back.</summary>
     public void Install(Template template, string builtDirectory)
     {
-        File.WriteAllBytes(Path.Combine(builtDirectory, Description), JsonSerializer.SerializeToUtf8Bytes(template, TemplateJson.Default.Template));
+        File.WriteAllBytes(
+            Path.Combine(builtDirectory, Description), JsonSerializer.SerializeToUtf8Bytes(template, TemplateJson.Default.Template));
         foreach (var shared in new[] { template.KernelPath, template.RootPath })
         {
             // A jailed VMM reads them as a user of its own.

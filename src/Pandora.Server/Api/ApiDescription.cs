@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using Pandora.Contracts;
@@ -8,7 +9,7 @@ using Pandora.Engine.Telemetry;
 namespace Pandora.Server.Api;
 
 /// <summary>What <c>/openapi/v1.json</c> says besides what routes and records say by themselves.</summary>
-internal static class ApiDescription
+internal static partial class ApiDescription
 {
     // Told in words and not as an enumeration: a client must not fail at a value of a later server.
     private static readonly Dictionary<(Type Record, string Property), IEnumerable<string>> Values = new()
@@ -29,8 +30,15 @@ internal static class ApiDescription
             document.Servers?.Clear();
             return Task.CompletedTask;
         });
+        // What a comment in the code says is broken into lines there, for readers of the code only.
+        options.AddOperationTransformer((operation, _, _) =>
+        {
+            operation.Description = Unwrap(operation.Description);
+            return Task.CompletedTask;
+        });
         options.AddSchemaTransformer((schema, context, _) =>
         {
+            schema.Description = Unwrap(schema.Description);
             // What has a converter of its own has no type for the framework, and a generated client no text.
             if (context.JsonPropertyInfo?.CustomConverter is LongTextConverter)
             {
@@ -45,4 +53,8 @@ internal static class ApiDescription
             return Task.CompletedTask;
         });
     }
+    private static string? Unwrap(string? text) => text is null ? null : LineBreak().Replace(text, " ");
+
+    [GeneratedRegex(@"\s*\n\s*")]
+    private static partial Regex LineBreak();
 }

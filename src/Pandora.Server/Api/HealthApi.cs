@@ -10,7 +10,9 @@ namespace Pandora.Server.Api;
 /// <summary><c>/health</c> for people and clients, <c>/ready</c> for scripts and balancers.</summary>
 internal static class HealthApi
 {
-    public static readonly string Version = typeof(HealthApi).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()!.InformationalVersion;
+    public static readonly string Version = typeof(HealthApi)
+        .Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()!
+        .InformationalVersion;
 
     public static void MapHealth(this IEndpointRouteBuilder routes)
     {

@@ -30,21 +30,28 @@ internal static class SandboxesApi
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
             .WithDescription(
                 "An answer has five members, and each of the flags truncated and disk_lost_data only when it is true. "
-                + "A 504, and what else says that a command did not end by itself, has a member command with what is known of it: "
-                + "killed (looked up afterwards: its shell has ended, its cgroup is empty, no process bears its mark), unknown (it may run on), "
-                + "not_started, unreachable (the guest did not answer; it may run on). "
-                + $"A client that takes less than {Limits.Size(ReadingPace.MinRate)}/s of the answer on average, "
-                + $"after {ReadingPace.Grace.TotalSeconds:0} s, is cut off.")
-            .Produces<ExecResponse>().Fails(ApiOperations.Exec);
-        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again")
-            .Fails(ApiOperations.KeepAlive);
-        group.MapDelete("{id}", DeleteAsync).WithSummary("End a sandbox")
+                    + "A 504, and what else says that a command did not end by itself, has a member command with what is known of it: "
+                    + "killed (looked up afterwards: its shell has ended, its cgroup is empty, no process bears its mark), unknown "
+                    + "(it may run on), "
+                    + "not_started, unreachable (the guest did not answer; it may run on). "
+                    + $"A client that takes less than {Limits.Size(ReadingPace.MinRate)}/s of the answer on average, "
+                    + $"after {ReadingPace.Grace.TotalSeconds:0} s, is cut off.")
+            .Produces<ExecResponse>()
+            .Fails(ApiOperations.Exec);
+        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again").Fails(ApiOperations.KeepAlive);
+        group
+            .MapDelete("{id}", DeleteAsync)
+            .WithSummary("End a sandbox")
             .WithDescription("With receipt=true the answer is 200 and tells what was undone; else it is 204 and empty.")
             .Produces<Receipt>().Produces(204).Fails(ApiOperations.Delete);
     }
 
     private static async Task<Created<SandboxCreated>> CreateAsync(
-        CreateSandboxRequest? request, SandboxRegistry sandboxes, HttpResponse response, [FromHeader(Name = "Idempotency-Key")] string? idempotencyKey, CancellationToken cancellationToken)
+        CreateSandboxRequest? request,
+        SandboxRegistry sandboxes,
+        HttpResponse response,
+        [FromHeader(Name = "Idempotency-Key")] string? idempotencyKey,
+        CancellationToken cancellationToken)
     {
         request ??= new CreateSandboxRequest();
         // The attribute has let through the names of the enum, and nothing else.
@@ -100,11 +107,13 @@ internal static class SandboxesApi
         return new ExecAnswer(id, execution, timeout);
     }
 
-    private static async Task<IResult> DeleteAsync(string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, HttpResponse response, bool receipt = false)
+    private static async Task<IResult> DeleteAsync(
+        string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, HttpResponse response, bool receipt = false)
     {
         var ended = await sandboxes.DeleteAsync(id, complete: receipt);
         // W3C Server Timing; milliseconds.
-        response.Headers["Server-Timing"] = string.Create(CultureInfo.InvariantCulture, $"teardown;dur={ended.Elapsed.TotalMilliseconds:0.###}");
+        response.Headers["Server-Timing"] = string.Create(
+            CultureInfo.InvariantCulture, $"teardown;dur={ended.Elapsed.TotalMilliseconds:0.###}");
         return receipt ? TypedResults.Ok(ToReceipt(ended, getStatus().Vmm.Isolation)) : TypedResults.NoContent();
     }
 

@@ -50,7 +50,9 @@ internal sealed class KnownKeys(IEnumerable<string> keys)
     public static string Shown(string? authorization, string? apiKey)
     {
         const string Scheme = "Bearer ";
-        return authorization?.StartsWith(Scheme, StringComparison.OrdinalIgnoreCase) == true ? authorization[Scheme.Length..].Trim() : apiKey ?? "";
+        return authorization?.StartsWith(Scheme, StringComparison.OrdinalIgnoreCase) == true
+            ? authorization[Scheme.Length..].Trim()
+            : apiKey ?? "";
     }
 
     private static string? Value(ReadOnlySpan<byte> name, ReadOnlySpan<byte> wanted, ReadOnlySpan<byte> value) =>

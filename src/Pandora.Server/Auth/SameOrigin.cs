@@ -3,14 +3,20 @@ using Pandora.Server.Api;
 
 namespace Pandora.Server.Auth;
 
-/// <summary>Refuses what a web page of another origin makes a browser send: a page needs no answer to do harm, so no CORS rule would stop it.</summary>
+/// <summary>
+/// Refuses what a web page of another origin makes a browser send: a page needs no answer to do harm, so no CORS rule would stop it.
+/// </summary>
 public sealed class SameOrigin(RequestDelegate next)
 {
     /// <summary>Handles a request.</summary>
     public Task InvokeAsync(HttpContext context)
     {
         var origin = context.Request.Headers.Origin.ToString();
-        return origin.Length == 0 || (Uri.TryCreate(origin, UriKind.Absolute, out var uri) && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase))
+        return
+            origin.Length == 0
+            || (
+                Uri.TryCreate(origin, UriKind.Absolute, out var uri)
+                && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase))
             ? next(context)
             : Problems.Create(ErrorCodes.ForbiddenOrigin, $"a page of {origin} may not use this server").ExecuteAsync(context);
     }

@@ -11,7 +11,8 @@ namespace Pandora.Server.Commands;
 /// <summary><c>doctor --leaks</c>: everything of this instance on the host, its owner, and what has none.</summary>
 internal static partial class AuditCommand
 {
-    public static async Task<int> RunAsync(EngineOptions options, VmmChoice machines, bool fix, bool asJson, CancellationToken cancellationToken)
+    public static async Task<int> RunAsync(
+        EngineOptions options, VmmChoice machines, bool fix, bool asJson, CancellationToken cancellationToken)
     {
         var audit = new HostAudit(options, TimeProvider.System);
         var found = await audit.LookTwiceAsync(cancellationToken);
@@ -46,12 +47,16 @@ internal static partial class AuditCommand
             }
         }
 
-        Console.WriteLine(audit.InstanceId is null ? $"no server ever ran on {options.DataDir}"
-            : $"{found.Count} resources of instance {audit.InstanceId}, {leftovers} of them nobody's{(leftovers > 0 && !fix ? ": './pandora doctor --leaks --fix' removes those" : "")}");
+        Console.WriteLine(
+            audit.InstanceId is null
+                ? $"no server ever ran on {options.DataDir}"
+                : $"{found.Count} resources of instance {audit.InstanceId}, {leftovers} of them nobody's{(leftovers > 0 && !fix ? ": './pandora doctor --leaks --fix' removes those" : "")}"
+        );
         return leftovers == 0 ? 0 : 1;
     }
 
-    [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, UseStringEnumConverter = true)]
+    [JsonSourceGenerationOptions(
+        PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, UseStringEnumConverter = true)]
     [JsonSerializable(typeof(IReadOnlyList<AuditedResource>))]
     private sealed partial class AuditJson : JsonSerializerContext;
 }

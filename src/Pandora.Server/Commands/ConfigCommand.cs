@@ -16,7 +16,8 @@ internal static class ConfigCommand
             var settings = Settings.List(Settings.File());
             if (result.GetValue(json))
             {
-                Console.WriteLine(JsonSerializer.Serialize(settings.ToDictionary(s => s.Variable, s => new { value = s.Value, source = s.Source })));
+                Console.WriteLine(
+                    JsonSerializer.Serialize(settings.ToDictionary(s => s.Variable, s => new { value = s.Value, source = s.Source })));
                 return;
             }
 

@@ -13,7 +13,10 @@ internal static class DoctorCommand
     public static Command Create()
     {
         var json = new Option<bool>("--json") { Description = "Print JSON" };
-        var leaks = new Option<bool>("--leaks") { Description = "List everything that this instance has on the host, and whose it is. Exit code 1: something is nobody's" };
+        var leaks = new Option<bool>("--leaks")
+        {
+            Description = "List everything that this instance has on the host, and whose it is. Exit code 1: something is nobody's",
+        };
         var fix = new Option<bool>("--fix") { Description = "With --leaks: undo what is nobody's" };
         var command = new Command("doctor", "Look at everything that Pandora needs on this host, and say what to do about what is missing. Exit code 1: it does not run like this") { json, leaks, fix };
         command.SetAction(async (result, cancellationToken) =>

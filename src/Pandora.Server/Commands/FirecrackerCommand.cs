@@ -11,7 +11,11 @@ internal static class FirecrackerCommand
 {
     public static Command Create()
     {
-        var version = new Option<string>("--version") { Description = "Release to install", DefaultValueFactory = _ => FirecrackerInstaller.Recommended.ToString(3) };
+        var version = new Option<string>("--version")
+        {
+            Description = "Release to install",
+            DefaultValueFactory = _ => FirecrackerInstaller.Recommended.ToString(3),
+        };
         var from = new Option<string>("--from") { Description = "Take the release's .tgz from a file instead of fetching it" };
         var sha256 = new Option<string>("--sha256") { Description = "Hold it to this checksum instead of the one published beside it" };
         var source = new Option<string>("--source") { Description = "Fetch from a mirror of the project's releases", DefaultValueFactory = _ => FirecrackerInstaller.Releases };
@@ -21,7 +25,8 @@ internal static class FirecrackerCommand
             var text = result.GetRequiredValue(version).TrimStart('v');
             if (!Version.TryParse(text, out var wanted) || wanted.Build < 0 || wanted < FirecrackerBinaries.Oldest)
             {
-                throw new StartupException($"--version: '{text}' is no release from {FirecrackerBinaries.Oldest} on, such as {FirecrackerInstaller.Recommended}");
+                throw new StartupException($"--version: '{text}' is no release from {FirecrackerBinaries.Oldest} on, such as "
+                    + $"{FirecrackerInstaller.Recommended}");
             }
 
             var options = Settings.Read<EngineOptions>(Settings.File());

@@ -37,7 +37,8 @@ internal static class ServeCommand
         builder.Configuration.AddJsonFile(Settings.FilePath, optional: true);
         if (builder.Configuration.GetSection("Kestrel").Exists())
         {
-            throw new StartupException("the settings have a section 'Kestrel', which would listen past PANDORA_LISTEN and its checks: remove it");
+            throw new StartupException(
+                "the settings have a section 'Kestrel', which would listen past PANDORA_LISTEN and its checks: remove it");
         }
 
         Settings.RejectUnknown();
@@ -56,7 +57,11 @@ internal static class ServeCommand
         catch (IOException e) when (e.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException)
         {
             // Kestrel's words name the address, which may be that for metrics.
-            var setting = serverOptions.MetricsListen.Length > 0 && e.Message.Contains(serverOptions.MetricsListen.TrimEnd('/'), StringComparison.Ordinal) ? ("PANDORA_METRICS_LISTEN", serverOptions.MetricsListen) : ("PANDORA_LISTEN", serverOptions.Listen);
+            var setting =
+                serverOptions.MetricsListen.Length > 0
+                && e.Message.Contains(serverOptions.MetricsListen.TrimEnd('/'), StringComparison.Ordinal)
+                    ? ("PANDORA_METRICS_LISTEN", serverOptions.MetricsListen)
+                    : ("PANDORA_LISTEN", serverOptions.Listen);
             throw new StartupException($"{setting.Item2} is taken by another program: end it, or set {setting.Item1} to another port", e);
         }
     }
@@ -75,11 +80,15 @@ internal static class ServeCommand
         }
     }
 
-    private static WebApplication Build(WebApplicationBuilder builder, EngineOptions engineOptions, ServerOptions serverOptions, IVmm vmm, TimeProvider time)
+    private static WebApplication Build(
+        WebApplicationBuilder builder, EngineOptions engineOptions, ServerOptions serverOptions, IVmm vmm, TimeProvider time)
     {
         var address = ListenAddress.Check(serverOptions, vmm.Capabilities);
         var metricsAddress = MetricsListener.Check(serverOptions);
-        builder.WebHost.UseUrls([serverOptions.Listen.TrimEnd('/'), .. metricsAddress is null ? [] : new[] { serverOptions.MetricsListen.TrimEnd('/') }]);
+        builder.WebHost.UseUrls([
+            serverOptions.Listen.TrimEnd('/'),
+            .. metricsAddress is null ? [] : new[] { serverOptions.MetricsListen.TrimEnd('/') },
+        ]);
         builder.WebHost.ConfigureKestrel(k =>
         {
             k.Limits.MaxRequestBodySize = Limits.MaxBodyBytes;
@@ -99,7 +108,8 @@ internal static class ServeCommand
         app.MapPandoraApi(serverOptions);
         foreach (var source in ((IEndpointRouteBuilder)app).DataSources)
         {
-            // Made by the first request otherwise. One that comes when descriptors have run out would break them for good: a type that could not be initialised stays so.
+            // Made by the first request otherwise. One that comes when descriptors have run out would break them for good: a type that
+            // could not be initialised stays so.
             _ = source.Endpoints;
         }
 
@@ -109,14 +119,18 @@ internal static class ServeCommand
     }
 
     /// <summary>What the doors need besides an engine.</summary>
-    internal static IServiceCollection AddPandoraApi(this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
+    internal static IServiceCollection AddPandoraApi(
+        this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
         services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
         services.AddBoundedConnections(ConnectionLimits.From(engineOptions, serverOptions, Descriptors.Limit));
         services.AddHostFiltering(o => o.IncludeFailureMessage = false);
         // The builder's own use of it runs before everything and for every address; MapPandoraApi uses it where it belongs.
-        foreach (var filter in services.Where(d => d.ServiceType == typeof(IStartupFilter) && d.ImplementationType?.Name == "HostFilteringStartupFilter").ToList())
+        foreach (
+            var filter in services
+                .Where(d => d.ServiceType == typeof(IStartupFilter) && d.ImplementationType?.Name == "HostFilteringStartupFilter")
+                .ToList())
         {
             services.Remove(filter);
         }

@@ -20,16 +20,30 @@ internal static class TemplateCommand
 
     private static Command CreateBuild()
     {
-        var name = new Argument<string>("name") { Description = "Name of the template: lower-case letters, digits, hyphens", DefaultValueFactory = _ => EngineOptions.DefaultTemplate };
+        var name = new Argument<string>("name")
+        {
+            Description = "Name of the template: lower-case letters, digits, hyphens",
+            DefaultValueFactory = _ => EngineOptions.DefaultTemplate,
+        };
         var packages = new Option<string>("--packages") { Description = "Distribution packages to add, comma-separated" };
         var setup = new Option<string>("--setup") { Description = "Shell script to run as root in the new root filesystem" };
-        var rootfs = new Option<string>("--rootfs") { Description = "Your own ext4 image instead of packages (it must hold bash and dropbear)" };
-        var kernel = new Option<string>("--kernel") { Description = "Your own kernel, with virtio, ext4 and overlayfs built in or among --modules" };
+        var rootfs = new Option<string>("--rootfs")
+        {
+            Description = "Your own ext4 image instead of packages (it must hold bash and dropbear)",
+        };
+        var kernel = new Option<string>("--kernel")
+        {
+            Description = "Your own kernel, with virtio, ext4 and overlayfs built in or among --modules",
+        };
         var modules = new Option<string>("--modules") { Description = "That kernel's lib/modules/VERSION directory" };
         var arguments = new Option<string>("--kernel-args") { Description = "Kernel arguments besides the VMM's own" };
         var vcpus = new Option<int>("--vcpus") { Description = "Virtual CPUs of each microVM", DefaultValueFactory = _ => 1 };
         var memory = new Option<int>("--memory") { Description = "Memory of each microVM in MiB", DefaultValueFactory = _ => 256 };
-        var disk = new Option<int>("--disk") { Description = "Size of each microVM's own disk in MiB (sparse)", DefaultValueFactory = _ => 2048 };
+        var disk = new Option<int>("--disk")
+        {
+            Description = "Size of each microVM's own disk in MiB (sparse)",
+            DefaultValueFactory = _ => 2048,
+        };
         var force = new Option<bool>("--force") { Description = "Build even if nothing has changed" };
         var keepOwn = new Option<bool>("--keep-own")
         {
@@ -76,7 +90,9 @@ internal static class TemplateCommand
         {
             foreach (var template in OpenStore().List())
             {
-                Console.WriteLine($"{template.Name,-20} {template.VcpuCount} vCPU  {template.MemoryMiB,6} MiB  built {template.CreatedAt:yyyy-MM-dd HH:mm}  {template.Description}");
+                Console.WriteLine(
+                    $"{template.Name, -20} {template.VcpuCount} vCPU  {template.MemoryMiB, 6} MiB  built "
+                        + $"{template.CreatedAt:yyyy-MM-dd HH:mm}  {template.Description}");
             }
         });
         return list;

@@ -19,13 +19,31 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
 
     /// <summary>All findings, in the order in which things are needed.</summary>
     public async Task<IReadOnlyList<Finding>> RunAsync(CancellationToken cancellationToken) =>
-    [
-        Root(), await VmmAsync(cancellationToken), Kvm(), await FirecrackerAsync(cancellationToken), await QemuAsync(cancellationToken), Cgroups(), Tun(), Programs(), await FirewallAsync(cancellationToken), Network(), Template(), RunDirectory(), Disk(), Memory(),
-    ];
+        [
+            Root(),
+            await VmmAsync(cancellationToken),
+            Kvm(),
+            await FirecrackerAsync(cancellationToken),
+            await QemuAsync(cancellationToken),
+            Cgroups(),
+            Tun(),
+            Programs(),
+            await FirewallAsync(cancellationToken),
+            Network(),
+            Template(),
+            RunDirectory(),
+            Disk(),
+            Memory(),
+        ];
 
-    private static Finding Root() => Environment.IsPrivilegedProcess
-        ? new("root", Standing.Ok, "the server may make namespaces, taps and VMs")
-        : new("root", Standing.Warning, "this was not run as root, so some of what follows may not have been seen", "'sudo ./pandora doctor' sees all");
+    private static Finding Root() =>
+        Environment.IsPrivilegedProcess
+            ? new("root", Standing.Ok, "the server may make namespaces, taps and VMs")
+            : new(
+                "root",
+                Standing.Warning,
+                "this was not run as root, so some of what follows may not have been seen",
+                "'sudo ./pandora doctor' sees all");
 
     private async Task<Finding> VmmAsync(CancellationToken cancellationToken)
     {
@@ -35,13 +53,23 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
             using var _ = vmm as IDisposable;
             var c = vmm.Capabilities;
             var detail = $"{c.Name} {c.Version} with {c.Accelerator}: {c.AcceleratorReason}; {c.Isolation}";
-            return !c.IsSecurityBoundary ? new("VMM", Standing.Warning, detail, "for code that you do not trust use a machine with KVM; this one serves on loopback only unless PANDORA_ALLOW_EMULATED=true")
+            return !c.IsSecurityBoundary
+                    ? new(
+                        "VMM",
+                        Standing.Warning,
+                        detail,
+                        "for code that you do not trust use a machine with KVM; this one serves on loopback only unless "
+                            + "PANDORA_ALLOW_EMULATED=true")
                 : c.Warnings.Count > 0 ? new("VMM", Standing.Warning, $"{detail}; {string.Join("; ", c.Warnings)}", "see the warning")
                 : new("VMM", Standing.Ok, detail);
         }
         catch (VmmException e)
         {
-            return new("VMM", Standing.Problem, e.Message, "the message says what to do; PANDORA_VMM=auto and PANDORA_ACCEL=auto choose by themselves");
+            return new(
+                "VMM",
+                Standing.Problem,
+                e.Message,
+                "the message says what to do; PANDORA_VMM=auto and PANDORA_ACCEL=auto choose by themselves");
         }
     }
 
@@ -66,15 +94,26 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
     {
         if (Choice.Find() is not { } program)
         {
-            return new("Firecracker", Standing.Warning, "it is not installed", "'./pandora firecracker install' brings it; without KVM it is of no use");
+            return new(
+                "Firecracker",
+                Standing.Warning,
+                "it is not installed",
+                "'./pandora firecracker install' brings it; without KVM it is of no use");
         }
 
         try
         {
             var jailer = vmmOptions.Jail ? vmmOptions.Jailer ?? Path.Combine(Path.GetDirectoryName(program)!, "jailer") : null;
             var found = await FirecrackerBinaries.FindAsync(program, jailer, cancellationToken);
-            var detail = $"{found.Firecracker} {found.Version}, {(found.Jailer is null ? "without a jailer (PANDORA_JAIL=false)" : $"jailer {found.Jailer}")}";
-            return found.Jailer is null || found.Warning is not null ? new("Firecracker", Standing.Warning, detail, found.Warning ?? "unset PANDORA_JAIL: without the jailer it is for development only") : new("Firecracker", Standing.Ok, detail);
+            var detail =
+                $"{found.Firecracker} {found.Version}, {(found.Jailer is null ? "without a jailer (PANDORA_JAIL=false)" : $"jailer {found.Jailer}")}";
+            return found.Jailer is null || found.Warning is not null
+                ? new(
+                    "Firecracker",
+                    Standing.Warning,
+                    detail,
+                    found.Warning ?? "unset PANDORA_JAIL: without the jailer it is for development only")
+                : new("Firecracker", Standing.Ok, detail);
         }
         catch (VmmException e)
         {
@@ -95,18 +134,32 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
         }
     }
 
-    private static Finding Cgroups() => CgroupTree.Look() is { Count: > 0 } controllers
-        ? new("cgroups", Standing.Ok, string.Join(", ", controllers))
-        : new("cgroups", Standing.Warning, "no controllers that can be used: VMMs run without limits of memory and processes", "in a container: make the cgroup file system writable (--cgroupns=private, systemd delegation)");
+    private static Finding Cgroups() =>
+        CgroupTree.Look() is { Count: > 0 } controllers
+            ? new("cgroups", Standing.Ok, string.Join(", ", controllers))
+            : new(
+                "cgroups",
+                Standing.Warning,
+                "no controllers that can be used: VMMs run without limits of memory and processes",
+                "in a container: make the cgroup file system writable (--cgroupns=private, systemd delegation)");
 
-    private static Finding Tun() => File.Exists("/dev/net/tun")
-        ? new("tap devices", Standing.Ok, "/dev/net/tun is there")
-        : new("tap devices", Standing.Problem, "there is no /dev/net/tun", "'modprobe tun'; in a container: --device /dev/net/tun --cap-add NET_ADMIN");
+    private static Finding Tun() =>
+        File.Exists("/dev/net/tun")
+            ? new("tap devices", Standing.Ok, "/dev/net/tun is there")
+            : new(
+                "tap devices",
+                Standing.Problem,
+                "there is no /dev/net/tun",
+                "'modprobe tun'; in a container: --device /dev/net/tun --cap-add NET_ADMIN");
 
     private static Finding Programs()
     {
-        var missing = new[] { "ip", "nft", "nsenter", "mke2fs", "mmdebstrap", "lz4" }.Where(p => FirecrackerBinaries.TryResolve(p) is null).ToList();
-        return missing.Count == 0 ? new("programs", Standing.Ok, "all that are used are there") : new("programs", Standing.Problem, $"missing: {string.Join(", ", missing)}", "'./pandora up' installs them");
+        var missing = new[] { "ip", "nft", "nsenter", "mke2fs", "mmdebstrap", "lz4" }
+            .Where(p => FirecrackerBinaries.TryResolve(p) is null)
+            .ToList();
+        return missing.Count == 0
+            ? new("programs", Standing.Ok, "all that are used are there")
+            : new("programs", Standing.Problem, $"missing: {string.Join(", ", missing)}", "'./pandora up' installs them");
     }
 
     private static async Task<Finding> FirewallAsync(CancellationToken cancellationToken)
@@ -114,13 +167,24 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
         try
         {
             var rules = await Command.RunAsync("nft", ["list", "ruleset"], cancellationToken: cancellationToken);
-            var drops = rules.Split('\n').Count(l => l.Contains("hook forward", StringComparison.Ordinal) && l.Contains("policy drop", StringComparison.Ordinal));
-            return drops == 0 ? new("firewall", Standing.Ok, "nothing else drops what is forwarded")
-                : new("firewall", Standing.Ok, $"{drops} chains of others drop what is forwarded; Pandora adds an accept for its own interfaces when it starts", "restart Pandora after a firewall was installed or reloaded");
+            var drops = rules
+                .Split('\n')
+                .Count(l => l.Contains("hook forward", StringComparison.Ordinal) && l.Contains("policy drop", StringComparison.Ordinal));
+            return drops == 0
+                ? new("firewall", Standing.Ok, "nothing else drops what is forwarded")
+                : new(
+                    "firewall",
+                    Standing.Ok,
+                    $"{drops} chains of others drop what is forwarded; Pandora adds an accept for its own interfaces when it starts",
+                    "restart Pandora after a firewall was installed or reloaded");
         }
         catch (CommandException e)
         {
-            return new("firewall", Standing.Problem, $"nftables cannot be used: {e.Message.Split('\n')[0]}", "run as root; in a container: --cap-add NET_ADMIN");
+            return new(
+                "firewall",
+                Standing.Problem,
+                $"nftables cannot be used: {e.Message.Split('\n')[0]}",
+                "run as root; in a container: --cap-add NET_ADMIN");
         }
     }
 
@@ -142,7 +206,12 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
         try
         {
             var template = new TemplateStore(options.TemplatePath).Find(EngineOptions.DefaultTemplate);
-            return template is null ? new("template", Standing.Warning, $"there is no default template in {options.TemplatePath}", "'./pandora up' builds it (about a minute)")
+            return template is null
+                ? new(
+                    "template",
+                    Standing.Warning,
+                    $"there is no default template in {options.TemplatePath}",
+                    "'./pandora up' builds it (about a minute)")
                 : new("template", Standing.Ok, $"default, built {template.CreatedAt:yyyy-MM-dd}, {template.MemoryMiB} MiB");
         }
         catch (StartupException e)
@@ -155,8 +224,13 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
     {
         var directory = Existing(options.RunDir);
         var kind = new DriveInfo(directory).DriveFormat;
-        return kind == "tmpfs" ? new("run directory", Standing.Ok, $"{options.RunDir} is on a tmpfs")
-            : new("run directory", Standing.Warning, $"{options.RunDir} is on {kind}: a claim may have to wait for the disk", "set PANDORA_RUN_DIR to a directory on a tmpfs, such as /dev/shm/pandora");
+        return kind == "tmpfs"
+            ? new("run directory", Standing.Ok, $"{options.RunDir} is on a tmpfs")
+            : new(
+                "run directory",
+                Standing.Warning,
+                $"{options.RunDir} is on {kind}: a claim may have to wait for the disk",
+                "set PANDORA_RUN_DIR to a directory on a tmpfs, such as /dev/shm/pandora");
     }
 
     private Finding Disk()
@@ -165,17 +239,36 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
         var (free, share) = (drive.AvailableFreeSpace, (double)drive.AvailableFreeSpace / drive.TotalSize);
         var detail = $"{free / MiB / 1024.0:0.0} GiB free for {options.DataDir}";
         return free < 1024 * MiB ? new("disk", Standing.Problem, detail, "a template alone takes 1 GiB: make room, or set PANDORA_DATA_DIR")
-            : share < 0.1 ? new("disk", Standing.Warning, $"{detail}, under a tenth of the disk", "guests that write much will see I/O errors: make room")
+            : share < 0.1
+                ? new(
+                    "disk",
+                    Standing.Warning,
+                    $"{detail}, under a tenth of the disk",
+                    "guests that write much will see I/O errors: make room")
             : new("disk", Standing.Ok, detail);
     }
 
     private Finding Memory()
     {
-        var available = long.Parse(File.ReadLines("/proc/meminfo").First(l => l.StartsWith("MemAvailable:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
+        var available =
+            long.Parse(
+                File.ReadLines("/proc/meminfo")
+                    .First(l => l.StartsWith("MemAvailable:", StringComparison.Ordinal))
+                    .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
         const int Each = 256;
         var wanted = (long)(options.PoolSize + options.MaxSandboxes) * Each;
-        return available < (long)options.PoolSize * Each ? new("memory", Standing.Problem, $"{available} MiB are available, and the warm pool alone may use {options.PoolSize * Each} MiB", "lower PANDORA_POOL_SIZE")
-            : available < wanted ? new("memory", Standing.Warning, $"{available} MiB are available; with PANDORA_MAX_SANDBOXES={options.MaxSandboxes} guests may use {wanted} MiB", $"PANDORA_MAX_SANDBOXES={Math.Max(1, (available / Each) - options.PoolSize)} fits")
+        return available < (long)options.PoolSize * Each
+                ? new(
+                    "memory",
+                    Standing.Problem,
+                    $"{available} MiB are available, and the warm pool alone may use {options.PoolSize * Each} MiB",
+                    "lower PANDORA_POOL_SIZE")
+            : available < wanted
+                ? new(
+                    "memory",
+                    Standing.Warning,
+                    $"{available} MiB are available; with PANDORA_MAX_SANDBOXES={options.MaxSandboxes} guests may use {wanted} MiB",
+                    $"PANDORA_MAX_SANDBOXES={Math.Max(1, (available / Each) - options.PoolSize)} fits")
             : new("memory", Standing.Ok, $"{available} MiB are available; guests may use {wanted} MiB");
     }
 

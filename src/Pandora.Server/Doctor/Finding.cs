@@ -26,6 +26,9 @@ internal enum Standing
 /// <param name="Remedy">What to do; null when there is nothing to do.</param>
 internal sealed record Finding(string Name, Standing Standing, string Detail, string? Remedy = null);
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    WriteIndented = true,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(IReadOnlyList<Finding>))]
 internal sealed partial class FindingJson : JsonSerializerContext;

@@ -2,7 +2,10 @@ using System.Collections;
 
 namespace Pandora.Server.Hosting;
 
-/// <summary>Who asked, for the log lines of a request: the address, and the fingerprint of the key that was shown (the first 8 hex digits of its SHA-256).</summary>
+/// <summary>
+/// Who asked, for the log lines of a request: the address, and the fingerprint of the key that was shown (the first 8 hex digits of its
+/// SHA-256).
+/// </summary>
 internal sealed class ClientScope(string address, string? key) : IReadOnlyList<KeyValuePair<string, object?>>
 {
     public const string Client = "Client", Key = "KeyId";

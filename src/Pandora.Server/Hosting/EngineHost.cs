@@ -6,8 +6,18 @@ using Pandora.Vmm;
 
 namespace Pandora.Server.Hosting;
 
-/// <summary>Opens the engine before the web server listens, lets it recover while requests are told to wait, and ends it before the web server waits for its requests: commands in guests would keep it waiting.</summary>
-public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMetrics metrics, StopSignals signals, IHostApplicationLifetime lifetime, TimeProvider time, ILoggerFactory loggers) : IHostedLifecycleService, IAsyncDisposable
+/// <summary>
+/// Opens the engine before the web server listens, lets it recover while requests are told to wait, and ends it before the web server waits
+/// for its requests: commands in guests would keep it waiting.
+/// </summary>
+public sealed partial class EngineHost(
+    EngineOptions options,
+    IVmm vmm,
+    EngineMetrics metrics,
+    StopSignals signals,
+    IHostApplicationLifetime lifetime,
+    TimeProvider time,
+    ILoggerFactory loggers) : IHostedLifecycleService, IAsyncDisposable
 {
     // Commands are given ten seconds, and what ends takes under one; a service manager would kill it after longer.
     private static readonly TimeSpan StopLimit = TimeSpan.FromSeconds(25);
@@ -113,13 +123,18 @@ public sealed partial class EngineHost(EngineOptions options, IVmm vmm, EngineMe
     [LoggerMessage(Level = LogLevel.Information, Message = "Everything was undone in {Seconds:0.0} s")]
     private partial void LogStopped(double seconds);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Stopping: {Sandboxes} sandboxes and {Warm} warm microVMs live on, and the next start takes them over")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "Stopping: {Sandboxes} sandboxes and {Warm} warm microVMs live on, and the next start takes them over")]
     private partial void LogKeeping(int sandboxes, int warm);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Let go of everything in {Seconds:0.0} s")]
     private partial void LogKept(double seconds);
 
-    [LoggerMessage(Level = LogLevel.Critical, Message = "Not everything could be let go within {Seconds:0} s: the server ends all the same, and the next start sees to what is left")]
+    [LoggerMessage(
+        Level = LogLevel.Critical,
+        Message = "Not everything could be let go within {Seconds:0} s: the server ends all the same, and the next start sees to what is "
+            + "left")]
     private partial void LogStuck(double seconds);
 
     [LoggerMessage(Level = LogLevel.Critical, Message = "What the last server left could not be taken over or undone; the server stops")]

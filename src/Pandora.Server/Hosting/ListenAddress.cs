@@ -5,7 +5,10 @@ using Pandora.Vmm;
 
 namespace Pandora.Server.Hosting;
 
-/// <summary>Where the server listens, and what that demands: a key on any but a loopback address, and a word of consent where the VMM is no security boundary.</summary>
+/// <summary>
+/// Where the server listens, and what that demands: a key on any but a loopback address, and a word of consent where the VMM is no security
+/// boundary.
+/// </summary>
 public static class ListenAddress
 {
     /// <summary>Checks the address against the rest of the settings.</summary>
@@ -29,11 +32,17 @@ public static class ListenAddress
 
         if (options.Keys.Count == 0)
         {
-            throw new StartupException($"PANDORA_LISTEN={options.Listen} is not a loopback address, so clients must show a key: set PANDORA_API_KEYS, or listen on http://127.0.0.1:{address.Port}");
+            throw new StartupException(
+                $"PANDORA_LISTEN={options.Listen} is not a loopback address, so clients must show a key: set PANDORA_API_KEYS, or "
+                    + $"listen on http://127.0.0.1:{address.Port}"
+            );
         }
 
-        return vmm.IsSecurityBoundary || options.AllowEmulated ? address
-            : throw new StartupException($"PANDORA_LISTEN={options.Listen} is not a loopback address, and {vmm.Isolation}: guests could break out. Set PANDORA_ALLOW_EMULATED=true if everyone who can reach it is trusted");
+        return vmm.IsSecurityBoundary || options.AllowEmulated
+            ? address
+            : throw new StartupException(
+                $"PANDORA_LISTEN={options.Listen} is not a loopback address, and {vmm.Isolation}: guests could break out. Set "
+                    + "PANDORA_ALLOW_EMULATED=true if everyone who can reach it is trusted");
     }
 
     /// <summary>What a request's Host header may be: DNS rebinding makes a browser send another.</summary>
@@ -41,8 +50,16 @@ public static class ListenAddress
     {
         var own = IPAddress.TryParse(address.Host.Trim('[', ']'), out var ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any));
         // On every address there is no name to hold a client to; the key is what counts there.
-        return own && options.AllowedHosts.Length == 0 ? ["*"]
-            : [address.Host, "localhost", "127.0.0.1", "[::1]", .. options.AllowedHosts.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)];
+        return own && options.AllowedHosts.Length == 0
+            ? ["*"]
+            :
+            [
+                address.Host,
+                "localhost",
+                "127.0.0.1",
+                "[::1]",
+                .. options.AllowedHosts.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries),
+            ];
     }
 
     /// <summary>Reads <c>http://ADDRESS:PORT</c>.</summary>

@@ -9,7 +9,8 @@ namespace Pandora.Server.Hosting;
 internal static class MetricsListener
 {
     /// <summary>Checks the address; null when none is set.</summary>
-    /// <exception cref="StartupException">It is no address, shares the API's port, or is not loopback and nobody would have to show a key.</exception>
+    /// <exception cref="StartupException">It is no address, shares the API's port, or is not loopback and nobody would have to show a
+    /// key.</exception>
     public static Uri? Check(ServerOptions options)
     {
         if (options.MetricsKey is { Length: > 0 and < 16 })
@@ -25,16 +26,23 @@ internal static class MetricsListener
         // Port 0 would be any, and what comes in is told by its port.
         if (!ListenAddress.TryParse(options.MetricsListen, out var address) || address.Port == 0)
         {
-            throw new StartupException($"PANDORA_METRICS_LISTEN: '{options.MetricsListen}' is not an address such as http://127.0.0.1:9464");
+            throw new StartupException(
+                $"PANDORA_METRICS_LISTEN: '{options.MetricsListen}' is not an address such as http://127.0.0.1:9464"
+            );
         }
 
         if (ListenAddress.TryParse(options.Listen, out var api) && api.Port == address.Port)
         {
-            throw new StartupException($"PANDORA_METRICS_LISTEN={options.MetricsListen} has the port of PANDORA_LISTEN, where /metrics is served anyway: choose another");
+            throw new StartupException(
+                $"PANDORA_METRICS_LISTEN={options.MetricsListen} has the port of PANDORA_LISTEN, where /metrics is served anyway: "
+                    + "choose another");
         }
 
-        return ListenAddress.IsLoopback(address) || options.MetricsKey.Length > 0 || options.Keys.Count > 0 ? address
-            : throw new StartupException($"PANDORA_METRICS_LISTEN={options.MetricsListen} is not a loopback address, so a scraper must show a key: set PANDORA_METRICS_KEY");
+        return ListenAddress.IsLoopback(address) || options.MetricsKey.Length > 0 || options.Keys.Count > 0
+            ? address
+            : throw new StartupException(
+                $"PANDORA_METRICS_LISTEN={options.MetricsListen} is not a loopback address, so a scraper must show a key: set "
+                    + "PANDORA_METRICS_KEY");
     }
 
     /// <summary>Sends what comes in by the metrics' port a way of its own.</summary>

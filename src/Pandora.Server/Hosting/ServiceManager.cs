@@ -3,7 +3,10 @@ using Microsoft.Extensions.Hosting.Systemd;
 
 namespace Pandora.Server.Hosting;
 
-/// <summary>Tells systemd that the server is up, that it stops, and every half of its watchdog's time that it is alive: sd_notify(3), sd_watchdog_enabled(3). Does nothing where systemd did not start it.</summary>
+/// <summary>
+/// Tells systemd that the server is up, that it stops, and every half of its watchdog's time that it is alive: sd_notify(3),
+/// sd_watchdog_enabled(3). Does nothing where systemd did not start it.
+/// </summary>
 public sealed class ServiceManager(EngineHost host, TimeProvider time) : IHostedLifecycleService, IDisposable
 {
     private static readonly ServiceState Watchdog = new("WATCHDOG=1");
@@ -14,7 +17,10 @@ public sealed class ServiceManager(EngineHost host, TimeProvider time) : IHosted
     public Task StartedAsync(CancellationToken cancellationToken)
     {
         _notifier.Notify(ServiceState.Ready);
-        if (_notifier.IsEnabled && long.TryParse(Environment.GetEnvironmentVariable("WATCHDOG_USEC"), CultureInfo.InvariantCulture, out var microseconds) && microseconds > 0)
+        if (
+            _notifier.IsEnabled
+            && long.TryParse(Environment.GetEnvironmentVariable("WATCHDOG_USEC"), CultureInfo.InvariantCulture, out var microseconds)
+            && microseconds > 0)
         {
             var half = TimeSpan.FromMicroseconds(microseconds / 2.0);
             _timer = time.CreateTimer(_ => Ping(), null, TimeSpan.Zero, half);

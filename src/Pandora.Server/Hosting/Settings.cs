@@ -14,7 +14,10 @@ namespace Pandora.Server.Hosting;
 /// <param name="Source">Where that came from: <c>default</c>, <c>environment</c> or <c>appsettings.json</c>.</param>
 public sealed record Setting(string Variable, string Value, string Source);
 
-/// <summary>Reads the settings: environment before <c>appsettings.json</c> before defaults. Each is checked, and one that is unknown or unreadable stops the start.</summary>
+/// <summary>
+/// Reads the settings: environment before <c>appsettings.json</c> before defaults. Each is checked, and one that is unknown or unreadable
+/// stops the start.
+/// </summary>
 public static class Settings
 {
     /// <summary>Where settings can be kept besides the environment.</summary>
@@ -58,7 +61,9 @@ public static class Settings
         {
             var problem = problems[0];
             var property = typeof(T).GetProperty(problem.MemberNames.First())!;
-            throw new StartupException($"{VariableOf(property)}: {property.GetValue(options)} is not allowed; {problem.ErrorMessage?.Replace($"The field {property.Name} must", "it must", StringComparison.Ordinal)}");
+            throw new StartupException(
+                $"{VariableOf(property)}: {property.GetValue(options)} is not allowed; {problem.ErrorMessage?.Replace($"The field {property.Name} must", "it must", StringComparison.Ordinal)}"
+            );
         }
 
         return options;
@@ -69,7 +74,10 @@ public static class Settings
     public static void RejectUnknown(IDictionary? environment = null)
     {
         var known = Known().Select(VariableOf).Concat(Others).ToHashSet();
-        foreach (var name in (environment ?? Environment.GetEnvironmentVariables()).Keys.OfType<string>().Where(n => n.StartsWith(Prefix, StringComparison.Ordinal)))
+        foreach (
+            var name in (environment ?? Environment.GetEnvironmentVariables())
+                .Keys.OfType<string>()
+                .Where(n => n.StartsWith(Prefix, StringComparison.Ordinal)))
         {
             if (!known.Contains(name))
             {
@@ -81,15 +89,25 @@ public static class Settings
     /// <summary>All settings as they are; secrets are not shown.</summary>
     public static IReadOnlyList<Setting> List(IConfiguration configuration)
     {
-        var values = new object[] { Read<EngineOptions>(configuration), Read<VmmOptions>(configuration), Read<ServerOptions>(configuration) };
+        var values = new object[]
+        {
+            Read<EngineOptions>(configuration),
+            Read<VmmOptions>(configuration),
+            Read<ServerOptions>(configuration),
+        };
         return
         [
-            .. values.SelectMany(options => Properties(options.GetType()).Select(p =>
-            {
-                var value = System.Convert.ToString(p.GetValue(options), CultureInfo.InvariantCulture) ?? "";
-                var shown = p.Name is nameof(ServerOptions.ApiKeys) or nameof(ServerOptions.MetricsKey) && value.Length > 0 ? "(hidden)" : value;
-                return new Setting(VariableOf(p), shown, Find(p, configuration, Environment.GetEnvironmentVariables()).Source);
-            })),
+            .. values.SelectMany(options =>
+                Properties(options.GetType())
+                    .Select(p =>
+                    {
+                        var value = System.Convert.ToString(p.GetValue(options), CultureInfo.InvariantCulture) ?? "";
+                        var shown =
+                            p.Name is nameof(ServerOptions.ApiKeys) or nameof(ServerOptions.MetricsKey) && value.Length > 0
+                                ? "(hidden)"
+                                : value;
+                        return new Setting(VariableOf(p), shown, Find(p, configuration, Environment.GetEnvironmentVariables()).Source);
+                    })),
         ];
     }
 
@@ -105,7 +123,8 @@ public static class Settings
         return name.ToString();
     }
 
-    private static IEnumerable<PropertyInfo> Known() => new[] { typeof(EngineOptions), typeof(VmmOptions), typeof(ServerOptions) }.SelectMany(Properties);
+    private static IEnumerable<PropertyInfo> Known() =>
+        new[] { typeof(EngineOptions), typeof(VmmOptions), typeof(ServerOptions) }.SelectMany(Properties);
 
     private static IEnumerable<PropertyInfo> Properties(Type type) => type.GetProperties().Where(p => p.CanWrite);
 

@@ -4,8 +4,8 @@ using Pandora.Engine;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// How the server is told to stop, and what that means for sandboxes: Ctrl-C, a closed terminal and <c>./pandora down</c> (SIGUSR2) end them; <c>./pandora restart</c> (SIGUSR1) keeps them;
-/// SIGTERM, which service managers send, does what <c>PANDORA_ON_STOP</c> says.
+/// How the server is told to stop, and what that means for sandboxes: Ctrl-C, a closed terminal and <c>./pandora down</c> (SIGUSR2) end
+/// them; <c>./pandora restart</c> (SIGUSR1) keeps them; SIGTERM, which service managers send, does what <c>PANDORA_ON_STOP</c> says.
 /// </summary>
 public sealed class StopSignals(IHostApplicationLifetime lifetime) : IHostLifetime, IDisposable
 {

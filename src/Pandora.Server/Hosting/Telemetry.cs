@@ -7,7 +7,10 @@ using Pandora.Vmm.Firecracker;
 
 namespace Pandora.Server.Hosting;
 
-/// <summary>Metrics for Prometheus, and spans for whoever is named by OpenTelemetry's own variables (<c>OTEL_EXPORTER_OTLP_ENDPOINT</c> …); without such a name nothing is traced.</summary>
+/// <summary>
+/// Metrics for Prometheus, and spans for whoever is named by OpenTelemetry's own variables (<c>OTEL_EXPORTER_OTLP_ENDPOINT</c> …); without
+/// such a name nothing is traced.
+/// </summary>
 internal static class Telemetry
 {
     // Of what the runtime measures of itself, what tells an operator something.
@@ -16,13 +19,17 @@ internal static class Telemetry
         "dotnet.process.cpu.time", "dotnet.process.memory.working_set", "dotnet.gc.last_collection.heap.size", "dotnet.gc.pause.time",
     ];
 
-    private static readonly ExplicitBucketHistogramConfiguration RequestBuckets = new() { Boundaries = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60] };
+    private static readonly ExplicitBucketHistogramConfiguration RequestBuckets = new()
+    {
+        Boundaries = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+    };
 
     /// <summary>False where <c>OTEL_SDK_DISABLED=true</c> turns all of it off.</summary>
     public static bool IsEnabled => !IsSet("OTEL_SDK_DISABLED", "true");
 
     private static bool IsTracing =>
-        (Variable("OTEL_EXPORTER_OTLP_ENDPOINT").Length > 0 || Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").Length > 0) && !IsSet("OTEL_TRACES_EXPORTER", "none");
+        (Variable("OTEL_EXPORTER_OTLP_ENDPOINT").Length > 0 || Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").Length > 0)
+        && !IsSet("OTEL_TRACES_EXPORTER", "none");
 
     public static IServiceCollection AddPandoraTelemetry(this IServiceCollection services)
     {

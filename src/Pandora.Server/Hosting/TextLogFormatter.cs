@@ -4,8 +4,9 @@ using Microsoft.Extensions.Logging.Console;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// <c>22:01:02.123 info Audit: create 4id… template=default warm=True ms=0.18 client=127.0.0.1 trace=4bf9…</c>. What guests had a hand in (a console's last words) is shown
-/// indented and without control characters, so that no guest can write a line of the log or a sequence for the terminal.
+/// <c>22:01:02.123 info Audit: create 4id… template=default warm=True ms=0.18 client=127.0.0.1 trace=4bf9…</c>. What guests had a hand in
+/// (a console's last words) is shown indented and without control characters, so that no guest can write a line of the log or a sequence
+/// for the terminal.
 /// </summary>
 internal sealed class TextLogFormatter(TimeProvider time) : ConsoleFormatter(FormatterName)
 {
@@ -13,7 +14,14 @@ internal sealed class TextLogFormatter(TimeProvider time) : ConsoleFormatter(For
 
     public override void Write<TState>(in LogEntry<TState> logEntry, IExternalScopeProvider? scopeProvider, TextWriter textWriter)
     {
-        var level = logEntry.LogLevel switch { LogLevel.Information => "info", LogLevel.Warning => "warn", LogLevel.Error => "fail", LogLevel.Critical => "crit", _ => "debug" };
+        var level = logEntry.LogLevel switch
+        {
+            LogLevel.Information => "info",
+            LogLevel.Warning => "warn",
+            LogLevel.Error => "fail",
+            LogLevel.Critical => "crit",
+            _ => "debug",
+        };
         textWriter.Write($"{time.GetLocalNow():HH:mm:ss.fff} {level} {logEntry.Category[(logEntry.Category.LastIndexOf('.') + 1)..]}: ");
         WriteSafe(textWriter, logEntry.Formatter(logEntry.State, logEntry.Exception));
         scopeProvider?.ForEachScope(WriteScope, textWriter);

@@ -22,7 +22,12 @@ internal sealed class FirecrackerApi : IDisposable
             MaxConnectionsPerServer = 1,
             ConnectCallback = async (_, token) => new NetworkStream(await UnixSocket.ConnectAsync(socketPath, token), ownsSocket: true),
         };
-        _http = new HttpClient(handler) { BaseAddress = new Uri("http://localhost"), Timeout = Timeout.InfiniteTimeSpan, MaxResponseContentBufferSize = 1024 * 1024 };
+        _http = new HttpClient(handler)
+        {
+            BaseAddress = new Uri("http://localhost"),
+            Timeout = Timeout.InfiniteTimeSpan,
+            MaxResponseContentBufferSize = 1024 * 1024,
+        };
     }
 
     /// <summary>Waits until it answers: typically 12 ms after its start.</summary>
@@ -49,18 +54,21 @@ internal sealed class FirecrackerApi : IDisposable
 
     /// <exception cref="FirecrackerApiException">Firecracker refused.</exception>
     /// <exception cref="VmmException">It did not answer.</exception>
-    public Task PutAsync(string path, byte[] body, CancellationToken cancellationToken) => SendBodyAsync(HttpMethod.Put, path, body, cancellationToken);
+    public Task PutAsync(string path, byte[] body, CancellationToken cancellationToken) =>
+        SendBodyAsync(HttpMethod.Put, path, body, cancellationToken);
 
     /// <exception cref="FirecrackerApiException">Firecracker refused.</exception>
     /// <exception cref="VmmException">It did not answer.</exception>
-    public Task PatchAsync(string path, byte[] body, CancellationToken cancellationToken) => SendBodyAsync(HttpMethod.Patch, path, body, cancellationToken);
+    public Task PatchAsync(string path, byte[] body, CancellationToken cancellationToken) =>
+        SendBodyAsync(HttpMethod.Patch, path, body, cancellationToken);
 
     public async Task<T> GetAsync<T>(string path, JsonTypeInfo<T> type, CancellationToken cancellationToken)
     {
         using var response = await SendAsync(HttpMethod.Get, path, null, cancellationToken);
         try
         {
-            return await response.Content.ReadFromJsonAsync(type, cancellationToken) ?? throw new VmmException($"Firecracker answered GET {path} with nothing");
+            return await response.Content.ReadFromJsonAsync(type, cancellationToken)
+                ?? throw new VmmException($"Firecracker answered GET {path} with nothing");
         }
         catch (JsonException e)
         {
@@ -78,7 +86,8 @@ internal sealed class FirecrackerApi : IDisposable
         using var response = await SendAsync(method, path, content, cancellationToken);
     }
 
-    private async Task<HttpResponseMessage> SendAsync(HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
+    private async Task<HttpResponseMessage> SendAsync(
+        HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
     {
         using var request = new HttpRequestMessage(method, path) { Content = content };
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -93,7 +102,8 @@ internal sealed class FirecrackerApi : IDisposable
 
             using (response)
             {
-                throw new FirecrackerApiException($"{method} {path}", (int)response.StatusCode, FaultOf(await response.Content.ReadAsStringAsync(limit.Token)));
+                throw new FirecrackerApiException(
+                    $"{method} {path}", (int)response.StatusCode, FaultOf(await response.Content.ReadAsStringAsync(limit.Token)));
             }
         }
         catch (HttpRequestException e)
@@ -123,7 +133,8 @@ internal sealed class FirecrackerApi : IDisposable
 /// <param name="call">Method and path.</param>
 /// <param name="status">HTTP status.</param>
 /// <param name="fault">Its own words.</param>
-public sealed class FirecrackerApiException(string call, int status, string fault) : VmmException($"Firecracker refused {call} ({status}): {fault}")
+public sealed class FirecrackerApiException(string call, int status, string fault)
+    : VmmException($"Firecracker refused {call} ({status}): {fault}")
 {
     /// <summary>Method and path, such as <c>PUT /drives/drive0</c>.</summary>
     public string Call { get; } = call;

@@ -9,7 +9,9 @@ namespace Pandora.Vmm.Firecracker;
 /// <param name="Version">Version of both.</param>
 public sealed partial record FirecrackerBinaries(string Firecracker, string? Jailer, Version Version)
 {
-    /// <summary>The oldest that is driven: 1.12.0 brought what restoring a snapshot onto another tap needs (Firecracker's changelog).</summary>
+    /// <summary>
+    /// The oldest that is driven: 1.12.0 brought what restoring a snapshot onto another tap needs (Firecracker's changelog).
+    /// </summary>
     public static readonly Version Oldest = new(1, 12, 0);
 
     // Guest sockets are dead after a restore: firecracker#5969.
@@ -19,7 +21,8 @@ public sealed partial record FirecrackerBinaries(string Firecracker, string? Jai
     public bool CanRestore => Version != Broken;
 
     /// <summary>What an operator should know of this version, or null.</summary>
-    public string? Warning => Version == Broken ? "Firecracker 1.16.0 loses its guests' vsock when a snapshot is restored: use 1.16.1 or later" : null;
+    public string? Warning =>
+        Version == Broken ? "Firecracker 1.16.0 loses its guests' vsock when a snapshot is restored: use 1.16.1 or later" : null;
 
     /// <summary>Finds the programs and asks for their version.</summary>
     /// <param name="firecracker">Path or name of <c>firecracker</c>.</param>
@@ -31,7 +34,8 @@ public sealed partial record FirecrackerBinaries(string Firecracker, string? Jai
         var version = await VersionOfAsync(firecracker, "Firecracker", cancellationToken);
         if (version < Oldest)
         {
-            throw new VmmException($"{firecracker} is Firecracker {version}, and {Oldest} or later is needed: './pandora firecracker install' brings it");
+            throw new VmmException(
+                $"{firecracker} is Firecracker {version}, and {Oldest} or later is needed: './pandora firecracker install' brings it");
         }
 
         if (jailer is not null && await VersionOfAsync(jailer, "Jailer", cancellationToken) is var other && other != version)
@@ -43,9 +47,16 @@ public sealed partial record FirecrackerBinaries(string Firecracker, string? Jai
     }
 
     /// <summary>The path of a program, by name or path; null when there is none.</summary>
-    public static string? TryResolve(string program) => program.Contains('/', StringComparison.Ordinal)
-        ? File.Exists(program) ? Path.GetFullPath(program) : null
-        : (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Where(d => d.Length > 0).Select(d => Path.Combine(d, program)).FirstOrDefault(File.Exists);
+    public static string? TryResolve(string program) =>
+        program.Contains('/', StringComparison.Ordinal)
+            ? File.Exists(program)
+                ? Path.GetFullPath(program)
+                : null
+            : (Environment.GetEnvironmentVariable("PATH") ?? "")
+                .Split(':')
+                .Where(d => d.Length > 0)
+                .Select(d => Path.Combine(d, program))
+                .FirstOrDefault(File.Exists);
 
     private static string Resolve(string program)
     {
@@ -69,7 +80,8 @@ public sealed partial record FirecrackerBinaries(string Firecracker, string? Jai
 
         var match = VersionPattern().Match(output);
         return match.Success && match.Groups["name"].Value == name
-            ? new Version(int.Parse(match.Groups["major"].Value), int.Parse(match.Groups["minor"].Value), int.Parse(match.Groups["patch"].Value))
+            ? new Version(
+                int.Parse(match.Groups["major"].Value), int.Parse(match.Groups["minor"].Value), int.Parse(match.Groups["patch"].Value))
             : throw new VmmException($"{path} does not say that it is {name}: {output.Split('\n')[0]}");
     }
 

@@ -9,8 +9,8 @@ using Pandora.Linux;
 namespace Pandora.Vmm.Firecracker;
 
 /// <summary>
-/// Installs official releases: (1) fetch or take a file, (2) verify its SHA-256, (3) unpack the two programs, (4) ask both for their version, (5) make them the current ones by one rename.
-/// Whatever fails, what was installed before stays as it was.
+/// Installs official releases: (1) fetch or take a file, (2) verify its SHA-256, (3) unpack the two programs, (4) ask both for their
+/// version, (5) make them the current ones by one rename. Whatever fails, what was installed before stays as it was.
 /// </summary>
 /// <param name="directory">Where releases are kept, one directory each, with <c>current</c> pointing to the one in use.</param>
 /// <param name="report">Told of each step.</param>
@@ -30,7 +30,8 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
     /// <param name="sha256">Checksum from elsewhere to hold it to instead of the published one, as 64 hex digits; or null.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <exception cref="VmmException">It could not be fetched, is not what its checksum says, or does not run here.</exception>
-    public async Task<FirecrackerBinaries> DownloadAsync(Version version, string source, string? sha256, CancellationToken cancellationToken)
+    public async Task<FirecrackerBinaries> DownloadAsync(
+        Version version, string source, string? sha256, CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(directory);
         var name = $"firecracker-v{version.ToString(3)}-{Architecture()}.tgz";
@@ -69,7 +70,8 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
     /// <param name="expected">The version it must be; null for any.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <exception cref="VmmException">There is no checksum, it does not match, or the archive holds no programs that run here.</exception>
-    public async Task<FirecrackerBinaries> InstallAsync(string archive, string? sha256, Version? expected, CancellationToken cancellationToken)
+    public async Task<FirecrackerBinaries> InstallAsync(
+        string archive, string? sha256, Version? expected, CancellationToken cancellationToken)
     {
         if (!File.Exists(archive))
         {
@@ -77,14 +79,18 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         }
 
         var beside = archive + ".sha256.txt";
-        sha256 ??= File.Exists(beside) ? ReadChecksum(await File.ReadAllTextAsync(beside, cancellationToken), beside)
-            : throw new VmmException($"there is no checksum for {archive}: put the release's {Path.GetFileName(beside)} beside it, or name it with --sha256");
+        sha256 ??= File.Exists(beside)
+            ? ReadChecksum(await File.ReadAllTextAsync(beside, cancellationToken), beside)
+            : throw new VmmException(
+                $"there is no checksum for {archive}: put the release's {Path.GetFileName(beside)} beside it, or name it with --sha256");
         await using (var file = File.OpenRead(archive))
         {
             var actual = Convert.ToHexStringLower(await SHA256.HashDataAsync(file, cancellationToken));
             if (!actual.Equals(sha256, StringComparison.OrdinalIgnoreCase))
             {
-                throw new VmmException($"{archive} is not what it should be, and nothing was installed: its SHA-256 is {actual}, and {sha256.ToLowerInvariant()} was expected");
+                throw new VmmException(
+                    $"{archive} is not what it should be, and nothing was installed: its SHA-256 is {actual}, and "
+                        + $"{sha256.ToLowerInvariant()} was expected");
             }
         }
 
@@ -94,10 +100,12 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         try
         {
             await UnpackAsync(archive, Directory.CreateDirectory(work).FullName, cancellationToken);
-            var found = await FirecrackerBinaries.FindAsync(Path.Combine(work, "firecracker"), Path.Combine(work, "jailer"), cancellationToken);
+            var found = await FirecrackerBinaries.FindAsync(
+                Path.Combine(work, "firecracker"), Path.Combine(work, "jailer"), cancellationToken);
             if (expected is not null && found.Version != expected)
             {
-                throw new VmmException($"{archive} holds Firecracker {found.Version}, and {expected.ToString(3)} was expected; nothing was installed");
+                throw new VmmException(
+                    $"{archive} holds Firecracker {found.Version}, and {expected.ToString(3)} was expected; nothing was installed");
             }
 
             return Place(work, found.Version);
@@ -141,7 +149,12 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
             {
                 // Nothing else of it is wanted, wherever its name would lead.
                 var match = ProgramPattern().Match(entry.Name);
-                if (match.Success && entry.EntryType is TarEntryType.RegularFile or TarEntryType.V7RegularFile && entry.DataStream is not null && match.Groups["arch"].Value == Architecture() && found.Add(match.Groups["program"].Value))
+                if (
+                    match.Success
+                    && entry.EntryType is TarEntryType.RegularFile or TarEntryType.V7RegularFile
+                    && entry.DataStream is not null
+                    && match.Groups["arch"].Value == Architecture()
+                    && found.Add(match.Groups["program"].Value))
                 {
                     var path = Path.Combine(target, match.Groups["program"].Value);
                     await using (var program = File.Create(path))
@@ -160,7 +173,8 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
 
         if (found.Count < 2)
         {
-            throw new VmmException($"{archive} holds no firecracker and jailer for {Architecture()}: is it an official release for this machine?");
+            throw new VmmException(
+                $"{archive} holds no firecracker and jailer for {Architecture()}: is it an official release for this machine?");
         }
     }
 
@@ -188,7 +202,8 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         ? match.Value
         : throw new VmmException($"{origin} holds no SHA-256");
 
-    private static string Architecture() => RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.Arm64 ? "aarch64" : "x86_64";
+    private static string Architecture() =>
+        RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.Arm64 ? "aarch64" : "x86_64";
 
     [GeneratedRegex(@"^(\./)?release-v[0-9.]+-(x86_64|aarch64)/(?<program>firecracker|jailer)-v[0-9.]+-(?<arch>x86_64|aarch64)$")]
     private static partial Regex ProgramPattern();

@@ -4,12 +4,18 @@ using Pandora.Linux;
 namespace Pandora.Vmm.Firecracker;
 
 /// <summary>
-/// The directory that the jailer makes Firecracker's root. The machine's files are linked into it, or bind-mounted where they are on another file system; nothing is copied.
+/// The directory that the jailer makes Firecracker's root. The machine's files are linked into it, or bind-mounted where they are on
+/// another file system; nothing is copied.
 /// </summary>
 /// <remarks>Layout: Firecracker's docs/jailer.md: <c>BASE/EXEC_FILE_NAME/ID/root</c>.</remarks>
 internal sealed class FirecrackerJail(string chrootBase, string binary, string id)
 {
-    public const string SocketName = "run/firecracker.sock", LogName = "firecracker.log", MetricsName = "firecracker.metrics", AgentName = "run/agent.sock", StateName = "state", MemoryName = "memory";
+    public const string SocketName = "run/firecracker.sock",
+        LogName = "firecracker.log",
+        MetricsName = "firecracker.metrics",
+        AgentName = "run/agent.sock",
+        StateName = "state",
+        MemoryName = "memory";
 
     /// <summary>What is there for this machine alone.</summary>
     public string Directory { get; } = Path.Combine(chrootBase, Path.GetFileName(binary), id);
@@ -122,7 +128,10 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
     private static void Remove(string directory)
     {
         // proc(5): the fifth field of mountinfo is the mount point, spaces in it as \040.
-        var mounts = File.ReadLines("/proc/self/mountinfo").Select(l => l.Split(' ')[4].Replace("\\040", " ", StringComparison.Ordinal)).Where(m => m.StartsWith(directory + "/", StringComparison.Ordinal)).ToList();
+        var mounts = File.ReadLines("/proc/self/mountinfo")
+            .Select(l => l.Split(' ')[4].Replace("\\040", " ", StringComparison.Ordinal))
+            .Where(m => m.StartsWith(directory + "/", StringComparison.Ordinal))
+            .ToList();
         foreach (var mount in Enumerable.Reverse(mounts))
         {
             Libc.Unmount(mount);

@@ -15,10 +15,12 @@ internal sealed record MachineConfiguration(int VcpuCount, int MemSizeMib, bool 
 internal sealed record BootSource(string KernelImagePath, string InitrdPath, string BootArgs);
 
 /// <summary><c>PUT /drives/{drive_id}</c>. No drive is the root device: the initrd mounts them.</summary>
-internal sealed record Drive(string DriveId, string PathOnHost, bool IsRootDevice, bool IsReadOnly, string CacheType, string IoEngine, RateLimiter? RateLimiter);
+internal sealed record Drive(
+    string DriveId, string PathOnHost, bool IsRootDevice, bool IsReadOnly, string CacheType, string IoEngine, RateLimiter? RateLimiter);
 
 /// <summary><c>PUT /network-interfaces/{iface_id}</c>.</summary>
-internal sealed record NetworkInterface(string IfaceId, string GuestMac, string HostDevName, RateLimiter? RxRateLimiter, RateLimiter? TxRateLimiter);
+internal sealed record NetworkInterface(
+    string IfaceId, string GuestMac, string HostDevName, RateLimiter? RxRateLimiter, RateLimiter? TxRateLimiter);
 
 /// <summary>Bounds a device; a bucket that is null bounds nothing.</summary>
 internal sealed record RateLimiter(TokenBucket? Bandwidth, TokenBucket? Ops);
@@ -59,7 +61,8 @@ internal sealed record InstanceInfo(string Id, string State, string VmmVersion);
 /// <summary>What an error answer says.</summary>
 internal sealed record Error(string? FaultMessage);
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(MachineConfiguration))]
 [JsonSerializable(typeof(BootSource))]
 [JsonSerializable(typeof(Drive))]

@@ -34,7 +34,8 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
 
     public FirecrackerJail? Jail => _jail;
 
-    // Firecracker's docs/vsock.md: 'CONNECT port' is answered 'OK' and a number; while nobody in the guest listens the connection just closes.
+    // Firecracker's docs/vsock.md: 'CONNECT port' is answered 'OK' and a number; while nobody in the guest listens the connection just
+    // closes.
     public async Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken)
     {
         var path = _jail?.AgentPath ?? Path.Combine(Handle.Directory, "agent.sock");
@@ -89,7 +90,8 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
         return null;
     }
 
-    public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult(BoundedLogs.ReadEnd(Path.Combine(Handle.Directory, ConsoleName)));
+    public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) =>
+        Task.FromResult(BoundedLogs.ReadEnd(Path.Combine(Handle.Directory, ConsoleName)));
 
     /// <summary>Firecracker tells the guest of an I/O error.</summary>
     public bool IsStalled => false;
@@ -110,20 +112,31 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
         _jail?.Remove();
     }
 
-    /// <summary>What Firecracker complained of: its own log's errors and warnings, then what it and the jailer wrote to standard error.</summary>
+    /// <summary>
+    /// What Firecracker complained of: its own log's errors and warnings, then what it and the jailer wrote to standard error.
+    /// </summary>
     public static string ReadFaults(string directory, FirecrackerJail? jail)
     {
-        var log = BoundedLogs.ReadEnd(jail is null ? Path.Combine(directory, FirecrackerJail.LogName) : Path.Combine(jail.Root, FirecrackerJail.LogName));
-        var faults = log.Split('\n').Where(l => FaultPattern().IsMatch(l)).TakeLast(5).Append(VmmProcess.ReadLog(directory)).Select(l => l.Trim());
+        var log = BoundedLogs.ReadEnd(
+            jail is null ? Path.Combine(directory, FirecrackerJail.LogName) : Path.Combine(jail.Root, FirecrackerJail.LogName));
+        var faults = log.Split('\n')
+            .Where(l => FaultPattern().IsMatch(l))
+            .TakeLast(5)
+            .Append(VmmProcess.ReadLog(directory))
+            .Select(l => l.Trim());
         return string.Join("; ", faults);
     }
 
     private async Task WatchAsync()
     {
         await _process.Exited;
-        var log = BoundedLogs.ReadEnd(_jail is null ? Path.Combine(Handle.Directory, FirecrackerJail.LogName) : Path.Combine(_jail.Root, FirecrackerJail.LogName));
-        _exited.TrySetResult(_killed == 1 ? "the VMM was killed by Pandora"
-            : ExitPattern().Match(log) is { Success: true } match ? match.Groups["code"].Value == "0" ? "the guest stopped or rebooted itself, or its kernel panicked" : $"Firecracker ended with code {match.Groups["code"].Value}: {ReadFaults(Handle.Directory, _jail)}"
+        var log = BoundedLogs.ReadEnd(
+            _jail is null ? Path.Combine(Handle.Directory, FirecrackerJail.LogName) : Path.Combine(_jail.Root, FirecrackerJail.LogName));
+        _exited.TrySetResult(
+            _killed == 1 ? "the VMM was killed by Pandora"
+            : ExitPattern().Match(log) is { Success: true } match
+                ? match.Groups["code"].Value == "0" ? "the guest stopped or rebooted itself, or its kernel panicked"
+                    : $"Firecracker ended with code {match.Groups["code"].Value}: {ReadFaults(Handle.Directory, _jail)}"
             : $"the VMM's process ended: {ReadFaults(Handle.Directory, _jail)}");
     }
 

@@ -8,8 +8,9 @@ using Pandora.Vmm.Host;
 namespace Pandora.Vmm.Firecracker;
 
 /// <summary>
-/// Runs machines with Firecracker, in production through its jailer. A start is (1) the jail, (2) the process, (3) its socket, (4) the calls of <see cref="FirecrackerBoot"/>, the last of
-/// which starts the guest, (5) a look at its seccomp filters; each step is a span, and a start that fails says at which.
+/// Runs machines with Firecracker, in production through its jailer. A start is (1) the jail, (2) the process, (3) its socket, (4) the
+/// calls of <see cref="FirecrackerBoot"/>, the last of which starts the guest, (5) a look at its seccomp filters; each step is a span, and
+/// a start that fails says at which.
 /// </summary>
 public sealed class FirecrackerVmm : IVmm, IDisposable
 {
@@ -34,8 +35,13 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         _chrootBase = chrootBase;
         _time = time;
         _logs = new BoundedLogs(time);
-        var unjailed = binaries.Jailer is null ? "PANDORA_JAIL=false: Firecracker runs as root and outside of a jail, which is for development only" : null;
-        Capabilities = new VmmCapabilities("Firecracker", binaries.Version.ToString(3), "KVM", reason) { Warnings = [.. new[] { unjailed, binaries.Warning }.OfType<string>()] };
+        var unjailed = binaries.Jailer is null
+            ? "PANDORA_JAIL=false: Firecracker runs as root and outside of a jail, which is for development only"
+            : null;
+        Capabilities = new VmmCapabilities("Firecracker", binaries.Version.ToString(3), "KVM", reason)
+        {
+            Warnings = [.. new[] { unjailed, binaries.Warning }.OfType<string>()],
+        };
     }
 
     /// <inheritdoc/>
@@ -60,15 +66,26 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     public void RemoveOrphans(IReadOnlySet<string> living) => MachineDirectories.RemoveOrphans(_chrootBase, living);
 
     /// <inheritdoc/>
-    public string? SnapshotCompatibility => _binaries.Jailer is null || !_binaries.CanRestore ? null : $"{Capabilities.Name} {Capabilities.Version} {HostProcessor.Identify(_binaries.Firecracker)}";
+    public string? SnapshotCompatibility =>
+        _binaries.Jailer is null || !_binaries.CanRestore
+            ? null
+            : $"{Capabilities.Name} {Capabilities.Version} {HostProcessor.Identify(_binaries.Firecracker)}";
 
     /// <inheritdoc/>
     public Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, CancellationToken cancellationToken) =>
-        StartAsync(spec, MakeJailAsync, start => FirecrackerBoot.Calls(spec, start.Paths!, RuntimeInformation.ProcessArchitecture), cancellationToken);
+        StartAsync(
+            spec,
+            MakeJailAsync,
+            start => FirecrackerBoot.Calls(spec, start.Paths!, RuntimeInformation.ProcessArchitecture),
+            cancellationToken);
 
     /// <inheritdoc/>
     public Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken) =>
-        StartAsync(spec, start => MakeJailAsync(start, files), start => FirecrackerBoot.RestoreCalls(start.Paths!, $"/{FirecrackerJail.StateName}", $"/{FirecrackerJail.MemoryName}"), cancellationToken);
+        StartAsync(
+            spec,
+            start => MakeJailAsync(start, files),
+            start => FirecrackerBoot.RestoreCalls(start.Paths!, $"/{FirecrackerJail.StateName}", $"/{FirecrackerJail.MemoryName}"),
+            cancellationToken);
 
     /// <inheritdoc/>
     public async Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken)
@@ -80,13 +97,21 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         var owner = FileStatus.FindTarget(jail.AgentPath)?.Owner ?? throw new VmmException("the microVM's jail has no socket of its agent");
         using var state = jail.MakeFile(FirecrackerJail.StateName, owner);
         using var memory = jail.MakeFile(FirecrackerJail.MemoryName, owner);
-        await api.PutAsync("/snapshot/create", JsonSerializer.SerializeToUtf8Bytes(
-            new SnapshotCreateParams("Full", $"/{FirecrackerJail.StateName}", $"/{FirecrackerJail.MemoryName}"), FirecrackerJson.Default.SnapshotCreateParams), cancellationToken);
+        await api.PutAsync(
+            "/snapshot/create",
+            JsonSerializer.SerializeToUtf8Bytes(
+                new SnapshotCreateParams("Full", $"/{FirecrackerJail.StateName}", $"/{FirecrackerJail.MemoryName}"),
+                FirecrackerJson.Default.SnapshotCreateParams),
+            cancellationToken);
         jail.TakeFile(state, FirecrackerJail.StateName, files.StatePath);
         jail.TakeFile(memory, FirecrackerJail.MemoryName, files.MemoryPath);
     }
 
-    private async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, Func<Start, Task> makeJailAsync, Func<Start, IReadOnlyList<(string Path, byte[] Body)>> calls, CancellationToken cancellationToken)
+    private async Task<IVirtualMachine> StartAsync(
+        VirtualMachineSpec spec,
+        Func<Start, Task> makeJailAsync,
+        Func<Start, IReadOnlyList<(string Path, byte[] Body)>> calls,
+        CancellationToken cancellationToken)
     {
         var start = new Start(spec, JailOf(spec.Id));
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -154,7 +179,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public void Dispose() => _logs.Dispose();
 
-    private FirecrackerJail? JailOf(string id) => _binaries.Jailer is null ? null : new FirecrackerJail(_chrootBase, _binaries.Firecracker, id);
+    private FirecrackerJail? JailOf(string id) =>
+        _binaries.Jailer is null ? null : new FirecrackerJail(_chrootBase, _binaries.Firecracker, id);
 
     private static Task MakeJailAsync(Start start)
     {
@@ -163,7 +189,11 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         {
             start.SocketPath = Path.Combine(spec.Directory, "api.sock");
             start.Paths = new FirecrackerPaths(
-                spec.KernelPath, spec.InitrdPath, [.. spec.Drives.Select(d => d.Path)], Path.Combine(spec.Directory, FirecrackerJail.LogName), Path.Combine(spec.Directory, FirecrackerJail.MetricsName),
+                spec.KernelPath,
+                spec.InitrdPath,
+                [.. spec.Drives.Select(d => d.Path)],
+                Path.Combine(spec.Directory, FirecrackerJail.LogName),
+                Path.Combine(spec.Directory, FirecrackerJail.MetricsName),
                 Path.Combine(spec.Directory, AgentName));
             File.WriteAllBytes(start.Paths.Log, []);
             File.WriteAllBytes(start.Paths.Metrics, []);
@@ -197,18 +227,41 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         var spec = start.Spec;
         if (start.Jail is not { } jail)
         {
-            start.Process = VmmProcess.Start(spec, FirecrackerVirtualMachine.ConsoleName, spec.Network.NamespacePath, [_binaries.Firecracker, "--id", spec.Id, "--api-sock", start.SocketPath]);
+            start.Process = VmmProcess.Start(
+                spec,
+                FirecrackerVirtualMachine.ConsoleName,
+                spec.Network.NamespacePath,
+                [_binaries.Firecracker, "--id", spec.Id, "--api-sock", start.SocketPath]);
         }
         else
         {
             // The jailer joins the namespace itself. In a pid namespace of its own it clones Firecracker, writes down its pid and ends.
-            start.Jailer = VmmProcess.TryStart(spec, FirecrackerVirtualMachine.ConsoleName, "",
-            [
-                _binaries.Jailer!, "--id", spec.Id, "--exec-file", _binaries.Firecracker, "--uid", $"{spec.Uid}", "--gid", $"{spec.Uid}", "--chroot-base-dir", _chrootBase,
-                "--netns", spec.Network.NamespacePath, "--new-pid-ns",
-                // While no server empties its console's file, that grows no longer than the guest's disk may.
-                "--resource-limit", $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024).Max() + ConsoleRoom}", "--", "--api-sock", $"/{FirecrackerJail.SocketName}",
-            ]);
+            start.Jailer = VmmProcess.TryStart(
+                spec,
+                FirecrackerVirtualMachine.ConsoleName,
+                "",
+                [
+                    _binaries.Jailer!,
+                    "--id",
+                    spec.Id,
+                    "--exec-file",
+                    _binaries.Firecracker,
+                    "--uid",
+                    $"{spec.Uid}",
+                    "--gid",
+                    $"{spec.Uid}",
+                    "--chroot-base-dir",
+                    _chrootBase,
+                    "--netns",
+                    spec.Network.NamespacePath,
+                    "--new-pid-ns",
+                    // While no server empties its console's file, that grows no longer than the guest's disk may.
+                    "--resource-limit",
+                    $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024).Max() + ConsoleRoom}",
+                    "--",
+                    "--api-sock",
+                    $"/{FirecrackerJail.SocketName}",
+                ]);
             await (start.Jailer?.Exited ?? Task.CompletedTask).WaitAsync(cancellationToken);
             var pid = ReadPid(jail) ?? throw new VmmException("the jailer failed");
 
@@ -216,7 +269,11 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             start.Process = ProcessHandle.TryOpen(pid) ?? throw new VmmException("Firecracker ended at once");
         }
 
-        start.Machine = new FirecrackerVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime, Capabilities.Name), spec.Agent, start.Process, start.Jail);
+        start.Machine = new FirecrackerVirtualMachine(
+            new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime, Capabilities.Name),
+            spec.Agent,
+            start.Process,
+            start.Jail);
         WatchLogs(spec.Directory, start.Jail);
     }
 
@@ -225,12 +282,15 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     {
         if (start.Jail is not null && !IsFiltered(await File.ReadAllLinesAsync($"/proc/{start.Process!.Pid}/status", cancellationToken)))
         {
-            throw new VmmException("it runs without seccomp filters: use an official build ('./pandora firecracker install'), or PANDORA_JAIL=false for development");
+            throw new VmmException(
+                "it runs without seccomp filters: use an official build ('./pandora firecracker install'), or PANDORA_JAIL=false for "
+                    + "development");
         }
     }
 
     /// <summary>Whether a process's status shows seccomp filters (proc(5): mode 2 is SECCOMP_MODE_FILTER).</summary>
-    internal static bool IsFiltered(IEnumerable<string> status) => status.Any(l => l.Split(':') is ["Seccomp", var mode] && mode.Trim() == "2");
+    internal static bool IsFiltered(IEnumerable<string> status) =>
+        status.Any(l => l.Split(':') is ["Seccomp", var mode] && mode.Trim() == "2");
 
     private void WatchLogs(string directory, FirecrackerJail? jail)
     {
@@ -240,7 +300,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         _logs.Watch(Path.Combine(jail?.Root ?? directory, FirecrackerJail.MetricsName));
     }
 
-    // What the jailer cloned and nobody holds yet is found once the jailer itself is gone, which joined the cgroups before it did anything: it can clone no more then.
+    // What the jailer cloned and nobody holds yet is found once the jailer itself is gone, which joined the cgroups before it did anything:
+    // it can clone no more then.
     private static async Task UndoAsync(Start start)
     {
         if (start.Jailer is not null)
@@ -254,7 +315,9 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             return;
         }
 
-        var left = start.Spec.Cgroups.SelectMany(CgroupTree.ProcessesIn).Concat(start.Jail is not null && ReadPid(start.Jail) is { } pid ? [pid] : Array.Empty<int>());
+        var left = start
+            .Spec.Cgroups.SelectMany(CgroupTree.ProcessesIn)
+            .Concat(start.Jail is not null && ReadPid(start.Jail) is { } pid ? [pid] : Array.Empty<int>());
         foreach (var process in ProcessHandle.OpenAll(left.Distinct()))
         {
             await KillAsync(process);
@@ -270,7 +333,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         process.Dispose();
     }
 
-    private static int? ReadPid(FirecrackerJail jail) => File.Exists(jail.PidPath) && int.TryParse(File.ReadAllText(jail.PidPath), CultureInfo.InvariantCulture, out var pid) ? pid : null;
+    private static int? ReadPid(FirecrackerJail jail) =>
+        File.Exists(jail.PidPath) && int.TryParse(File.ReadAllText(jail.PidPath), CultureInfo.InvariantCulture, out var pid) ? pid : null;
 
     private sealed class Start(VirtualMachineSpec spec, FirecrackerJail? jail)
     {

@@ -7,16 +7,40 @@ namespace Pandora.Vmm.Host;
 internal static class HostProcessor
 {
     // proc(5), cpuinfo: what the processor is and can do, without what changes from moment to moment.
-    private static readonly string[] Lasting = ["vendor_id", "model name", "cpu family", "model", "stepping", "flags", "CPU implementer", "CPU part", "Features"];
-    private static readonly Lazy<string> Processor = new(() => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n',
-        File.ReadLines("/proc/cpuinfo").TakeWhile(l => l.Length > 0).Where(l => Lasting.Contains(l.Split(':')[0].Trim())))))[..8]));
+    private static readonly string[] Lasting =
+    [
+        "vendor_id",
+        "model name",
+        "cpu family",
+        "model",
+        "stepping",
+        "flags",
+        "CPU implementer",
+        "CPU part",
+        "Features",
+    ];
+    private static readonly Lazy<string> Processor = new(() =>
+        Convert.ToHexStringLower(
+            SHA256.HashData(
+                Encoding.UTF8.GetBytes(
+                    string.Join(
+                        '\n',
+                        File.ReadLines("/proc/cpuinfo").TakeWhile(l => l.Length > 0).Where(l => Lasting.Contains(l.Split(':')[0].Trim()))))
+            )[..8]));
 
-    /// <summary>The processor, the rate of its time stamp counter to a megahertz, the kernel, and the program that is installed at this moment.</summary>
+    /// <summary>
+    /// The processor, the rate of its time stamp counter to a megahertz, the kernel, and the program that is installed at this moment.
+    /// </summary>
     /// <param name="program">Path or name of the VMM's binary.</param>
     public static string Identify(string program)
     {
-        var path = program.Contains('/', StringComparison.Ordinal) ? program
-            : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".Split(':').Select(d => Path.Combine(d, program)).FirstOrDefault(File.Exists) ?? program;
+        var path = program.Contains('/', StringComparison.Ordinal)
+            ? program
+            : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+                .Split(':')
+                .Select(d => Path.Combine(d, program))
+                .FirstOrDefault(File.Exists)
+                ?? program;
         var file = new FileInfo(path);
         file = file.Exists ? file.ResolveLinkTarget(returnFinalTarget: true) as FileInfo ?? file : file;
         return $"{Processor.Value} {(HostTsc.KiloHertz + 500) / 1000} MHz {Environment.OSVersion.VersionString} {(file.Exists ? $"{file.Length} {file.LastWriteTimeUtc.Ticks}" : "gone")}";

@@ -9,7 +9,10 @@ public static unsafe class HostTsc
 {
     private static readonly Lazy<long?> Rate = new(Measure);
 
-    /// <summary>Kilohertz, measured once against the monotonic clock over 50 ms; null on anything but x86-64. <c>cpu MHz</c> in <c>/proc/cpuinfo</c> is the momentary clock instead.</summary>
+    /// <summary>
+    /// Kilohertz, measured once against the monotonic clock over 50 ms; null on anything but x86-64. <c>cpu MHz</c> in <c>/proc/cpuinfo</c>
+    /// is the momentary clock instead.
+    /// </summary>
     public static long? KiloHertz => Rate.Value;
 
     private static long? Measure()

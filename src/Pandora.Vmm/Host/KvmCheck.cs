@@ -1,10 +1,14 @@
 namespace Pandora.Vmm.Host;
 
-/// <summary>Whether KVM can run guests here. On a host whose <c>/dev/kvm</c> opens but cannot, QEMU hangs instead of failing, so this is decided first, by evidence.</summary>
+/// <summary>
+/// Whether KVM can run guests here. On a host whose <c>/dev/kvm</c> opens but cannot, QEMU hangs instead of failing, so this is decided
+/// first, by evidence.
+/// </summary>
 public static class KvmCheck
 {
     /// <returns>Whether to use KVM, why, and whether its device can at least be opened.</returns>
-    public static (bool IsUsable, string Reason, bool CanOpen) Run(string cpuInfoPath = "/proc/cpuinfo", string devicePath = "/dev/kvm", bool isX64 = true)
+    public static (bool IsUsable, string Reason, bool CanOpen) Run(
+        string cpuInfoPath = "/proc/cpuinfo", string devicePath = "/dev/kvm", bool isX64 = true)
     {
         if (!File.Exists(devicePath))
         {

@@ -7,7 +7,9 @@ namespace Pandora.Vmm.Host;
 /// <summary>Starts a VMM's process in its cgroups and namespace, and finds it again.</summary>
 public static class VmmProcess
 {
-    /// <summary>Environment variable that marks a VMM's process with its machine's id, so that it can be told from a stranger with a recycled pid.</summary>
+    /// <summary>
+    /// Environment variable that marks a VMM's process with its machine's id, so that it can be told from a stranger with a recycled pid.
+    /// </summary>
     public const string MachineVariable = "PANDORA_MICROVM";
 
     /// <summary>Name of the file that the VMM's complaints go to, in the machine's directory.</summary>
@@ -16,7 +18,8 @@ public static class VmmProcess
     /// <summary>Number of the descriptor that a process's input file has.</summary>
     public const int InputDescriptor = 5;
 
-    // Joins its cgroups, tells its pid, and becomes the VMM: nicer than the server, in a session of its own and in the slot's namespace, with nothing of the server's open.
+    // Joins its cgroups, tells its pid, and becomes the VMM: nicer than the server, in a session of its own and in the slot's namespace,
+    // with nothing of the server's open.
     private const string Launcher = """
         cd "$1" && echo $$ > vmm.pid || exit 1
         out=$2 netns=$3 input=$4; shift 4
@@ -47,7 +50,19 @@ public static class VmmProcess
         VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command, string? input = null)
     {
         var start = new ProcessStartInfo("/bin/sh");
-        string[] launch = ["-c", Launcher, "pandora-vmm", spec.Directory, output, namespacePath, input ?? "", .. spec.Cgroups, "--", .. command];
+        string[] launch =
+        [
+            "-c",
+            Launcher,
+            "pandora-vmm",
+            spec.Directory,
+            output,
+            namespacePath,
+            input ?? "",
+            .. spec.Cgroups,
+            "--",
+            .. command,
+        ];
         foreach (var argument in launch)
         {
             start.ArgumentList.Add(argument);
@@ -71,7 +86,9 @@ public static class VmmProcess
         }
     }
 
-    /// <summary>Finds the process of a machine whose server died, by the pid file and the machine's id in the process's environment or command line.</summary>
+    /// <summary>
+    /// Finds the process of a machine whose server died, by the pid file and the machine's id in the process's environment or command line.
+    /// </summary>
     /// <returns>Null when it does not run.</returns>
     /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
     public static ProcessHandle? Find(string directory, string id)
@@ -130,5 +147,6 @@ public static class VmmProcess
 
     // The jailer clears the environment, and passes the id on as an argument.
     private static bool IsOf(int pid, string id) =>
-        ProcessHandle.ReadEnvironment(pid).Contains($"{MachineVariable}={id}") || File.ReadAllText($"/proc/{pid}/cmdline").Contains(id, StringComparison.Ordinal);
+        ProcessHandle.ReadEnvironment(pid).Contains($"{MachineVariable}={id}")
+        || File.ReadAllText($"/proc/{pid}/cmdline").Contains(id, StringComparison.Ordinal);
 }

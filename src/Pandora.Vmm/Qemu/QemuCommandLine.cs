@@ -2,10 +2,14 @@ using System.Runtime.InteropServices;
 
 namespace Pandora.Vmm.Qemu;
 
-/// <summary>Writes QEMU's command line: the <c>microvm</c> machine on x86_64, <c>virt</c> on aarch64 where there is no <c>microvm</c>.</summary>
+/// <summary>
+/// Writes QEMU's command line: the <c>microvm</c> machine on x86_64, <c>virt</c> on aarch64 where there is no <c>microvm</c>.
+/// </summary>
 internal static class QemuCommandLine
 {
-    /// <summary>Device name of the console's ring buffer, and its size in bytes: a guest that floods its console overwrites itself.</summary>
+    /// <summary>
+    /// Device name of the console's ring buffer, and its size in bytes: a guest that floods its console overwrites itself.
+    /// </summary>
     public const string ConsoleDevice = "console";
     public const int ConsoleBytes = 64 * 1024;
 
@@ -24,7 +28,13 @@ internal static class QemuCommandLine
     /// <param name="tscKiloHertz">Host TSC rate; needed under TCG on x86_64.</param>
     /// <param name="restored">The snapshot to start from; null to boot.</param>
     /// <param name="canRunWith">Whether this QEMU knows <c>-run-with user=</c>, which replaces <c>-runas</c>.</param>
-    public static IReadOnlyList<string> Create(VirtualMachineSpec spec, Architecture architecture, bool useKvm, long? tscKiloHertz, bool canRunWith, SnapshotFiles? restored = null)
+    public static IReadOnlyList<string> Create(
+        VirtualMachineSpec spec,
+        Architecture architecture,
+        bool useKvm,
+        long? tscKiloHertz,
+        bool canRunWith,
+        SnapshotFiles? restored = null)
     {
         var isArm = architecture == Architecture.Arm64;
         var memory = restored?.MemoryPath ?? spec.SnapshotMemoryPath;
@@ -40,21 +50,37 @@ internal static class QemuCommandLine
             // A guest that stops stays until its console was read; the server is told and kills it.
             "-action", "reboot=shutdown,shutdown=pause,panic=pause",
             .. restored is null
-                ? new[] { "-kernel", spec.KernelPath, "-initrd", spec.InitrdPath, "-append", KernelArguments(spec, isArm, useKvm, tscKiloHertz) }
+                ? new[]
+                {
+                    "-kernel",
+                    spec.KernelPath,
+                    "-initrd",
+                    spec.InitrdPath,
+                    "-append",
+                    KernelArguments(spec, isArm, useKvm, tscKiloHertz),
+                }
                 : ["-incoming", "defer"],
             // What is to be snapshotted writes to the file itself; what starts from it has a copy on write.
-            .. memory is null ? Array.Empty<string>()
-                : ["-object", $"memory-backend-file,id=ram,size={spec.MemoryMiB}M,mem-path={Escape(memory)},share={(restored is null ? "on" : "off")}"],
-            "-chardev", $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
-            "-serial", $"chardev:{ConsoleDevice}",
-            "-qmp", $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
+            .. memory is null
+                ? Array.Empty<string>()
+                :
+                [
+                    "-object",
+                    $"memory-backend-file,id=ram,size={spec.MemoryMiB}M,mem-path={Escape(memory)},share={(restored is null ? "on" : "off")}",
+                ],
+            "-chardev",
+            $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
+            "-serial",
+            $"chardev:{ConsoleDevice}",
+            "-qmp",
+            $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
         ];
         for (var i = 0; i < spec.Drives.Count; i++)
         {
             var drive = spec.Drives[i];
-            arguments.AddRange(
-            [
-                "-drive", $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "auto-read-only=off,discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
+            arguments.AddRange([
+                "-drive",
+                $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "auto-read-only=off,discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
                 // When the host has no room left the guest waits and loses nothing; it sees any other error.
                 "-device", $"virtio-blk-device,drive=drive{i}{(drive.IsReadOnly ? "" : ",werror=enospc,rerror=report")}",
             ]);
@@ -94,7 +120,8 @@ internal static class QemuCommandLine
     }
 
     private static string Throttle(DeviceLimits limits) =>
-        (limits.DiskBytesPerSecond > 0 ? $"throttling.bps-total={limits.DiskBytesPerSecond}," : "") + (limits.DiskOperationsPerSecond > 0 ? $"throttling.iops-total={limits.DiskOperationsPerSecond}," : "");
+        (limits.DiskBytesPerSecond > 0 ? $"throttling.bps-total={limits.DiskBytesPerSecond}," : "")
+        + (limits.DiskOperationsPerSecond > 0 ? $"throttling.iops-total={limits.DiskOperationsPerSecond}," : "");
 
     // A comma ends an option's value unless it is doubled.
     private static string Escape(string path) => path.Replace(",", ",,", StringComparison.Ordinal);

@@ -59,7 +59,8 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            throw new VmmException($"QEMU did not open its control socket within {ControlTimeout.TotalSeconds:0} s: {VmmProcess.ReadLog(handle.Directory)}");
+            throw new VmmException(
+                $"QEMU did not open its control socket within {ControlTimeout.TotalSeconds:0} s: {VmmProcess.ReadLog(handle.Directory)}");
         }
         catch (IOException e)
         {
@@ -77,11 +78,15 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         using var state = File.OpenHandle(statePath, FileMode.CreateNew, FileAccess.Write);
         await _qmp.GiveAsync("state", state, cancellationToken);
         await _qmp.ExecuteAsync("migrate", new JsonObject { ["uri"] = "fd:state" }, cancellationToken);
-        while (await _qmp.ExecuteAsync("query-migrate", cancellationToken: cancellationToken) is var progress && progress?["status"]?.GetValue<string>() is not "completed")
+        while (
+            await _qmp.ExecuteAsync("query-migrate", cancellationToken: cancellationToken) is var progress
+            && progress?["status"]?.GetValue<string>() is not "completed")
         {
             if (progress?["status"]?.GetValue<string>() is "failed" or "cancelled")
             {
-                throw new VmmException($"QEMU could not write the machine's state: {progress["error-desc"]?.GetValue<string>() ?? VmmProcess.ReadLog(handle.Directory)}");
+                throw new VmmException(
+                    $"QEMU could not write the machine's state: {progress["error-desc"]?.GetValue<string>() ?? VmmProcess.ReadLog(handle.Directory)}"
+                );
             }
 
             await Task.Delay(MigrationPoll, time, cancellationToken);
@@ -94,8 +99,11 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         try
         {
             await IgnoreMemoryAsync(cancellationToken);
-            await _qmp!.ExecuteAsync("migrate-incoming", new JsonObject { ["uri"] = $"fd:{VmmProcess.InputDescriptor}" }, cancellationToken);
-            while ((await _qmp.ExecuteAsync("query-status", cancellationToken: cancellationToken))?["status"]?.GetValue<string>() == "inmigrate")
+            await _qmp!.ExecuteAsync(
+                "migrate-incoming", new JsonObject { ["uri"] = $"fd:{VmmProcess.InputDescriptor}" }, cancellationToken);
+            while (
+                (await _qmp.ExecuteAsync("query-status", cancellationToken: cancellationToken))?["status"]?.GetValue<string>()
+                == "inmigrate")
             {
                 await Task.Delay(MigrationPoll, time, cancellationToken);
             }
@@ -124,7 +132,8 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         try
         {
             var arguments = new JsonObject { ["device"] = QemuCommandLine.ConsoleDevice, ["size"] = QemuCommandLine.ConsoleBytes };
-            var answer = await _qmp.ExecuteAsync("ringbuf-read", arguments, cancellationToken).WaitAsync(TimeSpan.FromSeconds(2), time, cancellationToken);
+            var answer = await _qmp.ExecuteAsync("ringbuf-read", arguments, cancellationToken)
+                .WaitAsync(TimeSpan.FromSeconds(2), time, cancellationToken);
             return answer?.GetValue<string>() ?? "";
         }
         catch (Exception e) when (e is VmmException or TimeoutException)
@@ -187,8 +196,11 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     }
 
     // The memory is in a file that both have.
-    private Task IgnoreMemoryAsync(CancellationToken cancellationToken) => _qmp!.ExecuteAsync(
-        "migrate-set-capabilities", new JsonObject { ["capabilities"] = new JsonArray(new JsonObject { ["capability"] = "x-ignore-shared", ["state"] = true }) }, cancellationToken);
+    private Task IgnoreMemoryAsync(CancellationToken cancellationToken) =>
+        _qmp!.ExecuteAsync(
+            "migrate-set-capabilities",
+            new JsonObject { ["capabilities"] = new JsonArray(new JsonObject { ["capability"] = "x-ignore-shared", ["state"] = true }) },
+            cancellationToken);
 
     private async Task WatchProcessAsync()
     {

@@ -44,7 +44,9 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     public VmmCapabilities Capabilities { get; }
 
     /// <inheritdoc/>
-    public string? SnapshotCompatibility => $"{Capabilities.Name} {Capabilities.Version} {Capabilities.Accelerator} {HostProcessor.Identify(QemuCommandLine.BinaryFor(_architecture))}";
+    public string? SnapshotCompatibility =>
+        $"{Capabilities.Name} {Capabilities.Version} {Capabilities.Accelerator} "
+            + $"{HostProcessor.Identify(QemuCommandLine.BinaryFor(_architecture))}";
 
     /// <summary>Looks at the installed QEMU and at KVM.</summary>
     /// <param name="accelerator">What the operator wants.</param>
@@ -78,7 +80,8 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         var useKvm = accelerator != Accelerator.Tcg && kvm.IsUsable;
         var reason = accelerator == Accelerator.Tcg ? "PANDORA_ACCEL=tcg" : kvm.Reason;
         var match = VersionPattern().Match(version);
-        var capabilities = new VmmCapabilities("QEMU", match.Success ? match.Groups[1].Value : "unknown", useKvm ? "KVM" : "TCG", $"{choice}; {reason}");
+        var capabilities = new VmmCapabilities(
+            "QEMU", match.Success ? match.Groups[1].Value : "unknown", useKvm ? "KVM" : "TCG", $"{choice}; {reason}");
         return new QemuVmm(time, architecture, useKvm, help.Contains("user=username", StringComparison.Ordinal), jails, capabilities);
     }
 
@@ -90,18 +93,35 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     public async Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken)
     {
         var memory = await Task.Run(() => _memory.PathOf(files.MemoryPath), cancellationToken);
-        return await StartAsync(spec, files with { MemoryPath = memory }, (machine, token) => machine.ComeInAsync(token), cancellationToken);
+        return await StartAsync(
+            spec,
+            files with
+            {
+                MemoryPath = memory,
+            },
+            (machine, token) => machine.ComeInAsync(token),
+            cancellationToken);
     }
 
     /// <inheritdoc/>
     public Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken) =>
         ((QemuVirtualMachine)machine).GoOutAsync(files.StatePath, cancellationToken);
 
-    private async Task<IVirtualMachine> StartAsync(VirtualMachineSpec spec, SnapshotFiles? restored, Func<QemuVirtualMachine, CancellationToken, Task> onceConnected, CancellationToken cancellationToken)
+    private async Task<IVirtualMachine> StartAsync(
+        VirtualMachineSpec spec,
+        SnapshotFiles? restored,
+        Func<QemuVirtualMachine, CancellationToken, Task> onceConnected,
+        CancellationToken cancellationToken)
     {
         var arguments = QemuCommandLine.Create(spec, _architecture, _useKvm, HostTsc.KiloHertz, _canRunWith, restored);
-        var process = VmmProcess.Start(spec, VmmProcess.LogName, spec.Network.NamespacePath, [QemuCommandLine.BinaryFor(_architecture), .. arguments], restored?.StatePath);
-        var machine = new QemuVirtualMachine(new VirtualMachineHandle(spec.Id, spec.Directory, process.Pid, process.StartTime, Capabilities.Name), process, _time);
+        var process = VmmProcess.Start(
+            spec,
+            VmmProcess.LogName,
+            spec.Network.NamespacePath,
+            [QemuCommandLine.BinaryFor(_architecture), .. arguments],
+            restored?.StatePath);
+        var machine = new QemuVirtualMachine(
+            new VirtualMachineHandle(spec.Id, spec.Directory, process.Pid, process.StartTime, Capabilities.Name), process, _time);
         _logs.Watch(Path.Combine(spec.Directory, VmmProcess.LogName));
         try
         {

@@ -9,7 +9,9 @@ using Pandora.Linux;
 
 namespace Pandora.Vmm.Qemu;
 
-/// <summary>QEMU's machine protocol over its UNIX socket: JSON lines, answers matched to commands by id (QEMU documentation, interop/qmp-spec).</summary>
+/// <summary>
+/// QEMU's machine protocol over its UNIX socket: JSON lines, answers matched to commands by id (QEMU documentation, interop/qmp-spec).
+/// </summary>
 internal sealed class QmpClient : IAsyncDisposable
 {
     private const int MaxLine = 1024 * 1024;
@@ -36,7 +38,8 @@ internal sealed class QmpClient : IAsyncDisposable
     /// <param name="onEvent">Called with the name and data of each event, in order; must not block.</param>
     /// <param name="time">For the pauses between attempts.</param>
     /// <param name="cancellationToken">Ends the attempts.</param>
-    public static async Task<QmpClient> ConnectAsync(string path, Action<string, JsonNode?> onEvent, TimeProvider time, CancellationToken cancellationToken)
+    public static async Task<QmpClient> ConnectAsync(
+        string path, Action<string, JsonNode?> onEvent, TimeProvider time, CancellationToken cancellationToken)
     {
         while (true)
         {
@@ -80,7 +83,8 @@ internal sealed class QmpClient : IAsyncDisposable
         _writing.Dispose();
     }
 
-    private async Task<JsonNode?> ExecuteAsync(string command, JsonObject? arguments, SafeFileHandle? file, CancellationToken cancellationToken)
+    private async Task<JsonNode?> ExecuteAsync(
+        string command, JsonObject? arguments, SafeFileHandle? file, CancellationToken cancellationToken)
     {
         var id = Interlocked.Increment(ref _lastId).ToString();
         var message = new JsonObject { ["execute"] = command, ["id"] = id };
@@ -163,7 +167,14 @@ internal sealed class QmpClient : IAsyncDisposable
                 }
             }
         }
-        catch (Exception e) when (e is IOException or ObjectDisposedException or SocketException or JsonException or VmmException or InvalidOperationException)
+        catch (Exception e)
+            when (e
+                    is IOException
+                        or ObjectDisposedException
+                        or SocketException
+                        or JsonException
+                        or VmmException
+                        or InvalidOperationException)
         {
             // The connection is gone or holds nonsense, which comes to the same.
         }

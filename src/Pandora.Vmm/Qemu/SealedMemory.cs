@@ -4,8 +4,9 @@ using Pandora.Linux;
 namespace Pandora.Vmm.Qemu;
 
 /// <summary>
-/// Snapshots' memory where no VMM can write to it: QEMU opens the file behind a guest's memory for reading and writing even when it maps it privately, and what one wrote into it would be seen by all guests that have not yet
-/// copied that page. So they map a copy in memory that is sealed (memfd_create(2), fcntl(2): F_SEAL_WRITE), one for each snapshot in use; what a running guest maps outlives this.
+/// Snapshots' memory where no VMM can write to it: QEMU opens the file behind a guest's memory for reading and writing even when it maps it
+/// privately, and what one wrote into it would be seen by all guests that have not yet copied that page. So they map a copy in memory that
+/// is sealed (memfd_create(2), fcntl(2): F_SEAL_WRITE), one for each snapshot in use; what a running guest maps outlives this.
 /// </summary>
 internal sealed class SealedMemory : IDisposable
 {

@@ -82,8 +82,11 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 
         await stop.CancelAsync();
         await Task.WhenAll(running);
-        output.WriteLine($"faults: {faults.Done.Values.Sum()} ({string.Join(", ", faults.Done.OrderBy(d => d.Key).Select(d => $"{d.Key} {d.Value}"))})");
-        output.WriteLine($"requests: {clients.Outcomes.Values.Sum()} ({string.Join(", ", clients.Outcomes.OrderBy(o => o.Key).Select(o => $"{o.Key} {o.Value}"))})");
+        output.WriteLine(
+            $"faults: {faults.Done.Values.Sum()} ({string.Join(", ", faults.Done.OrderBy(d => d.Key).Select(d => $"{d.Key} {d.Value}"))})");
+        output.WriteLine(
+            $"requests: {clients.Outcomes.Values.Sum()} ({string.Join(", ", clients.Outcomes.OrderBy(o => o.Key).Select(o => $"{o.Key} {o.Value}"))})"
+        );
         output.WriteLine($"broken promises: {clients.Violations.Count}");
         Assert.True(clients.Violations.Count == 0, $"seed {seed}:\n{string.Join('\n', clients.Violations)}");
 
@@ -132,5 +135,6 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 
     private static string Tail(string log) => log.Length > 20_000 ? log[^20_000..] : log;
 
-    private static int Read(string variable, int fallback) => int.TryParse(Environment.GetEnvironmentVariable(variable), out var value) ? value : fallback;
+    private static int Read(string variable, int fallback) =>
+        int.TryParse(Environment.GetEnvironmentVariable(variable), out var value) ? value : fallback;
 }

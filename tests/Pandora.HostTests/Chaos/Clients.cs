@@ -10,7 +10,9 @@ namespace Pandora.HostTests.Chaos;
 internal sealed class Clients(ServerProcess server, Answers answers, int seed, TimeProvider time)
 {
     // The longest that the server may take by its own settings, and some for a machine that is busy with everything else.
-    private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(45), ExecLimit = TimeSpan.FromSeconds(45), DeleteLimit = TimeSpan.FromSeconds(45);
+    private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(45),
+        ExecLimit = TimeSpan.FromSeconds(45),
+        DeleteLimit = TimeSpan.FromSeconds(45);
     private readonly ConcurrentDictionary<string, int> _outcomes = new();
     private readonly ConcurrentQueue<string> _violations = new();
     private int _lastToken;
@@ -32,7 +34,10 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             Sandbox? sandbox = null;
             for (var attempt = 0; sandbox is null && attempt < 20 && !stop.IsCancellationRequested; attempt++)
             {
-                sandbox = await TryAsync("create", CreateLimit, token => server.Pandora.CreateAsync(TimeSpan.FromSeconds(10), idempotencyKey: key, cancellationToken: token));
+                sandbox = await TryAsync(
+                    "create",
+                    CreateLimit,
+                    token => server.Pandora.CreateAsync(TimeSpan.FromSeconds(10), idempotencyKey: key, cancellationToken: token));
                 if (sandbox is null)
                 {
                     await Task.Delay(TimeSpan.FromMilliseconds(300), time, CancellationToken.None);
@@ -50,7 +55,15 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
     public async Task LookAsync()
     {
         var list = await TryAsync("list", DeleteLimit, token => server.Pandora.ListAsync(null, token));
-        foreach (var (what, values) in list is null ? [] : new (string, IEnumerable<string>)[] { ("id", list.Select(s => s.SandboxId)), ("slot", list.Select(s => $"{s.SlotId}")), ("address", list.Select(s => s.GuestIp)) })
+        foreach (
+            var (what, values) in list is null
+                ? []
+                : new (string, IEnumerable<string>)[]
+                {
+                    ("id", list.Select(s => s.SandboxId)),
+                    ("slot", list.Select(s => $"{s.SlotId}")),
+                    ("address", list.Select(s => s.GuestIp)),
+                })
         {
             foreach (var twice in values.GroupBy(v => v).Where(g => g.Count() > 1))
             {
@@ -67,7 +80,12 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         {
             var token = $"t{Interlocked.Increment(ref _lastToken)}";
             // Each writes a line of its own: in the file once, or, where nobody promised, not at all.
-            var code = random.Next(4) switch { 0 => $"echo {token} >> /root/book; sleep 2", 1 => $"echo {token} >> /root/book; head -c 3000000 /dev/urandom > /root/data; sync", _ => $"echo {token} >> /root/book" };
+            var code = random.Next(4) switch
+            {
+                0 => $"echo {token} >> /root/book; sleep 2",
+                1 => $"echo {token} >> /root/book; head -c 3000000 /dev/urandom > /root/data; sync",
+                _ => $"echo {token} >> /root/book",
+            };
             PandoraApiException? problem = null;
             var result = await TryAsync(
                 "exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t), e => problem = e);
@@ -78,7 +96,9 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             }
         }
 
-        if (await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest("cat /root/book", 10), t)) is { ExitCode: 0 } book)
+        if (
+            await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest("cat /root/book", 10), t)) is
+            { ExitCode: 0 } book)
         {
             var lines = book.Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
             foreach (var (token, isPromised) in tokens)

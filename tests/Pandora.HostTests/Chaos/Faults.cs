@@ -28,80 +28,111 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
 
     /// <summary>All of them.</summary>
     public IReadOnlyList<Fault> All =>
-    [
-        new("server killed", () => RestartAsync(() => server.KillAsync())),
-        new("server restarted", () => RestartAsync(async () =>
-        {
-            server.Signal(10); // SIGUSR1: as './pandora restart'
-            await server.WaitForEndAsync();
-        })),
-        new("VMM killed", () => WithVmmAsync(p => p.Kill())),
-        new("VMM stopped for a while", () => WithVmmAsync(async p =>
-        {
-            p.Kill(19); // SIGSTOP
-            await Pause();
-            p.Kill(18); // SIGCONT
-        })),
-        new("guest rebooted itself", () => InGuestAsync("/usr/lib/pandora/busybox reboot -f")),
-        new("SSH connection cut", () => InGuestAsync("kill -9 $(ps -o ppid= $PPID)")),
-        new("guest's network down for a while", async () =>
-        {
-            var places = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
-            if (places.Length > 0)
-            {
-                var place = Path.GetFileName(places[random.Next(places.Length)]);
-                await TryAsync(() => Command.RunAsync("ip", ["-n", place, "link", "set", "tap0", "down"]));
-                await Pause();
-                await TryAsync(() => Command.RunAsync("ip", ["-n", place, "link", "set", "tap0", "up"]));
-            }
-        }),
-        new("data disk full for a while", async () =>
-        {
-            var filler = Path.Combine(dataDirectory, "filler");
-            await TryAsync(() => Command.RunAsync("sh", ["-c", "head -c 4G /dev/zero > \"$1\"", "fill", filler]));
-            await Pause();
-            File.Delete(filler);
-        }),
-        new("descriptors run out for a while", async () =>
-        {
-            // Only this keeps things from being undone.
-            server.MayLeave = true;
-            var limit = Directory.GetFiles($"/proc/{server.Pid}/fd").Length + 3;
-            // proc(5): limits has the soft one in the fourth column.
-            var before = File.ReadLines($"/proc/{server.Pid}/limits").First(l => l.StartsWith("Max open files", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[3];
-            await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={limit}:"]));
-            await Pause();
-            await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={before}:"]));
-        }),
-        new("tables flushed", () => TryAsync(() => TestWorld.NftAsync(world.Host.Path, "flush ruleset"))),
-        new("a slot's rules flushed", async () =>
-        {
-            var places = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
-            if (places.Length > 0)
-            {
-                await TryAsync(() => TestWorld.NftAsync(places[random.Next(places.Length)], "flush ruleset"));
-            }
-        }),
-        new("forwarding turned off", () => TryAsync(() => Command.RunAsync("nsenter",
-            [$"--net={world.Host.Path}", "sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done"]))),
-        new("connections driven to their bound", () => InGuestAsync($"""
-            ulimit -n 4096; timeout 4 python3 -c "
-            import socket
-            held = []
-            while True:
-                s = socket.socket(); s.settimeout(1)
-                try: s.connect(('{TestWorld.InternetAddress}', 7000)); held.append(s)
-                except OSError: s.close()
-            " &
-            """)),
-        new("descriptors taken by clients", async () =>
-        {
-            var silent = world.Host.Run(() => Enumerable.Range(0, 600)
-                .Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)).ToList());
-            foreach (var socket in silent)
-            {
-                TrySocket(() => socket.Connect(IPAddress.Loopback, 8000));
-            }
+        [
+            new("server killed", () => RestartAsync(() => server.KillAsync())),
+            new(
+                "server restarted",
+                () =>
+                    RestartAsync(async () =>
+                    {
+                        server.Signal(10); // SIGUSR1: as './pandora restart'
+                        await server.WaitForEndAsync();
+                    })),
+            new("VMM killed", () => WithVmmAsync(p => p.Kill())),
+            new(
+                "VMM stopped for a while",
+                () =>
+                    WithVmmAsync(async p =>
+                    {
+                        p.Kill(19); // SIGSTOP
+                        await Pause();
+                        p.Kill(18); // SIGCONT
+                    })),
+            new("guest rebooted itself", () => InGuestAsync("/usr/lib/pandora/busybox reboot -f")),
+            new("SSH connection cut", () => InGuestAsync("kill -9 $(ps -o ppid= $PPID)")),
+            new(
+                "guest's network down for a while",
+                async () =>
+                {
+                    var places = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
+                    if (places.Length > 0)
+                    {
+                        var place = Path.GetFileName(places[random.Next(places.Length)]);
+                        await TryAsync(() => Command.RunAsync("ip", ["-n", place, "link", "set", "tap0", "down"]));
+                        await Pause();
+                        await TryAsync(() => Command.RunAsync("ip", ["-n", place, "link", "set", "tap0", "up"]));
+                    }
+                }),
+            new(
+                "data disk full for a while",
+                async () =>
+                {
+                    var filler = Path.Combine(dataDirectory, "filler");
+                    await TryAsync(() => Command.RunAsync("sh", ["-c", "head -c 4G /dev/zero > \"$1\"", "fill", filler]));
+                    await Pause();
+                    File.Delete(filler);
+                }),
+            new(
+                "descriptors run out for a while",
+                async () =>
+                {
+                    // Only this keeps things from being undone.
+                    server.MayLeave = true;
+                    var limit = Directory.GetFiles($"/proc/{server.Pid}/fd").Length + 3;
+                    // proc(5): limits has the soft one in the fourth column.
+                    var before = File.ReadLines($"/proc/{server.Pid}/limits")
+                        .First(l => l.StartsWith("Max open files", StringComparison.Ordinal))
+                        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[3];
+                    await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={limit}:"]));
+                    await Pause();
+                    await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={before}:"]));
+                }),
+            new("tables flushed", () => TryAsync(() => TestWorld.NftAsync(world.Host.Path, "flush ruleset"))),
+            new(
+                "a slot's rules flushed",
+                async () =>
+                {
+                    var places = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
+                    if (places.Length > 0)
+                    {
+                        await TryAsync(() => TestWorld.NftAsync(places[random.Next(places.Length)], "flush ruleset"));
+                    }
+                }),
+            new(
+                "forwarding turned off",
+                () =>
+                    TryAsync(() =>
+                        Command.RunAsync(
+                            "nsenter",
+                            [$"--net={world.Host.Path}", "sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done"])
+                    )),
+            new(
+                "connections driven to their bound",
+                () =>
+                    InGuestAsync(
+                        $"""
+                        ulimit -n 4096; timeout 4 python3 -c "
+                        import socket
+                        held = []
+                        while True:
+                            s = socket.socket(); s.settimeout(1)
+                            try: s.connect(('{TestWorld.InternetAddress}', 7000)); held.append(s)
+                            except OSError: s.close()
+                        " &
+                        """)),
+            new(
+                "descriptors taken by clients",
+                async () =>
+                {
+                    var silent = world.Host.Run(() =>
+                        Enumerable
+                            .Range(0, 600)
+                            .Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp))
+                            .ToList());
+                    foreach (var socket in silent)
+                    {
+                        TrySocket(() => socket.Connect(IPAddress.Loopback, 8000));
+                    }
 
             await Pause();
             silent.ForEach(s => s.Dispose());
@@ -156,7 +187,10 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
     public bool WasDone(TimeSpan within, params string[] names) =>
         names.Any(n => LastDone.TryGetValue(n, out var at) && TimeProvider.System.GetElapsedTime(at) < within);
 
-    /// <summary>Starts a server again that has ended by itself, as a service manager would. Two ends are forgiven, of one that has no descriptor left: .NET's runtime itself may give up, and says so; and a server that can take nothing over stops, for the next one to do so.</summary>
+    /// <summary>
+    /// Starts a server again that has ended by itself, as a service manager would. Two ends are forgiven, of one that has no descriptor
+    /// left: .NET's runtime itself may give up, and says so; and a server that can take nothing over stops, for the next one to do so.
+    /// </summary>
     /// <exception cref="InvalidOperationException">It ended otherwise.</exception>
     public async Task ReviveAsync()
     {
@@ -166,7 +200,9 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
         }
 
         var log = server.LogSinceStart;
-        var couldNotStart = log.Contains("could not be taken over or undone; the server stops", StringComparison.Ordinal) && log.Contains("Too many open files", StringComparison.Ordinal);
+        var couldNotStart =
+            log.Contains("could not be taken over or undone; the server stops", StringComparison.Ordinal)
+            && log.Contains("Too many open files", StringComparison.Ordinal);
         if (!server.MayLeave || !(couldNotStart || log.Split('\n').Contains("Out of memory.")))
         {
             throw new InvalidOperationException("the server ended by itself");
@@ -212,7 +248,8 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
                 await server.Pandora.ExecAsync(sandboxes[random.Next(sandboxes.Count)].SandboxId, new(code), limit.Token);
             }
         }
-        catch (Exception e) when (e is PandoraApiException or ServerUnreachableException or OperationCanceledException or HttpRequestException)
+        catch (Exception e)
+            when (e is PandoraApiException or ServerUnreachableException or OperationCanceledException or HttpRequestException)
         {
             // It is meant to go wrong.
         }

@@ -11,7 +11,22 @@ internal static partial class Dashboard
     public static readonly string Path = System.IO.Path.Combine(Repository.Root, "deploy/monitoring/grafana/dashboards/pandora.json");
 
     // PromQL's own words, which look like metrics.
-    private static readonly HashSet<string> Words = ["by", "without", "on", "ignoring", "group_left", "group_right", "and", "or", "unless", "offset", "bool", "inf", "nan"];
+    private static readonly HashSet<string> Words =
+    [
+        "by",
+        "without",
+        "on",
+        "ignoring",
+        "group_left",
+        "group_right",
+        "and",
+        "or",
+        "unless",
+        "offset",
+        "bool",
+        "inf",
+        "nan",
+    ];
 
     /// <summary>Every query of every panel, variables filled in.</summary>
     public static IReadOnlyList<(string Panel, string Expression)> Queries()
@@ -19,8 +34,14 @@ internal static partial class Dashboard
         using var document = JsonDocument.Parse(File.ReadAllText(Path));
         return
         [
-            .. document.RootElement.GetProperty("panels").EnumerateArray().Where(p => p.GetProperty("type").GetString() != "row").SelectMany(p =>
-                p.GetProperty("targets").EnumerateArray().Select(t => (p.GetProperty("title").GetString()!, FillIn(t.GetProperty("expr").GetString()!)))),
+            .. document
+                .RootElement.GetProperty("panels")
+                .EnumerateArray()
+                .Where(p => p.GetProperty("type").GetString() != "row")
+                .SelectMany(p =>
+                    p.GetProperty("targets")
+                        .EnumerateArray()
+                        .Select(t => (p.GetProperty("title").GetString()!, FillIn(t.GetProperty("expr").GetString()!)))),
         ];
     }
 
@@ -30,9 +51,18 @@ internal static partial class Dashboard
         using var document = JsonDocument.Parse(File.ReadAllText(Path));
         return
         [
-            .. document.RootElement.GetProperty("annotations").GetProperty("list").EnumerateArray().Select(a => FillIn(a.GetProperty("expr").GetString()!)),
-            .. document.RootElement.GetProperty("templating").GetProperty("list").EnumerateArray().Where(v => v.GetProperty("type").GetString() == "query")
-                .Select(v => LabelValues().Match(v.GetProperty("query").GetProperty("query").GetString()!).Groups["selector"].Value).Select(FillIn),
+            .. document
+                .RootElement.GetProperty("annotations")
+                .GetProperty("list")
+                .EnumerateArray()
+                .Select(a => FillIn(a.GetProperty("expr").GetString()!)),
+            .. document
+                .RootElement.GetProperty("templating")
+                .GetProperty("list")
+                .EnumerateArray()
+                .Where(v => v.GetProperty("type").GetString() == "query")
+                .Select(v => LabelValues().Match(v.GetProperty("query").GetProperty("query").GetString()!).Groups["selector"].Value)
+                .Select(FillIn),
         ];
     }
 
@@ -44,7 +74,9 @@ internal static partial class Dashboard
         yaml.Load(reader);
         return
         [
-            .. ((YamlSequenceNode)yaml.Documents[0].RootNode["groups"]).SelectMany(g => (YamlSequenceNode)g["rules"]).Cast<YamlMappingNode>()
+            .. ((YamlSequenceNode)yaml.Documents[0].RootNode["groups"])
+                .SelectMany(g => (YamlSequenceNode)g["rules"])
+                .Cast<YamlMappingNode>()
                 .Select(r => ($"{(r.Children.TryGetValue("record", out var record) ? record : r["alert"])}", $"{r["expr"]}", r)),
         ];
     }
@@ -53,7 +85,13 @@ internal static partial class Dashboard
     public static IReadOnlySet<string> MetricsOf(string expression)
     {
         var bare = Grouping().Replace(Braces().Replace(Strings().Replace(expression, ""), ""), " ");
-        return Name().Matches(bare).Where(m => !Words.Contains(m.Value) && (m.Index + m.Length == bare.Length || bare[(m.Index + m.Length)..].TrimStart() is not ['(', ..])).Select(m => m.Value).ToHashSet();
+        return Name()
+            .Matches(bare)
+            .Where(m =>
+                !Words.Contains(m.Value) && (m.Index + m.Length == bare.Length || bare[(m.Index + m.Length)..].TrimStart() is not ['(', ..])
+            )
+            .Select(m => m.Value)
+            .ToHashSet();
     }
 
     private static string FillIn(string expression) => expression

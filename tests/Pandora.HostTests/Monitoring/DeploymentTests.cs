@@ -22,7 +22,10 @@ public sealed partial class DeploymentTests
             Assert.NotEmpty((YamlSequenceNode)service["healthcheck"]["test"]);
             Assert.Equal("ALL", $"{service["cap_drop"][0]}");
             Assert.All((YamlSequenceNode)service["ports"], p => Assert.StartsWith("127.0.0.1:", $"{p}"));
-            foreach (var mount in ((YamlSequenceNode)service["volumes"]).Select(v => Default().Replace($"{v}", "${default}")).Where(v => v.StartsWith('.')))
+            foreach (
+                var mount in ((YamlSequenceNode)service["volumes"])
+                    .Select(v => Default().Replace($"{v}", "${default}"))
+                    .Where(v => v.StartsWith('.')))
             {
                 var source = Path.Combine(Monitoring, mount.Split(':')[0]);
                 Assert.True(File.Exists(source) || Directory.Exists(source), source);
@@ -49,8 +52,12 @@ public sealed partial class DeploymentTests
         Assert.Contains($"./grafana/dashboards:{provider["options"]["path"]}:ro", mounts);
         Assert.StartsWith($"{provider["options"]["path"]}/", $"{grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]}");
         using var dashboard = JsonDocument.Parse(File.ReadAllText(Dashboard.Path));
-        Assert.Equal($"{source["name"]}", dashboard.RootElement.GetProperty("templating").GetProperty("list")[0].GetProperty("current").GetProperty("text").GetString());
-        Assert.Equal($"{source["uid"]}", dashboard.RootElement.GetProperty("templating").GetProperty("list")[0].GetProperty("current").GetProperty("value").GetString());
+        Assert.Equal(
+            $"{source["name"]}",
+            dashboard.RootElement.GetProperty("templating").GetProperty("list")[0].GetProperty("current").GetProperty("text").GetString());
+        Assert.Equal(
+            $"{source["uid"]}",
+            dashboard.RootElement.GetProperty("templating").GetProperty("list")[0].GetProperty("current").GetProperty("value").GetString());
     }
 
     [Fact]
@@ -63,9 +70,15 @@ public sealed partial class DeploymentTests
         {
             Assert.True(ids.Add(panel.GetProperty("id").GetInt32()));
             var place = panel.GetProperty("gridPos");
-            var (x, y, w, h) = (place.GetProperty("x").GetInt32(), place.GetProperty("y").GetInt32(), place.GetProperty("w").GetInt32(), place.GetProperty("h").GetInt32());
+            var (x, y, w, h) = (
+                place.GetProperty("x").GetInt32(),
+                place.GetProperty("y").GetInt32(),
+                place.GetProperty("w").GetInt32(),
+                place.GetProperty("h").GetInt32());
             Assert.True(x + w <= 24);
-            Assert.All(Enumerable.Range(x, w).SelectMany(cx => Enumerable.Range(y, h).Select(cy => (cx, cy))), cell => Assert.True(taken.Add(cell), $"{panel.GetProperty("title")} lies on another"));
+            Assert.All(
+                Enumerable.Range(x, w).SelectMany(cx => Enumerable.Range(y, h).Select(cy => (cx, cy))),
+                cell => Assert.True(taken.Add(cell), $"{panel.GetProperty("title")} lies on another"));
             if (panel.GetProperty("type").GetString() != "row")
             {
                 Assert.NotEmpty(panel.GetProperty("description").GetString()!);
@@ -76,17 +89,42 @@ public sealed partial class DeploymentTests
     [Fact]
     public async Task The_dashboard_is_what_Grafanas_published_schema_allows_and_a_wrong_one_is_not()
     {
-        Assert.SkipUnless(Environment.GetEnvironmentVariable("PATH")!.Split(':').Any(d => File.Exists(Path.Combine(d, "npm"))), "npm is not here, which brings Grafana's published schema");
+        Assert.SkipUnless(
+            Environment.GetEnvironmentVariable("PATH")!.Split(':').Any(d => File.Exists(Path.Combine(d, "npm"))),
+            "npm is not here, which brings Grafana's published schema");
         var version = Image().Match(File.ReadAllText(Path.Combine(Monitoring, "compose.yaml"))).Groups["version"].Value;
         var directory = Directory.CreateTempSubdirectory("pandora-grafana-").FullName;
         try
         {
-            await File.WriteAllTextAsync(Path.Combine(directory, "package.json"), JsonSerializer.Serialize(new Dictionary<string, object> { ["private"] = true, ["dependencies"] = new Dictionary<string, string> { ["@grafana/schema"] = version, ["typescript"] = "5.9.3" } }));
-            await Command.RunAsync("sh", ["-c", "cd \"$1\" && npm install --no-audit --no-fund --no-package-lock --ignore-scripts > log 2>&1 || { cat log; exit 1; }", "npm", directory]);
-            File.Copy(Path.Combine(Repository.Root, "tests/Pandora.HostTests/Monitoring/GrafanaSchema/dashboard.ts"), Path.Combine(directory, "dashboard.ts"));
+            await File.WriteAllTextAsync(
+                Path.Combine(directory, "package.json"),
+                JsonSerializer.Serialize(
+                    new Dictionary<string, object>
+                    {
+                        ["private"] = true,
+                        ["dependencies"] = new Dictionary<string, string> { ["@grafana/schema"] = version, ["typescript"] = "5.9.3" },
+                    }));
+            await Command.RunAsync(
+                "sh",
+                [
+                    "-c",
+                    "cd \"$1\" && npm install --no-audit --no-fund --no-package-lock --ignore-scripts > log 2>&1 || { cat log; exit 1; }",
+                    "npm",
+                    directory,
+                ]);
+            File.Copy(
+                Path.Combine(Repository.Root, "tests/Pandora.HostTests/Monitoring/GrafanaSchema/dashboard.ts"),
+                Path.Combine(directory, "dashboard.ts"));
             var dashboard = await File.ReadAllTextAsync(Dashboard.Path);
             Assert.Equal("", await CompileAsync(directory, dashboard));
-            foreach (var (good, bad) in new[] { ("\"thresholdsStyle\"", "\"thresholdStyle\""), ("\"palette-classic\"", "\"palette-klassic\""), ("\"expr\"", "\"expression\""), ("\"unit\": \"s\"", "\"units\": \"s\"") })
+            foreach (
+                var (good, bad) in new[]
+                {
+                    ("\"thresholdsStyle\"", "\"thresholdStyle\""),
+                    ("\"palette-classic\"", "\"palette-klassic\""),
+                    ("\"expr\"", "\"expression\""),
+                    ("\"unit\": \"s\"", "\"units\": \"s\""),
+                })
             {
                 Assert.Contains(good, dashboard);
                 Assert.Contains("error TS", await CompileAsync(directory, dashboard.Replace(good, bad, StringComparison.Ordinal)));
@@ -100,8 +138,18 @@ public sealed partial class DeploymentTests
 
     private static async Task<string> CompileAsync(string directory, string dashboard)
     {
-        await File.WriteAllTextAsync(Path.Combine(directory, "check.ts"), $"import type {{ PandoraDashboard }} from './dashboard';\nexport const dashboard: PandoraDashboard = {dashboard};\n");
-        return await Command.RunAsync("sh", ["-c", "cd \"$1\" && { node node_modules/typescript/bin/tsc --noEmit --strict --skipLibCheck --target es2022 --module nodenext --moduleResolution nodenext check.ts || true; }", "tsc", directory]);
+        await File.WriteAllTextAsync(
+            Path.Combine(directory, "check.ts"),
+            $"import type {{ PandoraDashboard }} from './dashboard';\nexport const dashboard: PandoraDashboard = {dashboard};\n");
+        return await Command.RunAsync(
+            "sh",
+            [
+                "-c",
+                "cd \"$1\" && "
+                    + "{ node node_modules/typescript/bin/tsc --noEmit --strict --skipLibCheck --target es2022 --module nodenext --moduleResolution nodenext check.ts || true; }",
+                "tsc",
+                directory,
+            ]);
     }
 
     private static YamlNode Load(string path)

@@ -28,7 +28,19 @@ public sealed class MonitoredServer : ServerFixture
         }
 
         // One claim after the other, each with a warm microVM: nothing that an alert is for.
-        var run = new LoadRun(Server.Pandora, "", new LoadPlan { Requests = 6, Parallel = 1, ExecsPer = 2 }, TimeProvider.System) { BeforeEach = _ => Server.WaitForWarmAsync(1) };
+        var run = new LoadRun(
+            Server.Pandora,
+            "",
+            new LoadPlan
+            {
+                Requests = 6,
+                Parallel = 1,
+                ExecsPer = 2,
+            },
+            TimeProvider.System)
+        {
+            BeforeEach = _ => Server.WaitForWarmAsync(1),
+        };
         var report = await run.RunAsync(CancellationToken.None);
         Assert.Equal(6, report.Succeeded);
         using (await Server.Http.GetAsync(new Uri("/sandboxes/nosuchsandbox", UriKind.Relative)))
@@ -66,8 +78,13 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     public async Task Prometheus_scrapes_with_its_key_and_every_rule_is_healthy()
     {
         var targets = (await fixture.Prometheus.GetAsync("/api/v1/targets")).GetProperty("activeTargets").EnumerateArray().ToList();
-        Assert.Equal(("up", ""), (Assert.Single(targets).GetProperty("health").GetString(), targets[0].GetProperty("lastError").GetString()));
-        var rules = (await fixture.Prometheus.GetAsync("/api/v1/rules")).GetProperty("groups").EnumerateArray().SelectMany(g => g.GetProperty("rules").EnumerateArray()).ToList();
+        Assert.Equal(
+            ("up", ""), (Assert.Single(targets).GetProperty("health").GetString(), targets[0].GetProperty("lastError").GetString()));
+        var rules = (await fixture.Prometheus.GetAsync("/api/v1/rules"))
+            .GetProperty("groups")
+            .EnumerateArray()
+            .SelectMany(g => g.GetProperty("rules").EnumerateArray())
+            .ToList();
         Assert.Equal(Dashboard.Rules("recording.yml").Count + Dashboard.Rules("alerts.yml").Count, rules.Count);
         Assert.All(rules, r => Assert.Equal("ok", r.GetProperty("health").GetString()));
     }
@@ -98,10 +115,16 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     {
         foreach (var (name, expression, _) in Dashboard.Rules("alerts.yml"))
         {
-            Assert.Equal((name, "vector", 0), (name, (await fixture.Prometheus.QueryAsync(expression)).Type, (await fixture.Prometheus.QueryAsync(expression)).Samples.Count));
+            Assert.Equal(
+                (name, "vector", 0),
+                (
+                    name,
+                    (await fixture.Prometheus.QueryAsync(expression)).Type,
+                    (await fixture.Prometheus.QueryAsync(expression)).Samples.Count));
         }
 
-        foreach (var metric in new[] { "pandora_warm_boot_failures_total", "pandora_teardown_errors_total", "pandora_sandboxes_reaped_total" })
+        foreach (
+            var metric in new[] { "pandora_warm_boot_failures_total", "pandora_teardown_errors_total", "pandora_sandboxes_reaped_total" })
         {
             Assert.All((await fixture.Prometheus.QueryAsync($"sum({metric})")).Samples, s => Assert.Equal(0, s.Value));
         }
@@ -128,7 +151,12 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     {
         var published = Published(await ScrapeAsync());
         var recorded = Dashboard.Rules("recording.yml").Select(r => r.Name).ToHashSet();
-        var expressions = Dashboard.Queries().Select(q => q.Expression).Concat(Dashboard.Others()).Concat(Dashboard.Rules("recording.yml").Select(r => r.Expression)).Concat(Dashboard.Rules("alerts.yml").Select(r => r.Expression));
+        var expressions = Dashboard
+            .Queries()
+            .Select(q => q.Expression)
+            .Concat(Dashboard.Others())
+            .Concat(Dashboard.Rules("recording.yml").Select(r => r.Expression))
+            .Concat(Dashboard.Rules("alerts.yml").Select(r => r.Expression));
         var used = expressions.SelectMany(Dashboard.MetricsOf).ToHashSet();
         Assert.DoesNotContain(used, m => m is not ("up" or "ALERTS") && !recorded.Contains(m) && !published.Contains(Family(m)));
         var inUse = used.Select(Family).ToHashSet();
@@ -139,7 +167,11 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     [Fact]
     public void The_look_for_metrics_finds_them()
     {
-        Assert.Equal(["a_total", "b"], Dashboard.MetricsOf("""sum by (job) (rate(a_total{x="c_total", y=~"d"}[5m])) / on (job) group_left (z) b offset 1m > 2""").Order());
+        Assert.Equal(
+            ["a_total", "b"],
+            Dashboard
+                .MetricsOf("""sum by (job) (rate(a_total{x="c_total", y=~"d"}[5m])) / on (job) group_left (z) b offset 1m > 2""")
+                .Order());
         Assert.Equal(["nosuch_metric"], Dashboard.MetricsOf("histogram_quantile(0.5, nosuch_metric) or vector(0)"));
     }
 
@@ -151,7 +183,8 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
         try
         {
             Assert.Contains("SUCCESS", await Prometheus.ToolAsync(["check", "config", Path.Combine(directory, "prometheus.yml")]));
-            Assert.Contains("SUCCESS", await Prometheus.ToolAsync(["check", "rules", .. Directory.GetFiles(Path.Combine(directory, "rules"))]));
+            Assert.Contains(
+                "SUCCESS", await Prometheus.ToolAsync(["check", "rules", .. Directory.GetFiles(Path.Combine(directory, "rules"))]));
             Assert.Contains("SUCCESS", await Prometheus.ToolAsync(["test", "rules", Path.Combine(directory, "rules.test.yml")]));
         }
         finally
@@ -163,7 +196,18 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     [Fact]
     public async Task The_second_address_serves_metrics_to_who_has_the_key_and_nothing_else()
     {
-        foreach (var (path, key, status) in new[] { ("/metrics", MonitoredServer.Key, 200), ("/metrics", "", 401), ("/sandboxes", MonitoredServer.Key, 404), ("/health", MonitoredServer.Key, 404), ("/ready", "", 404), ("/METRICS", "", 401), ("/metrics/x", "", 401), ("/sandboxes", "", 404) })
+        foreach (
+            var (path, key, status) in new[]
+            {
+                ("/metrics", MonitoredServer.Key, 200),
+                ("/metrics", "", 401),
+                ("/sandboxes", MonitoredServer.Key, 404),
+                ("/health", MonitoredServer.Key, 404),
+                ("/ready", "", 404),
+                ("/METRICS", "", 401),
+                ("/metrics/x", "", 401),
+                ("/sandboxes", "", 404),
+            })
         {
             using var request = new HttpRequestMessage(HttpMethod.Get, new Uri($"http://93.183.0.2:9464{path}"));
             request.Headers.Add("Authorization", $"Bearer {key}");

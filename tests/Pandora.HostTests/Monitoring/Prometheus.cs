@@ -7,11 +7,16 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests.Monitoring;
 
-/// <summary>The distribution's Prometheus with this repository's own configuration, in a namespace. Only the intervals are shorter, and the key is put where it is read.</summary>
+/// <summary>
+/// The distribution's Prometheus with this repository's own configuration, in a namespace. Only the intervals are shorter, and the key is
+/// put where it is read.
+/// </summary>
 internal sealed class Prometheus : IAsyncDisposable
 {
     public static readonly string Configuration = Path.Combine(Repository.Root, "deploy/monitoring/prometheus");
-    private static readonly string Tools = Environment.GetEnvironmentVariable("PANDORA_TEST_PROMETHEUS") is { Length: > 0 } directory ? directory + "/" : "";
+    private static readonly string Tools = Environment.GetEnvironmentVariable("PANDORA_TEST_PROMETHEUS") is { Length: > 0 } directory
+        ? directory + "/"
+        : "";
     private readonly string _directory;
     private readonly Process _process;
     private readonly HttpClient _http;
@@ -24,7 +29,8 @@ internal sealed class Prometheus : IAsyncDisposable
     }
 
     /// <summary>Runs promtool; what it prints.</summary>
-    public static Task<string> ToolAsync(string[] arguments, string? input = null) => Command.RunAsync($"{Tools}promtool", arguments, input);
+    public static Task<string> ToolAsync(string[] arguments, string? input = null) =>
+        Command.RunAsync($"{Tools}promtool", arguments, input);
 
     /// <summary>A copy of the configuration with shorter intervals and a key.</summary>
     public static string CopyConfiguration(string key)
@@ -40,7 +46,11 @@ internal sealed class Prometheus : IAsyncDisposable
         var main = Path.Combine(directory, "prometheus.yml");
         var text = File.ReadAllText(main);
         Assert.Contains("scrape_interval: 5s", text);
-        File.WriteAllText(main, text.Replace("scrape_interval: 5s", "scrape_interval: 1s").Replace("scrape_timeout: 4s", "scrape_timeout: 1s").Replace("evaluation_interval: 5s", "evaluation_interval: 1s"));
+        File.WriteAllText(
+            main,
+            text.Replace("scrape_interval: 5s", "scrape_interval: 1s")
+                .Replace("scrape_timeout: 4s", "scrape_timeout: 1s")
+                .Replace("evaluation_interval: 5s", "evaluation_interval: 1s"));
         File.WriteAllText(Path.Combine(directory, "metrics-key"), key + "\n");
         return directory;
     }
@@ -49,11 +59,17 @@ internal sealed class Prometheus : IAsyncDisposable
     {
         var directory = CopyConfiguration(key);
         var start = new ProcessStartInfo("/bin/sh");
-        foreach (var argument in new[]
-        {
-            "-c", "exec nsenter --net=\"$1\" \"$2\" --config.file=\"$3/prometheus.yml\" --storage.tsdb.path=\"$3/data\" --web.listen-address=127.0.0.1:9090 > \"$3/log\" 2>&1 < /dev/null",
-            "prometheus", place.Path, $"{Tools}prometheus", directory,
-        })
+        foreach (
+            var argument in new[]
+            {
+                "-c",
+                "exec nsenter --net=\"$1\" \"$2\" --config.file=\"$3/prometheus.yml\" --storage.tsdb.path=\"$3/data\" "
+                    + "--web.listen-address=127.0.0.1:9090 > \"$3/log\" 2>&1 < /dev/null",
+                "prometheus",
+                place.Path,
+                $"{Tools}prometheus",
+                directory,
+            })
         {
             start.ArgumentList.Add(argument);
         }
@@ -67,7 +83,11 @@ internal sealed class Prometheus : IAsyncDisposable
                 return new NetworkStream(socket, ownsSocket: true);
             },
         };
-        var prometheus = new Prometheus(directory, Process.Start(start)!, new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:9090") });
+        var prometheus = new Prometheus(
+            directory,
+            Process.Start(start)!,
+            new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:9090") }
+        );
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
         while (!await prometheus.IsReadyAsync())
         {
@@ -82,8 +102,16 @@ internal sealed class Prometheus : IAsyncDisposable
     public async Task<(string Type, IReadOnlyList<(JsonElement Labels, double Value)> Samples)> QueryAsync(string expression)
     {
         var data = await GetAsync($"/api/v1/query?query={Uri.EscapeDataString(expression)}");
-        return (data.GetProperty("resultType").GetString()!,
-            [.. data.GetProperty("result").EnumerateArray().Select(s => (s.GetProperty("metric"), double.Parse(s.GetProperty("value")[1].GetString()!, System.Globalization.CultureInfo.InvariantCulture)))]);
+        return (
+            data.GetProperty("resultType").GetString()!,
+            [
+                .. data.GetProperty("result")
+                    .EnumerateArray()
+                    .Select(s =>
+                        (
+                            s.GetProperty("metric"),
+                            double.Parse(s.GetProperty("value")[1].GetString()!, System.Globalization.CultureInfo.InvariantCulture))),
+            ]);
     }
 
     /// <summary>Asks its API; the answer's data.</summary>

@@ -20,11 +20,16 @@ public sealed class TraceTests : IAsyncLifetime
     public async Task Spans_reach_a_collector_and_json_lines_carry_their_ids_and_neither_what_was_run()
     {
         await using var collector = await OtlpReceiver.StartAsync(_world.Host, 4318);
-        await using var server = await ServerProcess.StartAsync(_world, new()
-        {
-            ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_LOG_FORMAT"] = "json",
-            ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4318", ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf", ["OTEL_BSP_SCHEDULE_DELAY"] = "200",
-        });
+        await using var server = await ServerProcess.StartAsync(
+            _world,
+            new()
+            {
+                ["PANDORA_POOL_SIZE"] = "1",
+                ["PANDORA_LOG_FORMAT"] = "json",
+                ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4318",
+                ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf",
+                ["OTEL_BSP_SCHEDULE_DELAY"] = "200",
+            });
         var trace = ActivityTraceId.CreateRandom();
         var client = ActivitySpanId.CreateRandom();
         var created = await SendAsync(server, HttpMethod.Post, "/sandboxes", "{}", trace, client);
@@ -58,16 +63,32 @@ public sealed class TraceTests : IAsyncLifetime
         var boot = all.Select(s => s.Span).Single(s => s.Name == "microvm.boot" && s.SpanId.Equals(link.SpanId));
         Assert.Empty(boot.ParentSpanId);
         Assert.Equal(id, Attribute(boot, "pandora.sandbox.id"));
-        var steps = all.Select(s => s.Span).Where(s => s.ParentSpanId.Equals(boot.SpanId)).OrderBy(s => s.StartTimeUnixNano).Select(s => s.Name);
+        var steps = all.Select(s => s.Span)
+            .Where(s => s.ParentSpanId.Equals(boot.SpanId))
+            .OrderBy(s => s.StartTimeUnixNano)
+            .Select(s => s.Name);
         // A host too slow to read the snapshot in time boots the first one.
         string[] own = Attribute(boot, "pandora.start") == "snapshot" ? ["vmm", "agent", "guest", "warmup"] : ["vmm", "guest", "clock"];
         Assert.Equal(((string[])["slot", "record", "disk", .. own]).Select(s => $"microvm.boot.{s}"), steps);
 
         var lines = server.Log.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonDocument.Parse(l).RootElement).ToList();
-        var audit = lines.Where(l => l.GetProperty("Category").GetString() == "Pandora.Audit" && l.GetProperty("State").GetProperty("SandboxId").GetString() == id).ToList();
+        var audit = lines
+            .Where(l =>
+                l.GetProperty("Category").GetString() == "Pandora.Audit"
+                && l.GetProperty("State").GetProperty("SandboxId").GetString() == id)
+            .ToList();
         Assert.Equal(["create", "exec", "delete"], audit.Select(l => l.GetProperty("Message").GetString()!.Split(' ')[0]));
-        Assert.All(audit, l => Assert.Contains(l.GetProperty("Scopes").EnumerateArray(), s => s.TryGetProperty("TraceId", out var t) && t.GetString() == trace.ToString()));
-        Assert.All(audit, l => Assert.Contains(l.GetProperty("Scopes").EnumerateArray(), s => s.TryGetProperty("Client", out var c) && c.GetString() == "127.0.0.1"));
+        Assert.All(
+            audit,
+            l =>
+                Assert.Contains(
+                    l.GetProperty("Scopes").EnumerateArray(),
+                    s => s.TryGetProperty("TraceId", out var t) && t.GetString() == trace.ToString()));
+        Assert.All(
+            audit,
+            l =>
+                Assert.Contains(
+                    l.GetProperty("Scopes").EnumerateArray(), s => s.TryGetProperty("Client", out var c) && c.GetString() == "127.0.0.1"));
         Assert.DoesNotContain("hunter2", server.Log);
         Assert.DoesNotContain(all, s => Encoding.UTF8.GetString(s.Span.ToByteArray()).Contains("hunter2", StringComparison.Ordinal));
     }
@@ -75,7 +96,14 @@ public sealed class TraceTests : IAsyncLifetime
     [Fact]
     public async Task A_collector_that_is_not_there_costs_nothing_but_the_traces()
     {
-        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1", ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4318", ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf" });
+        await using var server = await ServerProcess.StartAsync(
+            _world,
+            new()
+            {
+                ["PANDORA_POOL_SIZE"] = "1",
+                ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4318",
+                ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf",
+            });
         await using var sandbox = await server.Pandora.CreateAsync();
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
     }
@@ -83,10 +111,15 @@ public sealed class TraceTests : IAsyncLifetime
     [Fact]
     public async Task With_telemetry_off_the_second_address_serves_nothing_at_all()
     {
-        await using var server = await ServerProcess.StartAsync(_world, new()
-        {
-            ["PANDORA_POOL_SIZE"] = "1", ["OTEL_SDK_DISABLED"] = "true", ["PANDORA_METRICS_LISTEN"] = "http://0.0.0.0:9464", ["PANDORA_METRICS_KEY"] = "a-key-for-metrics-0123",
-        });
+        await using var server = await ServerProcess.StartAsync(
+            _world,
+            new()
+            {
+                ["PANDORA_POOL_SIZE"] = "1",
+                ["OTEL_SDK_DISABLED"] = "true",
+                ["PANDORA_METRICS_LISTEN"] = "http://0.0.0.0:9464",
+                ["PANDORA_METRICS_KEY"] = "a-key-for-metrics-0123",
+            });
         foreach (var (path, status) in new[] { ("/metrics", 401), ("/sandboxes", 404), ("/health", 404) })
         {
             using var request = new HttpRequestMessage(HttpMethod.Get, new Uri($"http://127.0.0.1:9464{path}"));
@@ -99,9 +132,13 @@ public sealed class TraceTests : IAsyncLifetime
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
     }
 
-    private static async Task<JsonElement> SendAsync(ServerProcess server, HttpMethod method, string path, string? body, ActivityTraceId trace, ActivitySpanId parent)
+    private static async Task<JsonElement> SendAsync(
+        ServerProcess server, HttpMethod method, string path, string? body, ActivityTraceId trace, ActivitySpanId parent)
     {
-        using var request = new HttpRequestMessage(method, path) { Content = body is null ? null : new StringContent(body, Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(method, path)
+        {
+            Content = body is null ? null : new StringContent(body, Encoding.UTF8, "application/json"),
+        };
         request.Headers.Add("traceparent", $"00-{trace}-{parent}-01");
         using var response = await server.Http.SendAsync(request);
         Assert.True(response.IsSuccessStatusCode, server.Log);

@@ -54,7 +54,9 @@ internal sealed class FileServer : IDisposable
 
             var path = Path.Combine(_directory, Path.GetFileName(Uri.UnescapeDataString(request.Split(' ')[1])));
             var body = File.Exists(path) ? await File.ReadAllBytesAsync(path) : [];
-            await stream.WriteAsync(Encoding.ASCII.GetBytes($"HTTP/1.1 {(File.Exists(path) ? "200 OK" : "404 Not Found")}\r\nContent-Length: {body.Length}\r\n\r\n"));
+            await stream.WriteAsync(
+                Encoding.ASCII.GetBytes(
+                    $"HTTP/1.1 {(File.Exists(path) ? "200 OK" : "404 Not Found")}\r\nContent-Length: {body.Length}\r\n\r\n"));
             await stream.WriteAsync(body);
         }
     }

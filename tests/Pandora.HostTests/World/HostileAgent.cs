@@ -7,7 +7,8 @@ namespace Pandora.HostTests.World;
 internal static class HostileAgent
 {
     /// <summary>What the agent does then, in Python.</summary>
-    public const string Silence = "time.sleep(1000)", Flood = "while True: write(b'PNDA\\x01\\x02' + struct.pack('<II', 0, 16384) + bytes(16384))";
+    public const string Silence = "time.sleep(1000)",
+        Flood = "while True: write(b'PNDA\\x01\\x02' + struct.pack('<II', 0, 16384) + bytes(16384))";
 
     private const string Program = """
         #!/usr/bin/python3
@@ -60,7 +61,9 @@ internal static class HostileAgent
         var agent = Path.Combine(directory, "agent");
         await File.WriteAllTextAsync(agent, Program.Replace("RESUME", resume, StringComparison.Ordinal));
         var original = Path.Combine(Repository.Templates, "default");
-        var start = new ProcessStartInfo(Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"), ["template", "build", "default", "--rootfs", Path.Combine(original, "rootfs.ext4"), .. Kernel(original)])
+        var start = new ProcessStartInfo(
+            Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"),
+            ["template", "build", "default", "--rootfs", Path.Combine(original, "rootfs.ext4"), .. Kernel(original)])
         {
             RedirectStandardError = true, Environment = { ["PANDORA_DATA_DIR"] = directory, ["PANDORA_AGENT"] = agent },
         };
@@ -72,6 +75,14 @@ internal static class HostileAgent
     }
 
     // The tests' own kernel, where only that runs.
-    private static string[] Kernel(string template) => TestVmm.NeedsOwnKernel
-        ? ["--kernel", Path.Combine(template, "vmlinux"), "--kernel-args", Environment.GetEnvironmentVariable("PANDORA_TEST_KERNEL_ARGS") ?? ""] : [];
+    private static string[] Kernel(string template) =>
+        TestVmm.NeedsOwnKernel
+            ?
+            [
+                "--kernel",
+                Path.Combine(template, "vmlinux"),
+                "--kernel-args",
+                Environment.GetEnvironmentVariable("PANDORA_TEST_KERNEL_ARGS") ?? "",
+            ]
+            : [];
 }

@@ -6,7 +6,11 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>One snapshot of the default template, made before the first test: the servers of all tests begin with a copy of it, as a server does that is started for the second time. Those that boot, have templates of their own or are given a directory begin with nothing, and so do all where the VMM makes no snapshots.</summary>
+/// <summary>
+/// One snapshot of the default template, made before the first test: the servers of all tests begin with a copy of it, as a server does
+/// that is started for the second time. Those that boot, have templates of their own or are given a directory begin with nothing, and so do
+/// all where the VMM makes no snapshots.
+/// </summary>
 public sealed class SnapshotSeed : IAsyncLifetime
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;

@@ -2,7 +2,10 @@ using System.Globalization;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>A wall clock of one server's own, which a test sets as an operator or NTP sets a host's: the distribution's libfaketime before that process alone. Monotonic clocks go on as they are, and VMMs, whose environment is not the server's, see none of it.</summary>
+/// <summary>
+/// A wall clock of one server's own, which a test sets as an operator or NTP sets a host's: the distribution's libfaketime before that
+/// process alone. Monotonic clocks go on as they are, and VMMs, whose environment is not the server's, see none of it.
+/// </summary>
 internal sealed class SteppedClock
 {
     private readonly string _offset;

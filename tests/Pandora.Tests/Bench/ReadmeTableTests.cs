@@ -18,11 +18,20 @@ public sealed class ReadmeTableTests
         try
         {
             var machine = new Pandora.Load.Machine("Some system", "x64", "Some CPU", 2, 2048);
-            new BenchReport(new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero), machine, [new("a", 1, "ms", 2), new("b", 1, "ms", 2)]).Write(Path.Combine(directory, "bench-1.json"));
-            new BenchReport(new DateTimeOffset(2026, 1, 2, 0, 0, 0, TimeSpan.Zero), machine, [new("b", 3.14159, "ms", 2, "10 times")]).Write(Path.Combine(directory, "bench-2.json"));
+            new BenchReport(
+                new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero),
+                machine,
+                [new("a", 1, "ms", 2), new("b", 1, "ms", 2)]).Write(Path.Combine(directory, "bench-1.json"));
+            new BenchReport(
+                new DateTimeOffset(2026, 1, 2, 0, 0, 0, TimeSpan.Zero),
+                machine,
+                [new("b", 3.14159, "ms", 2, "10 times")]).Write(Path.Combine(directory, "bench-2.json"));
             var readme = "before\n<!-- figures: made by './pandora bench --readme' -->\nold\n<!-- end of figures -->\nafter\n";
             var updated = ReadmeTable.Update(readme, directory);
-            Assert.Contains("| a | 1 ms | ≤ 2 | yes |  |\n| b | 3.14 ms | ≤ 2 | **no** | 10 times |\n\n2026-01-01 to 2026-01-02, 2 × Some CPU, 2 GiB, Some system.\n<!-- end of figures -->\nafter\n", updated);
+            Assert.Contains(
+                "| a | 1 ms | ≤ 2 | yes |  |\n| b | 3.14 ms | ≤ 2 | **no** | 10 times |\n\n2026-01-01 to 2026-01-02, 2 × Some CPU, "
+                    + "2 GiB, Some system.\n<!-- end of figures -->\nafter\n",
+                updated);
             Assert.DoesNotContain("old", updated);
             Assert.Equal(updated, ReadmeTable.Update(updated, directory));
             Assert.Throws<InvalidOperationException>(() => ReadmeTable.Update("nothing", directory));

@@ -65,7 +65,8 @@ public sealed class ProgramTests
     [Fact]
     public async Task An_error_of_the_api_has_its_members_in_json_and_its_sentence_in_text()
     {
-        const string Problem = """{"title":"Bad Request","status":400,"detail":"timeout must be from 1 to 300","code":"invalid_request","errors":{"timeout":["must be from 1 to 300"]}}""";
+        const string Problem =
+            """{"title":"Bad Request","status":400,"detail":"timeout must be from 1 to 300","code":"invalid_request","errors":{"timeout":["must be from 1 to 300"]}}""";
         await using var server = new OneAnswerServer(400, Problem);
         var (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "--timeout", "0", "abc", "true"]);
         Assert.Equal((125, "", "pandora: timeout must be from 1 to 300\n"), (exitCode, output, error));
@@ -116,7 +117,12 @@ public sealed class ProgramTests
 
         // A loop over standard input keeps its lines.
         var cli = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
-        using var loop = Process.Start(new ProcessStartInfo("sh", ["-c", $"while read l; do '{cli}' --url {server.Url} exec abc true; done"]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        using var loop = Process.Start(
+            new ProcessStartInfo("sh", ["-c", $"while read l; do '{cli}' --url {server.Url} exec abc true; done"])
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+            })!;
         await loop.StandardInput.WriteAsync("1\n2\n3\n");
         loop.StandardInput.Close();
         Assert.Equal("out\nout\nout\n",
@@ -131,7 +137,10 @@ public sealed class ProgramTests
     }
 
     [Theory]
-    [InlineData(200, """{"sandbox_id":"abc","slot":0,"guest_ip":"","age_seconds":1,"idle_seconds":0,"idle_timeout":60,"exec_count":1,"template":"default","egress":"none","metadata":{}}""", "sandbox abc lives on")]
+    [InlineData(
+        200,
+        """{"sandbox_id":"abc","slot":0,"guest_ip":"","age_seconds":1,"idle_seconds":0,"idle_timeout":60,"exec_count":1,"template":"default","egress":"none","metadata":{}}""",
+        "sandbox abc lives on")]
     [InlineData(404, """{"status":404,"code":"sandbox_not_found"}""", "sandbox abc has ended")]
     [InlineData(503, """{"status":503,"detail":"not now","code":"recovering"}""", "whether sandbox abc lives on is not known: not now")]
     public async Task Ctrl_C_in_exec_tells_what_the_server_says_of_the_sandbox(int status, string body, string words)

@@ -15,31 +15,38 @@ using Pandora.Vmm.Qemu;
 namespace Pandora.Tests.Fuzz;
 
 /// <summary>
-/// Spoilt bytes for everything that reads what a client, a guest or a VMM wrote. Five seconds each, or as long as <c>./pandora test --fuzz MINUTES</c> says; a failure names the seed (<c>--seed</c>) and the bytes.
+/// Spoilt bytes for everything that reads what a client, a guest or a VMM wrote. Five seconds each, or as long as <c>./pandora test --fuzz
+/// MINUTES</c> says; a failure names the seed (<c>--seed</c>) and the bytes.
 /// </summary>
 public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
 {
-    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_FUZZ_SECONDS"), out var seconds) ? seconds : 3);
-    private static readonly int Seed = int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_SEED"), out var seed) ? seed : Random.Shared.Next();
+    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(
+        int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_FUZZ_SECONDS"), out var seconds) ? seconds : 3);
+    private static readonly int Seed = int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_SEED"), out var seed)
+        ? seed
+        : Random.Shared.Next();
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Fact]
-    public Task Records_are_read_or_refused() => FuzzAsync([JsonSerializer.SerializeToUtf8Bytes(Record(), RecordJson.Default.MicroVmRecord)], bytes =>
-    {
-        var directory = Directory.CreateDirectory(Path.Combine(_directory, Record().Id)).FullName;
-        File.WriteAllBytes(Path.Combine(directory, MicroVmRecord.FileName), bytes);
-        if (MicroVmRecord.TryRead(directory, out var record, out var problem))
-        {
-            Assert.Equal(Record().Id, record.Id);
-            Assert.NotNull(record.Resources);
-            Assert.NotNull(record.HostKey);
-        }
-        else
-        {
-            Assert.NotEmpty(problem);
-        }
+    public Task Records_are_read_or_refused() =>
+        FuzzAsync(
+            [JsonSerializer.SerializeToUtf8Bytes(Record(), RecordJson.Default.MicroVmRecord)],
+            bytes =>
+            {
+                var directory = Directory.CreateDirectory(Path.Combine(_directory, Record().Id)).FullName;
+                File.WriteAllBytes(Path.Combine(directory, MicroVmRecord.FileName), bytes);
+                if (MicroVmRecord.TryRead(directory, out var record, out var problem))
+                {
+                    Assert.Equal(Record().Id, record.Id);
+                    Assert.NotNull(record.Resources);
+                    Assert.NotNull(record.HostKey);
+                }
+                else
+                {
+                    Assert.NotEmpty(problem);
+                }
 
         return Task.CompletedTask;
     });
@@ -60,12 +67,17 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                 {
                     using var content = new ByteArrayContent(bytes);
                     content.Headers.ContentType = new("application/json");
-                    using var response = await server.Http.PostAsync(new Uri(path, UriKind.Relative), content).WaitAsync(TimeSpan.FromSeconds(10));
-                    Assert.True((int)response.StatusCode < 500 || (int)response.StatusCode is 503 or 504, $"{path}: {(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
+                    using var response = await server
+                        .Http.PostAsync(new Uri(path, UriKind.Relative), content)
+                        .WaitAsync(TimeSpan.FromSeconds(10));
+                    Assert.True(
+                        (int)response.StatusCode < 500 || (int)response.StatusCode is 503 or 504,
+                        $"{path}: {(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
                     if (path == "/sandboxes" && response.IsSuccessStatusCode)
                     {
                         using var created = JsonDocument.Parse(await response.Content.ReadAsStringAsync());
-                        await server.SendAsync(HttpMethod.Delete, $"/sandboxes/{created.RootElement.GetProperty("sandbox_id").GetString()}");
+                        await server.SendAsync(
+                            HttpMethod.Delete, $"/sandboxes/{created.RootElement.GetProperty("sandbox_id").GetString()}");
                     }
                 }
             });
@@ -73,24 +85,31 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
     }
 
     [Fact]
-    public Task Paths_and_headers_never_fail_the_server() => WithServerAsync(server => FuzzAsync(
-        ["/sandboxes/abcdefghijklmnopqrstuvwx/exec?receipt=true&metadata=a:b|abc-key-1"u8.ToArray()],
-        async bytes =>
-        {
-            // Kestrel refuses a NUL in a path before anybody sees it; the server in memory cannot take one.
-            var parts = Encoding.Latin1.GetString(bytes).Replace("\0", "", StringComparison.Ordinal).Split('|');
-            using var request = new HttpRequestMessage(HttpMethod.Post, new Uri("/" + Uri.EscapeDataString(parts[0]).Replace("%2F", "/", StringComparison.Ordinal), UriKind.Relative));
-            request.Headers.TryAddWithoutValidation("Idempotency-Key", string.Concat(parts[^1].Where(c => c is not ('\r' or '\n'))));
-            try
-            {
-                using var response = await server.Http.SendAsync(request).WaitAsync(TimeSpan.FromSeconds(10));
-                Assert.True((int)response.StatusCode is < 500 or 503, $"{(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
-            }
-            catch (Exception e) when (e is HttpRequestException or UriFormatException)
-            {
-                // The client itself would not send it.
-            }
-        }));
+    public Task Paths_and_headers_never_fail_the_server() =>
+        WithServerAsync(server =>
+            FuzzAsync(
+                ["/sandboxes/abcdefghijklmnopqrstuvwx/exec?receipt=true&metadata=a:b|abc-key-1"u8.ToArray()],
+                async bytes =>
+                {
+                    // Kestrel refuses a NUL in a path before anybody sees it; the server in memory cannot take one.
+                    var parts = Encoding.Latin1.GetString(bytes).Replace("\0", "", StringComparison.Ordinal).Split('|');
+                    using var request = new HttpRequestMessage(
+                        HttpMethod.Post,
+                        new Uri("/" + Uri.EscapeDataString(parts[0]).Replace("%2F", "/", StringComparison.Ordinal), UriKind.Relative));
+                    request.Headers.TryAddWithoutValidation(
+                        "Idempotency-Key", string.Concat(parts[^1].Where(c => c is not ('\r' or '\n'))));
+                    try
+                    {
+                        using var response = await server.Http.SendAsync(request).WaitAsync(TimeSpan.FromSeconds(10));
+                        Assert.True(
+                            (int)response.StatusCode is < 500 or 503,
+                            $"{(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
+                    }
+                    catch (Exception e) when (e is HttpRequestException or UriFormatException)
+                    {
+                        // The client itself would not send it.
+                    }
+                }));
 
     [Fact]
     public Task What_QEMU_says_is_understood_or_ends_the_connection() => FuzzAsync(
@@ -147,7 +166,11 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         var number = 0;
         await FuzzAsync(
             [
-                [.. AgentProtocol.Encode(AgentMessage.Ready, 0, []), .. AgentProtocol.Encode(AgentMessage.Pong, 1, "hello"u8), .. AgentProtocol.Encode(AgentMessage.Clock, 2, AgentProtocol.EncodeNanoseconds(5))],
+                [
+                    .. AgentProtocol.Encode(AgentMessage.Ready, 0, []),
+                    .. AgentProtocol.Encode(AgentMessage.Pong, 1, "hello"u8),
+                    .. AgentProtocol.Encode(AgentMessage.Clock, 2, AgentProtocol.EncodeNanoseconds(5)),
+                ],
                 AgentProtocol.Encode(AgentMessage.Failed, 1, "it could not"u8),
             ],
             async bytes =>
@@ -155,8 +178,13 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                 using var server = new Said(Path.Combine(_directory, $"agent{number++ % 2}"), bytes);
                 using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
                 await socket.ConnectAsync(new UnixDomainSocketEndPoint(server.Path));
-                await using var agent = new GuestAgent(new FakeMachine("x") { Agent = () => new NetworkStream(socket) }, TimeProvider.System) { NextId = 1 };
-                foreach (var ask in new Func<Task>[] { () => agent.PingAsync("hello"u8.ToArray(), default), () => agent.SetClockAsync(default) })
+                await using var agent = new GuestAgent(
+                    new FakeMachine("x") { Agent = () => new NetworkStream(socket) }, TimeProvider.System)
+                {
+                    NextId = 1,
+                };
+                foreach (
+                    var ask in new Func<Task>[] { () => agent.PingAsync("hello"u8.ToArray(), default), () => agent.SetClockAsync(default) })
                 {
                     try
                     {
@@ -237,13 +265,26 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         await run(server);
     }
 
-    private static MicroVmRecord Record() => new()
-    {
-        Id = "abcdefghijklmnopqrstuvwx", Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = 3, Address = "10.200.0.14", Network = "10.200.0.0/16", Uid = 1_342_177_283, HostKey = "AAAA", IsReady = true,
-        Vmm = new VirtualMachineHandle("abcdefghijklmnopqrstuvwx", "/run/x", 123, 456, "QEMU"),
-        Resources = [new HostResource(ResourceKind.Namespace, "pnd-tests-3"), HostResource.OfProcess(123, 456)],
-        Claim = new ClaimRecord(60, Egress.None, new Dictionary<string, string> { ["a"] = "b" }, DateTimeOffset.UnixEpoch, "key") { RequestHash = "00" },
-    };
+    private static MicroVmRecord Record() =>
+        new()
+        {
+            Id = "abcdefghijklmnopqrstuvwx",
+            Instance = "tests",
+            BootId = MicroVmRecord.HostBootId,
+            Template = "default",
+            Slot = 3,
+            Address = "10.200.0.14",
+            Network = "10.200.0.0/16",
+            Uid = 1_342_177_283,
+            HostKey = "AAAA",
+            IsReady = true,
+            Vmm = new VirtualMachineHandle("abcdefghijklmnopqrstuvwx", "/run/x", 123, 456, "QEMU"),
+            Resources = [new HostResource(ResourceKind.Namespace, "pnd-tests-3"), HostResource.OfProcess(123, 456)],
+            Claim = new ClaimRecord(60, Egress.None, new Dictionary<string, string> { ["a"] = "b" }, DateTimeOffset.UnixEpoch, "key")
+            {
+                RequestHash = "00",
+            },
+        };
 
     /// <summary>A UNIX socket that says the same to whoever connects, whatever is asked, and closes.</summary>
     private sealed class Said : IDisposable

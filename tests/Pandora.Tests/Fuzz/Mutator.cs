@@ -7,8 +7,36 @@ internal sealed class Mutator(int seed)
 {
     private static readonly byte[][] Stumbling =
     [
-        .. new[] { "null", "-1", "1e999", "NaN", "0.1e-400", "\"", "\\", "{", "}", "[", "]", ",", ":", "true", "\"\\ud800\"", "\0", "99999999999999999999", "\r\n", "\r\n\r\n", "Content-Length: 99999999999\r\n", "HTTP/1.1 204 \r\n", new string('[', 200), new string('9', 400) }.Select(Encoding.UTF8.GetBytes),
-        [0xFF, 0xFE], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xF0, 0x9F],
+        .. new[]
+        {
+            "null",
+            "-1",
+            "1e999",
+            "NaN",
+            "0.1e-400",
+            "\"",
+            "\\",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "true",
+            "\"\\ud800\"",
+            "\0",
+            "99999999999999999999",
+            "\r\n",
+            "\r\n\r\n",
+            "Content-Length: 99999999999\r\n",
+            "HTTP/1.1 204 \r\n",
+            new string('[', 200),
+            new string('9', 400),
+        }.Select(Encoding.UTF8.GetBytes),
+        [0xFF, 0xFE],
+        [0xC0, 0x80],
+        [0xED, 0xA0, 0x80],
+        [0xF0, 0x9F],
     ];
 
     private readonly Random _random = new(seed);

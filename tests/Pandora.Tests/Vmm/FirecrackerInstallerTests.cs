@@ -34,7 +34,11 @@ public sealed class FirecrackerInstallerTests : IDisposable
             await File.WriteAllTextAsync(archive + ".sha256.txt", $"{Sum(archive)}  {Path.GetFileName(archive)}\n");
             Assert.Equal(new Version(version), (await Installer.InstallAsync(archive, null, null, default)).Version);
             Assert.Equal($"v{version}", File.ResolveLinkTarget(Path.Combine(Installed, "current"), false)!.Name);
-            Assert.Equal(new Version(version), (await FirecrackerBinaries.FindAsync(Path.Combine(Installed, "current/firecracker"), Path.Combine(Installed, "current/jailer"), default)).Version);
+            Assert.Equal(
+                new Version(version),
+                (
+                    await FirecrackerBinaries.FindAsync(
+                        Path.Combine(Installed, "current/firecracker"), Path.Combine(Installed, "current/jailer"), default)).Version);
         }
 
         Assert.Equal(["current", "v1.15.0", "v1.16.1"], Directory.GetFileSystemEntries(Installed).Select(Path.GetFileName).Order());
@@ -74,9 +78,22 @@ public sealed class FirecrackerInstallerTests : IDisposable
         app.MapGet($"/v1.16.1/firecracker-v1.16.1-{Arch}.tgz.sha256.txt", () => $"{sum}  firecracker-v1.16.1-{Arch}.tgz\n");
         await app.StartAsync();
         var source = app.Urls.Single();
-        Assert.Contains("there is no", (await Assert.ThrowsAsync<VmmException>(() => Installer.DownloadAsync(new Version(1, 18, 0), source, null, default))).Message);
-        Assert.Contains("nothing was installed", (await Assert.ThrowsAsync<VmmException>(() => Installer.DownloadAsync(new Version(1, 16, 1), source, new string('0', 64), default))).Message);
-        Assert.Contains("could not be fetched", (await Assert.ThrowsAsync<VmmException>(() => Installer.DownloadAsync(new Version(1, 16, 1), "http://127.0.0.1:1", null, default))).Message);
+        Assert.Contains(
+            "there is no",
+            (await Assert.ThrowsAsync<VmmException>(() => Installer.DownloadAsync(new Version(1, 18, 0), source, null, default))).Message);
+        Assert.Contains(
+            "nothing was installed",
+            (
+                await Assert.ThrowsAsync<VmmException>(() =>
+                    Installer.DownloadAsync(new Version(1, 16, 1), source, new string('0', 64), default)
+                )).Message);
+        Assert.Contains(
+            "could not be fetched",
+            (
+                await Assert.ThrowsAsync<VmmException>(() =>
+                    Installer.DownloadAsync(new Version(1, 16, 1), "http://127.0.0.1:1", null, default)
+                )
+            ).Message);
         Assert.Empty(Directory.GetFileSystemEntries(Installed));
         Assert.Equal(new Version(1, 16, 1), (await Installer.DownloadAsync(new Version(1, 16, 1), source, null, default)).Version);
         Assert.Equal(["current", "v1.16.1"], Directory.GetFileSystemEntries(Installed).Select(Path.GetFileName).Order());

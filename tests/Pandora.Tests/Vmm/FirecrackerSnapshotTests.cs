@@ -6,7 +6,8 @@ namespace Pandora.Tests.Vmm;
 /// <summary>Snapshots by the driver, on strict doubles of Firecracker and its jailer.</summary>
 public sealed class FirecrackerSnapshotTests : IDisposable
 {
-    private static readonly string Programs = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../Pandora.FirecrackerDouble/release"));
+    private static readonly string Programs = Path.GetFullPath(
+        Path.Combine(AppContext.BaseDirectory, "../../Pandora.FirecrackerDouble/release"));
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly FirecrackerVmm _vmm;
 
@@ -26,8 +27,12 @@ public sealed class FirecrackerSnapshotTests : IDisposable
         await SaveAsync();
         Assert.Equal(300L << 20, new FileInfo(Files.MemoryPath).Length);
         await using var restored = await _vmm.RestoreAsync(Spec("two"), Files, default);
-        Assert.Equal(["GET", "PUT /logger", "PUT /metrics", "PUT /snapshot/load"], Calls("two").Select(c => c.StartsWith("GET", StringComparison.Ordinal) ? "GET" : string.Join(' ', c.Split(' ')[..2])));
-        Assert.Contains("""{"snapshot_path":"/state","mem_backend":{"backend_path":"/memory","backend_type":"File"},"resume_vm":true}""", Calls("two")[^1]);
+        Assert.Equal(
+            ["GET", "PUT /logger", "PUT /metrics", "PUT /snapshot/load"],
+            Calls("two").Select(c => c.StartsWith("GET", StringComparison.Ordinal) ? "GET" : string.Join(' ', c.Split(' ')[..2])));
+        Assert.Contains(
+            """{"snapshot_path":"/state","mem_backend":{"backend_path":"/memory","backend_type":"File"},"resume_vm":true}""",
+            Calls("two")[^1]);
         Assert.True(restored.IsRunning);
         Assert.Contains("PATCH /vm {\"state\":\"Paused\"}", Calls("one"));
         Assert.EndsWith("""{"snapshot_type":"Full","snapshot_path":"/state","mem_file_path":"/memory"}""", Calls("one")[^1]);
@@ -87,7 +92,9 @@ public sealed class FirecrackerSnapshotTests : IDisposable
         var root = Directory.CreateDirectory(Path.Combine(_directory, "jails/firecracker/one/root")).FullName;
         await File.WriteAllTextAsync(Path.Combine(root, "misbehave"), misbehaviour);
         await using var machine = await _vmm.StartAsync(Spec("one"), default);
-        Assert.Contains("refused as it was told", (await Assert.ThrowsAsync<FirecrackerApiException>(() => _vmm.SnapshotAsync(machine, Begin(), default))).Message);
+        Assert.Contains(
+            "refused as it was told",
+            (await Assert.ThrowsAsync<FirecrackerApiException>(() => _vmm.SnapshotAsync(machine, Begin(), default))).Message);
         Assert.Empty(Directory.GetFiles(Path.Combine(_directory, "snapshot")));
     }
 
@@ -139,7 +146,12 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     // What a jail was told outlives it here: its end removes the rest.
     private string[] Calls(string id) => File.ReadAllLines(Path.Combine(_directory, $"{id}.calls"));
 
-    private FirecrackerVmm Create(Version version) => new(new FirecrackerBinaries(Path.Combine(Programs, "firecracker"), Path.Combine(Programs, "jailer"), version), Path.Combine(_directory, "jails"), "a test says so", TimeProvider.System);
+    private FirecrackerVmm Create(Version version) =>
+        new(
+            new FirecrackerBinaries(Path.Combine(Programs, "firecracker"), Path.Combine(Programs, "jailer"), version),
+            Path.Combine(_directory, "jails"),
+            "a test says so",
+            TimeProvider.System);
 
     private VirtualMachineSpec Spec(string id)
     {
@@ -152,23 +164,30 @@ public sealed class FirecrackerSnapshotTests : IDisposable
         }
 
         Directory.CreateDirectory(Path.Combine(_directory, "jails/firecracker", id, "root"));
-        System.IO.File.CreateSymbolicLink(Path.Combine(_directory, "jails/firecracker", id, "root/calls"), Path.Combine(_directory, $"{id}.calls"));
+        System.IO.File.CreateSymbolicLink(
+            Path.Combine(_directory, "jails/firecracker", id, "root/calls"), Path.Combine(_directory, $"{id}.calls"));
         return new VirtualMachineSpec
         {
             Id = id, Directory = directory, KernelPath = File("vmlinux"), InitrdPath = File("initrd"),
             Drives = [new DriveSpec(File("root"), IsReadOnly: true), new DriveSpec(File("disk"), IsReadOnly: false)],
             // The tests' own user: they need not be root.
-            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), MemoryMiB = 300, Uid = OwnUid, Agent = new AgentChannel("pandora.agent", 1024),
+            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"),
+            MemoryMiB = 300,
+            Uid = OwnUid,
+            Agent = new AgentChannel("pandora.agent", 1024),
         };
     }
 
-    private static int OwnUid => int.Parse(File.ReadLines("/proc/self/status").First(l => l.StartsWith("Uid:", StringComparison.Ordinal)).Split('\t')[1]);
+    private static int OwnUid =>
+        int.Parse(File.ReadLines("/proc/self/status").First(l => l.StartsWith("Uid:", StringComparison.Ordinal)).Split('\t')[1]);
 
     private bool IsOurs(string process, string id)
     {
         try
         {
-            return File.ReadAllText($"{process}/environ").Contains($"PANDORA_DOUBLE_ROOT={_directory}/jails/firecracker/{id}/", StringComparison.Ordinal) && File.ReadAllText($"{process}/stat").Split(") ")[1][0] != 'Z';
+            return File.ReadAllText($"{process}/environ")
+                    .Contains($"PANDORA_DOUBLE_ROOT={_directory}/jails/firecracker/{id}/", StringComparison.Ordinal)
+                && File.ReadAllText($"{process}/stat").Split(") ")[1][0] != 'Z';
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -23,7 +23,17 @@ public sealed class FirecrackerTests : IDisposable
         Assert.True(machine.IsRunning);
         string[] expected =
         [
-            "GET /", "PUT /logger", "PUT /metrics", "PUT /machine-config", "PUT /boot-source", "PUT /drives/drive0", "PUT /drives/drive1", "PUT /network-interfaces/eth0", "PUT /vsock", "PUT /entropy", "PUT /actions",
+            "GET /",
+            "PUT /logger",
+            "PUT /metrics",
+            "PUT /machine-config",
+            "PUT /boot-source",
+            "PUT /drives/drive0",
+            "PUT /drives/drive1",
+            "PUT /network-interfaces/eth0",
+            "PUT /vsock",
+            "PUT /entropy",
+            "PUT /actions",
         ];
         var calls = await File.ReadAllLinesAsync(Path.Combine(_directory, "calls"));
         Assert.Equal(expected, calls.Select(c => string.Join(' ', c.Split(' ')[..2])));
@@ -31,9 +41,11 @@ public sealed class FirecrackerTests : IDisposable
         Assert.Contains("quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock reboot=k", calls[4]);
         Assert.EndsWith("extra=1\"}", calls[4]);
         Assert.Contains("\"is_read_only\":true", calls[5]);
-        Assert.Contains("\"rate_limiter\":{\"bandwidth\":{\"size\":1024,\"refill_time\":1000},\"ops\":{\"size\":7,\"refill_time\":1000}}", calls[6]);
+        Assert.Contains(
+            "\"rate_limiter\":{\"bandwidth\":{\"size\":1024,\"refill_time\":1000},\"ops\":{\"size\":7,\"refill_time\":1000}}", calls[6]);
         Assert.Contains("\"rx_rate_limiter\":{\"bandwidth\":{\"size\":2048,\"refill_time\":1000}}", calls[7]);
-        await UntilAsync(async () => (await machine.ReadConsoleAsync(default)).Contains("a line of the guest's console", StringComparison.Ordinal));
+        await UntilAsync(async () =>
+            (await machine.ReadConsoleAsync(default)).Contains("a line of the guest's console", StringComparison.Ordinal));
         await machine.KillAsync();
         Assert.Equal("the VMM was killed by Pandora", await machine.Exited);
         Assert.False(machine.IsRunning);
@@ -59,7 +71,8 @@ public sealed class FirecrackerTests : IDisposable
     public async Task A_guest_that_stops_is_told_from_a_VMM_that_dies()
     {
         await using var machine = await StartAsync(misbehaviour: "exit");
-        Assert.Equal("the guest stopped or rebooted itself, or its kernel panicked", await machine.Exited.WaitAsync(TimeSpan.FromSeconds(10)));
+        Assert.Equal(
+            "the guest stopped or rebooted itself, or its kernel panicked", await machine.Exited.WaitAsync(TimeSpan.FromSeconds(10)));
         Assert.Contains("a line of the guest's console", await machine.ReadConsoleAsync(default));
     }
 
@@ -74,7 +87,10 @@ public sealed class FirecrackerTests : IDisposable
     [InlineData("die PUT /vsock", "at 'vsock'", "the double dies")]
     [InlineData("die PUT /entropy", "at 'entropy'", "the double dies")]
     [InlineData("die PUT /actions", "at 'actions'", "the double dies")]
-    [InlineData("refuse PUT /network-interfaces/eth0", "at 'network-interfaces/eth0'", "Firecracker refused PUT /network-interfaces/eth0 (400): refused as it was told")]
+    [InlineData(
+        "refuse PUT /network-interfaces/eth0",
+        "at 'network-interfaces/eth0'",
+        "Firecracker refused PUT /network-interfaces/eth0 (400): refused as it was told")]
     [InlineData("hang PUT /actions", "at 'actions'", "did not answer PUT /actions within 4 s")]
     [InlineData("busy-kvm", "at 'actions'", "Error creating KVM object: Device or resource busy")]
     [InlineData("no-socket", "at 'socket'", "not done within 6 s")]
@@ -94,38 +110,57 @@ public sealed class FirecrackerTests : IDisposable
         Assert.IsType<FirecrackerApiException>(error.InnerException);
         Directory.Delete(_directory, recursive: true);
         Directory.CreateDirectory(_directory);
-        Assert.Contains("backing file", (await Assert.ThrowsAsync<VmmException>(() => StartAsync(spec: s => s with { Drives = [new DriveSpec("/no/such/disk", false), s.Drives[1]] }))).Message);
-        Assert.Contains("MAC address", (await Assert.ThrowsAsync<VmmException>(() => StartAsync(spec: s => s with { Network = s.Network with { MacAddress = "02:fc" } }))).Message);
+        Assert.Contains(
+            "backing file",
+            (
+                await Assert.ThrowsAsync<VmmException>(() =>
+                    StartAsync(spec: s => s with { Drives = [new DriveSpec("/no/such/disk", false), s.Drives[1]] })
+                )).Message);
+        Assert.Contains(
+            "MAC address",
+            (
+                await Assert.ThrowsAsync<VmmException>(() =>
+                    StartAsync(spec: s => s with { Network = s.Network with { MacAddress = "02:fc" } })
+                )).Message);
     }
 
     [Fact]
     public async Task Programs_that_cannot_be_used_are_told_apart()
     {
-        async Task<string> RefusalAsync(string program, string? jailer = null) => (await Assert.ThrowsAsync<VmmException>(() => FirecrackerBinaries.FindAsync(program, jailer, default))).Message;
+        async Task<string> RefusalAsync(string program, string? jailer = null) =>
+            (await Assert.ThrowsAsync<VmmException>(() => FirecrackerBinaries.FindAsync(program, jailer, default))).Message;
         Assert.Contains("there is no '/no/such/firecracker': './pandora firecracker install'", await RefusalAsync("/no/such/firecracker"));
         Assert.Contains("1.12.0 or later is needed", await RefusalAsync(Script("old", "Firecracker v1.11.9")));
         Assert.Contains("cannot be run", await RefusalAsync(Script("broken", "Firecracker v1.16.1", isExecutable: false)));
         Assert.Contains("does not say that it is Firecracker", await RefusalAsync(Script("other", "QEMU 7.2")));
-        Assert.Contains("of version 1.16.1 and", await RefusalAsync(Script("new", "Firecracker v1.17.0"), Script("jailer", "Jailer v1.16.1")));
+        Assert.Contains(
+            "of version 1.16.1 and", await RefusalAsync(Script("new", "Firecracker v1.17.0"), Script("jailer", "Jailer v1.16.1")));
         Assert.Contains("there is no '/no/such/jailer'", await RefusalAsync(Script("new", "Firecracker v1.17.0"), "/no/such/jailer"));
         Assert.Null((await FirecrackerBinaries.FindAsync(Script("good", "Firecracker v1.16.1-dev"), null, default)).Warning);
-        Assert.Contains("1.16.1 or later", (await FirecrackerBinaries.FindAsync(Script("bad", "Firecracker v1.16.0"), null, default)).Warning);
+        Assert.Contains(
+            "1.16.1 or later", (await FirecrackerBinaries.FindAsync(Script("bad", "Firecracker v1.16.0"), null, default)).Warning);
     }
 
     [Fact]
     public async Task Contradictory_wishes_are_refused_and_auto_falls_back()
     {
         var choice = new VmmChoice(VmmKind.Firecracker, Accelerator.Tcg, Double, null, UseJailer: false, _directory, _directory);
-        Assert.Contains("contradict each other", (await Assert.ThrowsAsync<VmmException>(() => choice.MakeAsync(TimeProvider.System, default))).Message);
+        Assert.Contains(
+            "contradict each other",
+            (await Assert.ThrowsAsync<VmmException>(() => choice.MakeAsync(TimeProvider.System, default))).Message);
         var auto = await (choice with { Kind = VmmKind.Auto }).MakeAsync(TimeProvider.System, default);
         Assert.Equal(("QEMU", "TCG"), (auto.Capabilities.Name, auto.Capabilities.Accelerator));
         ((IDisposable)auto).Dispose();
     }
 
     [Theory]
-    [InlineData(Architecture.X64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock reboot=k 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd extra=1")]
+    [InlineData(
+        Architecture.X64,
+        "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock reboot=k 8250.nr_uarts=1 i8042.noaux "
+            + "i8042.nomux i8042.dumbkbd extra=1")]
     [InlineData(Architecture.Arm64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock extra=1")]
-    public void Kernel_arguments_are_the_architectures(Architecture architecture, string expected) => Assert.Equal(expected, FirecrackerBoot.KernelArguments(Spec(), architecture));
+    public void Kernel_arguments_are_the_architectures(Architecture architecture, string expected) =>
+        Assert.Equal(expected, FirecrackerBoot.KernelArguments(Spec(), architecture));
 
     /// <summary>No such machine is at hand: what it would be told is held as text.</summary>
     [Fact]
@@ -145,14 +180,16 @@ public sealed class FirecrackerTests : IDisposable
             "/entropy {}",
             "/actions {\"action_type\":\"InstanceStart\"}",
         ];
-        Assert.Equal(expected, FirecrackerBoot.Calls(Spec(), paths, Architecture.Arm64).Select(c => $"{c.Path} {Encoding.UTF8.GetString(c.Body)}"));
+        Assert.Equal(
+            expected, FirecrackerBoot.Calls(Spec(), paths, Architecture.Arm64).Select(c => $"{c.Path} {Encoding.UTF8.GetString(c.Body)}"));
     }
 
     [Theory]
     [InlineData("Seccomp:\t2", true)]
     [InlineData("Seccomp:\t0", false)]
     [InlineData("Seccomp_filters:\t2", false)]
-    public void A_process_without_filters_is_told_from_one_with(string status, bool isFiltered) => Assert.Equal(isFiltered, FirecrackerVmm.IsFiltered(["Name:\tfirecracker", status]));
+    public void A_process_without_filters_is_told_from_one_with(string status, bool isFiltered) =>
+        Assert.Equal(isFiltered, FirecrackerVmm.IsFiltered(["Name:\tfirecracker", status]));
 
     [Fact]
     public async Task A_jail_that_cannot_be_made_fails_the_start_and_says_where()
@@ -160,7 +197,11 @@ public sealed class FirecrackerTests : IDisposable
         // Whoever runs the tests, root too, cannot make a directory beneath a file.
         var file = Path.Combine(_directory, "not-a-directory");
         await File.WriteAllTextAsync(file, "");
-        using var vmm = new FirecrackerVmm(new FirecrackerBinaries(Path.GetFullPath(Double), "/no/such/jailer", new Version(1, 16, 1)), file, "a test says so", TimeProvider.System);
+        using var vmm = new FirecrackerVmm(
+            new FirecrackerBinaries(Path.GetFullPath(Double), "/no/such/jailer", new Version(1, 16, 1)),
+            file,
+            "a test says so",
+            TimeProvider.System);
         var error = await Assert.ThrowsAsync<VmmException>(() => vmm.StartAsync(Spec(), default));
         Assert.Contains("at 'jail'", error.Message);
         Assert.Contains(file, error.Message);
@@ -175,18 +216,30 @@ public sealed class FirecrackerTests : IDisposable
         }
     }
 
-    private static FirecrackerVmm Create() => new(new FirecrackerBinaries(Path.GetFullPath(Double), null, new Version(1, 16, 1)), "", "a test says so", TimeProvider.System);
+    private static FirecrackerVmm Create() =>
+        new(new FirecrackerBinaries(Path.GetFullPath(Double), null, new Version(1, 16, 1)), "", "a test says so", TimeProvider.System);
 
     // For what never ends by itself; a busy machine needs a second or two to start the double.
-    private static FirecrackerVmm CreateImpatient() => new(new FirecrackerBinaries(Path.GetFullPath(Double), null, new Version(1, 16, 1)), "", "a test says so", TimeProvider.System) { CallLimit = TimeSpan.FromSeconds(4), StartLimit = TimeSpan.FromSeconds(6) };
+    private static FirecrackerVmm CreateImpatient() =>
+        new(new FirecrackerBinaries(Path.GetFullPath(Double), null, new Version(1, 16, 1)), "", "a test says so", TimeProvider.System)
+        {
+            CallLimit = TimeSpan.FromSeconds(4),
+            StartLimit = TimeSpan.FromSeconds(6),
+        };
 
-    private async Task<IVirtualMachine> StartAsync(DeviceLimits? limits = null, string misbehaviour = "", FirecrackerVmm? vmm = null, Func<VirtualMachineSpec, VirtualMachineSpec>? spec = null)
+    private async Task<IVirtualMachine> StartAsync(
+        DeviceLimits? limits = null,
+        string misbehaviour = "",
+        FirecrackerVmm? vmm = null,
+        Func<VirtualMachineSpec, VirtualMachineSpec>? spec = null)
     {
         // Each machine has a directory of its own; here several follow each other in one.
         File.Delete(Path.Combine(_directory, "api.sock"));
         await File.WriteAllTextAsync(Path.Combine(_directory, "misbehave"), misbehaviour);
         var wanted = Spec() with { Limits = limits ?? new DeviceLimits() };
-        return await (vmm ?? (misbehaviour.StartsWith("hang", StringComparison.Ordinal) || misbehaviour == "no-socket" ? CreateImpatient() : Create())).StartAsync(spec is null ? wanted : spec(wanted), default);
+        return await (
+            vmm ?? (misbehaviour.StartsWith("hang", StringComparison.Ordinal) || misbehaviour == "no-socket" ? CreateImpatient() : Create())
+        ).StartAsync(spec is null ? wanted : spec(wanted), default);
     }
 
     private VirtualMachineSpec Spec()
@@ -200,9 +253,17 @@ public sealed class FirecrackerTests : IDisposable
 
         return new VirtualMachineSpec
         {
-            Id = Path.GetFileName(_directory).ToLowerInvariant(), Directory = _directory, KernelPath = File("vmlinux"), InitrdPath = File("initrd"),
+            Id = Path.GetFileName(_directory).ToLowerInvariant(),
+            Directory = _directory,
+            KernelPath = File("vmlinux"),
+            InitrdPath = File("initrd"),
             Drives = [new DriveSpec(File("root"), IsReadOnly: true), new DriveSpec(File("disk"), IsReadOnly: false)],
-            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), VcpuCount = 2, MemoryMiB = 300, Uid = 0, Agent = Agent, KernelArguments = "extra=1",
+            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"),
+            VcpuCount = 2,
+            MemoryMiB = 300,
+            Uid = 0,
+            Agent = Agent,
+            KernelArguments = "extra=1",
         };
     }
 
@@ -210,7 +271,8 @@ public sealed class FirecrackerTests : IDisposable
     {
         try
         {
-            return File.ReadAllText($"{process}/cmdline").Contains(_directory, StringComparison.Ordinal) && File.ReadAllText($"{process}/stat").Split(") ")[1][0] != 'Z';
+            return File.ReadAllText($"{process}/cmdline").Contains(_directory, StringComparison.Ordinal)
+                && File.ReadAllText($"{process}/stat").Split(") ")[1][0] != 'Z';
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

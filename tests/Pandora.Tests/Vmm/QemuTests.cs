@@ -33,18 +33,36 @@ public sealed class QemuTests
     {
         var booted = string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, useKvm: false, 2596144, canRunWith: false));
         Assert.DoesNotContain("memory-backend", booted);
-        Assert.Contains("-chardev socket,id=agent,path=/run/pandora/x,,y/agent.sock,server=on,wait=off -device virtserialport,chardev=agent,name=pandora.agent", booted);
-        var template = string.Join(' ', QemuCommandLine.Create(Spec with { SnapshotMemoryPath = "/s/memory" }, Architecture.X64, useKvm: false, 2596144, canRunWith: false));
+        Assert.Contains(
+            "-chardev socket,id=agent,path=/run/pandora/x,,y/agent.sock,server=on,wait=off -device "
+                + "virtserialport,chardev=agent,name=pandora.agent",
+            booted);
+        var template = string.Join(
+            ' ',
+            QemuCommandLine.Create(
+                Spec with
+                {
+                    SnapshotMemoryPath = "/s/memory",
+                },
+                Architecture.X64,
+                useKvm: false,
+                2596144,
+                canRunWith: false));
         Assert.StartsWith("-M microvm,memory-backend=ram ", template);
         Assert.Contains("-kernel /t/vmlinux", template);
         Assert.Contains("-object memory-backend-file,id=ram,size=256M,mem-path=/s/memory,share=on", template);
-        var restored = string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, useKvm: false, 2596144, canRunWith: false, new SnapshotFiles("/s/state", "/s/memory")));
+        var restored = string.Join(
+            ' ',
+            QemuCommandLine.Create(
+                Spec, Architecture.X64, useKvm: false, 2596144, canRunWith: false, new SnapshotFiles("/s/state", "/s/memory")));
         Assert.Contains("-incoming defer -object memory-backend-file,id=ram,size=256M,mem-path=/s/memory,share=off", restored);
         Assert.DoesNotContain("-kernel", restored);
     }
 
     [Fact]
-    public void Newer_qemu_is_asked_in_its_own_words() => Assert.Contains("-run-with user=70001:70001", string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, false, 1, canRunWith: true)));
+    public void Newer_qemu_is_asked_in_its_own_words() =>
+        Assert.Contains(
+            "-run-with user=70001:70001", string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, false, 1, canRunWith: true)));
 
     [Fact]
     public void Under_kvm_the_cpu_is_the_hosts_and_the_clock_is_kvms()

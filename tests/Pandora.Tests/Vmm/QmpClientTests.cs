@@ -16,14 +16,19 @@ public sealed class QmpClientTests : IDisposable
     public async Task Answers_find_their_commands_and_events_come_through()
     {
         var events = new List<string>();
-        await using var server = new Server(_path, line => JsonNode.Parse(line)!["execute"]!.GetValue<string>() switch
-        {
-            "query-status" => """{"event": "STOP", "data": {}}""" + $$"""
-                {"return": {"status": "running"}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}}}
-                """.Insert(0, "\n"),
-            "bad" => $$"""{"error": {"class": "GenericError", "desc": "no such thing"}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""",
-            _ => $$"""{"return": {}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""",
-        });
+        await using var server = new Server(
+            _path,
+            line =>
+                JsonNode.Parse(line)!["execute"]!.GetValue<string>() switch
+                {
+                    "query-status" => """{"event": "STOP", "data": {}}"""
+                        + $$"""
+                            {"return": {"status": "running"}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}}}
+                            """.Insert(0, "\n"),
+                    "bad" =>
+                        $$"""{"error": {"class": "GenericError", "desc": "no such thing"}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""",
+                    _ => $$"""{"return": {}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""",
+                });
         await using var qmp = await QmpClient.ConnectAsync(_path, (name, _) => events.Add(name), TimeProvider.System, default);
         Assert.Equal("running", (await qmp.ExecuteAsync("query-status"))!["status"]!.GetValue<string>());
         Assert.Equal(["STOP"], events);
@@ -38,13 +43,20 @@ public sealed class QmpClientTests : IDisposable
     public async Task What_does_not_speak_the_protocol_is_refused(string greeting)
     {
         await using var server = new Server(_path, _ => "", greeting);
-        await Assert.ThrowsAnyAsync<Exception>(() => QmpClient.ConnectAsync(_path, (_, _) => { }, TimeProvider.System, default)).WaitAsync(TimeSpan.FromSeconds(10));
+        await Assert
+            .ThrowsAnyAsync<Exception>(() => QmpClient.ConnectAsync(_path, (_, _) => { }, TimeProvider.System, default))
+            .WaitAsync(TimeSpan.FromSeconds(10));
     }
 
     [Fact]
     public async Task A_connection_that_ends_fails_what_waits()
     {
-        await using var server = new Server(_path, line => line.Contains("qmp_capabilities", StringComparison.Ordinal) ? $$"""{"return": {}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""" : "close");
+        await using var server = new Server(
+            _path,
+            line =>
+                line.Contains("qmp_capabilities", StringComparison.Ordinal)
+                    ? $$"""{"return": {}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }"""
+                    : "close");
         await using var qmp = await QmpClient.ConnectAsync(_path, (_, _) => { }, TimeProvider.System, default);
         await Assert.ThrowsAsync<VmmException>(() => qmp.ExecuteAsync("quit").WaitAsync(TimeSpan.FromSeconds(10)));
         await Assert.ThrowsAsync<VmmException>(() => qmp.ExecuteAsync("again").WaitAsync(TimeSpan.FromSeconds(10)));

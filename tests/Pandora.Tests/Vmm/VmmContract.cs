@@ -53,7 +53,8 @@ public abstract class VmmContract
     {
         await using var machine = await Vmm.StartAsync(NewSpec(), default);
         Assert.Null(await Vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, Agent, default));
-        var refused = await Assert.ThrowsAsync<VmmException>(() => Vmm.AttachAsync(machine.Handle with { Vmm = "Another" }, Agent, default));
+        var refused = await Assert.ThrowsAsync<VmmException>(() =>
+            Vmm.AttachAsync(machine.Handle with { Vmm = "Another" }, Agent, default));
         Assert.Contains("it runs on Another", refused.Message);
         Assert.True(machine.IsRunning);
     }

@@ -39,7 +39,12 @@ internal static class Figures
             ("isolation", health.Isolation),
             ("acquire", Invariant($"p50 {acquire.Percentile(50):0.00} ms, slowest of {Claims} {acquire.Percentile(100):0.00} ms")),
             ("exec of true", Invariant($"p50 {exec.Percentile(50):0.0} ms, slowest of {Execs} {exec.Percentile(100):0.0} ms")),
-            ("boot behind the claims", boots == 0 ? "none" : Invariant($"{(LeakCheck.Sum(metrics, "pandora_vm_boot_seconds_sum") ?? 0) / boots:0.00} s on average, {boots:0} boots")),
+            (
+                "boot behind the claims",
+                boots == 0
+                    ? "none"
+                    : Invariant(
+                        $"{(LeakCheck.Sum(metrics, "pandora_vm_boot_seconds_sum") ?? 0) / boots:0.00} s on average, {boots:0} boots")),
         ];
     }
 

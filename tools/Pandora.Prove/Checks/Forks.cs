@@ -28,7 +28,18 @@ internal static class Forks
         cat /proc/sys/net/ipv4/ip_local_port_range
         """;
 
-    private static readonly string[] Told = ["/proc/sys/kernel/random/uuid", "/dev/urandom", "os.urandom", "boot_id", "machine-id", "hostname", "SSH host key", "TCP source ports", "SSH key exchange"];
+    private static readonly string[] Told =
+    [
+        "/proc/sys/kernel/random/uuid",
+        "/dev/urandom",
+        "os.urandom",
+        "boot_id",
+        "machine-id",
+        "hostname",
+        "SSH host key",
+        "TCP source ports",
+        "SSH key exchange",
+    ];
 
     /// <summary>All of them.</summary>
     public static IReadOnlyList<Check> All { get; } =
@@ -91,7 +102,9 @@ internal static class Forks
         {
             var steps = await restored.ExecAsync(
                 $"for i in $(seq {ClockSamples}); do echo -n $EPOCHREALTIME > /dev/udp/{TestWorld.InternetAddress}/{ClockPort}; done; "
-                + "python3 -c 'import time\nlast = time.time()\nfor i in range(20000):\n    now = time.time()\n    assert now >= last, last - now\n    last = now'", Patience);
+                    + "python3 -c 'import time\nlast = time.time()\nfor i in range(20000):\n    now = time.time()\n    assert now "
+                    + ">= last, last - now\n    last = now'",
+                Patience);
             TestHostException.Require(steps.ExitCode == 0, $"its clock went back: {steps.Stderr}");
         }
 
@@ -107,7 +120,8 @@ internal static class Forks
         await using var restored = await ClaimAsync(stage);
         // proc_net_tcp(5): the fourth column is the state, 01 is ESTABLISHED; that one is the server's own.
         var open = (await restored.ExecAsync("awk '$4 == \"01\"' /proc/net/tcp")).Stdout;
-        TestHostException.Require(open.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length == 1, $"there are others than the server's:\n{open}");
+        TestHostException.Require(
+            open.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length == 1, $"there are others than the server's:\n{open}");
         return "only the server's own is open";
     }
 
@@ -151,9 +165,11 @@ internal static class Forks
         }
     }
 
-    private static List<string> Hashes(Stage stage) => [.. stage.Server.Snapshots.SelectMany(Directory.GetFiles).Order(StringComparer.Ordinal).Select(f => $"{f} {SparseFile.Hash(f)}")];
+    private static List<string> Hashes(Stage stage) =>
+        [.. stage.Server.Snapshots.SelectMany(Directory.GetFiles).Order(StringComparer.Ordinal).Select(f => $"{f} {SparseFile.Hash(f)}")];
 
-    // RFC 4253, 7.1: a server's first packet is SSH_MSG_KEXINIT with 16 random bytes; whoever has the same random state sends the same, and makes the same keys.
+    // RFC 4253, 7.1: a server's first packet is SSH_MSG_KEXINIT with 16 random bytes; whoever has the same random state sends the same, and
+    // makes the same keys.
     private static async Task<string> ReadCookieAsync(Stage stage, Sandbox sandbox)
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));

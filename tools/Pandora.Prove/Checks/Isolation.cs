@@ -16,13 +16,22 @@ internal static class Isolation
         new("a private address that is allowed is reached", AllowedAsync),
         new("the metadata service is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.MetadataAddress, "from_guest")),
         new("the host's LAN is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.LanAddress, "from_guest")),
-        new("a neighbour of the host is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.NeighbourAddress, "from_guest")),
-        new("a public network that the host is on is refused",
+        new(
+            "a neighbour of the host is refused",
+            (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.NeighbourAddress, "from_guest")),
+        new(
+            "a public network that the host is on is refused",
             (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.GatewayAddress, "from_guest")),
         new("every special-purpose range, and clouds' own addresses, are refused", SpecialAsync),
-        new("the host is refused on its uplink's address", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.HostUplinkAddress, "to_host")),
-        new("the host is refused on its LAN's address", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.HostLanAddress, "to_host")),
-        new("the host is refused on its link to the metadata service", (stage, sandbox) => RefusedAsync(stage, sandbox, "169.254.169.1", "to_host")),
+        new(
+            "the host is refused on its uplink's address",
+            (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.HostUplinkAddress, "to_host")),
+        new(
+            "the host is refused on its LAN's address",
+            (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.HostLanAddress, "to_host")),
+        new(
+            "the host is refused on its link to the metadata service",
+            (stage, sandbox) => RefusedAsync(stage, sandbox, "169.254.169.1", "to_host")),
         new("the host is refused on the slot's own link", (stage, sandbox) => RefusedAsync(stage, sandbox, HostEnd(sandbox), "to_host")),
         new("the gateway offers nothing", GatewayAsync),
         new("another sandbox is refused", OtherSandboxAsync),
@@ -107,14 +116,22 @@ internal static class Isolation
 
     private static async Task<string> SpoofedAsync(Stage stage, Sandbox sandbox)
     {
-        const string Send = $"ip addr add 172.16.0.77/32 dev eth0 2>/dev/null; python3 -c \"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('172.16.0.77', 0)); [s.sendto(b'x', ('{TestWorld.InternetAddress}', 7001)) for _ in range(3)]\"; sleep 0.5";
+        const string Send =
+            "ip addr add 172.16.0.77/32 dev eth0 2>/dev/null; python3 -c \"import socket; s = socket.socket(socket.AF_INET, "
+                + $"socket.SOCK_DGRAM); s.bind(('172.16.0.77', 0)); [s.sendto(b'x', ('{TestWorld.InternetAddress}', 7001)) for _ in "
+                + "range(3)]\"; sleep 0.5";
         await MustRunAsync(sandbox, Send);
-        TestHostException.Require(stage.Datagrams.Senders.Count == 0, $"datagrams with a spoofed source arrived, from {string.Join(", ", stage.Datagrams.Senders)}");
-        await stage.WithoutAsync([stage.OfSlot(sandbox, "spoofed")], async () =>
-        {
-            await stage.RunInGuestAsync(sandbox, Send);
-            TestHostException.Require(stage.Datagrams.Senders.Count > 0, "even without the rule nothing arrived, so the check shows nothing");
-        });
+        TestHostException.Require(
+            stage.Datagrams.Senders.Count == 0,
+            $"datagrams with a spoofed source arrived, from {string.Join(", ", stage.Datagrams.Senders)}");
+        await stage.WithoutAsync(
+            [stage.OfSlot(sandbox, "spoofed")],
+            async () =>
+            {
+                await stage.RunInGuestAsync(sandbox, Send);
+                TestHostException.Require(
+                    stage.Datagrams.Senders.Count > 0, "even without the rule nothing arrived, so the check shows nothing");
+            });
         stage.Datagrams.Senders.Clear();
         return "dropped; arrives with the rule taken away";
     }
@@ -122,16 +139,27 @@ internal static class Isolation
     private static async Task<string> NoIpv6Async(Stage stage, Sandbox sandbox)
     {
         var place = stage.SlotOf(sandbox);
-        const string Send = "python3 -c \"import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); i = socket.if_nametoindex('eth0'); [s.sendto(b'x', ('ff02::1', 7002, 0, i)) for _ in range(3)]\" 2>&1; sleep 0.5";
+        const string Send =
+            "python3 -c \"import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); i = socket.if_nametoindex('eth0'); "
+                + "[s.sendto(b'x', ('ff02::1', 7002, 0, i)) for _ in range(3)]\" 2>&1; sleep 0.5";
         await sandbox.ExecAsync(Send);
-        TestHostException.Require(place.Run(() => File.ReadAllText("/proc/thread-self/net/if_inet6").Trim()).Length == 0, "the slot's namespace has IPv6 addresses");
+        TestHostException.Require(
+            place.Run(() => File.ReadAllText("/proc/thread-self/net/if_inet6").Trim()).Length == 0,
+            "the slot's namespace has IPv6 addresses");
         if (!Directory.Exists("/proc/sys/net/ipv6"))
         {
             return "this host has no IPv6 at all";
         }
 
         // With IPv6 and without our rule, the same packet arrives.
-        await Command.RunAsync("nsenter", [$"--net={place.Path}", "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 0 > /proc/sys/net/ipv6/conf/tap0/disable_ipv6"]);
+        await Command.RunAsync(
+            "nsenter",
+            [
+                $"--net={place.Path}",
+                "sh",
+                "-c",
+                "echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 0 > /proc/sys/net/ipv6/conf/tap0/disable_ipv6",
+            ]);
         using var listener = new DatagramListener(place, IPAddress.IPv6Any, 7002);
         await sandbox.ExecAsync(Send);
         TestHostException.Require(listener.Senders.Count == 0, "with IPv6 turned on in the namespace, the rule lets it through");
@@ -148,14 +176,19 @@ internal static class Isolation
         await using var closed = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300), egress: "none");
         var refused = await Reach.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
         await Reach.MustBeRefusedAsync(closed, Stage.AllowedAddress);
-        TestHostException.Require((await closed.ExecAsync("timeout 8 python3 -c \"import socket; socket.gethostbyname('some.name.example')\" 2> /dev/null")).ExitCode != 0, "a name was resolved");
+        TestHostException.Require(
+            (
+                await closed.ExecAsync("timeout 8 python3 -c \"import socket; socket.gethostbyname('some.name.example')\" 2> /dev/null")
+            ).ExitCode != 0,
+            "a name was resolved");
         await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
         await stage.WithoutAsync([stage.OfSlot(closed, "forward")], () => stage.MustReachAsync(closed, TestWorld.InternetAddress));
         return refused;
     }
 
     // The host's own end of a slot is one below the guest's address.
-    private static string HostEnd(Sandbox sandbox) => string.Join('.', sandbox.Created.GuestIp.Split('.')[..3]) + "." + (int.Parse(sandbox.Created.GuestIp.Split('.')[3]) - 1);
+    private static string HostEnd(Sandbox sandbox) =>
+        string.Join('.', sandbox.Created.GuestIp.Split('.')[..3]) + "." + (int.Parse(sandbox.Created.GuestIp.Split('.')[3]) - 1);
 
     private static async Task MustRunAsync(Sandbox sandbox, string code)
     {

@@ -61,7 +61,8 @@ internal static class Life
         catch (SandboxGoneException)
         {
             var elapsed = Stopwatch.GetElapsedTime(start);
-            TestHostException.Require(elapsed < TimeSpan.FromSeconds(3), Invariant($"its client was told after {elapsed.TotalSeconds:0.0} s"));
+            TestHostException.Require(
+                elapsed < TimeSpan.FromSeconds(3), Invariant($"its client was told after {elapsed.TotalSeconds:0.0} s"));
             await using var next = await stage.Server.Pandora.CreateAsync();
             TestHostException.Require((await next.ExecAsync("true")).ExitCode == 0, "the next sandbox does not work");
             return Invariant($"told after {elapsed.TotalMilliseconds:0} ms");
@@ -193,8 +194,11 @@ internal static class Life
         await using var other = await stage.Server.Pandora.CreateAsync();
         await other.ExecAsync("head -c 10000000 /dev/zero > /root/file");
         var receipt = await other.EndAsync();
-        TestHostException.Require(receipt.Left == 0, $"left: {string.Join(", ", receipt.Resources.Where(r => !r.Gone).Select(r => $"{r.Kind} {r.Name}"))}");
-        var leaked = (await Audit.FindByProductAsync(stage.Server, stage.World)).Where(r => r.GetProperty("owner").GetString() is null).ToList();
+        TestHostException.Require(
+            receipt.Left == 0, $"left: {string.Join(", ", receipt.Resources.Where(r => !r.Gone).Select(r => $"{r.Kind} {r.Name}"))}");
+        var leaked = (await Audit.FindByProductAsync(stage.Server, stage.World))
+            .Where(r => r.GetProperty("owner").GetString() is null)
+            .ToList();
         TestHostException.Require(leaked.Count == 0, $"leaked: {string.Join(", ", leaked)}");
         return $"{receipt.Resources.Count} resources undone and looked up";
     }

@@ -8,7 +8,9 @@ namespace Pandora.Prove.Checks;
 /// <summary>Attempts to connect, from a guest and to one.</summary>
 internal static class Reach
 {
-    private const string Serve = "python3 -c \"\nimport socket, threading\ns = socket.create_server(('0.0.0.0', 7000))\nwhile True:\n    c, _ = s.accept(); c.send(b'hello'); c.close()\n\" > /dev/null 2>&1 &";
+    private const string Serve =
+        "python3 -c \"\nimport socket, threading\ns = socket.create_server(('0.0.0.0', 7000))\nwhile True:\n    c, _ = s.accept(); "
+            + "c.send(b'hello'); c.close()\n\" > /dev/null 2>&1 &";
 
     /// <summary>What a guest runs to connect; it prints what the listener says.</summary>
     public static string Connect(string address) => $"timeout 8 bash -c 'exec 3<> /dev/tcp/{address}/{Stage.Port} && head -c 5 <&3'";

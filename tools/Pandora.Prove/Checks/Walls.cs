@@ -68,7 +68,8 @@ internal static class Walls
         TestHostException.Require(before >= 20, $"only {before} entries were there before, so the check shows nothing");
         var receipt = await other.EndAsync();
         var after = await TrackedAsync(stage, other.Created.GuestIp);
-        TestHostException.Require(receipt.Left == 0 && after == 0, $"the receipt says that {receipt.Left} are left, and {after} entries are");
+        TestHostException.Require(
+            receipt.Left == 0 && after == 0, $"the receipt says that {receipt.Left} are left, and {after} entries are");
         return $"{before} entries before, none afterwards";
     }
 

@@ -12,7 +12,8 @@ namespace Pandora.Engine.MicroVms;
 /// <summary>Makes snapshots, and what is only done for a microVM that starts from one.</summary>
 internal sealed partial class MicroVmLauncher
 {
-    // What first commands need is in memory afterwards: pages of the shell and of the interpreter, and under emulation translated code. A template need not have the interpreter.
+    // What first commands need is in memory afterwards: pages of the shell and of the interpreter, and under emulation translated code. A
+    // template need not have the interpreter.
     private static readonly string[] WarmUp = ["true", "python3 -c pass"];
     private static readonly TimeSpan WarmUpLimit = TimeSpan.FromSeconds(20);
 

@@ -14,8 +14,9 @@ using Pandora.Linux;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>
-/// Starts microVMs: (1) slot, (2) record, (3) disk, (4) VMM, (5) guest; from a snapshot with (5) the agent, which makes the guest its own, (6) guest, (7) a warm-up. Each step is named and timed.
-/// What a step acquires it first pushes on the teardown, so a start that fails at any step undoes exactly what it had done.
+/// Starts microVMs: (1) slot, (2) record, (3) disk, (4) VMM, (5) guest; from a snapshot with (5) the agent, which makes the guest its own,
+/// (6) guest, (7) a warm-up. Each step is named and timed. What a step acquires it first pushes on the teardown, so a start that fails at
+/// any step undoes exactly what it had done.
 /// </summary>
 internal sealed partial class MicroVmLauncher(
     EngineOptions options, HostNames names, TemplateStore templates, IHostNetwork network, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
@@ -124,7 +125,8 @@ internal sealed partial class MicroVmLauncher(
         live.Set(boot.Id, boot.Slot.Index, boot.File);
         if (boot.Snapshot is null)
         {
-            await boot.Identity.WriteInitrdAsync(boot.Template.InitrdPath, boot.InitrdPath, guests.PublicKey, network.Mtu, cancellationToken);
+            await boot.Identity.WriteInitrdAsync(
+                boot.Template.InitrdPath, boot.InitrdPath, guests.PublicKey, network.Mtu, cancellationToken);
         }
     }
 
@@ -138,7 +140,9 @@ internal sealed partial class MicroVmLauncher(
 
     private VirtualMachineSpec SpecOf(Boot boot)
     {
-        cgroups.Add(boot.Id, new CgroupLimits((boot.Template!.MemoryMiB * 1024L * 1024) + vmm.Capabilities.MemoryOverhead, 128 + boot.Template.VcpuCount));
+        cgroups.Add(
+            boot.Id,
+            new CgroupLimits((boot.Template!.MemoryMiB * 1024L * 1024) + vmm.Capabilities.MemoryOverhead, 128 + boot.Template.VcpuCount));
         return new VirtualMachineSpec
         {
             Id = boot.Id,
@@ -181,7 +185,8 @@ internal sealed partial class MicroVmLauncher(
         boot.File!.Write(r => r with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources });
     }
 
-    // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device, and an older template the agent: then that is what it has, and no later boot waits for it.
+    // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device, and an older template the
+    // agent: then that is what it has, and no later boot waits for it.
     private async Task TrySetClockAsync(Boot boot, CancellationToken cancellationToken)
     {
         var template = (boot.Template!.Key, boot.Template.CreatedAt);
@@ -219,10 +224,14 @@ internal sealed partial class MicroVmLauncher(
         return text.Length == 0 ? "; its console is empty" : $"; its console ends with:\n{(text.Length > 1500 ? text[^1500..] : text)}";
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "microVM {SandboxId} of template {Template} is warm after {Seconds:0.00} s ({Start})")]
+    [LoggerMessage(
+        Level = LogLevel.Information, Message = "microVM {SandboxId} of template {Template} is warm after {Seconds:0.00} s ({Start})")]
     private partial void LogBooted(string sandboxId, string template, string start, double seconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is the host's to the second only, and so are those of its template's next ones")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is the host's to the second only, and so are those "
+            + "of its template's next ones")]
     private partial void LogNoAgent(string sandboxId, string error);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]

@@ -184,7 +184,9 @@ internal sealed partial class BoundedListener : IConnectionListener
             {
                 context = _factory.Create(socket);
                 context.Features.Set<IAdmission>(tracked);
-                if (_table.Speak(tracked, context, isAsking, hasKey) && _ready.Writer.TryWrite(new BoundedConnection(context, _table, tracked)))
+                if (
+                    _table.Speak(tracked, context, isAsking, hasKey)
+                    && _ready.Writer.TryWrite(new BoundedConnection(context, _table, tracked)))
                 {
                     return;
                 }

@@ -346,12 +346,14 @@ internal sealed partial class ConnectionTable : IDisposable
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "{Count} connections were closed or refused to keep room for those with a key: at most {Total} may be open, {PerAddress} from one address")]
+        Message = "{Count} connections were closed or refused to keep room for those with a key: at most {Total} may be open, {PerAddress} "
+            + "from one address")]
     private partial void LogRefused(long count, int total, int perAddress);
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "The limit of descriptors is {Missing} too low for as many microVMs as PANDORA_MAX_SANDBOXES and the pools allow: raise it (ulimit -n, LimitNOFILE=), or lower them")]
+        Message = "The limit of descriptors is {Missing} too low for as many microVMs as PANDORA_MAX_SANDBOXES and the pools allow: raise "
+            + "it (ulimit -n, LimitNOFILE=), or lower them")]
     private partial void LogMissing(int missing);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Connections that are late could not be closed; it is tried again in a second")]

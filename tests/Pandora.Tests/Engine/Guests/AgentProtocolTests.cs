@@ -5,7 +5,8 @@ namespace Pandora.Tests.Guests;
 
 public sealed class AgentProtocolTests
 {
-    private static readonly Gen<(AgentMessage Message, uint Id, byte[] Body)> Frames = Gen.Select(Gen.Byte.Select(b => (AgentMessage)b), Gen.UInt, Gen.Byte.Array[0, 300]);
+    private static readonly Gen<(AgentMessage Message, uint Id, byte[] Body)> Frames = Gen.Select(
+        Gen.Byte.Select(b => (AgentMessage)b), Gen.UInt, Gen.Byte.Array[0, 300]);
 
     [Fact]
     public void What_is_written_is_read_however_it_is_cut_up() => Gen.Select(Frames.Array[1, 5], Gen.Int[1, 40]).Sample((frames, step) =>
@@ -23,9 +24,11 @@ public sealed class AgentProtocolTests
             }
         }
 
-        Assert.Equal(bytes.Length, used);
-        Assert.Equal(frames.Select(f => (f.Message, f.Id, Convert.ToHexString(f.Body))), read.Select(f => (f.Message, f.Id, Convert.ToHexString(f.Body.Span))));
-    });
+                    Assert.Equal(bytes.Length, used);
+                    Assert.Equal(
+                        frames.Select(f => (f.Message, f.Id, Convert.ToHexString(f.Body))),
+                        read.Select(f => (f.Message, f.Id, Convert.ToHexString(f.Body.Span))));
+                });
 
     [Theory]
     [InlineData("504E4541")] // another magic
@@ -34,13 +37,15 @@ public sealed class AgentProtocolTests
     [InlineData("504E4441010200000000FFFFFF7F")] // two gigabytes
     [InlineData("504E4441010200000000FFFFFFFF")] // a negative length
     [InlineData("504E444101020000000001400000")] // one byte too many
-    public void What_is_no_frame_is_told_at_once(string bytes) => Assert.Equal(-1, AgentProtocol.Decode(Convert.FromHexString(bytes), out _));
+    public void What_is_no_frame_is_told_at_once(string bytes) =>
+        Assert.Equal(-1, AgentProtocol.Decode(Convert.FromHexString(bytes), out _));
 
     [Theory]
     [InlineData("")]
     [InlineData("504E44")]
     [InlineData("504E444101020000000000400000")] // the longest body, which is to come
-    public void What_may_become_a_frame_is_waited_for(string bytes) => Assert.Equal(0, AgentProtocol.Decode(Convert.FromHexString(bytes), out _));
+    public void What_may_become_a_frame_is_waited_for(string bytes) =>
+        Assert.Equal(0, AgentProtocol.Decode(Convert.FromHexString(bytes), out _));
 
     [Fact]
     public void A_body_that_nobody_would_read_is_not_written() =>

@@ -9,7 +9,8 @@ public sealed class ExecScriptTests
 {
     [Fact]
     public void Quoting_survives_bash_whatever_is_quoted() =>
-        Gen.String[Gen.Char['\u0001', '\u00ff'], 0, 60].Sample(text => Assert.Equal(text, Bash($"printf %s {ExecScript.Quote(text)}").Output), iter: 60);
+        Gen.String[Gen.Char['\u0001', '\u00ff'], 0, 60]
+            .Sample(text => Assert.Equal(text, Bash($"printf %s {ExecScript.Quote(text)}").Output), iter: 60);
 
     [Theory]
     [InlineData("exit 7", 7, "")]
@@ -34,7 +35,12 @@ public sealed class ExecScriptTests
     [Fact]
     public void Environment_and_directory_are_set_and_the_connection_is_not_told()
     {
-        var command = new GuestCommand { Code = "echo \"$PWD|$GREETING|${SSH_CONNECTION-unset}|${__pandora-unset}\"", Cwd = "/usr", Env = new Dictionary<string, string> { ["GREETING"] = "it's $HOME\n" } };
+        var command = new GuestCommand
+        {
+            Code = "echo \"$PWD|$GREETING|${SSH_CONNECTION-unset}|${__pandora-unset}\"",
+            Cwd = "/usr",
+            Env = new Dictionary<string, string> { ["GREETING"] = "it's $HOME\n" },
+        };
         Assert.Equal(
             "/usr|it's $HOME\n|unset|unset\n\0mark 2 0\0", Bash(WithoutGuest(ExecScript.Create(command, 1, "mark", "tag"))).Output);
     }
@@ -69,7 +75,14 @@ public sealed class ExecScriptTests
 
     private static (int ExitCode, string Output, string Errors) Bash(string script)
     {
-        var start = new ProcessStartInfo("bash") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, StandardInputEncoding = new System.Text.UTF8Encoding(false), StandardOutputEncoding = System.Text.Encoding.UTF8 };
+        var start = new ProcessStartInfo("bash")
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            StandardInputEncoding = new System.Text.UTF8Encoding(false),
+            StandardOutputEncoding = System.Text.Encoding.UTF8,
+        };
         start.Environment["LANG"] = "C.UTF-8";
         start.ArgumentList.Add("-c");
         start.ArgumentList.Add(script);

@@ -70,7 +70,10 @@ public sealed class GuestAgentTests
 
                 // All the time goes by on the way there, and at the third try there is little of it.
                 _time.Advance(TimeSpan.FromMilliseconds(++tries == 3 ? 4 : 80));
-                await guest.SendAsync(AgentMessage.Clock, question.Id, AgentProtocol.EncodeNanoseconds(((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100) - behind));
+                await guest.SendAsync(
+                    AgentMessage.Clock,
+                    question.Id,
+                    AgentProtocol.EncodeNanoseconds(((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100) - behind));
             }
         });
         Assert.Equal(TimeSpan.FromMilliseconds(behindMs - 2), await agent.SetClockAsync(default));
@@ -88,7 +91,10 @@ public sealed class GuestAgentTests
             {
                 var question = await guest.ReadAsync();
                 _time.Advance(TimeSpan.FromMilliseconds(60 - tries++));
-                await guest.SendAsync(AgentMessage.Clock, question.Id, AgentProtocol.EncodeNanoseconds((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100));
+                await guest.SendAsync(
+                    AgentMessage.Clock,
+                    question.Id,
+                    AgentProtocol.EncodeNanoseconds((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100));
             }
         });
         // The last was the fastest, and still says less than could be told.
@@ -140,7 +146,8 @@ public sealed class GuestAgentTests
     }
 
     [Fact]
-    public Task Garbage_is_refused_at_once() => RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "no frame of the protocol's");
+    public Task Garbage_is_refused_at_once() =>
+        RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "no frame of the protocol's");
 
     [Fact]
     public Task A_length_beyond_all_bounds_is_refused_before_anything_is_kept_for_it() =>
@@ -162,11 +169,16 @@ public sealed class GuestAgentTests
 
     [Fact]
     public Task Another_body_than_was_sent_is_refused() =>
-        RefusedAsync(async guest => await guest.SendAsync(AgentMessage.Pong, (await guest.ReadAsync()).Id, [1]), "something else than it was asked");
+        RefusedAsync(
+            async guest => await guest.SendAsync(AgentMessage.Pong, (await guest.ReadAsync()).Id, [1]), "something else than it was asked");
 
     [Fact]
     public Task What_it_says_of_a_failure_cannot_spoil_a_log() =>
-        RefusedAsync(async guest => await guest.SendAsync(AgentMessage.Failed, (await guest.ReadAsync()).Id, "no\r\n\u001b[31m12:00 info forged\u0007"u8.ToArray()), "could not: no...[31m12:00 info forged.");
+        RefusedAsync(
+            async guest =>
+                await guest.SendAsync(
+                    AgentMessage.Failed, (await guest.ReadAsync()).Id, "no\r\n\u001b[31m12:00 info forged\u0007"u8.ToArray()),
+            "could not: no...[31m12:00 info forged.");
 
     [Fact]
     public async Task One_that_hangs_up_is_connected_to_anew_for_the_next_question()
@@ -189,7 +201,8 @@ public sealed class GuestAgentTests
     public async Task A_machine_without_the_device_says_so()
     {
         await using var agent = new GuestAgent(new FakeMachine("x"), _time);
-        Assert.Contains("no device for the agent", (await Assert.ThrowsAsync<VmmException>(() => agent.PingAsync(default, default))).Message);
+        Assert.Contains(
+            "no device for the agent", (await Assert.ThrowsAsync<VmmException>(() => agent.PingAsync(default, default))).Message);
     }
 
     [Fact]
@@ -210,7 +223,8 @@ public sealed class GuestAgentTests
             .Message);
     }
 
-    private GuestAgent Connect(Func<Guest, Task> behave) => new(new FakeMachine("x") { Agent = () => Guest.Start(behave, _ends.Add) }, _time);
+    private GuestAgent Connect(Func<Guest, Task> behave) =>
+        new(new FakeMachine("x") { Agent = () => Guest.Start(behave, _ends.Add) }, _time);
 
     /// <summary>The other end of a connection, in a guest that behaves as it likes.</summary>
     private sealed class Guest(Stream stream)
@@ -250,7 +264,8 @@ public sealed class GuestAgentTests
             return frame;
         }
 
-        public Task SendAsync(AgentMessage message, uint id, byte[]? body = null) => SendAsync(AgentProtocol.Encode(message, id, body ?? []));
+        public Task SendAsync(AgentMessage message, uint id, byte[]? body = null) =>
+            SendAsync(AgentProtocol.Encode(message, id, body ?? []));
 
         public async Task SendAsync(byte[] bytes) => await stream.WriteAsync(bytes);
     }

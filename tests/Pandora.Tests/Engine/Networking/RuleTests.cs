@@ -73,7 +73,9 @@ public sealed class RuleTests
         static (IPAddress, IPAddress) Flow(string source, string destination) => (IPAddress.Parse(source), IPAddress.Parse(destination));
         var living = IPAddress.Parse("10.200.0.2");
         var guests = OrphanedSlots.GuestsIn(
-            [Flow("10.200.0.2", "10.201.0.6"), Flow("10.201.0.10", "10.200.0.2"), Flow("10.200.0.6", "1.1.1.2")], range: null, living.Equals);
+            [Flow("10.200.0.2", "10.201.0.6"), Flow("10.201.0.10", "10.200.0.2"), Flow("10.200.0.6", "1.1.1.2")],
+            range: null,
+            living.Equals);
         Assert.Equal([living, IPAddress.Parse("10.200.0.6")], guests);
     }
 
@@ -82,7 +84,12 @@ public sealed class RuleTests
     {
         var slot = new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
         var text = SlotRules.Text(slot, Policy(), Egress.None);
-        foreach (var (chain, gate) in new[] { ("chain from_guest", "iifname != @open goto refuse"), ("chain to_guest", "oifname != @open goto refuse") })
+        foreach (
+            var (chain, gate) in new[]
+            {
+                ("chain from_guest", "iifname != @open goto refuse"),
+                ("chain to_guest", "oifname != @open goto refuse"),
+            })
         {
             var start = text.IndexOf(chain, StringComparison.Ordinal);
             Assert.InRange(text.IndexOf(gate, start, StringComparison.Ordinal), start,

@@ -7,7 +7,9 @@ using Pandora.Vmm;
 
 namespace Pandora.Tests.Node;
 
-/// <summary>The real node from its opening to its end: what starts microVMs, what is kept, what is taken over, what is cleaned up.</summary>
+/// <summary>
+/// The real node from its opening to its end: what starts microVMs, what is kept, what is taken over, what is cleaned up.
+/// </summary>
 public sealed class NodeTests
 {
     [Fact]

@@ -28,8 +28,12 @@ public sealed class RecoveringTests
         Assert.True(node.Sandboxes.IsRecovering);
         Assert.Equal([slow, dead], Undecided().OrderBy(id => id == dead));
         // They count, a claim is served beside them, and one with an undecided one's key is not made twice.
-        Assert.Equal(PandoraError.Recovering,
-            (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(IdempotencyKey: "slow"), default))).Error);
+        Assert.Equal(
+            PandoraError.Recovering,
+            (
+                await Assert.ThrowsAsync<PandoraException>(() =>
+                    node.Sandboxes.CreateAsync(new SandboxRequest(IdempotencyKey: "slow"), default)
+                )).Error);
         await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
         Assert.Equal(PandoraError.SandboxLimit,
             (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);

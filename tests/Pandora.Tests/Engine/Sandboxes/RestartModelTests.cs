@@ -6,7 +6,10 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 
-/// <summary>Random histories of a node whose server is killed and replaced, whose machines die and fall silent, whose boots fail and whose clock jumps, against a model of who must be alive.</summary>
+/// <summary>
+/// Random histories of a node whose server is killed and replaced, whose machines die and fall silent, whose boots fail and whose clock
+/// jumps, against a model of who must be alive.
+/// </summary>
 public sealed class RestartModelTests
 {
     private enum Step
@@ -49,7 +52,8 @@ public sealed class RestartModelTests
         {
             if (node.BootFailure is not null && step != Step.BootsFail)
             {
-                // Boots that fail are paused; so that a claim need not wait for the fake clock, they fail until another step and another server come.
+                // Boots that fail are paused; so that a claim need not wait for the fake clock, they fail until another step and another
+                // server come.
                 node.BootFailure = null;
                 await RestartAsync(isKilled: false);
             }
@@ -102,7 +106,8 @@ public sealed class RestartModelTests
                     break;
                 case Step.KillAndDamage when living.Count > 0:
                     var damaged = At(which).Id;
-                    await RestartAsync(isKilled: true, () => File.WriteAllText(node.RecordOf(damaged), which % 2 == 0 ? "{" : """{"version":99}"""));
+                    await RestartAsync(
+                        isKilled: true, () => File.WriteAllText(node.RecordOf(damaged), which % 2 == 0 ? "{" : """{"version":99}"""));
                     End(damaged);
                     break;
                 case Step.Keep:
@@ -118,14 +123,23 @@ public sealed class RestartModelTests
                     break;
             }
 
-            Assert.Equal(living.Select(l => l.Id).Order(StringComparer.Ordinal), node.Sandboxes.List().Select(s => s.Id).Order(StringComparer.Ordinal));
+            Assert.Equal(
+                living.Select(l => l.Id).Order(StringComparer.Ordinal),
+                node.Sandboxes.List().Select(s => s.Id).Order(StringComparer.Ordinal));
             Assert.Equal(living.Count, node.Sandboxes.Count);
             Assert.All(living, l => Assert.True(node.MachineOf(l.Id).IsRunning));
             Assert.Equal(living.Count, node.Sandboxes.List().Select(s => s.Slot).Distinct().Count());
-            Assert.All(gone, id => Assert.True(Assert.Throws<PandoraException>(() => node.Sandboxes.Get(id)).Error is PandoraError.SandboxGone or PandoraError.SandboxNotFound));
+            Assert.All(
+                gone,
+                id =>
+                    Assert.True(
+                        Assert.Throws<PandoraException>(() => node.Sandboxes.Get(id)).Error
+                            is PandoraError.SandboxGone
+                                or PandoraError.SandboxNotFound));
         }
 
         // Every machine that runs is a sandbox's or warm.
-        await FakeNode.UntilAsync(() => node.Booted.Where(b => b.Machine.IsRunning).Select(b => b.Id).Distinct().Count() == living.Count + node.Pool.WarmCount);
+        await FakeNode.UntilAsync(() =>
+            node.Booted.Where(b => b.Machine.IsRunning).Select(b => b.Id).Distinct().Count() == living.Count + node.Pool.WarmCount);
     }
 }

@@ -38,7 +38,10 @@ public sealed class SandboxModelTests
                     living.Add(new Living((await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox, now));
                     break;
                 case Step.Create:
-                    Assert.Equal(PandoraError.SandboxLimit, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
+                    Assert.Equal(
+                        PandoraError.SandboxLimit,
+                        (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error
+                    );
                     break;
                 case Step.Exec when living.Count > 0:
                     await UseAsync(living[which % living.Count], async l =>

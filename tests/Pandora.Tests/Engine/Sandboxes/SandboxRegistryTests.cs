@@ -25,7 +25,8 @@ public sealed class SandboxRegistryTests
     {
         await using var node = new FakeNode();
         var metadata = new Dictionary<string, string> { ["who"] = "me" };
-        var created = await node.Sandboxes.CreateAsync(new SandboxRequest(IdleTimeout: 30, Metadata: metadata, Egress: Egress.None), default);
+        var created = await node.Sandboxes.CreateAsync(
+            new SandboxRequest(IdleTimeout: 30, Metadata: metadata, Egress: Egress.None), default);
         Assert.Matches("^[a-z0-9]{20,}$", created.Sandbox.Id);
         Assert.Same(created.Sandbox, node.Sandboxes.Get(created.Sandbox.Id));
         Assert.Equal(Egress.None, node.Egresses[created.Sandbox.Id]);
@@ -52,7 +53,8 @@ public sealed class SandboxRegistryTests
     {
         await using var node = new FakeNode();
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
-        var exception = await FailsAsync(() => node.Sandboxes.CreateAsync(new SandboxRequest(IdleTimeout: seconds), default), PandoraError.InvalidRequest);
+        var exception = await FailsAsync(
+            () => node.Sandboxes.CreateAsync(new SandboxRequest(IdleTimeout: seconds), default), PandoraError.InvalidRequest);
         Assert.Equal("idle_timeout", exception.Field);
         Assert.Equal(2, node.Pool.WarmCount);
         Assert.Equal(0, node.Sandboxes.Count);
@@ -63,8 +65,16 @@ public sealed class SandboxRegistryTests
     {
         await using var node = new FakeNode();
         var huge = new Dictionary<string, string> { ["k"] = new('x', (16 * 1024) + 1) };
-        Assert.Equal("metadata", (await FailsAsync(() => node.Sandboxes.CreateAsync(new SandboxRequest(Metadata: huge), default), PandoraError.InvalidRequest)).Field);
-        Assert.Equal("template", (await FailsAsync(() => node.Sandboxes.CreateAsync(new SandboxRequest(Template: "nope"), default), PandoraError.InvalidRequest)).Field);
+        Assert.Equal(
+            "metadata",
+            (
+                await FailsAsync(() => node.Sandboxes.CreateAsync(new SandboxRequest(Metadata: huge), default), PandoraError.InvalidRequest)
+            ).Field);
+        Assert.Equal(
+            "template",
+            (
+                await FailsAsync(
+                    () => node.Sandboxes.CreateAsync(new SandboxRequest(Template: "nope"), default), PandoraError.InvalidRequest)).Field);
         Assert.Equal(0, node.Sandboxes.Count);
     }
 

@@ -40,8 +40,11 @@ public sealed class LogTests
         var scopes = new LoggerExternalScopeProvider();
         using var scope = scopes.Push(new ClientScope("192.0.2.1", "0a1b2c3d"));
         using var trace = scopes.Push(new Dictionary<string, object?> { ["TraceId"] = "4bf9", ["RequestPath"] = "/secret" });
-        var entry = new LogEntry<string>(LogLevel.Warning, "Pandora.Audit", default, "died: \x1b[2J\r\n22:00:00.000 info forged\tline", null, (s, _) => s);
+        var entry = new LogEntry<string>(
+            LogLevel.Warning, "Pandora.Audit", default, "died: \x1b[2J\r\n22:00:00.000 info forged\tline", null, (s, _) => s);
         new TextLogFormatter(time).Write(entry, scopes, writer);
-        Assert.Equal("03:04:05.678 warn Audit: died: ?[2J\n    22:00:00.000 info forged\tline client=192.0.2.1 key=0a1b2c3d trace=4bf9\n", writer.ToString());
+        Assert.Equal(
+            "03:04:05.678 warn Audit: died: ?[2J\n    22:00:00.000 info forged\tline client=192.0.2.1 key=0a1b2c3d trace=4bf9\n",
+            writer.ToString());
     }
 }

@@ -5,7 +5,9 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Tests.Telemetry;
 
-/// <summary>For tests that read metrics: a meter is heard by every exporter in the process, so they run when no other server does.</summary>
+/// <summary>
+/// For tests that read metrics: a meter is heard by every exporter in the process, so they run when no other server does.
+/// </summary>
 [CollectionDefinition(nameof(Alone), DisableParallelization = true)]
 public sealed class Alone;
 
@@ -44,7 +46,14 @@ public sealed partial class MetricsTests
         await server.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "crash"}""");
         await server.SendAsync(HttpMethod.Delete, "/sandboxes/nosuchsandbox");
         var text = await server.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative));
-        foreach (var (operation, code) in new[] { ("create", "sandbox_limit"), ("exec", "guest_unreachable"), ("exec", "internal_error"), ("delete", "sandbox_not_found") })
+        foreach (
+            var (operation, code) in new[]
+            {
+                ("create", "sandbox_limit"),
+                ("exec", "guest_unreachable"),
+                ("exec", "internal_error"),
+                ("delete", "sandbox_not_found"),
+            })
         {
             Assert.Matches($"pandora_failures_total\\{{[^}}]*code=\"{code}\",operation=\"{operation}\"\\}} 1\n", text);
         }
@@ -64,13 +73,16 @@ public sealed partial class MetricsTests
         Assert.Equal(metricsWithout, (await server.SendAsync(HttpMethod.Get, "/metrics")).Status);
         if (metricsKey.Length > 0)
         {
-            Assert.Equal(200, (await server.SendAsync(HttpMethod.Get, "/metrics", headers: ("Authorization", $"Bearer {metricsKey}"))).Status);
+            Assert.Equal(
+                200, (await server.SendAsync(HttpMethod.Get, "/metrics", headers: ("Authorization", $"Bearer {metricsKey}"))).Status);
             foreach (var spelling in new[] { "/metrics/", "/METRICS", "/metrics/x", "/Metrics?a=b" })
             {
                 Assert.Equal(401, (await server.SendAsync(HttpMethod.Get, spelling)).Status);
             }
 
-            Assert.Equal(apiWithout, (await server.SendAsync(HttpMethod.Get, "/sandboxes", headers: ("Authorization", $"Bearer {metricsKey}"))).Status);
+            Assert.Equal(
+                apiWithout,
+                (await server.SendAsync(HttpMethod.Get, "/sandboxes", headers: ("Authorization", $"Bearer {metricsKey}"))).Status);
         }
 
         if (apiKey.Length > 0)
@@ -107,7 +119,10 @@ public sealed partial class MetricsTests
     {
         await Task.Delay(CacheTime, TimeProvider.System);
         var text = await server.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative));
-        return [.. text.Split('\n').Where(l => l.Length > 0 && l[0] != '#').Select(l => Value().Replace(l, "")).Order(StringComparer.Ordinal)];
+        return
+        [
+            .. text.Split('\n').Where(l => l.Length > 0 && l[0] != '#').Select(l => Value().Replace(l, "")).Order(StringComparer.Ordinal),
+        ];
     }
 
     [GeneratedRegex(@" [^ }]+( \d+)?$")]

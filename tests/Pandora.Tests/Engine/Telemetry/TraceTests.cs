@@ -39,7 +39,9 @@ public sealed class TraceTests : IDisposable
         await server.SendAsync(HttpMethod.Delete, $"/sandboxes/{id}", headers: headers);
         await FakeNode.UntilAsync(() => Mine(trace).Count == 8);
         var spans = Mine(trace);
-        Assert.Equal(["sandbox.claim", "sandbox.end", "sandbox.exec", "sandbox.exec"], spans.Where(s => s.Source.Name == EngineTracing.SourceName).Select(s => s.OperationName).Order());
+        Assert.Equal(
+            ["sandbox.claim", "sandbox.end", "sandbox.exec", "sandbox.exec"],
+            spans.Where(s => s.Source.Name == EngineTracing.SourceName).Select(s => s.OperationName).Order());
         foreach (var span in spans)
         {
             if (span.Source.Name == EngineTracing.SourceName)
@@ -65,7 +67,11 @@ public sealed class TraceTests : IDisposable
         await using var server = await FakeServer.StartAsync();
         var trace = ActivityTraceId.CreateRandom();
         var id = await server.CreateAsync();
-        await server.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "echo hunter2", "stdin": "hunter3", "env": {"A": "hunter4"}}""", headers: ("traceparent", $"00-{trace}-{ActivitySpanId.CreateRandom()}-01"));
+        await server.SendAsync(
+            HttpMethod.Post,
+            $"/sandboxes/{id}/exec",
+            """{"code": "echo hunter2", "stdin": "hunter3", "env": {"A": "hunter4"}}""",
+            headers: ("traceparent", $"00-{trace}-{ActivitySpanId.CreateRandom()}-01"));
         await FakeNode.UntilAsync(() => Mine(trace).Count == 2);
         Assert.DoesNotContain(Mine(trace).SelectMany(s => s.TagObjects), t => $"{t.Value}".Contains("hunter", StringComparison.Ordinal));
     }
@@ -75,10 +81,12 @@ public sealed class TraceTests : IDisposable
     {
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 1, IdleTimeout = 10 });
         var trace = ActivityTraceId.CreateRandom();
-        var created = await server.SendAsync(HttpMethod.Post, "/sandboxes", "{}", headers: ("traceparent", $"00-{trace}-{ActivitySpanId.CreateRandom()}-01"));
+        var created = await server.SendAsync(
+            HttpMethod.Post, "/sandboxes", "{}", headers: ("traceparent", $"00-{trace}-{ActivitySpanId.CreateRandom()}-01"));
         var id = created.Body.GetProperty("sandbox_id").GetString()!;
         server.Node.MachineOf(id).Die("a test said so");
-        await FakeNode.UntilAsync(() => _spans.Any(s => s.OperationName == "sandbox.end" && (string?)s.GetTagItem("pandora.sandbox.id") == id));
+        await FakeNode.UntilAsync(() =>
+            _spans.Any(s => s.OperationName == "sandbox.end" && (string?)s.GetTagItem("pandora.sandbox.id") == id));
         var end = _spans.Single(s => s.OperationName == "sandbox.end" && (string?)s.GetTagItem("pandora.sandbox.id") == id);
         Assert.NotEqual(trace, end.TraceId);
         Assert.Equal("died", end.GetTagItem("pandora.end.reason"));

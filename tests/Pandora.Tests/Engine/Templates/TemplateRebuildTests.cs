@@ -27,7 +27,8 @@ public sealed class TemplateRebuildTests : IDisposable
         Install("default", t => t with { BuiltWith = TemplateOrigin.OptionsOf(spec) });
         var read = _store.Find("default")!;
         Assert.Equal(
-            "./pandora template build default --packages jq,vim --setup '/a/set it up.sh' --kernel /b/vmlinux --modules /m --kernel-args 'quiet x=1' --vcpus 2 --memory 512 --disk 4096",
+            "./pandora template build default --packages jq,vim --setup '/a/set it up.sh' --kernel /b/vmlinux --modules /m "
+                + "--kernel-args 'quiet x=1' --vcpus 2 --memory 512 --disk 4096",
             TemplateOrigin.CommandFor(read));
     }
 
@@ -117,7 +118,9 @@ public sealed class TemplateRebuildTests : IDisposable
         Assert.Empty(_store.List());
         var second = Builder().BuildAsync(Default with { MemoryMiB = 300 }, RebuildRule.IfChanged, TestContext.Current.CancellationToken);
         await FakeNode.UntilAsync(() => _lines.Count > 0);
-        Assert.Contains($"process {Environment.ProcessId} on {Environment.MachineName} builds template 'default' in {_directory}: waiting for it", _lines[0]);
+        Assert.Contains(
+            $"process {Environment.ProcessId} on {Environment.MachineName} builds template 'default' in {_directory}: waiting for it",
+            _lines[0]);
         var key = await TemplateBuilder.KeyOfAsync(Default with { MemoryMiB = 300 }, TestContext.Current.CancellationToken);
         Install("default", t => t with { Key = key, BuiltWith = ["--memory", "300"] });
         Assert.False(second.IsCompleted);
@@ -186,11 +189,21 @@ public sealed class TemplateRebuildTests : IDisposable
             ]));
         Assert.Equal(
             ["a : Depends: b (>= 2) but it is not going to be installed", "Unable to correct problems, you have held broken packages."],
-            AptErrors.Find(["The following packages have unmet dependencies:", "   a : Depends: b (>= 2) but it is not going to be installed", "E: Unable to correct problems, you have held broken packages."]));
+            AptErrors.Find([
+                "The following packages have unmet dependencies:",
+                "   a : Depends: b (>= 2) but it is not going to be installed",
+                "E: Unable to correct problems, you have held broken packages.",
+            ]));
         Assert.Equal(
-            ["dpkg: error processing package a (--configure)",
-                "installed a package post-installation script subprocess returned error exit status 1"],
-            AptErrors.Find(["dpkg: error processing package a (--configure):", " installed a package post-installation script subprocess returned error exit status 1", "E: Sub-process env returned an error code (1)"]));
+            [
+                "dpkg: error processing package a (--configure)",
+                "installed a package post-installation script subprocess returned error exit status 1",
+            ],
+            AptErrors.Find([
+                "dpkg: error processing package a (--configure):",
+                " installed a package post-installation script subprocess returned error exit status 1",
+                "E: Sub-process env returned an error code (1)",
+            ]));
         Assert.Empty(AptErrors.Find(["I: x", "E: mmdebstrap failed to run"]));
     }
 

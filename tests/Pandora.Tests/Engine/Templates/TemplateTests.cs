@@ -74,7 +74,16 @@ public sealed class TemplateTests : IDisposable
     {
         var builder = new TemplateBuilder(new TemplateStore(_directory), new FakeTimeProvider(), _ => { });
         var missing = await Assert.ThrowsAsync<StartupException>(() =>
-            builder.BuildAsync(new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/no/such.ext4", KernelPath = "/no/such" }, RebuildRule.IfChanged, default));
+            builder.BuildAsync(
+                new TemplateSpec
+                {
+                    AgentPath = "/etc/hostname",
+                    Name = "x",
+                    RootPath = "/no/such.ext4",
+                    KernelPath = "/no/such",
+                },
+                RebuildRule.IfChanged,
+                default));
         Assert.Contains("/no/such", missing.Message);
         var misnamed = new TemplateSpec { AgentPath = "/etc/hostname", Name = "X" };
         var both = new TemplateSpec { AgentPath = "/etc/hostname", Name = "x", RootPath = "/etc/hostname", Packages = ["vim"] };
@@ -89,18 +98,26 @@ public sealed class TemplateTests : IDisposable
     [Fact]
     public void Sources_for_guests_hold_no_credentials_and_only_the_distributions()
     {
-        const string Targets = "https://me:secret@mirror.example/debian/|bookworm|main|/usr/share/keyrings/debian-archive-keyring.gpg|Debian\n"
+        const string Targets =
+            "https://me:secret@mirror.example/debian/|bookworm|main|/usr/share/keyrings/debian-archive-keyring.gpg|Debian\n"
             + "https://mirror.example/debian|bookworm|main|/usr/share/keyrings/debian-archive-keyring.gpg|Debian\n"
             + "https://other.example/thing|bookworm|stable|/etc/other.gpg|Other\n"
             + "https://mirror.example/debian|trixie|main||Debian\n";
-        const string Config = "Acquire::http::Proxy \"http://user:pw@proxy.example:3128\";\nAcquire::Check-Valid-Until \"false\";\nDir::Etc::netrc \"auth.conf\";\nAPT::Architecture \"amd64\";\n";
+        const string Config =
+            "Acquire::http::Proxy \"http://user:pw@proxy.example:3128\";\nAcquire::Check-Valid-Until \"false\";\nDir::Etc::netrc "
+                + "\"auth.conf\";\nAPT::Architecture \"amd64\";\n";
         var sources = AptSources.Parse("debian", "bookworm", Targets, Config);
         Assert.Equal(2, sources.BuildLines.Count);
         Assert.Contains("secret", sources.BuildLines[0]);
-        Assert.Equal("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] https://mirror.example/debian bookworm main", sources.GuestLines[0]);
+        Assert.Equal(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] https://mirror.example/debian bookworm main",
+            sources.GuestLines[0]);
         Assert.Equal(3, sources.BuildOptions.Count);
-        Assert.Equal(["Acquire::http::Proxy \"http://proxy.example:3128\";", "Acquire::Check-Valid-Until \"false\";"], sources.GuestOptions);
-        Assert.Contains("apt-get update", Assert.Throws<StartupException>(() => AptSources.Parse("debian", "forky", Targets, Config)).Message);
+        Assert.Equal(
+            ["Acquire::http::Proxy \"http://proxy.example:3128\";", "Acquire::Check-Valid-Until \"false\";"],
+            sources.GuestOptions);
+        Assert.Contains(
+            "apt-get update", Assert.Throws<StartupException>(() => AptSources.Parse("debian", "forky", Targets, Config)).Message);
     }
 
     [Fact]

@@ -43,7 +43,8 @@ public sealed class AuthTests
     public async Task A_page_of_another_origin_is_refused(string origin, int status)
     {
         await using var api = await FakeServer.StartAsync();
-        Assert.Equal(status, (await api.SendAsync(HttpMethod.Post, "/sandboxes", headers: [("Origin", origin), ("Host", "127.0.0.1:8000")])).Status);
+        Assert.Equal(
+            status, (await api.SendAsync(HttpMethod.Post, "/sandboxes", headers: [("Origin", origin), ("Host", "127.0.0.1:8000")])).Status);
         Assert.Equal(status == 201 ? 1 : 0, api.Node.Sandboxes.Count);
     }
 

@@ -125,7 +125,20 @@ public sealed class ContentTypeTests
         await using var api = await FakeServer.StartAsync(onLoopback: true);
         var id = await api.CreateAsync();
         await FakeNode.UntilAsync(() => api.Node.Pool.WarmCount == 2);
-        foreach (var path in new[] { "/health", "/ready", "/sandboxes", $"/sandboxes/{id}", "/sandboxes/nope", "/sandboxes?metadata=x", "/metrics", "/openapi/v1.json", "/docs/", "/nope" })
+        foreach (
+            var path in new[]
+            {
+                "/health",
+                "/ready",
+                "/sandboxes",
+                $"/sandboxes/{id}",
+                "/sandboxes/nope",
+                "/sandboxes?metadata=x",
+                "/metrics",
+                "/openapi/v1.json",
+                "/docs/",
+                "/nope",
+            })
         {
             using var get = await api.Http.GetAsync(new Uri(path, UriKind.Relative));
             using var request = new HttpRequestMessage(HttpMethod.Head, path);

@@ -24,7 +24,10 @@ public sealed class MetadataTests
     public async Task A_pair_is_found_as_the_url_writes_it(string key, string value, string written)
     {
         await using var api = await FakeServer.StartAsync();
-        var id = await api.CreateAsync(System.Text.Json.JsonSerializer.Serialize(new CreateSandboxRequest(Metadata: new Dictionary<string, string> { [key] = value }), PandoraJson.Default.CreateSandboxRequest));
+        var id = await api.CreateAsync(
+            System.Text.Json.JsonSerializer.Serialize(
+                new CreateSandboxRequest(Metadata: new Dictionary<string, string> { [key] = value }),
+                PandoraJson.Default.CreateSandboxRequest));
         await api.CreateAsync("""{"metadata": {"a": "b:c", "b": "a:b"}}""");
         var list = await api.SendAsync(HttpMethod.Get, $"/sandboxes?metadata={written}");
         Assert.Equal(200, list.Status);

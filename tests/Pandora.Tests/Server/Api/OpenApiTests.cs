@@ -16,14 +16,39 @@ public sealed class OpenApiTests
         var (status, document, _) = await api.SendAsync(HttpMethod.Get, "/openapi/v1.json");
         Assert.Equal(200, status);
         Assert.StartsWith("3.1", document.GetProperty("openapi").GetString());
-        var paths = document.GetProperty("paths").EnumerateObject().SelectMany(p => p.Value.EnumerateObject().Select(m => $"{m.Name} {p.Name}")).Order();
+        var paths = document
+            .GetProperty("paths")
+            .EnumerateObject()
+            .SelectMany(p => p.Value.EnumerateObject().Select(m => $"{m.Name} {p.Name}"))
+            .Order();
         Assert.Equal(
-            ["delete /sandboxes/{id}", "get /health", "get /ready", "get /sandboxes", "get /sandboxes/{id}", "post /sandboxes", "post /sandboxes/{id}/exec", "post /sandboxes/{id}/keepalive"], paths);
-        var timeout = document.GetProperty("components").GetProperty("schemas").GetProperty("ExecRequest").GetProperty("properties").GetProperty("timeout");
+            [
+                "delete /sandboxes/{id}",
+                "get /health",
+                "get /ready",
+                "get /sandboxes",
+                "get /sandboxes/{id}",
+                "post /sandboxes",
+                "post /sandboxes/{id}/exec",
+                "post /sandboxes/{id}/keepalive",
+            ],
+            paths);
+        var timeout = document
+            .GetProperty("components")
+            .GetProperty("schemas")
+            .GetProperty("ExecRequest")
+            .GetProperty("properties")
+            .GetProperty("timeout");
         Assert.Equal(1, timeout.GetProperty("minimum").GetDouble());
         Assert.Equal(300, timeout.GetProperty("maximum").GetDouble());
         Assert.Equal(["null", "number"], timeout.GetProperty("type").EnumerateArray().Select(t => t.GetString()));
-        var answers = document.GetProperty("paths").GetProperty("/sandboxes/{id}/exec").GetProperty("post").GetProperty("responses").EnumerateObject().Select(r => r.Name);
+        var answers = document
+            .GetProperty("paths")
+            .GetProperty("/sandboxes/{id}/exec")
+            .GetProperty("post")
+            .GetProperty("responses")
+            .EnumerateObject()
+            .Select(r => r.Name);
         Assert.Superset(new HashSet<string> { "400", "401", "404", "410", "429", "502", "504" }, answers.ToHashSet());
     }
 
@@ -43,7 +68,8 @@ public sealed class OpenApiTests
 
         Assert.True(
             File.Exists(Golden) && await File.ReadAllTextAsync(Golden) == told,
-            "docs/openapi.json is not what the server tells. If the change is meant: this test writes it anew with MAKE_OPENAPI=1 in its environment");
+            "docs/openapi.json is not what the server tells. If the change is meant: this test writes it anew with MAKE_OPENAPI=1 in "
+                + "its environment");
     }
 
     [Fact]
@@ -92,11 +118,16 @@ public sealed class OpenApiTests
         await using var api = await FakeServer.StartAsync();
         await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", """{"code": "exit 0"}""");
         var text = await api.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative));
-        foreach (var (name, kind) in new[]
-        {
-            ("pandora_sandbox_acquire_seconds", "histogram"), ("pandora_vm_exec_seconds", "histogram"),
-            ("pandora_executions_total", "counter"), ("pandora_sandboxes_created_total", "counter"), ("pandora_sandboxes_reaped_total", "counter"), ("pandora_warm_boot_failures_total", "counter"),
-        })
+        foreach (
+            var (name, kind) in new[]
+            {
+                ("pandora_sandbox_acquire_seconds", "histogram"),
+                ("pandora_vm_exec_seconds", "histogram"),
+                ("pandora_executions_total", "counter"),
+                ("pandora_sandboxes_created_total", "counter"),
+                ("pandora_sandboxes_reaped_total", "counter"),
+                ("pandora_warm_boot_failures_total", "counter"),
+            })
         {
             Assert.Contains($"# TYPE {name} {kind}", text);
         }

@@ -73,7 +73,9 @@ public sealed class ResilienceApiTests
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, MaxSandboxes = 50, MaxWaiting = 2 }, bootsAreFree: false);
         var waiting = Enumerable.Range(0, 2).Select(_ => node.Sandboxes.CreateAsync(new SandboxRequest(), default)).ToList();
         await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 2);
-        Assert.Equal(PandoraError.Overloaded, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
+        Assert.Equal(
+            PandoraError.Overloaded,
+            (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
         node.AllowBoots(2);
         await Task.WhenAll(waiting);
         Assert.Equal(2, node.Sandboxes.Count);
@@ -120,8 +122,12 @@ public sealed class ResilienceApiTests
         await using var clock = node.RunClock();
         await node.Sandboxes.SuspendAsync(TimeSpan.FromSeconds(1));
         Assert.Equal(PandoraError.Interrupted, (await Assert.ThrowsAsync<PandoraException>(() => running)).Error);
-        Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => node.StartAsync(id, new() { Code = "exit 0" }, default))).Error);
-        Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
+        Assert.Equal(
+            PandoraError.ShuttingDown,
+            (await Assert.ThrowsAsync<PandoraException>(() => node.StartAsync(id, new() { Code = "exit 0" }, default))).Error);
+        Assert.Equal(
+            PandoraError.ShuttingDown,
+            (await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default))).Error);
         Assert.True(node.MachineOf(id).IsRunning);
     }
 
@@ -129,20 +135,32 @@ public sealed class ResilienceApiTests
     public async Task While_it_recovers_clients_are_told_to_wait()
     {
         await using var api = await FakeServer.StartAsync(isRecovering: true);
-        foreach (var (method, path) in new[] { (HttpMethod.Post, "/sandboxes"), (HttpMethod.Get, "/sandboxes"), (HttpMethod.Get, "/sandboxes/abc"), (HttpMethod.Delete, "/sandboxes/abc"), (HttpMethod.Post, "/sandboxes/abc/keepalive") })
+        foreach (
+            var (method, path) in new[]
+            {
+                (HttpMethod.Post, "/sandboxes"),
+                (HttpMethod.Get, "/sandboxes"),
+                (HttpMethod.Get, "/sandboxes/abc"),
+                (HttpMethod.Delete, "/sandboxes/abc"),
+                (HttpMethod.Post, "/sandboxes/abc/keepalive"),
+            })
         {
             var (status, body, response) = await api.SendAsync(method, path);
             Assert.Equal((503, "recovering", "1"), (status, body.GetProperty("code").GetString(), response.Headers.RetryAfter?.ToString()));
         }
 
-        Assert.Equal((503, "recovering"), ((await api.SendAsync(HttpMethod.Post, "/sandboxes/abc/exec", """{"code": "exit 0"}""")).Status, "recovering"));
+        Assert.Equal(
+            (503, "recovering"),
+            ((await api.SendAsync(HttpMethod.Post, "/sandboxes/abc/exec", """{"code": "exit 0"}""")).Status, "recovering"));
         Assert.Equal("recovering", (await api.SendAsync(HttpMethod.Get, "/health")).Body.GetProperty("status").GetString());
         api.Node.Sandboxes.Open();
         Assert.Equal(201, (await api.SendAsync(HttpMethod.Post, "/sandboxes")).Status);
     }
 
-    private static Task<(int Status, JsonElement Body, HttpResponseMessage Response)> CreateAsync(FakeServer api, string key, string body = "{}") =>
-        api.SendAsync(HttpMethod.Post, "/sandboxes", body, headers: ("Idempotency-Key", key));
+    private static Task<(int Status, JsonElement Body, HttpResponseMessage Response)> CreateAsync(
+        FakeServer api,
+        string key,
+        string body = "{}") => api.SendAsync(HttpMethod.Post, "/sandboxes", body, headers: ("Idempotency-Key", key));
 
     private static string? IdOf(JsonElement body) => body.GetProperty("sandbox_id").GetString();
 }

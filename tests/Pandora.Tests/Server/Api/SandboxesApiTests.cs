@@ -185,7 +185,14 @@ public sealed class SandboxesApiTests
     public async Task An_unknown_id_is_a_404(string id)
     {
         await using var api = await FakeServer.StartAsync();
-        foreach (var (method, path, body) in new[] { (HttpMethod.Get, "", null), (HttpMethod.Delete, "", null), (HttpMethod.Post, "/keepalive", null), (HttpMethod.Post, "/exec", """{"code":"exit 0"}""") })
+        foreach (
+            var (method, path, body) in new[]
+            {
+                (HttpMethod.Get, "", null),
+                (HttpMethod.Delete, "", null),
+                (HttpMethod.Post, "/keepalive", null),
+                (HttpMethod.Post, "/exec", """{"code":"exit 0"}"""),
+            })
         {
             var answer = await api.SendAsync(method, $"/sandboxes/{id}{path}", body);
             Assert.Equal(404, answer.Status);

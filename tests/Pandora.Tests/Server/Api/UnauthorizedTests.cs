@@ -19,8 +19,18 @@ public sealed class UnauthorizedTests
     {
         using var log = new KeptLog();
         await using var server = await FakeServer.StartAsync(
-            new ServerOptions { ApiKeys = Key, MetricsKey = MetricsKey }, onLoopback: true, loggers: log);
-        foreach (var (path, shown, status) in new[] { ("/sandboxes", null, 401), ("/sandboxes", "hunter2-hunter2-hunter2", 401), ("/metrics", "hunter2-hunter2-hunter2", 401), ("/sandboxes", Key, 200), ("/ready", null, 200) })
+            new ServerOptions { ApiKeys = Key, MetricsKey = MetricsKey },
+            onLoopback: true,
+            loggers: log);
+        foreach (
+            var (path, shown, status) in new[]
+            {
+                ("/sandboxes", null, 401),
+                ("/sandboxes", "hunter2-hunter2-hunter2", 401),
+                ("/metrics", "hunter2-hunter2-hunter2", 401),
+                ("/sandboxes", Key, 200),
+                ("/ready", null, 200),
+            })
         {
             Assert.Equal(status,
                 (await server.SendAsync(HttpMethod.Get, path, headers: shown is null ? [] : [("Authorization", $"Bearer {shown}")]))
@@ -28,7 +38,13 @@ public sealed class UnauthorizedTests
         }
 
         var lines = log.Lines.Where(l => l.Category == typeof(Unauthorized).FullName).Select(l => l.Text);
-        Assert.Equal(["A request from 127.0.0.1 showed no key and was told 401", "A request from 127.0.0.1 showed a wrong key and was told 401", "A request from 127.0.0.1 showed a wrong key and was told 401"], lines);
+        Assert.Equal(
+            [
+                "A request from 127.0.0.1 showed no key and was told 401",
+                "A request from 127.0.0.1 showed a wrong key and was told 401",
+                "A request from 127.0.0.1 showed a wrong key and was told 401",
+            ],
+            lines);
         Assert.DoesNotContain(log.Lines, l => l.Text.Contains("hunter2", StringComparison.Ordinal));
         Assert.DoesNotContain(log.Lines, l => l.Text.Contains(Key, StringComparison.Ordinal));
         var (_, _, response) = await server.SendAsync(HttpMethod.Get, "/metrics", headers: ("Authorization", $"Bearer {MetricsKey}"));

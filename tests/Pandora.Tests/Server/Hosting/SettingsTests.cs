@@ -13,7 +13,9 @@ public sealed class SettingsTests
     [Fact]
     public void Environment_goes_before_the_file_and_the_file_before_defaults()
     {
-        var file = new ConfigurationBuilder().AddInMemoryCollection(new Dictionary<string, string?> { ["Pandora:PoolSize"] = "7", ["Pandora:MaxSandboxes"] = "9" }).Build();
+        var file = new ConfigurationBuilder()
+            .AddInMemoryCollection(new Dictionary<string, string?> { ["Pandora:PoolSize"] = "7", ["Pandora:MaxSandboxes"] = "9" })
+            .Build();
         var options = Settings.Read<EngineOptions>(file, new Dictionary<string, string> { ["PANDORA_POOL_SIZE"] = "3" });
         Assert.Equal((3, 9, 60.0), (options.PoolSize, options.MaxSandboxes, options.IdleTimeout));
     }
@@ -37,9 +39,15 @@ public sealed class SettingsTests
     [Fact]
     public void Contradictions_and_misspellings_stop_the_start()
     {
-        Assert.Contains("PANDORA_MAX_IDLE_TIMEOUT", Assert.Throws<StartupException>(() => new EngineOptions { IdleTimeout = 700 }.Check()).Message);
-        Assert.Contains("PANDORA_POOL_SIZES", Assert.Throws<StartupException>(() => new EngineOptions { PoolSizes = "web" }.Check()).Message);
-        Assert.Contains("PANDORA_POOLSIZE", Assert.Throws<StartupException>(() => Settings.RejectUnknown(new Dictionary<string, string> { ["PANDORA_POOLSIZE"] = "4" })).Message);
+        Assert.Contains(
+            "PANDORA_MAX_IDLE_TIMEOUT", Assert.Throws<StartupException>(() => new EngineOptions { IdleTimeout = 700 }.Check()).Message);
+        Assert.Contains(
+            "PANDORA_POOL_SIZES", Assert.Throws<StartupException>(() => new EngineOptions { PoolSizes = "web" }.Check()).Message);
+        Assert.Contains(
+            "PANDORA_POOLSIZE",
+            Assert
+                .Throws<StartupException>(() => Settings.RejectUnknown(new Dictionary<string, string> { ["PANDORA_POOLSIZE"] = "4" }))
+                .Message);
     }
 
     [Fact]

@@ -22,18 +22,33 @@ public sealed class LoadRunTests
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 4, MaxSandboxes = 50 });
         using var pandora = new PandoraClient(server.Http);
         var lines = new ConcurrentBag<LoadedSandbox>();
-        var plan = new LoadPlan { Requests = 6, Parallel = 2, ExecsPer = 3, Code = "exit 0", Rate = rate, Duration = duration, Burst = burst };
-        var report = await new LoadRun(pandora, "http://fake", plan, TimeProvider.System) { Finished = lines.Add }.RunAsync(CancellationToken.None);
+        var plan = new LoadPlan
+        {
+            Requests = 6,
+            Parallel = 2,
+            ExecsPer = 3,
+            Code = "exit 0",
+            Rate = rate,
+            Duration = duration,
+            Burst = burst,
+        };
+        var report = await new LoadRun(pandora, "http://fake", plan, TimeProvider.System) { Finished = lines.Add }.RunAsync(
+            CancellationToken.None);
         Assert.Equal((expected, 0, false), (report.Succeeded, report.Failed, report.IsInterrupted));
         Assert.Equal(expected, lines.Count);
         Assert.Equal(Enumerable.Range(1, expected), lines.Select(l => l.Number).Order());
         Assert.Equal(expected * 3, report.Execs);
-        Assert.Equal([expected, expected, expected * 2, expected], new[] { "acquire", "first_exec", "exec", "delete" }.Select(n => (int)report.Latency[n].Client!.Count));
-        Assert.All(new[] { "acquire", "first_exec", "exec", "delete" }, n => Assert.Equal(report.Latency[n].Client!.Count, report.Latency[n].Server!.Count));
+        Assert.Equal(
+            [expected, expected, expected * 2, expected],
+            new[] { "acquire", "first_exec", "exec", "delete" }.Select(n => (int)report.Latency[n].Client!.Count));
+        Assert.All(
+            new[] { "acquire", "first_exec", "exec", "delete" },
+            n => Assert.Equal(report.Latency[n].Client!.Count, report.Latency[n].Server!.Count));
         Assert.Equal(new LeakReport(0, 0, 0, 0), report.Leaks);
         Assert.Equal(0, server.Node.Sandboxes.Count);
         var copy = JsonSerializer.Deserialize(JsonSerializer.Serialize(report, LoadJson.Default.LoadReport), LoadJson.Default.LoadReport)!;
-        Assert.Equal((report.Plan, report.Machine, report.Server, report.WallSeconds), (copy.Plan, copy.Machine, copy.Server, copy.WallSeconds));
+        Assert.Equal(
+            (report.Plan, report.Machine, report.Server, report.WallSeconds), (copy.Plan, copy.Machine, copy.Server, copy.WallSeconds));
         Assert.Equal(report.Latency["exec"], copy.Latency["exec"]);
     }
 
@@ -42,7 +57,17 @@ public sealed class LoadRunTests
     {
         await using var server = await FakeServer.StartAsync();
         using var pandora = new PandoraClient(server.Http);
-        var report = await new LoadRun(pandora, "http://fake", new LoadPlan { Duration = 0.2, Parallel = 2, Code = "exit 0" }, TimeProvider.System).RunAsync(CancellationToken.None);
+        var report = await new LoadRun(
+            pandora,
+            "http://fake",
+            new LoadPlan
+            {
+                Duration = 0.2,
+                Parallel = 2,
+                Code = "exit 0",
+            },
+            TimeProvider.System
+        ).RunAsync(CancellationToken.None);
         Assert.True(report.Succeeded > 2 && report.WallSeconds >= 0.2);
     }
 
@@ -50,10 +75,21 @@ public sealed class LoadRunTests
     public async Task Waiting_is_counted_from_when_a_sandbox_was_due()
     {
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 10, MaxSandboxes = 50 });
-        // Claims go through one at a time and 30 ms each, as by a server that stalls: the tenth of ten that were due at once has waited for nine.
+        // Claims go through one at a time and 30 ms each, as by a server that stalls: the tenth of ten that were due at once has waited for
+        // nine.
         using var slow = new HttpClient(new OneAtATime(server.Http)) { BaseAddress = server.Http.BaseAddress };
         using var pandora = new PandoraClient(slow);
-        var report = await new LoadRun(pandora, "http://fake", new LoadPlan { Requests = 10, Rate = 1000, ExecsPer = 0 }, TimeProvider.System).RunAsync(CancellationToken.None);
+        var report = await new LoadRun(
+            pandora,
+            "http://fake",
+            new LoadPlan
+            {
+                Requests = 10,
+                Rate = 1000,
+                ExecsPer = 0,
+            },
+            TimeProvider.System
+        ).RunAsync(CancellationToken.None);
         Assert.Equal(10, report.Succeeded);
         Assert.True(report.Latency["acquire"].Client!.Max >= 270, $"{report.Latency["acquire"].Client}");
         Assert.True(report.Latency["acquire"].Server!.Max < 100, $"{report.Latency["acquire"].Server}");
@@ -65,12 +101,32 @@ public sealed class LoadRunTests
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 4, MaxSandboxes = 2 });
         await using var clock = server.Node.RunClock();
         using var pandora = new PandoraClient(server.Http);
-        var failing = await new LoadRun(pandora, "", new LoadPlan { Requests = 2, Parallel = 1, ExecsPer = 2, Code = "exit 3" }, TimeProvider.System).RunAsync(CancellationToken.None);
+        var failing = await new LoadRun(
+            pandora,
+            "",
+            new LoadPlan
+            {
+                Requests = 2,
+                Parallel = 1,
+                ExecsPer = 2,
+                Code = "exit 3",
+            },
+            TimeProvider.System).RunAsync(CancellationToken.None);
         Assert.Equal((0, 2), (failing.Succeeded, failing.Failed));
         Assert.Equal(4, failing.Errors["exec.exit_code"]);
-        var broken = await new LoadRun(pandora, "", new LoadPlan { Requests = 2, Parallel = 1, Code = "break" }, TimeProvider.System).RunAsync(CancellationToken.None);
+        var broken = await new LoadRun(
+            pandora,
+            "",
+            new LoadPlan
+            {
+                Requests = 2,
+                Parallel = 1,
+                Code = "break",
+            },
+            TimeProvider.System).RunAsync(CancellationToken.None);
         Assert.Equal(2, broken.Errors["exec.guest_unreachable"]);
-        var timedOut = await new LoadRun(pandora, "", new LoadPlan { Requests = 1, Code = "timeout" }, TimeProvider.System).RunAsync(CancellationToken.None);
+        var timedOut = await new LoadRun(pandora, "", new LoadPlan { Requests = 1, Code = "timeout" }, TimeProvider.System).RunAsync(
+            CancellationToken.None);
         Assert.Equal(1, timedOut.Errors["exec.exec_timeout"]);
         await using var one = await pandora.CreateAsync();
         await using var two = await pandora.CreateAsync();
@@ -86,7 +142,16 @@ public sealed class LoadRunTests
         await using var server = await FakeServer.StartAsync();
         using var pandora = new PandoraClient(server.Http);
         using var interrupt = new CancellationTokenSource();
-        var running = new LoadRun(pandora, "", new LoadPlan { Requests = 100, Parallel = 2, Code = "hang" }, TimeProvider.System).RunAsync(interrupt.Token);
+        var running = new LoadRun(
+            pandora,
+            "",
+            new LoadPlan
+            {
+                Requests = 100,
+                Parallel = 2,
+                Code = "hang",
+            },
+            TimeProvider.System).RunAsync(interrupt.Token);
         await FakeNode.UntilAsync(() => server.Node.Booted.Count(b => b.Guest.Hanging.Task.IsCompleted) == 2);
         await interrupt.CancelAsync();
         var report = await running;
@@ -101,7 +166,8 @@ public sealed class LoadRunTests
     {
         await using var server = await FakeServer.StartAsync(new Server.Hosting.ServerOptions { MetricsKey = "a-key-for-metrics-0123" });
         using var pandora = new PandoraClient(server.Http);
-        var report = await new LoadRun(pandora, "", new LoadPlan { Requests = 1, Code = "exit 0" }, TimeProvider.System).RunAsync(CancellationToken.None);
+        var report = await new LoadRun(pandora, "", new LoadPlan { Requests = 1, Code = "exit 0" }, TimeProvider.System).RunAsync(
+            CancellationToken.None);
         Assert.True(report.Leaks is { Sandboxes: 0, Slots: null, TeardownErrors: null, IsClean: true });
         Assert.Contains("/metrics cannot be read", report.Leaks.Note);
     }

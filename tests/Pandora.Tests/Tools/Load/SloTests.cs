@@ -8,11 +8,26 @@ public sealed class SloTests
 
     private static readonly LoadReport Report = new()
     {
-        At = default, Machine = new("", "", "", 1, 1), Server = new("", "", "", 1, 1), Plan = new(), WallSeconds = 2, IsInterrupted = false, Succeeded = 8, Failed = 2, Cold = 0, Execs = 0, SlotsUsed = 1,
-        Errors = new Dictionary<string, int>(), Leaks = new(0, 0, 0, null),
+        At = default,
+        Machine = new("", "", "", 1, 1),
+        Server = new("", "", "", 1, 1),
+        Plan = new(),
+        WallSeconds = 2,
+        IsInterrupted = false,
+        Succeeded = 8,
+        Failed = 2,
+        Cold = 0,
+        Execs = 0,
+        SlotsUsed = 1,
+        Errors = new Dictionary<string, int>(),
+        Leaks = new(0, 0, 0, null),
         Latency = new Dictionary<string, TwoSides>
         {
-            ["acquire"] = new(Some, Some with { P99 = 0.5 }), ["first_exec"] = new(Some, Some), ["exec"] = new(null, null), ["delete"] = new(Some, null), ["total"] = new(Some, null),
+            ["acquire"] = new(Some, Some with { P99 = 0.5 }),
+            ["first_exec"] = new(Some, Some),
+            ["exec"] = new(null, null),
+            ["delete"] = new(Some, null),
+            ["total"] = new(Some, null),
         },
     };
 
