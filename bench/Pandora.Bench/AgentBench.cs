@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Text;
 using Pandora.Agent.Protocol;
 using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
@@ -73,8 +72,12 @@ internal static class AgentBench
             var script = Path.Combine(work, "echo");
             await File.WriteAllTextAsync(script, Echo);
             await new TemplateBuilder(store, TimeProvider.System,
-                _ => { }).BuildAsync(new TemplateSpec { Name = "echo", RootPath = template.RootPath,
-                AgentPath = script }, RebuildRule.IfChanged, CancellationToken.None);
+                _ => { }).BuildAsync(new TemplateSpec
+                {
+                    Name = "echo",
+                    RootPath = template.RootPath,
+                    AgentPath = script
+                }, RebuildRule.IfChanged, CancellationToken.None);
             using var vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the benchmark", null, TimeProvider.System, CancellationToken.None);
             using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
             await using var ours = await StartAsync(vmm, template, names[0], work, key);
@@ -120,7 +123,7 @@ internal static class AgentBench
 
     private static async Task<TimeSpan> RoundTripAsync(Stream stream, byte[] question, byte expected)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
         var start = Stopwatch.GetTimestamp();
         await stream.WriteAsync(question, limit.Token);
         var header = new byte[AgentProtocol.HeaderSize];

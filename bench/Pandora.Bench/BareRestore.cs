@@ -172,7 +172,7 @@ internal static class BareRestore
             spec.Network.NamespacePath,
             ["chroot", root, "/firecracker", "--id", spec.Id, "--api-sock", "/run/fc.sock"]);
         (await ConnectAsync(Path.Combine(root, "run/fc.sock"))).Dispose();
-        using var api = new FirecrackerApi(Path.Combine(root, "run/fc.sock"), TimeSpan.FromSeconds(30));
+        using var api = new FirecrackerApi(Path.Combine(root, "run/fc.sock"), TimeSpan.FromSeconds(30), TimeProvider.System);
         await api.PutAsync(
             "/snapshot/load",
             """{"snapshot_path":"/state","mem_backend":{"backend_path":"/memory","backend_type":"File"},"resume_vm":true}"""u8.ToArray(),

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Pandora.Client;
 using Pandora.Engine.Guests;
 using Pandora.Load;
 using Pandora.Linux;

@@ -26,7 +26,8 @@ internal static class LookingBench
         await using var collector = await StartCollectorAsync();
         await using var watched = await BenchServer.StartAsync(target, 1, 8124, new()
         {
-            ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.Urls.Single(), ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf",
+            ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.Urls.Single(),
+            ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf",
         });
         await using var unwatched = await BenchServer.StartAsync(target, 1, 8125, new() { ["OTEL_SDK_DISABLED"] = "true" });
         // Two guests of the same template differ by more than what is looked for here, so there are several of each.

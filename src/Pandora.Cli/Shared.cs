@@ -18,7 +18,8 @@ internal static class Shared
 
     public static readonly Option<bool> Json = new("--json")
     {
-        Description = "Print results as JSON on standard output, and errors as one JSON object on standard error", Recursive = true,
+        Description = "Print results as JSON on standard output, and errors as one JSON object on standard error",
+        Recursive = true,
     };
 
     /// <summary>

@@ -1,6 +1,5 @@
 using System.Runtime.InteropServices;
 using Pandora.Vmm.Firecracker;
-using Pandora.Linux;
 using Pandora.Vmm.Host;
 using Pandora.Vmm.Qemu;
 

@@ -8,7 +8,6 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
-using Pandora.Engine.Networking;
 using Pandora.Engine.Node;
 using Pandora.Engine.Pools;
 using Pandora.Engine.Sandboxes;
@@ -130,7 +129,7 @@ internal sealed class FakeNode : IAsyncDisposable
     /// <summary>Waits for what other tasks bring about; fails after ten real seconds.</summary>
     public static async Task UntilAsync(Func<bool> condition, [CallerArgumentExpression(nameof(condition))] string what = "")
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10), TimeProvider.System);
         while (!condition())
         {
             if (limit.IsCancellationRequested)

@@ -8,7 +8,6 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Node;
 using Pandora.Engine;
-using Pandora.Engine.Templates;
 using Pandora.Server.Api;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;

@@ -2,7 +2,6 @@ using System.Net;
 using Pandora.Client;
 using Pandora.HostTests.World;
 using Pandora.TestHost;
-using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
@@ -129,14 +128,17 @@ public sealed class DiskTests : IAsyncLifetime
         _world,
         new()
         {
-            ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_POOL_START"] = "boot", ["PANDORA_DISK_RESERVE"] = $"{reserve}",
-            ["PANDORA_DISK_SHARE"] = $"{share}", ["PANDORA_DISK_WAIT"] = $"{wait}",
+            ["PANDORA_POOL_SIZE"] = "1",
+            ["PANDORA_POOL_START"] = "boot",
+            ["PANDORA_DISK_RESERVE"] = $"{reserve}",
+            ["PANDORA_DISK_SHARE"] = $"{share}",
+            ["PANDORA_DISK_WAIT"] = $"{wait}",
         },
         _disk!.Directory);
 
     private static async Task UntilAsync(Func<Task<bool>> condition, int seconds)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(seconds), TimeProvider.System);
         while (!await condition())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);

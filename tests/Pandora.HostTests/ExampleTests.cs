@@ -88,7 +88,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
 
     private static async Task WaitAsync(Func<Task<bool>> isSo)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
         while (!await isSo())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, limit.Token);

@@ -184,7 +184,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
 
     private static async Task UntilAsync(Func<Task<bool>> condition)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
         while (!await condition())
         {
             Assert.False(limit.IsCancellationRequested, "what was waited for did not come about");

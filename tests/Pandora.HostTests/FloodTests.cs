@@ -83,5 +83,6 @@ public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
     {
         action();
         return true;
-    })) { Kind = kind };
+    }))
+    { Kind = kind };
 }

@@ -2,7 +2,6 @@ using System.Net;
 using System.Net.Sockets;
 using Pandora.Client;
 using Pandora.TestHost;
-using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
@@ -208,7 +207,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
 
     private async Task UntilListeningAsync()
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
         while (true)
         {
             using var socket = fixture.World.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));

@@ -24,8 +24,11 @@ public sealed class InstanceTests : IAsyncLifetime
         {
             File.Copy(Path.Combine(server.DataDir, "instance"), Path.Combine(copy, "instance"));
             await using var second = await ServerProcess.StartAsync(
-                _world, new() { ["PANDORA_RUN_DIR"] = sameRunDirectory ? server.RunDir : Path.Combine(copy, "run"),
-                    ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" }, copy, waitUntilReady: false);
+                _world, new()
+                {
+                    ["PANDORA_RUN_DIR"] = sameRunDirectory ? server.RunDir : Path.Combine(copy, "run"),
+                    ["PANDORA_LISTEN"] = "http://127.0.0.1:8001"
+                }, copy, waitUntilReady: false);
             second.Forget();
             Assert.Equal(1, await second.WaitForEndAsync());
             Assert.Contains("is a copy of that one's", second.Log);

@@ -70,7 +70,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         var lost = Path.Combine(server.DataDir, "disks", "lost0000000000000000lost.ext4");
         await File.WriteAllTextAsync(lost, "");
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
         while (
             !(await server.Pandora.GetMetricsAsync(limit.Token))
                 .Split('\n')
@@ -99,7 +99,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
         // From outside: id, slot, interface and namespace belong together all the same.
         Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(40));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(40), TimeProvider.System);
         while (await File.ReadAllTextAsync(record) != before)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);

@@ -45,7 +45,11 @@ public sealed class QemuContractTests : VmmContract, IAsyncLifetime
         SparseFile.Copy(template.DiskPath, disk);
         return new VirtualMachineSpec
         {
-            Id = id, Directory = own, KernelPath = template.KernelPath, InitrdPath = template.InitrdPath, Uid = 65534,
+            Id = id,
+            Directory = own,
+            KernelPath = template.KernelPath,
+            InitrdPath = template.InitrdPath,
+            Uid = 65534,
             Drives = [new DriveSpec(template.RootPath, IsReadOnly: true), new DriveSpec(disk, IsReadOnly: false)],
             Network = new NetworkSpec($"/run/netns/{_namespace}", "tap0", "02:fc:00:00:00:02"),
             Agent = new AgentChannel("pandora.agent", 1024),

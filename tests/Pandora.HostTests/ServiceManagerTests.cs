@@ -75,7 +75,7 @@ public sealed class ServiceManagerTests : IAsyncLifetime
     private static async Task<string> ReceiveAsync(Socket socket)
     {
         var buffer = new byte[256];
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
         return Encoding.ASCII.GetString(buffer, 0, await socket.ReceiveAsync(buffer, limit.Token)).Trim();
     }
 }

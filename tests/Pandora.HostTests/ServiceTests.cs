@@ -115,7 +115,7 @@ public sealed class ServiceTests : IAsyncLifetime
             Assert.Equal(2, System.Text.RegularExpressions.Regex.Count(await TestWorld.ListRulesAsync(_world.Host.Path), Counted));
             // Docker empties its chain when it starts anew: the accept comes back.
             await TestWorld.NftAsync(_world.Host.Path, "flush chain ip filter DOCKER-USER");
-            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(15));
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(15), TimeProvider.System);
             while ((await sandbox.ExecAsync(Connect)).Stdout != "hello")
             {
                 limit.Token.ThrowIfCancellationRequested();

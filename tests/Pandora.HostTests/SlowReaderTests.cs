@@ -29,7 +29,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
         await UntilAsync(() => ResidentMiB() < 220, TimeSpan.FromSeconds(30));
         var before = ResidentMiB();
         var paused = await PausedAsync();
-        using var stop = new CancellationTokenSource(TimeSpan.FromMinutes(5));
+        using var stop = new CancellationTokenSource(TimeSpan.FromMinutes(5), TimeProvider.System);
         var first = new TaskCompletionSource[Readers];
         var start = Stopwatch.GetTimestamp();
         var readers = Enumerable.Range(0, Readers).Select(i => ReadAsync(sandbox.Id, first[i] = new TaskCompletionSource(), stop.Token))
@@ -123,7 +123,8 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
         string id, TaskCompletionSource first, CancellationToken cancellationToken, int perSecond = 400)
     {
         using var socket = fixture.World.Host.Run(() => new Socket(
-            AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveBufferSize = 4096 });
+            AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
+        { ReceiveBufferSize = 4096 });
         await socket.ConnectAsync(new IPEndPoint(IPAddress.Loopback, 8000), cancellationToken);
         var body = """{"code": "cat /root/result", "timeout": 200}""";
         var request = $"POST /sandboxes/{id}/exec HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\n"
@@ -169,7 +170,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
 
     private static async Task UntilAsync(Func<bool> condition, TimeSpan limit)
     {
-        using var stop = new CancellationTokenSource(limit);
+        using var stop = new CancellationTokenSource(limit, TimeProvider.System);
         while (!condition() && !stop.IsCancellationRequested)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);

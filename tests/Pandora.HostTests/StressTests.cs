@@ -39,7 +39,7 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
     // Each command has two threads of its own, which must not outlive it: those that do are never seen in a short run.
     private async Task AssertNoThreadsAreLeftAsync()
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
         while (
             Directory
                 .GetDirectories($"/proc/{fixture.Server.Pid}/task")
@@ -62,7 +62,7 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
     public async Task Interrupted_it_deletes_what_it_made_and_tells_what_there_was()
     {
         var running = Start("--burst", "2", "-e", "1", "--code", "sleep 100", "--timeout", "200");
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
         while ((await fixture.Server.Pandora.ListAsync(cancellationToken: limit.Token)).Count(s => s.ExecCount == 1) < 2)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, limit.Token);

@@ -66,7 +66,9 @@ public sealed class TemplateTests : IDisposable
         await using var world = await TestWorld.CreateAsync();
         await using var server = await ServerProcess.StartAsync(world, new()
         {
-            ["PANDORA_TEMPLATE_DIR"] = Merge(), ["PANDORA_POOL_SIZE"] = "0", ["PANDORA_POOL_SIZES"] = "more=1",
+            ["PANDORA_TEMPLATE_DIR"] = Merge(),
+            ["PANDORA_POOL_SIZE"] = "0",
+            ["PANDORA_POOL_SIZES"] = "more=1",
         });
         await using (var mine = await server.Pandora.CreateAsync(template: "mine"))
         {

@@ -253,7 +253,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     // Once the guest can be reached again.
     private static async Task<string> LaterAsync(Sandbox sandbox, string code)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90), TimeProvider.System);
         while (true)
         {
             try
@@ -272,7 +272,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
 
     private static async Task UntilAsync(Func<Task<bool>> condition)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
         while (!await condition())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);

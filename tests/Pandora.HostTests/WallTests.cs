@@ -242,7 +242,7 @@ public sealed class WallTests : IAsyncLifetime
 
     private static async Task UntilAsync(Func<Task<bool>> condition, int seconds)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(seconds), TimeProvider.System);
         while (!await condition())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);

@@ -160,7 +160,7 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public async Task WaitUntilReadyAsync()
     {
-        using var limit = new CancellationTokenSource(Patience);
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
         while (true)
         {
             TestHostException.Require(!_process!.HasExited, $"the server ended:\n{Log}");
@@ -185,7 +185,7 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public async Task WaitForWarmAsync(int count)
     {
-        using var limit = new CancellationTokenSource(Patience);
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
         while ((await Pandora.GetHealthAsync(limit.Token)).WarmVms < count)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
@@ -195,7 +195,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     /// <summary>Waits until microVMs of the default template are restored and no longer booted.</summary>
     public async Task WaitForSnapshotAsync()
     {
-        using var limit = new CancellationTokenSource(Patience);
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
         while (Snapshots.Count == 0)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);

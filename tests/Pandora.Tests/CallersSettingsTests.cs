@@ -9,9 +9,16 @@ public sealed class CallersSettingsTests
 {
     private static readonly IReadOnlyDictionary<string, string> Foreign = new Dictionary<string, string>
     {
-        ["PANDORA_TEMPLATE_DIR"] = "/nowhere/templates", ["PANDORA_DATA_DIR"] = "/nowhere", ["PANDORA_RUN_DIR"] = "/nowhere/run",
-        ["PANDORA_LISTEN"] = "http://0.0.0.0:1", ["PANDORA_URL"] = "http://127.0.0.1:1", ["PANDORA_API_KEYS"] = "a-key-of-the-callers",
-        ["PANDORA_POOL_SIZE"] = "many", ["PANDORA_VMM"] = "none", ["PANDORA_EGRESS"] = "", ["PANDORA_NO_SETTING"] = "1",
+        ["PANDORA_TEMPLATE_DIR"] = "/nowhere/templates",
+        ["PANDORA_DATA_DIR"] = "/nowhere",
+        ["PANDORA_RUN_DIR"] = "/nowhere/run",
+        ["PANDORA_LISTEN"] = "http://0.0.0.0:1",
+        ["PANDORA_URL"] = "http://127.0.0.1:1",
+        ["PANDORA_API_KEYS"] = "a-key-of-the-callers",
+        ["PANDORA_POOL_SIZE"] = "many",
+        ["PANDORA_VMM"] = "none",
+        ["PANDORA_EGRESS"] = "",
+        ["PANDORA_NO_SETTING"] = "1",
         ["PANDORA_TEST_SEED"] = "7",
     };
 

@@ -60,8 +60,8 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
     public async Task<FloodReport> RunAsync(TimeSpan duration, bool isFlooding = true, CancellationToken cancellationToken = default)
     {
         Latencies onNew = new(), onKept = new();
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        end.CancelAfter(duration);
+        using var clock = new CancellationTokenSource(duration, TimeProvider.System);
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, clock.Token);
         var start = Stopwatch.GetTimestamp();
         await Task.WhenAll(
         [
@@ -188,7 +188,9 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
     {
         var socket = new Socket(server.AddressFamily, SocketType.Stream, ProtocolType.Tcp)
         {
-            NoDelay = true, ReceiveTimeout = PatienceMs, SendTimeout = PatienceMs,
+            NoDelay = true,
+            ReceiveTimeout = PatienceMs,
+            SendTimeout = PatienceMs,
         };
         try
         {

@@ -194,8 +194,8 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         string? error = null;
         try
         {
-            using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-            limit.CancelAfter(CreateLimit);
+            using var clock = new CancellationTokenSource(CreateLimit, time);
+            using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, clock.Token);
             sandbox = await pandora.CreateAsync(TimeSpan.FromSeconds(600), plan.Template, _mark, cancellationToken: limit.Token);
             AcquireAtClient.Add(time.GetElapsedTime(due));
             AcquireAtServer.AddMs(sandbox.AcquireMs);
@@ -247,14 +247,14 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
 
     private async Task<ExecResult> ExecAsync(Sandbox sandbox, CancellationToken cancellationToken)
     {
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        limit.CancelAfter(TimeSpan.FromSeconds(plan.ExecTimeout + 30));
+        using var clock = new CancellationTokenSource(TimeSpan.FromSeconds(plan.ExecTimeout + 30), time);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, clock.Token);
         return await sandbox.ExecAsync(plan.Code, TimeSpan.FromSeconds(plan.ExecTimeout), cancellationToken: limit.Token);
     }
 
     private async Task<string?> DeleteAsync(Sandbox sandbox)
     {
-        using var limit = new CancellationTokenSource(DeleteLimit);
+        using var limit = new CancellationTokenSource(DeleteLimit, TimeProvider.System);
         try
         {
             var start = time.GetTimestamp();
@@ -276,7 +276,7 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
     // A claim whose answer never arrived may have been granted.
     private async Task SweepAsync()
     {
-        using var limit = new CancellationTokenSource(DeleteLimit);
+        using var limit = new CancellationTokenSource(DeleteLimit, TimeProvider.System);
         async Task TryAsync(Func<Task> run)
         {
             try

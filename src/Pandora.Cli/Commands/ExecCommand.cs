@@ -41,7 +41,7 @@ internal static class ExecCommand
     // Whether the sandbox lives is asked and not assumed.
     private static async Task<string> DescribeAsync(PandoraClient pandora, string id)
     {
-        using var limit = new CancellationTokenSource(CheckLimit);
+        using var limit = new CancellationTokenSource(CheckLimit, TimeProvider.System);
         try
         {
             await pandora.GetAsync(id, limit.Token);

@@ -57,7 +57,7 @@ internal static class RunCommand
             try
             {
                 // Not broken off: it takes milliseconds, and what is left on the host is worth knowing.
-                using var limit = new CancellationTokenSource(EndLimit);
+                using var limit = new CancellationTokenSource(EndLimit, TimeProvider.System);
                 receipt = await sandbox.EndAsync(limit.Token);
             }
             catch (Exception e) when (Failure.Of(e) is not null)
@@ -80,7 +80,9 @@ internal static class RunCommand
         PandoraClient pandora, string? template, string? egress, CancellationToken cancellationToken)
     {
         using var claiming = new CancellationTokenSource();
-        await using var stop = cancellationToken.Register(() => claiming.CancelAfter(ClaimGrace));
+        await using var grace = TimeProvider.System.CreateTimer(
+            _ => claiming.Cancel(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        await using var stop = cancellationToken.Register(() => grace.Change(ClaimGrace, Timeout.InfiniteTimeSpan));
         Sandbox sandbox;
         try
         {
@@ -99,7 +101,7 @@ internal static class RunCommand
 
     private static async Task<string> EndStoppedAsync(Sandbox sandbox)
     {
-        using var limit = new CancellationTokenSource(EndLimit);
+        using var limit = new CancellationTokenSource(EndLimit, TimeProvider.System);
         try
         {
             var receipt = await sandbox.EndAsync(limit.Token);

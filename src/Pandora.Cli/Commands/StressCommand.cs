@@ -39,7 +39,8 @@ internal static class StressCommand
         var template = new Option<string>("--template") { Description = "Template to start from" };
         var timeout = new Option<double>("--timeout")
         {
-            Description = $"Seconds that a command may take, {ExecTimeouts}", DefaultValueFactory = _ => Defaults.ExecTimeout,
+            Description = $"Seconds that a command may take, {ExecTimeouts}",
+            DefaultValueFactory = _ => Defaults.ExecTimeout,
         };
         var slo = new Option<string[]>("--slo")
         {

@@ -24,8 +24,8 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
         }
 
         var text = sandbox.Error is null
-            ? $"[{sandbox.Number, 4}] {sandbox.Id} slot {sandbox.Slot, -3} acquire {Ms(sandbox.AcquireMs)}  exec {string.Join(", ", sandbox.ExecMs.Select(e => Ms(e)))}  total {Ms(sandbox.TotalMs)}"
-            : $"[{sandbox.Number, 4}] {sandbox.Id ?? "-"} failed after {Ms(sandbox.TotalMs)}: {sandbox.Error}";
+            ? $"[{sandbox.Number,4}] {sandbox.Id} slot {sandbox.Slot,-3} acquire {Ms(sandbox.AcquireMs)}  exec {string.Join(", ", sandbox.ExecMs.Select(e => Ms(e)))}  total {Ms(sandbox.TotalMs)}"
+            : $"[{sandbox.Number,4}] {sandbox.Id ?? "-"} failed after {Ms(sandbox.TotalMs)}: {sandbox.Error}";
         lock (_lock)
         {
             if (_isTerminal)

@@ -341,8 +341,20 @@ internal sealed class SshExec
     // Signals by their names in RFC 4254, 6.10. dropbear has no name for SIGBUS and SIGSYS and sends nothing at all.
     private int ExitCode() => _command.ExitStatus ?? 128 + (_command.ExitSignal switch
     {
-        "HUP" => 1, "INT" => 2, "QUIT" => 3, "ILL" => 4, "TRAP" => 5, "ABRT" => 6, "FPE" => 8, "KILL" => 9, "USR1" => 10,
-        "SEGV" => 11, "USR2" => 12, "PIPE" => 13, "ALRM" => 14, "TERM" => 15,
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "ILL" => 4,
+        "TRAP" => 5,
+        "ABRT" => 6,
+        "FPE" => 8,
+        "KILL" => 9,
+        "USR1" => 10,
+        "SEGV" => 11,
+        "USR2" => 12,
+        "PIPE" => 13,
+        "ALRM" => 14,
+        "TERM" => 15,
         _ => 127,
     });
 }

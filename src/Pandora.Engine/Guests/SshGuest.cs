@@ -180,8 +180,8 @@ internal sealed partial class SshGuest : IGuest
         while (true)
         {
             using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-            using var attempt = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-            attempt.CancelAfter(TimeSpan.FromMilliseconds(30));
+            using var pause = new CancellationTokenSource(TimeSpan.FromMilliseconds(30), time);
+            using var attempt = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, pause.Token);
             try
             {
                 await socket.ConnectAsync(new IPEndPoint(address, 1), attempt.Token);

@@ -1,6 +1,5 @@
 using System.Globalization;
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.MicroVms;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Networking;

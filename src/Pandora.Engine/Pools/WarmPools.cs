@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.MicroVms;
 using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Pools;

@@ -1,7 +1,5 @@
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
-using Pandora.Engine.Networking;
-using Pandora.Engine.Node;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Recovery;

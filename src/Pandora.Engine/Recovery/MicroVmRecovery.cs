@@ -1,7 +1,6 @@
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Telemetry;
-using Pandora.Vmm;
 
 namespace Pandora.Engine.Recovery;
 

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.Sandboxes;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.Sandboxes;

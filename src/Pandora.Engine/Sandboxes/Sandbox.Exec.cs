@@ -70,7 +70,8 @@ public sealed partial class Sandbox
                 PandoraError.Interrupted,
                 $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next "
                     + "server",
-                innerException: e) { Stop = stop };
+                innerException: e)
+            { Stop = stop };
         }
         catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
         {

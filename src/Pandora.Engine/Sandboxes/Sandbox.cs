@@ -1,4 +1,3 @@
-using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;

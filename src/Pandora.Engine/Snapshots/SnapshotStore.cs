@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
-using Pandora.Engine.MicroVms;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Snapshots;

@@ -95,8 +95,12 @@ public sealed partial class TemplateBuilder
 
         try
         {
-            var environment = new Dictionary<string, string> { ["DEBIAN_FRONTEND"] = "noninteractive",
-                ["DEBCONF_NONINTERACTIVE_SEEN"] = "true", ["LC_ALL"] = "C.UTF-8" };
+            var environment = new Dictionary<string, string>
+            {
+                ["DEBIAN_FRONTEND"] = "noninteractive",
+                ["DEBCONF_NONINTERACTIVE_SEEN"] = "true",
+                ["LC_ALL"] = "C.UTF-8"
+            };
             await Command.RunAsync(
                 "unshare", ["--mount", "--pid", "--fork", "--kill-child", "chroot", tree, "bash", "-c", SetupSession, "set-up", name],
                 environment: environment, cancellationToken: cancellationToken);

@@ -1,4 +1,3 @@
-using Pandora.Engine.Node;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;

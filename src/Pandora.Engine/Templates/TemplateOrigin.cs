@@ -56,7 +56,9 @@ internal static class TemplateOrigin
     {
         var spec = Defaults with
         {
-            VcpuCount = template.VcpuCount, MemoryMiB = template.MemoryMiB, KernelArguments = template.KernelArguments ?? "",
+            VcpuCount = template.VcpuCount,
+            MemoryMiB = template.MemoryMiB,
+            KernelArguments = template.KernelArguments ?? "",
         };
         var options = new List<string>();
         if (template.Description.StartsWith($"{BasePackages} and ", StringComparison.Ordinal))

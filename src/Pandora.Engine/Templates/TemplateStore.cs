@@ -1,7 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
-using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Templates;
 

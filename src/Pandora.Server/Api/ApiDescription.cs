@@ -3,7 +3,6 @@ using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using Pandora.Contracts;
 using Pandora.Engine;
-using Pandora.Engine.Guests;
 using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Api;

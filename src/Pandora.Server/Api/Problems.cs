@@ -1,10 +1,8 @@
 using System.Collections.Frozen;
 using System.Text.Json;
 using Microsoft.AspNetCore.Diagnostics;
-using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
 using Pandora.Engine;
-using Pandora.Engine.Guests;
 using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Api;

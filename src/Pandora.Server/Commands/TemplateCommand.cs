@@ -91,7 +91,7 @@ internal static class TemplateCommand
             foreach (var template in OpenStore().List())
             {
                 Console.WriteLine(
-                    $"{template.Name, -20} {template.VcpuCount} vCPU  {template.MemoryMiB, 6} MiB  built "
+                    $"{template.Name,-20} {template.VcpuCount} vCPU  {template.MemoryMiB,6} MiB  built "
                         + $"{template.CreatedAt:yyyy-MM-dd HH:mm}  {template.Description}");
             }
         });

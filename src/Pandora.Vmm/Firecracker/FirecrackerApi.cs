@@ -10,13 +10,15 @@ namespace Pandora.Vmm.Firecracker;
 internal sealed class FirecrackerApi : IDisposable
 {
     private readonly TimeSpan _callLimit;
+    private readonly TimeProvider _time;
     private readonly HttpClient _http;
 
     /// <param name="socketPath">Its socket.</param>
     /// <param name="callLimit">Longest that a call may take.</param>
-    public FirecrackerApi(string socketPath, TimeSpan callLimit)
+    /// <param name="time">Keeps that limit, and the pauses between tries.</param>
+    public FirecrackerApi(string socketPath, TimeSpan callLimit, TimeProvider time)
     {
-        _callLimit = callLimit;
+        (_callLimit, _time) = (callLimit, time);
         var handler = new SocketsHttpHandler
         {
             MaxConnectionsPerServer = 1,
@@ -32,9 +34,8 @@ internal sealed class FirecrackerApi : IDisposable
 
     /// <summary>Waits until it answers: typically 12 ms after its start.</summary>
     /// <param name="ended">Completes when the process is gone.</param>
-    /// <param name="time">For the pauses between tries.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    public async Task<InstanceInfo> WaitAsync(Task ended, TimeProvider time, CancellationToken cancellationToken)
+    public async Task<InstanceInfo> WaitAsync(Task ended, CancellationToken cancellationToken)
     {
         while (true)
         {
@@ -47,7 +48,7 @@ internal sealed class FirecrackerApi : IDisposable
                 && !ended.IsCompleted)
             {
                 // It has not made its socket yet.
-                await Task.Delay(TimeSpan.FromMilliseconds(1), time, cancellationToken);
+                await Task.Delay(TimeSpan.FromMilliseconds(1), _time, cancellationToken);
             }
         }
     }
@@ -90,8 +91,8 @@ internal sealed class FirecrackerApi : IDisposable
         HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
     {
         using var request = new HttpRequestMessage(method, path) { Content = content };
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        limit.CancelAfter(_callLimit);
+        using var clock = new CancellationTokenSource(_callLimit, _time);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, clock.Token);
         try
         {
             var response = await _http.SendAsync(request, limit.Token);

@@ -92,7 +92,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     {
         var running = (FirecrackerVirtualMachine)machine;
         var jail = running.Jail ?? throw new VmmException("without its jailer Firecracker makes no snapshots");
-        using var api = new FirecrackerApi(jail.SocketPath, SnapshotLimit);
+        using var api = new FirecrackerApi(jail.SocketPath, SnapshotLimit, _time);
         await api.PatchAsync("/vm", JsonSerializer.SerializeToUtf8Bytes(new Vm("Paused"), FirecrackerJson.Default.Vm), cancellationToken);
         var owner = FileStatus.FindTarget(jail.AgentPath)?.Owner ?? throw new VmmException("the microVM's jail has no socket of its agent");
         using var state = jail.MakeFile(FirecrackerJail.StateName, owner);
@@ -114,8 +114,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         CancellationToken cancellationToken)
     {
         var start = new Start(spec, JailOf(spec.Id));
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        limit.CancelAfter(StartLimit);
+        using var clock = new CancellationTokenSource(StartLimit, _time);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, clock.Token);
         var step = "";
         async Task StepAsync(string name, Func<Task> run)
         {
@@ -128,8 +128,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         {
             await StepAsync("jail", () => makeJailAsync(start));
             await StepAsync("process", () => StartProcessAsync(start, limit.Token));
-            using var api = new FirecrackerApi(start.SocketPath, CallLimit);
-            await StepAsync("socket", () => api.WaitAsync(start.Process!.Exited, _time, limit.Token));
+            using var api = new FirecrackerApi(start.SocketPath, CallLimit, _time);
+            await StepAsync("socket", () => api.WaitAsync(start.Process!.Exited, limit.Token));
             foreach (var (path, body) in calls(start))
             {
                 await StepAsync(path[1..], () => api.PutAsync(path, body, limit.Token));
@@ -164,7 +164,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         var jail = JailOf(handle.Id) is { } known && Directory.Exists(known.Directory) ? known : null;
         try
         {
-            using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"), CallLimit);
+            using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"), CallLimit, _time);
             await api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
             WatchLogs(handle.Directory, jail);
             return new FirecrackerVirtualMachine(handle, agent, process, jail);

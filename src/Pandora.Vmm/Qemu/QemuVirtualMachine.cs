@@ -44,8 +44,8 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     public async Task ConnectAsync(CancellationToken cancellationToken)
     {
         _ = WatchProcessAsync();
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        limit.CancelAfter(ControlTimeout);
+        using var clock = new CancellationTokenSource(ControlTimeout, time);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, clock.Token);
         var connecting = QmpClient.ConnectAsync(QemuVmm.SocketPath(handle.Directory), OnEvent, time, limit.Token);
         if (await Task.WhenAny(connecting, _exited.Task) != connecting)
         {

@@ -79,7 +79,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
     {
         try
         {
-            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
             return (await server.Pandora.ExecAsync(id, new ExecRequest($"pgrep -fa '[{token[0]}]{token[1..]} '", 10), limit.Token))
                 .Stdout.Trim();
         }

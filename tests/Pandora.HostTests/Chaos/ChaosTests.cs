@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Text.Json;
 using Pandora.HostTests.World;
 using Pandora.TestHost;
-using Pandora.Linux;
 
 namespace Pandora.HostTests.Chaos;
 
@@ -56,8 +55,13 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
         output.WriteLine($"seed {seed}, {duration.TotalSeconds:0} s");
         await using var server = await ServerProcess.StartAsync(_world, new()
         {
-            ["PANDORA_POOL_SIZE"] = $"{PoolSize}", ["PANDORA_MAX_SANDBOXES"] = "6", ["PANDORA_ACQUIRE_TIMEOUT"] = "20",
-            ["PANDORA_BOOT_TIMEOUT"] = "30", ["PANDORA_LOG_FORMAT"] = "text", ["PANDORA_DISK_RESERVE"] = "64", ["PANDORA_DISK_SHARE"] = "0",
+            ["PANDORA_POOL_SIZE"] = $"{PoolSize}",
+            ["PANDORA_MAX_SANDBOXES"] = "6",
+            ["PANDORA_ACQUIRE_TIMEOUT"] = "20",
+            ["PANDORA_BOOT_TIMEOUT"] = "30",
+            ["PANDORA_LOG_FORMAT"] = "text",
+            ["PANDORA_DISK_RESERVE"] = "64",
+            ["PANDORA_DISK_SHARE"] = "0",
         }, _disk!.Directory);
         await TellAsync(server, () => RunAsync(server, seed, duration));
     }
@@ -125,7 +129,7 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 
     private static async Task UntilAsync(string what, ServerProcess server, Func<Task<bool>> condition)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90), TimeProvider.System);
         while (!await condition())
         {
             Assert.False(limit.IsCancellationRequested, $"'{what}' did not come about\n{Tail(server.Log)}");

@@ -137,7 +137,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         string operation, TimeSpan limit, Func<CancellationToken, Task<T>> run, Action<PandoraApiException>? onProblem = null)
     {
         var start = Stopwatch.GetTimestamp();
-        using var stop = new CancellationTokenSource(limit);
+        using var stop = new CancellationTokenSource(limit, TimeProvider.System);
         try
         {
             var result = await run(stop.Token);

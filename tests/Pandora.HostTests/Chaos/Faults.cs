@@ -244,7 +244,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
             var sandboxes = await server.Pandora.ListAsync();
             if (sandboxes.Count > 0)
             {
-                using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5));
+                using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5), TimeProvider.System);
                 await server.Pandora.ExecAsync(sandboxes[random.Next(sandboxes.Count)].SandboxId, new(code), limit.Token);
             }
         }

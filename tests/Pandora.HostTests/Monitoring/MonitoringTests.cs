@@ -13,7 +13,9 @@ public sealed class MonitoredServer : ServerFixture
 
     internal override Dictionary<string, string> Settings => new()
     {
-        ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_METRICS_KEY"] = Key, ["PANDORA_METRICS_LISTEN"] = "http://93.183.0.2:9464",
+        ["PANDORA_POOL_SIZE"] = "2",
+        ["PANDORA_METRICS_KEY"] = Key,
+        ["PANDORA_METRICS_LISTEN"] = "http://93.183.0.2:9464",
     };
 
     public override async ValueTask InitializeAsync()
@@ -21,7 +23,7 @@ public sealed class MonitoredServer : ServerFixture
         await base.InitializeAsync();
         Prometheus = await Prometheus.StartAsync(World.Host, Key);
         // It finds its targets some seconds after its start; what happens before its first look at a counter has no rate.
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
         while (!(await Prometheus.QueryAsync("count_over_time(up[1m]) >= 2 and up == 1")).Samples.Any())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);

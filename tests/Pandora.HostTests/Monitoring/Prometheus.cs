@@ -88,7 +88,7 @@ internal sealed class Prometheus : IAsyncDisposable
             Process.Start(start)!,
             new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:9090") }
         );
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
         while (!await prometheus.IsReadyAsync())
         {
             Assert.False(prometheus._process.HasExited || limit.IsCancellationRequested, File.ReadAllText(Path.Combine(directory, "log")));

@@ -65,7 +65,8 @@ internal static class HostileAgent
             Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"),
             ["template", "build", "default", "--rootfs", Path.Combine(original, "rootfs.ext4"), .. Kernel(original)])
         {
-            RedirectStandardError = true, Environment = { ["PANDORA_DATA_DIR"] = directory, ["PANDORA_AGENT"] = agent },
+            RedirectStandardError = true,
+            Environment = { ["PANDORA_DATA_DIR"] = directory, ["PANDORA_AGENT"] = agent },
         };
         using var build = Process.Start(start)!;
         var words = await build.StandardError.ReadToEndAsync();

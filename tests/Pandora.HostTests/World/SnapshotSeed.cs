@@ -1,6 +1,5 @@
 using Pandora.HostTests.World;
 using Pandora.TestHost;
-using Pandora.Linux;
 
 [assembly: AssemblyFixture(typeof(SnapshotSeed))]
 

@@ -22,9 +22,13 @@ internal sealed class SteppedClock
     /// <summary>What the server is started with.</summary>
     public IReadOnlyDictionary<string, string> Settings => new Dictionary<string, string>
     {
-        ["LD_PRELOAD"] = Library!, ["FAKETIME_TIMESTAMP_FILE"] = _offset, ["FAKETIME_CACHE_DURATION"] = "1",
+        ["LD_PRELOAD"] = Library!,
+        ["FAKETIME_TIMESTAMP_FILE"] = _offset,
+        ["FAKETIME_CACHE_DURATION"] = "1",
         // Both spellings of it; and its cure for old waits on the monotonic clock is .NET's disease.
-        ["FAKETIME_DONT_FAKE_MONOTONIC"] = "1", ["DONT_FAKE_MONOTONIC"] = "1", ["FAKETIME_FORCE_MONOTONIC_FIX"] = "0",
+        ["FAKETIME_DONT_FAKE_MONOTONIC"] = "1",
+        ["DONT_FAKE_MONOTONIC"] = "1",
+        ["FAKETIME_FORCE_MONOTONIC_FIX"] = "0",
     };
 
     private static string? Library => Environment.GetEnvironmentVariable("PANDORA_TEST_FAKETIME");

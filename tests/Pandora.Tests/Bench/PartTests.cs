@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Pandora.Bench;
 
 namespace Pandora.Tests.Bench;
 
@@ -37,7 +36,8 @@ public sealed class PartTests
         using var process = Process.Start(new ProcessStartInfo(
             Path.Combine(AppContext.BaseDirectory, "pandora-bench"), arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries))
         {
-            RedirectStandardOutput = true, RedirectStandardError = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
         })!;
         var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);

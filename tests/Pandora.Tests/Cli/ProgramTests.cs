@@ -206,7 +206,8 @@ public sealed class ProgramTests
         var cli = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
         using var process = Process.Start(new ProcessStartInfo("sh", ["-c", $"'{cli}' --json --url {server.Url} {arguments}"])
         {
-            RedirectStandardOutput = true, RedirectStandardError = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
         })!;
         var (exitCode, _, error) = await EndAsync(process);
         Assert.Equal(125, exitCode);
@@ -251,7 +252,7 @@ public sealed class ProgramTests
 
     private static async Task UntilAsync(Func<bool> isSo)
     {
-        using var limit = new CancellationTokenSource(Limit);
+        using var limit = new CancellationTokenSource(Limit, TimeProvider.System);
         while (!isSo())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, limit.Token);
@@ -289,8 +290,13 @@ public sealed class ProgramTests
     {
         // SIGINT as a terminal's shell has it: tests that run in the background ignore it, and hand that on.
         var start = new ProcessStartInfo("env",
-            ["--default-signal=INT", Path.Combine(AppContext.BaseDirectory, "pandora-cli"), .. arguments]) { RedirectStandardInput =
-            true, RedirectStandardOutput = true, RedirectStandardError = true };
+            ["--default-signal=INT", Path.Combine(AppContext.BaseDirectory, "pandora-cli"), .. arguments])
+        {
+            RedirectStandardInput =
+            true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        };
         foreach (var name in start.Environment.Keys.Where(n => n.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
         {
             start.Environment.Remove(name);

@@ -5,7 +5,6 @@ using System.Text.RegularExpressions;
 using Pandora.Client;
 using Pandora.Contracts;
 using Pandora.Engine;
-using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Recovery;
 using Pandora.Engine.Telemetry;

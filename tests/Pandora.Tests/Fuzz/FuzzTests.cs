@@ -48,8 +48,8 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                     Assert.NotEmpty(problem);
                 }
 
-        return Task.CompletedTask;
-    });
+                return Task.CompletedTask;
+            });
 
     [Fact]
     public async Task Bodies_of_requests_never_fail_the_server()
@@ -146,7 +146,7 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         async bytes =>
         {
             using var server = new Said(Path.Combine(_directory, "api"), bytes);
-            using var api = new FirecrackerApi(server.Path, TimeSpan.FromSeconds(5));
+            using var api = new FirecrackerApi(server.Path, TimeSpan.FromSeconds(5), TimeProvider.System);
             foreach (var call in new Func<Task>[] { () => api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, default), () => api.PutAsync("/actions", "{}"u8.ToArray(), default) })
             {
                 try

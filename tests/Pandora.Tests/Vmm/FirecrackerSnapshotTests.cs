@@ -54,7 +54,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     {
         await using var machine = await _vmm.StartAsync(Spec("one"), default);
         await _vmm.SnapshotAsync(machine, Begin(), default);
-        using var limit = new CancellationTokenSource(TimeSpan.FromMilliseconds(200));
+        using var limit = new CancellationTokenSource(TimeSpan.FromMilliseconds(200), TimeProvider.System);
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => machine.ConnectAgentAsync(limit.Token));
     }
 
@@ -168,7 +168,10 @@ public sealed class FirecrackerSnapshotTests : IDisposable
             Path.Combine(_directory, "jails/firecracker", id, "root/calls"), Path.Combine(_directory, $"{id}.calls"));
         return new VirtualMachineSpec
         {
-            Id = id, Directory = directory, KernelPath = File("vmlinux"), InitrdPath = File("initrd"),
+            Id = id,
+            Directory = directory,
+            KernelPath = File("vmlinux"),
+            InitrdPath = File("initrd"),
             Drives = [new DriveSpec(File("root"), IsReadOnly: true), new DriveSpec(File("disk"), IsReadOnly: false)],
             // The tests' own user: they need not be root.
             Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"),

@@ -1,4 +1,3 @@
-using Pandora.Linux;
 using Pandora.Vmm.Host;
 
 namespace Pandora.Tests.Vmm;

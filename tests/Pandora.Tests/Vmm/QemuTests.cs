@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using Pandora.Vmm.Host;
 using Pandora.Vmm;
-using Pandora.Linux;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Tests.Vmm;
@@ -10,9 +9,14 @@ public sealed class QemuTests
 {
     private static readonly VirtualMachineSpec Spec = new()
     {
-        Id = "abc", Directory = "/run/pandora/x,y", KernelPath = "/t/vmlinux", InitrdPath = "/t/initrd", Uid = 70001,
+        Id = "abc",
+        Directory = "/run/pandora/x,y",
+        KernelPath = "/t/vmlinux",
+        InitrdPath = "/t/initrd",
+        Uid = 70001,
         Drives = [new DriveSpec("/t/rootfs.ext4", true), new DriveSpec("/d/abc.ext4", false)],
-        Network = new NetworkSpec("/run/netns/n", "tap0", "02:fc:00:00:00:02"), Agent = new AgentChannel("pandora.agent", 1024),
+        Network = new NetworkSpec("/run/netns/n", "tap0", "02:fc:00:00:00:02"),
+        Agent = new AgentChannel("pandora.agent", 1024),
     };
 
     [Fact]

@@ -13,7 +13,13 @@ public sealed class FakeVmmTests : VmmContract
 
     protected override VirtualMachineSpec NewSpec() => new()
     {
-        Id = $"machine{_number++}", Directory = "", KernelPath = "", InitrdPath = "", Drives = [], Uid = 0, Agent = new AgentChannel("", 0),
+        Id = $"machine{_number++}",
+        Directory = "",
+        KernelPath = "",
+        InitrdPath = "",
+        Drives = [],
+        Uid = 0,
+        Agent = new AgentChannel("", 0),
         Network = new NetworkSpec("", "", ""),
     };
 }
@@ -56,9 +62,15 @@ public sealed class FirecrackerContractTests : VmmContract, IDisposable
         File.CreateSymbolicLink(Path.Combine(_directory, "jails/firecracker", id, "root/calls"), Path.Combine(_directory, $"{id}.calls"));
         return new VirtualMachineSpec
         {
-            Id = id, Directory = own, KernelPath = Made("vmlinux"), InitrdPath = Made("initrd"), MemoryMiB = 300, Uid = OwnUid,
+            Id = id,
+            Directory = own,
+            KernelPath = Made("vmlinux"),
+            InitrdPath = Made("initrd"),
+            MemoryMiB = 300,
+            Uid = OwnUid,
             Drives = [new DriveSpec(Made("root"), IsReadOnly: true), new DriveSpec(Made("disk"), IsReadOnly: false)],
-            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"), Agent = new AgentChannel("pandora.agent", 1024),
+            Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"),
+            Agent = new AgentChannel("pandora.agent", 1024),
         };
     }
 

@@ -172,7 +172,7 @@ internal static class Forks
     // makes the same keys.
     private static async Task<string> ReadCookieAsync(Stage stage, Sandbox sandbox)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
         using var socket = stage.World.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
         await socket.ConnectAsync(IPAddress.Parse(sandbox.Created.GuestIp), 22, limit.Token);
         await using var stream = new NetworkStream(socket);

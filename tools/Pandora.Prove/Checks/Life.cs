@@ -96,7 +96,7 @@ internal static class Life
 
     private static async Task<ExecResult> FirstAnswerAsync(Func<Task<ExecResult>> exec)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
         while (true)
         {
             try

@@ -50,7 +50,7 @@ internal static class Reach
     public static async Task<bool> CanConnectAsync(NetworkNamespace from, string address)
     {
         using var socket = from.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(3));
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(3), TimeProvider.System);
         try
         {
             await socket.ConnectAsync(new IPEndPoint(IPAddress.Parse(address), Stage.Port), limit.Token);

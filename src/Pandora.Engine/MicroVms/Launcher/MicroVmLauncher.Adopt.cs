@@ -1,5 +1,3 @@
-using Pandora.Engine.Guests;
-using Pandora.Engine.Networking;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;

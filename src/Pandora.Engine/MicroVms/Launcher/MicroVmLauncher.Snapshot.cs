@@ -1,6 +1,4 @@
-using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guests;
-using Pandora.Engine.Node;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Telemetry;
 using Pandora.Engine.Templates;

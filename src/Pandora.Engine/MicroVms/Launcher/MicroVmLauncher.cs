@@ -4,7 +4,6 @@ using Microsoft.Extensions.Logging;
 using Pandora.Agent.Protocol;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
-using Pandora.Engine.Node;
 using Pandora.Engine.Telemetry;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
@@ -68,7 +67,8 @@ internal sealed partial class MicroVmLauncher(
             LogBooted(boot.Id, template.Name, Label.Of(how), Stopwatch.GetElapsedTime(start).TotalSeconds);
             return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown)
             {
-                Agent = boot.Agent, BootTrace = span?.Context,
+                Agent = boot.Agent,
+                BootTrace = span?.Context,
             };
         }
         catch (Exception e)

@@ -24,11 +24,11 @@ public sealed class AgentProtocolTests
             }
         }
 
-                    Assert.Equal(bytes.Length, used);
-                    Assert.Equal(
-                        frames.Select(f => (f.Message, f.Id, Convert.ToHexString(f.Body))),
-                        read.Select(f => (f.Message, f.Id, Convert.ToHexString(f.Body.Span))));
-                });
+        Assert.Equal(bytes.Length, used);
+        Assert.Equal(
+            frames.Select(f => (f.Message, f.Id, Convert.ToHexString(f.Body))),
+            read.Select(f => (f.Message, f.Id, Convert.ToHexString(f.Body.Span))));
+    });
 
     [Theory]
     [InlineData("504E4541")] // another magic

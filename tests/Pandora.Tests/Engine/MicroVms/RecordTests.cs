@@ -74,7 +74,15 @@ public sealed class RecordTests : IDisposable
 
     private MicroVmRecord Record() => new()
     {
-        Id = System.IO.Path.GetFileName(_directory), Instance = "tests", BootId = MicroVmRecord.HostBootId, Template = "default", Slot = 3,
-        Address = "", Network = "", Uid = 0, HostKey = "", Resources = [],
+        Id = System.IO.Path.GetFileName(_directory),
+        Instance = "tests",
+        BootId = MicroVmRecord.HostBootId,
+        Template = "default",
+        Slot = 3,
+        Address = "",
+        Network = "",
+        Uid = 0,
+        HostKey = "",
+        Resources = [],
     };
 }

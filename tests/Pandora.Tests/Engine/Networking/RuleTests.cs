@@ -115,8 +115,12 @@ public sealed class RuleTests
 
     private static NetworkPolicy Policy() => new()
     {
-        Range = Parse("10.200.0.0/16"), Resolver = IPAddress.Parse("10.1.1.1"), Allowed = [], Denied = [],
+        Range = Parse("10.200.0.0/16"),
+        Resolver = IPAddress.Parse("10.1.1.1"),
+        Allowed = [],
+        Denied = [],
         Host = new HostAddresses([Parse("51.0.0.2")], [Parse("51.0.0.0/24")]),
-        Bounds = ConnectionBounds.For(262144, 70), Mark = 7,
+        Bounds = ConnectionBounds.For(262144, 70),
+        Mark = 7,
     };
 }

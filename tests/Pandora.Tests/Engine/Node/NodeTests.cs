@@ -168,7 +168,13 @@ public sealed class NodeTests
         await node.Vmm.StartAsync(
             new VirtualMachineSpec
             {
-                Id = Old, Directory = directory, KernelPath = "", InitrdPath = "", Drives = [], Uid = 0, Agent = new AgentChannel("", 0),
+                Id = Old,
+                Directory = directory,
+                KernelPath = "",
+                InitrdPath = "",
+                Drives = [],
+                Uid = 0,
+                Agent = new AgentChannel("", 0),
                 Network = new NetworkSpec($"/run/netns/pnd-{instance}-{slot}", "tap0", ""),
             }, default);
         await File.WriteAllTextAsync(Path.Combine(directory, "record.json"), $$$"""

@@ -1,7 +1,6 @@
 using Pandora.Engine;
 using Pandora.Engine.MicroVms;
 using Pandora.Fakes;
-using Pandora.Vmm;
 
 namespace Pandora.Tests.Pools;
 

@@ -1,6 +1,5 @@
 using CsCheck;
 using Pandora.Engine;
-using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 

@@ -1,7 +1,5 @@
 using CsCheck;
 using Pandora.Engine;
-using Pandora.Engine.Guests;
-using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 

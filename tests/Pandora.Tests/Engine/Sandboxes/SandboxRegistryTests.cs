@@ -3,7 +3,6 @@ using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
-using Pandora.Engine.MicroVms;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 

@@ -4,7 +4,6 @@ using System.Text.RegularExpressions;
 using Microsoft.Extensions.DependencyInjection;
 using Pandora.Contracts;
 using Pandora.Engine;
-using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Recovery;
 using Pandora.Engine.Telemetry;

@@ -22,8 +22,17 @@ public sealed class TemplateRebuildTests : IDisposable
     public void The_options_of_a_template_are_recorded_as_they_would_be_typed()
     {
         Assert.Empty(TemplateOrigin.OptionsOf(Default));
-        var spec = Default with { Packages = ["jq", "vim"], SetupScriptPath = "/a/set it up.sh", KernelPath = "/a/../b/vmlinux",
-            ModulesPath = "/m", KernelArguments = "quiet x=1", VcpuCount = 2, MemoryMiB = 512, DiskMiB = 4096 };
+        var spec = Default with
+        {
+            Packages = ["jq", "vim"],
+            SetupScriptPath = "/a/set it up.sh",
+            KernelPath = "/a/../b/vmlinux",
+            ModulesPath = "/m",
+            KernelArguments = "quiet x=1",
+            VcpuCount = 2,
+            MemoryMiB = 512,
+            DiskMiB = 4096
+        };
         Install("default", t => t with { BuiltWith = TemplateOrigin.OptionsOf(spec) });
         var read = _store.Find("default")!;
         Assert.Equal(

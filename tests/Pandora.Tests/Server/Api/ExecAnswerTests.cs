@@ -2,7 +2,6 @@ using System.Text.Json;
 using CsCheck;
 using Pandora.Client;
 using Pandora.Contracts;
-using Pandora.Engine.Guests;
 using Pandora.Engine;
 using Pandora.Fakes;
 

@@ -250,7 +250,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
         var count = Math.Max(1, requests.Split("HTTP/1.1\r\n").Length - 1);
         var buffer = new byte[16 * 1024];
         var text = "";
-        using var limit = new CancellationTokenSource(Patience);
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
         while (text.Split("HTTP/1.1 ") is var answers && (answers.Length - 1 < count || !answers[1..].All(IsWhole)))
         {
             var read = await socket.ReceiveAsync(buffer, SocketFlags.None, limit.Token);
@@ -283,7 +283,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
             return;
         }
 
-        using var limit = new CancellationTokenSource(Patience);
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
         var end = await Assert.ThrowsAsync<SocketException>(async () =>
         {
             while (await socket.ReceiveAsync(new byte[1024], SocketFlags.None, limit.Token) > 0)
@@ -296,7 +296,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
 
     private async Task CountsAsync(int unadmitted, int admitted)
     {
-        using var limit = new CancellationTokenSource(Patience);
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
         while (_server!.Connections.Counts != (unadmitted, admitted))
         {
             Assert.False(limit.IsCancellationRequested, $"{_server.Connections.Counts} instead of {(unadmitted, admitted)}");
