@@ -16,7 +16,7 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         new("agent", AgentBench.RunAsync),
         new("aged", AgedBench.RunAsync) { IsOnRequest = true },
         new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
-        new("looking", LookingBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
+        new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
         new("overload", _ => OverloadBench.RunAsync()) { WhyNotFirecracker = "has no VMM in it" },
         new("adoption", AdoptionBench.RunAsync),
         new("walls", WallBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },

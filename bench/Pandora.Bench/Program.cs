@@ -33,7 +33,7 @@ root.SetAction(async (result, cancellationToken) =>
     if (result.GetValue(readme))
     {
         var path = Path.Combine(repository, "README.md");
-        await File.WriteAllTextAsync(path, ReadmeTable.Update(await File.ReadAllTextAsync(path, cancellationToken), Path.Combine(repository, "benchmarks")), cancellationToken);
+        await File.WriteAllTextAsync(path, FigureTable.Update(await File.ReadAllTextAsync(path, cancellationToken), Path.Combine(repository, "benchmarks")), cancellationToken);
         return 0;
     }
 

@@ -55,7 +55,7 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     }
 
     /// <summary>Tells it on standard error and returns the exit code.</summary>
-    public int Tell(bool asJson)
+    public int Print(bool asJson)
     {
         var hint = Problem.Hint is null ? "" : $"\npandora: hint: {Problem.Hint}";
         try

@@ -9,7 +9,7 @@ try
     var parsed = root.Parse(CommandTail.Separate(root, args));
     if (parsed.Action is ParseErrorAction)
     {
-        return Failure.Usage(parsed).Tell(asJson);
+        return Failure.Usage(parsed).Print(asJson);
     }
 
     asJson = parsed.GetValue(Shared.Json);
@@ -18,5 +18,5 @@ try
 }
 catch (Exception e) when (Failure.Of(e) is { } failure)
 {
-    return failure.Tell(asJson);
+    return failure.Print(asJson);
 }

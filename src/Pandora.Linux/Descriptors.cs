@@ -9,7 +9,7 @@ public static class Descriptors
     private static readonly Lock Gate = new();
 
     /// <summary>Marks all that is open now, what was inherited too, to be closed in children.</summary>
-    public static void KeepFromChildren()
+    public static void SetCloseOnExec()
     {
         lock (Gate)
         {

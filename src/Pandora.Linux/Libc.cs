@@ -63,11 +63,11 @@ internal static partial class Libc
 
     /// <summary>Gives a file to a user and the group of the same number.</summary>
     /// <exception cref="IOException">It could not be given.</exception>
-    public static void Own(string path, int id) => Check(Chown(path, id, id), $"{path} could not be given to user {id}");
+    public static void ChangeOwner(string path, int id) => Check(Chown(path, id, id), $"{path} could not be given to user {id}");
 
     /// <summary>Gives an open file to a user and the group of the same number.</summary>
     /// <exception cref="IOException">It could not be given.</exception>
-    public static void Own(SafeHandle file, int id) => Check(ChownOpen(file, id, id), $"an open file could not be given to user {id}");
+    public static void ChangeOwner(SafeHandle file, int id) => Check(ChownOpen(file, id, id), $"an open file could not be given to user {id}");
 
     /// <summary>What the kernel tells of a file; null when there is none.</summary>
     /// <exception cref="IOException">It could not be looked at.</exception>

@@ -205,7 +205,7 @@ public sealed class RootedDirectory : IDisposable
     private static (string Directory, string Name) Split(string path) =>
         path.LastIndexOf('/') is >= 0 and var slash ? (path[..slash], path[(slash + 1)..]) : ("", path);
 
-    internal static string Words(int error) => error switch
+    internal static string Describe(int error) => error switch
     {
         NotFound => "is not there, or is a link to what is not there",
         NotDirectory => "is no directory",
@@ -226,7 +226,7 @@ public sealed class RootedPathException : IOException
     }
 
     internal RootedPathException(string path, int error)
-        : this(path, RootedDirectory.Words(error)) => HResult = error;
+        : this(path, RootedDirectory.Describe(error)) => HResult = error;
 
     /// <summary>Whether there is simply nothing of that name.</summary>
     public bool IsMissing => HResult == RootedDirectory.NotFound;

@@ -18,7 +18,7 @@ internal sealed class FakeGuest : IGuest
 
     public TaskCompletionSource Hanging { get; } = new();
 
-    public void LetGo() => _letGo.TrySetResult();
+    public void Release() => _letGo.TrySetResult();
 
     public async Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
     {

@@ -80,7 +80,7 @@ internal sealed class FakeNetwork
             // There is nothing to make.
         }
 
-        public Task<NetworkSlot> RentAsync(string microVm, CancellationToken cancellationToken)
+        public Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken)
         {
             var slot = 0;
             while (!host._held.TryAdd(slot, microVm))

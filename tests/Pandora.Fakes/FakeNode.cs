@@ -27,7 +27,7 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
     private readonly ConcurrentDictionary<string, FakeGuest> _guests = new();
-    private readonly ConcurrentQueue<string> _order = new(), _tended = new();
+    private readonly ConcurrentQueue<string> _order = new(), _maintained = new();
     private readonly ILoggerFactory _loggers;
     private readonly bool _hasWatches;
     private PandoraEngine _engine;
@@ -111,7 +111,7 @@ internal sealed class FakeNode : IAsyncDisposable
     public ConcurrentDictionary<string, FakeAgent>? Agents { get; }
 
     /// <summary>Ids of the warm microVMs that the pool looked after, in order: whose clock was asked for again after their boot.</summary>
-    public IReadOnlyList<string> Tended => [.. _tended];
+    public IReadOnlyList<string> Maintained => [.. _maintained];
 
     public string RecordOf(string id) => Path.Combine(Options.RunDir, _engine.Status.Instance, id, "record.json");
 
@@ -226,7 +226,7 @@ internal sealed class FakeNode : IAsyncDisposable
     {
         if (times > 1)
         {
-            _tended.Enqueue(id);
+            _maintained.Enqueue(id);
         }
     }
 

@@ -73,7 +73,7 @@ internal sealed class FakeServer : IAsyncDisposable
         var app = builder.Build();
         app.MapPandoraApi(serverOptions);
         await app.StartAsync();
-        node.Metrics.Announce([EngineOptions.DefaultTemplate], Problems.Counted);
+        node.Metrics.CreateSeries([EngineOptions.DefaultTemplate], Problems.Counted);
         return new FakeServer(node, app, onLoopback ? new HttpClient { BaseAddress = new Uri(app.Urls.Single()) } : app.GetTestClient());
     }
 

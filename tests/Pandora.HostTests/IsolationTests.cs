@@ -22,7 +22,7 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
 {
     private Sandbox _sandbox = null!;
 
-    public static TheoryData<string> Names => [.. Isolation.All.Concat(Walls.All).Concat(Life.All).Select(c => c.Name)];
+    public static TheoryData<string> Names => [.. Isolation.All.Concat(Walls.All).Concat(Lifecycle.All).Select(c => c.Name)];
 
     public async ValueTask InitializeAsync() => _sandbox = await fixture.Stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
 
@@ -41,7 +41,7 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
     [Theory]
     [MemberData(nameof(Names))]
     public async Task It_holds(string name) => Assert.NotEmpty(
-        await Isolation.All.Concat(Walls.All).Concat(Life.All).Single(c => c.Name == name).RunAsync(fixture.Stage, _sandbox));
+        await Isolation.All.Concat(Walls.All).Concat(Lifecycle.All).Single(c => c.Name == name).RunAsync(fixture.Stage, _sandbox));
 
     [Fact]
     public async Task A_package_is_installed_from_a_mirror_over_the_network()

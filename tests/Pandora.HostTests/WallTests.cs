@@ -65,14 +65,14 @@ public sealed class WallTests : IAsyncLifetime
             "flush ruleset\nadd table inet other\nadd chain inet other forward { type filter hook forward priority 0; policy drop; }");
         await UntilAsync(async () => (await TestWorld.ListRulesAsync(_world.Host.Path))
             .Contains($"comment \"pandora-{server.Instance}\"", StringComparison.Ordinal), 10);
-        await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
-        await Reach.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
+        await Reachability.MustReachAsync(sandbox, TestWorld.InternetAddress);
+        await Reachability.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
         await TestWorld.NftAsync(_world.Host.Path, "delete table inet other");
 
         await TestWorld.NftAsync(slot, "flush ruleset");
         await UntilAsync(async () => (await TestWorld.ListRulesAsync(slot)).Contains("chain from_guest", StringComparison.Ordinal), 5);
-        await Reach.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
-        await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
+        await Reachability.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
+        await Reachability.MustReachAsync(sandbox, TestWorld.InternetAddress);
 
         await Command.RunAsync(
             "nsenter",
@@ -83,7 +83,7 @@ public sealed class WallTests : IAsyncLifetime
                 "echo 0 > /proc/sys/net/ipv4/conf/wan0/forwarding; echo 0 > "
                     + $"/proc/sys/net/ipv4/conf/pnd{server.Instance}v{sandbox.Created.SlotId}/forwarding",
             ]);
-        await UntilAsync(async () => (await sandbox.ExecAsync(Reach.Connect(TestWorld.InternetAddress))).Stdout == "hello", 10);
+        await UntilAsync(async () => (await sandbox.ExecAsync(Reachability.Connect(TestWorld.InternetAddress))).Stdout == "hello", 10);
         var metrics = await server.Pandora.GetMetricsAsync();
         Assert.All(new[] { "host_table", "slot_rules", "forwarding", "foreign_accept" },
             what => Assert.Matches($@"pandora_protection_repairs_total\{{[^}}]*what=""{what}""[^}}]*\}} [1-9]", metrics));
@@ -120,14 +120,14 @@ public sealed class WallTests : IAsyncLifetime
         _world.Listen(_world.Internet, Denied, 7000);
         await using var server = await StartAsync(new() { ["PANDORA_EGRESS_DENY"] = "95.1.0.0/16" });
         await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
-        await Reach.MustReachAsync(sandbox, Public);
-        await Reach.MustBeRefusedAsync(sandbox, Denied);
+        await Reachability.MustReachAsync(sandbox, Public);
+        await Reachability.MustBeRefusedAsync(sandbox, Denied);
         await TestWorld.InAsync(_world.Host, "addr add 94.1.2.1/24 dev wan0");
-        await UntilAsync(async () => (await sandbox.ExecAsync(Reach.Connect(Public))).Stdout.Length == 0, 5);
-        await Reach.MustBeRefusedAsync(sandbox, Public);
-        await Reach.MustBeRefusedAsync(sandbox, "94.1.2.1");
+        await UntilAsync(async () => (await sandbox.ExecAsync(Reachability.Connect(Public))).Stdout.Length == 0, 5);
+        await Reachability.MustBeRefusedAsync(sandbox, Public);
+        await Reachability.MustBeRefusedAsync(sandbox, "94.1.2.1");
         await TestWorld.InAsync(_world.Host, "addr del 94.1.2.1/24 dev wan0");
-        await UntilAsync(async () => (await sandbox.ExecAsync(Reach.Connect(Public))).Stdout == "hello", 5);
+        await UntilAsync(async () => (await sandbox.ExecAsync(Reachability.Connect(Public))).Stdout == "hello", 5);
     }
 
     [Fact]
@@ -151,8 +151,8 @@ public sealed class WallTests : IAsyncLifetime
         }
 
         await server.StartAsync();
-        await Reach.MustReachAsync(open, TestWorld.InternetAddress);
-        await Reach.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
+        await Reachability.MustReachAsync(open, TestWorld.InternetAddress);
+        await Reachability.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
         // A connection that is in use all the time is cut, too.
         using var peer = new KeepingListener(_world.Internet, IPAddress.Parse(TestWorld.InternetAddress), 7001);
         await open.ExecAsync($"""
@@ -173,7 +173,7 @@ public sealed class WallTests : IAsyncLifetime
         await server.KillAsync();
         server.Set("PANDORA_EGRESS", "none");
         await server.StartAsync();
-        await Reach.MustBeRefusedAsync(open, TestWorld.InternetAddress);
+        await Reachability.MustBeRefusedAsync(open, TestWorld.InternetAddress);
         await UntilAsync(async () => await HeldAsync() == "cut", 10);
         Assert.Equal("none", (await server.Pandora.GetAsync(open.Id)).Egress);
         Assert.Equal(HttpStatusCode.Forbidden,

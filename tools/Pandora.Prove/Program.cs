@@ -50,7 +50,7 @@ root.SetAction(async (result, cancellationToken) =>
         var stage = await Stage.CreateAsync(settings);
         try
         {
-            foreach (var check in Isolation.All.Concat(Walls.All).Concat(Forks.All).Concat(Life.All))
+            foreach (var check in Isolation.All.Concat(Walls.All).Concat(Forks.All).Concat(Lifecycle.All))
             {
                 await TryAsync(check.Name, async () =>
                 {

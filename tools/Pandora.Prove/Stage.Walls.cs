@@ -87,7 +87,7 @@ internal sealed partial class Stage
     /// <summary>Requires that a guest reaches an address, past the server.</summary>
     public async Task MustReachAsync(Sandbox sandbox, string address)
     {
-        var answer = await RunInGuestAsync(sandbox, Checks.Reach.Connect(address));
+        var answer = await RunInGuestAsync(sandbox, Checks.Reachability.Connect(address));
         TestHostException.Require(
             answer == "hello", $"even without the rules {address} was not reached, so the check shows nothing: {answer}");
     }

@@ -90,6 +90,6 @@ internal sealed class ExecOptions
             Console.Error.Write(timeout.Stderr);
         }
 
-        return Failure.Of(timeout)!.Tell(asJson);
+        return Failure.Of(timeout)!.Print(asJson);
     }
 }

@@ -40,7 +40,7 @@ internal static class RemoveCommand
                     }
                     catch (PandoraApiException e)
                     {
-                        Failure.Of(e)!.Tell(asJson);
+                        Failure.Of(e)!.Print(asJson);
                         failed = 1;
                     }
                 }

@@ -62,7 +62,7 @@ internal static class RunCommand
             }
             catch (Exception e) when (Failure.Of(e) is not null)
             {
-                return NotEnded(sandbox.Id, e, exitCode).Tell(asJson);
+                return NotEnded(sandbox.Id, e, exitCode).Print(asJson);
             }
 
             if (!result.GetValue(quiet))

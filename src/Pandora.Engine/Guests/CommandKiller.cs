@@ -181,7 +181,7 @@ internal sealed partial class CommandKiller(
             await closed.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             foreach (var request in left)
             {
-                request.Last = Judge(answer, request.Exec.Group, request.Exec.HasShellGone);
+                request.Last = Interpret(answer, request.Exec.Group, request.Exec.HasShellGone);
                 if (round == 1 || request.Exec.Closed.IsCompleted)
                 {
                     request.Done.TrySetResult();
@@ -198,7 +198,7 @@ internal sealed partial class CommandKiller(
     /// <summary>
     /// What a guest's answer to <see cref="ExecScript.Kill"/> says of a command. The guest's root can make it say anything.
     /// </summary>
-    internal static CommandStop Judge(string answer, int group, bool hasShellGone)
+    internal static CommandStop Interpret(string answer, int group, bool hasShellGone)
     {
         var lines = answer.Split('\n');
         if (lines is not [var first, var second, "end", ""] || first.Split(' ') is not ["empty", .. var empty]

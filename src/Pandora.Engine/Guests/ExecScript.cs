@@ -71,7 +71,7 @@ internal static partial class ExecScript
     /// Kills the commands that a server which is gone had running, and prints the highest number of a cgroup. What finished commands left
     /// behind lives on: their shells said so by the depth.
     /// </summary>
-    public static string TakeOver() =>
+    public static string Adopt() =>
         $"cd {Groups} && {{ last=0; for g in [0-9]*; do [ $g -gt $last ] && last=$g; read -r depth < $g/cgroup.max.depth && [ $depth "
             + $"= max ] && echo 1 > $g/cgroup.kill; done; echo $last; }} 2>/dev/null";
 
@@ -110,7 +110,7 @@ internal static partial class ExecScript
         script.Append(user is not null ? OwnShell($"runuser -u {user} -- ", command.Code)
             // It may take the exit trap away, exec past it, or signal its shell, whose trap would tell another status: then it gets a shell
             // of its own, which costs a process.
-            : Takeover().IsMatch(command.Code) ? OwnShell("", command.Code)
+            : AdoptionAnswer().IsMatch(command.Code) ? OwnShell("", command.Code)
             : $"eval {Quote(command.Code)}");
         return script.ToString();
     }
@@ -152,5 +152,5 @@ internal static partial class ExecScript
     private static string Refuse(string mark, string word) => $"{{ printf '\\000{mark} 1 {word}\\000'; read -r -u 250; exit; }}";
 
     [GeneratedRegex(@"\b(trap|exec|kill|suspend)\b|\$\$")]
-    private static partial Regex Takeover();
+    private static partial Regex AdoptionAnswer();
 }

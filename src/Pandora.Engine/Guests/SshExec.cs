@@ -131,7 +131,7 @@ internal sealed class SshExec
     public void Start(CancellationToken cancellationToken) => _ = OnThread(() => Run(cancellationToken));
 
     /// <summary>Lets the waiting shell go.</summary>
-    public void LetGo()
+    public void Release()
     {
         try
         {

@@ -24,7 +24,7 @@ internal sealed partial class SshGuest : IGuest
     private readonly byte[] _hostKey;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
-    private readonly SemaphoreSlim _places;
+    private readonly SemaphoreSlim _permits;
     private readonly SemaphoreSlim _connecting = new(1, 1);
     private readonly SemaphoreSlim _gate = new(1, 1);
     private readonly ConcurrentQueue<SshExec> _waiting = new();
@@ -41,7 +41,7 @@ internal sealed partial class SshGuest : IGuest
 
     private SshGuest(string address, ClientKey key, byte[] hostKey, int maxExecs, TimeProvider time, ILogger logger)
     {
-        _places = new SemaphoreSlim(maxExecs);
+        _permits = new SemaphoreSlim(maxExecs);
         _address = address;
         _key = key;
         _hostKey = hostKey;
@@ -79,7 +79,7 @@ internal sealed partial class SshGuest : IGuest
                 await guest.OpenAsync(cancellationToken);
                 if (isTakenOver)
                 {
-                    await guest.TakeOverAsync(cancellationToken);
+                    await guest.AdoptAsync(cancellationToken);
                 }
 
                 return guest;
@@ -101,7 +101,7 @@ internal sealed partial class SshGuest : IGuest
     /// <inheritdoc/>
     public async Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
     {
-        if (!_places.Wait(0, CancellationToken.None))
+        if (!_permits.Wait(0, CancellationToken.None))
         {
             throw new PandoraException(
                 PandoraError.TooManyExecs,
@@ -120,7 +120,7 @@ internal sealed partial class SshGuest : IGuest
         }
         catch (Exception e)
         {
-            _places.Release();
+            _permits.Release();
             cancellationToken.ThrowIfCancellationRequested();
             throw e is OperationCanceledException
                 ? PandoraException.NotSent("the guest's SSH server did not answer within the command's timeout", e) : e;
@@ -132,7 +132,7 @@ internal sealed partial class SshGuest : IGuest
             _ =>
             {
                 _open.TryRemove(exec, out var _);
-                _places.Release();
+                _permits.Release();
                 ReturnGroup(client, exec.Group);
             }, TaskScheduler.Default);
         try
@@ -153,7 +153,7 @@ internal sealed partial class SshGuest : IGuest
         {
             if (exec.IsWaiting)
             {
-                LetGo(exec);
+                Release(exec);
             }
         }
     }
@@ -266,16 +266,16 @@ internal sealed partial class SshGuest : IGuest
     }
 
     // Behind the caller's back, as many as wait at a time.
-    private void LetGo(SshExec exec)
+    private void Release(SshExec exec)
     {
         _waiting.Enqueue(exec);
         if (Interlocked.Exchange(ref _lettingGo, 1) == 0)
         {
-            _ = LetAllGoAsync();
+            _ = ReleaseAllAsync();
         }
     }
 
-    private async Task LetAllGoAsync()
+    private async Task ReleaseAllAsync()
     {
         do
         {
@@ -289,7 +289,7 @@ internal sealed partial class SshGuest : IGuest
                 }
 
                 // By the pool's threads: one of its own may not be had, and what waits here would wait for ever.
-                await Task.Run(() => batch.ForEach(e => e.LetGo()))
+                await Task.Run(() => batch.ForEach(e => e.Release()))
                     .WaitAsync(KillLimit, _time)
                     .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 await Task.WhenAll(batch.Select(e => e.Closed))
@@ -325,9 +325,9 @@ internal sealed partial class SshGuest : IGuest
         _ = RunQuietlyAsync(client, script);
     }
 
-    private async Task TakeOverAsync(CancellationToken cancellationToken)
+    private async Task AdoptAsync(CancellationToken cancellationToken)
     {
-        var output = await SshExec.RunBoundedAsync(_client, ExecScript.TakeOver(), cancellationToken);
+        var output = await SshExec.RunBoundedAsync(_client, ExecScript.Adopt(), cancellationToken);
         if (!int.TryParse(output, out var last) || last is < 0 or > int.MaxValue / 2)
         {
             throw new PandoraException(PandoraError.GuestUnreachable, "the guest does not tell what runs in it");

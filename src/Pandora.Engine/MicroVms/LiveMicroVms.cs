@@ -20,13 +20,13 @@ internal sealed class LiveMicroVms
     /// <summary>Writes the records again whose files are damaged or gone.</summary>
     /// <param name="mended">Told of each that was written, and what was wrong.</param>
     /// <param name="failed">Told of each that could not be read or written, and why.</param>
-    public void Mend(Action<string, string> mended, Action<string, string> failed)
+    public void Repair(Action<string, string> mended, Action<string, string> failed)
     {
         foreach (var (id, entry) in _all)
         {
             try
             {
-                if (entry.File?.Mend() is { } problem)
+                if (entry.File?.Repair() is { } problem)
                 {
                     mended(id, problem);
                 }

@@ -33,7 +33,7 @@ internal sealed class MicroVmFile(string directory, MicroVmRecord record)
     /// <summary>Writes the record again where the file does not hold it any more.</summary>
     /// <returns>What was wrong with the file, or null.</returns>
     /// <exception cref="IOException">It could not be read or written.</exception>
-    public string? Mend()
+    public string? Repair()
     {
         lock (_lock)
         {

@@ -20,8 +20,8 @@ internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
     /// <returns>The places, for the log.</returns>
     public async Task<IReadOnlyList<string>> AcceptAsync(bool withLocalDns, CancellationToken cancellationToken)
     {
-        var places = Wanted(List(), withLocalDns).ToList();
-        foreach (var (name, rules) in places)
+        var permits = Wanted(List(), withLocalDns).ToList();
+        foreach (var (name, rules) in permits)
         {
             nftables.Run(string.Join('\n', rules.Select(r => $"insert rule {name} {r} comment \"{Comment}\"")));
         }
@@ -29,10 +29,10 @@ internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
         if (await LegacyDropsAsync(cancellationToken))
         {
             await LegacyAsync("-I", cancellationToken);
-            return [.. places.Select(p => p.Place), "iptables-legacy FORWARD"];
+            return [.. permits.Select(p => p.Place), "iptables-legacy FORWARD"];
         }
 
-        return [.. places.Select(p => p.Place)];
+        return [.. permits.Select(p => p.Place)];
     }
 
     /// <summary>Whether an accept is missing where one is needed: a firewall was installed or loaded anew since.</summary>

@@ -101,7 +101,7 @@ public sealed class HostNetwork : IHostNetwork
     public void Prepare() => _slots.Prepare();
 
     /// <inheritdoc/>
-    public Task<NetworkSlot> RentAsync(string microVm, CancellationToken cancellationToken) => _slots.RentAsync(microVm, cancellationToken);
+    public Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken) => _slots.AcquireSlotAsync(microVm, cancellationToken);
 
     /// <inheritdoc/>
     public IReadOnlyList<SlotPart> PartsOf(NetworkSlot slot) =>
@@ -161,7 +161,7 @@ public sealed class HostNetwork : IHostNetwork
     {
         if (keep)
         {
-            rules.Leave();
+            rules.DetachWithoutCleanup();
             return;
         }
 

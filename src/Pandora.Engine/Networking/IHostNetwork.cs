@@ -39,7 +39,7 @@ public interface IHostNetwork
     /// <param name="microVm">Id of the microVM that it is for.</param>
     /// <param name="cancellationToken">Ends the making of one.</param>
     /// <exception cref="PandoraException">Every slot is in use.</exception>
-    Task<NetworkSlot> RentAsync(string microVm, CancellationToken cancellationToken);
+    Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken);
 
     /// <summary>What a slot has on the host, oldest first, and how each is undone.</summary>
     IReadOnlyList<SlotPart> PartsOf(NetworkSlot slot);

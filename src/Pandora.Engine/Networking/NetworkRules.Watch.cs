@@ -96,7 +96,7 @@ internal sealed partial class NetworkRules
         // In one go on the thread: it is mostly entering and asking one question.
         var problems = new List<string>();
         var changed = await _checks.RunAsync(() => _guarded.Values.Where(s => Check(s, problems.Add)).ToList());
-        changed.ForEach(s => LogSlotMended(_logger, s.Slot.Index));
+        changed.ForEach(s => LogSlotRepaired(_logger, s.Slot.Index));
         return (changed.Count + Interlocked.Exchange(ref _mendedAtClaims, 0), problems.FirstOrDefault());
     }
 
@@ -136,7 +136,7 @@ internal sealed partial class NetworkRules
         return true;
     }
 
-    private async Task TryTakeOverAsync(NetworkSlot slot, Egress egress)
+    private async Task TryAdoptAsync(NetworkSlot slot, Egress egress)
     {
         try
         {
@@ -254,7 +254,7 @@ internal sealed partial class NetworkRules
     [LoggerMessage(
         Level = LogLevel.Error,
         Message = "The rules in the namespace of network slot {Slot} were changed by another program, and were written again")]
-    private static partial void LogSlotMended(ILogger logger, int slot);
+    private static partial void LogSlotRepaired(ILogger logger, int slot);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The rules in the namespace of network slot {Slot} could not be looked at: {Error}")]
     private static partial void LogSlotNotChecked(ILogger logger, int slot, string error);

@@ -112,7 +112,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
                 nftables, names, foreign, forwarding, [.. ways.OfType<string>().Where(w => w != "lo").Distinct()], policy, mtu, logger);
             foreach (var slot in living)
             {
-                await network.TryTakeOverAsync(
+                await network.TryAdoptAsync(
                     NetworkSlot.At(slot.Index, names, range), slot.Egress);
             }
 
@@ -135,7 +135,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
             }
 
             // Those that live do so behind the filter that they have.
-            network?.Leave();
+            network?.DetachWithoutCleanup();
             nftables.Dispose();
             if (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
             {
@@ -211,7 +211,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
                         // Another program was there: its changes are not taken for ours.
                         guarded.Write(_policy);
                         Interlocked.Increment(ref _mendedAtClaims);
-                        LogSlotMended(_logger, slot.Index);
+                        LogSlotRepaired(_logger, slot.Index);
                     }
 
                     return true;
@@ -232,7 +232,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     internal string ListRules() => _nftables.Run("list ruleset", asJson: true);
 
     /// <summary>Leaves everything as it is, for guests that live on without a server.</summary>
-    public void Leave()
+    public void DetachWithoutCleanup()
     {
         _nftables.Dispose();
         DisposeHandles();

@@ -41,7 +41,7 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
             _repairs.Add(0, new KeyValuePair<string, object?>("what", what));
         }
 
-        _work = new PeriodicWork("The watch over the host's network", Interval, LookAsync, time, logger);
+        _work = new PeriodicWork("The watch over the host's network", Interval, CheckAsync, time, logger);
     }
 
     /// <summary>What of the protection is missing; null when nothing was when it was last looked at.</summary>
@@ -93,7 +93,7 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
             Hint = missing,
         };
 
-    private async Task LookAsync(CancellationToken cancellationToken)
+    private async Task CheckAsync(CancellationToken cancellationToken)
     {
         await _one.WaitAsync(cancellationToken);
         try
@@ -168,12 +168,12 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
             _network.WriteTable();
             _missing = null;
             Count(ProtectionRepair.HostTable, 1);
-            LogMended(missing);
+            LogRepaired(missing);
         }
         catch (NftablesException e)
         {
             _missing = $"{missing}, and it could not be put back: {e.Message}";
-            LogNotMended(_missing);
+            LogNotRepaired(_missing);
         }
 
         Pause();
@@ -206,11 +206,11 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Another program has changed this host's firewall: {Missing}. It was written again")]
-    private partial void LogMended(string missing);
+    private partial void LogRepaired(string missing);
 
     [LoggerMessage(
         Level = LogLevel.Critical, Message = "Guests are not kept in as they should be, and no microVM is handed out: {Missing}")]
-    private partial void LogNotMended(string missing);
+    private partial void LogNotRepaired(string missing);
 
     [LoggerMessage(
         Level = LogLevel.Critical,

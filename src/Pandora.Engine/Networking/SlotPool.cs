@@ -72,7 +72,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
     /// <param name="microVm">Id of the microVM that it is for.</param>
     /// <param name="cancellationToken">Ends the making of one.</param>
     /// <exception cref="PandoraException">Every slot is in use.</exception>
-    public async Task<NetworkSlot> RentAsync(string microVm, CancellationToken cancellationToken)
+    public async Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken)
     {
         NetworkSlot? slot;
         lock (_lock)
@@ -217,7 +217,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
     {
         try
         {
-            await TakeDownAsync(slot);
+            await CleanUpAsync(slot);
         }
         catch (Exception e)
         {
@@ -235,7 +235,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
             await Task.Delay(RetryPause, _time);
             try
             {
-                await TakeDownAsync(slot);
+                await CleanUpAsync(slot);
                 Free(slot);
                 return;
             }
@@ -246,7 +246,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
         }
     }
 
-    private async Task TakeDownAsync(NetworkSlot slot)
+    private async Task CleanUpAsync(NetworkSlot slot)
     {
         await DeleteInterfaceAsync(slot);
         await DeleteNamespaceAsync(slot);

@@ -18,9 +18,9 @@ public sealed partial class PandoraEngine
         var recovery = new MicroVmRecovery(_parts.Metrics, _parts.Time, _parts.Loggers.CreateLogger<MicroVmRecovery>());
         var (undecided, condemned) = (_found.Where(f => f.Problem is null).ToList(), _found.Where(f => f.Problem is not null).ToList());
         Sandboxes.Expect(undecided.Select(f => f.Record!));
-        await recovery.UndoAsync(condemned, _parts.Leftovers.KillAsync, Sandboxes.Lose);
+        await recovery.UndoAsync(condemned, _parts.OrphanCleanup.KillAsync, Sandboxes.RecordLost);
         // Before anything new is made, so that nothing new can be taken for something left.
-        await _parts.Leftovers.RemoveAsync([.. undecided.Select(f => f.Record!)], _parts.Network.RemoveOrphansAsync);
+        await _parts.OrphanCleanup.RemoveAsync([.. undecided.Select(f => f.Record!)], _parts.Network.RemoveOrphansAsync);
         cancellationToken.ThrowIfCancellationRequested();
         _parts.Network.Prepare();
         StartWatches();
@@ -32,10 +32,10 @@ public sealed partial class PandoraEngine
 
         // From here on clients are served; a client that asks for a sandbox that is not decided yet has to wait.
         Sandboxes.Open();
-        await recovery.RunAsync(undecided, _parts.Launcher.AdoptAsync, Adopt, Lose, cancellationToken);
+        await recovery.RunAsync(undecided, _parts.Launcher.AdoptAsync, Adopt, RecordLost, cancellationToken);
         _found = [];
 
-        void Lose(string id, string reason)
+        void RecordLost(string id, string reason)
         {
             var record = undecided.First(f => f.Id == id).Record!;
             if (record.Claim is null)
@@ -43,7 +43,7 @@ public sealed partial class PandoraEngine
                 Pools.Of(record.Template).ExpectOneLess();
             }
 
-            Sandboxes.Lose(id, reason);
+            Sandboxes.RecordLost(id, reason);
         }
     }
 

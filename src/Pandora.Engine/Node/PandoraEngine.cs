@@ -24,11 +24,11 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private readonly CancellationTokenSource _stopping = new();
     private readonly Parts _parts;
     private readonly UndoStack _undo;
-    private IReadOnlyList<Found> _found;
+    private IReadOnlyList<FoundRecord> _found;
     private Task _recovering = Task.CompletedTask;
     private TimeSpan _drain = Drain;
 
-    private PandoraEngine(Parts parts, UndoStack undo, IReadOnlyList<Found> found) => (_parts, _undo, _found) = (parts, undo, found);
+    private PandoraEngine(Parts parts, UndoStack undo, IReadOnlyList<FoundRecord> found) => (_parts, _undo, _found) = (parts, undo, found);
 
     /// <summary>The sandboxes.</summary>
     public SandboxRegistry Sandboxes => _parts.Sandboxes;
@@ -97,7 +97,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         using var instance = Instance.Open(options, host.LockDirectory);
         var cgroups = CgroupTree.Create(instance.Names.CgroupName, host.CgroupRoot);
         var found = MicroVmRecovery.Find(instance.Names.RunDirectory);
-        var leftovers = new Leftovers(
+        var leftovers = new OrphanCleanup(
             instance.Names, cgroups, removeOfVmm, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
         await Task.WhenAll(found.Select(leftovers.KillAsync));
         // The network last: what cannot be removed there is no reason to leave the rest.
@@ -161,21 +161,21 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var room = new DiskRoom(options, names.DiskDirectory, loggers.CreateLogger<DiskRoom>());
         var live = new LiveMicroVms();
         var launcher = new MicroVmLauncher(options, names, templates, network, live, cgroups, vmm, guests, metrics, time, loggers);
-        var places = new SemaphoreSlim(options.MostBoots);
-        undo.Push(places);
-        var snapshots = OpenSnapshots(options, vmm, templates, launcher, places, metrics, time, loggers);
+        var permits = new SemaphoreSlim(options.MostBoots);
+        undo.Push(permits);
+        var snapshots = OpenSnapshots(options, vmm, templates, launcher, permits, metrics, time, loggers);
         if (snapshots is not null)
         {
             undo.Push(snapshots.DisposeAsync);
         }
 
         var provisioner = new MicroVmProvisioner(
-            templates, launcher, snapshots, places, options.MostBoots, loggers.CreateLogger<MicroVmProvisioner>());
+            templates, launcher, snapshots, permits, options.MostBoots, loggers.CreateLogger<MicroVmProvisioner>());
         var expected = found.Where(f => f is { Problem: null, Record.Claim: null }).GroupBy(f => f.Record!.Template)
             .ToDictionary(g => g.Key, g => g.Count());
         var pools = new WarmPools(options, provisioner, expected, metrics, time, loggers.CreateLogger<WarmPool>());
         var sandboxes = new SandboxRegistry(options, pools, network, room, metrics, time, loggers);
-        var leftovers = new Leftovers(names, cgroups, vmm.RemoveOrphans, time, logger);
+        var leftovers = new OrphanCleanup(names, cgroups, vmm.RemoveOrphans, time, logger);
         string[] notes = [.. vmm.Capabilities.Warnings, .. cgroups.CanLimit ? Array.Empty<string>() : [cgroups.Description]];
         _ = new EngineGauges(
             metrics.Meter, options, names.InstanceId, vmm.Capabilities, room, sandboxes, pools, network, cgroups.ReadUsage);
@@ -193,7 +193,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     {
         if (_undo.Keeps)
         {
-            await Task.WhenAll(Pools.SuspendAsync(), Sandboxes.SuspendAsync(_drain));
+            await Task.WhenAll(Pools.DetachAsync(), Sandboxes.DetachAsync(_drain));
             return;
         }
 
@@ -201,8 +201,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         if (HasLeftovers || _parts.Launcher.HasLeft)
         {
             // Stopped while it recovered, what was not reached ends as well; and what could not be undone earlier goes now.
-            await Task.WhenAll(_found.Select(_parts.Leftovers.KillAsync));
-            await _parts.Leftovers.RemoveAsync([], _parts.Network.RemoveOrphansAsync);
+            await Task.WhenAll(_found.Select(_parts.OrphanCleanup.KillAsync));
+            await _parts.OrphanCleanup.RemoveAsync([], _parts.Network.RemoveOrphansAsync);
             foreach (var found in _found.Where(f => f.Record is not null))
             {
                 _parts.Network.Forget(found.Record!.Slot);
@@ -210,7 +210,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
-    private static IReadOnlyList<LivingSlot> SlotsOf(IEnumerable<Found> found, EngineOptions options) =>
+    private static IReadOnlyList<LivingSlot> SlotsOf(IEnumerable<FoundRecord> found, EngineOptions options) =>
     [
         .. found.Where(f => f.Problem is null).Select(f => f.Record!).Select(r => new LivingSlot(
             r.Slot, r.Id, r.Network, r.Address, options.Limit(r.Claim?.Egress ?? options.DefaultEgress))),
@@ -238,7 +238,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     }
 
     private static SnapshotSource? OpenSnapshots(
-        EngineOptions options, IVmm vmm, TemplateStore templates, MicroVmLauncher launcher, SemaphoreSlim places, EngineMetrics metrics,
+        EngineOptions options, IVmm vmm, TemplateStore templates, MicroVmLauncher launcher, SemaphoreSlim permits, EngineMetrics metrics,
         TimeProvider time, ILoggerFactory loggers)
     {
         var store = new SnapshotStore(options.SnapshotDir);
@@ -251,7 +251,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             return null;
         }
 
-        return new SnapshotSource(store, launcher.SnapshotKeyOf, launcher.MakeSnapshotAsync, places, metrics, time,
+        return new SnapshotSource(store, launcher.SnapshotKeyOf, launcher.MakeSnapshotAsync, permits, metrics, time,
             loggers.CreateLogger<SnapshotSource>());
     }
 
@@ -278,7 +278,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         MicroVmLauncher Launcher,
         WarmPools Pools,
         SandboxRegistry Sandboxes,
-        Leftovers Leftovers,
+        OrphanCleanup OrphanCleanup,
         EngineMetrics Metrics,
         TimeProvider Time,
         TimeProvider WatchTime,

@@ -12,11 +12,11 @@ namespace Pandora.Engine.Pools;
 /// <param name="templates">Read anew for each, so that a rebuilt one is used from the next on.</param>
 /// <param name="launcher">Starts them.</param>
 /// <param name="snapshots">What they are restored from; null to boot each.</param>
-/// <param name="places">As many as may start at once.</param>
-/// <param name="count">How many places there are.</param>
+/// <param name="permits">As many as may start at once.</param>
+/// <param name="count">How many permits there are.</param>
 /// <param name="logger">Where it tells why a template has no snapshot.</param>
 internal sealed partial class MicroVmProvisioner(
-    TemplateStore templates, MicroVmLauncher launcher, SnapshotSource? snapshots, SemaphoreSlim places, int count, ILogger logger)
+    TemplateStore templates, MicroVmLauncher launcher, SnapshotSource? snapshots, SemaphoreSlim permits, int count, ILogger logger)
 {
     /// <summary>How many may start at once.</summary>
     public int Places => count;
@@ -25,7 +25,7 @@ internal sealed partial class MicroVmProvisioner(
     /// <exception cref="StartupException">It is there, but a file of it is missing or unreadable.</exception>
     public bool Has(string template) => templates.Find(template) is not null;
 
-    /// <summary>Has a template's snapshot made before its first microVMs boot, which take the other places: all that come after it are
+    /// <summary>Has a template's snapshot made before its first microVMs boot, which take the other permits: all that come after it are
     /// several times faster. With one place they come first.</summary>
     public void Prepare(string template)
     {
@@ -51,7 +51,7 @@ internal sealed partial class MicroVmProvisioner(
     /// <exception cref="BootException">It did not come up.</exception>
     public async Task<MicroVm> ProvisionAsync(string template, Func<bool> isAwaited, CancellationToken cancellationToken)
     {
-        await places.WaitAsync(cancellationToken);
+        await permits.WaitAsync(cancellationToken);
         try
         {
             var found = templates.Find(template) ?? throw new StartupException($"template '{template}' was removed");
@@ -75,7 +75,7 @@ internal sealed partial class MicroVmProvisioner(
         }
         finally
         {
-            places.Release();
+            permits.Release();
         }
     }
 

@@ -8,7 +8,7 @@ namespace Pandora.Engine.Pools;
 /// <summary>A microVM handed out by the pool.</summary>
 /// <param name="MicroVm">The microVM, alive a moment ago.</param>
 /// <param name="IsWarm">Whether it was there without waiting.</param>
-public sealed record Rental(MicroVm MicroVm, bool IsWarm);
+public sealed record ClaimedMicroVm(MicroVm MicroVm, bool IsWarm);
 
 /// <summary>
 /// The warm microVMs of one template. Clients read a channel, which serves waiters in order; one filler keeps as many booting as are
@@ -28,8 +28,8 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly string _template;
     private readonly Func<CancellationToken, Task<MicroVm>> _boot;
     private readonly Func<MicroVm, Task> _end;
-    private readonly Func<MicroVm, CancellationToken, Task>? _tend;
-    private readonly Task _tending;
+    private readonly Func<MicroVm, CancellationToken, Task>? _maintain;
+    private readonly Task _maintaining;
     private readonly int _size;
     private readonly int _maxBoots;
     private readonly int _maxWaiting;
@@ -78,10 +78,10 @@ public sealed partial class WarmPool : IAsyncDisposable
         _time = time;
         _logger = logger;
         _maxWaiting = maxWaiting;
-        _tend = tend;
+        _maintain = tend;
         _expected = expected;
         _filling = EngineTracing.Detach(FillAsync);
-        _tending = _tend is null ? Task.CompletedTask : EngineTracing.Detach(TendAsync);
+        _maintaining = _maintain is null ? Task.CompletedTask : EngineTracing.Detach(MaintainAsync);
         Wake();
     }
 
@@ -122,13 +122,13 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <param name="timeout">Longest wait.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <exception cref="PandoraException">None became ready in time, or the pool is closing.</exception>
-    public async ValueTask<Rental> RentAsync(TimeSpan timeout, CancellationToken cancellationToken)
+    public async ValueTask<ClaimedMicroVm> ClaimAsync(TimeSpan timeout, CancellationToken cancellationToken)
     {
         while (_ready.Reader.TryRead(out var warm))
         {
             if (Take(warm, isWaiter: false))
             {
-                return new Rental(warm, IsWarm: true);
+                return new ClaimedMicroVm(warm, IsWarm: true);
             }
         }
 
@@ -154,7 +154,7 @@ public sealed partial class WarmPool : IAsyncDisposable
                 if (Take(microVm, isWaiter: true))
                 {
                     isServed = true;
-                    return new Rental(microVm, IsWarm: false);
+                    return new ClaimedMicroVm(microVm, IsWarm: false);
                 }
             }
         }
@@ -231,7 +231,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     }
 
     /// <summary>Boots no more and leaves those that are warm as they are, for the next server.</summary>
-    public Task SuspendAsync() => CloseAsync(keepWarm: true);
+    public Task DetachAsync() => CloseAsync(keepWarm: true);
 
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => new(CloseAsync(keepWarm: false));
@@ -245,7 +245,7 @@ public sealed partial class WarmPool : IAsyncDisposable
 
         await _stopping.CancelAsync();
         await _filling;
-        await _tending;
+        await _maintaining;
         Task[] boots;
         lock (_lock)
         {
@@ -277,7 +277,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         {
             var isOurs = _warm.Remove(microVm);
             isGood = isOurs && microVm.IsAlive;
-            LetGo(microVm);
+            Release(microVm);
             if (isGood && isWaiter)
             {
                 Interlocked.Decrement(ref _waiting);

@@ -46,7 +46,7 @@ public sealed class WarmPools : IAsyncDisposable
     public WarmPool Of(string template) => _pools.GetOrAdd(template, t => new Lazy<WarmPool>(() => Make(t))).Value;
 
     /// <summary>Boots no more and leaves those that are warm as they are, for the next server.</summary>
-    public Task SuspendAsync() => Task.WhenAll(All.Select(p => p.SuspendAsync()));
+    public Task DetachAsync() => Task.WhenAll(All.Select(p => p.DetachAsync()));
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync() => await Task.WhenAll(All.Select(p => p.DisposeAsync().AsTask()));

@@ -35,16 +35,16 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     /// looks.
     /// </summary>
     /// <exception cref="StartupException">The host does not let itself be looked at.</exception>
-    public async Task<IReadOnlyList<AuditedResource>> LookTwiceAsync(CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<AuditedResource>> ScanTwiceAsync(CancellationToken cancellationToken)
     {
-        var first = Look();
+        var first = Scan();
         if (first.All(r => r.Owner is not null))
         {
             return first;
         }
 
         await Task.Delay(Between, time, cancellationToken);
-        return Confirm(first, Look());
+        return Confirm(first, Scan());
     }
 
     /// <summary>
@@ -57,7 +57,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     }
 
     /// <summary>Lists everything as it is this moment.</summary>
-    public IReadOnlyList<AuditedResource> Look()
+    public IReadOnlyList<AuditedResource> Scan()
     {
         if (_names is null)
         {
@@ -80,7 +80,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     }
 
     /// <summary>Undoes leftovers.</summary>
-    /// <param name="leftovers">What <see cref="LookTwiceAsync"/> listed without an owner.</param>
+    /// <param name="leftovers">What <see cref="ScanTwiceAsync"/> listed without an owner.</param>
     /// <param name="tell">Told of each that could not be undone, and why.</param>
     public async Task FixAsync(IEnumerable<AuditedResource> leftovers, Action<AuditedResource, string> tell)
     {
@@ -89,7 +89,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
             try
             {
                 // Names are used again: what has found an owner since is left alone.
-                if (Look().Any(r => r.Kind == left.Kind && r.Name == left.Name && r.Owner is null))
+                if (Scan().Any(r => r.Kind == left.Kind && r.Name == left.Name && r.Owner is null))
                 {
                     if (Inhabitant(left) is { } pid)
                     {

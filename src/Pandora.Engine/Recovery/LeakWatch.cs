@@ -30,7 +30,7 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         _mended = meter.CreateCounter<long>(
             "pandora_records_mended", description: "Records of living microVMs that were damaged or gone and were written again");
         _mended.Add(0);
-        _work = new PeriodicWork("The audit of the host", Interval, _ => LookAsync(), time, logger);
+        _work = new PeriodicWork("The audit of the host", Interval, _ => ScanAsync(), time, logger);
     }
 
     public ValueTask DisposeAsync() => _work.DisposeAsync();
@@ -39,14 +39,14 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         Enum.GetValues<AuditedKind>().Select(k => new Measurement<int>(
             _leaked.Count(l => l.Kind == k), new KeyValuePair<string, object?>("kind", Label.Of(k))));
 
-    private Task LookAsync()
+    private Task ScanAsync()
     {
-        _live.Mend((id, problem) =>
+        _live.Repair((id, problem) =>
         {
             _mended.Add(1);
-            LogMended(id, problem);
-        }, LogNotMended);
-        var now = _audit.Look();
+            LogRepaired(id, problem);
+        }, LogNotRepaired);
+        var now = _audit.Scan();
         var leaked = HostAudit.Confirm(_last, now).Where(r => r.Owner is null).ToList();
         foreach (var left in leaked.Except(_leaked))
         {
@@ -63,11 +63,11 @@ internal sealed partial class LeakWatch : IAsyncDisposable
     [LoggerMessage(
         Level = LogLevel.Error,
         Message = "The record of living microVM {SandboxId} was not as it was written ({Problem}); it was written again")]
-    private partial void LogMended(string sandboxId, string problem);
+    private partial void LogRepaired(string sandboxId, string problem);
 
     [LoggerMessage(
         Level = LogLevel.Error,
         Message = "The record of living microVM {SandboxId} could not be looked at or written again: {Error}. It is tried again at the next "
             + "audit")]
-    private partial void LogNotMended(string sandboxId, string error);
+    private partial void LogNotRepaired(string sandboxId, string error);
 }

@@ -8,7 +8,7 @@ namespace Pandora.Engine.Recovery;
 /// <param name="Directory">Its run directory, whose name is its id.</param>
 /// <param name="Record">Its record, if it can be read.</param>
 /// <param name="Problem">Why it cannot be taken over, or null when that can be tried.</param>
-internal sealed record Found(string Directory, MicroVmRecord? Record, string? Problem)
+internal sealed record FoundRecord(string Directory, MicroVmRecord? Record, string? Problem)
 {
     /// <summary>The microVM's id.</summary>
     public string Id => Path.GetFileName(Directory);
@@ -23,17 +23,17 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
 {
     /// <summary>Reads what there is.</summary>
     /// <param name="runDirectory">The instance's run directory.</param>
-    public static IReadOnlyList<Found> Find(string runDirectory)
+    public static IReadOnlyList<FoundRecord> Find(string runDirectory)
     {
         var slots = new HashSet<int>();
         return [.. Directory.GetDirectories(runDirectory).Order(StringComparer.Ordinal).Select(directory =>
         {
             if (!MicroVmRecord.TryRead(directory, out var record, out var problem))
             {
-                return new Found(directory, null, problem);
+                return new FoundRecord(directory, null, problem);
             }
 
-            return new Found(directory, record,
+            return new FoundRecord(directory, record,
                 record.BootId != MicroVmRecord.HostBootId ? "the host was restarted"
                 : !record.IsReady || record.Vmm is null ? "it had not come up when its server ended"
                 : !slots.Add(record.Slot) ? $"another microVM has its slot {record.Slot}"
@@ -45,7 +45,7 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
     /// <param name="condemned">Those with a problem.</param>
     /// <param name="undo">Undoes one.</param>
     /// <param name="lost">Told of each, and why it is gone.</param>
-    public Task UndoAsync(IEnumerable<Found> condemned, Func<Found, Task> undo, Action<string, string> lost) =>
+    public Task UndoAsync(IEnumerable<FoundRecord> condemned, Func<FoundRecord, Task> undo, Action<string, string> lost) =>
         Task.WhenAll(condemned.Select(async one =>
         {
             var problem = one.Problem!;
@@ -59,7 +59,7 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
                 problem = $"{problem}, and it could not be undone: {e.Message}";
             }
 
-            Lose(one, problem, lost);
+            RecordLost(one, problem, lost);
         }));
 
     /// <summary>Takes over what can be, all side by side.</summary>
@@ -70,7 +70,7 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
     /// <param name="lost">Told of each that does not, and why, at once.</param>
     /// <param name="cancellationToken">Ends it; what was not reached by then is still there.</param>
     public async Task RunAsync(
-        IReadOnlyList<Found> found, Func<MicroVmRecord, CancellationToken, Task<Adoption>> adopt, Action<MicroVm> adopted,
+        IReadOnlyList<FoundRecord> found, Func<MicroVmRecord, CancellationToken, Task<Adoption>> adopt, Action<MicroVm> adopted,
         Action<string, string> lost, CancellationToken cancellationToken)
     {
         var start = time.GetTimestamp();
@@ -99,7 +99,7 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
                 dead.Add(adoption.Teardown);
             }
 
-            Lose(one, adoption.Reason!, lost);
+            RecordLost(one, adoption.Reason!, lost);
         }));
         metrics.Recovered(sandboxes, warm, dead.Count, time.GetElapsedTime(start));
         if (found.Count > 0)
@@ -110,7 +110,7 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
         await Task.WhenAll(dead.Select(t => t.CompleteAsync()));
     }
 
-    private void Lose(Found one, string reason, Action<string, string> lost)
+    private void RecordLost(FoundRecord one, string reason, Action<string, string> lost)
     {
         lost(one.Id, reason);
         if (one.Record is null or { Claim: not null })

@@ -30,7 +30,7 @@ public sealed partial class DiskRoom
         _directory = directory;
         _drive = new DriveInfo(directory);
         _logger = logger;
-        Look();
+        Measure();
     }
 
     /// <summary>Bytes that the disks may still grow by.</summary>
@@ -88,7 +88,7 @@ public sealed partial class DiskRoom
     }
 
     /// <summary>Looks how far the disks have grown.</summary>
-    public void Look()
+    public void Measure()
     {
         long growth = 0;
         foreach (var disk in new DirectoryInfo(_directory).EnumerateFiles())

@@ -22,25 +22,25 @@ internal sealed partial class DiskWatch : IAsyncDisposable
     public DiskWatch(EngineOptions options, DiskRoom room, SandboxRegistry sandboxes, TimeProvider time, ILogger<DiskWatch> logger)
     {
         (_options, _room, _sandboxes, _time, _logger) = (options, room, sandboxes, time, logger);
-        _work = new PeriodicWork("The watch over the host's disk", Interval, _ => LookAsync(), time, logger);
+        _work = new PeriodicWork("The watch over the host's disk", Interval, _ => CheckAsync(), time, logger);
     }
 
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => _work.DisposeAsync();
 
-    private async Task LookAsync()
+    private async Task CheckAsync()
     {
-        _room.Look();
+        _room.Measure();
         var stalled = _sandboxes.All.Where(s => s.IsStalled).ToList();
         foreach (var id in _stalledSince.Keys.Except(stalled.Select(s => s.Id)).ToList())
         {
             _stalledSince.TryRemove(id, out _);
         }
 
-        await Task.WhenAll(stalled.Select(SeeToAsync));
+        await Task.WhenAll(stalled.Select(HandleStalledAsync));
     }
 
-    private async Task SeeToAsync(Sandbox sandbox)
+    private async Task HandleStalledAsync(Sandbox sandbox)
     {
         if (_stalledSince.TryAdd(sandbox.Id, _time.GetTimestamp()))
         {

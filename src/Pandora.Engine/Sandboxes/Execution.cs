@@ -29,7 +29,7 @@ public sealed class Execution : IDisposable
     public bool HasLostData { get; init; }
 
     /// <summary>Counts a result of which the client did not take all.</summary>
-    public void Lose() => _lost();
+    public void RecordLost() => _lost();
 
     /// <summary>Lets go of the result and of its place among the sandbox's commands.</summary>
     public void Dispose()

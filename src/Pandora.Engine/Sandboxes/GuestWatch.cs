@@ -38,7 +38,7 @@ public sealed partial class GuestWatch : IAsyncDisposable
         _isStalled = isStalled;
         _time = time;
         _logger = logger;
-        _work = new PeriodicWork("The watch over guests", Interval, LookAsync, time, logger);
+        _work = new PeriodicWork("The watch over guests", Interval, CheckAsync, time, logger);
     }
 
     /// <summary>Rounds that are done.</summary>
@@ -47,7 +47,7 @@ public sealed partial class GuestWatch : IAsyncDisposable
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => _work.DisposeAsync();
 
-    private async Task LookAsync(CancellationToken cancellationToken)
+    private async Task CheckAsync(CancellationToken cancellationToken)
     {
         var watched = _sandboxes.All.Where(s => s.MicroVm.Agent is not null && s.End is null).ToList();
         foreach (var gone in _states.Keys.Except(watched).ToList())
@@ -61,11 +61,11 @@ public sealed partial class GuestWatch : IAsyncDisposable
         }
 
         var options = new ParallelOptions { MaxDegreeOfParallelism = MaxAtOnce, CancellationToken = cancellationToken };
-        await Parallel.ForEachAsync(watched, options, async (sandbox, token) => await LookAsync(sandbox, _states[sandbox], token));
+        await Parallel.ForEachAsync(watched, options, async (sandbox, token) => await CheckAsync(sandbox, _states[sandbox], token));
         Rounds++;
     }
 
-    private async Task LookAsync(Sandbox sandbox, State state, CancellationToken cancellationToken)
+    private async Task CheckAsync(Sandbox sandbox, State state, CancellationToken cancellationToken)
     {
         if (_isStalled(sandbox))
         {

@@ -49,7 +49,7 @@ public sealed partial class Sandbox
 
     private async Task<GuestResult> RunAsync(GuestCommand command, Lease lease, CancellationToken cancellationToken)
     {
-        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, Ending, _node.Suspending);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, Ending, _node.Detaching);
         try
         {
             // When the guest is gone or going, nothing of it is waited for.

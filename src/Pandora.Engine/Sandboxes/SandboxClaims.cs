@@ -12,7 +12,7 @@ internal sealed partial class SandboxClaims(
     /// <summary>Claims one, which is counted from then on.</summary>
     /// <exception cref="PandoraException">There are too many sandboxes, none became ready in time, or the host may hand none out. Nothing
     /// is left half made.</exception>
-    public async Task<Rental> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
+    public async Task<ClaimedMicroVm> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         var name = request.Template ?? EngineOptions.DefaultTemplate;
         var pool = pools.Find(name)
@@ -21,11 +21,11 @@ internal sealed partial class SandboxClaims(
         await MustBeClaimableAsync(cancellationToken);
         // Told at once, and not after a wait for what it cannot have.
         count.MustHaveRoom();
-        var rental = await pool.RentAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
+        var claimed = await pool.ClaimAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
         var isClaimed = false;
         try
         {
-            if (!rental.IsWarm)
+            if (!claimed.IsWarm)
             {
                 // Much may have changed while it waited.
                 await MustBeClaimableAsync(cancellationToken);
@@ -40,13 +40,13 @@ internal sealed partial class SandboxClaims(
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
             };
-            rental.MicroVm.RecordClaim(claim);
+            claimed.MicroVm.RecordClaim(claim);
             if (claim.Egress != options.DefaultEgress)
             {
-                await network.SetEgressAsync(rental.MicroVm.Slot, claim.Egress);
+                await network.SetEgressAsync(claimed.MicroVm.Slot, claim.Egress);
             }
 
-            return rental;
+            return claimed;
         }
         catch (Exception e)
         {
@@ -57,9 +57,9 @@ internal sealed partial class SandboxClaims(
                 count.Remove();
             }
 
-            if (isClaimed || !pool.Return(rental.MicroVm))
+            if (isClaimed || !pool.Return(claimed.MicroVm))
             {
-                _ = rental.MicroVm.Teardown.CompleteAsync();
+                _ = claimed.MicroVm.Teardown.CompleteAsync();
             }
 
             if (e is IOException)

@@ -6,7 +6,7 @@ namespace Pandora.Engine.Sandboxes;
 /// <param name="time">For ages and activity.</param>
 internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal, TimeProvider time)
 {
-    private readonly CancellationTokenSource _suspending = new();
+    private readonly CancellationTokenSource _detaching = new();
     private volatile bool _isClosed;
 
     /// <summary>Limits.</summary>
@@ -19,7 +19,7 @@ internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal,
     public TimeProvider Time => time;
 
     /// <summary>Cancelled when commands that still run are interrupted, because the server stops.</summary>
-    public CancellationToken Suspending => _suspending.Token;
+    public CancellationToken Detaching => _detaching.Token;
 
     /// <summary>Whether the server stops, and nothing new is begun.</summary>
     public bool IsClosed => _isClosed;
@@ -28,7 +28,7 @@ internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal,
     public void Close() => _isClosed = true;
 
     /// <summary>Interrupts the commands that run.</summary>
-    public Task InterruptAsync() => _suspending.CancelAsync();
+    public Task InterruptAsync() => _detaching.CancelAsync();
 
     /// <exception cref="PandoraException">The server stops.</exception>
     public void MustServe()

@@ -69,7 +69,7 @@ public sealed partial class SandboxRegistry
     /// <summary>Lets no more be made, waits for the commands that run, interrupts those that take too long, and leaves all sandboxes as
     /// they are for the next server.</summary>
     /// <param name="drain">How long to wait for commands.</param>
-    public async Task SuspendAsync(TimeSpan drain)
+    public async Task DetachAsync(TimeSpan drain)
     {
         _node.Close();
         var unused = Task.WhenAll(_sandboxes.Values.Select(s => s.WhenUnusedAsync()));

@@ -39,7 +39,7 @@ public sealed partial class SandboxRegistry
     }
 
     /// <summary>Remembers that a microVM of an earlier server is gone.</summary>
-    internal void Lose(string id, string reason)
+    internal void RecordLost(string id, string reason)
     {
         _ended.Add(id, new SandboxEnd(EndReason.Died, $"it did not outlive a restart of the server: {reason}", _time.GetUtcNow()));
         if (_undecided.TryRemove(id, out _))

@@ -131,15 +131,15 @@ public sealed partial class SandboxRegistry
     {
         var start = Stopwatch.GetTimestamp();
         _node.MustServe();
-        var rental = await _claims.ClaimAsync(request, cancellationToken);
-        var sandbox = Register(rental.MicroVm);
+        var claimed = await _claims.ClaimAsync(request, cancellationToken);
+        var sandbox = Register(claimed.MicroVm);
         if (_node.IsClosed)
         {
             await EndAsync(sandbox, new SandboxEnd(EndReason.Shutdown, "the server shut down", _time.GetUtcNow()));
             _node.MustServe();
         }
 
-        return new CreatedSandbox(sandbox, rental.IsWarm, Stopwatch.GetElapsedTime(start));
+        return new CreatedSandbox(sandbox, claimed.IsWarm, Stopwatch.GetElapsedTime(start));
     }
 
     private Sandbox Register(MicroVm microVm)

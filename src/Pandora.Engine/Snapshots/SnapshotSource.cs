@@ -5,14 +5,14 @@ using Pandora.Engine.Templates;
 namespace Pandora.Engine.Snapshots;
 
 /// <summary>
-/// Has the snapshot that a template's next microVM starts from. Where there is none it has one made, in one of the places that boots take,
+/// Has the snapshot that a template's next microVM starts from. Where there is none it has one made, in one of the permits that boots take,
 /// and the template's microVMs boot until it is there. One that fails to restore twice running is dropped, and booting takes over.
 /// </summary>
 internal sealed partial class SnapshotSource(
     SnapshotStore store,
     Func<Template, string> keyOf,
     Func<Template, string, CancellationToken, Task> makeAsync,
-    SemaphoreSlim places,
+    SemaphoreSlim permits,
     EngineMetrics metrics,
     TimeProvider time,
     ILogger logger
@@ -69,7 +69,7 @@ internal sealed partial class SnapshotSource(
             var state = Begin(template);
             if (state.Snapshot is { } snapshot && !store.IsUntouched(snapshot))
             {
-                Drop(state, SnapshotOutcome.Changed, "its files were changed");
+                Discard(state, SnapshotOutcome.Changed, "its files were changed");
                 state.Working = null;
                 Begin(template);
             }
@@ -99,7 +99,7 @@ internal sealed partial class SnapshotSource(
             LogRestoreFailed(snapshot.Template, exception.Message);
             if (StateOf(snapshot) is { } state && ++state.Failures >= MostFailures)
             {
-                Drop(state, SnapshotOutcome.Dropped, $"it failed to restore {MostFailures} times running");
+                Discard(state, SnapshotOutcome.Dropped, $"it failed to restore {MostFailures} times running");
                 state.NotBefore = time.GetUtcNow() + LongestPause;
                 state.Working = null;
             }
@@ -144,7 +144,7 @@ internal sealed partial class SnapshotSource(
             var read = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             state.Reading = read.Task;
             // The place is asked for before this returns, so that boots which begin right after stand behind.
-            state.Working = WorkAsync(state, template, read, places.WaitAsync(_stopping.Token));
+            state.Working = WorkAsync(state, template, read, permits.WaitAsync(_stopping.Token));
         }
 
         return state;
@@ -188,7 +188,7 @@ internal sealed partial class SnapshotSource(
             read.TrySetResult();
             if (hasPlace || await IsHeldAsync(place))
             {
-                places.Release();
+                permits.Release();
             }
         }
     }
@@ -233,21 +233,21 @@ internal sealed partial class SnapshotSource(
         {
             lock (_lock)
             {
-                Drop(state, SnapshotOutcome.Damaged, problem);
+                Discard(state, SnapshotOutcome.Damaged, problem);
             }
         }
 
         return null;
     }
 
-    private void Drop(State state, SnapshotOutcome outcome, string reason)
+    private void Discard(State state, SnapshotOutcome outcome, string reason)
     {
         metrics.SnapshotEnded(outcome);
         state.Snapshot = null;
         state.Failures = 0;
         try
         {
-            store.Drop(state.Template, state.Key);
+            store.Delete(state.Template, state.Key);
             LogDropped(state.Template, reason);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

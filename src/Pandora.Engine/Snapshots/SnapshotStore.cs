@@ -44,7 +44,7 @@ public sealed class SnapshotStore(string directory)
             }
 
             snapshot = snapshot! with { Directory = path };
-            _verified[path] = Look(path);
+            _verified[path] = Fingerprint(path);
             return snapshot;
         }
         catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException)
@@ -56,7 +56,7 @@ public sealed class SnapshotStore(string directory)
 
     /// <summary>Whether its files are those that were read: nobody has changed or replaced one since.</summary>
     public bool IsUntouched(Snapshot snapshot) =>
-        _verified.TryGetValue(snapshot.Directory, out var seen) && seen == Look(snapshot.Directory);
+        _verified.TryGetValue(snapshot.Directory, out var seen) && seen == Fingerprint(snapshot.Directory);
 
     /// <summary>Makes an empty directory for a snapshot to be made in.</summary>
     public string Begin(string template)
@@ -72,15 +72,15 @@ public sealed class SnapshotStore(string directory)
         var snapshot = new Snapshot(
             key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n), cancellationToken)));
         File.WriteAllBytes(Path.Combine(made, Description), JsonSerializer.SerializeToUtf8Bytes(snapshot, SnapshotJson.Default.Snapshot));
-        DropAll(template);
+        DeleteAll(template);
         var path = PathOf(template, key);
         Directory.Move(made, path);
-        _verified[path] = Look(path);
+        _verified[path] = Fingerprint(path);
         return snapshot with { Directory = path };
     }
 
     /// <summary>Removes a snapshot; microVMs that were restored from it keep what they have open.</summary>
-    public void Drop(string template, string key)
+    public void Delete(string template, string key)
     {
         var path = PathOf(template, key);
         _verified.TryRemove(path, out _);
@@ -91,7 +91,7 @@ public sealed class SnapshotStore(string directory)
     }
 
     /// <summary>Removes all of a template's snapshots.</summary>
-    public void DropAll(string template)
+    public void DeleteAll(string template)
     {
         foreach (var path in DirectoriesOf(template).ToList())
         {
@@ -135,7 +135,7 @@ public sealed class SnapshotStore(string directory)
     private static SnapshotFile Describe(string path, CancellationToken cancellationToken) =>
         new(new FileInfo(path).Length, SparseFile.Hash(path, cancellationToken));
 
-    private static string Look(string path) =>
+    private static string Fingerprint(string path) =>
         string.Join(
             ' ',
             Names.Select(n => new FileInfo(Path.Combine(path, n))).Select(f => f.Exists ? $"{f.Length}/{f.LastWriteTimeUtc.Ticks}" : "gone")

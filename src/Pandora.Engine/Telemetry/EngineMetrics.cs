@@ -82,21 +82,21 @@ public sealed class EngineMetrics
     /// exporter listens.</summary>
     /// <param name="templates">The templates that a pool is kept of.</param>
     /// <param name="failures">Each operation with the code of each error that it may fail with.</param>
-    public void Announce(IEnumerable<string> templates, IEnumerable<(SandboxOperation Operation, string Code)> failures)
+    public void CreateSeries(IEnumerable<string> templates, IEnumerable<(SandboxOperation Operation, string Code)> failures)
     {
         foreach (var template in templates)
         {
-            Announce(_executions, "status", Label.All<ExecStatus>(), Template(template));
-            Announce(_bootFailures, "step", Label.All<BootStep>(), Template(template));
-            Announce(_ended, "reason", Label.All<EndReason>(), Template(template));
+            CreateSeries(_executions, "status", Label.All<ExecStatus>(), Template(template));
+            CreateSeries(_bootFailures, "step", Label.All<BootStep>(), Template(template));
+            CreateSeries(_ended, "reason", Label.All<EndReason>(), Template(template));
             _created.Add(0, Template(template));
             _restoreFailures.Add(0, Template(template));
             _reaped.Add(0, Template(template));
         }
 
-        Announce(_snapshots, "outcome", Label.All<SnapshotOutcome>());
-        Announce(_recovered, "outcome", Label.All<RecoveryOutcome>());
-        Announce(_teardownErrors, "kind", Label.All<ResourceKind>());
+        CreateSeries(_snapshots, "outcome", Label.All<SnapshotOutcome>());
+        CreateSeries(_recovered, "outcome", Label.All<RecoveryOutcome>());
+        CreateSeries(_teardownErrors, "kind", Label.All<ResourceKind>());
         foreach (var (operation, code) in failures)
         {
             _failures.Add(0, Operation(operation), new("code", code));
@@ -173,7 +173,7 @@ public sealed class EngineMetrics
 
     private Counter<long> Count(string name, string description) => Meter.CreateCounter<long>(name, description: description);
 
-    private static void Announce(
+    private static void CreateSeries(
         Counter<long> counter, string label, IEnumerable<string> values, params ReadOnlySpan<KeyValuePair<string, object?>> others)
     {
         foreach (var value in values)

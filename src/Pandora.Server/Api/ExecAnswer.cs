@@ -29,7 +29,7 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
         }
         catch (Exception e) when (e is TimeoutException || httpContext.RequestAborted.IsCancellationRequested)
         {
-            execution.Lose();
+            execution.RecordLost();
             var why = e is TimeoutException ? "it reads too slowly" : "it, or the web server for its slowness, closed the connection";
             LogCut(services.GetRequiredService<ILogger<Problems>>(), id, pace.Written, why);
             httpContext.Abort();

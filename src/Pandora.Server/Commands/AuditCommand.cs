@@ -15,20 +15,20 @@ internal static partial class AuditCommand
         EngineOptions options, VmmChoice machines, bool fix, bool asJson, CancellationToken cancellationToken)
     {
         var audit = new HostAudit(options, TimeProvider.System);
-        var found = await audit.LookTwiceAsync(cancellationToken);
+        var found = await audit.ScanTwiceAsync(cancellationToken);
         var onlyLeft = found.Where(r => r.Kind != AuditedKind.Snapshot).ToList();
         if (fix && onlyLeft.Count > 0 && onlyLeft.All(r => r.Owner is null))
         {
             // Nothing lives, so all of it goes, under the lock that keeps a server from starting meanwhile.
             await PandoraEngine.CleanUpStoppedInstanceAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
-            found = await audit.LookTwiceAsync(cancellationToken);
+            found = await audit.ScanTwiceAsync(cancellationToken);
         }
 
         if (fix && found.Any(r => r.Owner is null))
         {
             await audit.FixAsync(found, (left, why) =>
                 Console.Error.WriteLine($"pandora: {Label.Of(left.Kind)} {left.Name} could not be removed: {why}"));
-            found = await audit.LookTwiceAsync(cancellationToken);
+            found = await audit.ScanTwiceAsync(cancellationToken);
         }
 
         var leftovers = found.Count(r => r.Owner is null);

@@ -29,16 +29,16 @@ internal static class DoctorCommand
                 return await AuditCommand.RunAsync(options, machines, result.GetValue(fix), result.GetValue(json), cancellationToken);
             }
 
-            var findings = await new Examination(options, vmmOptions, TimeProvider.System).RunAsync(cancellationToken);
+            var findings = await new HostChecks(options, vmmOptions, TimeProvider.System).RunAsync(cancellationToken);
             if (result.GetValue(json))
             {
-                Console.WriteLine(JsonSerializer.Serialize(findings, FindingJson.Default.IReadOnlyListFinding));
+                Console.WriteLine(JsonSerializer.Serialize(findings, HostCheckJson.Default.IReadOnlyListHostCheckResult));
             }
             else
             {
                 foreach (var finding in findings)
                 {
-                    Console.WriteLine($"{finding.Standing switch { Standing.Ok => "ok     ", Standing.Warning => "warning", _ => "PROBLEM" }}  {finding.Name,-14} {finding.Detail}");
+                    Console.WriteLine($"{finding.Status switch { HostCheckStatus.Ok => "ok     ", HostCheckStatus.Warning => "warning", _ => "PROBLEM" }}  {finding.Name,-14} {finding.Detail}");
                     if (finding.Remedy is not null)
                     {
                         Console.WriteLine($"{"",24} → {finding.Remedy}");
@@ -46,7 +46,7 @@ internal static class DoctorCommand
                 }
             }
 
-            return findings.Any(f => f.Standing == Standing.Problem) ? 1 : 0;
+            return findings.Any(f => f.Status == HostCheckStatus.Problem) ? 1 : 0;
         });
         return command;
     }

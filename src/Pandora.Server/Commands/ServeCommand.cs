@@ -29,9 +29,9 @@ internal static class ServeCommand
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
         // What the program that started this had open is not for its children.
-        Pandora.Linux.Descriptors.KeepFromChildren();
+        Pandora.Linux.Descriptors.SetCloseOnExec();
         Pandora.Linux.RuntimeFiles.RemoveOwn();
-        GoFirst();
+        RaisePriority();
         // Not the caller's directory, where somebody else's appsettings.json may lie.
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
         builder.Configuration.AddJsonFile(Settings.FilePath, optional: true);
@@ -67,7 +67,7 @@ internal static class ServeCommand
     }
 
     // A claim must not wait behind boots. VMMs are started with what this takes given back.
-    private static void GoFirst()
+    private static void RaisePriority()
     {
         try
         {

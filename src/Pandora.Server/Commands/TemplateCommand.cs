@@ -110,7 +110,7 @@ internal static class TemplateCommand
                 throw new StartupException($"there is no template '{wanted}': 'pandora template ls' lists them");
             }
 
-            new SnapshotStore(ReadOptions().SnapshotDir).DropAll(wanted);
+            new SnapshotStore(ReadOptions().SnapshotDir).DeleteAll(wanted);
             return 0;
         });
         return remove;

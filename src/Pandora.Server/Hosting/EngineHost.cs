@@ -40,7 +40,7 @@ public sealed partial class EngineHost(
     /// <inheritdoc/>
     public Task StartedAsync(CancellationToken cancellationToken)
     {
-        metrics.Announce(options.PooledTemplates, Problems.Counted);
+        metrics.CreateSeries(options.PooledTemplates, Problems.Counted);
         _ = RecoverAsync();
         return Task.CompletedTask;
     }

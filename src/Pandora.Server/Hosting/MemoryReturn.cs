@@ -32,7 +32,7 @@ internal sealed class MemoryReturn : IDisposable
     {
         (_time, _readCommitted, _clean) = (time, readCommitted, clean);
         _left = _least = readCommitted();
-        _timer = time.CreateTimer(_ => Look(), null, Interval, Interval);
+        _timer = time.CreateTimer(_ => Check(), null, Interval, Interval);
     }
 
     /// <summary>Something large is held no more.</summary>
@@ -41,7 +41,7 @@ internal sealed class MemoryReturn : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _timer.Dispose();
 
-    private void Look()
+    private void Check()
     {
         var committed = _readCommitted();
         _left = Math.Min(_left, committed);

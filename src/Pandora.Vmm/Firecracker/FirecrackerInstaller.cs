@@ -108,7 +108,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
                     $"{archive} holds Firecracker {found.Version}, and {expected.ToString(3)} was expected; nothing was installed");
             }
 
-            return Place(work, found.Version);
+            return Install(work, found.Version);
         }
         finally
         {
@@ -120,7 +120,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
     }
 
     // Running microVMs keep the program that they run.
-    private FirecrackerBinaries Place(string work, Version version)
+    private FirecrackerBinaries Install(string work, Version version)
     {
         var name = $"v{version.ToString(3)}";
         var target = Path.Combine(directory, name);

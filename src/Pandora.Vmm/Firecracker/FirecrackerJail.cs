@@ -42,7 +42,7 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
     {
         using var root = RootedDirectory.Open(Root);
         var file = root.Replace(name);
-        Libc.Own(file, uid);
+        Libc.ChangeOwner(file, uid);
         return file;
     }
 
@@ -51,7 +51,7 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
     /// <exception cref="IOException">The VMM has removed it.</exception>
     public void TakeFile(SafeFileHandle file, string name, string target)
     {
-        Libc.Own(file, 0);
+        Libc.ChangeOwner(file, 0);
         File.Delete(target);
         if (!Libc.TryLink(file, target))
         {
@@ -72,7 +72,7 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
     {
         if (uid is { } owner)
         {
-            Libc.Own(path, owner);
+            Libc.ChangeOwner(path, owner);
         }
         else if ((File.GetUnixFileMode(path) & UnixFileMode.OtherRead) == 0)
         {

@@ -71,12 +71,12 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     }
 
     /// <summary>Pauses it and writes all of it but its memory into a file.</summary>
-    public async Task GoOutAsync(string statePath, CancellationToken cancellationToken)
+    public async Task SaveStateAsync(string statePath, CancellationToken cancellationToken)
     {
         await _qmp!.ExecuteAsync("stop", cancellationToken: cancellationToken);
         await IgnoreMemoryAsync(cancellationToken);
         using var state = File.OpenHandle(statePath, FileMode.CreateNew, FileAccess.Write);
-        await _qmp.GiveAsync("state", state, cancellationToken);
+        await _qmp.PassFileAsync("state", state, cancellationToken);
         await _qmp.ExecuteAsync("migrate", new JsonObject { ["uri"] = "fd:state" }, cancellationToken);
         while (
             await _qmp.ExecuteAsync("query-migrate", cancellationToken: cancellationToken) is var progress
@@ -93,8 +93,8 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         }
     }
 
-    /// <summary>Reads what <see cref="GoOutAsync"/> wrote, and goes on from there.</summary>
-    public async Task ComeInAsync(CancellationToken cancellationToken)
+    /// <summary>Reads what <see cref="SaveStateAsync"/> wrote, and goes on from there.</summary>
+    public async Task LoadStateAsync(CancellationToken cancellationToken)
     {
         try
         {

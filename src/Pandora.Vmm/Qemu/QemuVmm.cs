@@ -99,13 +99,13 @@ public sealed partial class QemuVmm : IVmm, IDisposable
             {
                 MemoryPath = memory,
             },
-            (machine, token) => machine.ComeInAsync(token),
+            (machine, token) => machine.LoadStateAsync(token),
             cancellationToken);
     }
 
     /// <inheritdoc/>
     public Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken) =>
-        ((QemuVirtualMachine)machine).GoOutAsync(files.StatePath, cancellationToken);
+        ((QemuVirtualMachine)machine).SaveStateAsync(files.StatePath, cancellationToken);
 
     private async Task<IVirtualMachine> StartAsync(
         VirtualMachineSpec spec,

@@ -66,7 +66,7 @@ internal sealed class QmpClient : IAsyncDisposable
 
     /// <summary>Gives QEMU an open file, under a name that later commands can use.</summary>
     /// <exception cref="VmmException">QEMU refused it, or the connection is gone.</exception>
-    public Task GiveAsync(string name, SafeFileHandle file, CancellationToken cancellationToken) =>
+    public Task PassFileAsync(string name, SafeFileHandle file, CancellationToken cancellationToken) =>
         ExecuteAsync("getfd", new JsonObject { ["fdname"] = name }, file, cancellationToken);
 
     /// <summary>Runs a command and returns its answer.</summary>

@@ -43,20 +43,20 @@ internal static class Isolation
 
     private static async Task<string> InternetAsync(Stage stage, Sandbox sandbox)
     {
-        await Reach.MustReachAsync(sandbox, "some.name.example");
-        await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
+        await Reachability.MustReachAsync(sandbox, "some.name.example");
+        await Reachability.MustReachAsync(sandbox, TestWorld.InternetAddress);
         return "connected";
     }
 
     private static async Task<string> AllowedAsync(Stage stage, Sandbox sandbox)
     {
-        await Reach.MustReachAsync(sandbox, Stage.AllowedAddress);
+        await Reachability.MustReachAsync(sandbox, Stage.AllowedAddress);
         return "connected";
     }
 
     private static async Task<string> RefusedAsync(Stage stage, Sandbox sandbox, string address, string chain)
     {
-        var refused = await Reach.MustBeRefusedAsync(sandbox, address);
+        var refused = await Reachability.MustBeRefusedAsync(sandbox, address);
         await stage.WithoutAsync([stage.OfHost(chain), stage.OfSlot(sandbox, "forward")], () => stage.MustReachAsync(sandbox, address));
         return refused;
     }
@@ -65,12 +65,12 @@ internal static class Isolation
     {
         foreach (var address in TestWorld.SpecialAddresses)
         {
-            await Reach.MustBeRefusedAsync(sandbox, address);
+            await Reachability.MustBeRefusedAsync(sandbox, address);
         }
 
         await stage.WithoutAsync([stage.OfHost("from_guest"), stage.OfSlot(sandbox, "forward")], async () =>
         {
-            var answers = await stage.RunInGuestAsync(sandbox, string.Join("; ", TestWorld.SpecialAddresses.Select(Reach.Connect)));
+            var answers = await stage.RunInGuestAsync(sandbox, string.Join("; ", TestWorld.SpecialAddresses.Select(Reachability.Connect)));
             TestHostException.Require(answers == string.Concat(TestWorld.SpecialAddresses.Select(_ => "hello")),
                 $"even without the rules not all were reached, so the check shows nothing: {answers}");
         });
@@ -80,7 +80,7 @@ internal static class Isolation
     private static async Task<string> GatewayAsync(Stage stage, Sandbox sandbox)
     {
         using var listener = new Listener(stage.SlotOf(sandbox), IPAddress.Any, Stage.Port);
-        var refused = await Reach.MustBeRefusedAsync(sandbox, "172.16.0.1");
+        var refused = await Reachability.MustBeRefusedAsync(sandbox, "172.16.0.1");
         await stage.WithoutAsync([stage.OfSlot(sandbox, "input")], () => stage.MustReachAsync(sandbox, "172.16.0.1"));
         return refused;
     }
@@ -88,8 +88,8 @@ internal static class Isolation
     private static async Task<string> OtherSandboxAsync(Stage stage, Sandbox sandbox)
     {
         await using var other = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
-        await Reach.ServeAsync(other);
-        var refused = await Reach.MustBeRefusedAsync(sandbox, other.Created.GuestIp);
+        await Reachability.ServeAsync(other);
+        var refused = await Reachability.MustBeRefusedAsync(sandbox, other.Created.GuestIp);
         Wall[] walls =
             [stage.OfHost("from_guest"), stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward"), stage.OfSlot(other, "forward")];
         await stage.WithoutAsync(walls, () => stage.MustReachAsync(sandbox, other.Created.GuestIp));
@@ -99,18 +99,18 @@ internal static class Isolation
     private static async Task<string> UnaskedAsync(Stage stage, Sandbox sandbox)
     {
         var (from, to) = (stage.World.Neighbour, sandbox.Created.GuestIp);
-        await Reach.ServeAsync(sandbox);
-        TestHostException.Require(!await Reach.CanConnectAsync(from, to), "a neighbour of the host connected to a guest");
+        await Reachability.ServeAsync(sandbox);
+        TestHostException.Require(!await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest");
         // Where forwarding of what comes in by that interface was off, too: with it on, it is our rules that refuse.
         await stage.SetForwardingAsync("peer0", 1);
         TestHostException.Require(
-            !await Reach.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host forwards");
+            !await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host forwards");
         await stage.WithoutAsync([stage.OfHost("to_guest")], async () =>
             TestHostException.Require(
-                !await Reach.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host's rules let it"));
+                !await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host's rules let it"));
         await stage.WithoutAsync([stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward")], async () =>
             TestHostException.Require(
-                await Reach.CanConnectAsync(from, to), "even without the rules nobody connected, so the check shows nothing"));
+                await Reachability.CanConnectAsync(from, to), "even without the rules nobody connected, so the check shows nothing"));
         return "refused; connects with the rules taken away";
     }
 
@@ -174,14 +174,14 @@ internal static class Isolation
     private static async Task<string> NoEgressAsync(Stage stage, Sandbox sandbox)
     {
         await using var closed = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300), egress: "none");
-        var refused = await Reach.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
-        await Reach.MustBeRefusedAsync(closed, Stage.AllowedAddress);
+        var refused = await Reachability.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
+        await Reachability.MustBeRefusedAsync(closed, Stage.AllowedAddress);
         TestHostException.Require(
             (
                 await closed.ExecAsync("timeout 8 python3 -c \"import socket; socket.gethostbyname('some.name.example')\" 2> /dev/null")
             ).ExitCode != 0,
             "a name was resolved");
-        await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
+        await Reachability.MustReachAsync(sandbox, TestWorld.InternetAddress);
         await stage.WithoutAsync([stage.OfSlot(closed, "forward")], () => stage.MustReachAsync(closed, TestWorld.InternetAddress));
         return refused;
     }

@@ -42,7 +42,7 @@ internal static class Walls
         });
     }
 
-    private static string ConnectAll(IEnumerable<string> addresses) => string.Join("; ", addresses.Select(Reach.Connect));
+    private static string ConnectAll(IEnumerable<string> addresses) => string.Join("; ", addresses.Select(Reachability.Connect));
 
     private static async Task<string> PutBackAsync(Stage stage, Sandbox sandbox)
     {
@@ -55,15 +55,15 @@ internal static class Walls
         }
 
         var elapsed = Stopwatch.GetElapsedTime(start);
-        await Reach.MustReachAsync(sandbox, TestWorld.InternetAddress);
-        await Reach.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
+        await Reachability.MustReachAsync(sandbox, TestWorld.InternetAddress);
+        await Reachability.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
         return string.Create(CultureInfo.InvariantCulture, $"back after {elapsed.TotalSeconds:0.0} s");
     }
 
     private static async Task<string> TrackingAsync(Stage stage, Sandbox sandbox)
     {
         await using var other = await stage.Server.Pandora.CreateAsync();
-        await other.ExecAsync($"for i in $(seq 20); do {Reach.Connect(TestWorld.InternetAddress)}; done");
+        await other.ExecAsync($"for i in $(seq 20); do {Reachability.Connect(TestWorld.InternetAddress)}; done");
         var before = await TrackedAsync(stage, other.Created.GuestIp);
         TestHostException.Require(before >= 20, $"only {before} entries were there before, so the check shows nothing");
         var receipt = await other.EndAsync();

@@ -11,7 +11,7 @@ internal sealed partial class MicroVmLauncher
     private const int AdoptPlaces = 16;
     private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PlaceLimit = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan RoomPause = TimeSpan.FromSeconds(1);
-    private readonly SemaphoreSlim _adoptPlaces = new(AdoptPlaces);
+    private readonly SemaphoreSlim _adoptionPermits = new(AdoptPlaces);
 
     /// <summary>
     /// Takes hold of a microVM whose VMM lives and whose guest answers: (1) the VMM, (2) a sign of life of the guest, which costs next to
@@ -75,13 +75,13 @@ internal sealed partial class MicroVmLauncher
 
     private async Task LogInAsync(Boot boot, byte[] hostKey, CancellationToken stopping)
     {
-        await _adoptPlaces.WaitAsync(stopping);
+        await _adoptionPermits.WaitAsync(stopping);
         var isHeld = 1;
         void GiveOn()
         {
             if (Interlocked.Exchange(ref isHeld, 0) == 1)
             {
-                _adoptPlaces.Release();
+                _adoptionPermits.Release();
             }
         }
 

@@ -97,7 +97,7 @@ internal sealed partial class MicroVmLauncher(
 
     private async Task TakeSlotAsync(Boot boot, CancellationToken cancellationToken)
     {
-        boot.Slot = await network.RentAsync(boot.Id, cancellationToken);
+        boot.Slot = await network.AcquireSlotAsync(boot.Id, cancellationToken);
         boot.Uid = names.UidOf(boot.Slot.Index);
         HoldSlot(boot);
     }

@@ -155,7 +155,7 @@ internal sealed partial class ConnectionTable : IDisposable
             connection.State = ConnectionState.Waiting;
             if (isAsking)
             {
-                connection.Become(hasKey ? ConnectionState.Admitted : ConnectionState.Asking);
+                connection.SetState(hasKey ? ConnectionState.Admitted : ConnectionState.Asking);
             }
 
             return true;
@@ -169,7 +169,7 @@ internal sealed partial class ConnectionTable : IDisposable
         {
             if (connection.State is ConnectionState.Waiting or ConnectionState.Asking)
             {
-                connection.Become(ConnectionState.Asking);
+                connection.SetState(ConnectionState.Asking);
                 connection.Since = _time.GetTimestamp();
             }
         }
@@ -182,7 +182,7 @@ internal sealed partial class ConnectionTable : IDisposable
         {
             if (connection.State == ConnectionState.Asking)
             {
-                connection.Become(ConnectionState.Waiting);
+                connection.SetState(ConnectionState.Waiting);
                 connection.Since = _time.GetTimestamp();
             }
         }
@@ -195,7 +195,7 @@ internal sealed partial class ConnectionTable : IDisposable
         {
             if (connection.State is ConnectionState.Waiting or ConnectionState.Asking)
             {
-                connection.Become(ConnectionState.Admitted);
+                connection.SetState(ConnectionState.Admitted);
             }
         }
     }
@@ -300,7 +300,7 @@ internal sealed partial class ConnectionTable : IDisposable
         // One that has sent something waits for the server, which has not come to read it. Not many are passed: a byte each is no shelter.
         for (var passed = 0; passed < MostPassed && victim.HasUnread; passed++)
         {
-            victim.Become(ConnectionState.Silent);
+            victim.SetState(ConnectionState.Silent);
             victim = bound.Oldest!;
         }
 

@@ -37,7 +37,7 @@ internal sealed class TrackedConnection(
     public ConnectionState State { get; set; }
 
     /// <summary>Puts it last among those of a state.</summary>
-    public void Become(ConnectionState state)
+    public void SetState(ConnectionState state)
     {
         State = state;
         Places.ForEach(p => p.Bound.Move(p.Node, state));

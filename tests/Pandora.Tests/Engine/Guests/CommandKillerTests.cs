@@ -32,7 +32,7 @@ public sealed class CommandKillerTests : IDisposable
     [InlineData("end\nempty 7\nleft \nend\n", true, CommandOutcome.Unknown)]
     public void Killed_is_only_what_was_looked_up(string answer, bool hasShellGone, CommandOutcome outcome)
     {
-        var stop = CommandKiller.Judge(answer, 7, hasShellGone);
+        var stop = CommandKiller.Interpret(answer, 7, hasShellGone);
         Assert.Equal(outcome, stop.Outcome);
         Assert.Equal(outcome == CommandOutcome.Killed, !stop.Words.Contains("not known", StringComparison.Ordinal));
         Assert.True(stop.HasAnswered);

@@ -21,15 +21,15 @@ public sealed class RecordTests : IDisposable
     {
         var file = new MicroVmFile(_directory, Record());
         file.Write(r => r);
-        Assert.Null(file.Mend());
+        Assert.Null(file.Repair());
 
         var written = File.ReadAllText(Path);
         File.WriteAllText(Path, written.Replace("\"slot\":3", "\"slot\":4", StringComparison.Ordinal));
-        Assert.Equal("it was changed", file.Mend());
+        Assert.Equal("it was changed", file.Repair());
         File.WriteAllText(Path, "{");
-        Assert.Equal("its record is damaged", file.Mend());
+        Assert.Equal("its record is damaged", file.Repair());
         File.Delete(Path);
-        Assert.Equal("it has no record yet", file.Mend());
+        Assert.Equal("it has no record yet", file.Repair());
         Assert.Equal(written, File.ReadAllText(Path));
     }
 
@@ -41,7 +41,7 @@ public sealed class RecordTests : IDisposable
         // Where the temporary file goes.
         Directory.CreateDirectory(Path + ".new");
         var (mended, failed) = (new List<string>(), new List<string>());
-        live.Mend((id, _) => mended.Add(id), (id, _) => failed.Add(id));
+        live.Repair((id, _) => mended.Add(id), (id, _) => failed.Add(id));
         Assert.Empty(mended);
         Assert.Equal(["abc"], failed);
     }
@@ -50,11 +50,11 @@ public sealed class RecordTests : IDisposable
     public async Task A_microVM_that_cannot_be_taken_over_costs_itself_only()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 });
-        async Task<MicroVm> RentAsync() => (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
-        var microVms = new[] { await RentAsync(), await RentAsync() }.ToDictionary(m => m.Id);
+        async Task<MicroVm> ClaimAsync() => (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
+        var microVms = new[] { await ClaimAsync(), await ClaimAsync() }.ToDictionary(m => m.Id);
         var (adopted, lost) = (new List<string>(), new List<(string Id, string Reason)>());
         await new MicroVmRecovery(node.Metrics, new FakeTimeProvider(), NullLogger.Instance).RunAsync(
-            [.. microVms.Keys.Select(id => new Found($"/run/{id}", Record() with { Id = id }, null))],
+            [.. microVms.Keys.Select(id => new FoundRecord($"/run/{id}", Record() with { Id = id }, null))],
             (record, _) => Task.FromResult(new Adoption(microVms[record.Id], null, microVms[record.Id].Teardown)),
             microVm =>
             {

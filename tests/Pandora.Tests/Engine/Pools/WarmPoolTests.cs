@@ -11,8 +11,8 @@ public sealed class WarmPoolTests
     {
         await using var node = new FakeNode();
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
-        var rental = await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
-        Assert.True(rental.IsWarm);
+        var claimed = await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default);
+        Assert.True(claimed.IsWarm);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         Assert.Equal(3, node.Booted.Count);
     }
@@ -21,9 +21,9 @@ public sealed class WarmPoolTests
     public async Task Serves_waiters_in_their_order()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
-        var first = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        var first = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
-        var second = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        var second = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts == 2);
         node.AllowBoots(1);
         Assert.False((await first).IsWarm);
@@ -36,7 +36,7 @@ public sealed class WarmPoolTests
     public async Task Boots_one_for_each_waiter_besides_its_size()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
-        var waiters = Enumerable.Range(0, 3).Select(_ => node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask()).ToArray();
+        var waiters = Enumerable.Range(0, 3).Select(_ => node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask()).ToArray();
         await FakeNode.UntilAsync(() => node.BootAttempts == 5);
         node.AllowBoots(5);
         await Task.WhenAll(waiters);
@@ -55,7 +55,7 @@ public sealed class WarmPoolTests
         await FakeNode.UntilAsync(() => dead.Machine.IsDisposed);
         for (var i = 0; i < 2; i++)
         {
-            Assert.NotEqual(dead.Id, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
+            Assert.NotEqual(dead.Id, (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
         }
     }
 
@@ -64,7 +64,7 @@ public sealed class WarmPoolTests
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
         node.AllowBoots(2);
-        var (first, second) = (await RentAsync(), await RentAsync());
+        var (first, second) = (await ClaimAsync(), await ClaimAsync());
         Assert.True(node.Pool.Return(first));
         Assert.Equal(1, node.Pool.WarmCount);
         var machine = node.MachineOf(first.Id);
@@ -76,7 +76,7 @@ public sealed class WarmPoolTests
         Assert.Equal(0, node.Pool.WarmCount);
         await FakeNode.UntilAsync(() => node.MachineOf(second.Id).IsDisposed);
 
-        async Task<MicroVm> RentAsync() => (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
+        async Task<MicroVm> ClaimAsync() => (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
     }
 
     [Fact]
@@ -85,8 +85,8 @@ public sealed class WarmPoolTests
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
         node.BootFailure = new BootException(BootStep.Guest, "boot failed at step 'guest': no disk\nand a long console");
-        await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
-        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default);
+        var waiting = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts >= 2 && node.Pool.WaitingCount == 1);
         await FakeNode.UntilAsync(() => node.Pool.BootingCount == 0);
         node.Time.Advance(TimeSpan.FromSeconds(91));
@@ -136,14 +136,14 @@ public sealed class WarmPoolTests
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
         using var impatient = new CancellationTokenSource();
-        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), impatient.Token).AsTask();
+        var waiting = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), impatient.Token).AsTask();
         await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
         await impatient.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
         Assert.Equal(0, node.Pool.WaitingCount);
         node.AllowBoots(10);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount >= 1);
-        Assert.True((await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).IsWarm);
+        Assert.True((await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).IsWarm);
     }
 
     [Fact]
@@ -152,19 +152,19 @@ public sealed class WarmPoolTests
         await using var node = new FakeNode(hasAgents: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         node.Time.Advance(TimeSpan.FromSeconds(29));
-        Assert.Empty(node.Tended);
+        Assert.Empty(node.Maintained);
         await FakeNode.UntilAsync(() =>
         {
             node.Time.Advance(TimeSpan.FromSeconds(1));
-            return node.Tended.Count >= 2;
+            return node.Maintained.Count >= 2;
         });
-        var before = node.Tended.Count;
-        Assert.Equal(node.Booted.Select(b => b.Id).Order(), node.Tended.Distinct().Order());
+        var before = node.Maintained.Count;
+        Assert.Equal(node.Booted.Select(b => b.Id).Order(), node.Maintained.Distinct().Order());
         node.Time.Jump(TimeSpan.FromHours(-3));
         await FakeNode.UntilAsync(() =>
         {
             node.Time.Advance(TimeSpan.FromSeconds(1));
-            return node.Tended.Count >= before + 2;
+            return node.Maintained.Count >= before + 2;
         });
     }
 
@@ -174,10 +174,10 @@ public sealed class WarmPoolTests
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, hasAgents: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
         node.Agents![node.Booted[0].Id].IsSilent = true;
-        async Task TendedAsync(int count) => await FakeNode.UntilAsync(() =>
+        async Task MaintainedAsync(int count) => await FakeNode.UntilAsync(() =>
         {
             // The clock stands once it is there: on a busy machine it would run out for what is asked.
-            if (node.Tended.Count >= count)
+            if (node.Maintained.Count >= count)
             {
                 return true;
             }
@@ -185,13 +185,13 @@ public sealed class WarmPoolTests
             node.Time.Advance(TimeSpan.FromSeconds(1));
             return false;
         });
-        await TendedAsync(1);
-        var rental = await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default);
-        Assert.Equal(node.Tended[0], rental.MicroVm.Id);
+        await MaintainedAsync(1);
+        var claimed = await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default);
+        Assert.Equal(node.Maintained[0], claimed.MicroVm.Id);
         // The next is looked after, which it would not be behind one that hangs.
-        await TendedAsync(2);
-        Assert.True(rental.MicroVm.IsAlive);
-        Assert.NotEqual(node.Tended[0], node.Tended[1]);
+        await MaintainedAsync(2);
+        Assert.True(claimed.MicroVm.IsAlive);
+        Assert.NotEqual(node.Maintained[0], node.Maintained[1]);
     }
 
     [Fact]
@@ -206,14 +206,14 @@ public sealed class WarmPoolTests
             return node.Booted[0].Machine.IsDisposed;
         });
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1 && node.Booted.Count >= 2);
-        Assert.NotEqual(node.Booted[0].Id, (await node.Pool.RentAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
+        Assert.NotEqual(node.Booted[0].Id, (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
     }
 
     [Fact]
     public async Task Closing_ends_the_warm_ones_and_turns_waiters_away()
     {
         var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
-        var waiting = node.Pool.RentAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        var waiting = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts == 1);
         await node.DisposeAsync();
         Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => waiting)).Error);

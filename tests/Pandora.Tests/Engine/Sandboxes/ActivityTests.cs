@@ -106,7 +106,7 @@ public sealed class ActivityTests
             Assert.Null(sandbox.End);
         }
 
-        node.GuestOf(sandbox.Id).LetGo();
+        node.GuestOf(sandbox.Id).Release();
         (await running).Dispose();
         Assert.Equal(TimeSpan.Zero, sandbox.Idle);
         Assert.Equal(0, (await node.ExecAsync(sandbox.Id, "exit 0")).ExitCode);

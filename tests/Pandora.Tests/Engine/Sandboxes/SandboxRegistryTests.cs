@@ -143,7 +143,7 @@ public sealed class SandboxRegistryTests
         node.Time.Advance(TimeSpan.FromSeconds(100));
         await node.Sandboxes.ReapAsync();
         Assert.Null(sandbox.End);
-        node.GuestOf(sandbox.Id).LetGo();
+        node.GuestOf(sandbox.Id).Release();
         var execution = await running;
         node.Time.Advance(TimeSpan.FromSeconds(100));
         await node.Sandboxes.ReapAsync();
@@ -226,7 +226,7 @@ public sealed class SandboxRegistryTests
         var running = node.StartAsync(sandbox.Id, Code("hang"), default);
         await node.GuestOf(sandbox.Id).Hanging.Task;
         await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
-        node.GuestOf(sandbox.Id).LetGo();
+        node.GuestOf(sandbox.Id).Release();
         await running;
         // Its result still waits to be read, and counts.
         await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);

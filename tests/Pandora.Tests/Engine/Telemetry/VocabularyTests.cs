@@ -37,7 +37,7 @@ public sealed partial class VocabularyTests
     [Fact]
     public void Every_value_is_announced()
     {
-        var (instruments, announced) = Announce();
+        var (instruments, announced) = CreateSeries();
         foreach (var (metric, label) in new[]
         {
             ("pandora_executions", "status"), ("pandora_warm_boot_failures", "step"), ("pandora_sandboxes_ended", "reason"),
@@ -55,7 +55,7 @@ public sealed partial class VocabularyTests
     [Fact]
     public void Every_failure_is_announced_with_the_operations_that_it_can_be_of()
     {
-        var failures = Announce().Announced.Where(a => a.Metric == "pandora_failures")
+        var failures = CreateSeries().Announced.Where(a => a.Metric == "pandora_failures")
             .Select(a => $"{a.Labels["operation"]} {a.Labels["code"]}").ToHashSet();
         foreach (var error in Enum.GetValues<PandoraError>())
         {
@@ -112,7 +112,7 @@ public sealed partial class VocabularyTests
     }
 
     private static (IReadOnlyList<Instrument> Instruments, IReadOnlyList<(string Metric, Dictionary<string, string> Labels)> Announced)
-        Announce()
+        CreateSeries()
     {
         using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
         var instruments = new List<Instrument>();
@@ -136,7 +136,7 @@ public sealed partial class VocabularyTests
             announced.Add((instrument.Name, tags.ToArray().ToDictionary(t => t.Key, t => $"{t.Value}")));
         });
         listener.Start();
-        new EngineMetrics(factory).Announce(["default"], Problems.Counted);
+        new EngineMetrics(factory).CreateSeries(["default"], Problems.Counted);
         return (instruments, announced);
     }
 

@@ -120,7 +120,7 @@ public sealed class ResilienceApiTests
         var running = node.StartAsync(id, new() { Code = "hang" }, default);
         await node.GuestOf(id).Hanging.Task;
         await using var clock = node.RunClock();
-        await node.Sandboxes.SuspendAsync(TimeSpan.FromSeconds(1));
+        await node.Sandboxes.DetachAsync(TimeSpan.FromSeconds(1));
         Assert.Equal(PandoraError.Interrupted, (await Assert.ThrowsAsync<PandoraException>(() => running)).Error);
         Assert.Equal(
             PandoraError.ShuttingDown,

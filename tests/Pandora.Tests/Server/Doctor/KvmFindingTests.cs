@@ -11,8 +11,8 @@ public sealed class KvmFindingTests
     [InlineData(true, true)]
     public void A_remedy_is_of_this_host(bool isUsable, bool canOpen, params string[] words)
     {
-        var finding = Examination.Kvm((isUsable, "what was checked", canOpen));
-        Assert.Equal((isUsable ? Standing.Ok : Standing.Warning, "what was checked"), (finding.Standing, finding.Detail));
+        var finding = HostChecks.Kvm((isUsable, "what was checked", canOpen));
+        Assert.Equal((isUsable ? HostCheckStatus.Ok : HostCheckStatus.Warning, "what was checked"), (finding.Status, finding.Detail));
         Assert.Equal(isUsable, finding.Remedy is null);
         Assert.All(words, w => Assert.Contains(w, finding.Remedy));
         Assert.Equal(!isUsable && canOpen, finding.Remedy?.Contains("PANDORA_ACCEL", StringComparison.Ordinal) ?? false);

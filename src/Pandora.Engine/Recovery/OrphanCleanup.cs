@@ -10,11 +10,11 @@ namespace Pandora.Engine.Recovery;
 /// <param name="removeOfVmm">Removes what VMMs left, but for that of the machines with some ids.</param>
 /// <param name="time">For limits.</param>
 /// <param name="logger">Where it is told what could not be removed.</param>
-internal sealed partial class Leftovers(
+internal sealed partial class OrphanCleanup(
     HostNames names, CgroupTree cgroups, Action<IReadOnlySet<string>> removeOfVmm, TimeProvider time, ILogger logger)
 {
     /// <summary>Undoes one microVM that nobody holds: its processes now, the rest with <see cref="RemoveAsync"/>.</summary>
-    public Task KillAsync(Found found) => Orphans.KillAsync(found.Directory, found.Record, cgroups, time);
+    public Task KillAsync(FoundRecord found) => Orphans.KillAsync(found.Directory, found.Record, cgroups, time);
 
     /// <summary>
     /// Removes all but what the living own. What they have not been told of must have been killed. What cannot be removed is told and left,

@@ -2,9 +2,9 @@ using System.Text.Json.Serialization;
 
 namespace Pandora.Server.Doctor;
 
-/// <summary>How a finding stands.</summary>
-[JsonConverter(typeof(JsonStringEnumConverter<Standing>))]
-internal enum Standing
+/// <summary>The result of a check of the host.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<HostCheckStatus>))]
+internal enum HostCheckStatus
 {
     /// <summary>As it should be.</summary>
     [JsonStringEnumMemberName("ok")]
@@ -19,16 +19,17 @@ internal enum Standing
     Problem,
 }
 
-/// <summary>One line of the doctor's.</summary>
-/// <param name="Name">What was looked at.</param>
-/// <param name="Standing">How it stands.</param>
+/// <summary>The result of one check of the host.</summary>
+/// <param name="Name">What was checked.</param>
+/// <param name="Status">The result.</param>
 /// <param name="Detail">What was seen.</param>
 /// <param name="Remedy">What to do; null when there is nothing to do.</param>
-internal sealed record Finding(string Name, Standing Standing, string Detail, string? Remedy = null);
+internal sealed record HostCheckResult(
+    string Name, [property: JsonPropertyName("standing")] HostCheckStatus Status, string Detail, string? Remedy = null);
 
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
     WriteIndented = true,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
-[JsonSerializable(typeof(IReadOnlyList<Finding>))]
-internal sealed partial class FindingJson : JsonSerializerContext;
+[JsonSerializable(typeof(IReadOnlyList<HostCheckResult>))]
+internal sealed partial class HostCheckJson : JsonSerializerContext;

@@ -6,7 +6,7 @@ using Pandora.TestHost;
 namespace Pandora.Prove.Checks;
 
 /// <summary>Attempts to connect, from a guest and to one.</summary>
-internal static class Reach
+internal static class Reachability
 {
     private const string Serve =
         "python3 -c \"\nimport socket, threading\ns = socket.create_server(('0.0.0.0', 7000))\nwhile True:\n    c, _ = s.accept(); "

@@ -2,13 +2,13 @@ using Pandora.Bench;
 
 namespace Pandora.Tests.Bench;
 
-public sealed class ReadmeTableTests
+public sealed class FigureTableTests
 {
     [Fact]
     public void The_readmes_figures_are_those_of_the_committed_reports()
     {
         var readme = Repository.Read("README.md");
-        Assert.Equal(ReadmeTable.Update(readme, Repository.PathOf("benchmarks")), readme);
+        Assert.Equal(FigureTable.Update(readme, Repository.PathOf("benchmarks")), readme);
     }
 
     [Fact]
@@ -27,14 +27,14 @@ public sealed class ReadmeTableTests
                 machine,
                 [new("b", 3.14159, "ms", 2, "10 times")]).Write(Path.Combine(directory, "bench-2.json"));
             var readme = "before\n<!-- figures: made by './pandora bench --readme' -->\nold\n<!-- end of figures -->\nafter\n";
-            var updated = ReadmeTable.Update(readme, directory);
+            var updated = FigureTable.Update(readme, directory);
             Assert.Contains(
                 "| a | 1 ms | ≤ 2 | yes |  |\n| b | 3.14 ms | ≤ 2 | **no** | 10 times |\n\n2026-01-01 to 2026-01-02, 2 × Some CPU, "
                     + "2 GiB, Some system.\n<!-- end of figures -->\nafter\n",
                 updated);
             Assert.DoesNotContain("old", updated);
-            Assert.Equal(updated, ReadmeTable.Update(updated, directory));
-            Assert.Throws<InvalidOperationException>(() => ReadmeTable.Update("nothing", directory));
+            Assert.Equal(updated, FigureTable.Update(updated, directory));
+            Assert.Throws<InvalidOperationException>(() => FigureTable.Update("nothing", directory));
         }
         finally
         {

@@ -4,7 +4,7 @@ using System.Text;
 namespace Pandora.Bench;
 
 /// <summary>The README's table of figures, made from the reports under <c>benchmarks/</c>: of each figure the newest.</summary>
-internal static class ReadmeTable
+internal static class FigureTable
 {
     private const string Begin = "<!-- figures: made by './pandora bench --readme' -->", End = "<!-- end of figures -->";
 

@@ -6,15 +6,15 @@ namespace Pandora.Engine.Pools;
 /// <summary>What is done to microVMs while they wait.</summary>
 public sealed partial class WarmPool
 {
-    private static readonly TimeSpan TendStep = TimeSpan.FromSeconds(1),
-        TendInterval = TimeSpan.FromSeconds(30),
+    private static readonly TimeSpan MaintenanceStep = TimeSpan.FromSeconds(1),
+        MaintenanceInterval = TimeSpan.FromSeconds(30),
         ClockStep = TimeSpan.FromMilliseconds(10);
-    private MicroVm? _tended;
+    private MicroVm? _maintained;
     private CancellationTokenSource? _tendedLeaves;
 
-    private async Task TendAsync()
+    private async Task MaintainAsync()
     {
-        using var timer = new PeriodicTimer(TendStep, _time);
+        using var timer = new PeriodicTimer(MaintenanceStep, _time);
         try
         {
             var (tended, seen) = (_time.GetTimestamp(), _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed());
@@ -23,7 +23,7 @@ public sealed partial class WarmPool
                 // The host's clock against its timer: what is left when one is taken from the other changes only when somebody sets the
                 // clock.
                 var offset = _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed();
-                if ((offset - seen).Duration() < ClockStep && _time.GetElapsedTime(tended) < TendInterval)
+                if ((offset - seen).Duration() < ClockStep && _time.GetElapsedTime(tended) < MaintenanceInterval)
                 {
                     continue;
                 }
@@ -37,7 +37,7 @@ public sealed partial class WarmPool
 
                 foreach (var microVm in warm)
                 {
-                    await TendAsync(microVm);
+                    await MaintainAsync(microVm);
                 }
             }
         }
@@ -47,7 +47,7 @@ public sealed partial class WarmPool
         }
     }
 
-    private async Task TendAsync(MicroVm microVm)
+    private async Task MaintainAsync(MicroVm microVm)
     {
         using var leaves = CancellationTokenSource.CreateLinkedTokenSource(_stopping.Token);
         lock (_lock)
@@ -57,12 +57,12 @@ public sealed partial class WarmPool
                 return;
             }
 
-            (_tended, _tendedLeaves) = (microVm, leaves);
+            (_maintained, _tendedLeaves) = (microVm, leaves);
         }
 
         try
         {
-            await _tend!(microVm, leaves.Token);
+            await _maintain!(microVm, leaves.Token);
         }
         catch (OperationCanceledException) when (!_stopping.IsCancellationRequested)
         {
@@ -85,7 +85,7 @@ public sealed partial class WarmPool
         {
             lock (_lock)
             {
-                (_tended, _tendedLeaves) = (null, null);
+                (_maintained, _tendedLeaves) = (null, null);
             }
         }
     }
@@ -93,9 +93,9 @@ public sealed partial class WarmPool
     private TimeSpan Elapsed() => _time.GetElapsedTime(0);
 
     // Under the lock. Nobody sets the clock of one that is in use.
-    private void LetGo(MicroVm microVm)
+    private void Release(MicroVm microVm)
     {
-        if (_tended == microVm)
+        if (_maintained == microVm)
         {
             _ = _tendedLeaves!.CancelAsync();
         }

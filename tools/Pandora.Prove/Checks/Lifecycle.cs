@@ -8,7 +8,7 @@ using Pandora.Linux;
 namespace Pandora.Prove.Checks;
 
 /// <summary>What must hold when commands run away, servers and VMMs are killed, and sandboxes end.</summary>
-internal static class Life
+internal static class Lifecycle
 {
     // Those of QMP (with Firecracker, its API) and of the agent, each listening and connected, and one for QEMU's own signals.
     private const int MostSockets = 5;

@@ -14,7 +14,7 @@ namespace Pandora.Bench;
 /// What it costs to be watched: <c>true</c> on a server that is scraped every second and traces everything, and on one with both turned
 /// off, turn by turn; and a scrape of many sandboxes.
 /// </summary>
-internal static class LookingBench
+internal static class ObservabilityBench
 {
     private const int Pairs = 8, Rounds = 40, WarmUps = 10, Scrapes = 100, ManySandboxes = 500;
 

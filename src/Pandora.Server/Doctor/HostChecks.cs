@@ -11,14 +11,14 @@ using Pandora.Vmm.Qemu;
 namespace Pandora.Server.Doctor;
 
 /// <summary>Looks at everything on this host that Pandora needs, and changes nothing.</summary>
-internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, TimeProvider time)
+internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, TimeProvider time)
 {
     private const long MiB = 1024 * 1024;
 
     private VmmChoice Choice => vmmOptions.Choice(options.DataDir, options.MachineDir);
 
     /// <summary>All findings, in the order in which things are needed.</summary>
-    public async Task<IReadOnlyList<Finding>> RunAsync(CancellationToken cancellationToken) =>
+    public async Task<IReadOnlyList<HostCheckResult>> RunAsync(CancellationToken cancellationToken) =>
         [
             Root(),
             await VmmAsync(cancellationToken),
@@ -36,16 +36,16 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
             Memory(),
         ];
 
-    private static Finding Root() =>
+    private static HostCheckResult Root() =>
         Environment.IsPrivilegedProcess
-            ? new("root", Standing.Ok, "the server may make namespaces, taps and VMs")
+            ? new("root", HostCheckStatus.Ok, "the server may make namespaces, taps and VMs")
             : new(
                 "root",
-                Standing.Warning,
+                HostCheckStatus.Warning,
                 "this was not run as root, so some of what follows may not have been seen",
                 "'sudo ./pandora doctor' sees all");
 
-    private async Task<Finding> VmmAsync(CancellationToken cancellationToken)
+    private async Task<HostCheckResult> VmmAsync(CancellationToken cancellationToken)
     {
         try
         {
@@ -56,47 +56,47 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
             return !c.IsSecurityBoundary
                     ? new(
                         "VMM",
-                        Standing.Warning,
+                        HostCheckStatus.Warning,
                         detail,
                         "for code that you do not trust use a machine with KVM; this one serves on loopback only unless "
                             + "PANDORA_ALLOW_EMULATED=true")
-                : c.Warnings.Count > 0 ? new("VMM", Standing.Warning, $"{detail}; {string.Join("; ", c.Warnings)}", "see the warning")
-                : new("VMM", Standing.Ok, detail);
+                : c.Warnings.Count > 0 ? new("VMM", HostCheckStatus.Warning, $"{detail}; {string.Join("; ", c.Warnings)}", "see the warning")
+                : new("VMM", HostCheckStatus.Ok, detail);
         }
         catch (VmmException e)
         {
             return new(
                 "VMM",
-                Standing.Problem,
+                HostCheckStatus.Problem,
                 e.Message,
                 "the message says what to do; PANDORA_VMM=auto and PANDORA_ACCEL=auto choose by themselves");
         }
     }
 
-    private static Finding Kvm() => Kvm(KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64));
+    private static HostCheckResult Kvm() => Kvm(KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64));
 
     /// <summary>What was checked of KVM, and what helps on this host.</summary>
-    internal static Finding Kvm((bool IsUsable, string Reason, bool CanOpen) kvm)
+    internal static HostCheckResult Kvm((bool IsUsable, string Reason, bool CanOpen) kvm)
     {
         if (kvm.IsUsable)
         {
-            return new("KVM", Standing.Ok, kvm.Reason);
+            return new("KVM", HostCheckStatus.Ok, kvm.Reason);
         }
 
         // Some hosts run guests without the flags, but only those of a kernel that is made for them.
-        return new("KVM", Standing.Warning, kvm.Reason, kvm.CanOpen
+        return new("KVM", HostCheckStatus.Warning, kvm.Reason, kvm.CanOpen
             ? "on a cloud machine: turn on nested virtualisation, or take a bare-metal type; "
                 + "if your template's kernel runs here all the same: PANDORA_VMM=firecracker and PANDORA_ACCEL=kvm"
             : "load kvm_intel or kvm_amd; in a container: --device /dev/kvm");
     }
 
-    private async Task<Finding> FirecrackerAsync(CancellationToken cancellationToken)
+    private async Task<HostCheckResult> FirecrackerAsync(CancellationToken cancellationToken)
     {
         if (Choice.Find() is not { } program)
         {
             return new(
                 "Firecracker",
-                Standing.Warning,
+                HostCheckStatus.Warning,
                 "it is not installed",
                 "'./pandora firecracker install' brings it; without KVM it is of no use");
         }
@@ -110,59 +110,59 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
             return found.Jailer is null || found.Warning is not null
                 ? new(
                     "Firecracker",
-                    Standing.Warning,
+                    HostCheckStatus.Warning,
                     detail,
                     found.Warning ?? "unset PANDORA_JAIL: without the jailer it is for development only")
-                : new("Firecracker", Standing.Ok, detail);
+                : new("Firecracker", HostCheckStatus.Ok, detail);
         }
         catch (VmmException e)
         {
-            return new("Firecracker", Standing.Warning, e.Message, "'./pandora firecracker install' brings a release that works");
+            return new("Firecracker", HostCheckStatus.Warning, e.Message, "'./pandora firecracker install' brings a release that works");
         }
     }
 
-    private async Task<Finding> QemuAsync(CancellationToken cancellationToken)
+    private async Task<HostCheckResult> QemuAsync(CancellationToken cancellationToken)
     {
         try
         {
             using var qemu = await QemuVmm.CreateAsync(Accelerator.Tcg, "", null, time, cancellationToken);
-            return new("QEMU", Standing.Ok, $"version {qemu.Capabilities.Version}");
+            return new("QEMU", HostCheckStatus.Ok, $"version {qemu.Capabilities.Version}");
         }
         catch (VmmException e)
         {
-            return new("QEMU", Standing.Warning, e.Message, "'./pandora up' installs it; it is needed only where Firecracker does not run");
+            return new("QEMU", HostCheckStatus.Warning, e.Message, "'./pandora up' installs it; it is needed only where Firecracker does not run");
         }
     }
 
-    private static Finding Cgroups() =>
+    private static HostCheckResult Cgroups() =>
         CgroupTree.Look() is { Count: > 0 } controllers
-            ? new("cgroups", Standing.Ok, string.Join(", ", controllers))
+            ? new("cgroups", HostCheckStatus.Ok, string.Join(", ", controllers))
             : new(
                 "cgroups",
-                Standing.Warning,
+                HostCheckStatus.Warning,
                 "no controllers that can be used: VMMs run without limits of memory and processes",
                 "in a container: make the cgroup file system writable (--cgroupns=private, systemd delegation)");
 
-    private static Finding Tun() =>
+    private static HostCheckResult Tun() =>
         File.Exists("/dev/net/tun")
-            ? new("tap devices", Standing.Ok, "/dev/net/tun is there")
+            ? new("tap devices", HostCheckStatus.Ok, "/dev/net/tun is there")
             : new(
                 "tap devices",
-                Standing.Problem,
+                HostCheckStatus.Problem,
                 "there is no /dev/net/tun",
                 "'modprobe tun'; in a container: --device /dev/net/tun --cap-add NET_ADMIN");
 
-    private static Finding Programs()
+    private static HostCheckResult Programs()
     {
         var missing = new[] { "ip", "nft", "nsenter", "mke2fs", "mmdebstrap", "lz4" }
             .Where(p => FirecrackerBinaries.TryResolve(p) is null)
             .ToList();
         return missing.Count == 0
-            ? new("programs", Standing.Ok, "all that are used are there")
-            : new("programs", Standing.Problem, $"missing: {string.Join(", ", missing)}", "'./pandora up' installs them");
+            ? new("programs", HostCheckStatus.Ok, "all that are used are there")
+            : new("programs", HostCheckStatus.Problem, $"missing: {string.Join(", ", missing)}", "'./pandora up' installs them");
     }
 
-    private static async Task<Finding> FirewallAsync(CancellationToken cancellationToken)
+    private static async Task<HostCheckResult> FirewallAsync(CancellationToken cancellationToken)
     {
         try
         {
@@ -171,10 +171,10 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
                 .Split('\n')
                 .Count(l => l.Contains("hook forward", StringComparison.Ordinal) && l.Contains("policy drop", StringComparison.Ordinal));
             return drops == 0
-                ? new("firewall", Standing.Ok, "nothing else drops what is forwarded")
+                ? new("firewall", HostCheckStatus.Ok, "nothing else drops what is forwarded")
                 : new(
                     "firewall",
-                    Standing.Ok,
+                    HostCheckStatus.Ok,
                     $"{drops} chains of others drop what is forwarded; Pandora adds an accept for its own interfaces when it starts",
                     "restart Pandora after a firewall was installed or reloaded");
         }
@@ -182,26 +182,26 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
         {
             return new(
                 "firewall",
-                Standing.Problem,
+                HostCheckStatus.Problem,
                 $"nftables cannot be used: {e.Message.Split('\n')[0]}",
                 "run as root; in a container: --cap-add NET_ADMIN");
         }
     }
 
-    private Finding Network()
+    private HostCheckResult Network()
     {
         try
         {
             var range = HostNetwork.ChooseRange(options.Network);
-            return new("network", Standing.Ok, $"slots are taken from {range}");
+            return new("network", HostCheckStatus.Ok, $"slots are taken from {range}");
         }
         catch (StartupException e)
         {
-            return new("network", Standing.Problem, e.Message, "PANDORA_NETWORK names another range");
+            return new("network", HostCheckStatus.Problem, e.Message, "PANDORA_NETWORK names another range");
         }
     }
 
-    private Finding Template()
+    private HostCheckResult Template()
     {
         try
         {
@@ -209,46 +209,46 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
             return template is null
                 ? new(
                     "template",
-                    Standing.Warning,
+                    HostCheckStatus.Warning,
                     $"there is no default template in {options.TemplatePath}",
                     "'./pandora up' builds it (about a minute)")
-                : new("template", Standing.Ok, $"default, built {template.CreatedAt:yyyy-MM-dd}, {template.MemoryMiB} MiB");
+                : new("template", HostCheckStatus.Ok, $"default, built {template.CreatedAt:yyyy-MM-dd}, {template.MemoryMiB} MiB");
         }
         catch (StartupException e)
         {
-            return new("template", Standing.Problem, e.Message, "build it again");
+            return new("template", HostCheckStatus.Problem, e.Message, "build it again");
         }
     }
 
-    private Finding RunDirectory()
+    private HostCheckResult RunDirectory()
     {
         var directory = Existing(options.RunDir);
         var kind = new DriveInfo(directory).DriveFormat;
         return kind == "tmpfs"
-            ? new("run directory", Standing.Ok, $"{options.RunDir} is on a tmpfs")
+            ? new("run directory", HostCheckStatus.Ok, $"{options.RunDir} is on a tmpfs")
             : new(
                 "run directory",
-                Standing.Warning,
+                HostCheckStatus.Warning,
                 $"{options.RunDir} is on {kind}: a claim may have to wait for the disk",
                 "set PANDORA_RUN_DIR to a directory on a tmpfs, such as /dev/shm/pandora");
     }
 
-    private Finding Disk()
+    private HostCheckResult Disk()
     {
         var drive = new DriveInfo(Existing(options.DataDir));
         var (free, share) = (drive.AvailableFreeSpace, (double)drive.AvailableFreeSpace / drive.TotalSize);
         var detail = $"{free / MiB / 1024.0:0.0} GiB free for {options.DataDir}";
-        return free < 1024 * MiB ? new("disk", Standing.Problem, detail, "a template alone takes 1 GiB: make room, or set PANDORA_DATA_DIR")
+        return free < 1024 * MiB ? new("disk", HostCheckStatus.Problem, detail, "a template alone takes 1 GiB: make room, or set PANDORA_DATA_DIR")
             : share < 0.1
                 ? new(
                     "disk",
-                    Standing.Warning,
+                    HostCheckStatus.Warning,
                     $"{detail}, under a tenth of the disk",
                     "guests that write much will see I/O errors: make room")
-            : new("disk", Standing.Ok, detail);
+            : new("disk", HostCheckStatus.Ok, detail);
     }
 
-    private Finding Memory()
+    private HostCheckResult Memory()
     {
         var available =
             long.Parse(
@@ -260,16 +260,16 @@ internal sealed class Examination(EngineOptions options, VmmOptions vmmOptions, 
         return available < (long)options.PoolSize * Each
                 ? new(
                     "memory",
-                    Standing.Problem,
+                    HostCheckStatus.Problem,
                     $"{available} MiB are available, and the warm pool alone may use {options.PoolSize * Each} MiB",
                     "lower PANDORA_POOL_SIZE")
             : available < wanted
                 ? new(
                     "memory",
-                    Standing.Warning,
+                    HostCheckStatus.Warning,
                     $"{available} MiB are available; with PANDORA_MAX_SANDBOXES={options.MaxSandboxes} guests may use {wanted} MiB",
                     $"PANDORA_MAX_SANDBOXES={Math.Max(1, (available / Each) - options.PoolSize)} fits")
-            : new("memory", Standing.Ok, $"{available} MiB are available; guests may use {wanted} MiB");
+            : new("memory", HostCheckStatus.Ok, $"{available} MiB are available; guests may use {wanted} MiB");
     }
 
     private static string Existing(string path)
