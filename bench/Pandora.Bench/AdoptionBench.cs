@@ -1,3 +1,4 @@
+using Pandora.Client;
 using System.Diagnostics;
 using Pandora.Engine;
 using Pandora.Engine.Sandboxes;
@@ -50,7 +51,7 @@ internal static class AdoptionBench
         for (var i = 0; i < Few; i++)
         {
             await server.WaitForWarmAsync(1);
-            await server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+            await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
         }
 
         await server.WaitForQuietAsync(2);

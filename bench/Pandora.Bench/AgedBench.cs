@@ -35,7 +35,7 @@ internal static class AgedBench
             {
                 foreach (var sandbox in sandboxes)
                 {
-                    var took = (await sandbox.ExecAsync("true")).ExecMs;
+                    var took = (await sandbox.ExecAsync("true")).Duration.TotalMilliseconds;
                     (i == 0 ? first : all).AddMs(took);
                 }
             }
@@ -55,5 +55,5 @@ internal static class AgedBench
     }
 
     private static Task<Sandbox[]> ClaimAsync(BenchServer server) =>
-        Task.WhenAll(Enumerable.Range(0, PoolSize).Select(_ => server.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
+        Task.WhenAll(Enumerable.Range(0, PoolSize).Select(_ => server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) })));
 }

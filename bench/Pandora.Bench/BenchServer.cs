@@ -85,7 +85,7 @@ internal sealed class BenchServer : IAsyncDisposable
 
     public async Task WaitForWarmAsync(int count)
     {
-        while ((await Pandora.GetHealthAsync()).WarmVms < count)
+        while ((await Pandora.GetHealthAsync()).WarmMicroVms < count)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
         }

@@ -1,3 +1,4 @@
+using Pandora.Client;
 using System.Diagnostics;
 using Pandora.Engine.Guests;
 using Pandora.Load;
@@ -17,7 +18,7 @@ internal static class ExecBench
     public static async Task<IReadOnlyList<Result>> RunAsync(BenchServer server)
     {
         await server.WaitForQuietAsync(2);
-        await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+        await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
         await server.WaitForQuietAsync(2);
         var key = Path.Combine(server.DataDir, "keys/pandora");
         var control = Path.Combine(server.DataDir, "control");
@@ -35,10 +36,10 @@ internal static class ExecBench
             "LogLevel=ERROR",
             "-o",
             "ControlPersist=no",
-            $"root@{sandbox.Created.GuestIp}",
+            $"root@{sandbox.Wire!.GuestIp}",
         ];
         await Command.RunAsync("sh", ["-c", "exec ssh -M -N -f \"$@\" > /dev/null 2>&1", "ssh", .. options]);
-        using var bare = new SshClient(sandbox.Created.GuestIp, "root", new PrivateKeyFile(key));
+        using var bare = new SshClient(sandbox.Wire!.GuestIp, "root", new PrivateKeyFile(key));
         await bare.ConnectAsync(CancellationToken.None);
         await sandbox.ExecAsync("mkdir /sys/fs/cgroup/exec/1000000");
         Latencies api = new(), http = new(), openSsh = new(), bareTrue = new();
@@ -73,8 +74,8 @@ internal static class ExecBench
             await Task.Delay(TimeSpan.FromMilliseconds(60), TimeProvider.System);
             if (i >= 0)
             {
-                api.AddMs(result.ExecMs);
-                http.AddMs(total - result.ExecMs);
+                api.AddMs(result.Duration.TotalMilliseconds);
+                http.AddMs(total - result.Duration.TotalMilliseconds);
                 openSsh.AddMs(viaOpenSsh);
                 bareTrue.AddMs(viaBare);
             }
@@ -103,7 +104,7 @@ internal static class ExecBench
     /// <summary>How a VMM grows while 200 commands run in its guest.</summary>
     public static async Task<Result> GrowthAsync(BenchServer server)
     {
-        await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+        await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
         await server.WaitForQuietAsync(2);
         await sandbox.ExecAsync("true");
         var before = BenchServer.PssMiB(server.VmmPid(sandbox));

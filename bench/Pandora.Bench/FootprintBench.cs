@@ -11,7 +11,7 @@ internal static class FootprintBench
         for (var i = 0; i < 8; i++)
         {
             await server.WaitForWarmAsync(1);
-            sandboxes.Add(await server.Pandora.CreateAsync(TimeSpan.FromSeconds(600)));
+            sandboxes.Add(await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) }));
             await sandboxes[^1].ExecAsync("true");
         }
 
@@ -21,7 +21,7 @@ internal static class FootprintBench
         await Task.Delay(TimeSpan.FromSeconds(20), TimeProvider.System);
         var idle = (CpuSeconds(server.Pid) - before) / 20 * 100;
 
-        var running = sandboxes[0].ExecAsync("head -c 200000000 /dev/zero", timeout: TimeSpan.FromSeconds(300));
+        var running = sandboxes[0].ExecAsync("head -c 200000000 /dev/zero", new ExecOptions { Timeout = TimeSpan.FromSeconds(300) });
         var peak = 0.0;
         while (!running.IsCompleted)
         {

@@ -36,8 +36,8 @@ internal static class ObservabilityBench
         {
             pairs.Add(
                 (
-                    await watched.Pandora.CreateAsync(TimeSpan.FromSeconds(600)),
-                    await unwatched.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
+                    await watched.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) }),
+                    await unwatched.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) })));
             await watched.WaitForWarmAsync(1);
             await unwatched.WaitForWarmAsync(1);
         }

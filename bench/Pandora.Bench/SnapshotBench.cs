@@ -42,7 +42,7 @@ internal static class SnapshotBench
         var many = new List<Sandbox>();
         for (var i = 0; i < Many; i++)
         {
-            many.Add(await restoring.Pandora.CreateAsync(TimeSpan.FromSeconds(600)));
+            many.Add(await restoring.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) }));
             await many[^1].ExecAsync("true");
         }
 
@@ -118,7 +118,7 @@ internal static class SnapshotBench
             await server.WaitForQuietAsync(PoolSize);
             var start = Stopwatch.GetTimestamp();
             var sandboxes = await Task.WhenAll(
-                Enumerable.Range(0, Burst).Select(_ => server.Pandora.CreateAsync(TimeSpan.FromSeconds(600))));
+                Enumerable.Range(0, Burst).Select(_ => server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) })));
             times.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
             await Task.WhenAll(sandboxes.Select(s => s.DisposeAsync().AsTask()));
         }

@@ -29,7 +29,7 @@ internal static class WallBench
     private static async Task<IReadOnlyList<Result>> OnStageAsync()
     {
         await using var stage = await Stage.CreateAsync();
-        await using var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+        await using var sandbox = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
         return [.. await FlushAsync(stage, sandbox), await HonestAsync(stage, sandbox)];
     }
 
@@ -212,7 +212,7 @@ internal static class WallBench
         while (sandboxes.Count < Few)
         {
             await server.WaitForWarmAsync(1);
-            sandboxes.Add(await server.Pandora.CreateAsync(TimeSpan.FromSeconds(600)));
+            sandboxes.Add(await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) }));
         }
 
         await server.WaitForQuietAsync(2);

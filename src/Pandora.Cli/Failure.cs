@@ -30,13 +30,12 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     public static Failure? Of(Exception exception) => exception switch
     {
         PandoraApiException e =>
-            new(e is ExecTimeoutException ? TimedOut : Failed, e.Problem with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
+            new(e is ExecTimeoutException ? TimedOut : Failed, e.Wire with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
         ServerUnreachableException e => new(Failed, new ApiProblem(Detail: e.Message, Code: "unreachable", Hint: e.Hint)),
         UsageException => Usage(exception.Message),
         StoppedException => new(Interrupted, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
-        HttpRequestException or JsonException =>
-            new(Failed, new ApiProblem(Detail: $"the server's answer was not understood: {exception.Message}", Code: "unexpected_answer")),
+        UnexpectedAnswerException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "unexpected_answer")),
         // The client reads whole answers and tells a connection that breaks as an HttpRequestException: this is a file or stream of ours.
         IOException or UnauthorizedAccessException =>
             new(Failed, new ApiProblem(Detail: $"this program could not read or write: {exception.Message}", Code: "local_io")),

@@ -28,9 +28,19 @@ internal static class Shared
     public static PandoraClient Connect(ParseResult result)
     {
         var url = result.GetRequiredValue(Url);
-        return Uri.TryCreate(url, UriKind.Absolute, out var address) && address.Scheme is "http" or "https"
-            ? new PandoraClient(url, Environment.GetEnvironmentVariable("PANDORA_API_KEY") is { Length: > 0 } key ? key : null)
-            : throw new UsageException($"'{url}' is not an address such as http://127.0.0.1:8000");
+        if (!Uri.TryCreate(url, UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
+        {
+            throw new UsageException($"'{url}' is not an address such as http://127.0.0.1:8000");
+        }
+
+        return new PandoraClient(new PandoraClientOptions
+        {
+            Url = address,
+            ApiKey = Environment.GetEnvironmentVariable("PANDORA_API_KEY") is { Length: > 0 } key ? key : null,
+            // A command reports the server's answer at once; scripts decide whether to try again.
+            MaxRetryTime = TimeSpan.Zero,
+            KeepAlive = false,
+        });
     }
 
     public static void PrintJson<T>(T value, JsonTypeInfo<T> type) => Console.WriteLine(JsonSerializer.Serialize(value, type));

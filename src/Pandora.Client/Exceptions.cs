@@ -2,109 +2,205 @@ using Pandora.Contracts;
 
 namespace Pandora.Client;
 
-/// <summary>The server answered with an error.</summary>
-public class PandoraApiException : Exception
+/// <summary>Base of all exceptions that this client throws, apart from <see cref="OperationCanceledException"/> and those of wrong
+/// arguments.</summary>
+public abstract class PandoraClientException : Exception
 {
-    internal PandoraApiException(string message, ApiProblem problem, Exception? innerException = null)
-        : base(message, innerException) => Problem = problem;
+    /// <summary>Creates it.</summary>
+    /// <param name="message">What happened.</param>
+    /// <param name="innerException">Its cause.</param>
+    protected PandoraClientException(string message, Exception? innerException = null)
+        : base(message, innerException)
+    {
+    }
+}
 
-    /// <summary>The server's own words.</summary>
-    public ApiProblem Problem { get; }
+/// <summary>No server answers at the address.</summary>
+public sealed class ServerUnreachableException : PandoraClientException
+{
+    /// <summary>Creates it.</summary>
+    /// <param name="message">What happened.</param>
+    /// <param name="innerException">Its cause.</param>
+    public ServerUnreachableException(string message, Exception? innerException = null)
+        : base(message, innerException)
+    {
+    }
 
-    /// <summary>Stable code of the problem, one of <see cref="ErrorCodes"/>, or null when the answer was not the server's.</summary>
-    public string? Code => Problem.Code;
+    /// <summary>How to start a server.</summary>
+    public string Hint { get; } = "'./pandora up' starts one";
+}
 
-    /// <summary>What the server's operator could do, or should know; null for nothing.</summary>
-    public string? Hint => Problem.Hint;
+/// <summary>
+/// The connection broke before the whole answer had come, or the answer is not one of a Pandora server. Whether the request was carried out
+/// is not known.
+/// </summary>
+public sealed class UnexpectedAnswerException : PandoraClientException
+{
+    /// <summary>Creates it.</summary>
+    /// <param name="message">What happened.</param>
+    /// <param name="innerException">Its cause.</param>
+    public UnexpectedAnswerException(string message, Exception? innerException = null)
+        : base(message, innerException)
+    {
+    }
+}
 
-    internal static PandoraApiException From(ApiProblem problem)
+/// <summary>The server answered with an error. Derived classes are the errors that programs often handle.</summary>
+public class PandoraApiException : PandoraClientException
+{
+    /// <summary>Creates it, for tests of a program that uses the client.</summary>
+    /// <param name="message">What happened.</param>
+    /// <param name="code">One of <see cref="ErrorCodes"/>.</param>
+    /// <param name="status">HTTP status.</param>
+    public PandoraApiException(string message, string? code = null, int? status = null)
+        : this(message, new ApiProblem(Status: status, Detail: message, Code: code))
+    {
+    }
+
+    internal PandoraApiException(string message, ApiProblem problem, TimeSpan? retryAfter = null, Exception? innerException = null)
+        : base(message, innerException) => (Wire, RetryAfter) = (problem, retryAfter);
+
+    /// <summary>Stable code of the error, one of <see cref="ErrorCodes"/>; null when something between client and server answered.</summary>
+    public string? Code => Wire.Code;
+
+    /// <summary>HTTP status; null when there was no answer.</summary>
+    public int? Status => Wire.Status;
+
+    /// <summary>What the server's operator can do or should know; null for nothing.</summary>
+    public string? Hint => Wire.Hint;
+
+    /// <summary>For bad input: each wrong field, and what is wrong with it.</summary>
+    public IReadOnlyDictionary<string, string[]> Errors => Wire.Errors ?? new Dictionary<string, string[]>();
+
+    /// <summary>What the server knows of a command that did not end by itself, one of <see cref="CommandStates"/>; null for other
+    /// errors.</summary>
+    public string? CommandState => Wire.Command;
+
+    /// <summary>Time after which a new try makes sense, as the server said; null when it did not say.</summary>
+    public TimeSpan? RetryAfter { get; }
+
+    /// <summary>The answer of the server.</summary>
+    [Obsolete("Use Code, Status, Errors and Hint")]
+    public ApiProblem Problem => Wire;
+
+    internal ApiProblem Wire { get; }
+
+    internal static PandoraApiException From(ApiProblem problem, TimeSpan? retryAfter)
     {
         var message = problem.Detail ?? problem.Title ?? $"HTTP {problem.Status}";
         return (ErrorCodes.Find(problem.Code)?.Kind ?? ErrorKind.Other) switch
         {
-            ErrorKind.Other => new PandoraApiException(message, problem),
-            ErrorKind.InvalidRequest => new InvalidRequestException(message, problem),
-            ErrorKind.SandboxNotFound => new SandboxNotFoundException(message, problem),
-            ErrorKind.SandboxGone => new SandboxGoneException(message, problem),
-            ErrorKind.SandboxUnavailable => new SandboxUnavailableException(message, problem),
-            ErrorKind.ExecTimeout => new ExecTimeoutException(message, problem),
-            ErrorKind.ExecInterrupted => new ExecInterruptedException(message, problem),
+            ErrorKind.Other => new PandoraApiException(message, problem, retryAfter),
+            ErrorKind.InvalidRequest => new InvalidRequestException(message, problem, retryAfter),
+            ErrorKind.SandboxNotFound => new SandboxNotFoundException(message, problem, retryAfter),
+            ErrorKind.SandboxGone => new SandboxGoneException(message, problem, retryAfter),
+            ErrorKind.SandboxUnavailable => new SandboxUnavailableException(message, problem, retryAfter),
+            ErrorKind.ExecTimeout => new ExecTimeoutException(message, problem, retryAfter),
+            ErrorKind.ExecInterrupted => new ExecInterruptedException(message, problem, retryAfter),
         };
     }
 }
 
-/// <summary>A value is missing or out of its range; <see cref="ApiProblem.Errors"/> names the field.</summary>
+/// <summary>A value is missing or out of its range; <see cref="PandoraApiException.Errors"/> names the field.</summary>
 public sealed class InvalidRequestException : PandoraApiException
 {
-    internal InvalidRequestException(string message, ApiProblem problem)
-        : base(message, problem)
+    /// <inheritdoc cref="PandoraApiException(string, string, int?)"/>
+    public InvalidRequestException(string message)
+        : base(message, ErrorCodes.InvalidRequest.Code, ErrorCodes.InvalidRequest.Status)
+    {
+    }
+
+    internal InvalidRequestException(string message, ApiProblem problem, TimeSpan? retryAfter)
+        : base(message, problem, retryAfter)
     {
     }
 }
 
-/// <summary>There is no such sandbox: it never was, was deleted, or was reaped.</summary>
+/// <summary>There is no such sandbox: it never was, or it has ended.</summary>
 public sealed class SandboxNotFoundException : PandoraApiException
 {
-    internal SandboxNotFoundException(string message, ApiProblem problem)
-        : base(message, problem)
+    /// <inheritdoc cref="PandoraApiException(string, string, int?)"/>
+    public SandboxNotFoundException(string message)
+        : base(message, ErrorCodes.SandboxNotFound.Code, ErrorCodes.SandboxNotFound.Status)
+    {
+    }
+
+    internal SandboxNotFoundException(string message, ApiProblem problem, TimeSpan? retryAfter)
+        : base(message, problem, retryAfter)
     {
     }
 }
 
-/// <summary>The sandbox's microVM died.</summary>
+/// <summary>The sandbox's microVM died; the message says why.</summary>
 public sealed class SandboxGoneException : PandoraApiException
 {
-    internal SandboxGoneException(string message, ApiProblem problem)
-        : base(message, problem)
+    /// <inheritdoc cref="PandoraApiException(string, string, int?)"/>
+    public SandboxGoneException(string message)
+        : base(message, ErrorCodes.SandboxGone.Code, ErrorCodes.SandboxGone.Status)
+    {
+    }
+
+    internal SandboxGoneException(string message, ApiProblem problem, TimeSpan? retryAfter)
+        : base(message, problem, retryAfter)
     {
     }
 }
 
-/// <summary>No sandbox is to be had now; try again in a few seconds.</summary>
+/// <summary>The server cannot provide a sandbox now; <see cref="PandoraApiException.RetryAfter"/> says when to try again.</summary>
 public sealed class SandboxUnavailableException : PandoraApiException
 {
-    internal SandboxUnavailableException(string message, ApiProblem problem)
-        : base(message, problem)
+    /// <summary>Creates it, for tests of a program that uses the client.</summary>
+    /// <param name="message">What happened.</param>
+    /// <param name="code">One of <see cref="ErrorCodes"/>.</param>
+    public SandboxUnavailableException(string message, string? code = null)
+        : base(message, code ?? ErrorCodes.SandboxLimit.Code, ErrorCodes.SandboxLimit.Status)
+    {
+    }
+
+    internal SandboxUnavailableException(string message, ApiProblem problem, TimeSpan? retryAfter)
+        : base(message, problem, retryAfter)
     {
     }
 }
 
-/// <summary>A command ran into its timeout. <see cref="Command"/> tells what became of it.</summary>
+/// <summary>A command reached its timeout; <see cref="Command"/> says what became of it.</summary>
 public sealed class ExecTimeoutException : PandoraApiException
 {
-    internal ExecTimeoutException(string message, ApiProblem problem)
-        : base(message, problem)
+    /// <inheritdoc cref="PandoraApiException(string, string, int?)"/>
+    public ExecTimeoutException(string message)
+        : base(message, ErrorCodes.ExecTimeout.Code, ErrorCodes.ExecTimeout.Status)
     {
     }
 
-    /// <summary>Standard output until then.</summary>
-    public string Stdout => Problem.Stdout ?? "";
+    internal ExecTimeoutException(string message, ApiProblem problem, TimeSpan? retryAfter)
+        : base(message, problem, retryAfter)
+    {
+    }
 
-    /// <summary>Standard error until then.</summary>
-    public string Stderr => Problem.Stderr ?? "";
+    /// <summary>Standard output until the timeout.</summary>
+    public string Stdout => Wire.Stdout ?? "";
+
+    /// <summary>Standard error until the timeout.</summary>
+    public string Stderr => Wire.Stderr ?? "";
 
     /// <summary>What the server knows of the command: one of <see cref="CommandStates"/>.</summary>
-    public string Command => Problem.Command ?? CommandStates.Unknown;
+    public string Command => Wire.Command ?? CommandStates.Unknown;
 }
 
 /// <summary>
-/// The server went away while a command ran. It may have run in part; nobody repeats it. The sandbox may live on: ask again in a few
-/// seconds.
+/// The server stopped, or the connection broke, while a command ran. The command may have run in part or to its end; it is not repeated.
+/// The sandbox may still run: ask for it in a few seconds.
 /// </summary>
 public sealed class ExecInterruptedException : PandoraApiException
 {
-    internal ExecInterruptedException(string message, ApiProblem problem, Exception? innerException = null)
-        : base(message, problem, innerException)
+    /// <inheritdoc cref="PandoraApiException(string, string, int?)"/>
+    public ExecInterruptedException(string message)
+        : base(message, ErrorCodes.Interrupted.Code, ErrorCodes.Interrupted.Status)
     {
     }
-}
 
-/// <summary>Nothing answers at the server's address.</summary>
-public sealed class ServerUnreachableException : Exception
-{
-    internal ServerUnreachableException(string message, string hint, Exception innerException)
-        : base(message, innerException) => Hint = hint;
-
-    /// <summary>What starts a server.</summary>
-    public string Hint { get; }
+    internal ExecInterruptedException(string message, ApiProblem problem, TimeSpan? retryAfter, Exception? innerException = null)
+        : base(message, problem, retryAfter, innerException)
+    {
+    }
 }

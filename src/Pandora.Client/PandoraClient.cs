@@ -1,12 +1,12 @@
-using System.Globalization;
-using System.Net.Http.Json;
-using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
+using System.Diagnostics.CodeAnalysis;
 using Pandora.Contracts;
 
 namespace Pandora.Client;
 
-/// <summary>Talks to one Pandora server. Safe to use from many threads; keep one for the life of the program.</summary>
+/// <summary>
+/// A client of one Pandora server. It is safe for use by many threads: keep one for the life of the program. Members are virtual, so that a
+/// test can replace them.
+/// </summary>
 /// <example>
 /// <code>
 /// using var pandora = new PandoraClient("http://127.0.0.1:8000");
@@ -15,199 +15,136 @@ namespace Pandora.Client;
 /// Console.WriteLine(result.Stdout);
 /// </code>
 /// </example>
-public sealed class PandoraClient : IDisposable
+public partial class PandoraClient : IDisposable
 {
-    private readonly HttpClient _http;
-    private readonly bool _ownsHttp;
+    private readonly PandoraApi _api;
 
-    /// <summary>Makes a client with connections of its own.</summary>
-    /// <param name="url">The server, such as <c>http://127.0.0.1:8000</c>.</param>
-    /// <param name="apiKey">A key, where the server asks for one.</param>
-    public PandoraClient(string url, string? apiKey = null)
+    /// <summary>Creates a client.</summary>
+    /// <param name="url">Address of the server, such as <c>http://127.0.0.1:8000</c>.</param>
+    /// <param name="apiKey">API key, where the server needs one.</param>
+    public PandoraClient(string url, string? apiKey)
+        : this(new PandoraClientOptions { Url = new Uri(url), ApiKey = apiKey })
     {
-        // Commands may run for minutes: the server keeps the time, and a caller's token ends a wait.
-        _http = new HttpClient { BaseAddress = new Uri(url), Timeout = Timeout.InfiniteTimeSpan };
-        _ownsHttp = true;
-        if (apiKey is not null)
-        {
-            _http.DefaultRequestHeaders.Authorization = new("Bearer", apiKey);
-        }
+    }
+
+    /// <inheritdoc cref="PandoraClient(string, string)"/>
+    public PandoraClient(string url)
+        : this(url, null)
+    {
+    }
+
+    /// <summary>Creates a client.</summary>
+    /// <param name="options">Its settings.</param>
+    public PandoraClient(PandoraClientOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        // Commands may run for minutes: the server limits their time, and the caller's token ends a wait.
+        _api = new PandoraApi(new HttpClient { Timeout = Timeout.InfiniteTimeSpan }, options, options.Url, ownsHttp: true);
+    }
+
+    /// <summary>Creates a client on an <see cref="HttpClient"/> of the caller's, such as one of <c>IHttpClientFactory</c>.</summary>
+    /// <param name="http">
+    /// The HTTP client. It is not disposed. Its <see cref="HttpClient.BaseAddress"/>, where it has one, is the server's address; its timeout
+    /// must be longer than the longest command.
+    /// </param>
+    /// <param name="options">Settings of the client.</param>
+    public PandoraClient(HttpClient http, PandoraClientOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(http);
+        ArgumentNullException.ThrowIfNull(options);
+        _api = new PandoraApi(http, options, http.BaseAddress ?? options.Url, ownsHttp: false);
+    }
+
+    /// <inheritdoc cref="PandoraClient(HttpClient, PandoraClientOptions)"/>
+    public PandoraClient(HttpClient http)
+        : this(http, new PandoraClientOptions())
+    {
+    }
+
+    /// <summary>For a class of a test that replaces members.</summary>
+    protected PandoraClient()
+        : this(new PandoraClientOptions())
+    {
+    }
+
+    /// <summary>The API on the wire.</summary>
+    internal PandoraApi Api => _api;
+
+    /// <summary>
+    /// Creates a sandbox. Disposing the result ends the sandbox; until then the client keeps it alive, unless the options say otherwise.
+    /// </summary>
+    /// <param name="options">What the sandbox is to be like; null is the default.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="SandboxUnavailableException">The server has no room for another sandbox, or no microVM became ready in
+    /// time.</exception>
+    /// <exception cref="InvalidRequestException">An option is out of its range.</exception>
+    /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
+    [SuppressMessage("ApiDesign", "RS0026", Justification = "The other overload is removed in the next version")]
+    public virtual async Task<Sandbox> CreateAsync(CreateSandboxOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        options ??= new CreateSandboxOptions();
+        var request = new CreateSandboxRequest(options.IdleTimeout?.TotalSeconds, options.Template, options.Metadata, options.Egress);
+        var created = await _api.CreateAsync(request, options.IdempotencyKey, cancellationToken);
+        return new Sandbox(_api, created, options.KeepAlive ?? _api.KeepsAlive);
     }
 
     /// <summary>
-    /// Uses somebody else's <see cref="HttpClient"/>, such as one of <c>IHttpClientFactory</c>'s, whose <see
-    /// cref="HttpClient.BaseAddress"/> is the server.
+    /// Returns a sandbox that is known by its id, without asking the server. The sandbox is detached: the client does not keep it alive, and
+    /// disposing the result does not end it.
     /// </summary>
-    /// <param name="http">The client; it is not disposed. Its timeout must allow for the longest command.</param>
-    public PandoraClient(HttpClient http)
+    /// <param name="id">Id of the sandbox.</param>
+    public virtual Sandbox Connect(string id)
     {
-        ArgumentNullException.ThrowIfNull(http);
-        _http = http;
+        ArgumentException.ThrowIfNullOrEmpty(id);
+        return new Sandbox(_api, id);
     }
 
-    /// <summary>Claims a warm microVM.</summary>
-    /// <param name="idleTimeout">Idleness after which the server ends it, from <see cref="Limits.MinIdleTimeout"/> to
-    /// <see cref="Limits.MaxIdleTimeout"/> seconds unless the server has another cap; null is the server's default.</param>
-    /// <param name="template">Template to start from; null is <c>default</c>.</param>
-    /// <param name="metadata">Pairs to find it again by, of at most <see cref="Limits.MaxMetadataBytes"/>.</param>
-    /// <param name="egress"><c>internet</c> or <c>none</c>; null is the server's default.</param>
-    /// <param name="idempotencyKey">At most <see cref="Limits.MaxIdempotencyKeyLength"/> visible ASCII characters that name this request:
-    /// sent again with it, after an answer that never came, it gets the same sandbox.</param>
+    /// <summary>Lists the sandboxes, oldest first.</summary>
+    /// <param name="metadata">Only those that have all these pairs; null is all.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    /// <exception cref="SandboxUnavailableException">There are too many sandboxes, or none became ready in time.</exception>
-    /// <exception cref="InvalidRequestException">A value is out of its range.</exception>
-    public async Task<Sandbox> CreateAsync(
-        TimeSpan? idleTimeout = null,
-        string? template = null,
-        IReadOnlyDictionary<string, string>? metadata = null,
-        string? egress = null,
-        string? idempotencyKey = null,
-        CancellationToken cancellationToken = default)
-    {
-        var request = new CreateSandboxRequest(idleTimeout?.TotalSeconds, template, metadata, egress);
-        using var content = JsonContent.Create(request, PandoraJson.Default.CreateSandboxRequest);
-        if (idempotencyKey is not null)
-        {
-            content.Headers.TryAddWithoutValidation("Idempotency-Key", idempotencyKey);
-        }
-
-        var created = await SendAsync(HttpMethod.Post, "/sandboxes", content, PandoraJson.Default.SandboxCreated, cancellationToken);
-        return new Sandbox(this, created);
-    }
-
-    /// <summary>Lists sandboxes, oldest first.</summary>
-    /// <param name="metadata">Only those that have all these pairs.</param>
-    /// <param name="cancellationToken">Ends the wait.</param>
-    public async Task<IReadOnlyList<SandboxInfo>> ListAsync(
-        IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default)
-    {
-        var query = string.Join('&',
-            (metadata ?? new Dictionary<string, string>())
-            .Select(p => $"metadata={Uri.EscapeDataString(MetadataFilter.Write(p.Key, p.Value))}"));
-        return await SendAsync(HttpMethod.Get, $"/sandboxes?{query}", null, PandoraJson.Default.SandboxInfoArray, cancellationToken);
-    }
+    /// <exception cref="PandoraClientException">The request failed.</exception>
+    public virtual async Task<IReadOnlyList<SandboxDetails>> ListAsync(
+        IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default) =>
+        [.. (await _api.ListAsync(metadata, cancellationToken)).Select(SandboxDetails.From)];
 
     /// <summary>Shows one sandbox.</summary>
     /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
-    public Task<SandboxInfo> GetAsync(string id, CancellationToken cancellationToken = default) =>
-        SendAsync(HttpMethod.Get, PathOf(id), null, PandoraJson.Default.SandboxInfo, cancellationToken);
-
-    /// <summary>Shows the server's state.</summary>
-    public Task<Health> GetHealthAsync(CancellationToken cancellationToken = default) =>
-        SendAsync(HttpMethod.Get, "/health", null, PandoraJson.Default.Health, cancellationToken);
-
-    /// <summary>Runs a command in a sandbox known by its id.</summary>
-    /// <exception cref="ExecTimeoutException">It ran into its timeout; <see cref="ExecTimeoutException.Command"/> tells what became of
-    /// it.</exception>
-    /// <exception cref="SandboxNotFoundException">There is no such sandbox.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
-    /// <exception cref="ExecInterruptedException">The server went away meanwhile.</exception>
-    /// <exception cref="InvalidRequestException">A value is out of its range.</exception>
-    public async Task<ExecResult> ExecAsync(string id, ExecRequest request, CancellationToken cancellationToken = default)
-    {
-        using var content = JsonContent.Create(request, PandoraJson.Default.ExecRequest);
-        try
-        {
-            return new ExecResult(
-                await SendAsync(HttpMethod.Post, $"{PathOf(id)}/exec", content, PandoraJson.Default.ExecResponse, cancellationToken));
-        }
-        catch (Exception e) when (e is HttpRequestException or IOException)
-        {
-            // The request had been sent: SendAsync tells a server that was never reached.
-            const string Words = "the connection to the server broke before the whole answer had come: "
-                + "the command may have run, in part or to its end, and is not repeated";
-            throw new ExecInterruptedException(Words, new ApiProblem(Detail: Words, Code: ErrorCodes.Interrupted.Code), e);
-        }
-    }
-
-    /// <summary>Starts a sandbox's idle clock again.</summary>
-    /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
-    public Task<SandboxInfo> KeepAliveAsync(string id, CancellationToken cancellationToken = default) =>
-        SendAsync(HttpMethod.Post, $"{PathOf(id)}/keepalive", null, PandoraJson.Default.SandboxInfo, cancellationToken);
+    /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
+    public virtual async Task<SandboxDetails> GetAsync(string id, CancellationToken cancellationToken = default) =>
+        SandboxDetails.From(await _api.GetAsync(id, cancellationToken));
 
     /// <summary>Ends a sandbox.</summary>
-    /// <returns>Time until its guest was dead and its files gone, as the server saw it; null when it does not tell.</returns>
+    /// <returns>Time until its guest was dead and its files were gone, as the server measured it; null when the answer does not
+    /// say.</returns>
     /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
-    public async Task<TimeSpan?> DeleteAsync(string id, CancellationToken cancellationToken = default)
-    {
-        const string Teardown = "teardown;dur=";
-        using var response = await SendAsync(HttpMethod.Delete, PathOf(id), null, cancellationToken);
-        var timing = response.Headers.TryGetValues("Server-Timing", out var values)
-            ? values.FirstOrDefault(v => v.StartsWith(Teardown, StringComparison.Ordinal))
-            : null;
-        return double.TryParse(timing?[Teardown.Length..], CultureInfo.InvariantCulture, out var milliseconds)
-            ? TimeSpan.FromMilliseconds(milliseconds)
-            : null;
-    }
+    /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
+    public virtual Task<TimeSpan?> DeleteAsync(string id, CancellationToken cancellationToken = default) =>
+        _api.DeleteAsync(id, cancellationToken);
 
-    /// <summary>Reads the server's metrics in Prometheus' text format.</summary>
-    public async Task<string> GetMetricsAsync(CancellationToken cancellationToken = default)
-    {
-        using var response = await SendAsync(HttpMethod.Get, "/metrics", null, cancellationToken);
-        return await response.Content.ReadAsStringAsync(cancellationToken);
-    }
+    /// <summary>Shows the state of the server.</summary>
+    /// <exception cref="PandoraClientException">The request failed.</exception>
+    public virtual async Task<ServerHealth> GetHealthAsync(CancellationToken cancellationToken = default) =>
+        ServerHealth.From(await _api.GetHealthAsync(cancellationToken));
 
-    /// <summary>Ends a sandbox and tells what was undone.</summary>
-    /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
-    public Task<Receipt> DeleteWithReceiptAsync(string id, CancellationToken cancellationToken = default) =>
-        SendAsync(HttpMethod.Delete, $"{PathOf(id)}?receipt=true", null, PandoraJson.Default.Receipt, cancellationToken);
+    /// <summary>Reads the server's metrics, in Prometheus' text format.</summary>
+    /// <exception cref="PandoraClientException">The request failed.</exception>
+    public virtual Task<string> GetMetricsAsync(CancellationToken cancellationToken = default) => _api.GetMetricsAsync(cancellationToken);
 
-    /// <inheritdoc/>
+    /// <summary>Closes the client's connections. Sandboxes that it keeps alive end by their idle timeout.</summary>
     public void Dispose()
     {
-        if (_ownsHttp)
-        {
-            _http.Dispose();
-        }
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
     }
 
-    private static string PathOf(string id) => $"/sandboxes/{Uri.EscapeDataString(id)}";
-
-    private async Task<T> SendAsync<T>(
-        HttpMethod method, string path, HttpContent? content, JsonTypeInfo<T> type, CancellationToken cancellationToken)
+    /// <summary>Closes the client's connections.</summary>
+    /// <param name="disposing">Whether <see cref="Dispose()"/> was called.</param>
+    protected virtual void Dispose(bool disposing)
     {
-        using var response = await SendAsync(method, path, content, cancellationToken);
-        return await response.Content.ReadFromJsonAsync(type, cancellationToken)
-            ?? throw new PandoraApiException("the server's answer is empty", new ApiProblem(Status: (int)response.StatusCode));
-    }
-
-    private async Task<HttpResponseMessage> SendAsync(
-        HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
-    {
-        using var request = new HttpRequestMessage(method, path) { Content = content };
-        HttpResponseMessage response;
-        try
+        if (disposing)
         {
-            response = await _http.SendAsync(request, cancellationToken);
-        }
-        catch (HttpRequestException e) when (e.HttpRequestError == HttpRequestError.ConnectionError)
-        {
-            throw new ServerUnreachableException($"no Pandora server answers at {_http.BaseAddress}", "'./pandora up' starts one", e);
-        }
-
-        if (response.IsSuccessStatusCode)
-        {
-            return response;
-        }
-
-        using (response)
-        {
-            throw PandoraApiException.From(await ReadProblemAsync(response, cancellationToken));
-        }
-    }
-
-    private static async Task<ApiProblem> ReadProblemAsync(HttpResponseMessage response, CancellationToken cancellationToken)
-    {
-        var text = await response.Content.ReadAsStringAsync(cancellationToken);
-        try
-        {
-            var problem = JsonSerializer.Deserialize(text, PandoraJson.Default.ApiProblem);
-            return problem! with { Status = problem.Status ?? (int)response.StatusCode };
-        }
-        catch (JsonException)
-        {
-            // Not a Pandora server, or something between.
-            return new ApiProblem(response.ReasonPhrase, (int)response.StatusCode, text.Length > 200 ? text[..200] : text);
+            _api.Dispose();
         }
     }
 }

@@ -1,100 +1,138 @@
+using System.Diagnostics.CodeAnalysis;
 using Pandora.Contracts;
 
 namespace Pandora.Client;
 
-/// <summary>A sandbox in this program's hands. Disposing it ends it on the server.</summary>
-public sealed class Sandbox : IAsyncDisposable
+/// <summary>
+/// A sandbox. One that <see cref="PandoraClient.CreateAsync(CreateSandboxOptions, CancellationToken)"/> returned is kept alive by the client
+/// and ended by <see cref="DisposeAsync"/>, unless it was detached before. Members are virtual, so that a test can replace them.
+/// </summary>
+public partial class Sandbox : IAsyncDisposable
 {
-    private readonly PandoraClient _client;
-    private int _ended;
+    private static readonly TimeSpan DisposeLimit = TimeSpan.FromSeconds(60);
+    private readonly PandoraApi? _api;
+    private readonly SandboxCreated? _created;
+    private SandboxKeepAlive? _keepAlive;
+    private bool _isOwned;
 
-    internal Sandbox(PandoraClient client, SandboxCreated created)
+    internal Sandbox(PandoraApi api, SandboxCreated created, bool keepAlive)
     {
-        _client = client;
-        Created = created;
-    }
-
-    /// <summary>Its id.</summary>
-    public string Id => Created.SandboxId;
-
-    /// <summary>Milliseconds that the server took to claim it.</summary>
-    public double AcquireMs => Created.AcquireMs;
-
-    /// <summary>Whether a microVM was warm, so that nothing had to be waited for.</summary>
-    public bool IsWarm => Created.Warm;
-
-    /// <summary>All that the server told at its creation.</summary>
-    public SandboxCreated Created { get; }
-
-    /// <summary>Runs shell text in bash. An exit code other than 0 is a result, not an exception.</summary>
-    /// <param name="code">Shell text of at most <see cref="Limits.MaxCodeBytes"/>.</param>
-    /// <param name="timeout">From <see cref="Limits.MinExecTimeout"/> to <see cref="Limits.MaxExecTimeout"/> seconds; null is
-    /// <see cref="Limits.DefaultExecTimeout"/>.</param>
-    /// <param name="cwd">Directory; null is the user's home.</param>
-    /// <param name="env">Environment variables of at most <see cref="Limits.MaxEnvBytes"/>.</param>
-    /// <param name="user">User; null is root.</param>
-    /// <param name="stdin">Standard input of at most <see cref="Limits.MaxStdinBytes"/>; null is empty.</param>
-    /// <param name="cancellationToken">Gives up: the server kills the command.</param>
-    /// <exception cref="ExecTimeoutException">It ran into its timeout; the output so far, and what became of it, are in the
-    /// exception.</exception>
-    /// <exception cref="SandboxNotFoundException">The sandbox was ended, by a delete or for idleness.</exception>
-    /// <exception cref="SandboxGoneException">Its microVM died.</exception>
-    public Task<ExecResult> ExecAsync(
-        string code,
-        TimeSpan? timeout = null,
-        string? cwd = null,
-        IReadOnlyDictionary<string, string>? env = null,
-        string? user = null,
-        string? stdin = null,
-        CancellationToken cancellationToken = default
-    ) => _client.ExecAsync(Id, new ExecRequest(code, timeout?.TotalSeconds, cwd, env, user, stdin), cancellationToken);
-
-    /// <summary>Starts its idle clock again.</summary>
-    public Task<SandboxInfo> KeepAliveAsync(CancellationToken cancellationToken = default) => _client.KeepAliveAsync(Id, cancellationToken);
-
-    /// <summary>Ends it and tells what was undone on the host.</summary>
-    /// <exception cref="SandboxNotFoundException">It has ended already.</exception>
-    public Task<Receipt> EndAsync(CancellationToken cancellationToken = default)
-    {
-        Interlocked.Exchange(ref _ended, 1);
-        return _client.DeleteWithReceiptAsync(Id, cancellationToken);
-    }
-
-    /// <summary>Ends it. One that has ended already is no error.</summary>
-    public async ValueTask DisposeAsync()
-    {
-        if (Interlocked.Exchange(ref _ended, 1) == 1)
+        (_api, _created, _isOwned, Id) = (api, created, true, created.SandboxId);
+        if (keepAlive)
         {
-            return;
+            _keepAlive = SandboxKeepAlive.Start(this, api.Time, TimeSpan.FromSeconds(created.IdleTimeout));
         }
+    }
 
+    internal Sandbox(PandoraApi api, string id) => (_api, Id) = (api, id);
+
+    /// <summary>For a class of a test that replaces members.</summary>
+    /// <param name="id">Id of the sandbox.</param>
+    protected Sandbox(string id) => Id = id;
+
+    /// <summary>Id of the sandbox.</summary>
+    public string Id { get; }
+
+    /// <summary>Time that the server took to provide the sandbox; null after <see cref="PandoraClient.Connect"/>.</summary>
+    public TimeSpan? AcquireTime => _created is null ? null : TimeSpan.FromMilliseconds(_created.AcquireMs);
+
+    /// <summary>Whether a microVM was ready, so that nothing had to be waited for; null after <see cref="PandoraClient.Connect"/>.</summary>
+    public bool? IsWarm => _created?.Warm;
+
+    /// <summary>Idle time after which the server ends the sandbox; null after <see cref="PandoraClient.Connect"/>.</summary>
+    public TimeSpan? IdleTimeout => _created is null ? null : TimeSpan.FromSeconds(_created.IdleTimeout);
+
+    /// <summary>The server's answer to the creation; null after <see cref="PandoraClient.Connect"/>.</summary>
+    internal SandboxCreated? Wire => _created;
+
+    private PandoraApi Api => _api ?? throw new NotSupportedException("this sandbox has no client: replace the member in your test");
+
+    /// <summary>Runs shell text in bash and waits for its end. An exit code other than 0 is a result, not an exception.</summary>
+    /// <param name="code">Shell text, at most <see cref="Limits.MaxCodeBytes"/> as UTF-8.</param>
+    /// <param name="options">How to run it; null is the default.</param>
+    /// <param name="cancellationToken">Ends the request; the server then kills the command.</param>
+    /// <exception cref="ExecTimeoutException">The command reached its timeout; the exception has its output so far.</exception>
+    /// <exception cref="ExecInterruptedException">The server stopped, or the connection broke, meanwhile.</exception>
+    /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
+    /// <exception cref="SandboxGoneException">Its microVM died.</exception>
+    /// <exception cref="InvalidRequestException">An option is out of its range.</exception>
+    /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
+    [SuppressMessage("ApiDesign", "RS0026", Justification = "The other overload is removed in the next version")]
+    public virtual async Task<ExecResult> ExecAsync(
+        string code, ExecOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        var request = new ExecRequest(
+            code, options?.Timeout?.TotalSeconds, options?.WorkingDirectory, options?.Environment, options?.User, options?.Stdin);
+        return ExecResult.From(await Api.ExecAsync(Id, request, cancellationToken));
+    }
+
+    /// <summary>Shows the sandbox's state.</summary>
+    /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
+    /// <exception cref="SandboxGoneException">Its microVM died.</exception>
+    /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
+    public virtual async Task<SandboxDetails> GetAsync(CancellationToken cancellationToken = default) =>
+        SandboxDetails.From(await Api.GetAsync(Id, cancellationToken));
+
+    /// <summary>Restarts the sandbox's idle time, once.</summary>
+    /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
+    /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
+    public virtual async Task<SandboxDetails> KeepAliveAsync(CancellationToken cancellationToken = default) =>
+        SandboxDetails.From(await Api.KeepAliveAsync(Id, cancellationToken));
+
+    /// <summary>Ends the sandbox and returns what was cleaned up on the host.</summary>
+    /// <exception cref="SandboxNotFoundException">The sandbox has ended already.</exception>
+    /// <exception cref="PandoraClientException">The request failed; the sandbox ends by its idle timeout, or by another call.</exception>
+    public virtual async Task<SandboxReceipt> EndAsync(CancellationToken cancellationToken = default)
+    {
+        StopKeepingAlive();
+        SandboxReceipt receipt;
         try
         {
-            await _client.DeleteAsync(Id);
+            receipt = SandboxReceipt.From(await Api.DeleteWithReceiptAsync(Id, cancellationToken));
         }
-        catch (PandoraApiException e) when (e is SandboxNotFoundException or SandboxGoneException)
+        catch (Exception e) when (e is SandboxNotFoundException or SandboxGoneException)
         {
-            // Reaped or dead: gone is gone.
+            _isOwned = false;
+            throw;
         }
+
+        _isOwned = false;
+        return receipt;
     }
-}
 
-/// <summary>What came of a command.</summary>
-/// <param name="Response">The server's answer.</param>
-public sealed record ExecResult(ExecResponse Response)
-{
-    /// <summary>Exit code; 128 + n for signal n.</summary>
-    public int ExitCode => Response.ExitCode;
+    /// <summary>
+    /// Leaves the sandbox to itself: the client no longer keeps it alive, and <see cref="DisposeAsync"/> no longer ends it. It ends by its
+    /// idle timeout, unless another client uses it.
+    /// </summary>
+    public virtual void Detach()
+    {
+        StopKeepingAlive();
+        _isOwned = false;
+    }
 
-    /// <summary>Standard output.</summary>
-    public string Stdout => Response.Stdout;
+    /// <summary>
+    /// Ends the sandbox, unless it was detached or has ended. A server that cannot be reached is no error here: the sandbox then ends by its
+    /// idle timeout. <see cref="EndAsync"/> reports the result.
+    /// </summary>
+    public virtual async ValueTask DisposeAsync()
+    {
+        StopKeepingAlive();
+        if (_isOwned)
+        {
+            _isOwned = false;
+            using var limit = new CancellationTokenSource(DisposeLimit, Api.Time);
+            try
+            {
+                await Api.DeleteAsync(Id, limit.Token);
+            }
+            catch (Exception e) when (e is PandoraClientException or OperationCanceledException)
+            {
+                // An exception here would hide the one that ends the caller's block.
+            }
+        }
 
-    /// <summary>Standard error.</summary>
-    public string Stderr => Response.Stderr;
+        GC.SuppressFinalize(this);
+    }
 
-    /// <summary>Milliseconds from the server's start of the command to its end.</summary>
-    public double ExecMs => Response.ExecMs;
-
-    /// <summary>Whether an output was longer than the <see cref="Limits.MaxOutputBytes"/> that are kept.</summary>
-    public bool IsTruncated => Response.Truncated == true;
+    private void StopKeepingAlive() => Interlocked.Exchange(ref _keepAlive, null)?.Stop();
 }

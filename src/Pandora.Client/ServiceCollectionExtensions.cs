@@ -2,22 +2,28 @@ using Microsoft.Extensions.DependencyInjection;
 
 namespace Pandora.Client;
 
-/// <summary>Puts the client into a program's services.</summary>
+/// <summary>Adds the client to a program's services.</summary>
 public static class ServiceCollectionExtensions
 {
-    /// <summary>Adds <see cref="PandoraClient"/> on an <see cref="HttpClient"/> of <c>IHttpClientFactory</c>'s.</summary>
+    /// <summary>Adds <see cref="PandoraClient"/> on an <see cref="HttpClient"/> of <c>IHttpClientFactory</c>.</summary>
     /// <param name="services">The services.</param>
-    /// <param name="url">The server.</param>
-    /// <param name="apiKey">A key, where the server asks for one.</param>
-    /// <returns>For handlers and policies of the program's own.</returns>
+    /// <param name="configure">Sets the client's settings.</param>
+    /// <returns>A builder for message handlers of the program's own.</returns>
+    public static IHttpClientBuilder AddPandoraClient(this IServiceCollection services, Action<PandoraClientOptions> configure)
+    {
+        ArgumentNullException.ThrowIfNull(configure);
+        var options = new PandoraClientOptions();
+        configure(options);
+        return services
+            .AddHttpClient(nameof(PandoraClient), http => http.Timeout = Timeout.InfiniteTimeSpan)
+            .AddTypedClient(http => new PandoraClient(http, options));
+    }
+
+    /// <summary>Adds <see cref="PandoraClient"/> on an <see cref="HttpClient"/> of <c>IHttpClientFactory</c>.</summary>
+    /// <param name="services">The services.</param>
+    /// <param name="url">Address of the server.</param>
+    /// <param name="apiKey">API key, where the server needs one.</param>
+    /// <returns>A builder for message handlers of the program's own.</returns>
     public static IHttpClientBuilder AddPandoraClient(this IServiceCollection services, string url, string? apiKey = null) =>
-        services.AddHttpClient<PandoraClient>(http =>
-        {
-            http.BaseAddress = new Uri(url);
-            http.Timeout = Timeout.InfiniteTimeSpan;
-            if (apiKey is not null)
-            {
-                http.DefaultRequestHeaders.Authorization = new("Bearer", apiKey);
-            }
-        });
+        services.AddPandoraClient(options => (options.Url, options.ApiKey) = (new Uri(url), apiKey));
 }

@@ -6,9 +6,12 @@ namespace Pandora.Contracts;
 /// <summary>
 /// Writes long texts in pieces: as a whole, a writer makes room for six bytes a character at once, which for 10 MiB of output is 60.
 /// </summary>
-public sealed class LongTextConverter : JsonConverter<string>
+internal sealed class LongTextConverter : JsonConverter<string>
 {
+#if NET10_0_OR_GREATER
     private const int Piece = 16 * 1024;
+
+#endif
 
     /// <inheritdoc/>
     public override string? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetString();
@@ -18,6 +21,7 @@ public sealed class LongTextConverter : JsonConverter<string>
     {
         ArgumentNullException.ThrowIfNull(writer);
         ArgumentNullException.ThrowIfNull(value);
+#if NET10_0_OR_GREATER
         if (value.Length <= Piece)
         {
             writer.WriteStringValue(value);
@@ -29,5 +33,9 @@ public sealed class LongTextConverter : JsonConverter<string>
             writer.WriteStringValueSegment(
                 value.AsSpan(start, Math.Min(Piece, value.Length - start)), isFinalSegment: start + Piece >= value.Length);
         }
+#else
+        // A client only reads; a server runs on .NET 10.
+        writer.WriteStringValue(value);
+#endif
     }
 }

@@ -17,4 +17,4 @@ namespace Pandora.Contracts;
 [JsonSerializable(typeof(Health))]
 [JsonSerializable(typeof(Receipt))]
 [JsonSerializable(typeof(ApiProblem))]
-public sealed partial class PandoraJson : JsonSerializerContext;
+internal sealed partial class PandoraJson : JsonSerializerContext;

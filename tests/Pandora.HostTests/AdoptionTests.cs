@@ -22,9 +22,8 @@ public sealed class AdoptionTests : IAsyncLifetime
         await using var server = await StartAsync();
         await server.WaitForSnapshotAsync();
         await server.WaitForWarmAsync(1);
-        var online = await server.Pandora.CreateAsync(
-            TimeSpan.FromSeconds(120), metadata: new Dictionary<string, string> { ["who"] = "me" });
-        var offline = await server.Pandora.CreateAsync(egress: "none");
+        var online = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(120), Metadata = new Dictionary<string, string> { ["who"] = "me" } });
+        var offline = await server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "none" });
         await online.ExecAsync("echo kept > /root/file; sleep 1000 > /dev/null 2>&1 & echo $! > /root/pid");
         await server.WaitForWarmAsync(1);
         var pids = Pids(server);
@@ -36,9 +35,9 @@ public sealed class AdoptionTests : IAsyncLifetime
 
         var info = Assert.Single(await server.Pandora.ListAsync(new Dictionary<string, string> { ["who"] = "me" }));
         Assert.Equal(
-            (online.Id, 120.0, online.Created.SlotId, online.Created.GuestIp),
-            (info.SandboxId, info.IdleTimeout, info.SlotId, info.GuestIp));
-        Assert.True(info.AgeSeconds > info.IdleSeconds, "the idle clock starts again, the age does not");
+            (online.Id, TimeSpan.FromSeconds(120), online.Wire!.SlotId, online.Wire!.GuestIp),
+            (info.Id, info.IdleTimeout, info.SlotId, info.GuestAddress));
+        Assert.True(info.Age > info.Idle, "the idle clock starts again, the age does not");
         Assert.Equal("kept\nalive\n", (await online.ExecAsync("cat /root/file; kill -0 $(cat /root/pid) && echo alive")).Stdout);
         Assert.Equal(0, (await online.ExecAsync(Connect)).ExitCode);
         Assert.NotEqual(0, (await offline.ExecAsync(Connect)).ExitCode);
@@ -50,7 +49,7 @@ public sealed class AdoptionTests : IAsyncLifetime
         var warm = await server.Pandora.CreateAsync();
         Assert.True(warm.IsWarm);
         Assert.Equal(0, (await warm.ExecAsync(Connect)).ExitCode);
-        Assert.All(new[] { await online.EndAsync(), await offline.EndAsync(), await warm.EndAsync() }, r => Assert.Equal(0, r.Left));
+        Assert.All(new[] { await online.EndAsync(), await offline.EndAsync(), await warm.EndAsync() }, r => Assert.Equal(0, r.Remaining));
     }
 
     [Fact]
@@ -104,7 +103,7 @@ public sealed class AdoptionTests : IAsyncLifetime
         }
 
         Assert.Single(Audit.Processes(server));
-        Assert.Equal(lives.Id, Assert.Single(await server.Pandora.ListAsync()).SandboxId);
+        Assert.Equal(lives.Id, Assert.Single(await server.Pandora.ListAsync()).Id);
     }
 
     [Theory]
@@ -140,18 +139,13 @@ public sealed class AdoptionTests : IAsyncLifetime
     public async Task A_claim_that_is_sent_again_after_a_restart_gets_the_same_sandbox()
     {
         await using var server = await StartAsync();
-        var first = await server.Pandora.CreateAsync(idempotencyKey: "abc-1");
+        var first = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdempotencyKey = "abc-1" });
         await server.KillAsync();
         await server.StartAsync();
-        Assert.Equal(first.Id, (await server.Pandora.CreateAsync(idempotencyKey: "abc-1")).Id);
-        Assert.Equal(
-            HttpStatusCode.UnprocessableEntity,
-            (HttpStatusCode)
-                (
-                    await Assert.ThrowsAnyAsync<PandoraApiException>(() =>
-                        server.Pandora.CreateAsync(egress: "none", idempotencyKey: "abc-1")))
-                    .Problem
-                    .Status!);
+        Assert.Equal(first.Id, (await server.Pandora.CreateAsync(new CreateSandboxOptions { IdempotencyKey = "abc-1" })).Id);
+        var other = new CreateSandboxOptions { Egress = "none", IdempotencyKey = "abc-1" };
+        var refused = await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(other));
+        Assert.Equal((int)HttpStatusCode.UnprocessableEntity, refused.Status);
     }
 
     [Fact]

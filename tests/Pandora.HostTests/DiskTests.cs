@@ -47,10 +47,9 @@ public sealed class DiskTests : IAsyncLifetime
         Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker tells the guest of an I/O error instead of letting it wait");
         await using var server = await StartAsync(reserve: 16, wait: 300);
         var (greedy, honest) = (
-            await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)), await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)));
+            await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }), await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }));
         // Written before and after the host is full.
-        await honest.ExecAsync(
-            "head -c 8000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync", timeout: TimeSpan.FromSeconds(120));
+        await honest.ExecAsync("head -c 8000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         await greedy.ExecAsync("head -c 1800000000 /dev/zero > /root/big 2> /dev/null &");
         await UntilAsync(async () => (await server.Pandora.GetAsync(greedy.Id)).State == "degraded", 120);
         Assert.Contains("waits for room", (await server.Pandora.GetAsync(greedy.Id)).StateReason);
@@ -68,8 +67,7 @@ public sealed class DiskTests : IAsyncLifetime
         await greedy.EndAsync();
         await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "running", 30);
         await UntilAsync(async () => (await honest.ExecAsync("test -e /root/done")).ExitCode == 0, 120);
-        var sums = await honest.ExecAsync(
-            "echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2", timeout: TimeSpan.FromSeconds(120));
+        var sums = await honest.ExecAsync("echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         Assert.Equal(0, sums.ExitCode);
         await (await server.Pandora.CreateAsync()).EndAsync();
         await honest.EndAsync();
@@ -80,7 +78,7 @@ public sealed class DiskTests : IAsyncLifetime
     {
         Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker tells the guest of an I/O error instead of letting it wait");
         await using var server = await StartAsync(reserve: 16, wait: 5);
-        var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await sandbox.ExecAsync("head -c 1800000000 /dev/zero > /root/big 2> /dev/null &");
         SandboxGoneException? gone = null;
         await UntilAsync(async () =>
@@ -113,9 +111,9 @@ public sealed class DiskTests : IAsyncLifetime
                 sandboxes.Add(await server.Pandora.CreateAsync());
             }
         });
-        Assert.Equal((HttpStatusCode.ServiceUnavailable, "host_full"), ((HttpStatusCode)refused.Problem.Status!, refused.Code));
+        Assert.Equal((HttpStatusCode.ServiceUnavailable, "host_full"), ((HttpStatusCode)refused.Status!, refused.Code));
         Assert.Contains("fewer MiB free than another sandbox needs", refused.Message);
-        Assert.Contains("PANDORA_DISK_SHARE", refused.Problem.Hint);
+        Assert.Contains("PANDORA_DISK_SHARE", refused.Hint);
         await UntilAsync(async () => (await server.Pandora.GetHealthAsync()).Notes
             .Any(n => n.Contains("are needed: no microVM is handed out", StringComparison.Ordinal)), 10);
         foreach (var sandbox in sandboxes)

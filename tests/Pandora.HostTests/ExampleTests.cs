@@ -59,13 +59,13 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     [Fact]
     public async Task Ctrl_C_ends_the_sandbox_of_run_and_says_so()
     {
-        var before = (await fixture.Server.Pandora.ListAsync()).Select(s => s.SandboxId).ToHashSet();
+        var before = (await fixture.Server.Pandora.ListAsync()).Select(s => s.Id).ToHashSet();
         using var cli = Start("run", "--json", "sleep 297");
-        await WaitAsync(async () => (await fixture.Server.Pandora.ListAsync()).Any(s => !before.Contains(s.SandboxId) && s.ExecCount == 1));
+        await WaitAsync(async () => (await fixture.Server.Pandora.ListAsync()).Any(s => !before.Contains(s.Id) && s.ExecCount == 1));
         await InterruptAsync(cli);
         Assert.Equal((130, $$"""{"detail":"{{Interrupted}}; its sandbox ended","code":"cancelled"}""" + "\n"),
             (cli.ExitCode, await cli.StandardError.ReadToEndAsync()));
-        Assert.DoesNotContain(await fixture.Server.Pandora.ListAsync(), s => !before.Contains(s.SandboxId));
+        Assert.DoesNotContain(await fixture.Server.Pandora.ListAsync(), s => !before.Contains(s.Id));
     }
 
     // With SIGINT as a terminal's shell has it: a test run in the background ignores it, and hands that on.

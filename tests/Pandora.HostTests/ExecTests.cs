@@ -9,7 +9,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
 {
     private Sandbox _sandbox = null!;
 
-    public async ValueTask InitializeAsync() => _sandbox = await fixture.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+    public async ValueTask InitializeAsync() => _sandbox = await fixture.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
 
     public ValueTask DisposeAsync() => _sandbox.DisposeAsync();
 
@@ -21,7 +21,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
             "cat /tmp/file; echo \"$PWD $HOME $USER $LANG ${GONE-none} ${SSH_CONNECTION-none}\"; id -un; uname -s");
         Assert.Equal("kept\n/root /root root C.UTF-8 none none\nroot\nLinux\n", result.Stdout);
         Assert.Equal("", result.Stderr);
-        Assert.True(result.ExecMs > 0);
+        Assert.True(result.Duration.TotalMilliseconds > 0);
     }
 
     [Theory]
@@ -48,10 +48,9 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task Directory_environment_user_and_input_are_as_asked()
     {
         var env = new Dictionary<string, string> { ["A"] = "it's\n\"two\" lines $HOME", ["B"] = "" };
-        var result = await _sandbox.ExecAsync(
-            "pwd; printf '%s|%s\\n' \"$A\" \"${B-unset}\"; cat", cwd: "/usr/share", env: env, stdin: "line\nmore");
+        var result = await _sandbox.ExecAsync("pwd; printf '%s|%s\\n' \"$A\" \"${B-unset}\"; cat", new ExecOptions { WorkingDirectory = "/usr/share", Environment = env, Stdin = "line\nmore" });
         Assert.Equal("/usr/share\nit's\n\"two\" lines $HOME|\nline\nmore", result.Stdout);
-        var user = await _sandbox.ExecAsync("id -un; pwd; echo $HOME; sudo id -un; cat", user: "user", stdin: "in");
+        var user = await _sandbox.ExecAsync("id -un; pwd; echo $HOME; sudo id -un; cat", new ExecOptions { User = "user", Stdin = "in" });
         Assert.Equal("user\n/home/user\n/home/user\nroot\nin", user.Stdout);
     }
 
@@ -60,10 +59,10 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     {
         Assert.Contains(
             "cwd",
-            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", cwd: "/no/such"))).Problem.Errors!.Keys);
+            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", new ExecOptions { WorkingDirectory = "/no/such" }))).Errors!.Keys);
         Assert.Contains(
             "user",
-            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", user: "nobodyhere"))).Problem.Errors!.Keys);
+            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", new ExecOptions { User = "nobodyhere" }))).Errors!.Keys);
     }
 
     [Fact]
@@ -72,15 +71,14 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var code =
             "n=0\n" + string.Concat(Enumerable.Repeat("n=$((n + 1)) # é, a comment to make it long enough\n", 900)) + "echo $n\nwc -c\n#";
         code += new string('x', (1024 * 1024) - Encoding.UTF8.GetByteCount(code));
-        var result = await _sandbox.ExecAsync(code, timeout: TimeSpan.FromSeconds(120), stdin: new string('y', 1024 * 1024));
+        var result = await _sandbox.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(120), Stdin = new string('y', 1024 * 1024) });
         Assert.Equal("900\n1048576\n", result.Stdout);
     }
 
     [Fact]
     public async Task Long_output_is_cut_and_flagged()
     {
-        var result = await _sandbox.ExecAsync(
-            "head -c 12000000 /dev/zero | tr '\\0' 'a'; echo end >&2", timeout: TimeSpan.FromSeconds(120));
+        var result = await _sandbox.ExecAsync("head -c 12000000 /dev/zero | tr '\\0' 'a'; echo end >&2", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         Assert.True(result.IsTruncated);
         Assert.Equal(10 * 1024 * 1024, result.Stdout.Length);
         Assert.Equal("end\n", result.Stderr);
@@ -92,7 +90,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var result = await _sandbox.ExecAsync(
             "(sleep 3; for i in 1 2 3 4 5; do echo $i; echo $i >&2; done; echo alive > /tmp/left) & setsid sleep 1000 & echo now; exit 5");
         Assert.Equal((5, "now\n"), (result.ExitCode, result.Stdout));
-        Assert.True(result.ExecMs < 2500, $"{result.ExecMs} ms");
+        Assert.True(result.Duration.TotalMilliseconds < 2500, $"{result.Duration.TotalMilliseconds} ms");
         Assert.Equal("alive\n", (await _sandbox.ExecAsync("sleep 4.5; cat /tmp/left")).Stdout);
         Assert.Equal(0, (await _sandbox.ExecAsync("pkill -x sleep")).ExitCode);
     }
@@ -115,9 +113,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task A_timeout_kills_everything_and_keeps_output_and_sandbox()
     {
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() =>
-            _sandbox.ExecAsync(
-                "echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504",
-                timeout: TimeSpan.FromSeconds(2)));
+            _sandbox.ExecAsync("echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504", new ExecOptions { Timeout = TimeSpan.FromSeconds(2) }));
         Assert.Equal(("so far\n", "bad\n", CommandStates.Killed), (timeout.Stdout, timeout.Stderr, timeout.Command));
         Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
     }
@@ -163,7 +159,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         }
 
         await Assert.ThrowsAsync<ExecTimeoutException>(() =>
-            _sandbox.ExecAsync("setsid sleep 507 & sleep 508", timeout: TimeSpan.FromSeconds(1)));
+            _sandbox.ExecAsync("setsid sleep 507 & sleep 508", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) }));
         Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
         Assert.True(int.Parse((await _sandbox.ExecAsync("ls -d /sys/fs/cgroup/exec/*/ | wc -l")).Stdout) < 70);
     }

@@ -1,3 +1,4 @@
+using Pandora.Client;
 using System.Net;
 using Pandora.Load;
 using Pandora.TestHost;
@@ -24,7 +25,7 @@ public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
     {
         await using var server = await StartAsync();
         var pid = server.Pid;
-        await using var before = await server.Pandora.CreateAsync(TimeSpan.FromMinutes(5));
+        await using var before = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromMinutes(5) });
 
         var report = await Flood(kind).RunAsync(TimeSpan.FromSeconds(seconds), cancellationToken: TestContext.Current.CancellationToken);
         output.WriteLine(Describe(kind, report));

@@ -36,15 +36,15 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
 
     public async ValueTask InitializeAsync()
     {
-        _hostile = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
-        _neighbour = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        _hostile = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+        _neighbour = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
     }
 
     public async ValueTask DisposeAsync()
     {
         // However a guest behaves, its end is the host's to decide.
-        Assert.Equal(0, (await _hostile.EndAsync()).Left);
-        Assert.Equal(0, (await _neighbour.EndAsync()).Left);
+        Assert.Equal(0, (await _hostile.EndAsync()).Remaining);
+        Assert.Equal(0, (await _neighbour.EndAsync()).Remaining);
     }
 
     public static TheoryData<string, string> Bombs =>
@@ -66,7 +66,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     {
         Assert.NotEmpty(name);
         var before = HostBytes();
-        var bombing = IgnoreAsync(() => _hostile.ExecAsync(code, TimeSpan.FromSeconds(10)));
+        var bombing = IgnoreAsync(() => _hostile.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }));
         while (!bombing.IsCompleted)
         {
             await MustServeAsync();
@@ -105,16 +105,14 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             $"import os, socket, threading, time\ndef serve(c):\n    try:\n{Indent(serve, 8)}\n    except OSError: pass\ns = "
                 + "socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, "
                 + "args=(c,), daemon=True).start()\n";
-        await _hostile.ExecAsync(
-            "cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
-                + "d=$(command -v dropbear); rm $d; cp /root/false $d",
-            stdin: program);
+        await _hostile.ExecAsync("cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
+                + "d=$(command -v dropbear); rm $d; cp /root/false $d", new ExecOptions { Stdin = program });
         // All of dropbear goes, and PID 1 starts what is in its place.
-        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", TimeSpan.FromSeconds(5)));
+        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }));
         await UntilListeningAsync();
         var before = ResidentBytes();
         var asking = Task.WhenAll(Enumerable.Range(0, 3).Select(
-            async _ => Assert.NotNull(await IgnoreAsync(() => _hostile.ExecAsync("true", TimeSpan.FromSeconds(seconds))))));
+            async _ => Assert.NotNull(await IgnoreAsync(() => _hostile.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromSeconds(seconds) })))));
         while (!asking.IsCompleted)
         {
             await MustServeAsync();
@@ -129,7 +127,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     public async Task Endless_output_is_bounded_on_both_outputs_and_after_the_end()
     {
         var before = ResidentBytes();
-        var flooding = IgnoreAsync(() => _hostile.ExecAsync("yes & yes >&2 & sleep 6", TimeSpan.FromSeconds(8)));
+        var flooding = IgnoreAsync(() => _hostile.ExecAsync("yes & yes >&2 & sleep 6", new ExecOptions { Timeout = TimeSpan.FromSeconds(8) }));
         while (!flooding.IsCompleted)
         {
             await MustServeAsync();
@@ -160,15 +158,14 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             send(os.sys.argv[1])
             """;
         fixture.Internet.Senders.Clear();
-        await _hostile.ExecAsync("cat > /root/send.py", stdin: Send);
+        await _hostile.ExecAsync("cat > /root/send.py", new ExecOptions { Stdin = Send });
         await _hostile.ExecAsync(
             $"python3 /root/send.py {TestWorld.InternetAddress}; python3 /root/send.py {TestWorld.LanAddress}; sleep 0.5");
         Assert.NotEmpty(fixture.Internet.Senders);
         Assert.Empty(fixture.Lan.Senders);
         // Another MAC address, and answers to questions that nobody asked (ARP): neighbour and host go on as if nothing were.
         await IgnoreAsync(() =>
-            _hostile.ExecAsync(
-                """
+            _hostile.ExecAsync("""
                 python3 - <<'END'
                 import socket, struct
                 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))
@@ -178,15 +175,14 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
                         s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2) + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
                 END
                 (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up; ip route add default via 172.16.0.1) > /dev/null 2>&1
-                """,
-                TimeSpan.FromSeconds(6)));
+                """, new ExecOptions { Timeout = TimeSpan.FromSeconds(6) }));
         await MustServeAsync();
     }
 
     [Fact]
     public async Task A_scan_of_host_and_neighbours_finds_nothing()
     {
-        var neighbour = _neighbour.Created.GuestIp;
+        var neighbour = _neighbour.Wire!.GuestIp;
         var found = await _hostile.ExecAsync($$"""
             python3 - <<'END'
             import socket
@@ -201,7 +197,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             ]}}.1']
             with ThreadPoolExecutor(32) as pool: list(pool.map(look, [(h, p) for h in hosts for p in (22, 53, 80, 443, 2375, 7000, 8000, 9464, 10250)]))
             END
-            """, TimeSpan.FromSeconds(120));
+            """, new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         Assert.Equal((0, ""), (found.ExitCode, found.Stdout));
     }
 
@@ -213,7 +209,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             using var socket = fixture.World.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
             try
             {
-                await socket.ConnectAsync(new IPEndPoint(IPAddress.Parse(_hostile.Created.GuestIp), 22), limit.Token);
+                await socket.ConnectAsync(new IPEndPoint(IPAddress.Parse(_hostile.Wire!.GuestIp), 22), limit.Token);
                 return;
             }
             catch (SocketException)
@@ -226,7 +222,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     // A neighbour runs a command; its time limit is the objective.
     private async Task MustServeAsync()
     {
-        var served = await _neighbour.ExecAsync("echo served", TimeSpan.FromSeconds(20));
+        var served = await _neighbour.ExecAsync("echo served", new ExecOptions { Timeout = TimeSpan.FromSeconds(20) });
         Assert.Equal("served\n", served.Stdout);
         await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
     }

@@ -92,7 +92,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
     public async Task A_damaged_record_of_a_living_sandbox_is_written_again_and_nothing_of_it_is_taken_for_a_leftover()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" });
-        await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         var record = Path.Combine(server.RunDir, server.Instance, sandbox.Id, "record.json");
         var before = await File.ReadAllTextAsync(record);
         await File.WriteAllTextAsync(record, "{\"version\":2,");

@@ -15,14 +15,14 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task From_claim_to_receipt_nothing_is_left()
     {
         await Server.WaitForWarmAsync(1);
-        var sandbox = await Server.Pandora.CreateAsync(metadata: new Dictionary<string, string> { ["test"] = "life" });
+        var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { Metadata = new Dictionary<string, string> { ["test"] = "life" } });
         Assert.True(sandbox.IsWarm);
         Assert.Equal("hi\n", (await sandbox.ExecAsync("echo hi")).Stdout);
         var info = Assert.Single(await Server.Pandora.ListAsync(new Dictionary<string, string> { ["test"] = "life" }));
-        Assert.Equal((sandbox.Id, 1), (info.SandboxId, info.ExecCount));
+        Assert.Equal((sandbox.Id, 1), (info.Id, info.ExecCount));
         var receipt = await sandbox.EndAsync();
-        Assert.Equal(0, receipt.Left);
-        Assert.All(receipt.Resources, r => Assert.True(r.Gone && r.Error is null, $"{r.Kind} {r.Name}: {r.Error}"));
+        Assert.Equal(0, receipt.Remaining);
+        Assert.All(receipt.Resources, r => Assert.True(r.IsGone && r.Error is null, $"{r.Kind} {r.Name}: {r.Error}"));
         Assert.Superset(
             new HashSet<string> { "process", "namespace", "interface", "file", "directory", "connection" },
             receipt.Resources.Select(r => r.Kind).ToHashSet());
@@ -67,8 +67,8 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [Fact]
     public async Task An_idle_sandbox_is_reaped_and_a_busy_one_is_not()
     {
-        var idle = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(10));
-        await using var busy = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(10));
+        var idle = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(10) });
+        await using var busy = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(10) });
         Assert.Equal("done\n", (await busy.ExecAsync("sleep 14; echo done")).Stdout);
         var ended = await Assert.ThrowsAsync<SandboxNotFoundException>(() => idle.ExecAsync("true"));
         Assert.Contains("nobody used it", ended.Message);
@@ -143,9 +143,9 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker's block device knows no discard");
         await using var sandbox = await Server.Pandora.CreateAsync();
         var disk = Path.Combine(Server.DataDir, "disks", $"{sandbox.Id}.ext4");
-        await sandbox.ExecAsync("head -c 100000000 /dev/zero > /big; sync", timeout: TimeSpan.FromSeconds(100));
+        await sandbox.ExecAsync("head -c 100000000 /dev/zero > /big; sync", new ExecOptions { Timeout = TimeSpan.FromSeconds(100) });
         var full = await BlocksAsync(disk);
-        await sandbox.ExecAsync("rm /big; sync; sleep 2; sync", timeout: TimeSpan.FromSeconds(100));
+        await sandbox.ExecAsync("rm /big; sync; sleep 2; sync", new ExecOptions { Timeout = TimeSpan.FromSeconds(100) });
         Assert.True(full > 90_000, $"{full} KiB");
         Assert.True(await BlocksAsync(disk) < 30_000, $"{await BlocksAsync(disk)} KiB");
     }

@@ -27,7 +27,7 @@ public sealed class ServiceTests : IAsyncLifetime
             try
             {
                 await using var sandbox = await server.Pandora.CreateAsync();
-                return (await sandbox.ExecAsync($"echo {i} > /root/n; cat /root/n", timeout: TimeSpan.FromSeconds(60))).Stdout;
+                return (await sandbox.ExecAsync($"echo {i} > /root/n; cat /root/n", new ExecOptions { Timeout = TimeSpan.FromSeconds(60) })).Stdout;
             }
             finally
             {
@@ -75,13 +75,13 @@ public sealed class ServiceTests : IAsyncLifetime
                 ["PANDORA_NETWORK"] = "10.200.0.0/29",
                 ["PANDORA_ACQUIRE_TIMEOUT"] = "8",
             });
-        var first = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(100));
-        var second = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(100));
+        var first = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(100) });
+        var second = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(100) });
         var refused = await Assert.ThrowsAsync<SandboxUnavailableException>(() => server.Pandora.CreateAsync());
         Assert.Contains("network slots", refused.Hint);
         await first.DisposeAsync();
         await using var third = await RetryAsync(() => server.Pandora.CreateAsync());
-        Assert.Equal(first.Created.SlotId, third.Created.SlotId);
+        Assert.Equal(first.Wire!.SlotId, third.Wire!.SlotId);
         Assert.Equal(0, (await third.ExecAsync("true")).ExitCode);
         await second.DisposeAsync();
     }
@@ -155,7 +155,7 @@ public sealed class ServiceTests : IAsyncLifetime
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         Assert.Contains("10.201.0.0/16", server.Log);
         await using var sandbox = await server.Pandora.CreateAsync();
-        Assert.StartsWith("10.201.", sandbox.Created.GuestIp);
+        Assert.StartsWith("10.201.", sandbox.Wire!.GuestIp);
     }
 
     [Fact]

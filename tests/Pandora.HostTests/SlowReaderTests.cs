@@ -22,10 +22,10 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
     [Fact]
     public async Task Results_that_are_read_slowly_count_are_cut_off_and_give_their_memory_back()
     {
-        await using var sandbox = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
-        await using var neighbour = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+        await using var neighbour = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await sandbox.ExecAsync($"head -c {ResultBytes} /dev/zero | tr '\\0' a > /root/result");
-        Assert.Equal(ResultBytes, (await sandbox.ExecAsync("cat /root/result", TimeSpan.FromSeconds(100))).Stdout.Length);
+        Assert.Equal(ResultBytes, (await sandbox.ExecAsync("cat /root/result", new ExecOptions { Timeout = TimeSpan.FromSeconds(100) })).Stdout.Length);
         await UntilAsync(() => ResidentMiB() < 220, TimeSpan.FromSeconds(30));
         var before = ResidentMiB();
         var paused = await PausedAsync();
@@ -45,7 +45,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
 
         var told = Stopwatch.GetElapsedTime(start);
         Assert.Equal(ErrorCodes.TooManyExecs.Code, (await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("true"))).Code);
-        Assert.Equal(0, (await Server.Pandora.GetAsync(sandbox.Id)).IdleSeconds);
+        Assert.Equal(TimeSpan.Zero, (await Server.Pandora.GetAsync(sandbox.Id)).Idle);
         Assert.Equal(0, (await neighbour.ExecAsync("true")).ExitCode);
         // Cut off, which the clients see when they have read what their own kernel holds.
         var freed = TimeSpan.Zero;
@@ -85,7 +85,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
 
     private async Task ReadInGulpsAsync()
     {
-        await using var sandbox = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await sandbox.ExecAsync("head -c 2000000 /dev/zero | tr '\\0' b > /root/result");
         // A good deal over 64 KiB/s, in gulps.
         var (bytes, after) = await ReadAsync(sandbox.Id, new TaskCompletionSource(), CancellationToken.None, 150 * 1024);
@@ -95,7 +95,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
     // Small answers wait for a client that takes its time.
     private async Task ReadLateAsync()
     {
-        await using var sandbox = await Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         const string Body = """{"code": "echo small"}""";
         var answers = await Task.WhenAll(
             LateAsync("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n"),

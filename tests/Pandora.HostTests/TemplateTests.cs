@@ -1,3 +1,4 @@
+using Pandora.Client;
 using System.Diagnostics;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -70,13 +71,13 @@ public sealed class TemplateTests : IDisposable
             ["PANDORA_POOL_SIZE"] = "0",
             ["PANDORA_POOL_SIZES"] = "more=1",
         });
-        await using (var mine = await server.Pandora.CreateAsync(template: "mine"))
+        await using (var mine = await server.Pandora.CreateAsync(new CreateSandboxOptions { Template = "mine" }))
         {
-            Assert.Equal("mine", mine.Created.Template);
+            Assert.Equal("mine", mine.Wire!.Template);
             Assert.InRange(int.Parse((await mine.ExecAsync("awk '/MemTotal/ {print $2}' /proc/meminfo")).Stdout), 120_000, 192 * 1024);
         }
 
-        await using var more = await server.Pandora.CreateAsync(template: "more");
+        await using var more = await server.Pandora.CreateAsync(new CreateSandboxOptions { Template = "more" });
         Assert.Equal("prepared\n1\n", (await more.ExecAsync("cat /etc/prepared; echo '{\"a\": 1}' | jq .a")).Stdout);
     }
 

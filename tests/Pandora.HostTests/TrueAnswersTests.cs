@@ -31,7 +31,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
             "powered itself off",
             (
                 await Assert.ThrowsAsync<SandboxGoneException>(() =>
-                    sandbox.ExecAsync("/usr/lib/pandora/busybox poweroff -f; sleep 60", TimeSpan.FromSeconds(5))
+                    sandbox.ExecAsync("/usr/lib/pandora/busybox poweroff -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) })
                 )).Message);
         await UntilAsync(() => !Directory.Exists($"/proc/{pid}"));
     }
@@ -152,11 +152,10 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     public async Task A_broken_connection_says_what_became_of_the_command()
     {
         await using var sandbox = await CreateAsync();
-        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync(
-            "setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", TimeSpan.FromSeconds(20)));
+        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", new ExecOptions { Timeout = TimeSpan.FromSeconds(20) }));
         Assert.Equal(
             (ErrorCodes.GuestUnreachable.Status, ErrorCodes.GuestUnreachable.Code, CommandStates.Unknown),
-            (broken.Problem.Status, broken.Code, broken.Problem.Command));
+            (broken.Status, broken.Code, broken.CommandState));
         Assert.Contains("not repeated", broken.Message);
         // Its connection does not show that the shell has gone; it was killed with the rest.
         Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -cx sleep; true")).Stdout);
@@ -169,8 +168,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         await using var deaf = await CreateAsync();
         await using var stopped = await CreateAsync(idle: 10);
         await using var healthy = await CreateAsync();
-        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync(
-            "/usr/lib/pandora/busybox halt -f; sleep 60", TimeSpan.FromSeconds(1)));
+        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) }));
         // Root may take the agent away: then nobody watches, which is no different from a guest that hangs.
         var deafSince = Stopwatch.GetTimestamp();
         await deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill agent");
@@ -200,17 +198,17 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
                 Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(150), "it is kept for good");
                 try
                 {
-                    await sandbox.ExecAsync("true", TimeSpan.FromSeconds(1));
+                    await sandbox.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) });
                 }
                 catch (PandoraApiException e) when (e is SandboxGoneException or SandboxNotFoundException)
                 {
-                    return (e.Problem, Stopwatch.GetElapsedTime(start));
+                    return (e.Wire, Stopwatch.GetElapsedTime(start));
                 }
                 catch (PandoraApiException e)
                 {
                     // Only the one without an agent can still be reached, and looked up in.
-                    Assert.True(sandbox == deaf || e.Problem.Command is CommandStates.Unreachable or CommandStates.NotStarted, e.Message);
-                    Assert.Contains(e.Problem.Status!.Value, new[] { 502, 504 });
+                    Assert.True(sandbox == deaf || e.CommandState is CommandStates.Unreachable or CommandStates.NotStarted, e.Message);
+                    Assert.Contains(e.Status!.Value, new[] { 502, 504 });
                 }
 
                 await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
@@ -223,16 +221,16 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         "env -u __PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- "
             + $"251>&- 252>&-; {code}' &";
 
-    private Task<Sandbox> CreateAsync(int idle = 300) => Server.Pandora.CreateAsync(TimeSpan.FromSeconds(idle));
+    private Task<Sandbox> CreateAsync(int idle = 300) => Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(idle) });
 
     private static async Task<ExecTimeoutException> TimesOutAsync(Sandbox sandbox, string code, int seconds = 1, string? stdin = null)
     {
         var start = Stopwatch.GetTimestamp();
         var timeout =
-            await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync(code, TimeSpan.FromSeconds(seconds), stdin: stdin));
+            await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(seconds), Stdin = stdin }));
         var elapsed = Stopwatch.GetElapsedTime(start).TotalSeconds;
         Assert.True(elapsed < seconds + MostAfterTimeout, $"told after {elapsed} s");
-        Assert.Equal(504, timeout.Problem.Status);
+        Assert.Equal(504, timeout.Status);
         TestContext.Current.TestOutputHelper!.WriteLine($"{timeout.Command} after {elapsed:0.0} s: {timeout.Message}");
         return timeout;
     }
@@ -241,7 +239,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     {
         try
         {
-            await sandbox.ExecAsync("true", TimeSpan.FromSeconds(1));
+            await sandbox.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) });
             return false;
         }
         catch (ExecTimeoutException)
@@ -258,9 +256,9 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         {
             try
             {
-                return (await sandbox.ExecAsync(code, TimeSpan.FromSeconds(5), cancellationToken: limit.Token)).Stdout;
+                return (await sandbox.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }, limit.Token)).Stdout;
             }
-            catch (PandoraApiException e) when (e.Problem.Status is 502 or 504)
+            catch (PandoraApiException e) when (e.Status is 502 or 504)
             {
                 TestContext.Current.TestOutputHelper!.WriteLine($"not yet: {e.Message}");
                 limit.Token.ThrowIfCancellationRequested();

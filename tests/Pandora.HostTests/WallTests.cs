@@ -57,8 +57,8 @@ public sealed class WallTests : IAsyncLifetime
         using var internet = _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
         using var lan = _world.Listen(_world.Lan, TestWorld.LanAddress, 7000);
         await using var server = await StartAsync();
-        await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
-        var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Created.SlotId}";
+        await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+        var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Wire!.SlotId}";
 
         // As a restart of nftables does, and then a firewall that forwards nothing.
         await TestWorld.NftAsync(_world.Host.Path,
@@ -81,7 +81,7 @@ public sealed class WallTests : IAsyncLifetime
                 "sh",
                 "-c",
                 "echo 0 > /proc/sys/net/ipv4/conf/wan0/forwarding; echo 0 > "
-                    + $"/proc/sys/net/ipv4/conf/pnd{server.Instance}v{sandbox.Created.SlotId}/forwarding",
+                    + $"/proc/sys/net/ipv4/conf/pnd{server.Instance}v{sandbox.Wire!.SlotId}/forwarding",
             ]);
         await UntilAsync(async () => (await sandbox.ExecAsync(Reachability.Connect(TestWorld.InternetAddress))).Stdout == "hello", 10);
         var metrics = await server.Pandora.GetMetricsAsync();
@@ -103,8 +103,8 @@ public sealed class WallTests : IAsyncLifetime
                 await TestWorld.NftAsync(slot, "flush set inet slot forbidden");
             }
 
-            await using var sandbox = await server.Pandora.CreateAsync(egress: "none");
-            Assert.Contains("169.254.0.0/16", await TestWorld.ListRulesAsync($"/run/netns/pnd-{server.Instance}-{sandbox.Created.SlotId}"));
+            await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "none" });
+            Assert.Contains("169.254.0.0/16", await TestWorld.ListRulesAsync($"/run/netns/pnd-{server.Instance}-{sandbox.Wire!.SlotId}"));
         }
 
         await UntilAsync(async () => System.Text.RegularExpressions.Regex.IsMatch(await server.Pandora.GetMetricsAsync(),
@@ -119,7 +119,7 @@ public sealed class WallTests : IAsyncLifetime
         _world.Listen(_world.Internet, Public, 7000);
         _world.Listen(_world.Internet, Denied, 7000);
         await using var server = await StartAsync(new() { ["PANDORA_EGRESS_DENY"] = "95.1.0.0/16" });
-        await using var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await Reachability.MustReachAsync(sandbox, Public);
         await Reachability.MustBeRefusedAsync(sandbox, Denied);
         await TestWorld.InAsync(_world.Host, "addr add 94.1.2.1/24 dev wan0");
@@ -135,12 +135,12 @@ public sealed class WallTests : IAsyncLifetime
     {
         using var internet = _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
         await using var server = await StartAsync(poolSize: 0);
-        var (open, closed) = (await server.Pandora.CreateAsync(), await server.Pandora.CreateAsync(egress: "none"));
+        var (open, closed) = (await server.Pandora.CreateAsync(), await server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "none" }));
         await server.KillAsync();
         // As version 0.1 had it: all that kept guests in was on the host.
         foreach (var sandbox in new[] { open, closed })
         {
-            await TestWorld.NftAsync($"/run/netns/pnd-{server.Instance}-{sandbox.Created.SlotId}", """
+            await TestWorld.NftAsync($"/run/netns/pnd-{server.Instance}-{sandbox.Wire!.SlotId}", """
                 flush ruleset
                 table inet slot {
                   chain prerouting { type nat hook prerouting priority dstnat; policy accept; iifname "up0" dnat ip to 172.16.0.2; }
@@ -177,8 +177,8 @@ public sealed class WallTests : IAsyncLifetime
         await UntilAsync(async () => await HeldAsync() == "cut", 10);
         Assert.Equal("none", (await server.Pandora.GetAsync(open.Id)).Egress);
         Assert.Equal(HttpStatusCode.Forbidden,
-            (HttpStatusCode)(await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(egress: "internet")))
-            .Problem.Status!);
+            (HttpStatusCode)(await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "internet" })))
+            .Status!);
     }
 
     [Fact]
@@ -190,7 +190,7 @@ public sealed class WallTests : IAsyncLifetime
         var sandboxes = (int)Math.Clamp((max / 4 / 64) - 4, 2, 4096);
         var share = max / 4 / (sandboxes + 1 + Environment.ProcessorCount + 2);
         await using var server = await StartAsync(new() { ["PANDORA_MAX_SANDBOXES"] = $"{sandboxes}" });
-        var sandbox = await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         var result = await sandbox.ExecAsync($"""
             ulimit -n 4096; python3 -c "
             import socket
@@ -203,15 +203,15 @@ public sealed class WallTests : IAsyncLifetime
                 except OSError: pass
             print(len(held))
             "
-            """, timeout: TimeSpan.FromSeconds(120));
+            """, new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         Assert.InRange(int.Parse(result.Stdout.Trim()), share / 2, share + 8);
-        var entries = await TrackedAsync(sandbox.Created.GuestIp);
+        var entries = await TrackedAsync(sandbox.Wire!.GuestIp);
         Assert.NotEmpty(entries);
         // Protocol, its number, and the seconds that the entry has left.
         Assert.All(entries, e => Assert.InRange(int.Parse(e.Split(' ', StringSplitOptions.RemoveEmptyEntries)[4]), 0, 3600));
 
         // Requests that claim to be from everywhere: the kernel has one table of neighbours for all namespaces.
-        var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Created.SlotId}";
+        var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Wire!.SlotId}";
         await sandbox.ExecAsync("""
             python3 -c "
             import socket, struct
@@ -225,8 +225,8 @@ public sealed class WallTests : IAsyncLifetime
         var neighbours = await Command.RunAsync("nsenter", [$"--net={slot}", "ip", "neigh"]);
         Assert.InRange(neighbours.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length, 1, 3);
 
-        Assert.Equal(0, (await sandbox.EndAsync()).Left);
-        Assert.Empty(await TrackedAsync(sandbox.Created.GuestIp));
+        Assert.Equal(0, (await sandbox.EndAsync()).Remaining);
+        Assert.Empty(await TrackedAsync(sandbox.Wire!.GuestIp));
     }
 
     private async Task<List<string>> TrackedAsync(string address) =>

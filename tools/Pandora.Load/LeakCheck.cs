@@ -68,7 +68,7 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
                 (int?)(Sum(metrics, "pandora_teardown_errors_total") - _errorsBefore),
                 (int?)Sum(metrics, "pandora_leaked_resources"));
         }
-        catch (Exception e) when (e is PandoraApiException or ServerUnreachableException or HttpRequestException)
+        catch (Exception e) when (e is PandoraClientException)
         {
             return new LeakReport(
                 left,

@@ -196,11 +196,18 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         {
             using var clock = new CancellationTokenSource(CreateLimit, time);
             using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, clock.Token);
-            sandbox = await pandora.CreateAsync(TimeSpan.FromSeconds(600), plan.Template, _mark, cancellationToken: limit.Token);
+            var options = new CreateSandboxOptions
+            {
+                IdleTimeout = TimeSpan.FromSeconds(600),
+                Template = plan.Template,
+                Metadata = _mark,
+                KeepAlive = false,
+            };
+            sandbox = await pandora.CreateAsync(options, limit.Token);
             AcquireAtClient.Add(time.GetElapsedTime(due));
-            AcquireAtServer.AddMs(sandbox.AcquireMs);
-            _slots[sandbox.Created.SlotId] = true;
-            if (!sandbox.IsWarm)
+            AcquireAtServer.Add(sandbox.AcquireTime!.Value);
+            _slots[sandbox.Wire!.SlotId] = true;
+            if (sandbox.IsWarm == false)
             {
                 Interlocked.Increment(ref _cold);
             }
@@ -211,8 +218,8 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
                 var start = time.GetTimestamp();
                 var result = await ExecAsync(sandbox, cancellationToken);
                 (i == 0 ? FirstExecAtClient : ExecAtClient).Add(time.GetElapsedTime(start));
-                (i == 0 ? FirstExecAtServer : ExecAtServer).AddMs(result.ExecMs);
-                execs.Add(result.ExecMs);
+                (i == 0 ? FirstExecAtServer : ExecAtServer).Add(result.Duration);
+                execs.Add(result.Duration.TotalMilliseconds);
                 if (result.ExitCode != 0)
                 {
                     error = Count("exec", "exit_code", $"exit code {result.ExitCode}");
@@ -242,14 +249,15 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         }
 
         Finished?.Invoke(
-            new LoadedSandbox(number, sandbox?.Id, sandbox?.Created.SlotId, sandbox?.AcquireMs, execs, total.TotalMilliseconds, error));
+            new LoadedSandbox(number, sandbox?.Id, sandbox?.Wire?.SlotId, sandbox?.AcquireTime?.TotalMilliseconds, execs, total.TotalMilliseconds, error));
     }
 
     private async Task<ExecResult> ExecAsync(Sandbox sandbox, CancellationToken cancellationToken)
     {
         using var clock = new CancellationTokenSource(TimeSpan.FromSeconds(plan.ExecTimeout + 30), time);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, clock.Token);
-        return await sandbox.ExecAsync(plan.Code, TimeSpan.FromSeconds(plan.ExecTimeout), cancellationToken: limit.Token);
+        return await sandbox.ExecAsync(
+            plan.Code, new ExecOptions { Timeout = TimeSpan.FromSeconds(plan.ExecTimeout) }, limit.Token);
     }
 
     private async Task<string?> DeleteAsync(Sandbox sandbox)
@@ -293,7 +301,7 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         {
             foreach (var sandbox in await pandora.ListAsync(_mark, limit.Token))
             {
-                await TryAsync(() => pandora.DeleteAsync(sandbox.SandboxId, limit.Token));
+                await TryAsync(() => pandora.DeleteAsync(sandbox.Id, limit.Token));
             }
         });
     }
@@ -307,10 +315,10 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
     // Null for what is a defect of ours.
     private static string? Classify(Exception exception, CancellationToken cancellationToken) => exception switch
     {
-        PandoraApiException e => e.Code ?? $"http_{e.Problem.Status}",
+        PandoraApiException e => e.Code ?? $"http_{e.Status}",
         ServerUnreachableException => "unreachable",
         OperationCanceledException => cancellationToken.IsCancellationRequested ? "interrupted" : "no_answer",
-        HttpRequestException or IOException => "connection",
+        UnexpectedAnswerException => "connection",
         _ => null,
     };
 }

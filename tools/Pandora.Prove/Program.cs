@@ -1,3 +1,4 @@
+using Pandora.Client;
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
@@ -54,7 +55,7 @@ root.SetAction(async (result, cancellationToken) =>
             {
                 await TryAsync(check.Name, async () =>
                 {
-                    var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300), cancellationToken: cancellationToken);
+                    var sandbox = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }, cancellationToken);
                     try
                     {
                         return await check.RunAsync(stage, sandbox);

@@ -14,7 +14,7 @@ internal sealed partial class Stage
     public string Table => $"inet pandora_{Server.Instance}";
 
     /// <summary>The namespace of a sandbox's slot.</summary>
-    public NetworkNamespace SlotOf(Sandbox sandbox) => new($"pnd-{Server.Instance}-{sandbox.Created.SlotId}");
+    public NetworkNamespace SlotOf(Sandbox sandbox) => new($"pnd-{Server.Instance}-{sandbox.Wire!.SlotId}");
 
     /// <summary>A chain of the host's table.</summary>
     public Wall OfHost(string chain) => new(World.Host.Path, $"{Table} {chain}");
@@ -79,7 +79,7 @@ internal sealed partial class Stage
         [
             $"--net={World.Host.Path}", "ssh", "-F", "none", "-i", Path.Combine(Server.DataDir, "keys", "pandora"),
             .. options.SelectMany(o => new[] { "-o", o }),
-            $"root@{sandbox.Created.GuestIp}", $"{code}; true",
+            $"root@{sandbox.Wire!.GuestIp}", $"{code}; true",
         ]);
         return output.TrimEnd();
     }

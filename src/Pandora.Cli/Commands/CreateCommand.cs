@@ -24,15 +24,17 @@ internal static class CreateCommand
         command.SetAction(async (result, cancellationToken) =>
         {
             using var pandora = Shared.Connect(result);
-            TimeSpan? idleTimeout = result.GetValue(idle) is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
-            var sandbox = await pandora.CreateAsync(idleTimeout, result.GetValue(template), Shared.Pairs("--metadata", result.GetValue(metadata)), result.GetValue(egress), result.GetValue(idempotencyKey), cancellationToken);
+            var pairs = Shared.Pairs("--metadata", result.GetValue(metadata));
+            var request = new CreateSandboxRequest(
+                result.GetValue(idle), result.GetValue(template), pairs, result.GetValue(egress));
+            var created = await pandora.Api.CreateAsync(request, result.GetValue(idempotencyKey), cancellationToken);
             if (result.GetValue(Shared.Json))
             {
-                Shared.PrintJson(sandbox.Created, PandoraJson.Default.SandboxCreated);
+                Shared.PrintJson(created, PandoraJson.Default.SandboxCreated);
             }
             else
             {
-                Console.WriteLine(sandbox.Id);
+                Console.WriteLine(created.SandboxId);
             }
         });
         return command;

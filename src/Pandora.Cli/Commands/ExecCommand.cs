@@ -11,7 +11,7 @@ internal static class ExecCommand
     public static Command Create()
     {
         var id = new Argument<string>("id") { Description = "Id of the sandbox" };
-        var exec = new ExecOptions();
+        var exec = new CommandOptions();
         var command = new Command("exec",
             "Run a command in a sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. "
             + "Ctrl-C ends the request, on which the server stops the command; the sandbox lives on") { id };
@@ -24,11 +24,11 @@ internal static class ExecCommand
             var request = await exec.ReadAsync(result, cancellationToken);
             try
             {
-                return ExecOptions.Print(await pandora.ExecAsync(name, request, cancellationToken), asJson);
+                return CommandOptions.Print(await pandora.Api.ExecAsync(name, request, cancellationToken), asJson);
             }
             catch (ExecTimeoutException timeout)
             {
-                return ExecOptions.Print(timeout, asJson);
+                return CommandOptions.Print(timeout, asJson);
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {

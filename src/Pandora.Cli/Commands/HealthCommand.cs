@@ -12,7 +12,7 @@ internal static class HealthCommand
         command.SetAction(async (result, cancellationToken) =>
         {
             using var pandora = Shared.Connect(result);
-            var health = await pandora.GetHealthAsync(cancellationToken);
+            var health = await pandora.Api.GetHealthAsync(cancellationToken);
             if (result.GetValue(Shared.Json))
             {
                 Shared.PrintJson(health, PandoraJson.Default.Health);

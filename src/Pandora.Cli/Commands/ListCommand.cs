@@ -14,10 +14,10 @@ internal static class ListCommand
         command.SetAction(async (result, cancellationToken) =>
         {
             using var pandora = Shared.Connect(result);
-            var sandboxes = await pandora.ListAsync(Shared.Pairs("--metadata", result.GetValue(metadata)), cancellationToken);
+            var sandboxes = await pandora.Api.ListAsync(Shared.Pairs("--metadata", result.GetValue(metadata)), cancellationToken);
             if (result.GetValue(Shared.Json))
             {
-                Shared.PrintJson([.. sandboxes], PandoraJson.Default.SandboxInfoArray);
+                Shared.PrintJson(sandboxes, PandoraJson.Default.SandboxInfoArray);
                 return;
             }
 
@@ -32,10 +32,19 @@ internal static class ListCommand
                 return;
             }
 
-            var table = new Table().Border(TableBorder.None).AddColumns("id", "template", "age", "idle", "ends when idle", "commands", "address");
+            var table = new Table()
+                .Border(TableBorder.None)
+                .AddColumns("id", "template", "age", "idle", "ends when idle", "commands", "address");
             foreach (var s in sandboxes)
             {
-                table.AddRow(s.SandboxId, s.Template, $"{s.AgeSeconds:0} s", $"{s.IdleSeconds:0} s", $"{s.IdleTimeout:0} s", $"{s.ExecCount}", s.GuestIp);
+                table.AddRow(
+                    s.SandboxId,
+                    s.Template,
+                    $"{s.AgeSeconds:0} s",
+                    $"{s.IdleSeconds:0} s",
+                    $"{s.IdleTimeout:0} s",
+                    $"{s.ExecCount}",
+                    s.GuestIp);
             }
 
             AnsiConsole.Write(table);

@@ -23,7 +23,7 @@ internal static class RemoveCommand
             var asJson = result.GetValue(Shared.Json);
             using var pandora = Shared.Connect(result);
             var ended = new List<string>();
-            var targets = result.GetValue(all) ? (await pandora.ListAsync(cancellationToken: cancellationToken)).Select(s => s.SandboxId) : named;
+            var targets = result.GetValue(all) ? (await pandora.ListAsync(null, cancellationToken)).Select(s => s.Id) : named;
             var failed = 0;
             try
             {

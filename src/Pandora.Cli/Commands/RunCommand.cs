@@ -19,7 +19,7 @@ internal static class RunCommand
         {
             Description = "Leave out the line that tells what happened (with --json the receipt, one JSON object on standard error)",
         };
-        var exec = new ExecOptions();
+        var exec = new CommandOptions();
         var command = new Command(
             "run",
             "Run one command in a fresh sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. Ctrl-C ends the "
@@ -35,34 +35,38 @@ internal static class RunCommand
             var asJson = result.GetValue(Shared.Json);
             using var pandora = Shared.Connect(result);
             var request = await exec.ReadAsync(result, cancellationToken);
-            await using var sandbox = await ClaimAsync(pandora, result.GetValue(template), result.GetValue(egress), cancellationToken);
+            var sandbox = await ClaimAsync(pandora, result.GetValue(template), result.GetValue(egress), cancellationToken);
+            // Ends the sandbox when an exception ends this command first.
+            await using var handle = new Sandbox(pandora.Api, sandbox, keepAlive: false);
             int exitCode;
             double? ranMs = null;
             try
             {
-                var execution = await pandora.ExecAsync(sandbox.Id, request, cancellationToken);
-                ranMs = execution.ExecMs;
-                exitCode = ExecOptions.Print(execution, asJson);
+                var response = await pandora.Api.ExecAsync(sandbox.SandboxId, request, cancellationToken);
+                ranMs = response.ExecMs;
+                exitCode = CommandOptions.Print(response, asJson);
             }
             catch (ExecTimeoutException timeout)
             {
-                exitCode = ExecOptions.Print(timeout, asJson);
+                exitCode = CommandOptions.Print(timeout, asJson);
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {
-                throw new StoppedException($"{StoppedException.CommandWords}; {await EndStoppedAsync(sandbox)}");
+                handle.Detach();
+                throw new StoppedException($"{StoppedException.CommandWords}; {await EndStoppedAsync(pandora, sandbox.SandboxId)}");
             }
 
             Receipt receipt;
             try
             {
-                // Not broken off: it takes milliseconds, and what is left on the host is worth knowing.
+                // Not cancelled by Ctrl-C: it takes milliseconds, and the receipt shows whether anything remains on the host.
                 using var limit = new CancellationTokenSource(EndLimit, TimeProvider.System);
-                receipt = await sandbox.EndAsync(limit.Token);
+                handle.Detach();
+                receipt = await pandora.Api.DeleteWithReceiptAsync(sandbox.SandboxId, limit.Token);
             }
             catch (Exception e) when (Failure.Of(e) is not null)
             {
-                return NotEnded(sandbox.Id, e, exitCode).Print(asJson);
+                return NotEnded(sandbox.SandboxId, e, exitCode).Print(asJson);
             }
 
             if (!result.GetValue(quiet))
@@ -76,17 +80,18 @@ internal static class RunCommand
     }
 
     // The server may have claimed a sandbox that the client never hears of. So a claim that is being answered is waited for, and ended.
-    private static async Task<Sandbox> ClaimAsync(
+    private static async Task<SandboxCreated> ClaimAsync(
         PandoraClient pandora, string? template, string? egress, CancellationToken cancellationToken)
     {
         using var claiming = new CancellationTokenSource();
         await using var grace = TimeProvider.System.CreateTimer(
             _ => claiming.Cancel(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         await using var stop = cancellationToken.Register(() => grace.Change(ClaimGrace, Timeout.InfiniteTimeSpan));
-        Sandbox sandbox;
+        SandboxCreated sandbox;
         try
         {
-            sandbox = await pandora.CreateAsync(template: template, egress: egress, cancellationToken: claiming.Token);
+            sandbox = await pandora.Api.CreateAsync(
+                new CreateSandboxRequest(Template: template, Egress: egress), null, claiming.Token);
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
@@ -95,16 +100,16 @@ internal static class RunCommand
         }
 
         return cancellationToken.IsCancellationRequested
-            ? throw new StoppedException($"interrupted before the command was started; {await EndStoppedAsync(sandbox)}")
+            ? throw new StoppedException($"interrupted before the command was started; {await EndStoppedAsync(pandora, sandbox.SandboxId)}")
             : sandbox;
     }
 
-    private static async Task<string> EndStoppedAsync(Sandbox sandbox)
+    private static async Task<string> EndStoppedAsync(PandoraClient pandora, string id)
     {
         using var limit = new CancellationTokenSource(EndLimit, TimeProvider.System);
         try
         {
-            var receipt = await sandbox.EndAsync(limit.Token);
+            var receipt = await pandora.Api.DeleteWithReceiptAsync(id, limit.Token);
             return receipt.Left == 0 ? "its sandbox ended"
                 : $"its sandbox ended, but {receipt.Left} of its resources are left on the host ('./pandora doctor --leaks' names them)";
         }
@@ -114,7 +119,7 @@ internal static class RunCommand
         }
         catch (Exception e) when (Failure.Of(e) is not null)
         {
-            return DescribeNotEnded(sandbox.Id, e);
+            return DescribeNotEnded(id, e);
         }
     }
 
@@ -133,7 +138,7 @@ internal static class RunCommand
         return $"{what}: './pandora rm {id}' ends it, as does its idle timeout";
     }
 
-    private static void PrintReceipt(Sandbox sandbox, double? ranMs, Receipt receipt, bool asJson)
+    private static void PrintReceipt(SandboxCreated sandbox, double? ranMs, Receipt receipt, bool asJson)
     {
         if (asJson)
         {
@@ -142,7 +147,7 @@ internal static class RunCommand
         }
 
         var ran = ranMs is null ? "timed out" : $"ran {Milliseconds(ranMs.Value)}";
-        var claimed = $"claimed {Milliseconds(sandbox.AcquireMs)}{(sandbox.IsWarm ? "" : " (none was warm)")}";
+        var claimed = $"claimed {Milliseconds(sandbox.AcquireMs)}{(sandbox.Warm ? "" : " (none was warm)")}";
         Console.Error.WriteLine(
             $"{claimed} · {ran} · torn down {Milliseconds(receipt.TeardownMs)} · {receipt.Left} left · isolation: {receipt.Isolation}");
     }

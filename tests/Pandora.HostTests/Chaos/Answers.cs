@@ -16,7 +16,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
 
     /// <summary>Whether an answer says that nothing of a command was run.</summary>
     public static bool SaysNotStarted(PandoraApiException problem) =>
-        problem.Problem.Command == CommandStates.NotStarted || problem.Message.Contains("nothing was run", StringComparison.Ordinal);
+        problem.CommandState == CommandStates.NotStarted || problem.Message.Contains("nothing was run", StringComparison.Ordinal);
 
     /// <summary>What is wrong with a refusal, by what was done to the server lately; null when nothing is.</summary>
     public string? FindLie(PandoraApiException problem) => problem.Code switch
@@ -39,7 +39,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         {
             case var code when code == ErrorCodes.SandboxGone.Code || code == ErrorCodes.SandboxNotFound.Code:
                 return await IsStillThereAsync(id) ? $"{id} is said to be gone, and its VMM runs: {problem.Message}" : null;
-            case var code when code == ErrorCodes.ExecTimeout.Code && problem.Problem.Command == CommandStates.Killed:
+            case var code when code == ErrorCodes.ExecTimeout.Code && problem.CommandState == CommandStates.Killed:
                 return await FindAsync(id, token) is { Length: > 0 } found
                     ? $"{token} is said to have been killed in {id}, and runs: {found}" : null;
             default:
@@ -80,7 +80,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         try
         {
             using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
-            return (await server.Pandora.ExecAsync(id, new ExecRequest($"pgrep -fa '[{token[0]}]{token[1..]} '", 10), limit.Token))
+            return (await server.Pandora.Connect(id).ExecAsync($"pgrep -fa '[{token[0]}]{token[1..]} '", new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, limit.Token))
                 .Stdout.Trim();
         }
         catch (Exception e) when (

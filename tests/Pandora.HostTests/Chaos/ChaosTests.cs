@@ -96,7 +96,7 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 
         await server.WaitUntilReadyAsync();
         // Calm again: the pool recovers, and what nobody deletes is reaped.
-        await UntilAsync("the pool recovers", server, async () => (await server.Pandora.GetHealthAsync()).WarmVms == PoolSize);
+        await UntilAsync("the pool recovers", server, async () => (await server.Pandora.GetHealthAsync()).WarmMicroVms == PoolSize);
         await UntilAsync("every sandbox ends", server, async () => (await server.Pandora.GetHealthAsync()).ActiveSandboxes == 0);
         if (server.MayLeave)
         {

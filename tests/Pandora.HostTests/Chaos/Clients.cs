@@ -37,7 +37,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
                 sandbox = await TryAsync(
                     "create",
                     CreateLimit,
-                    token => server.Pandora.CreateAsync(TimeSpan.FromSeconds(10), idempotencyKey: key, cancellationToken: token));
+                    token => server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(10), IdempotencyKey = key }, token));
                 if (sandbox is null)
                 {
                     await Task.Delay(TimeSpan.FromMilliseconds(300), time, CancellationToken.None);
@@ -60,9 +60,9 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
                 ? []
                 : new (string, IEnumerable<string>)[]
                 {
-                    ("id", list.Select(s => s.SandboxId)),
+                    ("id", list.Select(s => s.Id)),
                     ("slot", list.Select(s => $"{s.SlotId}")),
-                    ("address", list.Select(s => s.GuestIp)),
+                    ("address", list.Select(s => s.GuestAddress)),
                 })
         {
             foreach (var twice in values.GroupBy(v => v).Where(g => g.Count() > 1))
@@ -88,7 +88,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             };
             PandoraApiException? problem = null;
             var result = await TryAsync(
-                "exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t), e => problem = e);
+                "exec", ExecLimit, t => server.Pandora.Connect(sandbox.Id).ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, t), e => problem = e);
             tokens[token] = result is { ExitCode: 0 } ? true : problem is not null && Answers.SaysNotStarted(problem) ? false : null;
             if (problem is not null)
             {
@@ -97,7 +97,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         }
 
         if (
-            await TryAsync("exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest("cat /root/book", 10), t)) is
+            await TryAsync("exec", ExecLimit, t => server.Pandora.Connect(sandbox.Id).ExecAsync("cat /root/book", new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, t)) is
             { ExitCode: 0 } book)
         {
             var lines = book.Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
@@ -146,7 +146,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         }
         catch (PandoraApiException e)
         {
-            Count(operation, e.Code ?? $"http_{e.Problem.Status}");
+            Count(operation, e.Code ?? $"http_{e.Status}");
             onProblem?.Invoke(e);
             if (answers.FindLie(e) is { } lie)
             {

@@ -245,7 +245,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
             if (sandboxes.Count > 0)
             {
                 using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5), TimeProvider.System);
-                await server.Pandora.ExecAsync(sandboxes[random.Next(sandboxes.Count)].SandboxId, new(code), limit.Token);
+                await server.Pandora.Connect(sandboxes[random.Next(sandboxes.Count)].Id).ExecAsync(code, cancellationToken: limit.Token);
             }
         }
         catch (Exception e)

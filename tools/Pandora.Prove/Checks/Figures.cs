@@ -16,7 +16,7 @@ internal static class Figures
         {
             await stage.Server.WaitForWarmAsync(1);
             await using var sandbox = await stage.Server.Pandora.CreateAsync();
-            acquire.AddMs(sandbox.AcquireMs);
+            acquire.AddMs(sandbox.AcquireTime!.Value.TotalMilliseconds);
         }
 
         await using (var sandbox = await stage.Server.Pandora.CreateAsync())
@@ -26,7 +26,7 @@ internal static class Figures
             await sandbox.ExecAsync("true");
             for (var i = 0; i < Execs; i++)
             {
-                exec.AddMs((await sandbox.ExecAsync("true")).ExecMs);
+                exec.AddMs((await sandbox.ExecAsync("true")).Duration.TotalMilliseconds);
             }
         }
 

@@ -61,7 +61,7 @@ internal static class Forks
             var told = new List<string[]>();
             while (told.Count < count)
             {
-                var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+                var sandbox = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
                 sandboxes.Add(sandbox);
                 if (!stage.Server.IsRestored(sandbox.Id))
                 {
@@ -70,7 +70,7 @@ internal static class Forks
                     continue;
                 }
 
-                var lines = (await sandbox.ExecAsync(Tell, Patience)).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+                var lines = (await sandbox.ExecAsync(Tell, new ExecOptions { Timeout = Patience })).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
                 told.Add([.. lines, await ReadCookieAsync(stage, sandbox)]);
                 TestHostException.Require(told[^1].Length == Told.Length, $"it told {string.Join(", ", lines)}");
             }
@@ -100,11 +100,9 @@ internal static class Forks
             return null;
         }))
         {
-            var steps = await restored.ExecAsync(
-                $"for i in $(seq {ClockSamples}); do echo -n $EPOCHREALTIME > /dev/udp/{TestWorld.InternetAddress}/{ClockPort}; done; "
+            var steps = await restored.ExecAsync($"for i in $(seq {ClockSamples}); do echo -n $EPOCHREALTIME > /dev/udp/{TestWorld.InternetAddress}/{ClockPort}; done; "
                     + "python3 -c 'import time\nlast = time.time()\nfor i in range(20000):\n    now = time.time()\n    assert now "
-                    + ">= last, last - now\n    last = now'",
-                Patience);
+                    + ">= last, last - now\n    last = now'", new ExecOptions { Timeout = Patience });
             TestHostException.Require(steps.ExitCode == 0, $"its clock went back: {steps.Stderr}");
         }
 
@@ -154,7 +152,7 @@ internal static class Forks
         await stage.Server.WaitForSnapshotAsync();
         for (var tries = 0; ; tries++)
         {
-            var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+            var sandbox = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
             if (stage.Server.IsRestored(sandbox.Id))
             {
                 return sandbox;
@@ -174,7 +172,7 @@ internal static class Forks
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
         using var socket = stage.World.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
-        await socket.ConnectAsync(IPAddress.Parse(sandbox.Created.GuestIp), 22, limit.Token);
+        await socket.ConnectAsync(IPAddress.Parse(sandbox.Wire!.GuestIp), 22, limit.Token);
         await using var stream = new NetworkStream(socket);
         await stream.WriteAsync("SSH-2.0-proof\r\n"u8.ToArray(), limit.Token);
         var one = new byte[1];

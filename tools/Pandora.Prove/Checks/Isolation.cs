@@ -87,18 +87,18 @@ internal static class Isolation
 
     private static async Task<string> OtherSandboxAsync(Stage stage, Sandbox sandbox)
     {
-        await using var other = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300));
+        await using var other = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await Reachability.ServeAsync(other);
-        var refused = await Reachability.MustBeRefusedAsync(sandbox, other.Created.GuestIp);
+        var refused = await Reachability.MustBeRefusedAsync(sandbox, other.Wire!.GuestIp);
         Wall[] walls =
             [stage.OfHost("from_guest"), stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward"), stage.OfSlot(other, "forward")];
-        await stage.WithoutAsync(walls, () => stage.MustReachAsync(sandbox, other.Created.GuestIp));
+        await stage.WithoutAsync(walls, () => stage.MustReachAsync(sandbox, other.Wire!.GuestIp));
         return refused;
     }
 
     private static async Task<string> UnaskedAsync(Stage stage, Sandbox sandbox)
     {
-        var (from, to) = (stage.World.Neighbour, sandbox.Created.GuestIp);
+        var (from, to) = (stage.World.Neighbour, sandbox.Wire!.GuestIp);
         await Reachability.ServeAsync(sandbox);
         TestHostException.Require(!await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest");
         // Where forwarding of what comes in by that interface was off, too: with it on, it is our rules that refuse.
@@ -173,7 +173,7 @@ internal static class Isolation
 
     private static async Task<string> NoEgressAsync(Stage stage, Sandbox sandbox)
     {
-        await using var closed = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300), egress: "none");
+        await using var closed = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300), Egress = "none" });
         var refused = await Reachability.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
         await Reachability.MustBeRefusedAsync(closed, Stage.AllowedAddress);
         TestHostException.Require(
@@ -188,7 +188,7 @@ internal static class Isolation
 
     // The host's own end of a slot is one below the guest's address.
     private static string HostEnd(Sandbox sandbox) =>
-        string.Join('.', sandbox.Created.GuestIp.Split('.')[..3]) + "." + (int.Parse(sandbox.Created.GuestIp.Split('.')[3]) - 1);
+        string.Join('.', sandbox.Wire!.GuestIp.Split('.')[..3]) + "." + (int.Parse(sandbox.Wire!.GuestIp.Split('.')[3]) - 1);
 
     private static async Task MustRunAsync(Sandbox sandbox, string code)
     {

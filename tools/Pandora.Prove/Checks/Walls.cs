@@ -26,7 +26,7 @@ internal static class Walls
 
     private static async Task<string> DeniesByItselfAsync(Stage stage, Sandbox sandbox)
     {
-        await using var closed = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(300), egress: "none");
+        await using var closed = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300), Egress = "none" });
         return await stage.WithServerStoppedAsync(async () =>
         {
             await DeleteTableAsync(stage);
@@ -64,12 +64,12 @@ internal static class Walls
     {
         await using var other = await stage.Server.Pandora.CreateAsync();
         await other.ExecAsync($"for i in $(seq 20); do {Reachability.Connect(TestWorld.InternetAddress)}; done");
-        var before = await TrackedAsync(stage, other.Created.GuestIp);
+        var before = await TrackedAsync(stage, other.Wire!.GuestIp);
         TestHostException.Require(before >= 20, $"only {before} entries were there before, so the check shows nothing");
         var receipt = await other.EndAsync();
-        var after = await TrackedAsync(stage, other.Created.GuestIp);
+        var after = await TrackedAsync(stage, other.Wire!.GuestIp);
         TestHostException.Require(
-            receipt.Left == 0 && after == 0, $"the receipt says that {receipt.Left} are left, and {after} entries are");
+            receipt.Remaining == 0 && after == 0, $"the receipt says that {receipt.Remaining} are left, and {after} entries are");
         return $"{before} entries before, none afterwards";
     }
 

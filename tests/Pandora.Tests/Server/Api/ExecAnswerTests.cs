@@ -35,7 +35,7 @@ public sealed class ExecAnswerTests
         await using var api = await FakeServer.StartAsync(onLoopback: true);
         using var pandora = new PandoraClient(api.Http);
         var id = await api.CreateAsync();
-        var result = await pandora.ExecAsync(id, new ExecRequest($"repeat {length} {letter}"));
+        var result = await pandora.Connect(id).ExecAsync($"repeat {length} {letter}");
         Assert.Equal(new string(letter, length), result.Stdout);
         Assert.Equal(0, result.ExitCode);
         Assert.False(result.IsTruncated);
@@ -90,7 +90,7 @@ public sealed class ExecAnswerTests
         Assert.Equal(
             ["title", "status", "detail", "code", "command", "stdout", "stderr"], answer.Body.EnumerateObject().Select(p => p.Name));
         Assert.Equal($"the command ran into its timeout of 2.5 s; a test says {outcome}", answer.Body.GetProperty("detail").GetString());
-        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => pandora.ExecAsync(id, new ExecRequest($"timeout {outcome}")));
+        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => pandora.Connect(id).ExecAsync($"timeout {outcome}"));
         Assert.Equal((command, "so far", "and so wrong"), (timeout.Command, timeout.Stdout, timeout.Stderr));
     }
 

@@ -44,11 +44,10 @@ public sealed class MetadataTests
         await Gen.Select(text, text, text).SampleAsync(
             async (key, value, other) =>
             {
-                await using var mine = await pandora.CreateAsync(metadata: new Dictionary<string, string> { [key] = value });
-                await using var another = await pandora.CreateAsync(
-                    metadata: new Dictionary<string, string> { [other] = $"{value}:{key}" });
+                await using var mine = await pandora.CreateAsync(new CreateSandboxOptions { Metadata = new Dictionary<string, string> { [key] = value } });
+                await using var another = await pandora.CreateAsync(new CreateSandboxOptions { Metadata = new Dictionary<string, string> { [other] = $"{value}:{key}" } });
                 var found = await pandora.ListAsync(new Dictionary<string, string> { [key] = value });
-                Assert.Equal(mine.Id, Assert.Single(found).SandboxId);
+                Assert.Equal(mine.Id, Assert.Single(found).Id);
             }, iter: 200, threads: 1);
     }
 

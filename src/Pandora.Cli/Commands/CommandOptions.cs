@@ -5,7 +5,7 @@ using Pandora.Contracts;
 namespace Pandora.Cli.Commands;
 
 /// <summary>The options by which <c>run</c> and <c>exec</c> describe a command, and the way they print its outcome.</summary>
-internal sealed class ExecOptions
+internal sealed class CommandOptions
 {
     private readonly Argument<string[]> _words = new("command")
     {
@@ -62,22 +62,22 @@ internal sealed class ExecOptions
     }
 
     /// <summary>Prints both outputs, or with JSON the whole answer, and returns the command's exit code.</summary>
-    public static int Print(ExecResult execution, bool asJson)
+    public static int Print(ExecResponse response, bool asJson)
     {
         if (asJson)
         {
-            Shared.PrintJson(execution.Response, PandoraJson.Default.ExecResponse);
-            return execution.ExitCode;
+            Shared.PrintJson(response, PandoraJson.Default.ExecResponse);
+            return response.ExitCode;
         }
 
-        Console.Out.Write(execution.Stdout);
-        Console.Error.Write(execution.Stderr);
-        if (execution.IsTruncated)
+        Console.Out.Write(response.Stdout);
+        Console.Error.Write(response.Stderr);
+        if (response.Truncated == true)
         {
             Console.Error.WriteLine($"pandora: the output was longer than the {Limits.Size(Limits.MaxOutputBytes)} that are kept");
         }
 
-        return execution.ExitCode;
+        return response.ExitCode;
     }
 
     /// <summary>Prints what a command that ran into its timeout had written, and returns the exit code of timeout(1). With JSON the output

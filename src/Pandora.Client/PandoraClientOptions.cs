@@ -1,0 +1,28 @@
+namespace Pandora.Client;
+
+/// <summary>Settings of a <see cref="PandoraClient"/>.</summary>
+public sealed class PandoraClientOptions
+{
+    /// <summary>Address of the server. A path is kept: with <c>https://host/pandora</c> requests go to
+    /// <c>https://host/pandora/sandboxes</c>. Default: <c>http://127.0.0.1:8000</c>.</summary>
+    public Uri Url { get; set; } = new("http://127.0.0.1:8000");
+
+    /// <summary>API key, sent as a bearer token. Default: none.</summary>
+    public string? ApiKey { get; set; }
+
+    /// <summary>
+    /// Longest time that one call may spend on retries. A call is retried after the answer's <c>Retry-After</c> when the server did nothing
+    /// of it: status 429, or code <c>recovering</c> (the server has just started). <see cref="TimeSpan.Zero"/> turns retries off.
+    /// Default: 30 s.
+    /// </summary>
+    public TimeSpan MaxRetryTime { get; set; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>
+    /// Whether the client keeps the sandboxes that it creates alive until they are disposed or detached, or this process ends. Without it a
+    /// sandbox ends when it was idle for its idle timeout. <see cref="CreateSandboxOptions.KeepAlive"/> overrides it. Default: true.
+    /// </summary>
+    public bool KeepAlive { get; set; } = true;
+
+    /// <summary>Clock of retries and of keeping alive. Default: the system's.</summary>
+    public TimeProvider TimeProvider { get; set; } = TimeProvider.System;
+}

@@ -1,0 +1,32 @@
+using System.Diagnostics.CodeAnalysis;
+using Pandora.Contracts;
+
+namespace Pandora.Client;
+
+// Members of version 0.1. They are removed in the next version.
+public partial class Sandbox
+{
+    /// <summary>Milliseconds that the server took to provide the sandbox.</summary>
+    [Obsolete("Use AcquireTime")]
+    public double AcquireMs => Created.AcquireMs;
+
+    /// <summary>The server's answer to the creation.</summary>
+    [Obsolete("Use Id, AcquireTime, IsWarm and IdleTimeout")]
+    public SandboxCreated Created => _created ?? throw new InvalidOperationException("this sandbox was not created by this client");
+
+    /// <summary>Runs shell text in bash.</summary>
+    [SuppressMessage("ApiDesign", "RS0026", Justification = "It is removed in the next version")]
+    [Obsolete("Use ExecAsync(code, new ExecOptions { Timeout = … })")]
+    public Task<ExecResult> ExecAsync(
+        string code,
+        TimeSpan? timeout,
+        string? cwd = null,
+        IReadOnlyDictionary<string, string>? env = null,
+        string? user = null,
+        string? stdin = null,
+        CancellationToken cancellationToken = default) =>
+        ExecAsync(
+            code,
+            new ExecOptions { Timeout = timeout, WorkingDirectory = cwd, Environment = env, User = user, Stdin = stdin },
+            cancellationToken);
+}

@@ -1,0 +1,52 @@
+using Pandora.Contracts;
+
+namespace Pandora.Client;
+
+/// <summary>State of a server.</summary>
+public sealed record ServerHealth
+{
+    /// <summary><c>ok</c>; <c>recovering</c> while it adopts an earlier server's sandboxes; <c>not_protected</c> while the rules that isolate
+    /// guests are incomplete, when it creates no sandbox.</summary>
+    public string Status { get; init; } = "ok";
+
+    /// <summary>Version of the server.</summary>
+    public string Version { get; init; } = "";
+
+    /// <summary>Number of microVMs that the default template's pool keeps warm.</summary>
+    public int PoolSize { get; init; }
+
+    /// <summary>Number of microVMs that are warm now, in all pools.</summary>
+    public int WarmMicroVms { get; init; }
+
+    /// <summary>Number of sandboxes now.</summary>
+    public int ActiveSandboxes { get; init; }
+
+    /// <summary>Most sandboxes that may exist at once.</summary>
+    public int MaxSandboxes { get; init; }
+
+    /// <summary>Id of the instance, which is part of every host resource's name.</summary>
+    public string Instance { get; init; } = "";
+
+    /// <summary>The VMM, its version and accelerator.</summary>
+    public string Vmm { get; init; } = "";
+
+    /// <summary>How well the VMM isolates guests.</summary>
+    public string Isolation { get; init; } = "";
+
+    /// <summary>What the operator should know; empty when all is well.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
+
+    internal static ServerHealth From(Health health) => new()
+    {
+        Status = health.Status,
+        Version = health.Version,
+        PoolSize = health.PoolSize,
+        WarmMicroVms = health.WarmVms,
+        ActiveSandboxes = health.ActiveSandboxes,
+        MaxSandboxes = health.MaxSandboxes,
+        Instance = health.Instance,
+        Vmm = health.Vmm,
+        Isolation = health.Isolation,
+        Notes = health.Notes,
+    };
+}
