@@ -59,7 +59,9 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         await FuzzAsync(
             [
                 """{"idle_timeout": 60.5, "template": "default", "egress": "none", "metadata": {"a": "b", "c": "d"}}"""u8.ToArray(),
-                """{"code": "echo hello", "timeout": 5, "cwd": "/root", "env": {"A": "1", "B": "two"}, "user": "nobody", "stdin": "text\n"}"""u8.ToArray(),
+                """
+                {"code": "echo hello", "timeout": 5, "cwd": "/root", "env": {"A": "1", "B": "two"}, "user": "nobody", "stdin": "text\n"}
+                """u8.ToArray(),
             ],
             async bytes =>
             {
@@ -126,7 +128,9 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
             using var server = new Said(Path.Combine(_directory, "qmp"), bytes);
             try
             {
-                await using var qmp = await QmpClient.ConnectAsync(server.Path, (_, data) => data?["reason"]?.ToString(), TimeProvider.System, default).WaitAsync(TimeSpan.FromSeconds(10));
+                await using var qmp = await QmpClient
+                    .ConnectAsync(server.Path, (_, data) => data?["reason"]?.ToString(), TimeProvider.System, default)
+                    .WaitAsync(TimeSpan.FromSeconds(10));
                 await qmp.ExecuteAsync("query-status").WaitAsync(TimeSpan.FromSeconds(10));
                 await qmp.ExecuteAsync("quit").WaitAsync(TimeSpan.FromSeconds(10));
             }
@@ -139,7 +143,10 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
     [Fact]
     public Task What_Firecracker_answers_is_understood_or_refused() => FuzzAsync(
         [
-            "HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: 81\r\n\r\n{\"id\":\"x\",\"state\":\"Running\",\"vmm_version\":\"1.16.1\",\"app_name\":\"Firecracker\",\"a\":1}"u8.ToArray(),
+            Encoding.UTF8.GetBytes(
+                "HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n"
+                + "Content-Length: 81\r\n\r\n"
+                + """{"id":"x","state":"Running","vmm_version":"1.16.1","app_name":"Firecracker","a":1}"""),
             "HTTP/1.1 400 \r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n{\"fault_message\":\"it refused\"}"u8.ToArray(),
             "HTTP/1.1 204 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n"u8.ToArray(),
         ],
@@ -147,7 +154,12 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         {
             using var server = new Said(Path.Combine(_directory, "api"), bytes);
             using var api = new FirecrackerApi(server.Path, TimeSpan.FromSeconds(5), TimeProvider.System);
-            foreach (var call in new Func<Task>[] { () => api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, default), () => api.PutAsync("/actions", "{}"u8.ToArray(), default) })
+            Func<Task>[] calls =
+            [
+                () => api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, default),
+                () => api.PutAsync("/actions", "{}"u8.ToArray(), default),
+            ];
+            foreach (var call in calls)
             {
                 try
                 {
@@ -183,12 +195,12 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                 {
                     NextId = 1,
                 };
-                foreach (
-                    var ask in new Func<Task>[] { () => agent.PingAsync("hello"u8.ToArray(), default), () => agent.SetClockAsync(default) })
+                Func<Task>[] calls = [() => agent.PingAsync("hello"u8.ToArray(), default), () => agent.SetClockAsync(default)];
+                foreach (var call in calls)
                 {
                     try
                     {
-                        await ask().WaitAsync(TimeSpan.FromSeconds(15));
+                        await call().WaitAsync(TimeSpan.FromSeconds(15));
                     }
                     catch (VmmException)
                     {
@@ -201,7 +213,8 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
     [Fact]
     public Task What_a_server_sends_to_an_agent_is_understood_or_refused() => FuzzAsync(
         [
-            new ResumeBody(1, new byte[64], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", new byte[80]).Encode(), AgentProtocol.EncodeNanoseconds(7),
+            new ResumeBody(1, new byte[64], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", new byte[80]).Encode(),
+            AgentProtocol.EncodeNanoseconds(7),
         ],
         bytes =>
         {

@@ -19,16 +19,20 @@ public sealed class QmpClientTests : IDisposable
         await using var server = new Server(
             _path,
             line =>
-                JsonNode.Parse(line)!["execute"]!.GetValue<string>() switch
+            {
+                var command = JsonNode.Parse(line)!;
+                var id = command["id"]!.ToJsonString();
+                return command["execute"]!.GetValue<string>() switch
                 {
-                    "query-status" => """{"event": "STOP", "data": {}}"""
-                        + $$"""
-                            {"return": {"status": "running"}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}}}
-                            """.Insert(0, "\n"),
-                    "bad" =>
-                        $$"""{"error": {"class": "GenericError", "desc": "no such thing"}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""",
-                    _ => $$"""{"return": {}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""",
-                });
+                    "query-status" =>
+                        $$$"""
+                        {"event": "STOP", "data": {}}
+                        {"return": {"status": "running"}, "id": {{{id}}}}
+                        """,
+                    "bad" => $$"""{"error": {"class": "GenericError", "desc": "no such thing"}, "id": {{id}} }""",
+                    _ => $$"""{"return": {}, "id": {{id}} }""",
+                };
+            });
         await using var qmp = await QmpClient.ConnectAsync(_path, (name, _) => events.Add(name), TimeProvider.System, default);
         Assert.Equal("running", (await qmp.ExecuteAsync("query-status"))!["status"]!.GetValue<string>());
         Assert.Equal(["STOP"], events);

@@ -178,7 +178,8 @@ public sealed class NodeTests
                 Network = new NetworkSpec($"/run/netns/pnd-{instance}-{slot}", "tap0", ""),
             }, default);
         await File.WriteAllTextAsync(Path.Combine(directory, "record.json"), $$$"""
-            {"version":2,"boot_id":"{{{MicroVmRecord.HostBootId}}}","id":"{{{Old}}}","instance":"{{{instance}}}","template":"default","slot":{{{slot}}},
+            {"version":2,"boot_id":"{{{MicroVmRecord.HostBootId}}}",
+            "id":"{{{Old}}}","instance":"{{{instance}}}","template":"default","slot":{{{slot}}},
             "address":"10.200.0.{{{(slot * 4) + 2}}}","network":"10.200.0.0/16","uid":1,"host_key":"AAAA",
             "vmm":{"id":"{{{Old}}}","directory":"{{{directory}}}","pid":1,"start_time":1,"vmm":"QEMU"},"is_ready":true,"has_agent":false,
             "resources":[{"kind":"Slot","name":"{{{slot}}}"}],

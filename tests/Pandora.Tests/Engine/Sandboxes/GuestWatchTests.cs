@@ -137,7 +137,16 @@ public sealed class GuestWatchTests
     {
         var rounds = watch.Rounds;
         // An answer that is on its way must have come before the question's time is over.
-        int CountOf(Sandbox s) => node.Agents!.TryGetValue(s.Id, out var agent) ? agent.IsSilent ? agent.Asked : agent.Answered : 0;
+        int CountOf(Sandbox s)
+        {
+            if (!node.Agents!.TryGetValue(s.Id, out var agent))
+            {
+                return 0;
+            }
+
+            return agent.IsSilent ? agent.Asked : agent.Answered;
+        }
+
         var before = asked.ToDictionary(s => s, CountOf);
         node.Time.Advance(TimeSpan.FromSeconds(rounds == 0 ? 15 : 5));
         await FakeNode.UntilAsync(() => asked.All(s => CountOf(s) == before[s] + 1));
