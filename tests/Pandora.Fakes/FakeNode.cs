@@ -218,6 +218,7 @@ internal sealed class FakeNode : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _engine.StopAsync(keep: false);
+        Vmm.Dispose();
         await _services.DisposeAsync();
         Directory.Delete(_directory, recursive: true);
     }

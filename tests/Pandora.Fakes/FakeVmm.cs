@@ -4,7 +4,7 @@ using Pandora.Vmm;
 namespace Pandora.Fakes;
 
 /// <summary>Runs fake machines, which outlive the node that started them. Starts are let through one by one or at once.</summary>
-internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
+internal sealed class FakeVmm(bool startsAreFree = true) : IVmm, IDisposable
 {
     private readonly ConcurrentDictionary<string, (FakeMachine Machine, VirtualMachineSpec Spec)> _machines = new();
     private readonly SemaphoreSlim _starts = new(startsAreFree ? int.MaxValue : 0);
@@ -109,6 +109,8 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
         CleanUps.Enqueue(living);
         _machines.Where(m => !living.Contains(m.Key)).ToList().ForEach(m => m.Value.Machine.Die("an orphan"));
     }
+
+    public void Dispose() => _starts.Dispose();
 
     private FakeMachine Hold(VirtualMachineSpec spec)
     {

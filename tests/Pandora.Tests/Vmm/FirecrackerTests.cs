@@ -11,10 +11,15 @@ public sealed class FirecrackerTests : IDisposable
 {
     private static readonly AgentChannel Agent = new("pandora.agent", 1024);
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+    private readonly List<FirecrackerVmm> _vmms = [];
 
     private static string Double => Path.Combine(AppContext.BaseDirectory, "../../Pandora.FirecrackerDouble/release/firecracker");
 
-    public void Dispose() => Directory.Delete(_directory, recursive: true);
+    public void Dispose()
+    {
+        _vmms.ForEach(v => v.Dispose());
+        Directory.Delete(_directory, recursive: true);
+    }
 
     [Fact]
     public async Task A_machine_is_configured_in_order_started_and_killed()
@@ -172,9 +177,12 @@ public sealed class FirecrackerTests : IDisposable
             "/logger {\"log_path\":\"/log\",\"level\":\"Info\"}",
             "/metrics {\"metrics_path\":\"/metrics\"}",
             "/machine-config {\"vcpu_count\":2,\"mem_size_mib\":300,\"smt\":false,\"track_dirty_pages\":false}",
-            "/boot-source {\"kernel_image_path\":\"/kernel\",\"initrd_path\":\"/initrd\",\"boot_args\":\"console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock extra=1\"}",
-            "/drives/drive0 {\"drive_id\":\"drive0\",\"path_on_host\":\"/drive0\",\"is_root_device\":false,\"is_read_only\":true,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
-            "/drives/drive1 {\"drive_id\":\"drive1\",\"path_on_host\":\"/drive1\",\"is_root_device\":false,\"is_read_only\":false,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
+            "/boot-source {\"kernel_image_path\":\"/kernel\",\"initrd_path\":\"/initrd\","
+                + "\"boot_args\":\"console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock extra=1\"}",
+            "/drives/drive0 {\"drive_id\":\"drive0\",\"path_on_host\":\"/drive0\",\"is_root_device\":false,\"is_read_only\":true,"
+                + "\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
+            "/drives/drive1 {\"drive_id\":\"drive1\",\"path_on_host\":\"/drive1\",\"is_root_device\":false,\"is_read_only\":false,"
+                + "\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
             "/network-interfaces/eth0 {\"iface_id\":\"eth0\",\"guest_mac\":\"02:fc:00:00:00:02\",\"host_dev_name\":\"tap0\"}",
             "/vsock {\"guest_cid\":3,\"uds_path\":\"/run/agent.sock\"}",
             "/entropy {}",
@@ -237,9 +245,14 @@ public sealed class FirecrackerTests : IDisposable
         File.Delete(Path.Combine(_directory, "api.sock"));
         await File.WriteAllTextAsync(Path.Combine(_directory, "misbehave"), misbehaviour);
         var wanted = Spec() with { Limits = limits ?? new DeviceLimits() };
-        return await (
-            vmm ?? (misbehaviour.StartsWith("hang", StringComparison.Ordinal) || misbehaviour == "no-socket" ? CreateImpatient() : Create())
-        ).StartAsync(spec is null ? wanted : spec(wanted), default);
+        var neverEnds = misbehaviour.StartsWith("hang", StringComparison.Ordinal) || misbehaviour == "no-socket";
+        if (vmm is null)
+        {
+            vmm = neverEnds ? CreateImpatient() : Create();
+            _vmms.Add(vmm);
+        }
+
+        return await vmm.StartAsync(spec?.Invoke(wanted) ?? wanted, default);
     }
 
     private VirtualMachineSpec Spec()

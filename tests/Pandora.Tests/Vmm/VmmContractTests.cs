@@ -5,11 +5,14 @@ using Pandora.Vmm.Firecracker;
 namespace Pandora.Tests.Vmm;
 
 /// <summary>The fake, held to what the engine counts on.</summary>
-public sealed class FakeVmmTests : VmmContract
+public sealed class FakeVmmTests : VmmContract, IDisposable
 {
+    private readonly FakeVmm _vmm = new();
     private int _number;
 
-    protected override IVmm Vmm { get; } = new FakeVmm();
+    protected override IVmm Vmm => _vmm;
+
+    public void Dispose() => _vmm.Dispose();
 
     protected override VirtualMachineSpec NewSpec() => new()
     {

@@ -1,8 +1,9 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
-using Pandora.Engine.Guests;
 using Pandora.Engine;
+using Pandora.Engine.Guests;
 using Pandora.Fakes;
 using Renci.SshNet;
 
@@ -168,6 +169,8 @@ public sealed class CommandKillerTests : IDisposable
         private readonly CommandKiller _killer;
         private int _asked;
 
+        [SuppressMessage("Reliability", "CA2000",
+            Justification = "a SemaphoreSlim holds nothing to free until its wait handle is read")]
         public SilentGuest() => _killer = new CommandKiller(
             () => new SshClient("127.0.0.1", "root", "x"), ConnectAsync, _ => { }, new SemaphoreSlim(1, 1), Time, NullLogger.Instance);
 

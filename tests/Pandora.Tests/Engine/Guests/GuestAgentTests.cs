@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.IO.Pipes;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Agent.Protocol;
@@ -200,7 +201,8 @@ public sealed class GuestAgentTests
     [Fact]
     public async Task A_machine_without_the_device_says_so()
     {
-        await using var agent = new GuestAgent(new FakeMachine("x"), _time);
+        await using var machine = new FakeMachine("x");
+        await using var agent = new GuestAgent(machine, _time);
         Assert.Contains(
             "no device for the agent", (await Assert.ThrowsAsync<VmmException>(() => agent.PingAsync(default, default))).Message);
     }
@@ -223,12 +225,14 @@ public sealed class GuestAgentTests
             .Message);
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "a FakeMachine holds nothing to free")]
     private GuestAgent Connect(Func<Guest, Task> behave) =>
         new(new FakeMachine("x") { Agent = () => Guest.Start(behave, _ends.Add) }, _time);
 
     /// <summary>The other end of a connection, in a guest that behaves as it likes.</summary>
     private sealed class Guest(Stream stream)
     {
+        [SuppressMessage("Reliability", "CA2000", Justification = "the task that plays the guest disposes the server's end")]
         public static Stream Start(Func<Guest, Task> behave, Action<Stream> keep)
         {
             var name = $"pandora-test-{Path.GetRandomFileName()}";

@@ -50,7 +50,7 @@ public sealed class DiskRoomTests : IDisposable
     [Fact]
     public void What_the_host_says_of_its_disk_is_told_in_the_log_only()
     {
-        var log = new KeptLog();
+        using var log = new KeptLog();
         var directory = Directory.CreateDirectory(Path.Combine(_directory, "disks")).FullName;
         var room = new DiskRoom(new EngineOptions(), directory, log.CreateLogger<DiskRoom>());
         Directory.Delete(directory);

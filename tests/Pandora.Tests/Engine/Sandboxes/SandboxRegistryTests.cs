@@ -95,7 +95,7 @@ public sealed class SandboxRegistryTests
     [Fact]
     public async Task A_claim_that_fails_half_way_gives_everything_back()
     {
-        var log = new KeptLog();
+        using var log = new KeptLog();
         await using var node = new FakeNode(loggers: log);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         var directory = Path.GetDirectoryName(node.RecordOf(node.Booted[0].Id))!;
@@ -125,7 +125,8 @@ public sealed class SandboxRegistryTests
     [Fact]
     public async Task A_sandbox_whose_teardown_fails_has_ended_all_the_same()
     {
-        await using var node = new FakeNode(loggers: new LogThatFails("could not be undone"));
+        using var log = new LogThatFails("could not be undone");
+        await using var node = new FakeNode(loggers: log);
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
         sandbox.MicroVm.Teardown.Push(new HostResource(ResourceKind.Connection, "stuck"), () => throw new IOException("busy"));
         await Assert.ThrowsAsync<InvalidOperationException>(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: false));

@@ -132,10 +132,8 @@ public sealed partial class ErrorCodeTests
 
     private static async Task<PandoraApiException> ThrownAsync(int status, string code)
     {
-        using var http = new HttpClient(new OneAnswer(status, $$"""{"status":{{status}},"detail":"words","code":"{{code}}"}"""))
-        {
-            BaseAddress = new Uri("http://127.0.0.1"),
-        };
+        using var answer = new OneAnswer(status, $$"""{"status":{{status}},"detail":"words","code":"{{code}}"}""");
+        using var http = new HttpClient(answer) { BaseAddress = new Uri("http://127.0.0.1") };
         using var pandora = new PandoraClient(http);
         return await Assert.ThrowsAnyAsync<PandoraApiException>(() => pandora.GetHealthAsync());
     }

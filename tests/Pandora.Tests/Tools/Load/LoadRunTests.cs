@@ -77,7 +77,8 @@ public sealed class LoadRunTests
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 10, MaxSandboxes = 50 });
         // Claims go through one at a time and 30 ms each, as by a server that stalls: the tenth of ten that were due at once has waited for
         // nine.
-        using var slow = new HttpClient(new OneAtATime(server.Http)) { BaseAddress = server.Http.BaseAddress };
+        using var oneAtATime = new OneAtATime(server.Http);
+        using var slow = new HttpClient(oneAtATime) { BaseAddress = server.Http.BaseAddress };
         using var pandora = new PandoraClient(slow);
         var report = await new LoadRun(
             pandora,
@@ -183,7 +184,7 @@ public sealed class LoadRunTests
 
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
-            var copy = new HttpRequestMessage(request.Method, request.RequestUri) { Content = request.Content };
+            using var copy = new HttpRequestMessage(request.Method, request.RequestUri) { Content = request.Content };
             if (request.Method != HttpMethod.Post)
             {
                 return await server.SendAsync(copy, cancellationToken);
