@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 
 namespace Pandora.FirecrackerDouble;
 
-// What Firecracker's API description allows in each body. A member that it does not know is refused, as Firecracker refuses it.
+// The bodies that Firecracker's API description allows. An unknown member is refused, as Firecracker refuses it.
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record MachineConfig(
@@ -142,10 +142,10 @@ internal sealed record SnapshotLoad(
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record MemoryBackend([property: JsonRequired] string BackendPath, [property: JsonRequired] string BackendType);
 
-/// <summary>What a snapshot's state holds of a machine: it is restored with the same paths.</summary>
+/// <summary>The part of a machine that the state file of a snapshot holds. The machine is restored with the same paths.</summary>
 internal sealed record SavedState(long MemSizeMib, IReadOnlyList<string> Drives, string? Vsock);
 
-/// <summary>Where paths begin: in a jail, its root.</summary>
+/// <summary>Resolves paths: in a jail they begin at the root of the jail.</summary>
 internal static class Root
 {
     private static readonly string? Directory = Environment.GetEnvironmentVariable("PANDORA_DOUBLE_ROOT");

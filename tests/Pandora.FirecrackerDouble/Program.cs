@@ -8,10 +8,10 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Pandora.FirecrackerDouble;
 
-// A double of Firecracker for the driver's tests: the same command line, sockets, calls and refusals, and no guest but for an echo where
-// its agent would be. The script 'jailer' beside it starts it with its paths beneath the jail's root. It keeps what it was told in the file
-// 'calls' of its directory, and misbehaves as the file 'misbehave' there asks: 'die', 'hang', 'refuse' or 'garble' and a call, such as 'die
-// PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' once started.
+// A double of Firecracker for the tests of the driver. It has the same command line, sockets, calls and refusals. It runs no guest: in
+// place of the agent it echoes what it receives. The script 'jailer' beside it starts it with all paths beneath the root of the jail. The
+// double writes each call to the file 'calls' in its directory. The file 'misbehave' there makes it fail: 'die', 'hang', 'refuse' or
+// 'garble' with a call, such as 'die PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' shortly after the start.
 if (args is ["--version"])
 {
     Console.WriteLine("Firecracker v1.16.1");
@@ -44,7 +44,7 @@ app.Run(state.AnswerAsync);
 await app.RunAsync();
 return 0;
 
-/// <summary>The state that decides what is allowed when.</summary>
+/// <summary>The state of the machine, which decides which calls are allowed.</summary>
 internal sealed class Machine(string id, string misbehaviour)
 {
     private readonly Lock _lock = new();
@@ -73,7 +73,7 @@ internal sealed class Machine(string id, string misbehaviour)
         switch (misbehaviour.Split(' ', 2))
         {
             case ["die", var when] when when == call:
-                Console.Error.WriteLine("the double dies as it was told");
+                Console.Error.WriteLine("the double dies because the test asks for it");
                 Environment.Exit(148);
                 return;
             case ["hang", var when] when when == call:
@@ -84,7 +84,7 @@ internal sealed class Machine(string id, string misbehaviour)
                 return;
         }
 
-        var fault = misbehaviour == $"refuse {call}" ? "refused as it was told" : Handle(context, body);
+        var fault = misbehaviour == $"refuse {call}" ? "refused because the test asks for it" : Handle(context, body);
         if (fault is not null)
         {
             context.Response.StatusCode = 400;
@@ -101,7 +101,7 @@ internal sealed class Machine(string id, string misbehaviour)
         }
     }
 
-    // What is wrong with a call, or null.
+    // Handles a call. Returns the reason why it is refused, or null.
     private string? Handle(HttpContext context, string body)
     {
         var parts = context.Request.Path.Value!.Split('/', StringSplitOptions.RemoveEmptyEntries);
@@ -272,7 +272,7 @@ internal sealed class Machine(string id, string misbehaviour)
         return state.Vsock is null ? null : Listen(state.Vsock);
     }
 
-    // Firecracker's docs/vsock.md. The first to come is turned away: the guest does not listen yet.
+    // Source: Firecracker's docs/vsock.md. The first connection is closed, because the guest does not listen yet.
     [SuppressMessage("Reliability", "CA2000", Justification = "EchoAsync disposes the listener")]
     private string? Listen(string path)
     {
@@ -305,7 +305,7 @@ internal sealed class Machine(string id, string misbehaviour)
                 continue;
             }
 
-            // The agent's first words follow at once, as they may.
+            // The first bytes of the agent follow at once, as Firecracker allows.
             await client.WriteAsync("OK 1073741824\nhello"u8.ToArray());
             var buffer = new byte[1024];
             for (int read; (read = await client.ReadAsync(buffer)) > 0;)
