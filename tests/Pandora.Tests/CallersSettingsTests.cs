@@ -47,7 +47,7 @@ public sealed class CallersSettingsTests
     }
 
     [Fact]
-    public async Task The_scripts_remove_the_settings_and_define_the_start_of_tests_in_one_place()
+    public async Task The_scripts_remove_the_settings_and_share_one_environment()
     {
         var directory = new DirectoryInfo(AppContext.BaseDirectory);
         while (!File.Exists(Path.Combine(directory!.FullName, "Pandora.slnx")))

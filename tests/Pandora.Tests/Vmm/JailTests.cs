@@ -52,7 +52,7 @@ public sealed class JailTests : IDisposable
     }
 
     [Fact]
-    public void The_file_of_a_snapshot_is_the_made_one_even_if_another_has_its_name()
+    public void A_snapshot_takes_the_file_that_was_made_even_if_another_has_its_name()
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "only root gives files away");
         var target = Path.Combine(_directory, "memory");

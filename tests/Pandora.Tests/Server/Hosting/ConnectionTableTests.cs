@@ -128,7 +128,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void A_request_without_a_key_is_no_admission_and_a_later_one_with_a_key_is()
+    public void A_connection_is_admitted_by_a_request_with_a_key_and_not_by_one_without()
     {
         Open(2);
         var connection = Add("a");

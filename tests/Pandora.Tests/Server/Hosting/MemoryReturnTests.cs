@@ -20,7 +20,7 @@ public sealed class MemoryReturnTests
         Assert.Equal(0, After(80));
         Assert.Equal(1, After(300));
         Assert.Equal(1, After(45));
-        // While the memory stays in use, the collections become rarer: after 5 s, 10 s, 20 s …
+        // While memory stays in use, collections become rarer, after 5 s, 10 s, 20 s …, but they do not stop.
         live = 200L << 20;
         Assert.Equal(2, After(300));
         Assert.Equal([3, 3, 4, 4, 4, 4, 5], Enumerable.Range(0, 7).Select(_ => After(200)));
