@@ -3,26 +3,28 @@ using Pandora.Agent.Protocol;
 
 namespace Pandora.Fakes;
 
-/// <summary>A connection to an agent that answers every question with its body, or none; what is its own to tell, it tells.</summary>
-/// <param name="time">The guest's clock; null for one that is at no time.</param>
+/// <summary>
+/// A connection to an agent that answers every question: for health and clock with its own values, and for others with their body.
+/// </summary>
+/// <param name="time">The clock of the guest; null for a clock that always reads the zero of <see cref="DateTimeOffset"/>.</param>
 internal sealed class FakeAgent(TimeProvider? time = null) : Stream
 {
     private readonly Channel<byte[]> _answers = Channel.CreateUnbounded<byte[]>();
     private int _asked, _answered, _clockReads;
 
-    /// <summary>Whether it does not answer.</summary>
+    /// <summary>Whether the agent does not answer.</summary>
     public bool IsSilent { get; set; }
 
-    /// <summary>Errors of the guest's disks that it tells of.</summary>
+    /// <summary>Number of disk errors that the agent reports.</summary>
     public uint DiskErrors { get; set; }
 
-    /// <summary>Told when its clock is asked for, and how often it was.</summary>
+    /// <summary>Called when the clock is read, with the number of reads so far.</summary>
     public Action<int>? OnClockRead { get; init; }
 
-    /// <summary>Questions that came.</summary>
+    /// <summary>Number of questions that the agent received.</summary>
     public int Asked => Volatile.Read(ref _asked);
 
-    /// <summary>Answers that were taken.</summary>
+    /// <summary>Number of answers that the server read.</summary>
     public int Answered => Volatile.Read(ref _answered);
 
     public override bool CanRead => true;

@@ -4,21 +4,21 @@ using Pandora.Engine.Guests;
 namespace Pandora.Fakes;
 
 /// <summary>
-/// A guest that does what the code says: <c>exit N</c>, <c>echo TEXT</c>, <c>hang</c> (until it is let go or its time is up), <c>timeout
-/// OUTCOME</c>, <c>break</c>.
+/// A guest that does what the code of a command says, such as <c>exit N</c>, <c>echo TEXT</c>, <c>hang</c> (until it is released or
+/// cancelled), <c>timeout OUTCOME</c> and <c>break</c>.
 /// </summary>
 internal sealed class FakeGuest : IGuest
 {
-    private readonly TaskCompletionSource _letGo = new();
+    private readonly TaskCompletionSource _released = new();
 
     public List<GuestCommand> Commands { get; } = [];
 
-    /// <summary>What becomes of a command that hangs when it is stopped.</summary>
+    /// <summary>Outcome of a hanging command that is stopped.</summary>
     public CommandOutcome StopOutcome { get; set; } = CommandOutcome.Killed;
 
     public TaskCompletionSource Hanging { get; } = new();
 
-    public void Release() => _letGo.TrySetResult();
+    public void Release() => _released.TrySetResult();
 
     public async Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
     {
@@ -31,8 +31,8 @@ internal sealed class FakeGuest : IGuest
                 return Ended(int.Parse(code));
             case ["hang"]:
                 Hanging.TrySetResult();
-                await Task.WhenAny(_letGo.Task, Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken));
-                if (!_letGo.Task.IsCompleted)
+                await Task.WhenAny(_released.Task, Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken));
+                if (!_released.Task.IsCompleted)
                 {
                     throw new CommandStoppedException(new CommandStop(StopOutcome, "a test stopped it"), cancellationToken);
                 }

@@ -2,7 +2,7 @@ using Pandora.Vmm;
 
 namespace Pandora.Fakes;
 
-/// <summary>A server's hold on a fake virtual machine. The machine itself outlives it: another server attaches to it.</summary>
+/// <summary>A server's handle of a fake virtual machine. The machine outlives the handle, and another server can attach to it.</summary>
 internal sealed class FakeMachine : IVirtualMachine
 {
     private readonly Vm _vm;
@@ -42,7 +42,7 @@ internal sealed class FakeMachine : IVirtualMachine
 
     public bool IsStalled { get; set; }
 
-    /// <summary>What letting it go on does; by default it goes on.</summary>
+    /// <summary>What continuing a stalled machine does; by default the machine runs on.</summary>
     public Action<FakeMachine> Continues { get; set; } = m => m.IsStalled = false;
 
     public Task ContinueAsync(CancellationToken cancellationToken)
@@ -51,7 +51,7 @@ internal sealed class FakeMachine : IVirtualMachine
         return Task.CompletedTask;
     }
 
-    /// <summary>What connecting to the agent in its guest gives; null for a machine without the device.</summary>
+    /// <summary>Opens a connection to the agent in the guest; null for a machine without the agent's device.</summary>
     public Func<Stream>? Agent { get; init; }
 
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult("");
@@ -61,10 +61,10 @@ internal sealed class FakeMachine : IVirtualMachine
 
     public void Die(string reason) => _vm.Died.TrySetResult(reason);
 
-    /// <summary>The server that held it is no more: it hears nothing and does nothing.</summary>
+    /// <summary>Detaches the handle, as when its server was killed: it reports nothing and has no effect on the machine.</summary>
     public void Detach() => _isDetached = true;
 
-    /// <summary>Another server's hold on the same machine.</summary>
+    /// <summary>Creates another server's handle of the same machine.</summary>
     public FakeMachine Attach() => new(_vm) { Agent = Agent };
 
     public Task KillAsync()

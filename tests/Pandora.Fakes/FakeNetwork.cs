@@ -5,35 +5,35 @@ using Pandora.Engine.Networking;
 
 namespace Pandora.Fakes;
 
-/// <summary>A host's network that is only numbers. What it holds outlives the node, as a host's does.</summary>
+/// <summary>A fake network of a host, which only counts slots. Its state outlives the node, as on a real host.</summary>
 internal sealed class FakeNetwork
 {
     private readonly ConcurrentDictionary<int, string> _held = new();
     private readonly ConcurrentDictionary<IPAddress, string> _namespaces = new();
 
-    /// <summary>Why no microVM is handed out; null when nothing is against it.</summary>
+    /// <summary>Error that refuses every claim; null when claims are allowed.</summary>
     public Exception? ClaimRefusal { get; set; }
 
-    /// <summary>What of the protection is missing.</summary>
+    /// <summary>The missing part of the network rules; null when none is missing.</summary>
     public string? Missing { get; set; }
 
-    /// <summary>Why slots of an earlier node cannot be used on, by their numbers.</summary>
+    /// <summary>Reasons why slots of an earlier node cannot be adopted, by slot number.</summary>
     public Dictionary<int, string> Refused { get; } = [];
 
-    /// <summary>What guests may reach, by their microVMs, where it was set.</summary>
+    /// <summary>The egress that was set, by microVM.</summary>
     public ConcurrentDictionary<string, Egress> Egresses { get; } = [];
 
-    /// <summary>Slots that are held, and by which microVMs.</summary>
+    /// <summary>The microVM that holds each slot, by slot number.</summary>
     public IReadOnlyDictionary<int, string> Held => _held;
 
-    /// <summary>Whether a part of a slot stays when it is undone.</summary>
+    /// <summary>Whether a part of a slot remains when it is cleaned up.</summary>
     public bool PartsStay { get; set; }
 
-    /// <summary>The namespace of the slot that has an address.</summary>
+    /// <summary>Path of the namespace of the slot with an address.</summary>
     public string NamespaceOf(IPAddress address) => _namespaces[address];
 
-    /// <summary>How often a node left all as it was, and undid all.</summary>
-    public (int Left, int Undone) Closed { get; private set; }
+    /// <summary>How often a node kept everything when it closed the network, and how often it cleaned up everything.</summary>
+    public (int Kept, int CleanedUp) Closed { get; private set; }
 
     public Task<IHostNetwork> OpenAsync(NetworkSetup setup, CancellationToken cancellationToken)
     {
@@ -77,7 +77,7 @@ internal sealed class FakeNetwork
 
         public void Prepare()
         {
-            // There is nothing to make.
+            // The fake has nothing to prepare.
         }
 
         public Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken)
@@ -129,7 +129,8 @@ internal sealed class FakeNetwork
 
         public Task CloseAsync(bool keep)
         {
-            host.Closed = keep ? (host.Closed.Left + 1, host.Closed.Undone) : (host.Closed.Left, host.Closed.Undone + 1);
+            var (kept, cleanedUp) = host.Closed;
+            host.Closed = keep ? (kept + 1, cleanedUp) : (kept, cleanedUp + 1);
             return Task.CompletedTask;
         }
     }

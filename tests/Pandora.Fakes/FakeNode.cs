@@ -18,9 +18,9 @@ using Pandora.Vmm;
 namespace Pandora.Fakes;
 
 /// <summary>
-/// The real node on a fake VMM, fake guests, a fake network and fake time, in directories of its own: no root, no process. Boots are let
-/// through one by one or at once. Its watches stand still unless they are wanted: most tests ask them themselves. What outlives a server on
-/// a host outlives it here: it can be stopped or killed, and opened again.
+/// The real node on a fake VMM, fake guests, a fake network and fake time, in temporary directories. It needs no root and starts no
+/// process. Boots run freely, or a test allows them one by one. The periodic watches run only if a test wants them; most tests call them
+/// directly. What outlives a server on a real host outlives it here: the node can be stopped or killed, and opened again.
 /// </summary>
 internal sealed class FakeNode : IAsyncDisposable
 {
@@ -41,13 +41,13 @@ internal sealed class FakeNode : IAsyncDisposable
         Options.DataDir = Path.Combine(_directory, "data");
         Options.RunDir = Path.Combine(_directory, "run");
         Options.BootParallelism = Options.BootParallelism > 0 ? Options.BootParallelism : 64;
-        // Whatever room the disk under the tests has.
+        // So that tests run on a disk with any free space.
         (Options.DiskReserve, Options.DiskShare) = (0, 0);
         AddTemplate(EngineOptions.DefaultTemplate);
         Agents = hasAgents ? [] : null;
         Vmm = new FakeVmm(bootsAreFree)
         {
-            Agent = hasAgents ? id => Agents!.GetOrAdd(id, _ => new FakeAgent(Time) { OnClockRead = times => Looked(id, times) }) : null,
+            Agent = hasAgents ? AgentOf : null,
             SnapshotCompatibility = canSnapshot ? "fake 1" : null,
         };
         Metrics = new EngineMetrics(Meters);
@@ -72,45 +72,45 @@ internal sealed class FakeNode : IAsyncDisposable
 
     public SandboxRegistry Sandboxes => _engine.Sandboxes;
 
-    /// <summary>What taking over a machine waits for, by its id.</summary>
+    /// <summary>Tasks that the adoption of a microVM waits for, by its id.</summary>
     public Dictionary<string, Task> Undecided { get; } = [];
 
-    /// <summary>Called once clients are served by a new server that has decided nothing yet.</summary>
+    /// <summary>Called when a restarted server attaches to its first machine. It then serves clients and has adopted no microVM.</summary>
     public Action? OnDeciding { get; set; }
 
-    /// <summary>Ids of machines that no longer answer when a server attaches.</summary>
+    /// <summary>Ids of microVMs whose guests do not answer a server that adopts them.</summary>
     public HashSet<string> Silent { get; } = [];
 
-    /// <summary>What a microVM may reach, where a claim has set it.</summary>
+    /// <summary>The egress that claims have set, by microVM.</summary>
     public IReadOnlyDictionary<string, Egress> Egresses => Network.Egresses;
 
-    /// <summary>Why no microVM is handed out; null when nothing is against it.</summary>
+    /// <summary>Error that refuses every claim; null when claims are allowed.</summary>
     public Exception? ClaimRefusal
     {
         get => Network.ClaimRefusal;
         set => Network.ClaimRefusal = value;
     }
 
-    /// <summary>What boots fail with at the step <c>vmm</c>; null when they do not.</summary>
+    /// <summary>Error of every boot at the step <c>vmm</c>; null when boots work.</summary>
     public Exception? BootFailure
     {
         get => Vmm.StartFailure;
         set => Vmm.StartFailure = value;
     }
 
-    /// <summary>What was booted, oldest first.</summary>
+    /// <summary>The microVMs that were booted, oldest first.</summary>
     public IReadOnlyList<(FakeMachine Machine, FakeGuest Guest, string Id)> Booted =>
         [.. _order.Select(id => (Vmm.MachineOf(id), _guests[id], id))];
 
-    /// <summary>How long a guest takes to answer a server that takes it over.</summary>
+    /// <summary>Time that a guest takes to answer a server that adopts its microVM, in real time.</summary>
     public TimeSpan AdoptionTime { get; init; }
 
     public int BootAttempts => Vmm.Attempts;
 
-    /// <summary>The agents in the guests that were booted; null where guests have none.</summary>
+    /// <summary>The agents in the booted guests, by microVM; null when guests have no agent.</summary>
     public ConcurrentDictionary<string, FakeAgent>? Agents { get; }
 
-    /// <summary>Ids of the warm microVMs that the pool looked after, in order: whose clock was asked for again after their boot.</summary>
+    /// <summary>Ids of the warm microVMs that the pool maintained, in order: those whose clock was read again after their boot.</summary>
     public IReadOnlyList<string> Maintained => [.. _maintained];
 
     public string RecordOf(string id) => Path.Combine(Options.RunDir, _engine.Status.Instance, id, "record.json");
@@ -122,11 +122,11 @@ internal sealed class FakeNode : IAsyncDisposable
     public FakeMachine MachineOf(string id) => Vmm.MachineOf(id);
 
     /// <summary>
-    /// Lets the fake clock run, fifty times as fast as a real one, until the result is disposed: for what waits on it behind a request.
+    /// Runs the fake clock until the result is disposed, fifty times as fast as a real clock. For code that waits on it during a request.
     /// </summary>
     public IAsyncDisposable RunClock() => new Clock(Time);
 
-    /// <summary>Waits for what other tasks bring about; fails after ten real seconds.</summary>
+    /// <summary>Waits until a condition holds that other tasks bring about. Fails after ten real seconds.</summary>
     public static async Task UntilAsync(Func<bool> condition, [CallerArgumentExpression(nameof(condition))] string what = "")
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10), TimeProvider.System);
@@ -134,14 +134,14 @@ internal sealed class FakeNode : IAsyncDisposable
         {
             if (limit.IsCancellationRequested)
             {
-                throw new TimeoutException($"this did not come about within 10 s: {what}");
+                throw new TimeoutException($"this condition did not hold within 10 s: {what}");
             }
 
             await Task.Yield();
         }
     }
 
-    /// <summary>Runs a command and takes its result at once.</summary>
+    /// <summary>Runs a command, reads its result at once and returns it.</summary>
     public async Task<GuestResult> ExecAsync(string id, string code)
     {
         using var execution = await StartAsync(id, new GuestCommand { Code = code });
@@ -152,7 +152,7 @@ internal sealed class FakeNode : IAsyncDisposable
     public Task<Execution> StartAsync(string id, GuestCommand command, CancellationToken cancellationToken = default) =>
         Sandboxes.GetFor(id, SandboxOperation.Exec).ExecAsync(command, cancellationToken);
 
-    /// <summary>Adds a template.</summary>
+    /// <summary>Adds a template whose files hold only a line of text.</summary>
     public void AddTemplate(string name)
     {
         var directory = Directory.CreateDirectory(Path.Combine(Options.TemplatePath, name)).FullName;
@@ -161,16 +161,16 @@ internal sealed class FakeNode : IAsyncDisposable
         template.Files.ToList().ForEach(f => File.WriteAllText(f, $"{Path.GetFileName(f)} of {name}"));
     }
 
-    /// <summary>Stops the server and starts the next one. One that is killed neither waits for commands nor ends a machine.</summary>
-    /// <param name="isKilled">Whether it is killed, instead of stopped with all kept.</param>
-    /// <param name="meanwhile">What happens while there is none.</param>
+    /// <summary>Stops the server and starts the next one. A killed server neither waits for commands nor ends a machine.</summary>
+    /// <param name="isKilled">Whether the server is killed; otherwise it detaches.</param>
+    /// <param name="meanwhile">Called while no server runs.</param>
     public async Task RestartAsync(bool isKilled, Action? meanwhile = null)
     {
         if (isKilled)
         {
-            // A server that is killed while it boots is tried with real VMs: AdoptionTests.
+            // AdoptionTests kill a server while it boots, with real VMs.
             await UntilAsync(() => _engine.Pools.All.All(p => p.BootingCount == 0));
-            // It hears nothing of them any more, and can do nothing to them.
+            // The killed server learns nothing more about its machines, and can do nothing to them.
             Vmm.Machines.ToList().ForEach(m => m.Detach());
         }
 
@@ -188,10 +188,10 @@ internal sealed class FakeNode : IAsyncDisposable
         await _engine.RecoverAsync();
     }
 
-    /// <summary>Stops the server, and leaves what it leaves.</summary>
+    /// <summary>Stops the server, which keeps its microVMs or cleans them up.</summary>
     public Task StopAsync(bool keep) => _engine.StopAsync(keep, TimeSpan.Zero);
 
-    /// <summary>Opens a server on the directories, after one was stopped.</summary>
+    /// <summary>Opens a server on the same directories, after the last one was stopped.</summary>
     public async Task<PandoraEngine> OpenAsync(bool mustRecover)
     {
         var engine = await PandoraEngine.OpenAsync(Options, Vmm, Metrics, Time, _loggers, CancellationToken.None, Host);
@@ -204,7 +204,7 @@ internal sealed class FakeNode : IAsyncDisposable
         return engine;
     }
 
-    /// <summary>What the node uses of its host.</summary>
+    /// <summary>The fake host of the node.</summary>
     public NodeHost Host => new()
     {
         OpenNetwork = Network.OpenAsync,
@@ -218,11 +218,15 @@ internal sealed class FakeNode : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _engine.StopAsync(keep: false);
+        Vmm.Dispose();
         await _services.DisposeAsync();
         Directory.Delete(_directory, recursive: true);
     }
 
-    private void Looked(string id, int times)
+    private FakeAgent AgentOf(string id) =>
+        Agents!.GetOrAdd(id, _ => new FakeAgent(Time) { OnClockRead = times => RecordClockRead(id, times) });
+
+    private void RecordClockRead(string id, int times)
     {
         if (times > 1)
         {
@@ -232,7 +236,7 @@ internal sealed class FakeNode : IAsyncDisposable
 
     private async Task<IGuest> ConnectAsync(GuestLogin login, CancellationToken cancellationToken)
     {
-        var id = Vmm.FindIn(Network.NamespaceOf(login.Address)) ?? throw new VmmException("nobody answers there");
+        var id = Vmm.FindIn(Network.NamespaceOf(login.Address)) ?? throw new VmmException("no guest has this address");
         if (login.IsTakenOver)
         {
             await Task.Delay(AdoptionTime, TimeProvider.System, cancellationToken);

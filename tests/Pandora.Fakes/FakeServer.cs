@@ -16,7 +16,7 @@ using Pandora.Vmm;
 
 namespace Pandora.Fakes;
 
-/// <summary>The real doors over a node of fakes, on a server in memory or on a free port of loopback.</summary>
+/// <summary>The real HTTP API on a <see cref="FakeNode"/>, on a web server in memory or on a free port of loopback.</summary>
 internal sealed class FakeServer : IAsyncDisposable
 {
     public static readonly VmmCapabilities Tcg = new("QEMU", "7.2", "TCG", "a test says so");

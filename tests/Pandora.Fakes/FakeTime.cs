@@ -3,7 +3,7 @@ using Microsoft.Extensions.Time.Testing;
 namespace Pandora.Fakes;
 
 /// <summary>
-/// Fake time whose wall clock can be set, as an operator or NTP sets a host's: timers and timestamps go on as if nothing were.
+/// Fake time whose wall clock can be set, as an operator or NTP sets that of a host. Timers and timestamps are not affected.
 /// </summary>
 internal sealed class FakeTime : FakeTimeProvider
 {
@@ -13,6 +13,6 @@ internal sealed class FakeTime : FakeTimeProvider
 
     public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + _offset;
 
-    // The base makes it from the wall clock.
+    // The base class computes the timestamp from the wall clock.
     public override long GetTimestamp() => base.GetTimestamp() - _offset.Ticks;
 }

@@ -3,8 +3,8 @@ using Pandora.Vmm;
 
 namespace Pandora.Fakes;
 
-/// <summary>Runs fake machines, which outlive the node that started them. Starts are let through one by one or at once.</summary>
-internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
+/// <summary>Runs fake machines, which outlive the node that started them. Starts run freely, or a test allows them one by one.</summary>
+internal sealed class FakeVmm(bool startsAreFree = true) : IVmm, IDisposable
 {
     private readonly ConcurrentDictionary<string, (FakeMachine Machine, VirtualMachineSpec Spec)> _machines = new();
     private readonly SemaphoreSlim _starts = new(startsAreFree ? int.MaxValue : 0);
@@ -12,39 +12,39 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
 
     public VmmCapabilities Capabilities { get; init; } = FakeServer.Tcg;
 
-    /// <summary>Null: it makes no snapshots.</summary>
+    /// <summary>Key of compatible snapshots; null when the VMM makes none.</summary>
     public string? SnapshotCompatibility { get; set; }
 
-    /// <summary>What the next starts fail with; null when they do not.</summary>
+    /// <summary>Error of every start; null when starts work.</summary>
     public Exception? StartFailure { get; set; }
 
-    /// <summary>What the next restores fail with; null when they do not.</summary>
+    /// <summary>Error of every restore; null when restores work.</summary>
     public Exception? RestoreFailure { get; set; }
 
-    /// <summary>What connecting to the agent in a machine's guest gives; null for guests without one.</summary>
+    /// <summary>Opens a connection to the agent in a machine's guest, by machine id; null for guests without an agent.</summary>
     public Func<string, Stream>? Agent { get; init; }
 
-    /// <summary>Called when a node first attaches to a machine of another.</summary>
+    /// <summary>Called when a node attaches to a machine of another node.</summary>
     public Action? OnAttaching { get; set; }
 
-    /// <summary>Starts that were tried.</summary>
+    /// <summary>Number of starts, including those that failed.</summary>
     public int Attempts => Volatile.Read(ref _attempts);
 
-    /// <summary>Machines that were restored, by id.</summary>
+    /// <summary>Ids of the machines that were restored.</summary>
     public ConcurrentBag<string> Restored { get; } = [];
 
-    /// <summary>Ids of the machines whose directories an orphans' clean-up left alone, each time.</summary>
+    /// <summary>For each removal of orphans, the ids of the machines that it kept.</summary>
     public ConcurrentQueue<IReadOnlySet<string>> CleanUps { get; } = [];
 
-    /// <summary>The newest hold on each machine that was started.</summary>
+    /// <summary>The newest handle of each machine that was started.</summary>
     public IReadOnlyCollection<FakeMachine> Machines => [.. _machines.Values.Select(m => m.Machine)];
 
     public void AllowStarts(int count) => _starts.Release(count);
 
-    /// <summary>The newest hold on a machine.</summary>
+    /// <summary>The newest handle of a machine.</summary>
     public FakeMachine MachineOf(string id) => _machines[id].Machine;
 
-    /// <summary>The machine that runs in a slot; null when none does.</summary>
+    /// <summary>Id of the machine that runs in a slot; null when none does.</summary>
     /// <param name="namespacePath">The slot's namespace.</param>
     public string? FindIn(string namespacePath) => _machines.Values
         .Where(m => m.Machine.IsRunning && m.Spec.Network.NamespacePath == namespacePath).Select(m => m.Spec.Id).LastOrDefault();
@@ -53,7 +53,7 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
     {
         Interlocked.Increment(ref _attempts);
         await _starts.WaitAsync(cancellationToken);
-        return StartFailure is { } failure ? throw failure : Hold(spec);
+        return StartFailure is { } failure ? throw failure : CreateMachine(spec);
     }
 
     public Task<IVirtualMachine> RestoreAsync(VirtualMachineSpec spec, SnapshotFiles files, CancellationToken cancellationToken)
@@ -65,11 +65,11 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
 
         if (!File.Exists(files.StatePath) || !File.Exists(files.MemoryPath))
         {
-            throw new VmmException("the snapshot is not whole");
+            throw new VmmException("the snapshot is incomplete");
         }
 
         Restored.Add(spec.Id);
-        return Task.FromResult<IVirtualMachine>(Hold(spec));
+        return Task.FromResult<IVirtualMachine>(CreateMachine(spec));
     }
 
     public async Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken)
@@ -100,17 +100,19 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm
 
     public void RemoveDirectories(string id)
     {
-        // It makes none.
+        // The fake makes no directories.
     }
 
-    // No process can be found and killed for a fake machine, so this stands for that as well.
+    // A real server also kills the process of an orphan. A fake machine has none, so it ends here.
     public void RemoveOrphans(IReadOnlySet<string> living)
     {
         CleanUps.Enqueue(living);
         _machines.Where(m => !living.Contains(m.Key)).ToList().ForEach(m => m.Value.Machine.Die("an orphan"));
     }
 
-    private FakeMachine Hold(VirtualMachineSpec spec)
+    public void Dispose() => _starts.Dispose();
+
+    private FakeMachine CreateMachine(VirtualMachineSpec spec)
     {
         var machine = new FakeMachine(new VirtualMachineHandle(spec.Id, spec.Directory, 1, 1, Capabilities.Name))
         {

@@ -3,7 +3,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Pandora.Fakes;
 
-/// <summary>Keeps every line that is logged, of any level.</summary>
+/// <summary>A log that keeps every line, of any level.</summary>
 internal sealed class KeptLog : ILoggerFactory
 {
     public ConcurrentQueue<(string Category, string Text)> Lines { get; } = [];

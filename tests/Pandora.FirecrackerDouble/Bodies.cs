@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 
 namespace Pandora.FirecrackerDouble;
 
-// What Firecracker's API description allows in each body. A member that it does not know is refused, as Firecracker refuses it.
+// The bodies that Firecracker's API description allows. An unknown member is refused, as Firecracker refuses it.
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record MachineConfig(
@@ -14,20 +14,24 @@ internal sealed record MachineConfig(
     string? CpuTemplate = null,
     string? HugePages = null)
 {
-    public string? Fault =>
-        VcpuCount is < 1 or > 32 ? "The vCPU number is invalid!"
-        : MemSizeMib < 1 ? "The memory size (MiB) is invalid."
-        : Smt && VcpuCount % 2 == 1 && VcpuCount != 1 ? "The vCPU number is invalid!"
-        : null;
+    public string? Fault => this switch
+    {
+        { VcpuCount: < 1 or > 32 } => "The vCPU number is invalid!",
+        { MemSizeMib: < 1 } => "The memory size (MiB) is invalid.",
+        { Smt: true } when VcpuCount % 2 == 1 && VcpuCount != 1 => "The vCPU number is invalid!",
+        _ => null,
+    };
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record BootSource([property: JsonRequired] string KernelImagePath, string? InitrdPath = null, string? BootArgs = null)
 {
-    public string? Fault =>
-        !Root.HasFile(KernelImagePath) ? $"The kernel file cannot be opened: {KernelImagePath}"
-        : InitrdPath is not null && !Root.HasFile(InitrdPath) ? $"The initrd file cannot be opened: {InitrdPath}"
-        : null;
+    public string? Fault => this switch
+    {
+        _ when !Root.HasFile(KernelImagePath) => $"The kernel file cannot be opened: {KernelImagePath}",
+        { InitrdPath: { } initrd } when !Root.HasFile(initrd) => $"The initrd file cannot be opened: {initrd}",
+        _ => null,
+    };
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
@@ -42,11 +46,13 @@ internal sealed record Drive(
     string? Partuuid = null,
     string? Socket = null)
 {
-    public string? Fault =>
-        PathOnHost is null || !Root.HasFile(PathOnHost) ? $"Unable to open the block device backing file: {PathOnHost}"
-        : CacheType is not ("Unsafe" or "Writeback") ? $"unknown variant `{CacheType}`"
-        : IoEngine is not ("Sync" or "Async") ? $"unknown variant `{IoEngine}`"
-        : RateLimiter?.Fault;
+    public string? Fault => this switch
+    {
+        _ when PathOnHost is null || !Root.HasFile(PathOnHost) => $"Unable to open the block device backing file: {PathOnHost}",
+        { CacheType: not ("Unsafe" or "Writeback") } => $"unknown variant `{CacheType}`",
+        { IoEngine: not ("Sync" or "Async") } => $"unknown variant `{IoEngine}`",
+        _ => RateLimiter?.Fault,
+    };
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
@@ -58,10 +64,12 @@ internal sealed partial record Network(
     RateLimiter? RxRateLimiter = null,
     RateLimiter? TxRateLimiter = null)
 {
-    public string? Fault =>
-        HostDevName.Length is 0 or > 15 ? $"Invalid TAP device name: {HostDevName}"
-        : GuestMac is not null && !Mac().IsMatch(GuestMac) ? $"invalid MAC address {GuestMac}"
-        : RxRateLimiter?.Fault ?? TxRateLimiter?.Fault;
+    public string? Fault => this switch
+    {
+        { HostDevName.Length: 0 or > 15 } => $"Invalid TAP device name: {HostDevName}",
+        { GuestMac: { } mac } when !Mac().IsMatch(mac) => $"invalid MAC address {mac}",
+        _ => RxRateLimiter?.Fault ?? TxRateLimiter?.Fault,
+    };
 
     [GeneratedRegex("^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$")]
     private static partial Regex Mac();
@@ -83,10 +91,12 @@ internal sealed record Entropy(RateLimiter? RateLimiter = null);
 internal sealed record Logger(
     string? LogPath = null, string? Level = null, bool ShowLevel = false, bool ShowLogOrigin = false, string? Module = null)
 {
-    public string? Fault =>
-        LogPath is null || !Root.HasFile(LogPath) ? $"Failed to open {LogPath}"
-        : Level is not (null or "Error" or "Warning" or "Info" or "Debug" or "Trace" or "Off") ? $"unknown variant `{Level}`"
-        : null;
+    public string? Fault => this switch
+    {
+        _ when LogPath is null || !Root.HasFile(LogPath) => $"Failed to open {LogPath}",
+        { Level: not (null or "Error" or "Warning" or "Info" or "Debug" or "Trace" or "Off") } => $"unknown variant `{Level}`",
+        _ => null,
+    };
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
@@ -120,20 +130,22 @@ internal sealed record SnapshotLoad(
     bool TrackDirtyPages = false,
     bool EnableDiffSnapshots = false)
 {
-    public string? Fault =>
-        (MemBackend is null) == (MemFilePath is null)
-            ? "too few or too many fields: either `mem_backend` or `mem_file_path` (deprecated) is required"
-        : MemBackend?.BackendType is not (null or "File") ? "this double restores from files only"
-        : null;
+    public string? Fault => this switch
+    {
+        _ when (MemBackend is null) == (MemFilePath is null) =>
+            "too few or too many fields: either `mem_backend` or `mem_file_path` (deprecated) is required",
+        { MemBackend.BackendType: not "File" } => "this double restores from files only",
+        _ => null,
+    };
 }
 
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 internal sealed record MemoryBackend([property: JsonRequired] string BackendPath, [property: JsonRequired] string BackendType);
 
-/// <summary>What a snapshot's state holds of a machine: it is restored with the same paths.</summary>
+/// <summary>The part of a machine that the state file of a snapshot holds. The machine is restored with the same paths.</summary>
 internal sealed record SavedState(long MemSizeMib, IReadOnlyList<string> Drives, string? Vsock);
 
-/// <summary>Where paths begin: in a jail, its root.</summary>
+/// <summary>Resolves paths: in a jail they begin at the root of the jail.</summary>
 internal static class Root
 {
     private static readonly string? Directory = Environment.GetEnvironmentVariable("PANDORA_DOUBLE_ROOT");

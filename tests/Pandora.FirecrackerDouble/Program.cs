@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -7,10 +8,10 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Pandora.FirecrackerDouble;
 
-// A double of Firecracker for the driver's tests: the same command line, sockets, calls and refusals, and no guest but for an echo where
-// its agent would be. The script 'jailer' beside it starts it with its paths beneath the jail's root. It keeps what it was told in the file
-// 'calls' of its directory, and misbehaves as the file 'misbehave' there asks: 'die', 'hang', 'refuse' or 'garble' and a call, such as 'die
-// PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' once started.
+// A double of Firecracker for the tests of the driver. It has the same command line, sockets, calls and refusals. It runs no guest: in
+// place of the agent it echoes what it receives. The script 'jailer' beside it starts it with all paths beneath the root of the jail. The
+// double writes each call to the file 'calls' in its directory. The file 'misbehave' there makes it fail: 'die', 'hang', 'refuse' or
+// 'garble' with a call, such as 'die PUT /drives/drive0'; 'no-socket'; 'busy-kvm'; 'exit' shortly after the start.
 if (args is ["--version"])
 {
     Console.WriteLine("Firecracker v1.16.1");
@@ -43,7 +44,7 @@ app.Run(state.AnswerAsync);
 await app.RunAsync();
 return 0;
 
-/// <summary>The state that decides what is allowed when.</summary>
+/// <summary>The state of the machine, which decides which calls are allowed.</summary>
 internal sealed class Machine(string id, string misbehaviour)
 {
     private readonly Lock _lock = new();
@@ -56,15 +57,23 @@ internal sealed class Machine(string id, string misbehaviour)
     private readonly List<string> _drives = [];
     private string? _vsock;
 
+    private string State => (_isStarted, _isPaused) switch
+    {
+        (false, _) => "Not started",
+        (true, true) => "Paused",
+        (true, false) => "Running",
+    };
+
     public async Task AnswerAsync(HttpContext context)
     {
         var call = $"{context.Request.Method} {context.Request.Path}";
-        var body = await new StreamReader(context.Request.Body).ReadToEndAsync();
+        using var reader = new StreamReader(context.Request.Body);
+        var body = await reader.ReadToEndAsync();
         await File.AppendAllTextAsync("calls", $"{call} {body}\n");
         switch (misbehaviour.Split(' ', 2))
         {
             case ["die", var when] when when == call:
-                Console.Error.WriteLine("the double dies as it was told");
+                Console.Error.WriteLine("the double dies because the test asks for it");
                 Environment.Exit(148);
                 return;
             case ["hang", var when] when when == call:
@@ -75,7 +84,7 @@ internal sealed class Machine(string id, string misbehaviour)
                 return;
         }
 
-        var fault = misbehaviour == $"refuse {call}" ? "refused as it was told" : Handle(context, body);
+        var fault = misbehaviour == $"refuse {call}" ? "refused because the test asks for it" : Handle(context, body);
         if (fault is not null)
         {
             context.Response.StatusCode = 400;
@@ -84,8 +93,7 @@ internal sealed class Machine(string id, string misbehaviour)
         else if (context.Request.Method == "GET")
         {
             await context.Response.WriteAsync(
-                $$"""{"id":"{{id}}","state":"{{(!_isStarted ? "Not started" : _isPaused ? "Paused" : "Running")}}","vmm_version":"1.16.1","app_name":"Firecracker"}"""
-            );
+                $$"""{"id":"{{id}}","state":"{{State}}","vmm_version":"1.16.1","app_name":"Firecracker"}""");
         }
         else
         {
@@ -93,7 +101,7 @@ internal sealed class Machine(string id, string misbehaviour)
         }
     }
 
-    // What is wrong with a call, or null.
+    // Handles a call. Returns the reason why it is refused, or null.
     private string? Handle(HttpContext context, string body)
     {
         var parts = context.Request.Path.Value!.Split('/', StringSplitOptions.RemoveEmptyEntries);
@@ -238,14 +246,7 @@ internal sealed class Machine(string id, string misbehaviour)
             return $"Load snapshot error: Failed to restore from snapshot: Failed to get snapshot state from file: {e.Message}";
         }
 
-        var memory = new FileInfo(Root.On(load.MemBackend?.BackendPath ?? load.MemFilePath!));
-        var missing = state.Drives.FirstOrDefault(d => !Root.HasFile(d));
-        var fault =
-            !memory.Exists || memory.Length < state.MemSizeMib * 1024 * 1024
-                ? "Failed to load guest memory: Error creating guest memory from file"
-            : missing is not null ? $"Failed to build microVM from snapshot: Unable to open the block device backing file: {missing}"
-            : state.Vsock is not null ? Listen(state.Vsock) : null;
-        if (fault is not null)
+        if (Restore(load, state) is { } fault)
         {
             return $"Load snapshot error: Failed to restore from snapshot: {fault}";
         }
@@ -255,7 +256,24 @@ internal sealed class Machine(string id, string misbehaviour)
         return null;
     }
 
-    // Firecracker's docs/vsock.md. The first to come is turned away: the guest does not listen yet.
+    private string? Restore(SnapshotLoad load, SavedState state)
+    {
+        var memory = new FileInfo(Root.On(load.MemBackend?.BackendPath ?? load.MemFilePath!));
+        if (!memory.Exists || memory.Length < state.MemSizeMib * 1024 * 1024)
+        {
+            return "Failed to load guest memory: Error creating guest memory from file";
+        }
+
+        if (state.Drives.FirstOrDefault(d => !Root.HasFile(d)) is { } missing)
+        {
+            return $"Failed to build microVM from snapshot: Unable to open the block device backing file: {missing}";
+        }
+
+        return state.Vsock is null ? null : Listen(state.Vsock);
+    }
+
+    // Source: Firecracker's docs/vsock.md. The first connection is closed, because the guest does not listen yet.
+    [SuppressMessage("Reliability", "CA2000", Justification = "EchoAsync disposes the listener")]
     private string? Listen(string path)
     {
         var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
@@ -265,32 +283,36 @@ internal sealed class Machine(string id, string misbehaviour)
         }
         catch (SocketException e)
         {
+            listener.Dispose();
             return $"Cannot create backend for vsock device: UnixBind({e.Message})";
         }
 
         listener.Listen();
         _vsock = path;
-        _ = Task.Run(async () =>
-        {
-            for (var count = 0; ; count++)
-            {
-                using var client = new NetworkStream(await listener.AcceptAsync(), ownsSocket: true);
-                using var reader = new StreamReader(client);
-                if (count == 0 || !_isStarted || _isPaused || await reader.ReadLineAsync() != "CONNECT 1024")
-                {
-                    continue;
-                }
-
-                // The agent's first words follow at once, as they may.
-                await client.WriteAsync("OK 1073741824\nhello"u8.ToArray());
-                var buffer = new byte[1024];
-                for (int read; (read = await client.ReadAsync(buffer)) > 0;)
-                {
-                    await client.WriteAsync(buffer.AsMemory(0, read));
-                }
-            }
-        });
+        _ = Task.Run(() => EchoAsync(listener));
         return null;
+    }
+
+    private async Task EchoAsync(Socket listener)
+    {
+        using var _ = listener;
+        for (var count = 0; ; count++)
+        {
+            using var client = new NetworkStream(await listener.AcceptAsync(), ownsSocket: true);
+            using var reader = new StreamReader(client);
+            if (count == 0 || !_isStarted || _isPaused || await reader.ReadLineAsync() != "CONNECT 1024")
+            {
+                continue;
+            }
+
+            // The first bytes of the agent follow at once, as Firecracker allows.
+            await client.WriteAsync("OK 1073741824\nhello"u8.ToArray());
+            var buffer = new byte[1024];
+            for (int read; (read = await client.ReadAsync(buffer)) > 0;)
+            {
+                await client.WriteAsync(buffer.AsMemory(0, read));
+            }
+        }
     }
 
     private string? Kernel()

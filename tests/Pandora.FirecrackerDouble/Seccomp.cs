@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Pandora.FirecrackerDouble;
 
-/// <summary>A filter that lets everything through: what the driver looks for in a process's status (seccomp(2)).</summary>
+/// <summary>Installs a filter that allows every call (seccomp(2)). The driver checks that the process has a filter.</summary>
 internal static unsafe partial class Seccomp
 {
     public static void AllowEverything()

@@ -4,7 +4,7 @@ using Pandora.TestHost;
 
 namespace Pandora.Tests;
 
-/// <summary>Tests and benchmarks, and what they start, take none of their caller's settings.</summary>
+/// <summary>Tests, benchmarks and the processes that they start use no settings (<c>PANDORA_*</c>) of their caller.</summary>
 public sealed class CallersSettingsTests
 {
     private static readonly IReadOnlyDictionary<string, string> Foreign = new Dictionary<string, string>
@@ -23,16 +23,17 @@ public sealed class CallersSettingsTests
     };
 
     [Fact]
-    public async Task What_a_test_starts_has_none_of_them() =>
+    public async Task A_process_that_a_test_starts_has_no_settings_of_the_caller() =>
         Assert.All(SettingsIn(await Command.RunAsync("env", [])), l => Assert.StartsWith("PANDORA_TEST_", l));
 
     [Fact]
-    public Task A_test_program_that_is_started_with_them_forgets_them() => Command.RunAsync(
+    public Task A_test_program_removes_the_settings_that_it_is_started_with() => Command.RunAsync(
         Path.Combine(AppContext.BaseDirectory, "Pandora.Tests"),
-        ["--filter-method", $"*.{nameof(What_a_test_starts_has_none_of_them)}", "--progress", "off"], environment: Foreign);
+        ["--filter-method", $"*.{nameof(A_process_that_a_test_starts_has_no_settings_of_the_caller)}", "--progress", "off"],
+        environment: Foreign);
 
     [Fact]
-    public async Task A_server_that_a_helper_starts_has_none_of_them_and_none_of_the_tests_own()
+    public async Task A_server_that_a_helper_starts_has_no_settings_of_the_caller_or_of_the_tests()
     {
         var start = new ProcessStartInfo("env") { RedirectStandardOutput = true };
         foreach (var (name, value) in Foreign)
@@ -46,7 +47,7 @@ public sealed class CallersSettingsTests
     }
 
     [Fact]
-    public async Task The_scripts_forget_them_and_keep_what_tests_start_from_in_one_place()
+    public async Task The_scripts_remove_the_settings_and_share_one_environment()
     {
         var directory = new DirectoryInfo(AppContext.BaseDirectory);
         while (!File.Exists(Path.Combine(directory!.FullName, "Pandora.slnx")))
@@ -56,7 +57,7 @@ public sealed class CallersSettingsTests
 
         foreach (var script in new[] { "tests/run", "bench/run" })
         {
-            // Before it does anything else.
+            // The script removes the settings before it does anything else.
             var text = await File.ReadAllTextAsync(Path.Combine(directory.FullName, script), TestContext.Current.CancellationToken);
             Assert.Matches("""^#!.*\n(#.*\n)*set -euo pipefail\nroot=.*\n\. "\$root/tests/environment"\n""", text);
         }

@@ -3,7 +3,7 @@ using Pandora.Engine.Node;
 
 namespace Pandora.Tests;
 
-/// <summary>What refers to what: the layout of the design.</summary>
+/// <summary>The layout of the design: which folders, assemblies and types may refer to which.</summary>
 public sealed class LayoutTests
 {
     private const string Engine = "Pandora.Engine";
@@ -16,18 +16,18 @@ public sealed class LayoutTests
         Assert.Contains("Sandboxes", folders);
         var uses = folders.ToDictionary(f => f, f => folders.Where(o => o != f && Refers(f, o)).ToList());
         Assert.Contains("Pools", uses["Sandboxes"]);
-        // Those that use none but those that are done already are done; what is left at the end is in a circle, or uses one.
-        var left = folders.ToList();
-        while (left.Where(f => !uses[f].Intersect(left).Any()).ToList() is { Count: > 0 } done)
+        // Removes, again and again, the folders that use none of the others. The rest is in a circle or uses one.
+        var rest = folders.ToList();
+        while (rest.Where(f => !uses[f].Intersect(rest).Any()).ToList() is { Count: > 0 } done)
         {
-            left.RemoveAll(done.Contains);
+            rest.RemoveAll(done.Contains);
         }
 
-        Assert.True(left.Count == 0, string.Join("; ", left.Select(f => $"{f} uses {string.Join(", ", uses[f].Intersect(left))}")));
+        Assert.True(rest.Count == 0, string.Join("; ", rest.Select(f => $"{f} uses {string.Join(", ", uses[f].Intersect(rest))}")));
     }
 
     [Fact]
-    public void What_all_folders_use_uses_none_of_them_but_what_counts_and_traces()
+    public void The_root_of_the_engine_refers_to_no_folder_but_telemetry()
     {
         var types = Types.InAssembly(typeof(PandoraEngine).Assembly).That().ResideInNamespaceMatching($"^{Engine}$").GetTypes();
         Assert.NotEmpty(types);

@@ -5,10 +5,10 @@ internal static class Repository
 {
     public static readonly string Root = Find();
 
-    /// <summary>Path of a file in it.</summary>
+    /// <summary>The full path of a file in the checkout.</summary>
     public static string PathOf(string path) => Path.Combine(Root, path);
 
-    /// <summary>Text of a file in it.</summary>
+    /// <summary>The text of a file in the checkout.</summary>
     public static string Read(string path) => File.ReadAllText(PathOf(path));
 
     private static string Find()

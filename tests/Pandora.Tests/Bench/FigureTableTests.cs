@@ -12,7 +12,7 @@ public sealed class FigureTableTests
     }
 
     [Fact]
-    public void Of_each_figure_the_newest_is_shown_and_a_miss_as_one()
+    public void The_newest_value_of_each_figure_is_shown_and_a_missed_goal_is_marked()
     {
         var directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
         try

@@ -11,7 +11,7 @@ public sealed class PartTests
         "'walls' is not measured on firecracker, because it does not depend on the VMM: use --vmm qemu")]
     [InlineData("--only footprints", "footprint")]
     [InlineData("--vmm xen", "firecracker")]
-    public async Task What_cannot_be_measured_is_said_and_is_an_error(string arguments, string words)
+    public async Task A_part_that_cannot_be_measured_is_an_error_that_says_why(string arguments, string words)
     {
         var (exitCode, _, error) = await RunAsync(arguments);
         Assert.Equal(1, exitCode);
@@ -24,7 +24,7 @@ public sealed class PartTests
     [InlineData("--vmm firecracker --only footprint", "footprint")]
     [InlineData("--vmm firecracker --only adoption", "adoption")]
     [InlineData("--only aged", "aged")]
-    public async Task A_run_measures_what_its_VMM_has(string arguments, string parts)
+    public async Task A_run_measures_the_parts_of_its_VMM(string arguments, string parts)
     {
         var (exitCode, output, error) = await RunAsync($"{arguments} --list");
         Assert.Equal((0, ""), (exitCode, error));

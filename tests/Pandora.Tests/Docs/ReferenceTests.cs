@@ -12,13 +12,13 @@ using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Tests.Docs;
 
-/// <summary><c>docs/reference.md</c> is made from the tables of the code and the comments in them.</summary>
+/// <summary>Generates <c>docs/reference.md</c> from the tables in the code and their comments.</summary>
 public sealed partial class ReferenceTests
 {
     private const string Page = "docs/reference.md";
 
     [Fact]
-    public void The_page_in_the_repository_is_what_the_code_says()
+    public void The_page_in_the_repository_agrees_with_the_code()
     {
         var page = Write();
         if (Environment.GetEnvironmentVariable("MAKE_REFERENCE") == "1")
@@ -28,7 +28,7 @@ public sealed partial class ReferenceTests
 
         Assert.True(
             File.Exists(Repository.PathOf(Page)) && Repository.Read(Page) == page,
-            $"{Page} is not what the code says. If the change is meant: this test writes it anew with MAKE_REFERENCE=1 in its environment");
+            $"{Page} differs from the code. If the change is intended, run this test with MAKE_REFERENCE=1 in its environment");
     }
 
     private static string Write()
@@ -57,7 +57,7 @@ public sealed partial class ReferenceTests
 
         page.Append(CultureInfo.InvariantCulture, $"""
 
-            `pandora_failures_total` counts these, and two that no client is told: `{EngineMetrics.Cancelled}` (the client went away before
+            `pandora_failures_total` counts these, and two that no client receives: `{EngineMetrics.Cancelled}` (the client went away before
             the operation was done) and `{EngineMetrics.NotDelivered}` (the client did not take the whole result of a command, or took it
             too slowly).
 
@@ -118,7 +118,7 @@ public sealed partial class ReferenceTests
             .Select(o => $"{o}".ToLowerInvariant())),
     };
 
-    // The summary of what a pattern finds, in a file from a text on, with code for its tags.
+    // The summary above the member that the pattern matches, with Markdown code instead of the summary's tags.
     private static string CommentOf(string file, string pattern, string from = "")
     {
         var text = Repository.Read(file);

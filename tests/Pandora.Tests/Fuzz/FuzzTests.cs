@@ -15,8 +15,8 @@ using Pandora.Vmm.Qemu;
 namespace Pandora.Tests.Fuzz;
 
 /// <summary>
-/// Spoilt bytes for everything that reads what a client, a guest or a VMM wrote. Five seconds each, or as long as <c>./pandora test --fuzz
-/// MINUTES</c> says; a failure names the seed (<c>--seed</c>) and the bytes.
+/// Damaged bytes for every parser of bytes from a client, a guest, a VMM or a file. Each test runs for three seconds, or for as long as
+/// <c>./pandora test --fuzz MINUTES</c> says. A failure names the seed (<c>--seed</c>) and the bytes.
 /// </summary>
 public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
 {
@@ -59,7 +59,9 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         await FuzzAsync(
             [
                 """{"idle_timeout": 60.5, "template": "default", "egress": "none", "metadata": {"a": "b", "c": "d"}}"""u8.ToArray(),
-                """{"code": "echo hello", "timeout": 5, "cwd": "/root", "env": {"A": "1", "B": "two"}, "user": "nobody", "stdin": "text\n"}"""u8.ToArray(),
+                """
+                {"code": "echo hello", "timeout": 5, "cwd": "/root", "env": {"A": "1", "B": "two"}, "user": "nobody", "stdin": "text\n"}
+                """u8.ToArray(),
             ],
             async bytes =>
             {
@@ -91,7 +93,7 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                 ["/sandboxes/abcdefghijklmnopqrstuvwx/exec?receipt=true&metadata=a:b|abc-key-1"u8.ToArray()],
                 async bytes =>
                 {
-                    // Kestrel refuses a NUL in a path before anybody sees it; the server in memory cannot take one.
+                    // Kestrel refuses a NUL in a path before the application sees the request. The server in memory cannot handle one.
                     var parts = Encoding.Latin1.GetString(bytes).Replace("\0", "", StringComparison.Ordinal).Split('|');
                     using var request = new HttpRequestMessage(
                         HttpMethod.Post,
@@ -107,12 +109,12 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                     }
                     catch (Exception e) when (e is HttpRequestException or UriFormatException)
                     {
-                        // The client itself would not send it.
+                        // HttpClient refuses to send the request.
                     }
                 }));
 
     [Fact]
-    public Task What_QEMU_says_is_understood_or_ends_the_connection() => FuzzAsync(
+    public Task Output_of_QEMU_is_understood_or_ends_the_connection() => FuzzAsync(
         ["""
         {"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}}, "capabilities": ["oob"]}}
         {"return": {}, "id": "1"}
@@ -123,31 +125,41 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         """u8.ToArray()],
         async bytes =>
         {
-            using var server = new Said(Path.Combine(_directory, "qmp"), bytes);
+            using var server = new FixedAnswer(Path.Combine(_directory, "qmp"), bytes);
             try
             {
-                await using var qmp = await QmpClient.ConnectAsync(server.Path, (_, data) => data?["reason"]?.ToString(), TimeProvider.System, default).WaitAsync(TimeSpan.FromSeconds(10));
+                await using var qmp = await QmpClient
+                    .ConnectAsync(server.Path, (_, data) => data?["reason"]?.ToString(), TimeProvider.System, default)
+                    .WaitAsync(TimeSpan.FromSeconds(10));
                 await qmp.ExecuteAsync("query-status").WaitAsync(TimeSpan.FromSeconds(10));
                 await qmp.ExecuteAsync("quit").WaitAsync(TimeSpan.FromSeconds(10));
             }
             catch (Exception e) when (e is VmmException or IOException)
             {
-                // Said in so many words.
+                // The bytes were refused with an error of the driver.
             }
         });
 
     [Fact]
-    public Task What_Firecracker_answers_is_understood_or_refused() => FuzzAsync(
+    public Task Answers_of_Firecracker_are_understood_or_refused() => FuzzAsync(
         [
-            "HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: 81\r\n\r\n{\"id\":\"x\",\"state\":\"Running\",\"vmm_version\":\"1.16.1\",\"app_name\":\"Firecracker\",\"a\":1}"u8.ToArray(),
+            Encoding.UTF8.GetBytes(
+                "HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n"
+                + "Content-Length: 81\r\n\r\n"
+                + """{"id":"x","state":"Running","vmm_version":"1.16.1","app_name":"Firecracker","a":1}"""),
             "HTTP/1.1 400 \r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n{\"fault_message\":\"it refused\"}"u8.ToArray(),
             "HTTP/1.1 204 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n"u8.ToArray(),
         ],
         async bytes =>
         {
-            using var server = new Said(Path.Combine(_directory, "api"), bytes);
+            using var server = new FixedAnswer(Path.Combine(_directory, "api"), bytes);
             using var api = new FirecrackerApi(server.Path, TimeSpan.FromSeconds(5), TimeProvider.System);
-            foreach (var call in new Func<Task>[] { () => api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, default), () => api.PutAsync("/actions", "{}"u8.ToArray(), default) })
+            Func<Task>[] calls =
+            [
+                () => api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, default),
+                () => api.PutAsync("/actions", "{}"u8.ToArray(), default),
+            ];
+            foreach (var call in calls)
             {
                 try
                 {
@@ -155,13 +167,13 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                 }
                 catch (VmmException)
                 {
-                    // Said in so many words.
+                    // The bytes were refused with an error of the driver.
                 }
             }
         });
 
     [Fact]
-    public async Task What_a_guests_agent_sends_is_understood_or_refused()
+    public async Task Bytes_from_a_guests_agent_are_understood_or_refused()
     {
         var number = 0;
         await FuzzAsync(
@@ -175,7 +187,7 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
             ],
             async bytes =>
             {
-                using var server = new Said(Path.Combine(_directory, $"agent{number++ % 2}"), bytes);
+                using var server = new FixedAnswer(Path.Combine(_directory, $"agent{number++ % 2}"), bytes);
                 using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
                 await socket.ConnectAsync(new UnixDomainSocketEndPoint(server.Path));
                 await using var agent = new GuestAgent(
@@ -183,25 +195,26 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                 {
                     NextId = 1,
                 };
-                foreach (
-                    var ask in new Func<Task>[] { () => agent.PingAsync("hello"u8.ToArray(), default), () => agent.SetClockAsync(default) })
+                Func<Task>[] calls = [() => agent.PingAsync("hello"u8.ToArray(), default), () => agent.SetClockAsync(default)];
+                foreach (var call in calls)
                 {
                     try
                     {
-                        await ask().WaitAsync(TimeSpan.FromSeconds(15));
+                        await call().WaitAsync(TimeSpan.FromSeconds(15));
                     }
                     catch (VmmException)
                     {
-                        // Said in so many words.
+                        // The bytes were refused with an error of the agent connection.
                     }
                 }
             });
     }
 
     [Fact]
-    public Task What_a_server_sends_to_an_agent_is_understood_or_refused() => FuzzAsync(
+    public Task Bytes_from_a_server_to_an_agent_are_understood_or_refused() => FuzzAsync(
         [
-            new ResumeBody(1, new byte[64], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", new byte[80]).Encode(), AgentProtocol.EncodeNanoseconds(7),
+            new ResumeBody(1, new byte[64], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", new byte[80]).Encode(),
+            AgentProtocol.EncodeNanoseconds(7),
         ],
         bytes =>
         {
@@ -211,7 +224,7 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
             }
             catch (FormatException)
             {
-                // Told to the server.
+                // The agent reports this error to the server.
             }
 
             return Task.CompletedTask;
@@ -245,7 +258,7 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
         var count = 0;
         for (; Stopwatch.GetElapsedTime(start) < Duration; count++)
         {
-            var bytes = mutator.Spoil(mutator.Pick(valid));
+            var bytes = mutator.Damage(mutator.Pick(valid));
             try
             {
                 await tryAsync(bytes);
@@ -286,12 +299,12 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
             },
         };
 
-    /// <summary>A UNIX socket that says the same to whoever connects, whatever is asked, and closes.</summary>
-    private sealed class Said : IDisposable
+    /// <summary>A UNIX socket that sends the same bytes to every client, ignores what it receives, and closes.</summary>
+    private sealed class FixedAnswer : IDisposable
     {
         private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
 
-        public Said(string path, byte[] bytes)
+        public FixedAnswer(string path, byte[] bytes)
         {
             Path = path;
             File.Delete(path);
@@ -316,13 +329,13 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
                     var buffer = new byte[1024];
                     while (await client.ReceiveAsync(buffer) > 0)
                     {
-                        // Nothing is listened to.
+                        // What the client sends is ignored.
                     }
                 }
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException)
             {
-                // Closed.
+                // The listener was closed.
             }
         }
     }

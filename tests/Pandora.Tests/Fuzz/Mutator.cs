@@ -2,7 +2,7 @@ using System.Text;
 
 namespace Pandora.Tests.Fuzz;
 
-/// <summary>Spoils valid bytes: flips, cuts, doubles, inserts, and puts in what parsers stumble over.</summary>
+/// <summary>Damages valid bytes: flips, cuts, doubles and inserts bytes, and inserts texts that are hard to parse.</summary>
 internal sealed class Mutator(int seed)
 {
     private static readonly byte[][] Stumbling =
@@ -41,8 +41,8 @@ internal sealed class Mutator(int seed)
 
     private readonly Random _random = new(seed);
 
-    /// <summary>A spoilt copy; now and then the same, so that what follows is reached as well.</summary>
-    public byte[] Spoil(byte[] valid)
+    /// <summary>Returns a damaged copy. Sometimes the copy is unchanged, so that the code after the parser runs as well.</summary>
+    public byte[] Damage(byte[] valid)
     {
         var bytes = valid.ToList();
         for (var i = _random.Next(0, 5); i > 0 && bytes.Count > 0; i--)
@@ -74,6 +74,6 @@ internal sealed class Mutator(int seed)
         return [.. bytes];
     }
 
-    /// <summary>One of several.</summary>
+    /// <summary>Picks one of several byte sequences.</summary>
     public T Pick<T>(IReadOnlyList<T> of) => of[_random.Next(of.Count)];
 }

@@ -7,7 +7,7 @@ using Pandora.Vmm.Host;
 
 namespace Pandora.Tests.Linux;
 
-/// <summary>Only a process that has ended is told as one that is not there.</summary>
+/// <summary>Only a process that has ended is reported as missing.</summary>
 [Collection(nameof(Alone))]
 public sealed class ProcessHandleTests : IDisposable
 {
@@ -16,7 +16,7 @@ public sealed class ProcessHandleTests : IDisposable
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Fact]
-    public void One_that_has_ended_and_the_number_of_a_thread_are_no_process()
+    public void An_ended_process_and_the_id_of_a_thread_are_no_process()
     {
         using var process = Process.Start("true");
         process.WaitForExit();
@@ -30,7 +30,7 @@ public sealed class ProcessHandleTests : IDisposable
     }
 
     [Fact]
-    public async Task A_file_that_was_opened_before_its_process_ended_tells_that_it_has()
+    public async Task A_stat_file_opened_before_the_process_ended_reports_the_end()
     {
         using var process = Process.Start("sleep", "60");
         await using var stat = new FileStream($"/proc/{process.Id}/stat", FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
@@ -40,13 +40,13 @@ public sealed class ProcessHandleTests : IDisposable
     }
 
     [Fact]
-    public void One_that_cannot_be_seen_for_want_of_descriptors_is_not_said_to_be_dead()
+    public void A_process_that_cannot_be_checked_for_lack_of_descriptors_is_not_reported_dead()
     {
         var pid = Environment.ProcessId;
         var start = ProcessHandle.StartTimeOf(pid)!.Value;
         File.WriteAllText(Path.Combine(_directory, "vmm.pid"), $"{pid}\n");
         ProcessHandle.TryOpen(pid, start)!.Dispose();
-        // What earlier tests left to the collector is closed before the lowest free number is looked up.
+        // Closes the handles that earlier tests did not dispose, before the lowest free descriptor is determined.
         GC.Collect();
         GC.WaitForPendingFinalizers();
         ulong free;
@@ -55,7 +55,7 @@ public sealed class ProcessHandleTests : IDisposable
             free = (ulong)file.DangerousGetHandle();
         }
 
-        // None is left; and one, which the process itself takes, so that its start time cannot be read.
+        // First no descriptor is free; then one, which the handle takes, so that the start time cannot be read.
         foreach (var limit in new[] { free, free + 1 })
         {
             var seen = WithDescriptors(limit, () => Record.Exception(() => ProcessHandle.TryOpen(pid, start)));
@@ -68,13 +68,13 @@ public sealed class ProcessHandleTests : IDisposable
         Assert.True(ProcessHandle.Exists(pid, start));
     }
 
-    private static T WithDescriptors<T>(ulong limit, Func<T> look)
+    private static T WithDescriptors<T>(ulong limit, Func<T> act)
     {
         Assert.Equal(0, GetLimit(OpenFiles, out var before));
         try
         {
             Assert.Equal(0, SetLimit(OpenFiles, before with { Soft = limit }));
-            return look();
+            return act();
         }
         finally
         {

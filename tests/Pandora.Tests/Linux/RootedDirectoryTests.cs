@@ -5,7 +5,7 @@ using Pandora.Linux;
 
 namespace Pandora.Tests.Linux;
 
-/// <summary>A tree that somebody else made, with a directory of the host's beside it that its links name.</summary>
+/// <summary>A tree of files that a guest can change, with links to a directory of the host beside it.</summary>
 public sealed class RootedDirectoryTests : IDisposable
 {
     private const UnixFileMode Mode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
@@ -43,7 +43,7 @@ public sealed class RootedDirectoryTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Targets))]
-    public void A_link_is_deleted_and_not_what_it_leads_to(string target)
+    public void A_link_is_deleted_and_not_its_target(string target)
     {
         using var root = RootedDirectory.Open(_tree);
         Link("etc/name", target);
@@ -56,7 +56,7 @@ public sealed class RootedDirectoryTests : IDisposable
     }
 
     [Fact]
-    public async Task A_socket_is_connected_to_and_not_what_a_link_in_its_place_leads_to()
+    public async Task A_socket_is_connected_to_and_a_link_in_its_place_is_not_followed()
     {
         using var host = Listen(Path.Combine(_host, "socket"));
         using var own = Listen(At("own"));
@@ -100,7 +100,7 @@ public sealed class RootedDirectoryTests : IDisposable
     [InlineData("nowhere")]
     [InlineData("dir")]
     [InlineData("/proc/self/cwd")]
-    public void A_directory_that_is_a_link_to_the_hosts_is_an_error_that_names_it(string target)
+    public void A_link_in_the_place_of_a_directory_is_an_error_that_names_it(string target)
     {
         using var root = RootedDirectory.Open(_tree);
         Link("dir", target);
@@ -125,7 +125,7 @@ public sealed class RootedDirectoryTests : IDisposable
     [InlineData("/usr/lib")]
     [InlineData("usr/lib")]
     [InlineData("../../../usr/lib")]
-    public void A_link_within_leads_to_where_it_leads_the_guest(string target)
+    public void A_link_within_the_tree_is_resolved_as_in_the_guest(string target)
     {
         Directory.CreateDirectory(At("usr/lib"));
         Link("lib", target);
@@ -140,11 +140,11 @@ public sealed class RootedDirectoryTests : IDisposable
     }
 
     [Fact]
-    public void A_fifo_and_a_socket_in_a_files_place_are_replaced_unopened()
+    public void A_fifo_in_the_place_of_a_file_is_replaced_without_being_opened()
     {
         using var root = RootedDirectory.Open(_tree);
         Run("mkfifo", At("etc/name"));
-        // A link to one inside, too: opening it to write would wait for a reader.
+        // A link to a FIFO in the tree, too. Opening it for writing would wait for a reader.
         Run("mkfifo", At("fifo"));
         Link("etc/link", "/fifo");
         foreach (var name in new[] { "etc/name", "etc/link" })
@@ -174,7 +174,7 @@ public sealed class RootedDirectoryTests : IDisposable
     }
 
     [Fact]
-    public void What_is_not_there_is_made_to_write_and_not_to_delete()
+    public void A_missing_directory_is_made_by_a_write_and_not_by_a_delete()
     {
         using var root = RootedDirectory.Open(_tree);
         root.Delete("a/b/c");
@@ -185,7 +185,7 @@ public sealed class RootedDirectoryTests : IDisposable
     }
 
     [Fact]
-    public void A_file_of_ones_own_has_one_name_and_is_no_link()
+    public void An_own_file_has_one_name_and_is_no_link()
     {
         using var root = RootedDirectory.Open(_tree);
         File.WriteAllText(At("log"), "own");

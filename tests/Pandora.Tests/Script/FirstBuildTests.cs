@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace Pandora.Tests.Script;
 
-/// <summary>Two first runs of <c>./pandora</c> at once, in a checkout whose .NET is a script that tells when two builds overlap.</summary>
+/// <summary>Two first runs of <c>./pandora</c> at once, with a script as <c>dotnet</c> that records overlapping builds.</summary>
 public sealed class FirstBuildTests : IDisposable
 {
     private const string DotNet = """
@@ -21,7 +21,7 @@ public sealed class FirstBuildTests : IDisposable
         rmdir "$root/busy" 2> /dev/null
         """;
 
-    // The functions of the script without what it does with its arguments, and with nothing that needs root or a network.
+    // Loads the functions of the script without its commands, and replaces those that need root or a network.
     private const string BuildAgent = """
         source <(sed '/^case ${1:-} in/,$d' "$0")
         install_missing() { :; }
@@ -75,7 +75,7 @@ public sealed class FirstBuildTests : IDisposable
 
     private string[] Builds()
     {
-        Assert.False(File.Exists(Path.Combine(_root, "overlaps")), "two build at once");
+        Assert.False(File.Exists(Path.Combine(_root, "overlaps")), "two builds ran at once");
         return File.ReadAllLines(Path.Combine(_root, "builds"));
     }
 

@@ -12,7 +12,7 @@ using Pandora.Vmm.Firecracker;
 
 namespace Pandora.Tests.Vmm;
 
-/// <summary>Releases made of two scripts that tell a version, fetched from a server on loopback or taken from a file.</summary>
+/// <summary>Installs releases that consist of two scripts with a version, from a server on loopback or from a file.</summary>
 public sealed class FirecrackerInstallerTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
@@ -45,7 +45,7 @@ public sealed class FirecrackerInstallerTests : IDisposable
     }
 
     [Fact]
-    public async Task What_is_not_as_published_is_refused_and_what_was_installed_stays()
+    public async Task An_archive_that_differs_from_the_published_one_is_refused_and_the_installed_release_stays()
     {
         var good = Archive("1.16.1");
         await Installer.InstallAsync(good, Sum(good), null, default);
@@ -66,7 +66,7 @@ public sealed class FirecrackerInstallerTests : IDisposable
     }
 
     [Fact]
-    public async Task A_release_is_fetched_with_its_checksum_and_a_wrong_or_missing_one_leaves_nothing()
+    public async Task A_release_is_fetched_with_its_checksum_and_a_wrong_or_missing_checksum_installs_nothing()
     {
         var archive = Archive("1.16.1");
         var sum = Sum(archive);
@@ -115,7 +115,7 @@ public sealed class FirecrackerInstallerTests : IDisposable
             });
         }
 
-        // An archive that leads elsewhere is not followed there.
+        // An entry whose path leads out of the directory. The installer must not write it there.
         tar.WriteEntry(new PaxTarEntry(TarEntryType.RegularFile, "../../evil") { DataStream = new MemoryStream("evil"u8.ToArray()) });
         return path;
     }

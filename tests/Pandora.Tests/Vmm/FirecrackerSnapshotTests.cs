@@ -3,7 +3,7 @@ using Pandora.Vmm.Firecracker;
 
 namespace Pandora.Tests.Vmm;
 
-/// <summary>Snapshots by the driver, on strict doubles of Firecracker and its jailer.</summary>
+/// <summary>Snapshots of the driver, on strict doubles of Firecracker and its jailer.</summary>
 public sealed class FirecrackerSnapshotTests : IDisposable
 {
     private static readonly string Programs = Path.GetFullPath(
@@ -39,7 +39,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     }
 
     [Fact]
-    public async Task An_agent_is_waited_for_and_none_of_its_words_are_taken()
+    public async Task A_connection_waits_for_the_agent_and_keeps_its_first_bytes()
     {
         await using var machine = await _vmm.StartAsync(Spec("one"), default);
         await using var stream = await machine.ConnectAgentAsync(default);
@@ -50,7 +50,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     }
 
     [Fact]
-    public async Task An_agent_that_never_listens_is_waited_for_only_so_long()
+    public async Task Waiting_for_an_agent_that_never_listens_can_be_cancelled()
     {
         await using var machine = await _vmm.StartAsync(Spec("one"), default);
         await _vmm.SnapshotAsync(machine, Begin(), default);
@@ -61,7 +61,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     [Theory]
     [InlineData("state", 10, "Failed to get snapshot state from file")]
     [InlineData("memory", 1024, "Error creating guest memory from file")]
-    public async Task A_truncated_snapshot_fails_its_restore_and_leaves_nothing(string name, int length, string words)
+    public async Task A_restore_from_a_truncated_snapshot_fails_and_leaves_nothing(string name, int length, string words)
     {
         await SaveAsync();
         await using (var file = File.OpenWrite(Path.Combine(_directory, "snapshot", name)))
@@ -74,7 +74,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
 
     [Theory]
     [InlineData("die PUT /snapshot/load", "at 'snapshot/load'", "the double dies")]
-    [InlineData("refuse PUT /snapshot/load", "at 'snapshot/load'", "refused as it was told")]
+    [InlineData("refuse PUT /snapshot/load", "at 'snapshot/load'", "refused because the test asks for it")]
     [InlineData("die PUT /logger", "at 'logger'", "the double dies")]
     public async Task A_restore_that_fails_says_where_and_why_and_leaves_nothing(string misbehaviour, string where, string why)
     {
@@ -87,19 +87,19 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     [Theory]
     [InlineData("refuse PATCH /vm")]
     [InlineData("refuse PUT /snapshot/create")]
-    public async Task A_machine_that_cannot_be_saved_says_so(string misbehaviour)
+    public async Task A_failed_snapshot_is_an_error_and_leaves_no_file(string misbehaviour)
     {
         var root = Directory.CreateDirectory(Path.Combine(_directory, "jails/firecracker/one/root")).FullName;
         await File.WriteAllTextAsync(Path.Combine(root, "misbehave"), misbehaviour);
         await using var machine = await _vmm.StartAsync(Spec("one"), default);
         Assert.Contains(
-            "refused as it was told",
+            "refused because the test asks for it",
             (await Assert.ThrowsAsync<FirecrackerApiException>(() => _vmm.SnapshotAsync(machine, Begin(), default))).Message);
         Assert.Empty(Directory.GetFiles(Path.Combine(_directory, "snapshot")));
     }
 
     [Fact]
-    public async Task The_jail_of_a_machine_that_nobody_holds_is_removed_and_one_that_is_gone_is_no_error()
+    public async Task The_jail_of_a_dead_machine_is_removed_and_a_missing_jail_is_no_error()
     {
         var machine = await _vmm.StartAsync(Spec("one"), default);
         using (var process = Pandora.Linux.ProcessHandle.TryOpen(machine.Handle.Pid))
@@ -115,7 +115,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     }
 
     [Fact]
-    public void A_version_whose_restored_guests_cannot_be_spoken_to_makes_none()
+    public void A_version_whose_restored_guests_are_unreachable_makes_no_snapshot()
     {
         using var broken = Create(new Version(1, 16, 0));
         Assert.Null(broken.SnapshotCompatibility);
@@ -128,7 +128,8 @@ public sealed class FirecrackerSnapshotTests : IDisposable
         Assert.Contains(where, error.Message);
         Assert.Contains(why, error.Message);
         Assert.False(Directory.Exists(Path.Combine(_directory, "jails/firecracker", id)));
-        Assert.DoesNotContain(Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)), d => IsOurs(d, id));
+        var processes = Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _));
+        Assert.DoesNotContain(processes, d => IsOfThisTest(d, id));
     }
 
     private async Task SaveAsync()
@@ -143,7 +144,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
         return Files;
     }
 
-    // What a jail was told outlives it here: its end removes the rest.
+    // The calls to a VMM, in a file outside its jail. The rest of the jail is removed with the machine.
     private string[] Calls(string id) => File.ReadAllLines(Path.Combine(_directory, $"{id}.calls"));
 
     private FirecrackerVmm Create(Version version) =>
@@ -173,7 +174,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
             KernelPath = File("vmlinux"),
             InitrdPath = File("initrd"),
             Drives = [new DriveSpec(File("root"), IsReadOnly: true), new DriveSpec(File("disk"), IsReadOnly: false)],
-            // The tests' own user: they need not be root.
+            // The jail runs as the user of the tests, so the tests need not be root.
             Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"),
             MemoryMiB = 300,
             Uid = OwnUid,
@@ -184,7 +185,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
     private static int OwnUid =>
         int.Parse(File.ReadLines("/proc/self/status").First(l => l.StartsWith("Uid:", StringComparison.Ordinal)).Split('\t')[1]);
 
-    private bool IsOurs(string process, string id)
+    private bool IsOfThisTest(string process, string id)
     {
         try
         {

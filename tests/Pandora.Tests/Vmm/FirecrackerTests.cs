@@ -6,15 +6,20 @@ using Pandora.Vmm.Qemu;
 
 namespace Pandora.Tests.Vmm;
 
-/// <summary>The driver on a strict double, unjailed: what it sends, and what it makes of everything that goes wrong.</summary>
+/// <summary>The driver on a strict double without a jail: the calls that it sends, and how it handles failures.</summary>
 public sealed class FirecrackerTests : IDisposable
 {
     private static readonly AgentChannel Agent = new("pandora.agent", 1024);
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
+    private readonly List<FirecrackerVmm> _vmms = [];
 
     private static string Double => Path.Combine(AppContext.BaseDirectory, "../../Pandora.FirecrackerDouble/release/firecracker");
 
-    public void Dispose() => Directory.Delete(_directory, recursive: true);
+    public void Dispose()
+    {
+        _vmms.ForEach(v => v.Dispose());
+        Directory.Delete(_directory, recursive: true);
+    }
 
     [Fact]
     public async Task A_machine_is_configured_in_order_started_and_killed()
@@ -52,7 +57,7 @@ public sealed class FirecrackerTests : IDisposable
     }
 
     [Fact]
-    public async Task A_machine_is_found_again_by_another_server_and_a_stranger_is_not()
+    public async Task Another_server_finds_a_machine_again_and_not_one_with_another_start_time()
     {
         using var vmm = Create();
         await using var machine = await StartAsync(vmm: vmm);
@@ -68,7 +73,7 @@ public sealed class FirecrackerTests : IDisposable
     }
 
     [Fact]
-    public async Task A_guest_that_stops_is_told_from_a_VMM_that_dies()
+    public async Task A_guest_that_stops_is_distinguished_from_a_VMM_that_dies()
     {
         await using var machine = await StartAsync(misbehaviour: "exit");
         Assert.Equal(
@@ -90,7 +95,7 @@ public sealed class FirecrackerTests : IDisposable
     [InlineData(
         "refuse PUT /network-interfaces/eth0",
         "at 'network-interfaces/eth0'",
-        "Firecracker refused PUT /network-interfaces/eth0 (400): refused as it was told")]
+        "Firecracker refused PUT /network-interfaces/eth0 (400): refused because the test asks for it")]
     [InlineData("hang PUT /actions", "at 'actions'", "did not answer PUT /actions within 4 s")]
     [InlineData("busy-kvm", "at 'actions'", "Error creating KVM object: Device or resource busy")]
     [InlineData("no-socket", "at 'socket'", "not done within 6 s")]
@@ -99,11 +104,11 @@ public sealed class FirecrackerTests : IDisposable
         var error = await Assert.ThrowsAsync<VmmException>(() => StartAsync(misbehaviour: misbehaviour));
         Assert.Contains(where, error.Message);
         Assert.Contains(why, error.Message);
-        Assert.DoesNotContain(Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)), IsOurs);
+        Assert.DoesNotContain(Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)), IsOfThisTest);
     }
 
     [Fact]
-    public async Task What_Firecracker_would_refuse_the_double_refuses()
+    public async Task The_double_refuses_the_calls_that_Firecracker_refuses()
     {
         var error = await Assert.ThrowsAsync<VmmException>(() => StartAsync(spec: s => s with { MemoryMiB = 0 }));
         Assert.Contains("Firecracker refused PUT /machine-config (400): The memory size", error.Message);
@@ -125,7 +130,7 @@ public sealed class FirecrackerTests : IDisposable
     }
 
     [Fact]
-    public async Task Programs_that_cannot_be_used_are_told_apart()
+    public async Task Each_program_that_cannot_be_used_is_refused_with_its_reason()
     {
         async Task<string> RefusalAsync(string program, string? jailer = null) =>
             (await Assert.ThrowsAsync<VmmException>(() => FirecrackerBinaries.FindAsync(program, jailer, default))).Message;
@@ -142,7 +147,7 @@ public sealed class FirecrackerTests : IDisposable
     }
 
     [Fact]
-    public async Task Contradictory_wishes_are_refused_and_auto_falls_back()
+    public async Task Contradictory_settings_are_refused_and_auto_falls_back()
     {
         var choice = new VmmChoice(VmmKind.Firecracker, Accelerator.Tcg, Double, null, UseJailer: false, _directory, _directory);
         Assert.Contains(
@@ -159,12 +164,12 @@ public sealed class FirecrackerTests : IDisposable
         "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock reboot=k 8250.nr_uarts=1 i8042.noaux "
             + "i8042.nomux i8042.dumbkbd extra=1")]
     [InlineData(Architecture.Arm64, "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock extra=1")]
-    public void Kernel_arguments_are_the_architectures(Architecture architecture, string expected) =>
+    public void Kernel_arguments_depend_on_the_architecture(Architecture architecture, string expected) =>
         Assert.Equal(expected, FirecrackerBoot.KernelArguments(Spec(), architecture));
 
-    /// <summary>No such machine is at hand: what it would be told is held as text.</summary>
+    /// <summary>Compares the calls as text, because the tests have no aarch64 host.</summary>
     [Fact]
-    public void On_aarch64_it_is_told_the_same_but_for_the_kernels_arguments()
+    public void On_aarch64_the_calls_are_the_same_except_the_kernel_arguments()
     {
         var paths = new FirecrackerPaths("/kernel", "/initrd", ["/drive0", "/drive1"], "/log", "/metrics", "/run/agent.sock");
         string[] expected =
@@ -172,9 +177,12 @@ public sealed class FirecrackerTests : IDisposable
             "/logger {\"log_path\":\"/log\",\"level\":\"Info\"}",
             "/metrics {\"metrics_path\":\"/metrics\"}",
             "/machine-config {\"vcpu_count\":2,\"mem_size_mib\":300,\"smt\":false,\"track_dirty_pages\":false}",
-            "/boot-source {\"kernel_image_path\":\"/kernel\",\"initrd_path\":\"/initrd\",\"boot_args\":\"console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock extra=1\"}",
-            "/drives/drive0 {\"drive_id\":\"drive0\",\"path_on_host\":\"/drive0\",\"is_root_device\":false,\"is_read_only\":true,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
-            "/drives/drive1 {\"drive_id\":\"drive1\",\"path_on_host\":\"/drive1\",\"is_root_device\":false,\"is_read_only\":false,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
+            "/boot-source {\"kernel_image_path\":\"/kernel\",\"initrd_path\":\"/initrd\","
+                + "\"boot_args\":\"console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off pandora.vsock extra=1\"}",
+            "/drives/drive0 {\"drive_id\":\"drive0\",\"path_on_host\":\"/drive0\",\"is_root_device\":false,\"is_read_only\":true,"
+                + "\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
+            "/drives/drive1 {\"drive_id\":\"drive1\",\"path_on_host\":\"/drive1\",\"is_root_device\":false,\"is_read_only\":false,"
+                + "\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
             "/network-interfaces/eth0 {\"iface_id\":\"eth0\",\"guest_mac\":\"02:fc:00:00:00:02\",\"host_dev_name\":\"tap0\"}",
             "/vsock {\"guest_cid\":3,\"uds_path\":\"/run/agent.sock\"}",
             "/entropy {}",
@@ -188,13 +196,13 @@ public sealed class FirecrackerTests : IDisposable
     [InlineData("Seccomp:\t2", true)]
     [InlineData("Seccomp:\t0", false)]
     [InlineData("Seccomp_filters:\t2", false)]
-    public void A_process_without_filters_is_told_from_one_with(string status, bool isFiltered) =>
+    public void A_process_with_filters_is_distinguished_from_one_without(string status, bool isFiltered) =>
         Assert.Equal(isFiltered, FirecrackerVmm.IsFiltered(["Name:\tfirecracker", status]));
 
     [Fact]
     public async Task A_jail_that_cannot_be_made_fails_the_start_and_says_where()
     {
-        // Whoever runs the tests, root too, cannot make a directory beneath a file.
+        // No user, not even root, can make a directory beneath a file.
         var file = Path.Combine(_directory, "not-a-directory");
         await File.WriteAllTextAsync(file, "");
         using var vmm = new FirecrackerVmm(
@@ -219,7 +227,7 @@ public sealed class FirecrackerTests : IDisposable
     private static FirecrackerVmm Create() =>
         new(new FirecrackerBinaries(Path.GetFullPath(Double), null, new Version(1, 16, 1)), "", "a test says so", TimeProvider.System);
 
-    // For what never ends by itself; a busy machine needs a second or two to start the double.
+    // For starts that never end by themselves. The limits allow for a busy machine, which needs a second or two to start the double.
     private static FirecrackerVmm CreateImpatient() =>
         new(new FirecrackerBinaries(Path.GetFullPath(Double), null, new Version(1, 16, 1)), "", "a test says so", TimeProvider.System)
         {
@@ -233,13 +241,18 @@ public sealed class FirecrackerTests : IDisposable
         FirecrackerVmm? vmm = null,
         Func<VirtualMachineSpec, VirtualMachineSpec>? spec = null)
     {
-        // Each machine has a directory of its own; here several follow each other in one.
+        // Removes the socket of the previous machine. Outside of tests each machine has its own directory.
         File.Delete(Path.Combine(_directory, "api.sock"));
         await File.WriteAllTextAsync(Path.Combine(_directory, "misbehave"), misbehaviour);
         var wanted = Spec() with { Limits = limits ?? new DeviceLimits() };
-        return await (
-            vmm ?? (misbehaviour.StartsWith("hang", StringComparison.Ordinal) || misbehaviour == "no-socket" ? CreateImpatient() : Create())
-        ).StartAsync(spec is null ? wanted : spec(wanted), default);
+        var neverEnds = misbehaviour.StartsWith("hang", StringComparison.Ordinal) || misbehaviour == "no-socket";
+        if (vmm is null)
+        {
+            vmm = neverEnds ? CreateImpatient() : Create();
+            _vmms.Add(vmm);
+        }
+
+        return await vmm.StartAsync(spec?.Invoke(wanted) ?? wanted, default);
     }
 
     private VirtualMachineSpec Spec()
@@ -267,7 +280,7 @@ public sealed class FirecrackerTests : IDisposable
         };
     }
 
-    private bool IsOurs(string process)
+    private bool IsOfThisTest(string process)
     {
         try
         {

@@ -5,7 +5,7 @@ namespace Pandora.Tests.Vmm;
 public sealed class HostProcessorTests
 {
     [Fact]
-    public void A_VMM_that_is_upgraded_under_a_server_is_another()
+    public void A_VMM_that_is_upgraded_while_the_server_runs_has_another_identity()
     {
         var path = Path.GetTempFileName();
         try
@@ -13,7 +13,7 @@ public sealed class HostProcessorTests
             File.WriteAllText(path, "version 1");
             var before = HostProcessor.Identify(path);
             Assert.Equal(before, HostProcessor.Identify(path));
-            // As a package is installed: another file in its place.
+            // Replaces the file as the installation of a package does.
             File.WriteAllText(path + ".new", "version 2");
             File.SetLastWriteTimeUtc(path + ".new", new DateTime(2020, 1, 1, 0, 0, 0, DateTimeKind.Utc));
             File.Move(path + ".new", path, overwrite: true);

@@ -4,17 +4,17 @@ using Pandora.Linux;
 
 namespace Pandora.Tests.Vmm;
 
-/// <summary>What a VMM that a guest has taken over can leave in its jail, whose root is its own.</summary>
+/// <summary>Files that a VMM under the control of its guest can put into its jail, whose root the VMM owns.</summary>
 public sealed class JailTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
-    private readonly string _hosts;
+    private readonly string _hostFile;
     private readonly FirecrackerJail _jail;
 
     public JailTests()
     {
-        _hosts = Path.Combine(_directory, "the-hosts");
-        File.WriteAllText(_hosts, new string('x', 300 * 1024));
+        _hostFile = Path.Combine(_directory, "host-file");
+        File.WriteAllText(_hostFile, new string('x', 300 * 1024));
         _jail = new FirecrackerJail(Path.Combine(_directory, "jails"), "/firecracker", "one");
         Directory.CreateDirectory(_jail.Root);
     }
@@ -24,7 +24,7 @@ public sealed class JailTests : IDisposable
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public void A_log_that_became_another_file_is_neither_read_nor_emptied(bool isLink)
+    public void A_log_that_was_replaced_by_another_file_is_neither_read_nor_emptied(bool isLink)
     {
         var time = new FakeTimeProvider();
         using var logs = new BoundedLogs(time);
@@ -32,7 +32,7 @@ public sealed class JailTests : IDisposable
         Replace(log, isLink);
         logs.Watch(log);
         time.Advance(TimeSpan.FromSeconds(1));
-        Assert.Equal(300 * 1024, new FileInfo(_hosts).Length);
+        Assert.Equal(300 * 1024, new FileInfo(_hostFile).Length);
         Assert.Equal("", BoundedLogs.ReadEnd(log));
     }
 
@@ -47,12 +47,12 @@ public sealed class JailTests : IDisposable
         logs.Watch(log);
         time.Advance(TimeSpan.FromSeconds(1));
         Assert.Equal(0, new FileInfo(log).Length);
-        Assert.Equal(300 * 1024, new FileInfo(_hosts).Length);
+        Assert.Equal(300 * 1024, new FileInfo(_hostFile).Length);
         Assert.StartsWith("yyy", BoundedLogs.ReadEnd(log));
     }
 
     [Fact]
-    public void A_snapshots_file_is_the_one_that_was_made_whatever_has_its_name()
+    public void A_snapshot_takes_the_file_that_was_made_even_if_another_has_its_name()
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "only root gives files away");
         var target = Path.Combine(_directory, "memory");
@@ -64,8 +64,8 @@ public sealed class JailTests : IDisposable
         Replace(path, isLink: true);
         _jail.TakeFile(made, "memory", target);
         Assert.Equal("guest", File.ReadAllText(target));
-        Assert.Equal((0, 0), (FileStatus.FindTarget(target)!.Value.Owner, FileStatus.FindTarget(_hosts)!.Value.Owner));
-        Assert.Equal(300 * 1024, new FileInfo(_hosts).Length);
+        Assert.Equal((0, 0), (FileStatus.FindTarget(target)!.Value.Owner, FileStatus.FindTarget(_hostFile)!.Value.Owner));
+        Assert.Equal(300 * 1024, new FileInfo(_hostFile).Length);
     }
 
     private void Replace(string path, bool isLink)
@@ -73,11 +73,11 @@ public sealed class JailTests : IDisposable
         File.Delete(path);
         if (isLink)
         {
-            File.CreateSymbolicLink(path, _hosts);
+            File.CreateSymbolicLink(path, _hostFile);
         }
         else
         {
-            Assert.True(Libc.TryLink(_hosts, path));
+            Assert.True(Libc.TryLink(_hostFile, path));
         }
     }
 }

@@ -20,7 +20,7 @@ public sealed class QemuTests
     };
 
     [Fact]
-    public void On_x86_it_is_microvm_with_bounded_cache_known_clock_and_few_rights()
+    public void The_x86_machine_is_microvm_with_a_bounded_cache_a_known_clock_and_few_rights()
     {
         var line = string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, useKvm: false, 2596144, canRunWith: false));
         Assert.StartsWith("-M microvm -accel tcg,thread=single,tb-size=64 -cpu max -m 256 -smp 1", line);
@@ -33,7 +33,7 @@ public sealed class QemuTests
     }
 
     [Fact]
-    public void One_that_is_to_be_snapshotted_writes_its_memory_and_one_that_is_restored_has_a_copy_of_its_own()
+    public void A_machine_to_be_snapshotted_shares_its_memory_file_and_a_restored_one_copies_it()
     {
         var booted = string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, useKvm: false, 2596144, canRunWith: false));
         Assert.DoesNotContain("memory-backend", booted);
@@ -64,21 +64,21 @@ public sealed class QemuTests
     }
 
     [Fact]
-    public void Newer_qemu_is_asked_in_its_own_words() =>
+    public void Newer_qemu_gets_the_newer_option() =>
         Assert.Contains(
             "-run-with user=70001:70001", string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, false, 1, canRunWith: true)));
 
     [Fact]
-    public void Under_kvm_the_cpu_is_the_hosts_and_the_clock_is_kvms()
+    public void With_kvm_the_guest_has_the_hosts_cpu_and_the_clock_of_kvm()
     {
         var line = string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, useKvm: true, 2596144, false));
         Assert.Contains("-accel kvm -cpu host", line);
         Assert.DoesNotContain("tsc_early_khz", line);
     }
 
-    // Untested on hardware: what is generated is all that can be tried here.
+    // Not tested on hardware: only the generated command line can be checked here.
     [Fact]
-    public void On_arm_it_is_virt_with_its_console_and_drives_that_keep_their_names()
+    public void The_arm_machine_is_virt_with_its_console_and_the_same_drive_names()
     {
         var arguments = QemuCommandLine.Create(Spec, Architecture.Arm64, useKvm: true, null, false).ToList();
         var line = string.Join(' ', arguments);
@@ -93,7 +93,7 @@ public sealed class QemuTests
     [InlineData("flags\t\t: fpu vme svm", true)]
     [InlineData("flags\t\t: fpu vmx", true)]
     [InlineData("flags\t\t: fpu hypervisor", false)]
-    public void Kvm_is_believed_only_with_the_cpus_flags(string cpuInfo, bool isUsable)
+    public void Kvm_is_usable_only_with_the_flags_of_the_cpu(string cpuInfo, bool isUsable)
     {
         var path = Path.GetTempFileName();
         try

@@ -13,22 +13,26 @@ public sealed class QmpClientTests : IDisposable
     public void Dispose() => File.Delete(_path);
 
     [Fact]
-    public async Task Answers_find_their_commands_and_events_come_through()
+    public async Task Answers_reach_their_commands_and_events_are_delivered()
     {
         var events = new List<string>();
         await using var server = new Server(
             _path,
             line =>
-                JsonNode.Parse(line)!["execute"]!.GetValue<string>() switch
+            {
+                var command = JsonNode.Parse(line)!;
+                var id = command["id"]!.ToJsonString();
+                return command["execute"]!.GetValue<string>() switch
                 {
-                    "query-status" => """{"event": "STOP", "data": {}}"""
-                        + $$"""
-                            {"return": {"status": "running"}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}}}
-                            """.Insert(0, "\n"),
-                    "bad" =>
-                        $$"""{"error": {"class": "GenericError", "desc": "no such thing"}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""",
-                    _ => $$"""{"return": {}, "id": {{JsonNode.Parse(line)!["id"]!.ToJsonString()}} }""",
-                });
+                    "query-status" =>
+                        $$$"""
+                        {"event": "STOP", "data": {}}
+                        {"return": {"status": "running"}, "id": {{{id}}}}
+                        """,
+                    "bad" => $$"""{"error": {"class": "GenericError", "desc": "no such thing"}, "id": {{id}} }""",
+                    _ => $$"""{"return": {}, "id": {{id}} }""",
+                };
+            });
         await using var qmp = await QmpClient.ConnectAsync(_path, (name, _) => events.Add(name), TimeProvider.System, default);
         Assert.Equal("running", (await qmp.ExecuteAsync("query-status"))!["status"]!.GetValue<string>());
         Assert.Equal(["STOP"], events);
@@ -40,7 +44,7 @@ public sealed class QmpClientTests : IDisposable
     [InlineData("{}")]
     [InlineData("[]")]
     [InlineData("")]
-    public async Task What_does_not_speak_the_protocol_is_refused(string greeting)
+    public async Task A_server_of_another_protocol_is_refused(string greeting)
     {
         await using var server = new Server(_path, _ => "", greeting);
         await Assert
@@ -49,7 +53,7 @@ public sealed class QmpClientTests : IDisposable
     }
 
     [Fact]
-    public async Task A_connection_that_ends_fails_what_waits()
+    public async Task A_connection_that_ends_fails_the_waiting_commands()
     {
         await using var server = new Server(
             _path,
@@ -77,7 +81,7 @@ public sealed class QmpClientTests : IDisposable
                 await using var stream = new NetworkStream(socket);
                 await stream.WriteAsync(Encoding.UTF8.GetBytes(greeting + "\n"));
                 using var reader = new StreamReader(stream);
-                // QEMU reads a stream of JSON values; this client ends each with its closing brace.
+                // QEMU reads a stream of JSON values. Each value from this client ends with its closing brace.
                 var text = new StringBuilder();
                 var buffer = new char[1024];
                 for (int count; (count = await reader.ReadAsync(buffer)) > 0;)

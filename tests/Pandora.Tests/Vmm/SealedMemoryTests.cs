@@ -15,7 +15,7 @@ public sealed class SealedMemoryTests : IDisposable
     }
 
     [Fact]
-    public void What_is_mapped_cannot_be_written_to_and_follows_its_file()
+    public void Sealed_memory_cannot_be_written_to_and_follows_its_file()
     {
         using (var file = File.OpenWrite(_path))
         {
@@ -26,7 +26,7 @@ public sealed class SealedMemoryTests : IDisposable
         var path = _memory.PathOf(_path);
         Assert.Equal(path, _memory.PathOf(_path));
         Assert.Equal(File.ReadAllBytes(_path), File.ReadAllBytes(path));
-        // Root may open it to write, as QEMU does; nobody can.
+        // Root may open the file for writing, as QEMU does, but no process can write to it.
         using (var opened = File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite))
         {
             Assert.Throws<UnauthorizedAccessException>(() => RandomAccess.Write(opened, "M"u8, 0));
@@ -39,5 +39,5 @@ public sealed class SealedMemoryTests : IDisposable
     }
 
     [Fact]
-    public void A_file_that_is_gone_is_told() => Assert.Throws<VmmException>(() => _memory.PathOf("/no/such/memory"));
+    public void A_missing_file_is_an_error() => Assert.Throws<VmmException>(() => _memory.PathOf("/no/such/memory"));
 }

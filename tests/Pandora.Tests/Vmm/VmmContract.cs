@@ -2,19 +2,19 @@ using Pandora.Vmm;
 
 namespace Pandora.Tests.Vmm;
 
-/// <summary>What the engine counts on of each VMM: the fake, the double of Firecracker and QEMU are held to it alike.</summary>
+/// <summary>The behaviour that the engine expects of every VMM. The fake, the double of Firecracker and QEMU run the same tests.</summary>
 public abstract class VmmContract
 {
     private static readonly AgentChannel Agent = new("pandora.agent", 1024);
 
-    /// <summary>The VMM.</summary>
+    /// <summary>The VMM under test.</summary>
     protected abstract IVmm Vmm { get; }
 
-    /// <summary>A machine that can be started, with an id and a directory of its own.</summary>
+    /// <summary>Creates the specification of a machine that can be started, with a new id and directory.</summary>
     protected abstract VirtualMachineSpec NewSpec();
 
-    /// <summary>Does what the end of a server does, where its machines see it.</summary>
-    protected virtual Task LetGoAsync(IVirtualMachine machine) => Task.CompletedTask;
+    /// <summary>Detaches from a machine as the end of a server does, where the machine can see that end.</summary>
+    protected virtual Task DetachAsync(IVirtualMachine machine) => Task.CompletedTask;
 
     [Fact]
     public async Task A_machine_runs_from_its_start_until_it_is_killed()
@@ -28,17 +28,17 @@ public abstract class VmmContract
         await machine.KillAsync();
         Assert.NotEqual("", await machine.Exited);
         Assert.False(machine.IsRunning);
-        // Of one that is dead nothing fails.
+        // Calls to a dead machine do not fail.
         await machine.KillAsync();
         Assert.NotNull(await machine.ReadConsoleAsync(default));
     }
 
     [Fact]
-    public async Task Another_server_finds_it_again_and_ends_it()
+    public async Task Another_server_finds_a_machine_again_and_ends_it()
     {
-        // Not disposed: it is let go, and the other holder ends it.
+        // The first handle is detached and not disposed. The second handle ends the machine.
         var machine = await Vmm.StartAsync(NewSpec(), default);
-        await LetGoAsync(machine);
+        await DetachAsync(machine);
         var again = await Vmm.AttachAsync(machine.Handle, Agent, default);
         Assert.NotNull(again);
         Assert.Equal((machine.Handle, true), (again.Handle, again.IsRunning));
@@ -49,7 +49,7 @@ public abstract class VmmContract
     }
 
     [Fact]
-    public async Task What_is_not_there_is_not_found_and_what_is_anothers_is_refused()
+    public async Task A_missing_machine_is_not_found_and_a_machine_of_another_VMM_is_refused()
     {
         await using var machine = await Vmm.StartAsync(NewSpec(), default);
         Assert.Null(await Vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, Agent, default));
@@ -70,7 +70,7 @@ public abstract class VmmContract
     }
 
     [Fact]
-    public async Task What_machines_need_besides_goes_but_for_that_of_the_living()
+    public async Task Directories_of_machines_are_removed_except_those_of_living_ones()
     {
         var spec = NewSpec();
         await using var machine = await Vmm.StartAsync(spec, default);

@@ -4,12 +4,15 @@ using Pandora.Vmm.Firecracker;
 
 namespace Pandora.Tests.Vmm;
 
-/// <summary>The fake, held to what the engine counts on.</summary>
-public sealed class FakeVmmTests : VmmContract
+/// <summary>Runs the contract on the fake VMM.</summary>
+public sealed class FakeVmmTests : VmmContract, IDisposable
 {
+    private readonly FakeVmm _vmm = new();
     private int _number;
 
-    protected override IVmm Vmm { get; } = new FakeVmm();
+    protected override IVmm Vmm => _vmm;
+
+    public void Dispose() => _vmm.Dispose();
 
     protected override VirtualMachineSpec NewSpec() => new()
     {
@@ -24,7 +27,7 @@ public sealed class FakeVmmTests : VmmContract
     };
 }
 
-/// <summary>The driver of Firecracker on the double, jailed, held to the same.</summary>
+/// <summary>Runs the contract on the driver of Firecracker with the double in a jail.</summary>
 public sealed class FirecrackerContractTests : VmmContract, IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
@@ -74,7 +77,7 @@ public sealed class FirecrackerContractTests : VmmContract, IDisposable
         };
     }
 
-    // They need not be root.
+    // The user of the tests, which need not be root.
     private static int OwnUid =>
         int.Parse(File.ReadLines("/proc/self/status").First(l => l.StartsWith("Uid:", StringComparison.Ordinal)).Split('\t')[1]);
 }

@@ -9,7 +9,7 @@ public sealed class AgentProtocolTests
         Gen.Byte.Select(b => (AgentMessage)b), Gen.UInt, Gen.Byte.Array[0, 300]);
 
     [Fact]
-    public void What_is_written_is_read_however_it_is_cut_up() => Gen.Select(Frames.Array[1, 5], Gen.Int[1, 40]).Sample((frames, step) =>
+    public void Frames_are_decoded_wherever_the_stream_is_cut() => Gen.Select(Frames.Array[1, 5], Gen.Int[1, 40]).Sample((frames, step) =>
     {
         var bytes = frames.SelectMany(f => AgentProtocol.Encode(f.Message, f.Id, f.Body)).ToArray();
         var (read, used) = (new List<AgentFrame>(), 0);
@@ -37,22 +37,22 @@ public sealed class AgentProtocolTests
     [InlineData("504E4441010200000000FFFFFF7F")] // two gigabytes
     [InlineData("504E4441010200000000FFFFFFFF")] // a negative length
     [InlineData("504E444101020000000001400000")] // one byte too many
-    public void What_is_no_frame_is_told_at_once(string bytes) =>
+    public void Bytes_that_start_no_frame_are_refused_at_once(string bytes) =>
         Assert.Equal(-1, AgentProtocol.Decode(Convert.FromHexString(bytes), out _));
 
     [Theory]
     [InlineData("")]
     [InlineData("504E44")]
-    [InlineData("504E444101020000000000400000")] // the longest body, which is to come
-    public void What_may_become_a_frame_is_waited_for(string bytes) =>
+    [InlineData("504E444101020000000000400000")] // the longest allowed body, which has not arrived
+    public void The_start_of_a_frame_waits_for_the_rest(string bytes) =>
         Assert.Equal(0, AgentProtocol.Decode(Convert.FromHexString(bytes), out _));
 
     [Fact]
-    public void A_body_that_nobody_would_read_is_not_written() =>
+    public void A_body_over_the_limit_is_not_encoded() =>
         Assert.Throws<ArgumentException>(() => AgentProtocol.Encode(AgentMessage.Ping, 1, new byte[AgentProtocol.MaxBody + 1]));
 
     [Fact]
-    public void A_resume_is_read_as_it_was_written_and_nothing_else_is()
+    public void A_resume_is_decoded_as_encoded_and_other_bytes_are_refused()
     {
         var body = new ResumeBody(1_795_536_956_901_323_970, [1, 2, 3], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", [9, 8]);
         var bytes = body.Encode();

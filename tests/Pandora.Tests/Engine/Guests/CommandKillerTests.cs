@@ -1,16 +1,17 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
-using Pandora.Engine.Guests;
 using Pandora.Engine;
+using Pandora.Engine.Guests;
 using Pandora.Fakes;
 using Renci.SshNet;
 
 namespace Pandora.Tests.Guests;
 
 /// <summary>
-/// The words of a guest about a command that was to be killed, and the script that asks for them, run by the host's own bash on a
-/// directory that looks like cgroups.
+/// The answer of a guest that was asked to kill a command, and the script that makes this answer. The host's bash runs the script on a
+/// directory with the files of cgroups.
 /// </summary>
 public sealed class CommandKillerTests : IDisposable
 {
@@ -30,7 +31,7 @@ public sealed class CommandKillerTests : IDisposable
     [InlineData("", true, CommandOutcome.Unknown)]
     [InlineData("garbage", true, CommandOutcome.Unknown)]
     [InlineData("end\nempty 7\nleft \nend\n", true, CommandOutcome.Unknown)]
-    public void Killed_is_only_what_was_looked_up(string answer, bool hasShellGone, CommandOutcome outcome)
+    public void A_command_counts_as_killed_only_if_the_guest_confirms_it(string answer, bool hasShellGone, CommandOutcome outcome)
     {
         var stop = CommandKiller.Interpret(answer, 7, hasShellGone);
         Assert.Equal(outcome, stop.Outcome);
@@ -39,19 +40,19 @@ public sealed class CommandKillerTests : IDisposable
     }
 
     [Fact]
-    public void The_script_kills_each_and_tells_which_are_empty()
+    public void The_script_kills_each_command_and_lists_the_empty_cgroups()
     {
         Group(1, "0");
         Group(2, "1");
         var answer = Kill([(1, "aaaa"), (2, "bbbb"), (3, "cccc")]);
-        // The third is no more.
+        // The third cgroup does not exist.
         Assert.Equal("empty 1 3\nleft \nend\n", answer);
         Assert.Equal("1\n", File.ReadAllText(Path.Combine(_groups, "1", "cgroup.kill")));
         Assert.Equal("1\n", File.ReadAllText(Path.Combine(_groups, "2", "cgroup.kill")));
     }
 
     [Fact]
-    public void A_process_that_bears_the_mark_is_seen_wherever_it_is()
+    public void A_process_with_the_tag_is_found_outside_its_cgroup()
     {
         Group(1, "0");
         Group(2, "0");
@@ -71,7 +72,7 @@ public sealed class CommandKillerTests : IDisposable
     }
 
     [Fact]
-    public void A_subshell_has_no_mark_in_its_environment_and_is_seen_by_its_command_line()
+    public void A_subshell_without_the_tag_in_its_environment_is_found_by_its_command_line()
     {
         Group(1, "0");
         var tag = $"{Guid.NewGuid():N}";
@@ -89,12 +90,12 @@ public sealed class CommandKillerTests : IDisposable
     }
 
     [Fact]
-    public void Where_there_are_no_cgroups_nothing_is_said_to_be_empty() =>
+    public void Without_cgroups_none_is_reported_empty() =>
         Assert.Equal(
             "", Bash(ExecScript.Kill([(1, "aaaa")], 2).Replace("/sys/fs/cgroup/exec", "/no/such/place", StringComparison.Ordinal)));
 
     [Fact]
-    public async Task A_silent_guest_is_given_its_whole_time_for_each_batch()
+    public async Task A_silent_guest_has_the_full_time_limit_for_each_batch()
     {
         var silent = new SilentGuest();
         var first = silent.KillAsync();
@@ -105,16 +106,16 @@ public sealed class CommandKillerTests : IDisposable
         Assert.Equal((CommandOutcome.Unreachable, false), ((await first).Outcome, (await first).HasAnswered));
         await FakeNode.UntilAsync(() => silent.Asked == 2);
 
-        // It is asked for the second only now, whose caller has waited for a while.
+        // Only now the guest is asked for the second command, whose caller has already waited for a while.
         silent.Time.Advance(CommandKiller.Limit - TimeSpan.FromSeconds(1));
         await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, TestContext.Current.CancellationToken);
-        Assert.False(second.IsCompleted, "it is said to be silent before its time was over");
+        Assert.False(second.IsCompleted, "the guest is reported silent before its time limit");
         silent.Time.Advance(TimeSpan.FromSeconds(1));
         Assert.Equal(CommandOutcome.Unreachable, (await second).Outcome);
     }
 
     [Fact]
-    public async Task A_guest_that_has_not_been_asked_is_not_said_to_be_silent()
+    public async Task A_guest_that_was_not_asked_is_not_reported_silent()
     {
         var silent = new SilentGuest();
         var first = silent.KillAsync();
@@ -129,14 +130,14 @@ public sealed class CommandKillerTests : IDisposable
         Assert.Equal((CommandOutcome.Unknown, false), (last.Outcome, last.HasAnswered));
         Assert.Contains("has not been asked yet", last.Words);
 
-        // It is killed when its turn comes, whether or not its caller waits.
+        // The command is killed when its turn comes, even if its caller no longer waits.
         silent.Time.Advance(CommandKiller.Limit);
         Assert.All(await Task.WhenAll(more[..^1]), s => Assert.Equal(CommandOutcome.Unreachable, s.Outcome));
         await FakeNode.UntilAsync(() => silent.Asked == 3);
     }
 
     [Fact]
-    public void As_many_as_are_killed_at_once_fit_into_a_command()
+    public void The_script_for_the_largest_batch_fits_into_a_command()
     {
         var script = ExecScript.Kill(
             [.. Enumerable.Range(0, CommandKiller.MostAtOnce).Select(i => (100_000_000 + i, new string('f', 16)))], 40);
@@ -154,7 +155,7 @@ public sealed class CommandKillerTests : IDisposable
 
     private static string Bash(string script)
     {
-        // Standard input stays open, as a channel's does.
+        // Standard input stays open, as that of an SSH channel does.
         using var bash = Process.Start(
             new ProcessStartInfo("bash", ["-c", script]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
         var output = bash.StandardOutput.ReadToEnd();
@@ -162,12 +163,14 @@ public sealed class CommandKillerTests : IDisposable
         return output;
     }
 
-    // No connection to it is open and none is ever opened, so that no command is looked at.
+    // A guest without an open connection, in which none can be opened. So no field of a command is read.
     private sealed class SilentGuest
     {
         private readonly CommandKiller _killer;
         private int _asked;
 
+        [SuppressMessage("Reliability", "CA2000",
+            Justification = "a SemaphoreSlim holds nothing to free until its wait handle is read")]
         public SilentGuest() => _killer = new CommandKiller(
             () => new SshClient("127.0.0.1", "root", "x"), ConnectAsync, _ => { }, new SemaphoreSlim(1, 1), Time, NullLogger.Instance);
 

@@ -4,11 +4,11 @@ using Pandora.Engine.Guests;
 
 namespace Pandora.Tests.Guests;
 
-/// <summary>The script is for a guest; what can be tried of it without one is tried with the host's own bash.</summary>
+/// <summary>The parts of the guest's script that the host's bash can run without a guest.</summary>
 public sealed class ExecScriptTests
 {
     [Fact]
-    public void Quoting_survives_bash_whatever_is_quoted() =>
+    public void Bash_reads_any_quoted_text_unchanged() =>
         Gen.String[Gen.Char['\u0001', '\u00ff'], 0, 60]
             .Sample(text => Assert.Equal(text, Bash($"printf %s {ExecScript.Quote(text)}").Output), iter: 60);
 
@@ -33,7 +33,7 @@ public sealed class ExecScriptTests
     }
 
     [Fact]
-    public void Environment_and_directory_are_set_and_the_connection_is_not_told()
+    public void Environment_and_directory_are_set_and_SSH_variables_are_removed()
     {
         var command = new GuestCommand
         {
@@ -46,28 +46,28 @@ public sealed class ExecScriptTests
     }
 
     [Fact]
-    public void A_directory_that_is_not_there_is_told_by_a_marker()
+    public void A_missing_directory_is_reported_by_a_marker()
     {
         var result = Bash(
             WithoutGuest(ExecScript.Create(new GuestCommand { Code = "echo never", Cwd = "/no/such/place" }, 1, "0mark", "tag")));
         Assert.Equal("\00mark 1 cwd\0", result.Output);
     }
 
-    // The host has no such cgroups.
+    // Replaces the paths that only a guest has: its cgroups and home directory.
     private static string WithoutGuest(string script) => script
         .Replace("/sys/fs/cgroup/exec/1", "/tmp/pandora-no-such-directory/x", StringComparison.Ordinal)
         .Replace("mkdir -p /tmp/pandora-no-such-directory/x", "true", StringComparison.Ordinal)
         .Replace("HOME=/root", "HOME=/", StringComparison.Ordinal);
 
     [Fact]
-    public void Tracing_shows_the_code_and_nothing_of_ours()
+    public void Tracing_shows_only_the_clients_code()
     {
         var script = ExecScript.Create(new GuestCommand { Code = "set -x; echo one", Cwd = "/" }, 1, "mark", "tag");
         Assert.Equal("++ echo one\n\0mark 2 0\0", Bash(WithoutGuest(script)).Errors);
     }
 
     [Fact]
-    public void Code_that_redirects_its_outputs_is_still_told()
+    public void The_end_of_code_that_redirects_its_outputs_is_still_reported()
     {
         var command = new GuestCommand { Code = "exec > /dev/null 2>&1; echo lost; exit 4", Cwd = "/" };
         Assert.Equal((4, "\0mark 2 4\0", "\0mark 2 4\0"), Bash(WithoutGuest(ExecScript.Create(command, 1, "mark", "tag"))));

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.IO.Pipes;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Agent.Protocol;
@@ -7,16 +8,16 @@ using Pandora.Vmm;
 
 namespace Pandora.Tests.Guests;
 
-/// <summary>The server's end of an agent that may be anything: real code, a hostile other end.</summary>
+/// <summary>The server's end of the agent connection: the real code against a hostile agent.</summary>
 public sealed class GuestAgentTests
 {
     private readonly FakeTimeProvider _time = new();
 
-    // A guest that waits for ever is held by nothing else.
+    // Keeps the streams of guests that wait for ever from being collected.
     private readonly List<Stream> _ends = [];
 
     [Fact]
-    public async Task What_is_asked_is_answered_though_other_things_come_first()
+    public async Task An_answer_is_found_after_other_messages()
     {
         await using var agent = Connect(async guest =>
         {
@@ -29,7 +30,7 @@ public sealed class GuestAgentTests
     }
 
     [Fact]
-    public async Task A_resume_carries_what_is_the_machines_own()
+    public async Task A_resume_carries_the_identity_of_the_microVM()
     {
         var identity = GuestIdentity.Create("abcdefghijkl");
         ResumeBody? sent = null;
@@ -51,8 +52,8 @@ public sealed class GuestAgentTests
     [Theory]
     [InlineData(2_000, 2_000)]
     [InlineData(-86_400_000, -86_400_000)]
-    [InlineData(4, 0)] // No more than can be told: it is left alone.
-    public async Task A_clock_is_moved_by_what_the_fastest_answer_tells(int behindMs, int shiftedMs)
+    [InlineData(4, 0)] // The difference is within the accuracy, so the clock is not shifted.
+    public async Task A_clock_is_shifted_by_the_difference_in_the_fastest_answer(int behindMs, int shiftedMs)
     {
         var (tries, shifted) = (0, 0L);
         var behind = behindMs * 1_000_000L;
@@ -68,7 +69,7 @@ public sealed class GuestAgentTests
                     continue;
                 }
 
-                // All the time goes by on the way there, and at the third try there is little of it.
+                // All the time passes before the guest reads its clock. The third try is a fast one.
                 _time.Advance(TimeSpan.FromMilliseconds(++tries == 3 ? 4 : 80));
                 await guest.SendAsync(
                     AgentMessage.Clock,
@@ -82,7 +83,7 @@ public sealed class GuestAgentTests
     }
 
     [Fact]
-    public async Task On_a_host_that_is_too_busy_a_clock_is_read_only_so_often()
+    public async Task On_a_busy_host_a_clock_is_read_at_most_ten_times()
     {
         var tries = 0;
         await using var agent = Connect(async guest =>
@@ -97,13 +98,13 @@ public sealed class GuestAgentTests
                     AgentProtocol.EncodeNanoseconds((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100));
             }
         });
-        // The last was the fastest, and still says less than could be told.
+        // The last answer was the fastest, and its difference is still below its accuracy.
         Assert.Equal(TimeSpan.FromMilliseconds(-25.5), await agent.SetClockAsync(default));
         Assert.Equal(10, tries);
     }
 
     [Fact]
-    public async Task A_guest_that_answers_as_late_as_it_may_again_and_again_is_given_up_in_the_same_time()
+    public async Task A_guest_whose_every_answer_is_late_is_given_up_after_the_answer_limit()
     {
         await using var agent = Connect(async guest =>
         {
@@ -118,7 +119,7 @@ public sealed class GuestAgentTests
     }
 
     [Fact]
-    public async Task An_agent_that_never_answers_is_given_up_in_time()
+    public async Task An_agent_that_never_answers_is_given_up_after_the_answer_limit()
     {
         await using var agent = Connect(guest => Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System));
         var asking = agent.PingAsync(default, default);
@@ -129,10 +130,10 @@ public sealed class GuestAgentTests
     }
 
     [Fact]
-    public async Task An_agent_that_reads_nothing_holds_nobody_up()
+    public async Task An_agent_that_reads_nothing_blocks_no_caller()
     {
         await using var agent = Connect(guest => Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System));
-        // More than a socket holds: the last ones wait in their writing, and each behind the one before it.
+        // More bytes than a socket holds: the last questions wait while writing, each for the one before it.
         var asking = Enumerable.Range(0, 100).Select(_ => agent.PingAsync(new byte[AgentProtocol.MaxBody], default)).ToList();
         foreach (var question in asking)
         {
@@ -150,11 +151,11 @@ public sealed class GuestAgentTests
         RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "no frame of the protocol's");
 
     [Fact]
-    public Task A_length_beyond_all_bounds_is_refused_before_anything_is_kept_for_it() =>
+    public Task A_length_over_the_limit_is_refused_before_memory_is_allocated() =>
         RefusedAsync(guest => guest.SendAsync(Convert.FromHexString("504E4441010200000000FFFFFF7F")), "no frame of the protocol's");
 
     [Fact]
-    public Task A_flood_is_refused_after_so_much() => RefusedAsync(
+    public Task A_flood_is_refused_after_a_limit_of_bytes() => RefusedAsync(
         async guest =>
         {
             while (true)
@@ -164,16 +165,16 @@ public sealed class GuestAgentTests
         }, "sends without being asked");
 
     [Fact]
-    public Task Another_answer_than_was_asked_for_is_refused() =>
+    public Task An_answer_of_another_kind_is_refused() =>
         RefusedAsync(async guest => await guest.SendAsync(AgentMessage.Resumed, (await guest.ReadAsync()).Id), "answered Ping with 4");
 
     [Fact]
-    public Task Another_body_than_was_sent_is_refused() =>
+    public Task A_pong_with_another_body_is_refused() =>
         RefusedAsync(
             async guest => await guest.SendAsync(AgentMessage.Pong, (await guest.ReadAsync()).Id, [1]), "something else than it was asked");
 
     [Fact]
-    public Task What_it_says_of_a_failure_cannot_spoil_a_log() =>
+    public Task The_text_of_a_failure_cannot_forge_a_log_line() =>
         RefusedAsync(
             async guest =>
                 await guest.SendAsync(
@@ -181,7 +182,7 @@ public sealed class GuestAgentTests
             "could not: no...[31m12:00 info forged.");
 
     [Fact]
-    public async Task One_that_hangs_up_is_connected_to_anew_for_the_next_question()
+    public async Task An_agent_that_closes_the_connection_is_connected_to_again()
     {
         var connections = 0;
         await using var agent = Connect(async guest =>
@@ -198,15 +199,16 @@ public sealed class GuestAgentTests
     }
 
     [Fact]
-    public async Task A_machine_without_the_device_says_so()
+    public async Task A_machine_without_the_device_is_an_error_that_says_so()
     {
-        await using var agent = new GuestAgent(new FakeMachine("x"), _time);
+        await using var machine = new FakeMachine("x");
+        await using var agent = new GuestAgent(machine, _time);
         Assert.Contains(
             "no device for the agent", (await Assert.ThrowsAsync<VmmException>(() => agent.PingAsync(default, default))).Message);
     }
 
     [Fact]
-    public async Task Who_asks_may_stop_waiting()
+    public async Task A_caller_can_cancel_a_question()
     {
         using var stop = new CancellationTokenSource();
         await using var agent = Connect(guest => Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System));
@@ -223,12 +225,14 @@ public sealed class GuestAgentTests
             .Message);
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "a FakeMachine holds nothing to free")]
     private GuestAgent Connect(Func<Guest, Task> behave) =>
         new(new FakeMachine("x") { Agent = () => Guest.Start(behave, _ends.Add) }, _time);
 
-    /// <summary>The other end of a connection, in a guest that behaves as it likes.</summary>
+    /// <summary>The guest's end of a connection, which does what a test wants.</summary>
     private sealed class Guest(Stream stream)
     {
+        [SuppressMessage("Reliability", "CA2000", Justification = "the task that plays the guest disposes the server's end")]
         public static Stream Start(Func<Guest, Task> behave, Action<Stream> keep)
         {
             var name = $"pandora-test-{Path.GetRandomFileName()}";
@@ -246,7 +250,7 @@ public sealed class GuestAgentTests
                     }
                     catch (IOException)
                     {
-                        // The server's end is gone.
+                        // The server closed its end.
                     }
                 }
             });

@@ -13,6 +13,6 @@ public sealed class KernelLogTests
     [InlineData("6,417,5912350,-;EXT4-fs (vdb): mounted filesystem\n", false)]
     [InlineData(";I/O error, dev vdb", false)]
     [InlineData("", false)]
-    public void Only_the_kernels_word_of_an_own_disk_counts(string record, bool counts) =>
+    public void Only_a_kernel_record_about_a_guests_disk_counts(string record, bool counts) =>
         Assert.Equal(counts, KernelLog.IsDiskError(record));
 }

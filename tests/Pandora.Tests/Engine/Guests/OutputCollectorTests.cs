@@ -9,9 +9,9 @@ public sealed class OutputCollectorTests
     private const string Mark = "0123456789abcdef";
 
     [Fact]
-    public void However_the_stream_is_cut_text_and_marker_come_out_whole()
+    public void Text_and_marker_are_whole_wherever_the_stream_is_cut()
     {
-        var stream = Encoding.UTF8.GetBytes($"héllo \0 wörld 🚀\0{Mark} 2 143\0 and what nobody wants");
+        var stream = Encoding.UTF8.GetBytes($"héllo \0 wörld 🚀\0{Mark} 2 143\0 and ignored bytes");
         Gen.Int[1, 7].Array[1, 60].Sample(cuts =>
         {
             var collector = new OutputCollector(1000, Mark);
@@ -31,7 +31,7 @@ public sealed class OutputCollectorTests
     }
 
     [Fact]
-    public void What_looks_like_a_marker_and_is_none_is_output()
+    public void Text_like_a_marker_is_output()
     {
         var collector = new OutputCollector(1000, Mark);
         var other = $"\0{Mark[..^1]}x 2 0\0";
@@ -41,7 +41,7 @@ public sealed class OutputCollectorTests
     }
 
     [Fact]
-    public void A_character_cut_by_the_limit_is_left_out()
+    public void A_character_cut_by_the_limit_is_dropped()
     {
         foreach (var limit in Enumerable.Range(1, 12))
         {
@@ -63,7 +63,7 @@ public sealed class OutputCollectorTests
     }
 
     [Fact]
-    public void Memory_stays_bounded_however_much_comes()
+    public void Memory_is_bounded_for_any_length_of_output()
     {
         var collector = new OutputCollector(1000, Mark);
         var chunk = new byte[32 * 1024];

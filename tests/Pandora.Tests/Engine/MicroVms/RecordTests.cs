@@ -7,7 +7,7 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.MicroVms;
 
-/// <summary>Records of microVMs: what is wrong with a file, and what a file that cannot be written costs.</summary>
+/// <summary>Records of microVMs: damaged files, and files that cannot be written.</summary>
 public sealed class RecordTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
@@ -17,7 +17,7 @@ public sealed class RecordTests : IDisposable
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Fact]
-    public void A_file_that_was_changed_is_written_again_and_it_is_said_what_was_wrong()
+    public void A_changed_record_is_written_again_and_the_change_is_reported()
     {
         var file = new MicroVmFile(_directory, Record());
         file.Write(r => r);
@@ -34,20 +34,20 @@ public sealed class RecordTests : IDisposable
     }
 
     [Fact]
-    public void One_that_cannot_be_written_is_not_told_as_written()
+    public void A_record_that_cannot_be_written_is_not_reported_as_written()
     {
         var live = new LiveMicroVms();
         live.Set("abc", 3, new MicroVmFile(_directory, Record()));
-        // Where the temporary file goes.
+        // A directory in the place of the temporary file makes the write fail.
         Directory.CreateDirectory(Path + ".new");
-        var (mended, failed) = (new List<string>(), new List<string>());
-        live.Repair((id, _) => mended.Add(id), (id, _) => failed.Add(id));
-        Assert.Empty(mended);
+        var (repaired, failed) = (new List<string>(), new List<string>());
+        live.Repair((id, _) => repaired.Add(id), (id, _) => failed.Add(id));
+        Assert.Empty(repaired);
         Assert.Equal(["abc"], failed);
     }
 
     [Fact]
-    public async Task A_microVM_that_cannot_be_taken_over_costs_itself_only()
+    public async Task A_microVM_that_cannot_be_adopted_ends_alone()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 });
         async Task<MicroVm> ClaimAsync() => (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm;

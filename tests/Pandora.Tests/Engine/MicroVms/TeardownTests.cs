@@ -8,7 +8,7 @@ public sealed class TeardownTests
     private static HostResource Named(string name) => new(ResourceKind.File, name);
 
     [Fact]
-    public async Task Undoes_newest_first_once_and_goes_on_after_errors()
+    public async Task Steps_run_once_newest_first_and_continue_after_errors()
     {
         var order = new List<string>();
         var teardown = new Teardown(TimeProvider.System);
@@ -33,19 +33,19 @@ public sealed class TeardownTests
     }
 
     [Fact]
-    public async Task Goes_on_when_it_cannot_be_seen_whether_a_resource_is_gone()
+    public async Task Steps_continue_when_a_resource_cannot_be_checked()
     {
-        var left = new List<Undone>();
-        var teardown = new Teardown(TimeProvider.System, left.Add);
+        var remaining = new List<Undone>();
+        var teardown = new Teardown(TimeProvider.System, remaining.Add);
         teardown.Push(Named("slot"), () => ValueTask.CompletedTask, canWait: true);
         teardown.Push(new HostResource(ResourceKind.Process, "no pid/no time"), () => ValueTask.CompletedTask);
         var undone = await teardown.CompleteAsync();
         Assert.Equal([(false, true), (true, false)], undone.Select(u => (u.IsGone, u.Error is not null)));
-        Assert.Same(undone[0], Assert.Single(left));
+        Assert.Same(undone[0], Assert.Single(remaining));
     }
 
     [Fact]
-    public async Task What_can_wait_is_not_waited_for_and_comes_after_all_the_rest()
+    public async Task A_step_that_can_wait_runs_last_and_an_end_does_not_wait_for_it()
     {
         var slotMayGo = new TaskCompletionSource();
         var teardown = new Teardown(TimeProvider.System);

@@ -23,14 +23,14 @@ public sealed class NetworkTests
     [InlineData("fd00::/8")]
     [InlineData("home")]
     [InlineData("")]
-    public void What_is_no_range_is_refused(string text) => Assert.False(Ipv4Network.TryParse(text, out _));
+    public void Text_that_is_no_range_is_refused(string text) => Assert.False(Ipv4Network.TryParse(text, out _));
 
     [Theory]
     [InlineData("10.200.0.0/16", "10.200.9.0/24", true)]
     [InlineData("10.200.0.0/16", "10.201.0.0/16", false)]
     [InlineData("10.0.0.0/8", "10.200.0.0/16", true)]
     [InlineData("0.0.0.0/0", "10.200.0.0/16", true)]
-    public void Overlap_goes_both_ways(string a, string b, bool overlaps)
+    public void Overlap_is_symmetric(string a, string b, bool overlaps)
     {
         Ipv4Network.TryParse(a, out var first);
         Ipv4Network.TryParse(b, out var second);
@@ -38,7 +38,7 @@ public sealed class NetworkTests
     }
 
     [Fact]
-    public void Routes_are_read_as_the_kernel_writes_them()
+    public void Routes_are_read_in_the_kernels_format()
     {
         // A default route by 192.0.2.1 on eth0, and 10.77.0.0/24 on lan0.
         const string Table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"

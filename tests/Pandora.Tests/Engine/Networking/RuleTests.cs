@@ -5,7 +5,7 @@ using Pandora.Engine.Networking;
 
 namespace Pandora.Tests.Networking;
 
-/// <summary>What the rules are made of.</summary>
+/// <summary>The parts of the network rules: connection limits, special addresses, the text of a slot's rules.</summary>
 public sealed class RuleTests
 {
     [Fact]
@@ -13,7 +13,7 @@ public sealed class RuleTests
         Gen.Select(Gen.Long[4096, 1L << 32], Gen.Int[1, 8192]).Sample((maximum, slots) =>
         {
             var bounds = ConnectionBounds.For(maximum, slots);
-            // Where there are more slots than a quarter of the table has entries, each still gets one.
+            // With more slots than a quarter of the table's entries, each slot still gets one entry.
             var least = maximum / 4 < slots ? slots : 0;
             Assert.InRange(bounds.AtMost(slots) - least, 0, maximum / 2);
             Assert.True(bounds.PerSlot >= 1 && bounds.SlotRate >= 1 && bounds.SlotBurst >= 1);
@@ -43,10 +43,11 @@ public sealed class RuleTests
     [InlineData("168.63.129.17")]
     [InlineData("172.32.0.1")]
     [InlineData("192.0.1.1")]
-    public void Ordinary_ones_are_not(string address) => Assert.DoesNotContain(Ranges, r => r.Contains(IPAddress.Parse(address)));
+    public void Ordinary_addresses_are_not_in_the_list(string address) =>
+        Assert.DoesNotContain(Ranges, r => r.Contains(IPAddress.Parse(address)));
 
     [Fact]
-    public void What_the_operator_allows_opens_neither_the_host_nor_other_slots()
+    public void An_allowed_range_opens_neither_the_host_nor_other_slots()
     {
         var policy = Policy() with { Allowed = [Parse("10.0.0.0/8")] };
         var text = SlotRules.Text(
@@ -60,7 +61,7 @@ public sealed class RuleTests
     }
 
     [Fact]
-    public void A_closed_slots_set_is_empty_and_an_open_ones_has_the_tap()
+    public void The_set_of_a_closed_slot_is_empty_and_that_of_an_open_slot_holds_the_tap()
     {
         var slot = new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
         Assert.Contains("set open { type ifname; elements = { \"tap0\" } }", SlotRules.Text(slot, Policy(), Egress.Internet));
@@ -80,7 +81,7 @@ public sealed class RuleTests
     }
 
     [Fact]
-    public void A_guest_that_is_shut_in_keeps_no_connection_of_its_own()
+    public void A_guest_whose_egress_is_closed_keeps_no_connection()
     {
         var slot = new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
         var text = SlotRules.Text(slot, Policy(), Egress.None);
@@ -98,7 +99,7 @@ public sealed class RuleTests
     }
 
     [Fact]
-    public void Attributes_are_found_by_their_type_and_broken_ones_are_not()
+    public void Attributes_are_found_by_type_and_malformed_ones_are_not_found()
     {
         byte[] attributes = [.. Netlink.Attribute(1, [1, 2, 3]), .. Netlink.Nested(2, Netlink.Attribute(7, [9, 9, 9, 9]))];
         Assert.Equal([1, 2, 3], Netlink.Find(attributes, 1).ToArray());

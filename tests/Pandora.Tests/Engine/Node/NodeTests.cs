@@ -7,9 +7,7 @@ using Pandora.Vmm;
 
 namespace Pandora.Tests.Node;
 
-/// <summary>
-/// The real node from its opening to its end: what starts microVMs, what is kept, what is taken over, what is cleaned up.
-/// </summary>
+/// <summary>The real node from its opening to its end: how it starts, keeps, adopts and cleans up microVMs.</summary>
 public sealed class NodeTests
 {
     [Fact]
@@ -21,7 +19,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task One_that_cannot_be_restored_is_booted_and_a_snapshot_that_fails_twice_is_dropped()
+    public async Task A_microVM_that_cannot_be_restored_is_booted_and_a_snapshot_that_fails_twice_is_dropped()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1, MaxSandboxes = 9 }, hasAgents: true, canSnapshot: true);
         await UntilRestoredAsync(node, 1);
@@ -35,7 +33,7 @@ public sealed class NodeTests
 
         Assert.Equal(booted + 3, node.BootAttempts);
         Assert.Empty(Directory.GetDirectories(node.Options.SnapshotDir));
-        // The snapshot is gone, so nothing is restored although it would work again.
+        // The snapshot was dropped, so no microVM is restored, although restoring would work again.
         node.Vmm.RestoreFailure = null;
         var restored = node.Vmm.Restored.Count;
         await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
@@ -44,7 +42,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task A_failure_that_a_boot_has_too_is_not_the_snapshots()
+    public async Task A_failure_that_boots_share_is_not_blamed_on_the_snapshot()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1, MaxSandboxes = 9 }, hasAgents: true, canSnapshot: true);
         await UntilRestoredAsync(node, 1);
@@ -71,7 +69,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task A_start_that_fails_undoes_exactly_what_it_had_done()
+    public async Task A_start_that_fails_cleans_up_everything_that_it_acquired()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, AcquireTimeout = 5 })
         {
@@ -87,7 +85,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task A_stop_that_keeps_leaves_all_of_it_and_one_that_ends_leaves_nothing()
+    public async Task A_detach_keeps_every_microVM_and_a_stop_cleans_up_everything()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
         var id = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox.Id;
@@ -110,7 +108,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task What_a_stopped_instance_left_is_cleaned_up_without_a_server_and_not_beside_one()
+    public async Task A_stopped_instance_is_cleaned_up_without_a_server_and_a_running_one_is_not()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
         await node.Sandboxes.CreateAsync(new SandboxRequest(), default);
@@ -130,7 +128,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task Orphans_go_before_anything_new_is_made_and_the_undecided_stay()
+    public async Task Orphans_are_removed_before_new_resources_are_made_and_undecided_microVMs_stay()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, MaxSandboxes = 4 });
         var kept = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox.Id;
@@ -140,7 +138,7 @@ public sealed class NodeTests
         await node.RestartAsync(isKilled: true, () =>
         {
             File.WriteAllText(node.RecordOf(damaged), "{");
-            File.WriteAllText(Path.Combine(disks, "nobodys.ext4"), "");
+            File.WriteAllText(Path.Combine(disks, "orphan.ext4"), "");
             node.Network.Refused[refused.Status.Slot] = "the rules of its network namespace could not be set";
         });
         Assert.Equal([kept], node.Vmm.CleanUps.Last());
@@ -153,7 +151,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task An_id_begins_with_its_instances_and_one_of_before_lives_on()
+    public async Task A_sandbox_id_begins_with_the_instance_id_and_older_ids_stay_valid()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0 });
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
@@ -162,7 +160,7 @@ public sealed class NodeTests
         var slot = sandbox.Status.Slot + 1;
         await node.StopAsync(keep: true);
 
-        // As the version before this one wrote it.
+        // A record as the version before this one wrote it.
         const string Old = "zzzzzzzzzzzzzzzzzzzzzzzz";
         var directory = Directory.CreateDirectory(Path.Combine(node.Options.RunDir, instance, Old)).FullName;
         await node.Vmm.StartAsync(
@@ -178,7 +176,8 @@ public sealed class NodeTests
                 Network = new NetworkSpec($"/run/netns/pnd-{instance}-{slot}", "tap0", ""),
             }, default);
         await File.WriteAllTextAsync(Path.Combine(directory, "record.json"), $$$"""
-            {"version":2,"boot_id":"{{{MicroVmRecord.HostBootId}}}","id":"{{{Old}}}","instance":"{{{instance}}}","template":"default","slot":{{{slot}}},
+            {"version":2,"boot_id":"{{{MicroVmRecord.HostBootId}}}",
+            "id":"{{{Old}}}","instance":"{{{instance}}}","template":"default","slot":{{{slot}}},
             "address":"10.200.0.{{{(slot * 4) + 2}}}","network":"10.200.0.0/16","uid":1,"host_key":"AAAA",
             "vmm":{"id":"{{{Old}}}","directory":"{{{directory}}}","pid":1,"start_time":1,"vmm":"QEMU"},"is_ready":true,"has_agent":false,
             "resources":[{"kind":"Slot","name":"{{{slot}}}"}],
@@ -193,7 +192,7 @@ public sealed class NodeTests
     }
 
     [Fact]
-    public async Task It_opens_serves_and_reaps_by_itself()
+    public async Task A_node_opens_serves_and_reaps_by_itself()
     {
         await using var node = new FakeNode(hasWatches: true);
         await FakeNode.UntilAsync(() => node.Engine.Status is { IsReady: true, IsProtected: true, IsRecovering: false });
@@ -202,7 +201,7 @@ public sealed class NodeTests
         node.Network.Missing = "the table is gone";
         Assert.Equal((false, false), (node.Engine.Status.IsReady, node.Engine.Status.IsProtected));
         Assert.Contains("the table is gone", node.Engine.Status.Notes);
-        // The reaper of the node itself.
+        // The reaper that the node started ends the sandbox.
         node.Time.Advance(TimeSpan.FromSeconds(11));
         await FakeNode.UntilAsync(() => sandbox.End is { Reason: EndReason.Idle });
     }
@@ -211,7 +210,7 @@ public sealed class NodeTests
 
     private static async Task UntilRestoredAsync(FakeNode node, int count)
     {
-        // The first is booted while the snapshot is made.
+        // The first microVM is booted while the snapshot is made.
         await FakeNode.UntilAsync(() => Directory.Exists(node.Options.SnapshotDir)
             && Directory.GetFiles(node.Options.SnapshotDir, "snapshot.json", SearchOption.AllDirectories).Length > 0
             && node.Pool is { WarmCount: 1, BootingCount: 0 });

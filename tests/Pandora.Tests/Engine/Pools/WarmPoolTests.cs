@@ -7,7 +7,7 @@ namespace Pandora.Tests.Pools;
 public sealed class WarmPoolTests
 {
     [Fact]
-    public async Task Fills_to_its_size_and_refills_behind_a_claim()
+    public async Task The_pool_fills_to_its_size_and_refills_after_a_claim()
     {
         await using var node = new FakeNode();
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
@@ -18,7 +18,7 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task Serves_waiters_in_their_order()
+    public async Task Waiting_claims_are_served_in_order()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
         var first = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
@@ -33,7 +33,7 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task Boots_one_for_each_waiter_besides_its_size()
+    public async Task The_pool_boots_one_microVM_for_each_waiting_claim_beside_its_size()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
         var waiters = Enumerable.Range(0, 3).Select(_ => node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask()).ToArray();
@@ -45,12 +45,12 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task Never_hands_out_one_that_died_while_warm_and_replaces_it()
+    public async Task A_microVM_that_died_while_warm_is_never_claimed_and_is_replaced()
     {
         await using var node = new FakeNode();
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         var dead = node.Booted[0];
-        dead.Machine.Die("it fell over");
+        dead.Machine.Die("a test killed it");
         await FakeNode.UntilAsync(() => node.Booted.Count == 3 && node.Pool.WarmCount == 2);
         await FakeNode.UntilAsync(() => dead.Machine.IsDisposed);
         for (var i = 0; i < 2; i++)
@@ -60,7 +60,7 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task What_is_returned_is_watched_as_before_and_what_died_meanwhile_is_ended()
+    public async Task A_returned_microVM_is_watched_again_and_a_returned_dead_one_is_ended()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
         node.AllowBoots(2);
@@ -68,10 +68,10 @@ public sealed class WarmPoolTests
         Assert.True(node.Pool.Return(first));
         Assert.Equal(1, node.Pool.WarmCount);
         var machine = node.MachineOf(first.Id);
-        machine.Die("it fell over in the pool");
+        machine.Die("a test killed it in the pool");
         await FakeNode.UntilAsync(() => machine.IsDisposed && node.Pool.WarmCount == 0);
 
-        node.MachineOf(second.Id).Die("it fell over outside");
+        node.MachineOf(second.Id).Die("a test killed it outside the pool");
         Assert.True(node.Pool.Return(second));
         Assert.Equal(0, node.Pool.WarmCount);
         await FakeNode.UntilAsync(() => node.MachineOf(second.Id).IsDisposed);
@@ -80,7 +80,7 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task Tells_a_waiter_after_its_time_why_nothing_came()
+    public async Task A_claim_that_runs_out_of_time_reports_why_no_microVM_came()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
@@ -97,7 +97,7 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task Pauses_longer_after_each_failure_and_recovers()
+    public async Task The_pause_grows_after_each_failed_boot_and_the_pool_recovers()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
         node.BootFailure = new InvalidOperationException("no");
@@ -111,7 +111,7 @@ public sealed class WarmPoolTests
             node.Time.Advance(TimeSpan.FromSeconds(seconds - 0.1));
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
             Assert.Equal(attempts, node.BootAttempts);
-            // The filler may have begun its pause a moment after the clock was moved.
+            // The pool may have begun its pause a moment after the clock was moved.
             await FakeNode.UntilAsync(() =>
             {
                 Wait();
@@ -127,12 +127,12 @@ public sealed class WarmPoolTests
             return node.Pool.WarmCount == 1;
         });
 
-        // Not while one boots, whose time would be over before it is.
+        // Moves the clock only while no microVM boots, because its boot would run out of time.
         void Wait() => node.Time.Advance(TimeSpan.FromSeconds(node.Pool.BootingCount == 0 ? 0.2 : 0));
     }
 
     [Fact]
-    public async Task A_waiter_that_goes_away_takes_nothing_with_it()
+    public async Task A_cancelled_claim_takes_no_microVM()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
         using var impatient = new CancellationTokenSource();
@@ -147,7 +147,7 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task Looks_after_the_warm_ones_now_and_then_and_at_once_when_the_hosts_clock_is_set()
+    public async Task Warm_microVMs_are_maintained_regularly_and_at_once_when_the_hosts_clock_is_set()
     {
         await using var node = new FakeNode(hasAgents: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
@@ -169,14 +169,14 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task One_that_is_claimed_while_it_is_looked_after_is_let_go()
+    public async Task Maintenance_of_a_microVM_stops_when_it_is_claimed()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, hasAgents: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
         node.Agents![node.Booted[0].Id].IsSilent = true;
         async Task MaintainedAsync(int count) => await FakeNode.UntilAsync(() =>
         {
-            // The clock stands once it is there: on a busy machine it would run out for what is asked.
+            // The clock stops once the count is reached: on a busy machine the question of the agent would time out.
             if (node.Maintained.Count >= count)
             {
                 return true;
@@ -188,14 +188,14 @@ public sealed class WarmPoolTests
         await MaintainedAsync(1);
         var claimed = await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default);
         Assert.Equal(node.Maintained[0], claimed.MicroVm.Id);
-        // The next is looked after, which it would not be behind one that hangs.
+        // The next microVM is maintained. If the pool still waited for the first, it would not be.
         await MaintainedAsync(2);
         Assert.True(claimed.MicroVm.IsAlive);
         Assert.NotEqual(node.Maintained[0], node.Maintained[1]);
     }
 
     [Fact]
-    public async Task One_that_cannot_be_looked_after_is_replaced()
+    public async Task A_microVM_that_cannot_be_maintained_is_replaced()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, hasAgents: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
@@ -210,7 +210,7 @@ public sealed class WarmPoolTests
     }
 
     [Fact]
-    public async Task Closing_ends_the_warm_ones_and_turns_waiters_away()
+    public async Task Closing_ends_the_warm_microVMs_and_refuses_waiting_claims()
     {
         var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
         var waiting = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();

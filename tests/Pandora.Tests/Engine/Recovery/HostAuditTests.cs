@@ -3,7 +3,7 @@ using Pandora.Engine.Recovery;
 
 namespace Pandora.Tests.Recovery;
 
-/// <summary>What the audit finds in directories.</summary>
+/// <summary>The resources that the audit finds in directories.</summary>
 public sealed class HostAuditTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
@@ -16,7 +16,7 @@ public sealed class HostAuditTests : IDisposable
     }
 
     [Fact]
-    public void A_jail_and_its_sockets_are_its_microVMs()
+    public void The_owner_of_a_jail_and_its_sockets_is_the_microVM()
     {
         var (living, lost) = (MakeJail("living"), MakeJail("lost"));
         var found = HostAudit.Chroots(_directory, id => id == "living" ? "sandbox living" : null).ToHashSet();
@@ -30,9 +30,9 @@ public sealed class HostAuditTests : IDisposable
             found);
     }
 
-    // The jail's root is the VMM's own.
+    // The VMM owns the root of its jail, so it can replace the files in it.
     [Fact]
-    public void What_a_VMM_puts_in_the_place_of_a_socket_is_not_taken_for_one()
+    public void A_file_or_link_in_the_place_of_a_socket_is_not_listed_as_a_socket()
     {
         var (other, linked, moved) = (MakeJail("other"), MakeJail("linked"), MakeJail("moved"));
         File.Delete(Path.Combine(linked, "root/run/agent.sock"));

@@ -5,7 +5,7 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 
-/// <summary>What is activity in a sandbox and what is not, on fake time.</summary>
+/// <summary>Which operations count as activity of a sandbox, on fake time.</summary>
 public sealed class ActivityTests
 {
     [Theory]
@@ -20,7 +20,7 @@ public sealed class ActivityTests
     [InlineData("break", false)]
     [InlineData("crash", false)]
     [InlineData("nocwd", true)]
-    public async Task Only_what_worked_starts_the_idle_clock_again(string code, bool isActivity)
+    public async Task Only_a_command_that_worked_restarts_the_idle_clock(string code, bool isActivity)
     {
         await using var node = new FakeNode();
         await using var clock = node.RunClock();
@@ -34,7 +34,7 @@ public sealed class ActivityTests
     [Theory]
     [InlineData(CommandOutcome.Killed, true)]
     [InlineData(CommandOutcome.Unreachable, false)]
-    public async Task A_client_that_goes_away_was_activity_if_its_command_was_looked_after(CommandOutcome outcome, bool isActivity)
+    public async Task A_cancelled_command_is_activity_if_the_guest_killed_it(CommandOutcome outcome, bool isActivity)
     {
         await using var node = new FakeNode();
         var sandbox = await CreateAsync(node, idle: 600);
@@ -49,7 +49,7 @@ public sealed class ActivityTests
     }
 
     [Fact]
-    public async Task One_client_that_tries_without_pause_keeps_no_dead_guest()
+    public async Task One_client_that_retries_without_pause_keeps_no_dead_guest_alive()
     {
         await using var node = new FakeNode();
         var sandbox = await CreateAsync(node, idle: 10);
@@ -59,7 +59,7 @@ public sealed class ActivityTests
             node.Time.Advance(TimeSpan.FromSeconds(4));
         }
 
-        // Refused before the reaper comes, so that none is held when it does.
+        // A command is refused before the reaper runs, so that no lease is held when it runs.
         var refused = await Assert.ThrowsAsync<PandoraException>(() => node.ExecAsync(sandbox.Id, "exit 0"));
         Assert.Equal((PandoraError.GuestUnreachable, CommandOutcome.NotStarted), (refused.Error, refused.Command));
         await node.Sandboxes.ReapAsync();
@@ -67,7 +67,7 @@ public sealed class ActivityTests
     }
 
     [Fact]
-    public async Task Two_clients_whose_tries_overlap_keep_no_dead_guest()
+    public async Task Two_clients_whose_retries_overlap_keep_no_dead_guest_alive()
     {
         await using var node = new FakeNode();
         var sandbox = await CreateAsync(node, idle: 10);
@@ -81,7 +81,7 @@ public sealed class ActivityTests
         node.Time.Advance(TimeSpan.FromSeconds(8));
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
-        // The second began before the clock ran over: it may really run, and others may too.
+        // The second command began before the idle timeout was over. It may really run, so others may start too.
         await TryAsync(node, sandbox, "timeout Unreachable");
         await later.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
@@ -92,7 +92,7 @@ public sealed class ActivityTests
     }
 
     [Fact]
-    public async Task A_long_command_that_really_runs_is_never_reaped_under_itself_whatever_fails_beside_it()
+    public async Task A_sandbox_with_a_running_command_is_never_reaped_when_others_fail()
     {
         await using var node = new FakeNode();
         var sandbox = await CreateAsync(node, idle: 10);
@@ -113,7 +113,7 @@ public sealed class ActivityTests
     }
 
     [Fact]
-    public async Task Who_asks_to_keep_it_keeps_it()
+    public async Task A_keepalive_keeps_a_sandbox_whose_last_command_failed()
     {
         await using var node = new FakeNode();
         var sandbox = await CreateAsync(node, idle: 10);
@@ -126,7 +126,7 @@ public sealed class ActivityTests
     }
 
     [Fact]
-    public async Task A_result_that_is_being_read_holds_up_no_restart()
+    public async Task A_result_that_is_being_read_delays_no_restart()
     {
         await using var node = new FakeNode();
         var sandbox = await CreateAsync(node, idle: 10);
@@ -148,7 +148,7 @@ public sealed class ActivityTests
         }
         catch (Exception e) when (e is PandoraException or InvalidDataException)
         {
-            // It failed, as it should.
+            // The test expects that the command fails.
         }
     }
 }

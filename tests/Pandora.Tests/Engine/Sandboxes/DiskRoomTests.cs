@@ -14,7 +14,7 @@ public sealed class DiskRoomTests : IDisposable
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Fact]
-    public void A_claim_needs_the_reserve_and_a_share_of_what_sparse_disks_may_still_grow_by()
+    public void A_claim_needs_the_reserve_and_a_share_of_the_growth_of_sparse_disks()
     {
         using (var disk = File.Create(Path.Combine(_directory, "a.ext4")))
         {
@@ -33,7 +33,7 @@ public sealed class DiskRoomTests : IDisposable
     }
 
     [Fact]
-    public void Without_room_it_is_said_why_and_what_is_needed()
+    public void Without_room_the_refusal_says_why_and_the_warning_says_how_much_is_needed()
     {
         var free = new DriveInfo(_directory).AvailableFreeSpace / MiB;
         var room = Create(reserve: (int)Math.Min(1_000_000, free + 1000), share: 0);
@@ -48,9 +48,9 @@ public sealed class DiskRoomTests : IDisposable
     }
 
     [Fact]
-    public void What_the_host_says_of_its_disk_is_told_in_the_log_only()
+    public void An_error_of_the_hosts_disk_is_only_in_the_log()
     {
-        var log = new KeptLog();
+        using var log = new KeptLog();
         var directory = Directory.CreateDirectory(Path.Combine(_directory, "disks")).FullName;
         var room = new DiskRoom(new EngineOptions(), directory, log.CreateLogger<DiskRoom>());
         Directory.Delete(directory);

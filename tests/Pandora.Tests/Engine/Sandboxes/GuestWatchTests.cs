@@ -6,13 +6,13 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 
-/// <summary>The watch over guests on fake time: real watch, registry and agent's end.</summary>
+/// <summary>The watch over guests: the real watch, registry and server's end of the agent, on fake time.</summary>
 public sealed class GuestWatchTests
 {
     private readonly HashSet<string> _stalled = [];
 
     [Fact]
-    public async Task A_guest_whose_agent_is_silent_for_a_minute_has_died_and_no_other()
+    public async Task Only_a_guest_whose_agent_is_silent_for_a_minute_has_died()
     {
         await using var node = NewNode();
         var (dead, alive) = (await CreateAsync(node), await CreateAsync(node));
@@ -25,7 +25,7 @@ public sealed class GuestWatchTests
             Assert.Null(dead.End);
         }
 
-        // 60 s after its last answer.
+        // 60 s after the last answer of its agent.
         node.Time.Advance(TimeSpan.FromSeconds(5));
         await FakeNode.UntilAsync(() => dead.End is not null);
         Assert.Equal((EndReason.Died, "its guest's agent has not answered for 60 s"), (dead.End!.Reason, dead.End.Explanation));
@@ -37,7 +37,7 @@ public sealed class GuestWatchTests
     }
 
     [Fact]
-    public async Task An_answer_in_between_begins_the_minute_anew()
+    public async Task An_answer_in_between_restarts_the_minute()
     {
         await using var node = NewNode();
         var sandbox = await CreateAsync(node);
@@ -53,7 +53,7 @@ public sealed class GuestWatchTests
     }
 
     [Fact]
-    public async Task While_a_sandbox_waits_for_its_host_silence_does_not_count()
+    public async Task Silence_does_not_count_while_a_microVM_waits_for_its_host()
     {
         await using var node = NewNode();
         var (stalled, other) = (await CreateAsync(node), await CreateAsync(node));
@@ -78,7 +78,7 @@ public sealed class GuestWatchTests
     }
 
     [Fact]
-    public async Task A_guest_without_an_agent_is_left_to_the_reaper()
+    public async Task The_watch_does_not_end_a_guest_without_an_agent()
     {
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(IdleTimeout: 600), default)).Sandbox;
@@ -93,7 +93,7 @@ public sealed class GuestWatchTests
     }
 
     [Fact]
-    public async Task Its_end_waits_for_no_answer()
+    public async Task The_end_of_the_watch_waits_for_no_answer()
     {
         await using var node = NewNode();
         var sandbox = await CreateAsync(node);
@@ -108,7 +108,7 @@ public sealed class GuestWatchTests
     }
 
     [Fact]
-    public async Task A_sandbox_whose_disk_had_errors_says_so_in_every_answer()
+    public async Task Every_answer_of_a_sandbox_with_disk_errors_says_so()
     {
         await using var node = NewNode();
         var (broken, whole) = (await CreateAsync(node), await CreateAsync(node));
@@ -132,12 +132,21 @@ public sealed class GuestWatchTests
 
     private GuestWatch NewWatch(FakeNode node) => new(node.Sandboxes, s => _stalled.Contains(s.Id), node.Time, NullLogger.Instance);
 
-    // From 10 s after one tick to 10 s after the next, by when every question has been answered or given up.
+    // Goes from 10 s after one tick to 10 s after the next. By then each question has been answered or has timed out.
     private static async Task RoundAsync(FakeNode node, GuestWatch watch, params Sandbox[] asked)
     {
         var rounds = watch.Rounds;
-        // An answer that is on its way must have come before the question's time is over.
-        int CountOf(Sandbox s) => node.Agents!.TryGetValue(s.Id, out var agent) ? agent.IsSilent ? agent.Asked : agent.Answered : 0;
+        // An answer that is on its way must arrive before the question times out.
+        int CountOf(Sandbox s)
+        {
+            if (!node.Agents!.TryGetValue(s.Id, out var agent))
+            {
+                return 0;
+            }
+
+            return agent.IsSilent ? agent.Asked : agent.Answered;
+        }
+
         var before = asked.ToDictionary(s => s, CountOf);
         node.Time.Advance(TimeSpan.FromSeconds(rounds == 0 ? 15 : 5));
         await FakeNode.UntilAsync(() => asked.All(s => CountOf(s) == before[s] + 1));

@@ -5,11 +5,11 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 
-/// <summary>Sandboxes that exist and clients that wait for one are counted apart, each against a limit of its own.</summary>
+/// <summary>Existing sandboxes and waiting claims are counted separately, and each count has its own limit.</summary>
 public sealed class LimitTests
 {
     [Fact]
-    public async Task Who_waits_does_not_count_as_existing()
+    public async Task Waiting_claims_do_not_count_as_sandboxes()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, MaxSandboxes = 3, MaxWaiting = 4 }, bootsAreFree: false);
         node.AllowBoots(1);
@@ -23,7 +23,7 @@ public sealed class LimitTests
         Assert.Contains("4 clients wait", refused.Message);
         Assert.Contains("PANDORA_MAX_WAITING", refused.Hint);
 
-        // Two find a place; the others are told so by the next microVM, which none of them takes with it.
+        // Two claims get a place. The next microVMs wake the others, which are refused and take no microVM.
         node.AllowBoots(10);
         var ends = await Task.WhenAll(
             waiting.Select(w => w.ContinueWith(t => t.Exception?.InnerException as PandoraException, TaskScheduler.Default)));
@@ -45,7 +45,7 @@ public sealed class LimitTests
     }
 
     [Fact]
-    public async Task What_a_refused_claim_had_waited_for_goes_to_the_next_in_line()
+    public async Task The_microVM_of_a_refused_claim_goes_to_the_next_claim()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
         var waiting = node.Sandboxes.CreateAsync(new SandboxRequest(), default);
@@ -62,7 +62,7 @@ public sealed class LimitTests
     }
 
     [Fact]
-    public async Task A_place_that_was_given_up_is_taken_by_one_who_waits()
+    public async Task A_waiting_claim_takes_the_place_of_a_deleted_sandbox()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, MaxSandboxes = 1 }, bootsAreFree: false);
         node.AllowBoots(1);
@@ -77,7 +77,7 @@ public sealed class LimitTests
     }
 
     [Fact]
-    public async Task However_many_ask_at_once_no_more_exist_than_may_and_nothing_is_lost()
+    public async Task Concurrent_claims_never_exceed_the_limit_and_lose_no_microVM()
     {
         var runs = Gen.Select(Gen.Int[0, 3], Gen.Int[1, 5], Gen.Int[1, 12], Gen.Int[0, 30]);
         await runs.SampleAsync(
@@ -112,7 +112,7 @@ public sealed class LimitTests
                     e => Assert.Contains(e.Error, new PandoraError?[] { null, PandoraError.SandboxLimit, PandoraError.Overloaded }));
                 Assert.Equal(ends.Count(e => e.Lives), node.Sandboxes.Count);
                 Assert.Equal(0, node.Pool.WaitingCount);
-                // What was handed out and not used is warm again, or was ended as one too many.
+                // A microVM that was handed out and not used is warm again, or was ended because the pool was full.
                 await FakeNode.UntilAsync(() => node.Booted.Count(b => b.Machine.IsRunning) == node.Sandboxes.Count + poolSize
                     && node.Pool.WarmCount == poolSize);
                 await node.Sandboxes.CloseAsync();

@@ -4,11 +4,11 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 
-/// <summary>A server that has just started: what is decided is served, and what is not is said.</summary>
+/// <summary>A server that has just started serves the sandboxes that it has adopted and reports the others as recovering.</summary>
 public sealed class RecoveringTests
 {
     [Fact]
-    public async Task Each_is_served_once_it_is_decided_and_only_the_undecided_wait()
+    public async Task Each_sandbox_is_served_once_it_is_adopted_and_only_undecided_ones_wait()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1, MaxSandboxes = 4 });
         var first = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox.Id;
@@ -27,7 +27,8 @@ public sealed class RecoveringTests
         Assert.Equal(PandoraError.Recovering, Assert.Throws<PandoraException>(() => node.Sandboxes.Get(slow)).Error);
         Assert.True(node.Sandboxes.IsRecovering);
         Assert.Equal([slow, dead], Undecided().OrderBy(id => id == dead));
-        // They count, a claim is served beside them, and one with an undecided one's key is not made twice.
+        // Undecided sandboxes count towards the limit. A claim with the key of an undecided sandbox makes no other,
+        // and other claims are served.
         Assert.Equal(
             PandoraError.Recovering,
             (
@@ -48,7 +49,7 @@ public sealed class RecoveringTests
     }
 
     [Fact]
-    public async Task Warm_ones_that_may_still_come_are_not_booted_again_unless_a_client_waits()
+    public async Task Undecided_warm_microVMs_are_not_booted_again_unless_a_client_waits()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2, MaxSandboxes = 4 });
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
@@ -72,7 +73,7 @@ public sealed class RecoveringTests
     }
 
     [Fact]
-    public async Task A_claim_is_refused_while_something_is_against_it_and_leaves_nothing()
+    public async Task A_refused_claim_leaves_no_sandbox()
     {
         await using var node = new FakeNode { ClaimRefusal = new PandoraException(PandoraError.NotProtected, "the table is gone") };
         Assert.Equal(PandoraError.NotProtected,
@@ -86,7 +87,7 @@ public sealed class RecoveringTests
     [InlineData(Egress.None, null, Egress.None)]
     [InlineData(Egress.Internet, null, Egress.Internet)]
     [InlineData(Egress.Internet, Egress.None, Egress.None)]
-    public async Task Egress_is_the_default_and_the_ceiling(Egress egress, Egress? byDefault, Egress given)
+    public async Task The_egress_setting_is_the_default_and_the_ceiling(Egress egress, Egress? byDefault, Egress given)
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1, Egress = egress, EgressDefault = byDefault });
         Assert.Equal(given, (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox.Claim.Egress);

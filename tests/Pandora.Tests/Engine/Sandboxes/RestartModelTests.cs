@@ -6,8 +6,8 @@ using Pandora.Fakes;
 namespace Pandora.Tests.Sandboxes;
 
 /// <summary>
-/// Random histories of a node whose server is killed and replaced, whose machines die and fall silent, whose boots fail and whose clock
-/// jumps, against a model of who must be alive.
+/// Random histories of a node, compared with a model of which sandboxes must live. The server is killed and replaced, machines die and
+/// fall silent, boots fail, and the clock jumps.
 /// </summary>
 public sealed class RestartModelTests
 {
@@ -17,7 +17,7 @@ public sealed class RestartModelTests
     }
 
     [Fact]
-    public async Task Whatever_happens_every_sandbox_lives_or_is_gone_with_a_reason_and_no_machine_is_nobodys()
+    public async Task In_any_history_every_sandbox_lives_or_has_ended_with_a_reason_and_every_machine_has_an_owner()
     {
         var step = Gen.Select(Gen.Enum<Step>(), Gen.Int[0, 9]);
         await step.Array[1, 40].SampleAsync(RunAsync, iter: 100, threads: 1);
@@ -40,7 +40,7 @@ public sealed class RestartModelTests
         async Task RestartAsync(bool isKilled, Action? meanwhile = null)
         {
             await node.RestartAsync(isKilled, meanwhile);
-            // Idle clocks start again.
+            // A restart restarts the idle clocks.
             for (var i = 0; i < living.Count; i++)
             {
                 living[i] = living[i] with { IdleSince = now };
@@ -51,8 +51,8 @@ public sealed class RestartModelTests
         {
             if (node.BootFailure is not null && step != Step.BootsFail)
             {
-                // Boots that fail are paused; so that a claim need not wait for the fake clock, they fail until another step and another
-                // server come.
+                // After a failed boot the pool pauses. So that a claim need not wait for the fake clock, boots fail until the next step,
+                // which starts another server.
                 node.BootFailure = null;
                 await RestartAsync(isKilled: false);
             }
@@ -116,7 +116,7 @@ public sealed class RestartModelTests
                     node.BootFailure = new InvalidOperationException("a test said so");
                     break;
                 case Step.ClockJumps:
-                    // Only what people call the time: nothing may end or live longer for it.
+                    // Only the wall clock jumps. No sandbox may end earlier or live longer because of it.
                     node.Time.Jump(TimeSpan.FromHours(which - 5));
                     await node.Sandboxes.ReapAsync();
                     break;
@@ -137,7 +137,7 @@ public sealed class RestartModelTests
                                 or PandoraError.SandboxNotFound));
         }
 
-        // Every machine that runs is a sandbox's or warm.
+        // Every running machine is that of a sandbox or warm.
         await FakeNode.UntilAsync(() =>
             node.Booted.Where(b => b.Machine.IsRunning).Select(b => b.Id).Distinct().Count() == living.Count + node.Pool.WarmCount);
     }

@@ -5,7 +5,7 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Sandboxes;
 
-/// <summary>Random histories of a node against a model of what must hold: who lives, who is found, how many there are.</summary>
+/// <summary>Random histories of a node, compared with a model: which sandboxes live and are found, and how many there are.</summary>
 public sealed class SandboxModelTests
 {
     private enum Step
@@ -14,7 +14,7 @@ public sealed class SandboxModelTests
     }
 
     [Fact]
-    public async Task Any_history_keeps_count_and_ends_every_sandbox_once()
+    public async Task In_any_history_the_count_is_right_and_every_sandbox_ends_once()
     {
         var step = Gen.Select(Gen.Enum<Step>(), Gen.Int[0, 9]);
         await step.Array[1, 40].SampleAsync(RunAsync, iter: 100, threads: 1);
@@ -114,7 +114,7 @@ public sealed class SandboxModelTests
         await node.Pool.DisposeAsync();
         Assert.All(node.Booted, b => Assert.True(b.Machine.IsDisposed));
 
-        // Refused where the last try failed, the clock has run over, and nothing that began before may be what keeps it.
+        // A use is refused if the last use failed, the idle timeout is over, and no use that began before then still runs.
         async Task UseAsync(Living used, Func<Living, Task> use)
         {
             if (used.HasFailed && now - used.IdleSince >= 10 && !used.Held.Any(h => h.BeganAt - used.IdleSince < 10))

@@ -20,7 +20,7 @@ public sealed class SandboxRegistryTests
     }
 
     [Fact]
-    public async Task A_claim_is_written_down_and_found_again()
+    public async Task A_claim_is_recorded_and_its_sandbox_is_found()
     {
         await using var node = new FakeNode();
         var metadata = new Dictionary<string, string> { ["who"] = "me" };
@@ -48,7 +48,7 @@ public sealed class SandboxRegistryTests
     [InlineData(double.NaN)]
     [InlineData(double.PositiveInfinity)]
     [InlineData(-1)]
-    public async Task An_idle_timeout_out_of_range_takes_nothing(double seconds)
+    public async Task An_idle_timeout_out_of_range_takes_no_microVM(double seconds)
     {
         await using var node = new FakeNode();
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
@@ -93,9 +93,9 @@ public sealed class SandboxRegistryTests
     }
 
     [Fact]
-    public async Task A_claim_that_fails_half_way_gives_everything_back()
+    public async Task A_claim_that_fails_half_way_releases_everything()
     {
-        var log = new KeptLog();
+        using var log = new KeptLog();
         await using var node = new FakeNode(loggers: log);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         var directory = Path.GetDirectoryName(node.RecordOf(node.Booted[0].Id))!;
@@ -110,7 +110,7 @@ public sealed class SandboxRegistryTests
     }
 
     [Fact]
-    public async Task One_that_waits_for_room_runs_nothing_and_says_so()
+    public async Task A_sandbox_that_waits_for_room_runs_nothing_and_says_so()
     {
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
@@ -123,9 +123,10 @@ public sealed class SandboxRegistryTests
     }
 
     [Fact]
-    public async Task A_sandbox_whose_teardown_fails_has_ended_all_the_same()
+    public async Task A_sandbox_whose_teardown_fails_has_ended()
     {
-        await using var node = new FakeNode(loggers: new LogThatFails("could not be undone"));
+        using var log = new LogThatFails("could not be undone");
+        await using var node = new FakeNode(loggers: log);
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
         sandbox.MicroVm.Teardown.Push(new HostResource(ResourceKind.Connection, "stuck"), () => throw new IOException("busy"));
         await Assert.ThrowsAsync<InvalidOperationException>(() => node.Sandboxes.DeleteAsync(sandbox.Id, complete: false));
@@ -206,7 +207,7 @@ public sealed class SandboxRegistryTests
     }
 
     [Fact]
-    public async Task A_client_that_goes_away_ends_its_command_and_not_the_sandbox()
+    public async Task A_disconnected_client_ends_its_command_and_not_the_sandbox()
     {
         await using var node = new FakeNode();
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
@@ -228,7 +229,7 @@ public sealed class SandboxRegistryTests
         await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
         node.GuestOf(sandbox.Id).Release();
         await running;
-        // Its result still waits to be read, and counts.
+        // A result that has not been read yet still counts.
         await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.TooManyExecs);
         (await running).Dispose();
         await node.ExecAsync(sandbox.Id, "exit 0");
@@ -268,7 +269,7 @@ public sealed class SandboxRegistryTests
 
         public void AddProvider(ILoggerProvider provider)
         {
-            // It has none.
+            // This log has no providers.
         }
 
         public IDisposable? BeginScope<TState>(TState state)
@@ -281,13 +282,13 @@ public sealed class SandboxRegistryTests
         {
             if (formatter(state, exception).Contains(words, StringComparison.Ordinal))
             {
-                throw new InvalidOperationException("nobody listens");
+                throw new InvalidOperationException("a test makes this log fail");
             }
         }
 
         public void Dispose()
         {
-            // It holds nothing.
+            // There is nothing to dispose.
         }
     }
 }

@@ -9,7 +9,7 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Snapshots;
 
-/// <summary>Which snapshot the next microVM starts from, on real files; only the VMM is left out.</summary>
+/// <summary>Which snapshot the next microVM starts from, on real files and without a VMM.</summary>
 public sealed class SnapshotSourceTests : IAsyncDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
@@ -42,7 +42,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Microvms_boot_until_one_is_made_and_the_next_server_finds_it()
+    public async Task MicroVMs_boot_until_a_snapshot_is_made_and_the_next_server_finds_it()
     {
         var first = Start();
         Assert.Null(await first.FindAsync(_template, default));
@@ -57,11 +57,11 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Another_key_is_another_snapshot_and_the_old_one_goes()
+    public async Task Another_key_makes_another_snapshot_and_removes_the_old_one()
     {
         var source = Start();
         var old = await MadeAsync(source);
-        // As when a package of the VMM's is upgraded under the server.
+        // The key changes, as when the package of the VMM is upgraded while the server runs.
         _key = "two" + new string('0', 61);
         Assert.Null(await source.FindAsync(_template, default));
         var made = await MadeAsync(source);
@@ -75,7 +75,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     [InlineData("memory")]
     [InlineData("disk.ext4")]
     [InlineData("snapshot.json")]
-    public async Task A_truncated_file_is_noticed_before_it_is_used(string name)
+    public async Task A_truncated_file_is_detected_before_use(string name)
     {
         var path = await MadeAndStoppedAsync();
         await using (var file = File.OpenWrite(Path.Combine(path, name)))
@@ -83,31 +83,31 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
             file.SetLength(5);
         }
 
-        await IsMadeAnewAsync();
+        await IsMadeAgainAsync();
     }
 
     [Theory]
     [InlineData("state")]
     [InlineData("memory")]
     [InlineData("disk.ext4")]
-    public async Task A_file_of_another_snapshot_of_the_same_length_is_noticed(string name)
+    public async Task A_file_of_another_snapshot_with_the_same_length_is_detected(string name)
     {
         var path = await MadeAndStoppedAsync();
         await File.WriteAllTextAsync(Path.Combine(path, name), $"CONTENT {name.Split('.')[0]}");
-        await IsMadeAnewAsync();
+        await IsMadeAgainAsync();
     }
 
     [Fact]
-    public async Task A_whole_directory_under_anothers_name_is_noticed()
+    public async Task A_directory_under_the_name_of_another_snapshot_is_detected()
     {
         var path = await MadeAndStoppedAsync();
         _key = "two" + new string('0', 61);
         Directory.Move(path, Path.Combine(Root, $"web-{_key[..16]}"));
-        await IsMadeAnewAsync();
+        await IsMadeAgainAsync();
     }
 
     [Fact]
-    public async Task What_is_changed_under_a_running_server_is_not_used_again()
+    public async Task A_snapshot_changed_while_the_server_runs_is_not_used_again()
     {
         var source = Start();
         var snapshot = await MadeAsync(source);
@@ -118,7 +118,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task One_that_fails_to_restore_twice_running_is_dropped_and_booting_takes_over()
+    public async Task A_snapshot_that_fails_to_restore_twice_in_a_row_is_dropped_and_microVMs_boot()
     {
         var source = Start();
         var snapshot = await MadeAsync(source);
@@ -138,7 +138,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task A_full_disk_costs_a_pause_and_leaves_nothing()
+    public async Task A_full_disk_causes_a_pause_and_leaves_no_file()
     {
         _makeAsync = async (directory, _) =>
         {
@@ -157,7 +157,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task A_stop_ends_what_is_being_made()
+    public async Task A_stop_cancels_a_snapshot_that_is_being_made()
     {
         _makeAsync = async (directory, token) =>
         {
@@ -173,7 +173,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task What_a_killed_server_did_not_finish_and_templates_that_are_gone_are_swept()
+    public async Task Unfinished_snapshots_and_those_of_removed_templates_are_swept()
     {
         var kept = await MadeAndStoppedAsync();
         await WriteAsync(Directory.CreateDirectory(Path.Combine(Root, ".new-web-abc")).FullName, "half");
@@ -212,7 +212,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
         return snapshot.Directory;
     }
 
-    private async Task IsMadeAnewAsync()
+    private async Task IsMadeAgainAsync()
     {
         var source = Start();
         Assert.Null(await source.FindAsync(_template, default));

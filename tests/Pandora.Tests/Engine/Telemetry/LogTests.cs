@@ -9,7 +9,7 @@ namespace Pandora.Tests.Telemetry;
 public sealed class LogTests
 {
     [Fact]
-    public async Task Each_operation_is_one_line_of_audit_without_what_was_run()
+    public async Task Each_operation_is_one_audit_line_without_the_code()
     {
         using var log = new KeptLog();
         await using var server = await FakeServer.StartAsync(loggers: log);
@@ -33,7 +33,7 @@ public sealed class LogTests
     }
 
     [Fact]
-    public void Text_cannot_be_forged_by_what_is_logged()
+    public void Logged_text_cannot_forge_a_line()
     {
         using var writer = new StringWriter();
         var time = new FakeTimeProvider(new DateTimeOffset(2026, 1, 2, 3, 4, 5, 678, TimeSpan.Zero));

@@ -6,7 +6,8 @@ using Pandora.Server.Hosting;
 namespace Pandora.Tests.Telemetry;
 
 /// <summary>
-/// For tests that read metrics: a meter is heard by every exporter in the process, so they run when no other server does.
+/// The collection of tests that run alone. Tests that read metrics need it, because every exporter in the process
+/// exports the meters of all servers.
 /// </summary>
 [CollectionDefinition(nameof(Alone), DisableParallelization = true)]
 public sealed class Alone;
@@ -14,7 +15,7 @@ public sealed class Alone;
 [Collection(nameof(Alone))]
 public sealed partial class MetricsTests
 {
-    // What the exporter keeps an answer for.
+    // Longer than the exporter caches an answer.
     private static readonly TimeSpan CacheTime = TimeSpan.FromMilliseconds(350);
 
     [Fact]

@@ -25,7 +25,7 @@ public sealed class TraceTests : IDisposable
     public void Dispose() => _listener.Dispose();
 
     [Fact]
-    public async Task Claim_exec_and_end_are_children_of_their_requests_and_those_of_the_clients_trace()
+    public async Task The_spans_of_claim_exec_and_end_are_children_of_their_requests_in_the_clients_trace()
     {
         await using var server = await FakeServer.StartAsync();
         await using var clock = server.Node.RunClock();
@@ -62,7 +62,7 @@ public sealed class TraceTests : IDisposable
     }
 
     [Fact]
-    public async Task No_tag_tells_what_was_run()
+    public async Task No_tag_contains_the_code()
     {
         await using var server = await FakeServer.StartAsync();
         var trace = ActivityTraceId.CreateRandom();
@@ -77,7 +77,7 @@ public sealed class TraceTests : IDisposable
     }
 
     [Fact]
-    public async Task What_the_reaper_ends_belongs_to_no_request()
+    public async Task The_span_of_a_reaped_sandbox_has_no_parent_request()
     {
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 1, IdleTimeout = 10 });
         var trace = ActivityTraceId.CreateRandom();

@@ -12,10 +12,10 @@ using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Tests.Telemetry;
 
-/// <summary>Values of labels: all are announced, and what names one outside of the code names one that there is.</summary>
+/// <summary>Values of labels: all are announced, and files beside the code name only existing values.</summary>
 public sealed partial class VocabularyTests
 {
-    // By metric and label. A histogram's and a counter's suffixes are left out.
+    // By metric and label, without the suffixes of histograms and counters.
     private static readonly Dictionary<(string Metric, string Label), string[]> Values = new()
     {
         [("pandora_executions", "status")] = [.. Label.All<ExecStatus>()],
@@ -45,15 +45,15 @@ public sealed partial class VocabularyTests
             ("pandora_failures", "operation"),
         })
         {
-            var told = announced.Where(a => a.Metric == metric).Select(a => a.Labels[label]).Distinct();
-            Assert.Equal(Values[(metric, label)].Order(), told.Order());
+            var values = announced.Where(a => a.Metric == metric).Select(a => a.Labels[label]).Distinct();
+            Assert.Equal(Values[(metric, label)].Order(), values.Order());
         }
 
         Assert.All(instruments.OfType<Counter<long>>(), i => Assert.Contains(announced, a => a.Metric == i.Name));
     }
 
     [Fact]
-    public void Every_failure_is_announced_with_the_operations_that_it_can_be_of()
+    public void Every_failure_is_announced_for_the_operations_that_can_have_it()
     {
         var failures = CreateSeries().Announced.Where(a => a.Metric == "pandora_failures")
             .Select(a => $"{a.Labels["operation"]} {a.Labels["code"]}").ToHashSet();
@@ -75,11 +75,11 @@ public sealed partial class VocabularyTests
     }
 
     [Fact]
-    public void Rules_and_dashboards_ask_for_values_that_there_are()
+    public void Rules_and_dashboards_query_only_existing_values()
     {
         var asked = Directory.EnumerateFiles(Repository.PathOf("deploy/monitoring"), "*", SearchOption.AllDirectories)
             .Where(f => Path.GetExtension(f) is ".yml" or ".json")
-            // JSON has the quotes escaped.
+            // In JSON the quotes are escaped.
             .SelectMany(f => SelectorPattern().Matches(File.ReadAllText(f).Replace("\\\"", "\"", StringComparison.Ordinal)))
             .SelectMany(s => MatcherPattern().Matches(s.Groups["matchers"].Value)
                 .Select(m => (Key: (s.Groups["metric"].Value, m.Groups["label"].Value), m.Groups["value"].Value)))
@@ -91,7 +91,7 @@ public sealed partial class VocabularyTests
     [Theory]
     [InlineData("A boot")]
     [InlineData("A restore")]
-    public void The_page_on_architecture_names_steps_that_there_are(string section)
+    public void The_page_on_architecture_names_only_existing_steps(string section)
     {
         var text = Repository.Read("docs/architecture.md").Split($"## {section}\n")[1].Split("\n## ")[0];
         var steps = BoldPattern().Matches(text).Select(m => m.Groups["word"].Value).ToList();
@@ -100,7 +100,7 @@ public sealed partial class VocabularyTests
     }
 
     [Fact]
-    public void What_the_contracts_name_is_what_the_engine_names()
+    public void The_contracts_and_the_engine_use_the_same_names()
     {
         var states = typeof(CommandStates).GetFields(BindingFlags.Public | BindingFlags.Static).Select(f => (string)f.GetValue(null)!);
         Assert.Equal(Label.All<CommandOutcome>().Order(), states.Order());
@@ -122,7 +122,7 @@ public sealed partial class VocabularyTests
         {
             InstrumentPublished = (instrument, self) =>
             {
-                // Meters of other tests are heard, too.
+                // The listener also receives the meters of other tests.
                 if (instrument.Meter.Scope == factory)
                 {
                     instruments.Add(instrument);

@@ -5,7 +5,7 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Templates;
 
-/// <summary>When a template that is there is built again, and who may build: none of these builds gets as far as the network.</summary>
+/// <summary>When an existing template is built again, and which build may run. None of these builds uses the network.</summary>
 public sealed class TemplateRebuildTests : IDisposable
 {
     private static readonly TemplateSpec Default = new() { Name = "default", AgentPath = "/etc/hostname" };
@@ -19,7 +19,7 @@ public sealed class TemplateRebuildTests : IDisposable
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Fact]
-    public void The_options_of_a_template_are_recorded_as_they_would_be_typed()
+    public void The_options_of_a_template_are_recorded_as_an_operator_types_them()
     {
         Assert.Empty(TemplateOrigin.OptionsOf(Default));
         var spec = Default with
@@ -42,7 +42,7 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public async Task One_with_options_of_the_operators_own_is_kept_and_a_line_says_so()
+    public async Task A_template_with_an_operators_options_is_kept_and_a_line_says_so()
     {
         Install("default", t => t with { BuiltWith = ["--kernel", "/b/vmlinux"] });
         var before = Snapshot();
@@ -54,7 +54,7 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public async Task One_of_the_operators_own_that_lost_a_file_is_not_replaced_by_another()
+    public async Task An_operators_template_with_a_missing_file_is_not_replaced()
     {
         Install("default", t => t with { BuiltWith = ["--memory", "512"] });
         File.Delete(Path.Combine(_directory, "default", "initrd"));
@@ -66,7 +66,7 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public async Task One_whose_description_is_damaged_may_be_the_operators_own_and_is_not_replaced()
+    public async Task A_template_with_a_damaged_description_may_be_an_operators_and_is_not_replaced()
     {
         Install("default", t => t with { BuiltWith = ["--memory", "512"] });
         File.WriteAllText(Path.Combine(_directory, "default", "template.json"), "{");
@@ -85,7 +85,7 @@ public sealed class TemplateRebuildTests : IDisposable
     [InlineData("LZ4", "base packages", 512, 2048, "--memory 512")]
     [InlineData("LZ4", "base packages", 256, 4096, "--disk 4096")]
     [InlineData("LZ4", "base packages", 256, 2048, "")]
-    public void One_of_an_older_version_is_read_and_known_by_its_files(
+    public void The_options_of_an_older_template_are_inferred_from_its_files(
         string initrd, string description, int memory, int disk, string options)
     {
         Install("default", t => t with { Description = description, MemoryMiB = memory });
@@ -101,7 +101,7 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public async Task One_that_is_up_to_date_is_used_without_a_lock_and_nothing_is_written()
+    public async Task An_up_to_date_template_is_used_without_a_lock_or_a_write()
     {
         Install("default", t => t with { BuiltWith = [] });
         var path = Path.Combine(_directory, "default", "template.json");
@@ -120,10 +120,10 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public async Task A_second_builder_says_whom_it_waits_for_and_takes_what_that_one_made()
+    public async Task A_second_builder_names_the_first_and_uses_its_template()
     {
         var first = await LockAsync();
-        // Readers are not kept waiting.
+        // A reader does not wait for the lock.
         Assert.Empty(_store.List());
         var second = Builder().BuildAsync(Default with { MemoryMiB = 300 }, RebuildRule.IfChanged, TestContext.Current.CancellationToken);
         await FakeNode.UntilAsync(() => _lines.Count > 0);
@@ -141,7 +141,7 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public async Task One_that_a_killed_build_had_moved_aside_is_put_back_by_the_next()
+    public async Task A_template_that_a_killed_build_had_moved_aside_is_put_back_by_the_next_build()
     {
         Install("my-web", t => t with { BuiltWith = ["--memory", "512"] });
         Install("other", t => t with { BuiltWith = [] });
@@ -155,7 +155,7 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public async Task Who_removes_waits_for_who_builds()
+    public async Task A_removal_waits_for_a_build()
     {
         Install("default", t => t);
         Directory.CreateDirectory(Path.Combine(_directory, ".old-default-abcdefgh.ijk"));
@@ -166,7 +166,7 @@ public sealed class TemplateRebuildTests : IDisposable
         Assert.True(Directory.Exists(Path.Combine(_directory, "default")));
         builder.Dispose();
         Assert.True(await removing);
-        // Nothing is left that the next build would put back.
+        // No directory remains that the next build would put back.
         Assert.Empty(Directory.GetFileSystemEntries(_directory));
         Assert.False(await _store.RemoveAsync("default", TimeProvider.System, Report, TestContext.Current.CancellationToken));
         Assert.False(await new TemplateStore(Path.Combine(_directory, "none"))
@@ -174,7 +174,7 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public async Task Who_waits_can_be_stopped()
+    public async Task A_waiting_build_can_be_cancelled()
     {
         using var first = await LockAsync();
         using var stop = new CancellationTokenSource();
@@ -186,7 +186,7 @@ public sealed class TemplateRebuildTests : IDisposable
     }
 
     [Fact]
-    public void The_reason_of_a_failed_installation_is_apts_own()
+    public void A_failed_installation_reports_the_error_of_apt()
     {
         Assert.Equal(
             ["Unable to locate package nosuchpackage", "Unable to locate package alsonot"],

@@ -13,7 +13,7 @@ public sealed class TemplateTests : IDisposable
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Fact]
-    public void A_cpio_archive_is_what_cpio_writes()
+    public void A_cpio_archive_has_the_format_of_cpio()
     {
         using var stream = new MemoryStream();
         var cpio = new CpioArchive(stream);
@@ -63,14 +63,14 @@ public sealed class TemplateTests : IDisposable
     [InlineData("Web")]
     [InlineData("-x")]
     [InlineData("a/b")]
-    public void Only_names_are_names(string name)
+    public void A_text_with_other_characters_is_no_template_name(string name)
     {
         Assert.False(TemplateStore.IsName(name));
         Assert.Null(new TemplateStore(_directory).Find(name));
     }
 
     [Fact]
-    public async Task What_a_build_cannot_be_made_of_is_said_before_anything_is_done()
+    public async Task A_build_with_unusable_options_is_refused_before_it_starts()
     {
         var builder = new TemplateBuilder(new TemplateStore(_directory), new FakeTimeProvider(), _ => { });
         var missing = await Assert.ThrowsAsync<StartupException>(() =>
@@ -96,7 +96,7 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public void Sources_for_guests_hold_no_credentials_and_only_the_distributions()
+    public void Package_sources_for_guests_are_the_distributions_and_hold_no_credentials()
     {
         const string Targets =
             "https://me:secret@mirror.example/debian/|bookworm|main|/usr/share/keyrings/debian-archive-keyring.gpg|Debian\n"
@@ -129,7 +129,7 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public void Host_keys_are_dropbears_format_and_never_the_same()
+    public void Host_keys_have_dropbears_format_and_are_never_the_same()
     {
         var first = GuestIdentity.Create("abcdefghij");
         Assert.NotEqual(first.HostKey, GuestIdentity.Create("abcdefghij").HostKey);
@@ -139,7 +139,7 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public void One_that_was_stored_with_the_size_misspelt_is_still_read_and_written_right()
+    public void A_template_stored_with_the_misspelt_size_is_still_read()
     {
         var store = new TemplateStore(_directory);
         Install(store, "web");
@@ -157,7 +157,7 @@ public sealed class TemplateTests : IDisposable
     [InlineData("[]")]
     [InlineData("{}")]
     [InlineData("""{"name":"web","name":"web"}""")]
-    public void A_description_that_is_none_is_damaged(string json)
+    public void Json_that_is_no_description_is_reported_as_damaged(string json)
     {
         var store = new TemplateStore(_directory);
         Install(store, "web");

@@ -16,7 +16,7 @@ public sealed class AuthTests
     [InlineData("X-API-Key", "another-key-of-sixteen", 401)]
     [InlineData("Authorization", "Basic " + Key, 401)]
     [InlineData("X-API-Key", "", 401)]
-    public async Task Where_keys_are_set_one_must_be_shown(string? name, string? value, int status)
+    public async Task With_keys_set_a_request_needs_one(string? name, string? value, int status)
     {
         await using var api = await FakeServer.StartAsync(new ServerOptions { ApiKeys = $"some-other-key-0123456789,{Key}" });
         var answer = await api.SendAsync(HttpMethod.Get, "/sandboxes", headers: name is null ? [] : [(name, value!)]);

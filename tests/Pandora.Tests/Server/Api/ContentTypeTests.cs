@@ -7,7 +7,7 @@ using Pandora.Server.Hosting;
 namespace Pandora.Tests.Api;
 
 /// <summary>
-/// What stands around a body: its content type, the method, the host name. Each wrong one is a problem with a code, and none a 500.
+/// Content types, methods and host names. The answer to each wrong one is a problem with a code, and never a 500.
 /// </summary>
 public sealed class ContentTypeTests
 {
@@ -30,12 +30,12 @@ public sealed class ContentTypeTests
         "json", "/", ";", "*/*", "application/*",
     ];
 
-    // Every route that reads a body, with one that it takes.
+    // Every route that reads a body, with a valid body.
     private static readonly (string Path, string Body, int Status)[] Routes =
         [("", """{"idle_timeout": 60}""", 201), ("/{id}/exec", """{"code": "exit 0"}""", 200)];
 
     [Fact]
-    public async Task One_that_is_no_media_type_is_told_as_that()
+    public async Task A_content_type_that_is_no_media_type_is_reported_as_that()
     {
         await using var api = await FakeServer.StartAsync();
         using var request = new HttpRequestMessage(HttpMethod.Post, "/sandboxes") { Content = new ByteArrayContent("{}"u8.ToArray()) };
@@ -46,7 +46,7 @@ public sealed class ContentTypeTests
     }
 
     [Fact]
-    public async Task What_names_json_in_a_known_charset_is_taken_by_every_route()
+    public async Task Every_route_accepts_json_in_a_known_charset()
     {
         await using var api = await FakeServer.StartAsync(options: new() { PoolSize = 2, MaxSandboxes = 50 });
         var id = await api.CreateAsync();
@@ -62,7 +62,7 @@ public sealed class ContentTypeTests
     }
 
     [Fact]
-    public async Task Every_other_is_a_415_of_every_route_with_a_body()
+    public async Task Every_route_with_a_body_answers_415_to_other_content_types()
     {
         await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
@@ -82,7 +82,7 @@ public sealed class ContentTypeTests
     }
 
     [Fact]
-    public async Task No_charset_that_dotnet_knows_makes_a_500()
+    public async Task No_charset_that_dotnet_knows_causes_a_500()
     {
         await using var api = await FakeServer.StartAsync(options: new() { PoolSize = 2, MaxSandboxes = 50 });
         var id = await api.CreateAsync();
@@ -91,7 +91,7 @@ public sealed class ContentTypeTests
             foreach (var (path, body, expected) in Routes)
             {
                 var encoding = charset == "utf-7" ? Encoding.UTF8 : Encoding.GetEncoding(charset);
-                // What is said is so, or is not.
+                // Bytes in the named charset, in another one, and in none.
                 foreach (var bytes in new[] { encoding.GetBytes(body), Encoding.UTF8.GetBytes(body), [0xFF, 0xFE, 0x80] })
                 {
                     var (status, answer) = await SendAsync(
@@ -108,7 +108,7 @@ public sealed class ContentTypeTests
     }
 
     [Fact]
-    public async Task A_route_without_a_body_minds_no_content_type()
+    public async Task A_route_without_a_body_ignores_the_content_type()
     {
         await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
@@ -146,14 +146,14 @@ public sealed class ContentTypeTests
             Assert.Equal(get.StatusCode, head.StatusCode);
             Assert.Equal(get.Content.Headers.ContentType, head.Content.Headers.ContentType);
             Assert.Empty(await head.Content.ReadAsByteArrayAsync());
-            // The connection is still in step: nothing of a body came after.
+            // The next answer on the connection is intact, so no bytes of a body came after the headers.
             using var again = await api.Http.GetAsync(new Uri("/health", UriKind.Relative));
             Assert.Equal(HttpStatusCode.OK, again.StatusCode);
         }
     }
 
     [Fact]
-    public async Task Every_other_method_is_a_405_that_says_which_there_are()
+    public async Task Every_other_method_is_a_405_that_lists_the_allowed_methods()
     {
         await using var api = await FakeServer.StartAsync(onLoopback: true);
         var id = await api.CreateAsync();
@@ -184,7 +184,7 @@ public sealed class ContentTypeTests
     [InlineData("evil.example")]
     [InlineData("127.0.0.1.evil.example:8000")]
     [InlineData("[::2]")]
-    public async Task A_wrong_host_is_told_which_are_right(string host)
+    public async Task The_answer_to_a_wrong_host_lists_the_allowed_hosts(string host)
     {
         await using var api = await FakeServer.StartAsync(new ServerOptions { AllowedHosts = "pandora.example" });
         foreach (var path in new[] { "/health", "/sandboxes", "/nope" })
@@ -198,7 +198,7 @@ public sealed class ContentTypeTests
         }
 
         Assert.Equal(200, (await api.SendAsync(HttpMethod.Get, "/health", headers: ("Host", "pandora.example"))).Status);
-        // A 400 of a right host's is about something else.
+        // With an allowed host a 400 has another code.
         Assert.Equal(
             "invalid_request", (await api.SendAsync(HttpMethod.Get, "/sandboxes?metadata=x")).Body.GetProperty("code").GetString());
     }

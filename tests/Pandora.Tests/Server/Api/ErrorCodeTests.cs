@@ -14,7 +14,7 @@ using Pandora.Server.Api;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>Every row of the table of errors, and whatever is made from it.</summary>
+/// <summary>Every row of the table of errors, and everything that is made from the table.</summary>
 public sealed partial class ErrorCodeTests
 {
     private static readonly Dictionary<(string Method, string Path), ApiOperations> Operations = new()
@@ -32,7 +32,7 @@ public sealed partial class ErrorCodeTests
     public static TheoryData<PandoraError> EngineErrors => [.. Enum.GetValues<PandoraError>()];
 
     [Fact]
-    public void Every_row_is_whole_and_has_a_field_of_its_own()
+    public void Every_row_is_complete_and_has_one_field()
     {
         var fields = typeof(ErrorCodes).GetFields(BindingFlags.Public | BindingFlags.Static).Select(f => f.GetValue(null));
         Assert.Equal(ErrorCodes.All, fields);
@@ -52,7 +52,7 @@ public sealed partial class ErrorCodeTests
 
     [Theory]
     [MemberData(nameof(EngineErrors))]
-    public async Task Every_error_of_the_engine_is_the_row_of_its_name(PandoraError error)
+    public async Task Every_error_of_the_engine_has_the_row_of_its_name(PandoraError error)
     {
         Assert.True(Problems.OfEngine.TryGetValue(error, out var row), $"ErrorCodes has no row '{Label.Of(error)}'");
         var (answer, problem) = await AnswerAsync(new PandoraException(error, "words"));
@@ -70,14 +70,14 @@ public sealed partial class ErrorCodeTests
     }
 
     [Fact]
-    public void Failures_that_the_engine_names_by_itself_have_rows()
+    public void Failure_codes_in_the_engine_have_rows()
     {
         Assert.Equal((ErrorCodes.ExecTimeout.Code, ErrorCodes.Internal.Code), (EngineMetrics.ExecTimeout, EngineMetrics.InternalError));
         Assert.All([EngineMetrics.Cancelled, EngineMetrics.NotDelivered], code => Assert.Null(ErrorCodes.Find(code)));
     }
 
     [Fact]
-    public void A_status_of_the_frameworks_that_is_not_known_is_what_the_first_of_its_class_is()
+    public void An_unknown_status_of_the_framework_has_the_row_of_its_class()
     {
         Assert.Equal(ErrorCodes.NotFound, Problems.OfStatus(404));
         Assert.Equal(ErrorCodes.NotJson, Problems.OfStatus(415));
@@ -87,7 +87,7 @@ public sealed partial class ErrorCodeTests
     }
 
     [Fact]
-    public async Task The_client_throws_the_exception_that_the_row_says()
+    public async Task The_client_throws_the_exception_of_the_row()
     {
         foreach (var row in ErrorCodes.All)
         {
@@ -111,11 +111,11 @@ public sealed partial class ErrorCodeTests
         Assert.Equal(Operations.Keys.Order(), described.Select(d => d.Key).Order());
         foreach (var (key, operation) in described)
         {
-            var told = operation.GetProperty("responses").EnumerateObject().Where(r => r.Name[0] is '4' or '5')
+            var documented = operation.GetProperty("responses").EnumerateObject().Where(r => r.Name[0] is '4' or '5')
                 .SelectMany(r => CodePattern().Matches(r.Value.GetProperty("description").GetString()!)
                     .Select(m => $"{r.Name} {m.Groups["code"].Value}"));
             var rows = ErrorCodes.All.Where(c => c.Operations.HasFlag(Operations[key])).Select(c => $"{c.Status} {c.Code}");
-            Assert.Equal(rows.Order(), told.Order());
+            Assert.Equal(rows.Order(), documented.Order());
         }
 
         Assert.All(ErrorCodes.All.Where(c => c.Operations == ApiOperations.None), c => Assert.True(c.Status is 404 or 405, c.Code));
@@ -132,10 +132,8 @@ public sealed partial class ErrorCodeTests
 
     private static async Task<PandoraApiException> ThrownAsync(int status, string code)
     {
-        using var http = new HttpClient(new OneAnswer(status, $$"""{"status":{{status}},"detail":"words","code":"{{code}}"}"""))
-        {
-            BaseAddress = new Uri("http://127.0.0.1"),
-        };
+        using var answer = new OneAnswer(status, $$"""{"status":{{status}},"detail":"words","code":"{{code}}"}""");
+        using var http = new HttpClient(answer) { BaseAddress = new Uri("http://127.0.0.1") };
         using var pandora = new PandoraClient(http);
         return await Assert.ThrowsAnyAsync<PandoraApiException>(() => pandora.GetHealthAsync());
     }

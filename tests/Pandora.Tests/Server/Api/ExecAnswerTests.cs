@@ -7,18 +7,20 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>Exec's answers, which are written by hand because they may be long: they are what the contract's records would be.</summary>
+/// <summary>
+/// Answers of exec. The server writes them by hand because they may be long. They equal the serialized records of the contract.
+/// </summary>
 public sealed class ExecAnswerTests
 {
     [Fact]
-    public async Task Whatever_comes_out_arrives_as_it_was()
+    public async Task Any_output_arrives_unchanged()
     {
         await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
         await Gen.String[Gen.Char['\u0001', '\uffff'], 0, 40].SampleAsync(
             async text =>
             {
-                // What UTF-8 cannot carry, which no guest's output becomes.
+                // Replaces characters that UTF-8 cannot encode. A guest's output never contains them.
                 text = System.Text.Encoding.UTF8.GetString(System.Text.Encoding.UTF8.GetBytes(text));
                 var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec",
                     JsonSerializer.Serialize(new Dictionary<string, string> { ["code"] = $"echo {text}" }));
@@ -52,7 +54,7 @@ public sealed class ExecAnswerTests
         Assert.Equal(
             ["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms", "truncated"], cut.Body.EnumerateObject().Select(p => p.Name));
         Assert.True(cut.Body.GetProperty("truncated").GetBoolean());
-        // The records say the same.
+        // The records of the contract are serialized in the same way.
         Assert.Equal("""{"sandbox_id":"x","exit_code":0,"stdout":"","stderr":"","exec_ms":1}""",
             JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1), PandoraJson.Default.ExecResponse));
         Assert.EndsWith(""","truncated":true,"disk_lost_data":true}""",
@@ -63,7 +65,7 @@ public sealed class ExecAnswerTests
     [Theory]
     [InlineData("exit 0", 200)]
     [InlineData("timeout", 504)]
-    public async Task Each_answer_says_that_the_sandboxs_disk_lost_data_and_only_then(string code, int status)
+    public async Task Each_answer_says_that_the_disk_lost_data_only_if_it_did(string code, int status)
     {
         await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
@@ -80,7 +82,7 @@ public sealed class ExecAnswerTests
     [InlineData(CommandOutcome.Unknown, CommandStates.Unknown)]
     [InlineData(CommandOutcome.NotStarted, CommandStates.NotStarted)]
     [InlineData(CommandOutcome.Unreachable, CommandStates.Unreachable)]
-    public async Task A_timeout_tells_what_became_of_the_command_and_nothing_more(CommandOutcome outcome, string command)
+    public async Task A_timeout_reports_the_outcome_of_the_command_and_nothing_more(CommandOutcome outcome, string command)
     {
         await using var api = await FakeServer.StartAsync(onLoopback: true);
         using var pandora = new PandoraClient(api.Http);
@@ -95,7 +97,7 @@ public sealed class ExecAnswerTests
     }
 
     [Fact]
-    public async Task A_guest_that_cannot_be_reached_tells_what_is_known_of_the_command()
+    public async Task The_answer_for_an_unreachable_guest_reports_the_known_state_of_the_command()
     {
         await using var api = await FakeServer.StartAsync();
         await using var clock = api.Node.RunClock();

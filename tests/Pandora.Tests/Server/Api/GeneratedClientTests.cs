@@ -6,11 +6,11 @@ using Pandora.GeneratedClient.Models;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What a program sees that has only docs/openapi.json, and a client that was generated from it.</summary>
+/// <summary>The API as a program sees it that uses a client generated from <c>docs/openapi.json</c>.</summary>
 public sealed class GeneratedClientTests
 {
     [Fact]
-    public async Task A_life_with_a_generated_client()
+    public async Task A_generated_client_creates_uses_and_deletes_a_sandbox()
     {
         await using var api = await FakeServer.StartAsync();
         using var adapter = new HttpClientRequestAdapter(new AnonymousAuthenticationProvider(), httpClient: api.Http)

@@ -7,7 +7,7 @@ using Pandora.Fakes;
 namespace Pandora.Tests.Api;
 
 /// <summary>
-/// A message tells a client what happened to it. What only an operator can do, a setting or a command of the checkout, is the hint.
+/// The message of an error says what happened. What only an operator can do, such as a setting or a command of the checkout, is the hint.
 /// </summary>
 public sealed partial class HintTests
 {
@@ -39,12 +39,12 @@ public sealed partial class HintTests
         var ended = await Assert.ThrowsAsync<SandboxNotFoundException>(() => pandora.GetAsync(id));
         Assert.Contains("PANDORA_MAX_LIFETIME", ended.Hint);
         Assert.DoesNotContain("PANDORA_", ended.Message);
-        // Where there is nothing to say the member is left out.
+        // Without a hint the member is omitted.
         Assert.False((await api.SendAsync(HttpMethod.Get, "/sandboxes/nope")).Body.TryGetProperty("hint", out _));
     }
 
     [Fact]
-    public async Task Nothing_that_answers_has_a_hint_too()
+    public async Task The_error_for_an_unreachable_server_has_a_hint()
     {
         using var pandora = new PandoraClient("http://127.0.0.1:1");
         var unreachable = await Assert.ThrowsAsync<ServerUnreachableException>(() => pandora.GetHealthAsync());
@@ -53,7 +53,7 @@ public sealed partial class HintTests
     }
 
     [Fact]
-    public async Task Why_boots_fail_is_told_to_the_operator()
+    public async Task The_reason_of_failed_boots_is_in_the_hint()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, AcquireTimeout = 5 })
         {
@@ -65,7 +65,7 @@ public sealed partial class HintTests
         Assert.StartsWith("the last boot failed: boot failed at step 'vmm': PANDORA_X: no disk", refused.Hint);
     }
 
-    // The arguments of what makes an answer, up to the bracket that closes them.
+    // The arguments of each call that makes an error, up to the closing bracket.
     private static IEnumerable<string> Calls(string source)
     {
         foreach (Match start in CallPattern().Matches(source))

@@ -28,7 +28,7 @@ public sealed class KnownKeysTests
     }
 
     [Fact]
-    public void Where_there_are_none_none_is_shown()
+    public void Without_keys_no_request_shows_one()
     {
         var keys = new KnownKeys([""]);
         Assert.True(keys.IsEmpty);

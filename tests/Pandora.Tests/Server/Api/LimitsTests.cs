@@ -8,7 +8,7 @@ using Pandora.Engine.Templates;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What has a limit without being made from the table: the engine, sentences of comments, and pages.</summary>
+/// <summary>Limits in places that are not generated from the table: the engine, comments and pages.</summary>
 public sealed class LimitsTests
 {
     private static readonly string IdleTimeouts = $"{Limits.MinIdleTimeout:0} to {Limits.MaxIdleTimeout:0}";
@@ -31,7 +31,7 @@ public sealed class LimitsTests
 
     [Theory]
     [MemberData(nameof(Described))]
-    public void The_description_of_the_api_has_them(string schema, string property, string words)
+    public void The_description_of_the_api_has_the_limits(string schema, string property, string words)
     {
         using var document = JsonDocument.Parse(Repository.Read("docs/openapi.json"));
         Assert.Contains(words,
@@ -40,7 +40,7 @@ public sealed class LimitsTests
     }
 
     [Fact]
-    public void Pages_have_them()
+    public void Pages_have_the_limits()
     {
         var readme = Repository.Read("README.md");
         Assert.Contains($"`idle_timeout` ({Limits.MinIdleTimeout:0}–{Limits.MaxIdleTimeout:0} s)", readme);
@@ -53,7 +53,7 @@ public sealed class LimitsTests
     }
 
     [Fact]
-    public void The_engine_has_the_same()
+    public void The_engine_has_the_same_limits()
     {
         Assert.Equal(
             (Limits.MaxCodeBytes, Limits.MaxStdinBytes, Limits.MaxEnvBytes, Limits.MaxMetadataBytes),
@@ -69,7 +69,7 @@ public sealed class LimitsTests
     }
 
     [Fact]
-    public void So_have_its_names_of_users_and_templates()
+    public void Names_of_users_and_templates_have_the_same_pattern()
     {
         RequestLimits.Check(new GuestCommand { Code = "true", User = new string('u', Limits.MaxUserLength) });
         Assert.Throws<PandoraException>(
@@ -82,5 +82,5 @@ public sealed class LimitsTests
     [InlineData(16 * 1024, "16 KiB")]
     [InlineData(1024 * 1024, "1 MiB")]
     [InlineData(1536 * 1024, "1.5 MiB")]
-    public void Sizes_are_written_for_people(int bytes, string words) => Assert.Equal(words, Limits.Size(bytes));
+    public void Sizes_are_written_with_units(int bytes, string words) => Assert.Equal(words, Limits.Size(bytes));
 }

@@ -5,7 +5,7 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>A sandbox is found by its metadata, whatever its keys and values are.</summary>
+/// <summary>Sandboxes are found by their metadata, with any keys and values.</summary>
 public sealed class MetadataTests
 {
     private const string Letters = ":%325Aa&=+ /é";
@@ -52,7 +52,7 @@ public sealed class MetadataTests
     }
 
     [Fact]
-    public async Task What_is_no_pair_is_refused_by_name()
+    public async Task Text_that_is_no_pair_is_refused_by_name()
     {
         await using var api = await FakeServer.StartAsync();
         var refused = await api.SendAsync(HttpMethod.Get, "/sandboxes?metadata=a%253Ab");

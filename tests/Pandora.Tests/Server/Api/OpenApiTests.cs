@@ -10,7 +10,7 @@ public sealed class OpenApiTests
     private static readonly string Golden = Repository.PathOf("docs/openapi.json");
 
     [Fact]
-    public async Task The_document_tells_routes_limits_and_errors()
+    public async Task The_document_lists_routes_limits_and_errors()
     {
         await using var api = await FakeServer.StartAsync();
         var (status, document, _) = await api.SendAsync(HttpMethod.Get, "/openapi/v1.json");
@@ -53,27 +53,27 @@ public sealed class OpenApiTests
     }
 
     [Fact]
-    public async Task The_document_in_the_repository_is_what_the_server_tells()
+    public async Task The_document_in_the_repository_agrees_with_the_server()
     {
         await using var api = await FakeServer.StartAsync();
         var document = JsonNode.Parse(await api.Http.GetStringAsync(new Uri("/openapi/v1.json", UriKind.Relative)))!;
-        // The server's own version, which is no part of what it promises.
+        // The version of the server is not part of the contract.
         document["info"]!["version"] = "1";
-        var told = document.ToJsonString(
+        var text = document.ToJsonString(
             new JsonSerializerOptions { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }) + "\n";
         if (Environment.GetEnvironmentVariable("MAKE_OPENAPI") == "1")
         {
-            await File.WriteAllTextAsync(Golden, told);
+            await File.WriteAllTextAsync(Golden, text);
         }
 
         Assert.True(
-            File.Exists(Golden) && await File.ReadAllTextAsync(Golden) == told,
-            "docs/openapi.json is not what the server tells. If the change is meant: this test writes it anew with MAKE_OPENAPI=1 in "
-                + "its environment");
+            File.Exists(Golden) && await File.ReadAllTextAsync(Golden) == text,
+            "docs/openapi.json differs from the server's document. If the change is intended, run this test with MAKE_OPENAPI=1 in its "
+                + "environment");
     }
 
     [Fact]
-    public async Task Every_operation_has_an_answer_for_when_all_is_well_and_problems_of_the_apis_own_kind()
+    public async Task Every_operation_has_a_success_answer_and_problems_of_the_type_ApiProblem()
     {
         await using var api = await FakeServer.StartAsync();
         var (_, document, _) = await api.SendAsync(HttpMethod.Get, "/openapi/v1.json");
@@ -104,7 +104,7 @@ public sealed class OpenApiTests
     }
 
     [Fact]
-    public async Task There_is_a_page_to_browse_it()
+    public async Task A_page_shows_the_document()
     {
         await using var api = await FakeServer.StartAsync();
         var (status, _, response) = await api.SendAsync(HttpMethod.Get, "/docs/");

@@ -9,10 +9,10 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What JSON may say, and in whose words a client reads that it does not.</summary>
+/// <summary>Valid and invalid JSON bodies, and the words of the errors for invalid ones.</summary>
 public sealed class RequestBodyTests
 {
-    // Words of ASP.NET Core's and System.Text.Json's, none of which the API has a use for.
+    // Words from messages of ASP.NET Core and System.Text.Json, which the API never uses.
     private static readonly string[] FrameworkWords =
     [
         "System.", "Attribute", "Implicit", "inferred", "parameter", "LineNumber", "BytePosition", "Path:", "converted", "Exception",
@@ -55,7 +55,7 @@ public sealed class RequestBodyTests
     [InlineData("[]")]
     [InlineData("7")]
     [InlineData("\"code\"")]
-    public async Task A_body_that_is_no_object_is_told_that_it_must_be_one(string body)
+    public async Task A_body_that_is_no_object_is_refused_as_that(string body)
     {
         await using var api = await FakeServer.StartAsync();
         var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", body);
@@ -70,7 +70,7 @@ public sealed class RequestBodyTests
     [InlineData("""{"code": "exit 0", "env": {"A": "\ud83d"}}""", "env.A")]
     [InlineData("""{"code": "exit 0", "env": {"\ud83d": "A"}}""", "env")]
     [InlineData("""{"code": "exit 0", "\ud83d": "A"}""", null)]
-    public async Task Half_a_surrogate_pair_is_called_that(string body, string? field)
+    public async Task Half_a_surrogate_pair_is_reported_as_that(string body, string? field)
     {
         await using var api = await FakeServer.StartAsync();
         var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", body);
@@ -86,7 +86,7 @@ public sealed class RequestBodyTests
     [InlineData("receipt=maybe", "receipt: must be true or false")]
     [InlineData("receipt=", "receipt: must be true or false")]
     [InlineData("receipt=1", "receipt: must be true or false")]
-    public async Task A_query_that_is_none_is_named(string query, string detail)
+    public async Task A_query_value_that_is_no_boolean_is_refused_by_name(string query, string detail)
     {
         await using var api = await FakeServer.StartAsync();
         var refused = await api.SendAsync(HttpMethod.Delete, $"/sandboxes/{await api.CreateAsync()}?{query}");
@@ -95,7 +95,7 @@ public sealed class RequestBodyTests
     }
 
     [Fact]
-    public async Task No_body_is_answered_in_the_frameworks_words()
+    public async Task No_answer_to_a_bad_body_has_words_of_the_framework()
     {
         await using var api = await FakeServer.StartAsync(options: new() { PoolSize = 1, MaxSandboxes = 500, IdleTimeout = 60 });
         var id = await api.CreateAsync();
@@ -112,10 +112,10 @@ public sealed class RequestBodyTests
         var body = Gen.Select(member.Array[0, 3], AnyOf("{", "", "[", "\ufeff{", "// c\n{"), AnyOf("}", "", "]", "} {", ",}"),
             (m, open, close) => $"{open}{string.Join(", ", m)}{close}");
         await Gen.Select(body, Gen.Int[0, 40], Gen.Bool, Gen.Byte).SampleAsync(
-            async (text, at, isSpoilt, with) =>
+            async (text, at, isDamaged, with) =>
             {
                 var bytes = Encoding.UTF8.GetBytes(text);
-                if (isSpoilt && bytes.Length > 0)
+                if (isDamaged && bytes.Length > 0)
                 {
                     bytes[at % bytes.Length] = with;
                 }
@@ -144,7 +144,7 @@ public sealed class RequestBodyTests
     }
 
     [Fact]
-    public void No_json_of_the_projects_has_a_size_misspelt()
+    public void No_json_has_a_misspelt_size()
     {
         Type[] types =
         [

@@ -5,11 +5,11 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>What a client is told when it sends again, when there is too much, and when the server comes and goes.</summary>
+/// <summary>Answers to repeated claims, to too many claims, and while the server starts or stops.</summary>
 public sealed class ResilienceApiTests
 {
     [Fact]
-    public async Task A_claim_sent_again_with_its_key_gets_the_same_sandbox()
+    public async Task A_repeated_claim_with_the_same_key_gets_the_same_sandbox()
     {
         await using var api = await FakeServer.StartAsync();
         var first = await CreateAsync(api, "key-1");
@@ -23,7 +23,7 @@ public sealed class ResilienceApiTests
     }
 
     [Fact]
-    public async Task Many_at_once_with_one_key_make_one_sandbox()
+    public async Task Concurrent_claims_with_one_key_create_one_sandbox()
     {
         await using var api = await FakeServer.StartAsync();
         var all = await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => CreateAsync(api, "key")));
@@ -32,7 +32,7 @@ public sealed class ResilienceApiTests
     }
 
     [Fact]
-    public async Task A_key_for_another_body_is_refused_and_one_whose_sandbox_has_ended_says_so()
+    public async Task A_key_of_another_body_is_refused_and_the_key_of_an_ended_sandbox_is_a_404()
     {
         await using var api = await FakeServer.StartAsync();
         var first = await CreateAsync(api, "key");
@@ -46,7 +46,7 @@ public sealed class ResilienceApiTests
     }
 
     [Fact]
-    public async Task A_claim_that_failed_can_be_sent_again_with_its_key()
+    public async Task A_failed_claim_can_be_repeated_with_its_key()
     {
         await using var api = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 1, MaxSandboxes = 1 });
         var only = await api.CreateAsync();
@@ -58,17 +58,17 @@ public sealed class ResilienceApiTests
     [Theory]
     [InlineData(256)]
     [InlineData(0)]
-    public async Task A_key_that_is_none_is_refused_by_name(int length)
+    public async Task A_key_of_a_wrong_length_is_refused_by_name(int length)
     {
         await using var api = await FakeServer.StartAsync();
         var refused = await CreateAsync(api, new string('k', length));
-        // An empty header is no header to HTTP.
+        // HTTP treats an empty header as none.
         Assert.Equal(length == 0 ? 201 : 400, refused.Status);
         Assert.True(length == 0 || refused.Body.GetProperty("errors").TryGetProperty("Idempotency-Key", out _));
     }
 
     [Fact]
-    public async Task More_than_may_wait_are_told_so_at_once_and_when_to_come_again()
+    public async Task A_claim_over_the_limit_of_waiting_claims_is_refused_at_once()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, MaxSandboxes = 50, MaxWaiting = 2 }, bootsAreFree: false);
         var waiting = Enumerable.Range(0, 2).Select(_ => node.Sandboxes.CreateAsync(new SandboxRequest(), default)).ToList();
@@ -82,7 +82,7 @@ public sealed class ResilienceApiTests
     }
 
     [Fact]
-    public async Task The_oldest_a_sandbox_may_get_ends_it_however_busy_it_is()
+    public async Task The_lifetime_limit_ends_a_busy_sandbox()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1, MaxLifetime = 60 });
         var sandbox = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox;
@@ -91,7 +91,7 @@ public sealed class ResilienceApiTests
         node.Time.Advance(TimeSpan.FromSeconds(59));
         await node.Sandboxes.ReapAsync();
         Assert.Null(sandbox.End);
-        // It was not born again with the server.
+        // The age counts from the creation of the sandbox.
         node.Time.Advance(TimeSpan.FromSeconds(1));
         await node.Sandboxes.ReapAsync();
         Assert.Equal(EndReason.Lifetime, sandbox.End!.Reason);
@@ -99,7 +99,7 @@ public sealed class ResilienceApiTests
     }
 
     [Fact]
-    public async Task A_sandbox_is_no_younger_for_a_restart()
+    public async Task A_restart_keeps_the_age_of_a_sandbox()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1, MaxLifetime = 60, IdleTimeout = 600 });
         var id = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox.Id;
@@ -113,7 +113,7 @@ public sealed class ResilienceApiTests
     }
 
     [Fact]
-    public async Task A_stop_that_keeps_sandboxes_interrupts_what_takes_too_long_and_takes_nothing_new()
+    public async Task A_detach_interrupts_long_commands_and_refuses_new_requests()
     {
         await using var node = new FakeNode();
         var id = (await node.Sandboxes.CreateAsync(new SandboxRequest(), default)).Sandbox.Id;
@@ -132,7 +132,7 @@ public sealed class ResilienceApiTests
     }
 
     [Fact]
-    public async Task While_it_recovers_clients_are_told_to_wait()
+    public async Task A_recovering_server_answers_503_with_a_time_to_wait()
     {
         await using var api = await FakeServer.StartAsync(isRecovering: true);
         foreach (

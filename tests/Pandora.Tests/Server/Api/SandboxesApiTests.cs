@@ -73,7 +73,7 @@ public sealed class SandboxesApiTests
     }
 
     [Fact]
-    public async Task A_receipt_tells_each_resource_and_what_is_left()
+    public async Task A_receipt_lists_each_resource_and_counts_the_remaining_ones()
     {
         await using var api = await FakeServer.StartAsync();
         var id = await api.CreateAsync();
@@ -119,7 +119,7 @@ public sealed class SandboxesApiTests
     }
 
     [Fact]
-    public async Task A_defect_of_ours_tells_no_secret()
+    public async Task An_internal_error_reveals_no_secret()
     {
         await using var api = await FakeServer.StartAsync();
         var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", """{"code": "crash"}""");
@@ -214,7 +214,7 @@ public sealed class SandboxesApiTests
     }
 
     [Fact]
-    public async Task Ready_follows_the_pool()
+    public async Task The_server_is_ready_when_the_pool_is_full()
     {
         await using var api = await FakeServer.StartAsync();
         await Fakes.FakeNode.UntilAsync(() => api.Node.Pool.WarmCount == 2);

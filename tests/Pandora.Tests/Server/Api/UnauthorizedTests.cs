@@ -8,14 +8,14 @@ using Pandora.Tests.Telemetry;
 
 namespace Pandora.Tests.Api;
 
-/// <summary>Counts and logs requests without a valid key.</summary>
+/// <summary>Requests without a valid key are counted and logged.</summary>
 [Collection(nameof(Alone))]
 public sealed class UnauthorizedTests
 {
     private const string Key = "a-key-of-sixteen-or-more", MetricsKey = "a-key-for-metrics-0123";
 
     [Fact]
-    public async Task Each_is_counted_and_logged_without_what_was_shown()
+    public async Task Each_unauthorized_request_is_counted_and_logged_without_its_key()
     {
         using var log = new KeptLog();
         await using var server = await FakeServer.StartAsync(
@@ -57,7 +57,7 @@ public sealed class UnauthorizedTests
     }
 
     [Fact]
-    public void Ten_lines_a_minute_are_logged_and_then_how_many_were_not()
+    public void At_most_ten_lines_a_minute_are_logged_and_then_the_number_of_the_others()
     {
         var time = new FakeTime();
         using var log = new KeptLog();

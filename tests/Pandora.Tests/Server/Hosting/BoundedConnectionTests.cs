@@ -9,7 +9,7 @@ using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Tests.Hosting;
 
-/// <summary>The real web server on loopback, with room for few connections, and sockets that misbehave.</summary>
+/// <summary>The real web server on loopback with a low limit of connections, and clients that misbehave.</summary>
 public sealed partial class BoundedConnectionTests : IAsyncLifetime
 {
     private const string Key = "a-key-of-sixteen-or-more";
@@ -29,7 +29,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Silent_connections_are_reset_the_oldest_first_and_an_admitted_one_goes_on()
+    public async Task Silent_connections_are_reset_oldest_first_and_an_admitted_one_stays_open()
     {
         await StartAsync(total: 4);
         var admitted = await ConnectAsync();
@@ -48,12 +48,12 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
 
         Assert.Equal(17, _server!.Metrics.Count(ClosingReason.Evicted));
         Assert.Equal([200], await AskAsync(admitted, Request(Key)));
-        // The youngest may still ask.
+        // The youngest connection is still open and can send a request.
         Assert.Equal([200], await AskAsync(silent[19], Request(Key)));
     }
 
     [Fact]
-    public async Task A_newcomer_is_reset_where_all_have_shown_a_key()
+    public async Task A_new_connection_is_reset_if_all_others_have_shown_a_key()
     {
         await StartAsync(total: 2);
         var (first, second) = (await ConnectAsync(), await ConnectAsync());
@@ -68,7 +68,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_says_nothing_for_five_seconds_or_stalls_for_ten_is_reset()
+    public async Task A_connection_silent_for_five_seconds_or_stalled_for_ten_is_reset()
     {
         await StartAsync(total: 10);
         var (silent, stalled) = (await ConnectAsync(), await ConnectAsync());
@@ -89,7 +89,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     [InlineData("/ready", "Host: localhost", 200)]
     [InlineData("/sandboxes", "Host: evil.example", 400)]
     [InlineData("/sandboxes", "Host: localhost\r\nOrigin: http://evil.example", 403)]
-    public async Task What_anybody_can_ask_is_no_admission(string path, string headers, int status)
+    public async Task A_request_without_a_valid_key_is_no_admission(string path, string headers, int status)
     {
         await StartAsync(total: 2);
         var socket = await ConnectAsync();
@@ -102,7 +102,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Requests_in_one_packet_are_each_looked_at()
+    public async Task Requests_in_one_packet_are_each_checked()
     {
         await StartAsync(total: 2);
         var socket = await ConnectAsync();
@@ -137,7 +137,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task An_address_has_a_bound_of_its_own()
+    public async Task Each_address_has_its_own_limit()
     {
         await StartAsync(total: 10, perAddress: 2, isExempt: a => a.Equals(IPAddress.Loopback));
         var first = await ConnectAsync("127.0.0.2");
@@ -159,7 +159,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task What_clients_close_themselves_is_forgotten()
+    public async Task Connections_that_clients_close_are_removed_from_the_table()
     {
         await StartAsync(total: 100);
         for (var i = 0; i < 30; i++)
@@ -175,7 +175,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
                     break;
             }
 
-            // Half of them politely, and half with a reset.
+            // Half of the connections are closed in order, and half with a reset.
             if (i % 2 == 0)
             {
                 socket.LingerState = new LingerOption(true, 0);
@@ -219,13 +219,13 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset)
         {
-            // The server was faster than the notice that it is connected.
+            // The server reset the connection before the client knew that it was connected.
         }
 
         return socket;
     }
 
-    // Sends a connection's first byte, and waits until the web server has been given the connection for it.
+    // Sends the first byte of a connection, and waits until Kestrel has received the connection.
     private async Task SpeakAsync(Socket socket)
     {
         var given = new TaskCompletionSource();
@@ -243,7 +243,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
         await given.Task.WaitAsync(Patience);
     }
 
-    // Sends requests and reads as many answers' status codes.
+    // Sends requests and returns the status code of the answer to each.
     private static async Task<IReadOnlyList<int>> AskAsync(Socket socket, string requests)
     {
         await socket.SendAsync(Encoding.ASCII.GetBytes(requests));
@@ -261,7 +261,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
         return [.. text.Split("HTTP/1.1 ")[1..].Select(a => int.Parse(a[..3]))];
     }
 
-    // It ends with an empty chunk, or is as long as it says.
+    // Whether an answer has the length that its header names, or ends with the empty chunk.
     private static bool IsWhole(string answer)
     {
         var end = answer.IndexOf("\r\n\r\n", StringComparison.Ordinal);
@@ -274,12 +274,12 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
     [GeneratedRegex(@"(?i)content-length: (\d+)")]
     private static partial Regex Length();
 
-    // Not a clean end, which is a read of no bytes.
+    // Asserts that the connection was reset, and not closed in order, which is a read of no bytes.
     private static async Task IsResetAsync(Socket socket)
     {
         if (!socket.Connected)
         {
-            // It was reset before it was told that it is connected.
+            // The connection was reset before the client knew that it was connected.
             return;
         }
 
@@ -288,7 +288,7 @@ public sealed partial class BoundedConnectionTests : IAsyncLifetime
         {
             while (await socket.ReceiveAsync(new byte[1024], SocketFlags.None, limit.Token) > 0)
             {
-                // What was answered before.
+                // Skips the answers that came before the reset.
             }
         });
         Assert.Equal(SocketError.ConnectionReset, end.SocketErrorCode);

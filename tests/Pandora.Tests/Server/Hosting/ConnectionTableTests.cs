@@ -8,7 +8,7 @@ using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Tests.Hosting;
 
-/// <summary>Which connection goes when there are too many, without any socket.</summary>
+/// <summary>Which connection is closed when there are too many, tested without sockets.</summary>
 public sealed class ConnectionTableTests : IDisposable
 {
     private static readonly IPAddress Loopback = IPAddress.Loopback, One = IPAddress.Parse("192.0.2.1"), Two = IPAddress.Parse("192.0.2.2");
@@ -26,7 +26,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void The_oldest_that_waits_is_closed_for_a_newcomer_and_an_admitted_one_never()
+    public void The_oldest_waiting_connection_is_closed_for_a_new_one_and_an_admitted_one_never()
     {
         Open(4);
         var admitted = Add("admitted");
@@ -43,7 +43,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void One_that_has_sent_something_goes_after_those_that_have_not()
+    public void A_connection_that_has_sent_a_byte_is_closed_after_silent_ones()
     {
         Open(3);
         _table!.TryAdd(Loopback, () => _closed.Add("sent"), () => true);
@@ -52,7 +52,7 @@ public sealed class ConnectionTableTests : IDisposable
         Add("c");
         Add("d");
         Assert.Equal(["a", "b"], _closed);
-        // When all have, the oldest goes: a byte each is no shelter.
+        // When all connections have sent a byte, the oldest is closed: a single byte does not protect a connection.
         Open(2);
         _closed.Clear();
         foreach (var name in new[] { "one", "two", "three" })
@@ -64,7 +64,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void A_newcomer_is_refused_where_all_are_admitted()
+    public void A_new_connection_is_refused_if_all_others_are_admitted()
     {
         Open(2);
         foreach (var name in new[] { "a", "b" })
@@ -80,7 +80,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void A_request_that_the_server_has_not_looked_at_goes_after_those_that_wait()
+    public void A_connection_with_an_unchecked_request_is_closed_after_waiting_ones()
     {
         Open(4);
         Ask(Add("asking"));
@@ -90,7 +90,7 @@ public sealed class ConnectionTableTests : IDisposable
         Add("d");
         Add("e");
         Assert.Equal(["a", "b"], _closed);
-        // What only looks like requests is no shelter: of those that are more, the oldest goes.
+        // An unchecked request does not protect a connection either: when most connections have one, the oldest of these is closed.
         Ask(Add("f"));
         Ask(Add("g"));
         Ask(Add("h"));
@@ -99,7 +99,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void A_request_that_the_server_looks_at_goes_after_those_that_wait_and_once_it_is_refused_before_newer_ones()
+    public void A_connection_whose_request_is_being_checked_is_closed_after_waiting_ones_and_once_refused_before_newer_ones()
     {
         Open(2);
         var connection = Add("a");
@@ -116,7 +116,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void One_whose_first_headers_show_a_key_is_admitted_before_they_are_looked_at()
+    public void A_connection_whose_first_headers_show_a_key_is_admitted_before_they_are_checked()
     {
         Open(2);
         Assert.True(_table!.Speak(Add("a"), null, isAsking: true, hasKey: true));
@@ -128,7 +128,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void A_request_without_a_key_is_no_admission_and_a_later_one_with_a_key_is()
+    public void A_connection_is_admitted_by_a_request_with_a_key_and_not_by_one_without()
     {
         Open(2);
         var connection = Add("a");
@@ -168,7 +168,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void After_a_request_that_was_not_let_pass_there_are_ten_seconds_for_the_next()
+    public void After_a_refused_request_the_next_must_come_within_ten_seconds()
     {
         Open(10);
         var connection = Add("a");
@@ -182,7 +182,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void An_address_with_too_many_closes_its_own()
+    public void An_address_over_its_limit_loses_its_oldest_connection()
     {
         Open(10, perAddress: 2);
         Add("other", Two);
@@ -191,13 +191,13 @@ public sealed class ConnectionTableTests : IDisposable
         Add("c", One);
         Assert.Equal(["a"], _closed);
         Assert.Equal((1, (3, 0)), (Metrics.Count(ClosingReason.Address), _table!.Counts));
-        // The same in IPv6's spelling of it.
+        // The same address written as an IPv6 address.
         Add("d", One.MapToIPv6());
         Assert.Equal(["a", "b"], _closed);
     }
 
     [Fact]
-    public void An_address_whose_connections_are_all_admitted_gets_no_more()
+    public void An_address_at_its_limit_with_only_admitted_connections_gets_no_more()
     {
         Open(10, perAddress: 1);
         var connection = Add("a", One);
@@ -211,7 +211,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void Of_IPv6_the_64_counts()
+    public void An_IPv6_address_counts_by_its_first_64_bits()
     {
         Open(10, perAddress: 1);
         Add("a", IPAddress.Parse("2001:db8:0:1::1"));
@@ -222,7 +222,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void A_proxy_of_IPv6_is_exempt_by_its_own_address_and_its_neighbours_are_not()
+    public void An_IPv6_proxy_is_exempt_by_its_full_address_and_its_neighbours_are_not()
     {
         var proxy = IPAddress.Parse("2001:db8::5");
         Open(10, perAddress: 1, proxy.Equals);
@@ -235,7 +235,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void What_closes_by_itself_makes_room()
+    public void A_connection_that_closes_makes_room()
     {
         Open(2, perAddress: 2);
         for (var i = 0; i < 100; i++)
@@ -243,7 +243,7 @@ public sealed class ConnectionTableTests : IDisposable
             var connection = Add($"{i}", One);
             Ask(connection);
             _table!.Closed(connection);
-            // Told twice it counts once.
+            // A connection that is reported closed twice counts once.
             _table.Closed(connection);
         }
 
@@ -252,7 +252,7 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
-    public void When_descriptors_run_out_the_oldest_go_and_admitted_ones_stay()
+    public void When_descriptors_run_out_the_oldest_are_closed_and_admitted_ones_stay()
     {
         Open(10);
         var admitted = Add("admitted");
@@ -273,7 +273,7 @@ public sealed class ConnectionTableTests : IDisposable
     [InlineData(0, 256, 64)]
     [InlineData(100, 1024, 100)]
     [InlineData(12_000, 20_000, 12_000)]
-    public void Without_a_setting_descriptors_bound_connections(int setting, int descriptors, int expected) =>
+    public void Without_a_setting_the_number_of_descriptors_limits_connections(int setting, int descriptors, int expected) =>
         Assert.Equal(
             expected, ConnectionLimits.From(new EngineOptions(), new ServerOptions { MaxConnections = setting }, descriptors).Total);
 
@@ -281,7 +281,7 @@ public sealed class ConnectionTableTests : IDisposable
     [InlineData(161, "", "PANDORA_MAX_CONNECTIONS=161")]
     [InlineData(0, "10.0.0.0/8, proxy.example", "'proxy.example'")]
     [InlineData(0, "10.0.0.1/40", "'10.0.0.1/40'")]
-    public void What_cannot_be_stops_the_start(int setting, string proxies, string words) =>
+    public void An_impossible_setting_stops_the_start(int setting, string proxies, string words) =>
         Assert.Contains(words,
             Assert.Throws<StartupException>(() =>
             ConnectionLimits.From(new EngineOptions(), new ServerOptions { MaxConnections = setting, Proxies = proxies }, 1024)).Message);
@@ -294,7 +294,7 @@ public sealed class ConnectionTableTests : IDisposable
     [InlineData("2001:db8::5", true)]
     [InlineData("10.1.2.4", false)]
     [InlineData("192.0.2.1", false)]
-    public void Loopback_and_proxies_are_exempt_from_the_bound_of_an_address(string address, bool isExempt)
+    public void Loopback_and_proxies_are_exempt_from_the_limit_of_an_address(string address, bool isExempt)
     {
         var limits =
             ConnectionLimits.From(new EngineOptions(), new ServerOptions { Proxies = "10.1.2.3, 10.9.0.0/16,2001:db8::/32" }, 4096);

@@ -6,7 +6,7 @@ namespace Pandora.Tests.Hosting;
 public sealed class MemoryReturnTests
 {
     [Fact]
-    public void Memory_is_returned_once_for_what_came_and_not_for_a_little()
+    public void Memory_is_returned_once_after_large_growth_and_not_after_little()
     {
         var time = new FakeTimeProvider();
         var (committed, live, cleaned) = (40L << 20, 40L << 20, 0);
@@ -20,14 +20,14 @@ public sealed class MemoryReturnTests
         Assert.Equal(0, After(80));
         Assert.Equal(1, After(300));
         Assert.Equal(1, After(45));
-        // What is in use is not cleaned for again and again, and is when it may be free: after 5 s, 10 s, 20 s …
+        // While memory stays in use, collections become rarer, after 5 s, 10 s, 20 s …, but they do not stop.
         live = 200L << 20;
         Assert.Equal(2, After(300));
         Assert.Equal([3, 3, 4, 4, 4, 4, 5], Enumerable.Range(0, 7).Select(_ => After(200)));
         live = 40L << 20;
         Assert.Equal([5, 5, 5, 5, 5, 5, 5, 6], Enumerable.Range(0, 8).Select(_ => After(200)));
         Assert.Equal(6, After(60));
-        // Growth is seen at once, and so is what was let go.
+        // New growth starts a collection at once, and so does enough released memory.
         Assert.Equal(7, After(100));
         memory.Released(30 << 20);
         Assert.Equal(7, After(60));

@@ -4,7 +4,7 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Tests.Hosting;
 
-/// <summary>How slowly an answer may be read, on fake time and a pipe that holds 64 KiB.</summary>
+/// <summary>How slowly a client may read an answer, on fake time and a pipe that holds 64 KiB.</summary>
 public sealed class ReadingPaceTests
 {
     private const int Piece = 64 * 1024;
@@ -12,7 +12,7 @@ public sealed class ReadingPaceTests
     private readonly Pipe _pipe = new(new PipeOptions(pauseWriterThreshold: Piece, resumeWriterThreshold: Piece / 2));
 
     [Fact]
-    public async Task Who_reads_nothing_is_given_up_after_the_grace_and_the_time_of_what_was_written()
+    public async Task A_client_that_reads_nothing_is_given_up_after_the_grace_and_the_time_for_the_written_bytes()
     {
         var pace = new ReadingPace(_time);
         var writing = WriteAsync(pace, Piece);
@@ -23,10 +23,10 @@ public sealed class ReadingPaceTests
     }
 
     [Fact]
-    public async Task The_rate_counts_over_all_pieces_and_not_for_each_anew()
+    public async Task The_rate_counts_over_all_pieces_together()
     {
         var pace = new ReadingPace(_time);
-        // 8 KiB/s: each piece by itself would be in time.
+        // The client reads 8 KiB/s. Each piece alone would be in time.
         var pieces = 0;
         var late = await Assert.ThrowsAsync<TimeoutException>(async () =>
         {
@@ -43,7 +43,7 @@ public sealed class ReadingPaceTests
     }
 
     [Fact]
-    public async Task Who_reads_fast_enough_gets_all()
+    public async Task A_client_that_reads_fast_enough_gets_everything()
     {
         var pace = new ReadingPace(_time);
         for (var i = 1L; i <= 160; i++)

@@ -26,10 +26,10 @@ public sealed class SettingsTests
     [InlineData("PANDORA_POOL_SIZE", "1000", "PANDORA_POOL_SIZE")]
     [InlineData("PANDORA_IDLE_TIMEOUT", "NaN", "PANDORA_IDLE_TIMEOUT")]
     [InlineData("PANDORA_EGRESS", "some", "one of internet, none")]
-    public void A_setting_that_cannot_be_is_named(string name, string value, string words) => MustName<EngineOptions>(name, value, words);
+    public void An_invalid_setting_is_named(string name, string value, string words) => MustName<EngineOptions>(name, value, words);
 
     [Fact]
-    public void One_of_the_VMMs_is_named_too() => MustName<VmmOptions>("PANDORA_ACCEL", "2", "one of auto, kvm, tcg");
+    public void An_invalid_setting_of_the_VMM_is_named() => MustName<VmmOptions>("PANDORA_ACCEL", "2", "one of auto, kvm, tcg");
 
     private static void MustName<T>(string name, string value, string words)
         where T : new() =>
@@ -51,7 +51,7 @@ public sealed class SettingsTests
     }
 
     [Fact]
-    public void A_second_server_on_a_data_directory_is_told_of_the_first()
+    public void The_refusal_of_a_second_server_names_the_first()
     {
         var directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
         try
@@ -70,7 +70,7 @@ public sealed class SettingsTests
     }
 
     [Fact]
-    public void The_same_directory_is_the_same_instance_again()
+    public void The_same_directory_is_the_same_instance()
     {
         var directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
         try

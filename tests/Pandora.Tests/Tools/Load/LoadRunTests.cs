@@ -17,7 +17,7 @@ public sealed class LoadRunTests
     [InlineData(null, null, 3, 6)]
     [InlineData(200.0, null, 3, 6)]
     [InlineData(20.0, 0.35, null, 7)]
-    public async Task Makes_the_load_that_was_planned_and_leaves_nothing(double? rate, double? duration, int? burst, int expected)
+    public async Task A_load_makes_the_planned_sandboxes_and_leaks_none(double? rate, double? duration, int? burst, int expected)
     {
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 4, MaxSandboxes = 50 });
         using var pandora = new PandoraClient(server.Http);
@@ -72,12 +72,13 @@ public sealed class LoadRunTests
     }
 
     [Fact]
-    public async Task Waiting_is_counted_from_when_a_sandbox_was_due()
+    public async Task Waiting_is_counted_from_the_time_a_sandbox_was_due()
     {
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 10, MaxSandboxes = 50 });
-        // Claims go through one at a time and 30 ms each, as by a server that stalls: the tenth of ten that were due at once has waited for
-        // nine.
-        using var slow = new HttpClient(new OneAtATime(server.Http)) { BaseAddress = server.Http.BaseAddress };
+        // Claims pass one at a time and take 30 ms each, as on a server that stalls. Of ten claims that are due at once, the last waits for
+        // the other nine.
+        using var oneAtATime = new OneAtATime(server.Http);
+        using var slow = new HttpClient(oneAtATime) { BaseAddress = server.Http.BaseAddress };
         using var pandora = new PandoraClient(slow);
         var report = await new LoadRun(
             pandora,
@@ -96,7 +97,7 @@ public sealed class LoadRunTests
     }
 
     [Fact]
-    public async Task What_goes_wrong_is_counted_by_operation_and_code()
+    public async Task Failures_of_a_load_are_counted_by_operation_and_code()
     {
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 4, MaxSandboxes = 2 });
         await using var clock = server.Node.RunClock();
@@ -137,7 +138,7 @@ public sealed class LoadRunTests
     }
 
     [Fact]
-    public async Task An_interrupted_load_deletes_what_it_made()
+    public async Task An_interrupted_load_deletes_its_sandboxes()
     {
         await using var server = await FakeServer.StartAsync();
         using var pandora = new PandoraClient(server.Http);
@@ -162,7 +163,7 @@ public sealed class LoadRunTests
     }
 
     [Fact]
-    public async Task Without_metrics_the_look_for_leftovers_says_so()
+    public async Task Without_metrics_the_leak_check_says_so()
     {
         await using var server = await FakeServer.StartAsync(new Server.Hosting.ServerOptions { MetricsKey = "a-key-for-metrics-0123" });
         using var pandora = new PandoraClient(server.Http);
@@ -175,7 +176,7 @@ public sealed class LoadRunTests
     [Theory]
     [InlineData("a 1\na{x=\"y}\"} 2 1700000000\nab 5\n# a 9\n", 3.0)]
     [InlineData("b 1\n", null)]
-    public void Sums_a_metric_over_its_labels(string text, double? sum) => Assert.Equal(sum, LeakCheck.Sum(text, "a"));
+    public void A_metric_is_summed_over_its_labels(string text, double? sum) => Assert.Equal(sum, LeakCheck.Sum(text, "a"));
 
     private sealed class OneAtATime(HttpClient server) : HttpMessageHandler
     {
@@ -183,7 +184,7 @@ public sealed class LoadRunTests
 
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
-            var copy = new HttpRequestMessage(request.Method, request.RequestUri) { Content = request.Content };
+            using var copy = new HttpRequestMessage(request.Method, request.RequestUri) { Content = request.Content };
             if (request.Method != HttpMethod.Post)
             {
                 return await server.SendAsync(copy, cancellationToken);

@@ -42,7 +42,7 @@ public sealed class SloTests
     [InlineData("throughput>=4", 4.0, true)]
     [InlineData("exec.p50<1s", null, false)]
     [InlineData("delete.server.p50<1s", null, false)]
-    public void An_objective_is_held_to_what_was_measured(string text, double? actual, bool isMet)
+    public void An_objective_is_compared_with_the_measured_value(string text, double? actual, bool isMet)
     {
         var result = Slo.Parse(text).Check(Report);
         Assert.Equal((text, actual, isMet), (result.Objective, result.Actual, result.IsMet));
@@ -57,5 +57,5 @@ public sealed class SloTests
     [InlineData("throughput>1ms")]
     [InlineData("acquire.p99=5ms")]
     [InlineData("")]
-    public void What_is_no_objective_is_refused(string text) => Assert.Throws<FormatException>(() => Slo.Parse(text));
+    public void Text_that_is_no_objective_is_refused(string text) => Assert.Throws<FormatException>(() => Slo.Parse(text));
 }
