@@ -24,9 +24,14 @@ internal static class HealthApi
     private static Ok<Health> GetHealth(Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options)
     {
         var status = getStatus();
-        var word = !status.IsProtected ? "not_protected" : status.IsRecovering ? "recovering" : "ok";
+        var state = status switch
+        {
+            { IsProtected: false } => "not_protected",
+            { IsRecovering: true } => "recovering",
+            _ => "ok",
+        };
         return TypedResults.Ok(new Health(
-            word, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
+            state, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
             status.Vmm.Isolation, status.Notes));
     }

@@ -61,10 +61,15 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
 
     /// <summary>The code for a status that the framework refuses a request with. One that is not known is what the first of its class is
     /// (RFC 9110, section 15).</summary>
-    internal static ErrorCode OfStatus(int status) =>
-        OfFramework.TryGetValue(status, out var code) ? code
-        : status >= 500 ? ErrorCodes.Internal
-        : ErrorCodes.InvalidRequest;
+    internal static ErrorCode OfStatus(int status)
+    {
+        if (OfFramework.TryGetValue(status, out var code))
+        {
+            return code;
+        }
+
+        return status >= 500 ? ErrorCodes.Internal : ErrorCodes.InvalidRequest;
+    }
 
     /// <inheritdoc/>
     public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)

@@ -122,7 +122,6 @@ internal static class SandboxesApi
         status.Lifetime.Idle.TotalSeconds, status.ExecCount, status.Template, Label.Of(status.Egress.Default), status.Metadata,
         Label.Of(status.State), status.Reason);
 
-
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {
         var resources = ended.Undone.Select(u => new ReceiptResource(

@@ -47,11 +47,16 @@ internal static partial class AuditCommand
             }
         }
 
-        Console.WriteLine(
-            audit.InstanceId is null
-                ? $"no server ever ran on {options.DataDir}"
-                : $"{found.Count} resources of instance {audit.InstanceId}, {leftovers} of them nobody's{(leftovers > 0 && !fix ? ": './pandora doctor --leaks --fix' removes those" : "")}"
-        );
+        if (audit.InstanceId is null)
+        {
+            Console.WriteLine($"no server ever ran on {options.DataDir}");
+        }
+        else
+        {
+            var advice = leftovers > 0 && !fix ? ": './pandora doctor --leaks --fix' removes those" : "";
+            Console.WriteLine($"{found.Count} resources of instance {audit.InstanceId}, {leftovers} of them nobody's{advice}");
+        }
+
         return leftovers == 0 ? 0 : 1;
     }
 

@@ -18,7 +18,13 @@ internal static class DoctorCommand
             Description = "List everything that this instance has on the host, and whose it is. Exit code 1: something is nobody's",
         };
         var fix = new Option<bool>("--fix") { Description = "With --leaks: undo what is nobody's" };
-        var command = new Command("doctor", "Look at everything that Pandora needs on this host, and say what to do about what is missing. Exit code 1: it does not run like this") { json, leaks, fix };
+        var command = new Command(
+            "doctor",
+            "Look at everything that Pandora needs on this host, and say what to do about what is missing. "
+                + "Exit code 1: it does not run like this")
+        {
+            json, leaks, fix,
+        };
         command.SetAction(async (result, cancellationToken) =>
         {
             var options = Settings.Read<EngineOptions>(Settings.File());
@@ -38,7 +44,13 @@ internal static class DoctorCommand
             {
                 foreach (var finding in findings)
                 {
-                    Console.WriteLine($"{finding.Status switch { HostCheckStatus.Ok => "ok     ", HostCheckStatus.Warning => "warning", _ => "PROBLEM" }}  {finding.Name,-14} {finding.Detail}");
+                    var status = finding.Status switch
+                    {
+                        HostCheckStatus.Ok => "ok",
+                        HostCheckStatus.Warning => "warning",
+                        _ => "PROBLEM",
+                    };
+                    Console.WriteLine($"{status,-7}  {finding.Name,-14} {finding.Detail}");
                     if (finding.Remedy is not null)
                     {
                         Console.WriteLine($"{"",24} → {finding.Remedy}");

@@ -18,8 +18,17 @@ internal static class FirecrackerCommand
         };
         var from = new Option<string>("--from") { Description = "Take the release's .tgz from a file instead of fetching it" };
         var sha256 = new Option<string>("--sha256") { Description = "Hold it to this checksum instead of the one published beside it" };
-        var source = new Option<string>("--source") { Description = "Fetch from a mirror of the project's releases", DefaultValueFactory = _ => FirecrackerInstaller.Releases };
-        var install = new Command("install", "Fetch an official release of Firecracker and its jailer for this machine, verify it, and use it from the next start on") { version, from, sha256, source };
+        var source = new Option<string>("--source")
+        {
+            Description = "Fetch from a mirror of the project's releases",
+            DefaultValueFactory = _ => FirecrackerInstaller.Releases,
+        };
+        var install = new Command(
+            "install",
+            "Fetch an official release of Firecracker and its jailer for this machine, verify it, and use it from the next start on")
+        {
+            version, from, sha256, source,
+        };
         install.SetAction(async (result, cancellationToken) =>
         {
             var text = result.GetRequiredValue(version).TrimStart('v');

@@ -63,7 +63,7 @@ internal static class TemplateCommand
             {
                 Name = result.GetRequiredValue(name),
                 AgentPath = ReadOptions().AgentPath,
-                Packages = result.GetValue(packages)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [],
+                Packages = SplitNames(result.GetValue(packages)),
                 SetupScriptPath = result.GetValue(setup),
                 RootPath = result.GetValue(rootfs),
                 KernelPath = result.GetValue(kernel),
@@ -73,9 +73,12 @@ internal static class TemplateCommand
                 MemoryMiB = result.GetValue(memory),
                 DiskMiB = result.GetValue(disk),
             };
-            var rule = result.GetValue(force) ? RebuildRule.Always
-                : result.GetValue(keepOwn) ? RebuildRule.IfChangedAndNotOwn
-                : RebuildRule.IfChanged;
+            var rule = (result.GetValue(force), result.GetValue(keepOwn)) switch
+            {
+                (true, _) => RebuildRule.Always,
+                (false, true) => RebuildRule.IfChangedAndNotOwn,
+                _ => RebuildRule.IfChanged,
+            };
             var builder = new TemplateBuilder(OpenStore(), TimeProvider.System, Console.Error.WriteLine);
             await builder.BuildAsync(spec, rule, cancellationToken);
             return 0;
@@ -119,6 +122,9 @@ internal static class TemplateCommand
     private static TemplateStore OpenStore() => new(ReadOptions().TemplatePath);
 
     private static EngineOptions ReadOptions() => Settings.Read<EngineOptions>(Settings.File());
+
+    private static string[] SplitNames(string? list) =>
+        list?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [];
 
     private static void InRange(Option<int> option, int least, int most) => option.Validators.Add(result =>
     {

@@ -53,14 +53,18 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
             using var _ = vmm as IDisposable;
             var c = vmm.Capabilities;
             var detail = $"{c.Name} {c.Version} with {c.Accelerator}: {c.AcceleratorReason}; {c.Isolation}";
-            return !c.IsSecurityBoundary
-                    ? new(
-                        "VMM",
-                        HostCheckStatus.Warning,
-                        detail,
-                        "for code that you do not trust use a machine with KVM; this one serves on loopback only unless "
-                            + "PANDORA_ALLOW_EMULATED=true")
-                : c.Warnings.Count > 0 ? new("VMM", HostCheckStatus.Warning, $"{detail}; {string.Join("; ", c.Warnings)}", "see the warning")
+            if (!c.IsSecurityBoundary)
+            {
+                return new(
+                    "VMM",
+                    HostCheckStatus.Warning,
+                    detail,
+                    "for code that you do not trust use a machine with KVM; this one serves on loopback only unless "
+                        + "PANDORA_ALLOW_EMULATED=true");
+            }
+
+            return c.Warnings.Count > 0
+                ? new("VMM", HostCheckStatus.Warning, $"{detail}; {string.Join("; ", c.Warnings)}", "see the warning")
                 : new("VMM", HostCheckStatus.Ok, detail);
         }
         catch (VmmException e)
@@ -105,8 +109,8 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
         {
             var jailer = vmmOptions.Jail ? vmmOptions.Jailer ?? Path.Combine(Path.GetDirectoryName(program)!, "jailer") : null;
             var found = await FirecrackerBinaries.FindAsync(program, jailer, cancellationToken);
-            var detail =
-                $"{found.Firecracker} {found.Version}, {(found.Jailer is null ? "without a jailer (PANDORA_JAIL=false)" : $"jailer {found.Jailer}")}";
+            var jail = found.Jailer is null ? "without a jailer (PANDORA_JAIL=false)" : $"jailer {found.Jailer}";
+            var detail = $"{found.Firecracker} {found.Version}, {jail}";
             return found.Jailer is null || found.Warning is not null
                 ? new(
                     "Firecracker",
@@ -130,7 +134,11 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
         }
         catch (VmmException e)
         {
-            return new("QEMU", HostCheckStatus.Warning, e.Message, "'./pandora up' installs it; it is needed only where Firecracker does not run");
+            return new(
+                "QEMU",
+                HostCheckStatus.Warning,
+                e.Message,
+                "'./pandora up' installs it; it is needed only where Firecracker does not run");
         }
     }
 
@@ -238,13 +246,17 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
         var drive = new DriveInfo(Existing(options.DataDir));
         var (free, share) = (drive.AvailableFreeSpace, (double)drive.AvailableFreeSpace / drive.TotalSize);
         var detail = $"{free / MiB / 1024.0:0.0} GiB free for {options.DataDir}";
-        return free < 1024 * MiB ? new("disk", HostCheckStatus.Problem, detail, "a template alone takes 1 GiB: make room, or set PANDORA_DATA_DIR")
-            : share < 0.1
-                ? new(
-                    "disk",
-                    HostCheckStatus.Warning,
-                    $"{detail}, under a tenth of the disk",
-                    "guests that write much will see I/O errors: make room")
+        if (free < 1024 * MiB)
+        {
+            return new("disk", HostCheckStatus.Problem, detail, "a template alone takes 1 GiB: make room, or set PANDORA_DATA_DIR");
+        }
+
+        return share < 0.1
+            ? new(
+                "disk",
+                HostCheckStatus.Warning,
+                $"{detail}, under a tenth of the disk",
+                "guests that write much will see I/O errors: make room")
             : new("disk", HostCheckStatus.Ok, detail);
     }
 
@@ -257,18 +269,21 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
                     .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
         const int Each = 256;
         var wanted = (long)(options.PoolSize + options.MaxSandboxes) * Each;
-        return available < (long)options.PoolSize * Each
-                ? new(
-                    "memory",
-                    HostCheckStatus.Problem,
-                    $"{available} MiB are available, and the warm pool alone may use {options.PoolSize * Each} MiB",
-                    "lower PANDORA_POOL_SIZE")
-            : available < wanted
-                ? new(
-                    "memory",
-                    HostCheckStatus.Warning,
-                    $"{available} MiB are available; with PANDORA_MAX_SANDBOXES={options.MaxSandboxes} guests may use {wanted} MiB",
-                    $"PANDORA_MAX_SANDBOXES={Math.Max(1, (available / Each) - options.PoolSize)} fits")
+        if (available < (long)options.PoolSize * Each)
+        {
+            return new(
+                "memory",
+                HostCheckStatus.Problem,
+                $"{available} MiB are available, and the warm pool alone may use {options.PoolSize * Each} MiB",
+                "lower PANDORA_POOL_SIZE");
+        }
+
+        return available < wanted
+            ? new(
+                "memory",
+                HostCheckStatus.Warning,
+                $"{available} MiB are available; with PANDORA_MAX_SANDBOXES={options.MaxSandboxes} guests may use {wanted} MiB",
+                $"PANDORA_MAX_SANDBOXES={Math.Max(1, (available / Each) - options.PoolSize)} fits")
             : new("memory", HostCheckStatus.Ok, $"{available} MiB are available; guests may use {wanted} MiB");
     }
 

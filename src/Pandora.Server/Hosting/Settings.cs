@@ -61,9 +61,8 @@ public static class Settings
         {
             var problem = problems[0];
             var property = typeof(T).GetProperty(problem.MemberNames.First())!;
-            throw new StartupException(
-                $"{VariableOf(property)}: {property.GetValue(options)} is not allowed; {problem.ErrorMessage?.Replace($"The field {property.Name} must", "it must", StringComparison.Ordinal)}"
-            );
+            var rule = problem.ErrorMessage?.Replace($"The field {property.Name} must", "it must", StringComparison.Ordinal);
+            throw new StartupException($"{VariableOf(property)}: {property.GetValue(options)} is not allowed; {rule}");
         }
 
         return options;
@@ -128,25 +127,35 @@ public static class Settings
 
     private static IEnumerable<PropertyInfo> Properties(Type type) => type.GetProperties().Where(p => p.CanWrite);
 
-    private static (string? Text, string Source) Find(PropertyInfo property, IConfiguration configuration, IDictionary environment) =>
-        environment[VariableOf(property)] is string { Length: > 0 } fromEnvironment ? (fromEnvironment, "environment")
-        : configuration[$"{Section}:{property.Name}"] is { } fromFile ? (fromFile, "appsettings.json")
-        : (null, "default");
+    private static (string? Text, string Source) Find(PropertyInfo property, IConfiguration configuration, IDictionary environment)
+    {
+        if (environment[VariableOf(property)] is string { Length: > 0 } fromEnvironment)
+        {
+            return (fromEnvironment, "environment");
+        }
+
+        return configuration[$"{Section}:{property.Name}"] is { } fromFile ? (fromFile, "appsettings.json") : (null, "default");
+    }
 
     // One without a default may be left out.
     private static Type TypeOf(PropertyInfo property) => Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
 
-    private static object Convert(string text, Type type) =>
-        type == typeof(string) ? text
-        : type == typeof(bool) ? bool.Parse(text)
-        : type == typeof(int) ? int.Parse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture)
-        : type == typeof(double) ? double.Parse(text, NumberStyles.Float, CultureInfo.InvariantCulture)
-        : int.TryParse(text, out _) ? throw new FormatException()
-        : Enum.Parse(type, text, ignoreCase: true);
+    private static object Convert(string text, Type type) => Type.GetTypeCode(type) switch
+    {
+        TypeCode.String => text,
+        TypeCode.Boolean => bool.Parse(text),
+        TypeCode.Double => double.Parse(text, NumberStyles.Float, CultureInfo.InvariantCulture),
+        TypeCode.Int32 when !type.IsEnum => int.Parse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture),
+        // A number would be accepted as a value of the enumeration.
+        _ when int.TryParse(text, out _) => throw new FormatException(),
+        _ => Enum.Parse(type, text, ignoreCase: true),
+    };
 
-    private static string Expectation(Type type) =>
-        type == typeof(bool) ? "true or false"
-        : type == typeof(int) ? "a whole number"
-        : type == typeof(double) ? "a number"
-        : $"one of {string.Join(", ", Enum.GetNames(type).Select(n => n.ToLowerInvariant()))}";
+    private static string Expectation(Type type) => Type.GetTypeCode(type) switch
+    {
+        TypeCode.Boolean => "true or false",
+        TypeCode.Double => "a number",
+        TypeCode.Int32 when !type.IsEnum => "a whole number",
+        _ => $"one of {string.Join(", ", Enum.GetNames(type).Select(n => n.ToLowerInvariant()))}",
+    };
 }

@@ -47,16 +47,19 @@ public sealed partial record FirecrackerBinaries(string Firecracker, string? Jai
     }
 
     /// <summary>The path of a program, by name or path; null when there is none.</summary>
-    public static string? TryResolve(string program) =>
-        program.Contains('/', StringComparison.Ordinal)
-            ? File.Exists(program)
-                ? Path.GetFullPath(program)
-                : null
-            : (Environment.GetEnvironmentVariable("PATH") ?? "")
-                .Split(':')
-                .Where(d => d.Length > 0)
-                .Select(d => Path.Combine(d, program))
-                .FirstOrDefault(File.Exists);
+    public static string? TryResolve(string program)
+    {
+        if (program.Contains('/', StringComparison.Ordinal))
+        {
+            return File.Exists(program) ? Path.GetFullPath(program) : null;
+        }
+
+        return (Environment.GetEnvironmentVariable("PATH") ?? "")
+            .Split(':')
+            .Where(d => d.Length > 0)
+            .Select(d => Path.Combine(d, program))
+            .FirstOrDefault(File.Exists);
+    }
 
     private static string Resolve(string program)
     {

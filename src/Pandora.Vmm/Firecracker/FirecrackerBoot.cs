@@ -74,12 +74,13 @@ internal static class FirecrackerBoot
         return spec.KernelArguments.Length == 0 ? own : $"{own} {spec.KernelArguments}";
     }
 
-    private static RateLimiter? Limit(long bytes, long operations) =>
-        bytes == 0 && operations == 0
-            ? null
-            : new RateLimiter(
-                bytes == 0 ? null : new TokenBucket(bytes, RefillMilliseconds),
-                operations == 0 ? null : new TokenBucket(operations, RefillMilliseconds));
+    private static RateLimiter? Limit(long bytes, long operations)
+    {
+        var (bandwidth, ops) = (BucketOf(bytes), BucketOf(operations));
+        return bandwidth is null && ops is null ? null : new RateLimiter(bandwidth, ops);
+    }
+
+    private static TokenBucket? BucketOf(long perSecond) => perSecond == 0 ? null : new TokenBucket(perSecond, RefillMilliseconds);
 }
 
 /// <summary>Where a machine's files are for Firecracker: in its jail, or on the host without one.</summary>

@@ -132,12 +132,22 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
         await _process.Exited;
         var log = BoundedLogs.ReadEnd(
             _jail is null ? Path.Combine(Handle.Directory, FirecrackerJail.LogName) : Path.Combine(_jail.Root, FirecrackerJail.LogName));
-        _exited.TrySetResult(
-            _killed == 1 ? "the VMM was killed by Pandora"
-            : ExitPattern().Match(log) is { Success: true } match
-                ? match.Groups["code"].Value == "0" ? "the guest stopped or rebooted itself, or its kernel panicked"
-                    : $"Firecracker ended with code {match.Groups["code"].Value}: {ReadFaults(Handle.Directory, _jail)}"
-            : $"the VMM's process ended: {ReadFaults(Handle.Directory, _jail)}");
+        _exited.TrySetResult(ReasonOfExit(log));
+    }
+
+    private string ReasonOfExit(string log)
+    {
+        if (_killed == 1)
+        {
+            return "the VMM was killed by Pandora";
+        }
+
+        return ExitPattern().Match(log) switch
+        {
+            { Success: false } => $"the VMM's process ended: {ReadFaults(Handle.Directory, _jail)}",
+            var match when match.Groups["code"].Value == "0" => "the guest stopped or rebooted itself, or its kernel panicked",
+            var match => $"Firecracker ended with code {match.Groups["code"].Value}: {ReadFaults(Handle.Directory, _jail)}",
+        };
     }
 
     [GeneratedRegex(@"exit_code=(?<code>\d+)")]

@@ -235,6 +235,10 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         }
         else
         {
+            // While no server empties the console's file, that file grows no longer than the guest's disk may.
+            var longestDisk = spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).DefaultIfEmpty().Max();
+            var memoryFile = spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024;
+            var longestFile = Math.Max(longestDisk, memoryFile) + ConsoleRoom;
             // The jailer joins the namespace itself. In a pid namespace of its own it clones Firecracker, writes down its pid and ends.
             start.Jailer = VmmProcess.TryStart(
                 spec,
@@ -255,9 +259,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
                     "--netns",
                     spec.Network.NamespacePath,
                     "--new-pid-ns",
-                    // While no server empties its console's file, that grows no longer than the guest's disk may.
                     "--resource-limit",
-                    $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024).Max() + ConsoleRoom}",
+                    $"fsize={longestFile}",
                     "--",
                     "--api-sock",
                     $"/{FirecrackerJail.SocketName}",

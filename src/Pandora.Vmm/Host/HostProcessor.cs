@@ -19,14 +19,7 @@ internal static class HostProcessor
         "CPU part",
         "Features",
     ];
-    private static readonly Lazy<string> Processor = new(() =>
-        Convert.ToHexStringLower(
-            SHA256.HashData(
-                Encoding.UTF8.GetBytes(
-                    string.Join(
-                        '\n',
-                        File.ReadLines("/proc/cpuinfo").TakeWhile(l => l.Length > 0).Where(l => Lasting.Contains(l.Split(':')[0].Trim()))))
-            )[..8]));
+    private static readonly Lazy<string> Processor = new(HashProcessor);
 
     /// <summary>
     /// The processor, the rate of its time stamp counter to a megahertz, the kernel, and the program that is installed at this moment.
@@ -43,6 +36,14 @@ internal static class HostProcessor
                 ?? program;
         var file = new FileInfo(path);
         file = file.Exists ? file.ResolveLinkTarget(returnFinalTarget: true) as FileInfo ?? file : file;
-        return $"{Processor.Value} {(HostTsc.KiloHertz + 500) / 1000} MHz {Environment.OSVersion.VersionString} {(file.Exists ? $"{file.Length} {file.LastWriteTimeUtc.Ticks}" : "gone")}";
+        var version = file.Exists ? $"{file.Length} {file.LastWriteTimeUtc.Ticks}" : "gone";
+        return $"{Processor.Value} {(HostTsc.KiloHertz + 500) / 1000} MHz {Environment.OSVersion.VersionString} {version}";
+    }
+
+    private static string HashProcessor()
+    {
+        var lines = File.ReadLines("/proc/cpuinfo").TakeWhile(l => l.Length > 0).Where(l => Lasting.Contains(l.Split(':')[0].Trim()));
+        var hash = SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', lines)));
+        return Convert.ToHexStringLower(hash[..8]);
     }
 }

@@ -124,7 +124,12 @@ public static class VmmProcess
         try
         {
             var text = File.ReadAllText(Path.Combine(directory, LogName)).Trim();
-            return text.Length == 0 ? "it said nothing" : text.Length > 2000 ? text[^2000..] : text;
+            return text.Length switch
+            {
+                0 => "it said nothing",
+                > 2000 => text[^2000..],
+                _ => text,
+            };
         }
         catch (IOException)
         {

@@ -13,7 +13,6 @@ internal static class QemuCommandLine
     public const string ConsoleDevice = "console";
     public const int ConsoleBytes = 64 * 1024;
 
-
     public static string BinaryFor(Architecture architecture) => architecture switch
     {
         Architecture.X64 => "qemu-system-x86_64",
@@ -52,35 +51,22 @@ internal static class QemuCommandLine
             .. restored is null
                 ? new[]
                 {
-                    "-kernel",
-                    spec.KernelPath,
-                    "-initrd",
-                    spec.InitrdPath,
-                    "-append",
-                    KernelArguments(spec, isArm, useKvm, tscKiloHertz),
+                    "-kernel", spec.KernelPath,
+                    "-initrd", spec.InitrdPath,
+                    "-append", KernelArguments(spec, isArm, useKvm, tscKiloHertz),
                 }
                 : ["-incoming", "defer"],
-            // What is to be snapshotted writes to the file itself; what starts from it has a copy on write.
-            .. memory is null
-                ? Array.Empty<string>()
-                :
-                [
-                    "-object",
-                    $"memory-backend-file,id=ram,size={spec.MemoryMiB}M,mem-path={Escape(memory)},share={(restored is null ? "on" : "off")}",
-                ],
-            "-chardev",
-            $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
-            "-serial",
-            $"chardev:{ConsoleDevice}",
-            "-qmp",
-            $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
+            .. MemoryBackend(spec, memory, isRestored: restored is not null),
+            "-chardev", $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
+            "-serial", $"chardev:{ConsoleDevice}",
+            "-qmp", $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
         ];
         for (var i = 0; i < spec.Drives.Count; i++)
         {
             var drive = spec.Drives[i];
+            var access = drive.IsReadOnly ? "read-only=on" : "auto-read-only=off,discard=unmap,cache=unsafe";
             arguments.AddRange([
-                "-drive",
-                $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "auto-read-only=off,discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
+                "-drive", $"if=none,id=drive{i},format=raw,{access},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
                 // When the host has no room left the guest waits and loses nothing; it sees any other error.
                 "-device", $"virtio-blk-device,drive=drive{i}{(drive.IsReadOnly ? "" : ",werror=enospc,rerror=report")}",
             ]);
@@ -108,14 +94,32 @@ internal static class QemuCommandLine
         return arguments;
     }
 
+    // What is to be snapshotted writes to the file itself; what starts from it has a copy on write.
+    private static string[] MemoryBackend(VirtualMachineSpec spec, string? path, bool isRestored)
+    {
+        if (path is null)
+        {
+            return [];
+        }
+
+        var share = isRestored ? "off" : "on";
+        return ["-object", $"memory-backend-file,id=ram,size={spec.MemoryMiB}M,mem-path={Escape(path)},share={share}"];
+    }
+
     private static string KernelArguments(VirtualMachineSpec spec, bool isArm, bool useKvm, long? tscKiloHertz)
     {
         var console = isArm ? "ttyAMA0" : "ttyS0";
-        var common = $"console={console} quiet panic=-1 cryptomgr.notests mitigations=off";
-        var own = isArm ? common
-            : useKvm || tscKiloHertz is null ? $"{common} reboot=t"
-            // Without the rate, guests on a busy host hang while they calibrate their clock.
-            : $"{common} reboot=t tsc_early_khz={tscKiloHertz} tsc=reliable";
+        var own = $"console={console} quiet panic=-1 cryptomgr.notests mitigations=off";
+        if (!isArm)
+        {
+            own += " reboot=t";
+            if (!useKvm && tscKiloHertz is not null)
+            {
+                // Without the rate, guests on a busy host hang while they calibrate their clock.
+                own += $" tsc_early_khz={tscKiloHertz} tsc=reliable";
+            }
+        }
+
         return spec.KernelArguments.Length == 0 ? own : $"{own} {spec.KernelArguments}";
     }
 

@@ -84,9 +84,8 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         {
             if (progress?["status"]?.GetValue<string>() is "failed" or "cancelled")
             {
-                throw new VmmException(
-                    $"QEMU could not write the machine's state: {progress["error-desc"]?.GetValue<string>() ?? VmmProcess.ReadLog(handle.Directory)}"
-                );
+                var why = progress["error-desc"]?.GetValue<string>() ?? VmmProcess.ReadLog(handle.Directory);
+                throw new VmmException($"QEMU could not write the machine's state: {why}");
             }
 
             await Task.Delay(MigrationPoll, time, cancellationToken);
