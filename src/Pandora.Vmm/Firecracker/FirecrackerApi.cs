@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Text.Json;
@@ -16,6 +17,7 @@ internal sealed class FirecrackerApi : IDisposable
     /// <param name="socketPath">Its socket.</param>
     /// <param name="callLimit">Longest that a call may take.</param>
     /// <param name="time">Keeps that limit, and the pauses between tries.</param>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The HttpClient disposes its handler")]
     public FirecrackerApi(string socketPath, TimeSpan callLimit, TimeProvider time)
     {
         (_callLimit, _time) = (callLimit, time);

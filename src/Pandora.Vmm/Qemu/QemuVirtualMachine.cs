@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Pandora.Linux;
@@ -41,6 +42,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     }
 
     /// <summary>Connects to QEMU's control socket, or says why QEMU ended before it had one.</summary>
+    [SuppressMessage("Reliability", "CA2000", Justification = "ReleaseAsync disposes the client; CloseAsync disposes one that comes too late")]
     public async Task ConnectAsync(CancellationToken cancellationToken)
     {
         _ = WatchProcessAsync();
@@ -50,6 +52,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         if (await Task.WhenAny(connecting, _exited.Task) != connecting)
         {
             await limit.CancelAsync();
+            await CloseAsync(connecting);
             throw new VmmException(await _exited.Task);
         }
 
@@ -172,6 +175,19 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         var answer = await _qmp!.ExecuteAsync("query-status", cancellationToken: cancellationToken);
         _isStalled |= answer?["status"]?.GetValue<string>() == "io-error";
         return _isStalled || (answer?["running"]?.GetValue<bool>() ?? false);
+    }
+
+    // The connection can be made in the moment in which the process ends.
+    private static async Task CloseAsync(Task<QmpClient> connecting)
+    {
+        try
+        {
+            await using var qmp = await connecting;
+        }
+        catch (Exception e) when (e is OperationCanceledException or IOException or VmmException)
+        {
+            // There is no connection. Why the process ended says more.
+        }
     }
 
     // Held from before the guest runs until its end: the agent polls a port that has nobody at its other end.

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Threading.Channels;
@@ -184,9 +185,7 @@ internal sealed partial class BoundedListener : IConnectionListener
             {
                 context = _factory.Create(socket);
                 context.Features.Set<IAdmission>(tracked);
-                if (
-                    _table.Speak(tracked, context, isAsking, hasKey)
-                    && _ready.Writer.TryWrite(new BoundedConnection(context, _table, tracked)))
+                if (_table.Speak(tracked, context, isAsking, hasKey) && TryPass(context, tracked))
                 {
                     return;
                 }
@@ -209,6 +208,11 @@ internal sealed partial class BoundedListener : IConnectionListener
 
         _table.Closed(tracked);
     }
+
+    [SuppressMessage(
+        "Reliability", "CA2000", Justification = "The web server disposes what it accepts; of the rest the caller disposes the context")]
+    private bool TryPass(ConnectionContext context, TrackedConnection tracked) =>
+        _ready.Writer.TryWrite(new BoundedConnection(context, _table, tracked));
 
     // False: the other side has closed without a word. Nothing is taken from what has come.
     private bool TryPeek(Socket socket, out bool isAsking, out bool hasKey)

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
@@ -20,6 +21,7 @@ internal sealed class BoundedListenerFactory(
     private const long ReadBufferBytes = 64 * 1024;
     private readonly KnownKeys _keys = new(server.Keys);
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "The web server disposes the listener that it binds")]
     public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
     {
         Socket socket;
@@ -32,16 +34,23 @@ internal sealed class BoundedListenerFactory(
             throw new AddressInUseException(e.Message, e);
         }
 
+        return ValueTask.FromResult<IConnectionListener>(Listen(socket));
+    }
+
+    // The listener disposes the socket and the factory, once there is a listener.
+    private BoundedListener Listen(Socket socket)
+    {
+        SocketConnectionContextFactory? factory = null;
         try
         {
             var options = new SocketConnectionFactoryOptions { MaxReadBufferSize = ReadBufferBytes };
             SetPools(options, pools);
-            var factory = new SocketConnectionContextFactory(options, loggers.CreateLogger(TransportLog));
-            var listener = new BoundedListener(socket, table, _keys, factory, time, loggers.CreateLogger<BoundedListener>());
-            return ValueTask.FromResult<IConnectionListener>(listener);
+            factory = new SocketConnectionContextFactory(options, loggers.CreateLogger(TransportLog));
+            return new BoundedListener(socket, table, _keys, factory, time, loggers.CreateLogger<BoundedListener>());
         }
         catch
         {
+            factory?.Dispose();
             socket.Dispose();
             throw;
         }
