@@ -47,11 +47,11 @@ internal static class HealthApi
         if (!status.IsProtected)
         {
             return Problems.Create(ErrorCodes.NotProtected,
-                "what keeps guests from the host's networks is not whole; 'notes' of /health say what is missing");
+                "the rules that keep guests from the host's networks are incomplete; 'notes' of /health says what is missing");
         }
 
         return status.IsRecovering
-            ? Problems.Create(ErrorCodes.Recovering, "the server takes over what the last one left")
+            ? Problems.Create(ErrorCodes.Recovering, "the server adopts or cleans up the microVMs of the previous server")
             : Problems.Create(ErrorCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
     }
 }
