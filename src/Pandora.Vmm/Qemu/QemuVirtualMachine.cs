@@ -187,7 +187,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         {
             await using var qmp = await connecting;
         }
-        catch (Exception e) when (e is OperationCanceledException or IOException or VmmException)
+        catch (Exception)
         {
             // There is no connection. The reason why the process ended is more useful than this exception.
         }
