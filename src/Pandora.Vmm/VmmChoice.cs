@@ -8,32 +8,32 @@ namespace Pandora.Vmm;
 /// <summary>Which VMM to use.</summary>
 public enum VmmKind
 {
-    /// <summary>Firecracker where it is installed and KVM is usable, else QEMU.</summary>
+    /// <summary>Firecracker if it is installed and KVM is usable, else QEMU.</summary>
     Auto,
 
-    /// <summary>Firecracker, or refuse to start.</summary>
+    /// <summary>Firecracker; if it cannot be used the server does not start.</summary>
     Firecracker,
 
     /// <summary>QEMU.</summary>
     Qemu,
 }
 
-/// <summary>What a choice is made of.</summary>
-/// <param name="Kind">What the operator wants.</param>
-/// <param name="Accelerator">Which accelerator the operator wants.</param>
-/// <param name="Firecracker">Path or name of <c>firecracker</c>; null to look for it.</param>
-/// <param name="Jailer">Path or name of <c>jailer</c>; null for the one beside it.</param>
-/// <param name="UseJailer">Whether to run it in a jail.</param>
-/// <param name="InstalledIn">Directory that holds what Pandora installed itself.</param>
+/// <summary>Chooses the VMM.</summary>
+/// <param name="Kind">The VMM that the operator wants.</param>
+/// <param name="Accelerator">The accelerator that the operator wants.</param>
+/// <param name="Firecracker">Path or name of <c>firecracker</c>; null to search for it.</param>
+/// <param name="Jailer">Path or name of <c>jailer</c>; null for the one next to <c>firecracker</c>.</param>
+/// <param name="UseJailer">Whether to run Firecracker in a jail.</param>
+/// <param name="InstalledIn">Directory of the releases that <c>./pandora firecracker install</c> has installed.</param>
 /// <param name="JailDirectory">Directory for the jails.</param>
 public sealed record VmmChoice(
     VmmKind Kind, Accelerator Accelerator, string? Firecracker, string? Jailer, bool UseJailer, string InstalledIn, string JailDirectory)
 {
     /// <summary>
-    /// Chooses by evidence: programs that run and tell their version, CPU flags, a <c>/dev/kvm</c> that can be written to. That a guest
-    /// answers is seen at each boot.
+    /// Makes the driver after checking this host: programs that run and print their version, CPU flags, a <c>/dev/kvm</c> that can be
+    /// written to. Whether guests answer is checked at each boot.
     /// </summary>
-    /// <exception cref="VmmException">What was demanded cannot be had; the message says why and what to do.</exception>
+    /// <exception cref="VmmException">The operator's choice cannot be used; the message says why and what to do.</exception>
     public async Task<IVmm> MakeAsync(TimeProvider time, CancellationToken cancellationToken)
     {
         if (Kind == VmmKind.Qemu)
@@ -52,12 +52,12 @@ public sealed record VmmChoice(
             throw new VmmException("PANDORA_VMM=firecracker and PANDORA_ACCEL=tcg contradict each other: Firecracker needs KVM");
         }
 
-        // An operator who insists on KVM may know of a kernel that runs where ordinary ones do not; a device that cannot be opened is
-        // final.
+        // With PANDORA_ACCEL=kvm the operator may have a guest kernel that runs without the CPU flags. If the device cannot be opened, no
+        // kernel can run.
         if (!kvm.IsUsable && !(Accelerator == Accelerator.Kvm && kvm.CanOpen))
         {
-            var insist = kvm.CanOpen ? ", or PANDORA_ACCEL=kvm if your template's kernel runs here all the same" : "";
-            throw new VmmException($"PANDORA_VMM=firecracker, but {kvm.Reason}; use PANDORA_VMM=auto to fall back to QEMU{insist}");
+            var force = kvm.CanOpen ? ", or PANDORA_ACCEL=kvm if the kernel of your template runs on this host nevertheless" : "";
+            throw new VmmException($"PANDORA_VMM=firecracker, but {kvm.Reason}; use PANDORA_VMM=auto to fall back to QEMU{force}");
         }
 
         if (Kind == VmmKind.Auto && Find() is null)
@@ -77,7 +77,7 @@ public sealed record VmmChoice(
     /// <summary>Does what <see cref="IVmm.RemoveOrphans"/> does, for a caller that starts no machine and needs no VMM.</summary>
     public void RemoveOrphans(IReadOnlySet<string> living) => MachineDirectories.RemoveOrphans(JailDirectory, living);
 
-    /// <summary>The program that would be used; null when there is none.</summary>
+    /// <summary>Finds the path of <c>firecracker</c>; null if there is none.</summary>
     public string? Find() =>
         Firecracker is not null
             ? FirecrackerBinaries.TryResolve(Firecracker)

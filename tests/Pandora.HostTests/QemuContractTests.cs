@@ -34,7 +34,7 @@ public sealed class QemuContractTests : VmmContract, IAsyncLifetime
     }
 
     // QEMU's control socket has one client at a time.
-    protected override async Task DetachAsync(IVirtualMachine machine) => await ((QemuVirtualMachine)machine).ReleaseAsync();
+    protected override async Task DetachAsync(IVirtualMachine machine) => await ((QemuVirtualMachine)machine).DetachAsync();
 
     protected override VirtualMachineSpec NewSpec()
     {

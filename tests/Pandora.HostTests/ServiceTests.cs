@@ -193,7 +193,7 @@ public sealed class ServiceTests : IAsyncLifetime
     [InlineData("PANDORA_NETWORK", "93.183.0.0/24", "overlaps a route")]
     [InlineData("PANDORA_ACCEL", "kvm", "PANDORA_ACCEL=auto")]
     [InlineData("PANDORA_LISTEN", "http://0.0.0.0:8000", "PANDORA_API_KEYS")]
-    [InlineData("PANDORA_POOL", "4", "is no setting")]
+    [InlineData("PANDORA_POOL", "4", "is not a setting")]
     public async Task A_start_that_cannot_be_says_in_a_sentence_what_to_do(string name, string value, string words)
     {
         Assert.SkipWhen(name == "PANDORA_ACCEL" && IsKvmUsable(), "KVM is usable on this host, so it is not refused");

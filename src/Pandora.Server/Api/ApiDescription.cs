@@ -7,10 +7,10 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Api;
 
-/// <summary>What <c>/openapi/v1.json</c> says besides what routes and records say by themselves.</summary>
+/// <summary>Adds to <c>/openapi/v1.json</c> what the routes and records do not say by themselves.</summary>
 internal static partial class ApiDescription
 {
-    // Told in words and not as an enumeration: a client must not fail at a value of a later server.
+    // Listed in the description and not as an enumeration: a client must not fail at a value that a later server adds.
     private static readonly Dictionary<(Type Record, string Property), IEnumerable<string>> Values = new()
     {
         [(typeof(ApiProblem), "code")] = ErrorCodes.All.Select(c => c.Code).Distinct(),
@@ -29,7 +29,7 @@ internal static partial class ApiDescription
             document.Servers?.Clear();
             return Task.CompletedTask;
         });
-        // What a comment in the code says is broken into lines there, for readers of the code only.
+        // Descriptions come from comments in the code, where they are broken into lines for readers of the code.
         options.AddOperationTransformer((operation, _, _) =>
         {
             operation.Description = Unwrap(operation.Description);
@@ -38,7 +38,7 @@ internal static partial class ApiDescription
         options.AddSchemaTransformer((schema, context, _) =>
         {
             schema.Description = Unwrap(schema.Description);
-            // What has a converter of its own has no type for the framework, and a generated client no text.
+            // The framework writes no type for a property with a custom converter, and a generated client would not read it as text.
             if (context.JsonPropertyInfo?.CustomConverter is LongTextConverter)
             {
                 schema.Type = JsonSchemaType.String;
@@ -52,6 +52,7 @@ internal static partial class ApiDescription
             return Task.CompletedTask;
         });
     }
+
     private static string? Unwrap(string? text) => text is null ? null : LineBreak().Replace(text, " ");
 
     [GeneratedRegex(@"\s*\n\s*")]

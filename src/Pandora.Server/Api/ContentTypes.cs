@@ -6,8 +6,8 @@ using Pandora.Contracts;
 namespace Pandora.Server.Api;
 
 /// <summary>
-/// Reads a body's content type before the framework does, which fails with an exception of its own where the charset is quoted or
-/// unknown. JSON is UTF-8 (RFC 8259, section 8.1), so that is what clients mean by <c>utf8</c>; another charset is taken if .NET has it.
+/// Checks a body's content type before the framework reads it: the framework throws where the charset is quoted or unknown. JSON is UTF-8
+/// (RFC 8259, section 8.1), so <c>utf8</c> is read as <c>utf-8</c>. Any other charset that .NET supports is accepted.
 /// </summary>
 internal sealed class ContentTypes(RequestDelegate next)
 {
@@ -15,7 +15,7 @@ internal sealed class ContentTypes(RequestDelegate next)
     public Task InvokeAsync(HttpContext context)
     {
         var request = context.Request;
-        // Where nothing reads the body, its type does not matter.
+        // An endpoint that reads no body accepts any type.
         if (string.IsNullOrEmpty(request.ContentType) || context.GetEndpoint()?.Metadata.GetMetadata<IAcceptsMetadata>() is null)
         {
             return next(context);
@@ -36,7 +36,7 @@ internal sealed class ContentTypes(RequestDelegate next)
             var charset = parameter.Value?.Trim('"') ?? "";
             if (!IsKnown(ref charset))
             {
-                return RefuseAsync(context, charset.Length == 0 ? "the charset is empty" : $"there is no charset '{charset}' here");
+                return RefuseAsync(context, charset.Length == 0 ? "the charset is empty" : $"the charset '{charset}' is not supported");
             }
 
             type.CharSet = charset;
@@ -60,11 +60,11 @@ internal sealed class ContentTypes(RequestDelegate next)
         }
         catch (Exception e) when (e is ArgumentException or NotSupportedException)
         {
-            // UTF-7 is one that .NET knows and does not support.
+            // .NET knows UTF-7 and does not support it.
             return false;
         }
     }
 
-    private static Task RefuseAsync(HttpContext context, string what) => Problems.Create(
-        ErrorCodes.NotJson, $"{what}: send JSON in UTF-8 with 'Content-Type: application/json'").ExecuteAsync(context);
+    private static Task RefuseAsync(HttpContext context, string fault) => Problems.Create(
+        ErrorCodes.NotJson, $"{fault}: send JSON in UTF-8 with 'Content-Type: application/json'").ExecuteAsync(context);
 }

@@ -11,8 +11,8 @@ using Pandora.Server.Hosting;
 namespace Pandora.Server.Api;
 
 /// <summary>
-/// The answer to an exec: <see cref="ExecResponse"/>, or the problem that a timeout is. It is written from the output's bytes piece by
-/// piece as the client reads, so that no more of it is held than once, and the client that reads too slowly is cut off.
+/// The answer to an exec: <see cref="ExecResponse"/>, or a problem when the command ran into its timeout. It is written in pieces from the
+/// output's bytes as the client reads, so the output is in memory only once. A client that reads too slowly is disconnected.
 /// </summary>
 internal sealed partial class ExecAnswer(string id, Execution execution, double timeout) : IResult
 {
@@ -30,13 +30,15 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
         catch (Exception e) when (e is TimeoutException || httpContext.RequestAborted.IsCancellationRequested)
         {
             execution.RecordLost();
-            var why = e is TimeoutException ? "it reads too slowly" : "it, or the web server for its slowness, closed the connection";
+            var why = e is TimeoutException
+                ? "the client reads too slowly"
+                : "the connection was closed, by the client or by the web server because the client reads too slowly";
             LogCut(services.GetRequiredService<ILogger<Problems>>(), id, pace.Written, why);
             httpContext.Abort();
         }
         finally
         {
-            // Before the end of the answer is sent: a client that has all of it finds its place free.
+            // Before the end of the answer is sent: a client that has the whole answer can run its next command at once.
             var held = execution.Result.Stdout.Length + execution.Result.Stderr.Length;
             execution.Dispose();
             services.GetService<MemoryReturn>()?.Released(held);
@@ -84,7 +86,7 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
         await pace.FlushAsync(response.BodyWriter, json.BytesCommitted, httpContext.RequestAborted);
     }
 
-    // The original's client takes no member that it does not know.
+    // The client of the original service accepts no member that it does not know.
     private static void WriteFlag(Utf8JsonWriter json, string name, bool value)
     {
         if (value)
@@ -112,6 +114,6 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
 
     [LoggerMessage(
         Level = LogLevel.Information,
-        Message = "A result of {SandboxId} did not reach its client, which took {Bytes} bytes of it: {Reason}")]
+        Message = "A result of {SandboxId} did not reach its client, which read {Bytes} bytes of it: {Reason}")]
     private static partial void LogCut(ILogger logger, string sandboxId, long bytes, string reason);
 }

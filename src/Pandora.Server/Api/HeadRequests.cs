@@ -1,11 +1,9 @@
 namespace Pandora.Server.Api;
 
-/// <summary>
-/// Answers HEAD as GET without a body (RFC 9110, section 9.3.2). The web server leaves out the body of what came as HEAD.
-/// </summary>
+/// <summary>Answers HEAD as GET without a body (RFC 9110, section 9.3.2). The web server omits the body.</summary>
 internal static class HeadRequests
 {
-    /// <summary>Must come before routing, which would find no route for HEAD.</summary>
+    /// <summary>Routes HEAD as GET. Must come before routing, which would find no route for HEAD.</summary>
     public static void UseHeadRequests(this IApplicationBuilder app) => app.Use((context, next) =>
     {
         if (HttpMethods.IsHead(context.Request.Method))
@@ -16,7 +14,7 @@ internal static class HeadRequests
         return next(context);
     });
 
-    /// <summary>Adds HEAD to what the framework says is allowed, where GET is.</summary>
+    /// <summary>Adds HEAD to the header <c>Allow</c> that the framework wrote, if GET is in it.</summary>
     public static void Allow(HttpResponse response)
     {
         var allowed = response.Headers.Allow.ToString().Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);

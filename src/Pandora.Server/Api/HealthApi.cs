@@ -24,9 +24,14 @@ internal static class HealthApi
     private static Ok<Health> GetHealth(Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options)
     {
         var status = getStatus();
-        var word = !status.IsProtected ? "not_protected" : status.IsRecovering ? "recovering" : "ok";
+        var state = status switch
+        {
+            { IsProtected: false } => "not_protected",
+            { IsRecovering: true } => "recovering",
+            _ => "ok",
+        };
         return TypedResults.Ok(new Health(
-            word, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
+            state, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
             status.Vmm.Isolation, status.Notes));
     }
@@ -42,11 +47,11 @@ internal static class HealthApi
         if (!status.IsProtected)
         {
             return Problems.Create(ErrorCodes.NotProtected,
-                "what keeps guests from the host's networks is not whole; 'notes' of /health say what is missing");
+                "the rules that keep guests from the host's networks are incomplete; 'notes' of /health says what is missing");
         }
 
         return status.IsRecovering
-            ? Problems.Create(ErrorCodes.Recovering, "the server takes over what the last one left")
+            ? Problems.Create(ErrorCodes.Recovering, "the server adopts or cleans up the microVMs of the previous server")
             : Problems.Create(ErrorCodes.PoolEmpty, "no microVM is warm yet; a claim would wait for one");
     }
 }

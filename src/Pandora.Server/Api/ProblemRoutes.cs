@@ -2,10 +2,10 @@ using Pandora.Contracts;
 
 namespace Pandora.Server.Api;
 
-/// <summary>The problems in the API's description.</summary>
+/// <summary>Lists each operation's problems in the API's description.</summary>
 internal static class ProblemRoutes
 {
-    /// <summary>Says in the API's description which problems an operation may answer with: each status, and its codes.</summary>
+    /// <summary>Adds the problems that an operation may answer with to the API's description: each status with its codes.</summary>
     public static RouteHandlerBuilder Fails(this RouteHandlerBuilder route, ApiOperations operation)
     {
         var codes = ErrorCodes.All.Where(c => c.Operations.HasFlag(operation)).OrderBy(c => c.Status).ToLookup(c => c.Status);

@@ -8,34 +8,34 @@ using Pandora.Engine.Telemetry;
 namespace Pandora.Server.Api;
 
 /// <summary>
-/// The one place that turns what went wrong into problem details. Codes, statuses and titles are those of <see cref="ErrorCodes"/>.
+/// Turns every failure of a request into problem details; no other class does. <see cref="ErrorCodes"/> has the codes, statuses and titles.
 /// </summary>
 public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandler
 {
-    /// <summary>The code of each of the engine's errors: the one of the same name.</summary>
+    /// <summary>The code of each of the engine's errors: the code with the same name.</summary>
     internal static readonly FrozenDictionary<PandoraError, ErrorCode> OfEngine = Enum.GetValues<PandoraError>()
         .Select(e => (Error: e, Code: ErrorCodes.Find(Label.Of(e))))
         .Where(e => e.Code is not null)
         .ToFrozenDictionary(e => e.Error, e => e.Code!);
 
-    /// <summary>What a body that is no JSON is told.</summary>
+    /// <summary>The detail of the problem for a body that is not JSON.</summary>
     internal const string NotJson = "the body must be JSON, sent with 'Content-Type: application/json'";
 
-    // The statuses that the framework refuses a request with by itself.
+    // The statuses with which the framework itself refuses a request.
     private static readonly FrozenDictionary<int, ErrorCode> OfFramework = new[]
     {
         ErrorCodes.InvalidRequest, ErrorCodes.NotFound, ErrorCodes.MethodNotAllowed, ErrorCodes.BodyTooSlow, ErrorCodes.BodyTooLarge,
         ErrorCodes.NotJson, ErrorCodes.Internal,
     }.ToFrozenDictionary(c => c.Status);
 
-    /// <summary>The failures that the engine counts: each operation with each code that it may fail with in the engine.</summary>
+    /// <summary>The failures that the engine counts: each operation with each code with which it may fail in the engine.</summary>
     internal static IEnumerable<(SandboxOperation Operation, string Code)> Counted =>
         from operation in Enum.GetValues<SandboxOperation>()
         from code in OfEngine.Values.Append(ErrorCodes.ExecTimeout).Append(ErrorCodes.Internal)
         where code.Operations.HasFlag(Enum.Parse<ApiOperations>($"{operation}"))
         select (operation, code.Code);
 
-    /// <summary>Makes a problem. What an operator could do about it is no part of the detail but the hint.</summary>
+    /// <summary>Makes a problem. Advice for the operator goes into the hint and not into the detail.</summary>
     public static IResult Create(
         ErrorCode code, string detail, IReadOnlyDictionary<string, string[]>? errors = null, CommandOutcome? command = null,
         string? hint = null)
@@ -59,19 +59,26 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
         return new Answer(code, TypedResults.Problem(detail, statusCode: code.Status, title: code.Title, extensions: extensions));
     }
 
-    /// <summary>The code for a status that the framework refuses a request with. One that is not known is what the first of its class is
-    /// (RFC 9110, section 15).</summary>
-    internal static ErrorCode OfStatus(int status) =>
-        OfFramework.TryGetValue(status, out var code) ? code
-        : status >= 500 ? ErrorCodes.Internal
-        : ErrorCodes.InvalidRequest;
+    /// <summary>
+    /// The code for a status with which the framework refuses a request. An unknown status has the code of the first status of its class
+    /// (RFC 9110, section 15).
+    /// </summary>
+    internal static ErrorCode OfStatus(int status)
+    {
+        if (OfFramework.TryGetValue(status, out var code))
+        {
+            return code;
+        }
+
+        return status >= 500 ? ErrorCodes.Internal : ErrorCodes.InvalidRequest;
+    }
 
     /// <inheritdoc/>
     public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)
     {
         if (httpContext.RequestAborted.IsCancellationRequested)
         {
-            // Nobody is there to read an answer.
+            // The client is gone: no answer can reach it.
             httpContext.Response.StatusCode = 499;
             return true;
         }
@@ -80,7 +87,7 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
         return true;
     }
 
-    /// <summary>Adds the code to problems that the framework makes, and names fields as the wire does.</summary>
+    /// <summary>Adds the code to problems that the framework makes, and writes the names of fields as on the wire.</summary>
     public static void Customize(ProblemDetailsContext context)
     {
         var problem = context.ProblemDetails;
@@ -102,8 +109,8 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
 
         problem.Detail ??= problem.Status switch
         {
-            404 => "there is nothing here: /openapi/v1.json lists what there is",
-            405 => "this is not done with that method; the header Allow lists those that are",
+            404 => "there is no such route; /openapi/v1.json lists the routes",
+            405 => "the route does not support this method; the header Allow lists the methods that it supports",
             415 => NotJson,
             _ => null,
         };

@@ -4,11 +4,13 @@ using Pandora.Contracts;
 
 namespace Pandora.Server.Api;
 
-/// <summary>Says in the API's words what the framework found wrong with a request. The framework's own words name .NET types, which tell a
-/// client nothing.</summary>
+/// <summary>
+/// Describes in the API's terms why the framework refused a request. The framework's own messages name .NET types, which mean nothing to a
+/// client.
+/// </summary>
 internal static partial class RequestFaults
 {
-    /// <summary>Makes the problem.</summary>
+    /// <summary>Makes the problem for a request that the framework refused.</summary>
     public static IResult ToProblem(BadHttpRequestException exception) => exception switch
     {
         { StatusCode: 408 } => Problems.Create(ErrorCodes.BodyTooSlow, "the body came too slowly"),
@@ -25,11 +27,11 @@ internal static partial class RequestFaults
 
     private static IResult FromJson(JsonException json)
     {
-        // $.idle_timeout, or $ for the whole.
+        // The path is $.idle_timeout for a field, and $ for the whole body.
         var field = json.Path is { Length: > 2 } path && path.StartsWith("$.", StringComparison.Ordinal) ? path[2..] : null;
-        var words = json switch
+        var fault = json switch
         {
-            // The reader's own exception: the text is at fault, not what it says.
+            // The JSON reader's exception: the text is not JSON.
             { InnerException: JsonException } when json.Message.Contains("depth", StringComparison.Ordinal) => "is nested too deeply",
             { InnerException: JsonException } => $"is not valid JSON (line {json.LineNumber + 1}, byte {json.BytePositionInLine + 1})",
             { InnerException: InvalidOperationException { Message: var why } } when why.Contains("surrogate", StringComparison.Ordinal)
@@ -39,13 +41,13 @@ internal static partial class RequestFaults
             _ when json.Message.Contains("could not be mapped", StringComparison.Ordinal) => "is not a field of this request",
             _ => field is null ? "must be a JSON object" : "has the wrong type",
         };
-        return field is null ? Problems.Create(ErrorCodes.InvalidRequest, $"the body {words}") : Invalid(field, words);
+        return field is null ? Problems.Create(ErrorCodes.InvalidRequest, $"the body {fault}") : Invalid(field, fault);
     }
 
-    private static IResult Invalid(string field, string words) =>
-        Problems.Create(ErrorCodes.InvalidRequest, $"{field}: {words}", new Dictionary<string, string[]> { [field] = [words] });
+    private static IResult Invalid(string field, string fault) =>
+        Problems.Create(ErrorCodes.InvalidRequest, $"{field}: {fault}", new Dictionary<string, string[]> { [field] = [fault] });
 
-    // As ASP.NET Core 10 words it: Failed to bind parameter "bool receipt" from "maybe".
+    // The message of ASP.NET Core 10: Failed to bind parameter "bool receipt" from "maybe".
     [GeneratedRegex("^Failed to bind parameter \"(?<type>[^\" ]+) (?<name>[^\" ]+)\" from")]
     private static partial Regex ParameterPattern();
 }

@@ -12,37 +12,39 @@ using ReceiptResource = Pandora.Contracts.ReceiptResource;
 
 namespace Pandora.Server.Api;
 
-/// <summary>The routes under <c>/sandboxes</c>: wire records in, wire records out, and one call of the engine between.</summary>
+/// <summary>The routes under <c>/sandboxes</c>. Each reads a wire record, calls the engine once and answers with a wire record.</summary>
 internal static class SandboxesApi
 {
     public static void MapSandboxes(this IEndpointRouteBuilder routes)
     {
         var group = routes.MapGroup("/sandboxes").WithTags("Sandboxes");
         group.MapPost("", CreateAsync).WithSummary("Claim a warm microVM")
-            .WithDescription("With an Idempotency-Key a request that is sent again gets the sandbox that the first one made, "
+            .WithDescription("With an Idempotency-Key, a request that is sent again gets the sandbox that the first request created, "
                 + "also after a restart of the server.")
             .Fails(ApiOperations.Create);
         group.MapGet("", List).WithSummary("List sandboxes")
-            .WithDescription("Add metadata=key:value, once or more, to see only those that have all these pairs. "
+            .WithDescription("Add metadata=key:value, once or more, to list only the sandboxes that have all these pairs. "
                 + "In the key, write a colon as %3A and a percent sign as %25.")
             .Fails(ApiOperations.List);
         group.MapGet("{id}", Get).WithSummary("Show a sandbox").Fails(ApiOperations.Show);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
             .WithDescription(
-                "An answer has five members, and each of the flags truncated and disk_lost_data only when it is true. "
-                    + "A 504, and what else says that a command did not end by itself, has a member command with what is known of it: "
-                    + "killed (looked up afterwards: its shell has ended, its cgroup is empty, no process bears its mark), unknown "
-                    + "(it may run on), "
-                    + "not_started, unreachable (the guest did not answer; it may run on). "
-                    + $"A client that takes less than {Limits.Size(ReadingPace.MinRate)}/s of the answer on average, "
-                    + $"after {ReadingPace.Grace.TotalSeconds:0} s, is cut off.")
+                "An answer has five members, and also each of the flags truncated and disk_lost_data when it is true. "
+                    + "A 504, and every other problem that says that a command did not end by itself, has the member command. "
+                    + "Its value is what is known of the command: "
+                    + "killed (checked afterwards: its shell has ended, its cgroup is empty, no process bears its mark), "
+                    + "unknown (the command may still run), "
+                    + "not_started, "
+                    + "unreachable (the guest did not answer; the command may still run). "
+                    + $"A client that reads less than {Limits.Size(ReadingPace.MinRate)}/s of the answer on average, "
+                    + $"after {ReadingPace.Grace.TotalSeconds:0} s, is disconnected.")
             .Produces<ExecResponse>()
             .Fails(ApiOperations.Exec);
-        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Start the idle clock again").Fails(ApiOperations.KeepAlive);
+        group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Restart a sandbox's idle timeout").Fails(ApiOperations.KeepAlive);
         group
             .MapDelete("{id}", DeleteAsync)
             .WithSummary("End a sandbox")
-            .WithDescription("With receipt=true the answer is 200 and tells what was undone; else it is 204 and empty.")
+            .WithDescription("With receipt=true the answer is 200 with the receipt; otherwise it is 204 and empty.")
             .Produces<Receipt>().Produces(204).Fails(ApiOperations.Delete);
     }
 
@@ -54,8 +56,8 @@ internal static class SandboxesApi
         CancellationToken cancellationToken)
     {
         request ??= new CreateSandboxRequest();
-        // The attribute has let through the names of the enum, and nothing else.
-        Egress? egress = request.Egress is { } wish ? Enum.Parse<Egress>(wish, ignoreCase: true) : null;
+        // Validation accepts only the names of the enumeration.
+        Egress? egress = request.Egress is { } name ? Enum.Parse<Egress>(name, ignoreCase: true) : null;
         var created = await sandboxes.CreateAsync(
             new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey), cancellationToken);
         if (created.IsReplayed)
@@ -102,7 +104,7 @@ internal static class SandboxesApi
             Stdin = request.Stdin,
         };
         var execution = await sandboxes.GetFor(id, SandboxOperation.Exec).ExecAsync(command, cancellationToken);
-        // A result that is being written counts as a command that runs, however the writing ends.
+        // While the result is written, the command counts as running. It stops counting however the writing ends.
         response.RegisterForDispose(execution);
         return new ExecAnswer(id, execution, timeout);
     }
@@ -121,7 +123,6 @@ internal static class SandboxesApi
         status.Id, status.Slot, status.Address, Math.Round(status.Age.TotalSeconds, 3), Math.Round(status.Idle.TotalSeconds, 3),
         status.Lifetime.Idle.TotalSeconds, status.ExecCount, status.Template, Label.Of(status.Egress.Default), status.Metadata,
         Label.Of(status.State), status.Reason);
-
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {

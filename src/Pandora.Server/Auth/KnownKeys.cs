@@ -3,16 +3,16 @@ using System.Text;
 
 namespace Pandora.Server.Auth;
 
-/// <summary>Keys that open something, known by their hashes. All are compared, always, in constant time.</summary>
-/// <param name="keys">The keys; empty ones are none.</param>
+/// <summary>The keys of one purpose, kept as hashes. Each check compares all of them, in constant time.</summary>
+/// <param name="keys">The keys; empty strings are ignored.</param>
 internal sealed class KnownKeys(IEnumerable<string> keys)
 {
     private readonly byte[][] _hashes = [.. keys.Where(k => k.Length > 0).Select(Hash)];
 
-    /// <summary>Whether there are none: then everybody may pass.</summary>
+    /// <summary>Whether there are no keys. Then every client may pass.</summary>
     public bool IsEmpty => _hashes.Length == 0;
 
-    /// <summary>Whether one has this hash.</summary>
+    /// <summary>Whether one of the keys has this hash.</summary>
     public bool Has(byte[] hash)
     {
         var isKnown = false;
@@ -24,8 +24,8 @@ internal sealed class KnownKeys(IEnumerable<string> keys)
         return isKnown;
     }
 
-    /// <summary>Whether the headers of a request, as they came, show one. No more than a look: the web server reads them again.</summary>
-    /// <param name="head">The request line and the headers, to the empty line.</param>
+    /// <summary>Whether the raw headers of a request contain one of the keys. The web server parses the headers again later.</summary>
+    /// <param name="head">The request line and the headers, up to the empty line.</param>
     public bool AreShownIn(ReadOnlySpan<byte> head)
     {
         string? authorization = null, apiKey = null;
@@ -43,10 +43,10 @@ internal sealed class KnownKeys(IEnumerable<string> keys)
         return !IsEmpty && Shown(authorization, apiKey) is { Length: > 0 } key && Has(Hash(key));
     }
 
-    /// <summary>What a key is known by.</summary>
+    /// <summary>The hash by which a key is known: SHA-256.</summary>
     public static byte[] Hash(string key) => SHA256.HashData(Encoding.UTF8.GetBytes(key));
 
-    /// <summary>The key that a request's two headers show; empty when they show none.</summary>
+    /// <summary>The key in a request's two headers; empty when there is none.</summary>
     public static string Shown(string? authorization, string? apiKey)
     {
         const string Scheme = "Bearer ";

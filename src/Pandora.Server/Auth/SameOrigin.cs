@@ -4,7 +4,8 @@ using Pandora.Server.Api;
 namespace Pandora.Server.Auth;
 
 /// <summary>
-/// Refuses what a web page of another origin makes a browser send: a page needs no answer to do harm, so no CORS rule would stop it.
+/// Refuses requests that a web page of another origin makes a browser send. Such a page does harm without reading the answer, so CORS rules
+/// would not stop it.
 /// </summary>
 public sealed class SameOrigin(RequestDelegate next)
 {
@@ -18,6 +19,6 @@ public sealed class SameOrigin(RequestDelegate next)
                 Uri.TryCreate(origin, UriKind.Absolute, out var uri)
                 && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase))
             ? next(context)
-            : Problems.Create(ErrorCodes.ForbiddenOrigin, $"a page of {origin} may not use this server").ExecuteAsync(context);
+            : Problems.Create(ErrorCodes.ForbiddenOrigin, $"a web page of {origin} may not use this server").ExecuteAsync(context);
     }
 }

@@ -4,22 +4,22 @@ using Pandora.Server.Hosting;
 namespace Pandora.Server.Auth;
 
 /// <summary>
-/// Counts and logs the requests that were told 401. At most ten lines a minute, so that nobody can fill a disk without a key, and then one
-/// line that tells how many were left out. What was shown as a key is never logged.
+/// Counts and logs the requests that were answered with 401. It logs at most ten lines a minute, so that a client without a key cannot fill
+/// the disk, and then one line with the number of the other requests. The key of a request is never logged.
 /// </summary>
 internal sealed partial class Unauthorized(ServerMetrics metrics, TimeProvider time, ILogger<Unauthorized> logger) : IDisposable
 {
-    internal const int LinesAWindow = 10;
+    internal const int LinesPerWindow = 10;
     internal static readonly TimeSpan Window = TimeSpan.FromMinutes(1);
     private readonly Lock _lock = new();
     private ITimer? _timer;
     private bool _isOpen;
     private int _lines;
-    private int _leftOut;
+    private int _unlogged;
 
-    /// <summary>A request was told 401.</summary>
-    /// <param name="address">The client's, or that of the proxy before the server.</param>
-    /// <param name="isKeyShown">Whether it had a key, which was wrong.</param>
+    /// <summary>Counts and logs a request that was answered with 401.</summary>
+    /// <param name="address">Address of the client, or of the proxy before the server.</param>
+    /// <param name="isKeyShown">Whether the request had a key, which was wrong.</param>
     public void Report(IPAddress? address, bool isKeyShown)
     {
         metrics.Unauthorized();
@@ -32,9 +32,9 @@ internal sealed partial class Unauthorized(ServerMetrics metrics, TimeProvider t
                 _timer.Change(Window, Timeout.InfiniteTimeSpan);
             }
 
-            if (_lines == LinesAWindow)
+            if (_lines == LinesPerWindow)
             {
-                _leftOut++;
+                _unlogged++;
                 return;
             }
 
@@ -49,23 +49,24 @@ internal sealed partial class Unauthorized(ServerMetrics metrics, TimeProvider t
 
     private void EndWindow()
     {
-        int leftOut;
+        int unlogged;
         lock (_lock)
         {
-            leftOut = _leftOut;
-            (_isOpen, _lines, _leftOut) = (false, 0, 0);
+            unlogged = _unlogged;
+            (_isOpen, _lines, _unlogged) = (false, 0, 0);
         }
 
-        if (leftOut > 0)
+        if (unlogged > 0)
         {
-            LogLeftOut(leftOut, Window.TotalSeconds);
+            LogUnlogged(unlogged, Window.TotalSeconds);
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "A request from {Address} showed {What} and was told 401")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "A request from {Address} had {What} and was answered with 401")]
     private partial void LogRefused(IPAddress? address, string what);
 
     [LoggerMessage(
-        Level = LogLevel.Warning, Message = "{Count} more requests were told 401 within {Seconds:0} s, and have no line of their own")]
-    private partial void LogLeftOut(int count, double seconds);
+        Level = LogLevel.Warning,
+        Message = "{Count} more requests were answered with 401 within {Seconds:0} s and were not logged one by one")]
+    private partial void LogUnlogged(int count, double seconds);
 }

@@ -5,12 +5,12 @@ using Pandora.Server.Api;
 
 namespace Pandora.Server.Auth;
 
-/// <summary>Tells a client with a Host header that is not allowed which are, as a problem like all others.</summary>
+/// <summary>Answers a request whose Host header is not allowed with a problem that lists the allowed host names.</summary>
 internal static class WrongHost
 {
     private static readonly object Passed = new();
 
-    /// <summary>Filters by the Host header: the framework's middleware decides, and this answers.</summary>
+    /// <summary>Filters by the Host header. The framework's middleware decides, and this method writes the answer.</summary>
     public static void UseAllowedHosts(this IApplicationBuilder app)
     {
         app.Use(async (context, next) =>
@@ -22,8 +22,8 @@ internal static class WrongHost
                 var hosts = context.RequestServices.GetRequiredService<IOptions<HostFilteringOptions>>().Value.AllowedHosts;
                 await Problems.Create(
                     ErrorCodes.HostNotAllowed,
-                    $"this server does not go by the host name of the request; it goes by {string.Join(", ", hosts.Distinct())}",
-                    hint: "PANDORA_ALLOWED_HOSTS lists further host names").ExecuteAsync(context);
+                    $"the Host header of the request is not a name of this server; its names are {string.Join(", ", hosts.Distinct())}",
+                    hint: "PANDORA_ALLOWED_HOSTS lists more host names").ExecuteAsync(context);
             }
         });
         app.UseHostFiltering();

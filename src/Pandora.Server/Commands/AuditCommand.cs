@@ -8,7 +8,7 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>doctor --leaks</c>: everything of this instance on the host, its owner, and what has none.</summary>
+/// <summary><c>doctor --leaks</c>: lists every resource of this instance on the host with its owner, and the orphans.</summary>
 internal static partial class AuditCommand
 {
     public static async Task<int> RunAsync(
@@ -16,43 +16,48 @@ internal static partial class AuditCommand
     {
         var audit = new HostAudit(options, TimeProvider.System);
         var found = await audit.ScanTwiceAsync(cancellationToken);
-        var onlyLeft = found.Where(r => r.Kind != AuditedKind.Snapshot).ToList();
-        if (fix && onlyLeft.Count > 0 && onlyLeft.All(r => r.Owner is null))
+        var ofMicroVms = found.Where(r => r.Kind != AuditedKind.Snapshot).ToList();
+        if (fix && ofMicroVms.Count > 0 && ofMicroVms.All(r => r.Owner is null))
         {
-            // Nothing lives, so all of it goes, under the lock that keeps a server from starting meanwhile.
+            // No microVM runs, so everything is removed, under the lock that keeps a server from starting meanwhile.
             await PandoraEngine.CleanUpStoppedInstanceAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
             found = await audit.ScanTwiceAsync(cancellationToken);
         }
 
         if (fix && found.Any(r => r.Owner is null))
         {
-            await audit.FixAsync(found, (left, why) =>
-                Console.Error.WriteLine($"pandora: {Label.Of(left.Kind)} {left.Name} could not be removed: {why}"));
+            await audit.FixAsync(found, (orphan, why) =>
+                Console.Error.WriteLine($"pandora: {Label.Of(orphan.Kind)} {orphan.Name} could not be removed: {why}"));
             found = await audit.ScanTwiceAsync(cancellationToken);
         }
 
-        var leftovers = found.Count(r => r.Owner is null);
+        var orphans = found.Count(r => r.Owner is null);
         if (asJson)
         {
             Console.WriteLine(JsonSerializer.Serialize(found, AuditJson.Default.IReadOnlyListAuditedResource));
-            return leftovers == 0 ? 0 : 1;
+            return orphans == 0 ? 0 : 1;
         }
 
         foreach (var group in found.OrderBy(r => r.Owner is not null).ThenBy(r => r.Owner, StringComparer.Ordinal).GroupBy(r => r.Owner))
         {
-            Console.WriteLine(group.Key ?? "NOBODY'S");
+            Console.WriteLine(group.Key ?? "NO OWNER");
             foreach (var resource in group.OrderBy(r => r.Kind))
             {
                 Console.WriteLine($"    {Label.Of(resource.Kind),-10} {resource.Name}");
             }
         }
 
-        Console.WriteLine(
-            audit.InstanceId is null
-                ? $"no server ever ran on {options.DataDir}"
-                : $"{found.Count} resources of instance {audit.InstanceId}, {leftovers} of them nobody's{(leftovers > 0 && !fix ? ": './pandora doctor --leaks --fix' removes those" : "")}"
-        );
-        return leftovers == 0 ? 0 : 1;
+        if (audit.InstanceId is null)
+        {
+            Console.WriteLine($"no server ever ran on {options.DataDir}");
+        }
+        else
+        {
+            var advice = orphans > 0 && !fix ? ": './pandora doctor --leaks --fix' removes them" : "";
+            Console.WriteLine($"{found.Count} resources of instance {audit.InstanceId}, {orphans} without an owner{advice}");
+        }
+
+        return orphans == 0 ? 0 : 1;
     }
 
     [JsonSourceGenerationOptions(

@@ -4,13 +4,13 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>config</c>: every setting, what it is, and where that came from.</summary>
+/// <summary><c>config</c>: lists every setting with its value and the source of the value.</summary>
 internal static class ConfigCommand
 {
     public static Command Create()
     {
         var json = new Option<bool>("--json") { Description = "Print JSON" };
-        var command = new Command("config", "Show every setting and where it came from") { json };
+        var command = new Command("config", "Show every setting with its value and the source of the value") { json };
         command.SetAction(result =>
         {
             var settings = Settings.List(Settings.File());

@@ -7,7 +7,9 @@ using Pandora.Vmm;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>doctor</c>: one screen of what this host has and lacks. Exit code 1 when something keeps Pandora from running.</summary>
+/// <summary>
+/// <c>doctor</c>: checks what Pandora needs on this host and prints one line for each check. Exit code 1 when Pandora cannot run.
+/// </summary>
 internal static class DoctorCommand
 {
     public static Command Create()
@@ -15,10 +17,16 @@ internal static class DoctorCommand
         var json = new Option<bool>("--json") { Description = "Print JSON" };
         var leaks = new Option<bool>("--leaks")
         {
-            Description = "List everything that this instance has on the host, and whose it is. Exit code 1: something is nobody's",
+            Description = "List every resource of this instance on the host with its owner. Exit code 1: a resource has no owner",
         };
-        var fix = new Option<bool>("--fix") { Description = "With --leaks: undo what is nobody's" };
-        var command = new Command("doctor", "Look at everything that Pandora needs on this host, and say what to do about what is missing. Exit code 1: it does not run like this") { json, leaks, fix };
+        var fix = new Option<bool>("--fix") { Description = "With --leaks: remove the resources that have no owner" };
+        var command = new Command(
+            "doctor",
+            "Check everything that Pandora needs on this host, and say what to do about what is missing. "
+                + "Exit code 1: Pandora cannot run on this host as it is")
+        {
+            json, leaks, fix,
+        };
         command.SetAction(async (result, cancellationToken) =>
         {
             var options = Settings.Read<EngineOptions>(Settings.File());
@@ -38,7 +46,13 @@ internal static class DoctorCommand
             {
                 foreach (var finding in findings)
                 {
-                    Console.WriteLine($"{finding.Status switch { HostCheckStatus.Ok => "ok     ", HostCheckStatus.Warning => "warning", _ => "PROBLEM" }}  {finding.Name,-14} {finding.Detail}");
+                    var status = finding.Status switch
+                    {
+                        HostCheckStatus.Ok => "ok",
+                        HostCheckStatus.Warning => "warning",
+                        _ => "PROBLEM",
+                    };
+                    Console.WriteLine($"{status,-7}  {finding.Name,-14} {finding.Detail}");
                     if (finding.Remedy is not null)
                     {
                         Console.WriteLine($"{"",24} → {finding.Remedy}");

@@ -6,12 +6,12 @@ using Pandora.Vmm;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>end</c>: what <c>./pandora down</c> does where no server runs any more but microVMs do.</summary>
+/// <summary><c>end</c>: ends microVMs whose server no longer runs. <c>./pandora down</c> calls it.</summary>
 internal static class EndCommand
 {
     public static Command Create()
     {
-        var command = new Command("end", "End the microVMs that outlived their server") { Hidden = true };
+        var command = new Command("end", "End the microVMs whose server no longer runs") { Hidden = true };
         command.SetAction(
             async (_, cancellationToken) =>
             {
@@ -22,7 +22,7 @@ internal static class EndCommand
                 Console.Error.WriteLine(
                     count == 0
                         ? $"no server runs on {options.DataDir}"
-                        : $"no server ran; {count} microVMs of an earlier one were ended, and nothing is left");
+                        : $"no server runs on {options.DataDir}; {count} microVMs of an earlier server were ended, and nothing remains");
                 return 0;
             });
         return command;

@@ -6,7 +6,7 @@ using Pandora.Vmm.Firecracker;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>firecracker install</c>: an official release, verified.</summary>
+/// <summary><c>firecracker install</c>: installs an official release after verifying it.</summary>
 internal static class FirecrackerCommand
 {
     public static Command Create()
@@ -16,24 +16,38 @@ internal static class FirecrackerCommand
             Description = "Release to install",
             DefaultValueFactory = _ => FirecrackerInstaller.Recommended.ToString(3),
         };
-        var from = new Option<string>("--from") { Description = "Take the release's .tgz from a file instead of fetching it" };
-        var sha256 = new Option<string>("--sha256") { Description = "Hold it to this checksum instead of the one published beside it" };
-        var source = new Option<string>("--source") { Description = "Fetch from a mirror of the project's releases", DefaultValueFactory = _ => FirecrackerInstaller.Releases };
-        var install = new Command("install", "Fetch an official release of Firecracker and its jailer for this machine, verify it, and use it from the next start on") { version, from, sha256, source };
+        var from = new Option<string>("--from") { Description = "Read the release's .tgz from this file instead of downloading it" };
+        var sha256 = new Option<string>("--sha256")
+        {
+            Description = "Verify the .tgz with this checksum instead of the one that is published with it",
+        };
+        var source = new Option<string>("--source")
+        {
+            Description = "Download from this mirror of the project's releases",
+            DefaultValueFactory = _ => FirecrackerInstaller.Releases,
+        };
+        var install = new Command(
+            "install",
+            "Download an official release of Firecracker and its jailer for this machine, verify it, and install it. "
+                + "The server uses it from its next start on")
+        {
+            version, from, sha256, source,
+        };
         install.SetAction(async (result, cancellationToken) =>
         {
             var text = result.GetRequiredValue(version).TrimStart('v');
             if (!Version.TryParse(text, out var wanted) || wanted.Build < 0 || wanted < FirecrackerBinaries.Oldest)
             {
-                throw new StartupException($"--version: '{text}' is no release from {FirecrackerBinaries.Oldest} on, such as "
-                    + $"{FirecrackerInstaller.Recommended}");
+                throw new StartupException(
+                    $"--version: '{text}' is not a release of {FirecrackerBinaries.Oldest} or later, such as "
+                        + $"{FirecrackerInstaller.Recommended}");
             }
 
             var options = Settings.Read<EngineOptions>(Settings.File());
             var installer = new FirecrackerInstaller(VmmOptions.InstallDirectoryIn(options.DataDir), Console.Error.WriteLine);
-            var isNamed = result.GetResult(version) is { Implicit: false };
+            var isVersionGiven = result.GetResult(version) is { Implicit: false };
             _ = result.GetValue(from) is { } file
-                ? await installer.InstallAsync(file, result.GetValue(sha256), isNamed ? wanted : null, cancellationToken)
+                ? await installer.InstallAsync(file, result.GetValue(sha256), isVersionGiven ? wanted : null, cancellationToken)
                 : await installer.DownloadAsync(wanted, result.GetRequiredValue(source), result.GetValue(sha256), cancellationToken);
             return 0;
         });

@@ -15,30 +15,33 @@ using Scalar.AspNetCore;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>serve</c>: settings, VMM, engine, web server, in this order. Nothing is served before the engine stands.</summary>
+/// <summary>
+/// <c>serve</c>: reads the settings, chooses the VMM, opens the engine, and starts the web server, in this order. The web server listens
+/// only when the engine is open.
+/// </summary>
 internal static class ServeCommand
 {
     public static Command Create()
     {
-        var command = new Command("serve", "Serve sandboxes until told to stop");
-        // Signals are StopSignals' to hear: which one it was decides what becomes of the sandboxes.
+        var command = new Command("serve", "Serve sandboxes until a signal stops the server");
+        // StopSignals handles the signals: which signal it was decides whether the sandboxes end.
         command.SetAction((_, cancellationToken) => RunAsync(cancellationToken));
         return command;
     }
 
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
-        // What the program that started this had open is not for its children.
+        // Children must not inherit the descriptors that this process inherited.
         Pandora.Linux.Descriptors.SetCloseOnExec();
         Pandora.Linux.RuntimeFiles.RemoveOwn();
         RaisePriority();
-        // Not the caller's directory, where somebody else's appsettings.json may lie.
+        // Not the caller's directory, which may contain an appsettings.json of another program.
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
         builder.Configuration.AddJsonFile(Settings.FilePath, optional: true);
         if (builder.Configuration.GetSection("Kestrel").Exists())
         {
             throw new StartupException(
-                "the settings have a section 'Kestrel', which would listen past PANDORA_LISTEN and its checks: remove it");
+                "the settings have a section 'Kestrel', which would open addresses without the checks of PANDORA_LISTEN: remove it");
         }
 
         Settings.RejectUnknown();
@@ -56,17 +59,18 @@ internal static class ServeCommand
         }
         catch (IOException e) when (e.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException)
         {
-            // Kestrel's words name the address, which may be that for metrics.
-            var setting =
+            // Kestrel's message names the address, which may be the address for metrics.
+            (string Name, string Value) setting =
                 serverOptions.MetricsListen.Length > 0
                 && e.Message.Contains(serverOptions.MetricsListen.TrimEnd('/'), StringComparison.Ordinal)
                     ? ("PANDORA_METRICS_LISTEN", serverOptions.MetricsListen)
                     : ("PANDORA_LISTEN", serverOptions.Listen);
-            throw new StartupException($"{setting.Item2} is taken by another program: end it, or set {setting.Item1} to another port", e);
+            throw new StartupException(
+                $"{setting.Value} is taken by another program: end that program, or set {setting.Name} to another port", e);
         }
     }
 
-    // A claim must not wait behind boots. VMMs are started with what this takes given back.
+    // A claim must not wait behind boots. VMMs are started with the normal priority again.
     private static void RaisePriority()
     {
         try
@@ -76,7 +80,7 @@ internal static class ServeCommand
         }
         catch (Exception e) when (e is Win32Exception or UnauthorizedAccessException)
         {
-            // Without CAP_SYS_NICE everybody is served alike.
+            // Without CAP_SYS_NICE the server keeps the normal priority.
         }
     }
 
@@ -108,8 +112,8 @@ internal static class ServeCommand
         app.MapPandoraApi(serverOptions);
         foreach (var source in ((IEndpointRouteBuilder)app).DataSources)
         {
-            // Made by the first request otherwise. One that comes when descriptors have run out would break them for good: a type that
-            // could not be initialised stays so.
+            // Otherwise the first request makes the endpoints. If descriptors have run out then, a static constructor fails, and the
+            // endpoints stay unusable until the server ends.
             _ = source.Endpoints;
         }
 
@@ -118,7 +122,7 @@ internal static class ServeCommand
         return app;
     }
 
-    /// <summary>What the doors need besides an engine.</summary>
+    /// <summary>Adds the services that the API needs besides the engine.</summary>
     internal static IServiceCollection AddPandoraApi(
         this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
     {
@@ -126,7 +130,7 @@ internal static class ServeCommand
         services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
         services.AddBoundedConnections(ConnectionLimits.From(engineOptions, serverOptions, Descriptors.Limit));
         services.AddHostFiltering(o => o.IncludeFailureMessage = false);
-        // The builder's own use of it runs before everything and for every address; MapPandoraApi uses it where it belongs.
+        // The builder adds host filtering before all other middleware and for every address; MapPandoraApi adds it at the right place.
         foreach (
             var filter in services
                 .Where(d => d.ServiceType == typeof(IStartupFilter) && d.ImplementationType?.Name == "HostFilteringStartupFilter")
@@ -145,18 +149,18 @@ internal static class ServeCommand
             o.SerializerOptions.PropertyNamingPolicy = PandoraJson.Default.Options.PropertyNamingPolicy;
             o.SerializerOptions.NumberHandling = PandoraJson.Default.Options.NumberHandling;
         });
-        // A lambda, by which the generator that reads XML comments knows the call.
+        // The generator that reads XML comments finds this call by its lambda.
         services.AddOpenApi(o => ApiDescription.Configure(o));
         return services.AddPandoraTelemetry();
     }
 
-    /// <summary>All routes of the server.</summary>
+    /// <summary>Adds the middleware and all routes of the server.</summary>
     internal static void MapPandoraApi(this WebApplication app, ServerOptions options)
     {
         app.UseAdmission();
         app.UseExceptionHandler();
         app.UseHeadRequests();
-        // Here and not where the framework would put it, before everything: HEAD is to be routed as GET.
+        // Here, and not before all other middleware, where the framework would add it: HEAD must be routed as GET.
         app.UseRouting();
         app.UseMetricsListener(options);
         app.UseAllowedHosts();

@@ -6,12 +6,14 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>template build | ls | rm</c>. A running server uses a new or rebuilt template from the next boot on.</summary>
+/// <summary>
+/// <c>template build | ls | rm</c>: manages templates. A running server uses a new or rebuilt template from the next boot on.
+/// </summary>
 internal static class TemplateCommand
 {
     public static Command Create()
     {
-        var command = new Command("template", "Build, list and remove the templates that sandboxes start from");
+        var command = new Command("template", "Build, list and remove the templates from which sandboxes start");
         command.Subcommands.Add(CreateBuild());
         command.Subcommands.Add(CreateList());
         command.Subcommands.Add(CreateRemove());
@@ -29,31 +31,32 @@ internal static class TemplateCommand
         var setup = new Option<string>("--setup") { Description = "Shell script to run as root in the new root filesystem" };
         var rootfs = new Option<string>("--rootfs")
         {
-            Description = "Your own ext4 image instead of packages (it must hold bash and dropbear)",
+            Description = "ext4 image to use instead of packages (it must contain bash and dropbear)",
         };
         var kernel = new Option<string>("--kernel")
         {
-            Description = "Your own kernel, with virtio, ext4 and overlayfs built in or among --modules",
+            Description = "Kernel to use instead of the distribution's, with virtio, ext4 and overlayfs built in or in --modules",
         };
-        var modules = new Option<string>("--modules") { Description = "That kernel's lib/modules/VERSION directory" };
-        var arguments = new Option<string>("--kernel-args") { Description = "Kernel arguments besides the VMM's own" };
+        var modules = new Option<string>("--modules") { Description = "Directory lib/modules/VERSION of that kernel" };
+        var arguments = new Option<string>("--kernel-args") { Description = "Kernel arguments to add to those of the VMM" };
         var vcpus = new Option<int>("--vcpus") { Description = "Virtual CPUs of each microVM", DefaultValueFactory = _ => 1 };
         var memory = new Option<int>("--memory") { Description = "Memory of each microVM in MiB", DefaultValueFactory = _ => 256 };
         var disk = new Option<int>("--disk")
         {
-            Description = "Size of each microVM's own disk in MiB (sparse)",
+            Description = "Size of each microVM's disk in MiB (sparse)",
             DefaultValueFactory = _ => 2048,
         };
         var force = new Option<bool>("--force") { Description = "Build even if nothing has changed" };
         var keepOwn = new Option<bool>("--keep-own")
         {
-            Description = "Keep one that was built with any of the options above, as './pandora up' does",
+            Description = "Keep a template that was built with any of the options above, as './pandora up' does",
         };
         InRange(vcpus, 1, 32);
         InRange(memory, 128, 65536);
         InRange(disk, 64, 1024 * 1024);
         var build = new Command(
-            "build", "Build a template; does nothing when it is up to date. One build at a time in a template directory: others wait")
+            "build",
+            "Build a template; does nothing when it is up to date. Only one build runs at a time in a template directory; others wait")
         {
             name, packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force, keepOwn,
         };
@@ -63,7 +66,7 @@ internal static class TemplateCommand
             {
                 Name = result.GetRequiredValue(name),
                 AgentPath = ReadOptions().AgentPath,
-                Packages = result.GetValue(packages)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [],
+                Packages = SplitNames(result.GetValue(packages)),
                 SetupScriptPath = result.GetValue(setup),
                 RootPath = result.GetValue(rootfs),
                 KernelPath = result.GetValue(kernel),
@@ -73,9 +76,12 @@ internal static class TemplateCommand
                 MemoryMiB = result.GetValue(memory),
                 DiskMiB = result.GetValue(disk),
             };
-            var rule = result.GetValue(force) ? RebuildRule.Always
-                : result.GetValue(keepOwn) ? RebuildRule.IfChangedAndNotOwn
-                : RebuildRule.IfChanged;
+            var rule = (result.GetValue(force), result.GetValue(keepOwn)) switch
+            {
+                (true, _) => RebuildRule.Always,
+                (false, true) => RebuildRule.IfChangedAndNotOwn,
+                _ => RebuildRule.IfChanged,
+            };
             var builder = new TemplateBuilder(OpenStore(), TimeProvider.System, Console.Error.WriteLine);
             await builder.BuildAsync(spec, rule, cancellationToken);
             return 0;
@@ -101,13 +107,16 @@ internal static class TemplateCommand
     private static Command CreateRemove()
     {
         var name = new Argument<string>("name") { Description = "Name of the template" };
-        var remove = new Command("rm", "Remove a template, once nobody builds one; microVMs that run keep what they have open") { name };
+        var remove = new Command("rm", "Remove a template; waits while a template is built. Running microVMs keep the files that they use")
+        {
+            name,
+        };
         remove.SetAction(async (result, cancellationToken) =>
         {
             var wanted = result.GetRequiredValue(name);
             if (!await OpenStore().RemoveAsync(wanted, TimeProvider.System, Console.Error.WriteLine, cancellationToken))
             {
-                throw new StartupException($"there is no template '{wanted}': 'pandora template ls' lists them");
+                throw new StartupException($"there is no template '{wanted}': './pandora template ls' lists the templates");
             }
 
             new SnapshotStore(ReadOptions().SnapshotDir).DeleteAll(wanted);
@@ -120,11 +129,14 @@ internal static class TemplateCommand
 
     private static EngineOptions ReadOptions() => Settings.Read<EngineOptions>(Settings.File());
 
+    private static string[] SplitNames(string? list) =>
+        list?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [];
+
     private static void InRange(Option<int> option, int least, int most) => option.Validators.Add(result =>
     {
         if (result.GetValueOrDefault<int>() is var value && (value < least || value > most))
         {
-            result.AddError($"{option.Name} must be from {least} to {most}, and is {value}");
+            result.AddError($"{option.Name} must be from {least} to {most}, but is {value}");
         }
     });
 }

@@ -10,14 +10,14 @@ using Pandora.Vmm.Qemu;
 
 namespace Pandora.Server.Doctor;
 
-/// <summary>Looks at everything on this host that Pandora needs, and changes nothing.</summary>
+/// <summary>Checks everything on this host that Pandora needs, and changes nothing.</summary>
 internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, TimeProvider time)
 {
     private const long MiB = 1024 * 1024;
 
     private VmmChoice Choice => vmmOptions.Choice(options.DataDir, options.MachineDir);
 
-    /// <summary>All findings, in the order in which things are needed.</summary>
+    /// <summary>Runs all checks, in the order in which the server needs the things that they check.</summary>
     public async Task<IReadOnlyList<HostCheckResult>> RunAsync(CancellationToken cancellationToken) =>
         [
             Root(),
@@ -38,12 +38,12 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
 
     private static HostCheckResult Root() =>
         Environment.IsPrivilegedProcess
-            ? new("root", HostCheckStatus.Ok, "the server may make namespaces, taps and VMs")
+            ? new("root", HostCheckStatus.Ok, "the server can make namespaces, taps and VMs")
             : new(
                 "root",
                 HostCheckStatus.Warning,
-                "this was not run as root, so some of what follows may not have been seen",
-                "'sudo ./pandora doctor' sees all");
+                "doctor does not run as root, so the following checks may be incomplete",
+                "run 'sudo ./pandora doctor'");
 
     private async Task<HostCheckResult> VmmAsync(CancellationToken cancellationToken)
     {
@@ -53,14 +53,18 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
             using var _ = vmm as IDisposable;
             var c = vmm.Capabilities;
             var detail = $"{c.Name} {c.Version} with {c.Accelerator}: {c.AcceleratorReason}; {c.Isolation}";
-            return !c.IsSecurityBoundary
-                    ? new(
-                        "VMM",
-                        HostCheckStatus.Warning,
-                        detail,
-                        "for code that you do not trust use a machine with KVM; this one serves on loopback only unless "
-                            + "PANDORA_ALLOW_EMULATED=true")
-                : c.Warnings.Count > 0 ? new("VMM", HostCheckStatus.Warning, $"{detail}; {string.Join("; ", c.Warnings)}", "see the warning")
+            if (!c.IsSecurityBoundary)
+            {
+                return new(
+                    "VMM",
+                    HostCheckStatus.Warning,
+                    detail,
+                    "for code that you do not trust, use a machine with KVM; on this host the server listens on loopback only, unless "
+                        + "PANDORA_ALLOW_EMULATED=true");
+            }
+
+            return c.Warnings.Count > 0
+                ? new("VMM", HostCheckStatus.Warning, $"{detail}; {string.Join("; ", c.Warnings)}", "see the warning")
                 : new("VMM", HostCheckStatus.Ok, detail);
         }
         catch (VmmException e)
@@ -69,13 +73,13 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
                 "VMM",
                 HostCheckStatus.Problem,
                 e.Message,
-                "the message says what to do; PANDORA_VMM=auto and PANDORA_ACCEL=auto choose by themselves");
+                "the message says what to do; with PANDORA_VMM=auto and PANDORA_ACCEL=auto the server chooses by itself");
         }
     }
 
     private static HostCheckResult Kvm() => Kvm(KvmCheck.Run(isX64: RuntimeInformation.ProcessArchitecture == Architecture.X64));
 
-    /// <summary>What was checked of KVM, and what helps on this host.</summary>
+    /// <summary>The result of the check of KVM, and what the operator can do on this host.</summary>
     internal static HostCheckResult Kvm((bool IsUsable, string Reason, bool CanOpen) kvm)
     {
         if (kvm.IsUsable)
@@ -83,10 +87,10 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
             return new("KVM", HostCheckStatus.Ok, kvm.Reason);
         }
 
-        // Some hosts run guests without the flags, but only those of a kernel that is made for them.
+        // Some hosts run guests without the CPU flags, but only with a guest kernel that is made for them.
         return new("KVM", HostCheckStatus.Warning, kvm.Reason, kvm.CanOpen
-            ? "on a cloud machine: turn on nested virtualisation, or take a bare-metal type; "
-                + "if your template's kernel runs here all the same: PANDORA_VMM=firecracker and PANDORA_ACCEL=kvm"
+            ? "on a cloud machine: turn on nested virtualisation, or use a bare-metal type; "
+                + "if the kernel of your template runs on this host nevertheless: PANDORA_VMM=firecracker and PANDORA_ACCEL=kvm"
             : "load kvm_intel or kvm_amd; in a container: --device /dev/kvm");
     }
 
@@ -97,27 +101,27 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
             return new(
                 "Firecracker",
                 HostCheckStatus.Warning,
-                "it is not installed",
-                "'./pandora firecracker install' brings it; without KVM it is of no use");
+                "Firecracker is not installed",
+                "'./pandora firecracker install' installs it; it needs KVM");
         }
 
         try
         {
             var jailer = vmmOptions.Jail ? vmmOptions.Jailer ?? Path.Combine(Path.GetDirectoryName(program)!, "jailer") : null;
             var found = await FirecrackerBinaries.FindAsync(program, jailer, cancellationToken);
-            var detail =
-                $"{found.Firecracker} {found.Version}, {(found.Jailer is null ? "without a jailer (PANDORA_JAIL=false)" : $"jailer {found.Jailer}")}";
+            var jail = found.Jailer is null ? "without a jailer (PANDORA_JAIL=false)" : $"jailer {found.Jailer}";
+            var detail = $"{found.Firecracker} {found.Version}, {jail}";
             return found.Jailer is null || found.Warning is not null
                 ? new(
                     "Firecracker",
                     HostCheckStatus.Warning,
                     detail,
-                    found.Warning ?? "unset PANDORA_JAIL: without the jailer it is for development only")
+                    found.Warning ?? "unset PANDORA_JAIL: Firecracker without its jailer is for development only")
                 : new("Firecracker", HostCheckStatus.Ok, detail);
         }
         catch (VmmException e)
         {
-            return new("Firecracker", HostCheckStatus.Warning, e.Message, "'./pandora firecracker install' brings a release that works");
+            return new("Firecracker", HostCheckStatus.Warning, e.Message, "'./pandora firecracker install' installs a release that works");
         }
     }
 
@@ -130,7 +134,11 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
         }
         catch (VmmException e)
         {
-            return new("QEMU", HostCheckStatus.Warning, e.Message, "'./pandora up' installs it; it is needed only where Firecracker does not run");
+            return new(
+                "QEMU",
+                HostCheckStatus.Warning,
+                e.Message,
+                "'./pandora up' installs QEMU; it is needed only where Firecracker does not run");
         }
     }
 
@@ -140,12 +148,12 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
             : new(
                 "cgroups",
                 HostCheckStatus.Warning,
-                "no controllers that can be used: VMMs run without limits of memory and processes",
+                "no controller can be used: VMMs run without limits of memory and processes",
                 "in a container: make the cgroup file system writable (--cgroupns=private, systemd delegation)");
 
     private static HostCheckResult Tun() =>
         File.Exists("/dev/net/tun")
-            ? new("tap devices", HostCheckStatus.Ok, "/dev/net/tun is there")
+            ? new("tap devices", HostCheckStatus.Ok, "/dev/net/tun exists")
             : new(
                 "tap devices",
                 HostCheckStatus.Problem,
@@ -158,7 +166,7 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
             .Where(p => FirecrackerBinaries.TryResolve(p) is null)
             .ToList();
         return missing.Count == 0
-            ? new("programs", HostCheckStatus.Ok, "all that are used are there")
+            ? new("programs", HostCheckStatus.Ok, "all programs that Pandora uses are installed")
             : new("programs", HostCheckStatus.Problem, $"missing: {string.Join(", ", missing)}", "'./pandora up' installs them");
     }
 
@@ -171,12 +179,12 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
                 .Split('\n')
                 .Count(l => l.Contains("hook forward", StringComparison.Ordinal) && l.Contains("policy drop", StringComparison.Ordinal));
             return drops == 0
-                ? new("firewall", HostCheckStatus.Ok, "nothing else drops what is forwarded")
+                ? new("firewall", HostCheckStatus.Ok, "no other firewall drops forwarded packets")
                 : new(
                     "firewall",
                     HostCheckStatus.Ok,
-                    $"{drops} chains of others drop what is forwarded; Pandora adds an accept for its own interfaces when it starts",
-                    "restart Pandora after a firewall was installed or reloaded");
+                    $"{drops} chains of other firewalls drop forwarded packets; at its start Pandora adds an accept for its interfaces",
+                    "restart Pandora after you install or reload a firewall");
         }
         catch (CommandException e)
         {
@@ -197,7 +205,7 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
         }
         catch (StartupException e)
         {
-            return new("network", HostCheckStatus.Problem, e.Message, "PANDORA_NETWORK names another range");
+            return new("network", HostCheckStatus.Problem, e.Message, "set PANDORA_NETWORK to another range");
         }
     }
 
@@ -216,7 +224,7 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
         }
         catch (StartupException e)
         {
-            return new("template", HostCheckStatus.Problem, e.Message, "build it again");
+            return new("template", HostCheckStatus.Problem, e.Message, "build the template again: './pandora template build --force'");
         }
     }
 
@@ -229,7 +237,7 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
             : new(
                 "run directory",
                 HostCheckStatus.Warning,
-                $"{options.RunDir} is on {kind}: a claim may have to wait for the disk",
+                $"{options.RunDir} is on {kind}: claims may wait for the disk",
                 "set PANDORA_RUN_DIR to a directory on a tmpfs, such as /dev/shm/pandora");
     }
 
@@ -238,13 +246,17 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
         var drive = new DriveInfo(Existing(options.DataDir));
         var (free, share) = (drive.AvailableFreeSpace, (double)drive.AvailableFreeSpace / drive.TotalSize);
         var detail = $"{free / MiB / 1024.0:0.0} GiB free for {options.DataDir}";
-        return free < 1024 * MiB ? new("disk", HostCheckStatus.Problem, detail, "a template alone takes 1 GiB: make room, or set PANDORA_DATA_DIR")
-            : share < 0.1
-                ? new(
-                    "disk",
-                    HostCheckStatus.Warning,
-                    $"{detail}, under a tenth of the disk",
-                    "guests that write much will see I/O errors: make room")
+        if (free < 1024 * MiB)
+        {
+            return new("disk", HostCheckStatus.Problem, detail, "one template needs 1 GiB: free space, or set PANDORA_DATA_DIR");
+        }
+
+        return share < 0.1
+            ? new(
+                "disk",
+                HostCheckStatus.Warning,
+                $"{detail}, less than a tenth of the disk",
+                "guests that write much will get I/O errors: free space")
             : new("disk", HostCheckStatus.Ok, detail);
     }
 
@@ -257,18 +269,21 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
                     .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
         const int Each = 256;
         var wanted = (long)(options.PoolSize + options.MaxSandboxes) * Each;
-        return available < (long)options.PoolSize * Each
-                ? new(
-                    "memory",
-                    HostCheckStatus.Problem,
-                    $"{available} MiB are available, and the warm pool alone may use {options.PoolSize * Each} MiB",
-                    "lower PANDORA_POOL_SIZE")
-            : available < wanted
-                ? new(
-                    "memory",
-                    HostCheckStatus.Warning,
-                    $"{available} MiB are available; with PANDORA_MAX_SANDBOXES={options.MaxSandboxes} guests may use {wanted} MiB",
-                    $"PANDORA_MAX_SANDBOXES={Math.Max(1, (available / Each) - options.PoolSize)} fits")
+        if (available < (long)options.PoolSize * Each)
+        {
+            return new(
+                "memory",
+                HostCheckStatus.Problem,
+                $"{available} MiB are available, and the warm pool alone may use {options.PoolSize * Each} MiB",
+                "lower PANDORA_POOL_SIZE");
+        }
+
+        return available < wanted
+            ? new(
+                "memory",
+                HostCheckStatus.Warning,
+                $"{available} MiB are available; with PANDORA_MAX_SANDBOXES={options.MaxSandboxes} guests may use {wanted} MiB",
+                $"PANDORA_MAX_SANDBOXES={Math.Max(1, (available / Each) - options.PoolSize)} fits")
             : new("memory", HostCheckStatus.Ok, $"{available} MiB are available; guests may use {wanted} MiB");
     }
 

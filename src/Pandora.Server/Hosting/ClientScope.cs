@@ -3,7 +3,7 @@ using System.Collections;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Who asked, for the log lines of a request: the address, and the fingerprint of the key that was shown (the first 8 hex digits of its
+/// The client of a request, for its log lines: the address, and the fingerprint of the request's key (the first 8 hex digits of its
 /// SHA-256).
 /// </summary>
 internal sealed class ClientScope(string address, string? key) : IReadOnlyList<KeyValuePair<string, object?>>

@@ -7,8 +7,8 @@ using Pandora.Vmm;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Opens the engine before the web server listens, lets it recover while requests are told to wait, and ends it before the web server waits
-/// for its requests: commands in guests would keep it waiting.
+/// Opens the engine before the web server listens, and lets it recover while requests are answered with <c>recovering</c>. Stops the engine
+/// before the web server waits for its requests: commands in guests would keep the web server waiting.
 /// </summary>
 public sealed partial class EngineHost(
     EngineOptions options,
@@ -19,15 +19,15 @@ public sealed partial class EngineHost(
     TimeProvider time,
     ILoggerFactory loggers) : IHostedLifecycleService, IAsyncDisposable
 {
-    // Commands are given ten seconds, and what ends takes under one; a service manager would kill it after longer.
+    // Commands get ten seconds, and ending the microVMs takes less than one. After a longer time a service manager kills the server.
     private static readonly TimeSpan StopLimit = TimeSpan.FromSeconds(25);
     private readonly ILogger _logger = loggers.CreateLogger<EngineHost>();
     private PandoraEngine? _engine;
 
-    /// <summary>The engine, once it stands.</summary>
+    /// <summary>The engine, once it is open.</summary>
     public PandoraEngine Engine => _engine ?? throw new InvalidOperationException("the engine has not started");
 
-    /// <summary>Whether it could not recover, or not stop in time.</summary>
+    /// <summary>Whether the engine could not recover, or could not stop in time.</summary>
     public bool HasFailed { get; private set; }
 
     /// <inheritdoc/>
@@ -48,13 +48,13 @@ public sealed partial class EngineHost(
     /// <inheritdoc/>
     public async Task StoppingAsync(CancellationToken cancellationToken)
     {
-        // A server that failed to take over is no reason to end what lives.
-        var keep = HasFailed || signals.Keeps(options.OnStop);
+        // A server that failed to recover must not end running microVMs.
+        var detach = HasFailed || signals.ShouldDetach(options.OnStop);
         var (sandboxes, warm) = (Engine.Sandboxes.Count, Engine.Status.WarmCount);
         var start = time.GetTimestamp();
-        if (keep)
+        if (detach)
         {
-            LogKeeping(sandboxes, warm);
+            LogDetaching(sandboxes, warm);
         }
         else
         {
@@ -63,7 +63,7 @@ public sealed partial class EngineHost(
 
         try
         {
-            await Engine.StopAsync(keep).WaitAsync(StopLimit, time, CancellationToken.None);
+            await Engine.StopAsync(detach).WaitAsync(StopLimit, time, CancellationToken.None);
         }
         catch (TimeoutException)
         {
@@ -73,9 +73,9 @@ public sealed partial class EngineHost(
             return;
         }
 
-        if (keep)
+        if (detach)
         {
-            LogKept(time.GetElapsedTime(start).TotalSeconds);
+            LogDetached(time.GetElapsedTime(start).TotalSeconds);
         }
         else
         {
@@ -89,12 +89,12 @@ public sealed partial class EngineHost(
     /// <inheritdoc/>
     public Task StoppedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
-    /// <summary>Ends the engine if it still stands: a server that could not listen ends here.</summary>
+    /// <summary>Stops the engine if it is still open, as after a failure to listen.</summary>
     public async ValueTask DisposeAsync()
     {
         if (_engine is not null)
         {
-            // What an earlier server left, and this one never touched, is left on.
+            // The microVMs of an earlier server that this one has not adopted yet keep running.
             await _engine.StopAsync(keep: _engine.HasLeftovers);
         }
     }
@@ -107,7 +107,7 @@ public sealed partial class EngineHost(
         }
         catch (OperationCanceledException)
         {
-            // Stopped meanwhile.
+            // The server is stopping.
         }
         catch (Exception e)
         {
@@ -117,26 +117,26 @@ public sealed partial class EngineHost(
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Stopping: {Sandboxes} sandboxes and {Warm} warm microVMs are ended")]
+    [LoggerMessage(Level = LogLevel.Information, Message = "Stopping: ending {Sandboxes} sandboxes and {Warm} warm microVMs")]
     private partial void LogStopping(int sandboxes, int warm);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Everything was undone in {Seconds:0.0} s")]
+    [LoggerMessage(Level = LogLevel.Information, Message = "All microVMs were cleaned up in {Seconds:0.0} s")]
     private partial void LogStopped(double seconds);
 
     [LoggerMessage(
         Level = LogLevel.Information,
-        Message = "Stopping: {Sandboxes} sandboxes and {Warm} warm microVMs live on, and the next start takes them over")]
-    private partial void LogKeeping(int sandboxes, int warm);
+        Message = "Stopping: {Sandboxes} sandboxes and {Warm} warm microVMs keep running, and the next start adopts them")]
+    private partial void LogDetaching(int sandboxes, int warm);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Let go of everything in {Seconds:0.0} s")]
-    private partial void LogKept(double seconds);
+    [LoggerMessage(Level = LogLevel.Information, Message = "Detached from all microVMs in {Seconds:0.0} s")]
+    private partial void LogDetached(double seconds);
 
     [LoggerMessage(
         Level = LogLevel.Critical,
-        Message = "Not everything could be let go within {Seconds:0} s: the server ends all the same, and the next start sees to what is "
-            + "left")]
+        Message = "The engine did not stop within {Seconds:0} s: the server ends anyway, and the next start adopts or cleans up what "
+            + "remains")]
     private partial void LogStuck(double seconds);
 
-    [LoggerMessage(Level = LogLevel.Critical, Message = "What the last server left could not be taken over or undone; the server stops")]
+    [LoggerMessage(Level = LogLevel.Critical, Message = "The microVMs of the previous server could not be recovered; the server stops")]
     private partial void LogRecoveryFailed(Exception exception);
 }

@@ -6,13 +6,13 @@ using Pandora.Vmm;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Where the server listens, and what that demands: a key on any but a loopback address, and a word of consent where the VMM is no security
-/// boundary.
+/// Checks where the server may listen. An address that is not loopback needs a key, and the operator's consent where the VMM is not a
+/// security boundary.
 /// </summary>
 public static class ListenAddress
 {
     /// <summary>Checks the address against the rest of the settings.</summary>
-    /// <exception cref="StartupException">It is no address, or it may not be served on.</exception>
+    /// <exception cref="StartupException">The setting is not an address, or the server may not listen on it.</exception>
     public static Uri Check(ServerOptions options, VmmCapabilities vmm)
     {
         if (!TryParse(options.Listen, out var address))
@@ -33,24 +33,24 @@ public static class ListenAddress
         if (options.Keys.Count == 0)
         {
             throw new StartupException(
-                $"PANDORA_LISTEN={options.Listen} is not a loopback address, so clients must show a key: set PANDORA_API_KEYS, or "
-                    + $"listen on http://127.0.0.1:{address.Port}"
-            );
+                $"PANDORA_LISTEN={options.Listen} is not a loopback address, so clients must send a key: set PANDORA_API_KEYS, or "
+                    + $"listen on http://127.0.0.1:{address.Port}");
         }
 
         return vmm.IsSecurityBoundary || options.AllowEmulated
             ? address
             : throw new StartupException(
                 $"PANDORA_LISTEN={options.Listen} is not a loopback address, and {vmm.Isolation}: guests could break out. Set "
-                    + "PANDORA_ALLOW_EMULATED=true if everyone who can reach it is trusted");
+                    + "PANDORA_ALLOW_EMULATED=true if you trust everyone who can reach this address");
     }
 
-    /// <summary>What a request's Host header may be: DNS rebinding makes a browser send another.</summary>
+    /// <summary>The host names that a request's Host header may have. With DNS rebinding a browser sends another name.</summary>
     public static IList<string> AllowedHosts(ServerOptions options, Uri address)
     {
-        var own = IPAddress.TryParse(address.Host.Trim('[', ']'), out var ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any));
-        // On every address there is no name to hold a client to; the key is what counts there.
-        return own && options.AllowedHosts.Length == 0
+        var isEveryAddress = IPAddress.TryParse(address.Host.Trim('[', ']'), out var ip)
+            && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any));
+        // A server that listens on every address has no fixed name; there the key protects it.
+        return isEveryAddress && options.AllowedHosts.Length == 0
             ? ["*"]
             :
             [

@@ -2,23 +2,23 @@ using Microsoft.Extensions.Logging.Console;
 
 namespace Pandora.Server.Hosting;
 
-/// <summary>How log lines look.</summary>
+/// <summary>The format of log lines.</summary>
 public enum LogFormat
 {
-    /// <summary>One line for people.</summary>
+    /// <summary>One line of text, for people.</summary>
     Text,
 
-    /// <summary>One JSON object a line for machines.</summary>
+    /// <summary>One JSON object per line, for programs.</summary>
     Json,
 }
 
-/// <summary>Sets up the log: standard output, as text or JSON, each line with the trace and the client that it belongs to.</summary>
+/// <summary>Sets up the log: it goes to standard output as text or JSON, each line with its trace and its client.</summary>
 internal static class Logs
 {
     public static ILoggingBuilder AddPandoraLogs(this ILoggingBuilder logging, LogFormat format)
     {
         logging.Configure(o => o.ActivityTrackingOptions = ActivityTrackingOptions.TraceId | ActivityTrackingOptions.SpanId);
-        // A reader that stalls must not hold up claims: lines are dropped, and the log says so.
+        // A reader that stalls must not delay claims: lines are dropped, and the log says how many.
         logging.AddConsole(o =>
         {
             o.FormatterName = format == LogFormat.Json ? ConsoleFormatterNames.Json : TextLogFormatter.FormatterName;
@@ -32,7 +32,7 @@ internal static class Logs
         });
         logging.AddConsoleFormatter<TextLogFormatter, ConsoleFormatterOptions>(o => o.IncludeScopes = true);
         logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning);
-        // Why a start failed is told once, in one sentence, by Program.
+        // Program reports why a start failed, once and in one sentence.
         logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
         return logging;
     }

@@ -1,26 +1,29 @@
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Gives memory back to the host. The collector cleans its oldest generation when that has grown by enough: a server that had to hold many
-/// results and is quiet now would keep their memory for good. So every <see cref="Interval"/> this looks whether the heap is much larger
-/// than it need be, cleans it, and returns what is free.
+/// Returns unused memory to the host. The garbage collector collects its oldest generation only after that has grown enough: a server that
+/// held many results and is idle now would keep their memory. So every <see cref="Interval"/> this class checks whether the heap is much
+/// larger than necessary. If so, it runs a full collection, which returns the free memory.
 /// </summary>
 internal sealed class MemoryReturn : IDisposable
 {
-    /// <summary>Time between two looks.</summary>
+    /// <summary>Time between two checks.</summary>
     internal static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
 
-    // Cleaning stops everything for some tens of milliseconds: not for less than this, and ever more seldom where it finds nothing.
+    // A collection stops the server for some tens of milliseconds. So it runs only when this much may be free, and the pause
+    // before the next one grows when it freed less.
     private const long MinGain = 48L << 20;
     private static readonly TimeSpan MaxPause = TimeSpan.FromMinutes(5);
     private readonly TimeProvider _time;
     private readonly Func<long> _readCommitted;
-    private readonly Action _clean;
+    private readonly Action _collect;
     private readonly ITimer _timer;
     private TimeSpan _pause = Interval;
-    private long _left, _least, _cleanedAt, _released;
+    // Committed bytes after the last collection (or less, if the heap shrank since), and the least after any collection.
+    private long _base, _least;
+    private long _collectedAt, _released;
 
-    /// <summary>Starts it.</summary>
+    /// <summary>Starts the checks.</summary>
     public MemoryReturn(TimeProvider time)
         : this(
             time, static () => GC.GetGCMemoryInfo(GCKind.Any).TotalCommittedBytes,
@@ -28,14 +31,14 @@ internal sealed class MemoryReturn : IDisposable
     {
     }
 
-    internal MemoryReturn(TimeProvider time, Func<long> readCommitted, Action clean)
+    internal MemoryReturn(TimeProvider time, Func<long> readCommitted, Action collect)
     {
-        (_time, _readCommitted, _clean) = (time, readCommitted, clean);
-        _left = _least = readCommitted();
+        (_time, _readCommitted, _collect) = (time, readCommitted, collect);
+        _base = _least = readCommitted();
         _timer = time.CreateTimer(_ => Check(), null, Interval, Interval);
     }
 
-    /// <summary>Something large is held no more.</summary>
+    /// <summary>Adds to the bytes that the server no longer holds.</summary>
     public void Released(long bytes) => Interlocked.Add(ref _released, bytes);
 
     /// <inheritdoc/>
@@ -44,9 +47,9 @@ internal sealed class MemoryReturn : IDisposable
     private void Check()
     {
         var committed = _readCommitted();
-        _left = Math.Min(_left, committed);
-        var hasGrown = committed >= _left + MinGain;
-        var mayBeFree = committed >= _least + MinGain && _time.GetElapsedTime(_cleanedAt) >= _pause;
+        _base = Math.Min(_base, committed);
+        var hasGrown = committed >= _base + MinGain;
+        var mayBeFree = committed >= _least + MinGain && _time.GetElapsedTime(_collectedAt) >= _pause;
         var isFree = Interlocked.Read(ref _released) >= MinGain;
         if (!hasGrown && !mayBeFree && !isFree)
         {
@@ -54,12 +57,12 @@ internal sealed class MemoryReturn : IDisposable
         }
 
         Interlocked.Exchange(ref _released, 0);
-        _clean();
-        _cleanedAt = _time.GetTimestamp();
-        _left = _readCommitted();
-        _least = Math.Min(_least, _left);
-        // What is in use is looked at again after twice the time: it goes back about as late as it was held long.
-        var isWorthIt = hasGrown || committed - _left >= MinGain;
+        _collect();
+        _collectedAt = _time.GetTimestamp();
+        _base = _readCommitted();
+        _least = Math.Min(_least, _base);
+        // If the memory is in use, the next try comes after twice the time. So memory is returned about as late as it was held long.
+        var isWorthIt = hasGrown || committed - _base >= MinGain;
         _pause = isWorthIt ? Interval : TimeSpan.FromTicks(Math.Min(_pause.Ticks * 2, MaxPause.Ticks));
     }
 }

@@ -5,12 +5,13 @@ using Pandora.Server.Auth;
 
 namespace Pandora.Server.Hosting;
 
-/// <summary>A second address that serves <c>/metrics</c> and nothing else, for a Prometheus that cannot reach the API's.</summary>
+/// <summary>A second address that serves only <c>/metrics</c>, for a Prometheus that cannot reach the API's address.</summary>
 internal static class MetricsListener
 {
     /// <summary>Checks the address; null when none is set.</summary>
-    /// <exception cref="StartupException">It is no address, shares the API's port, or is not loopback and nobody would have to show a
-    /// key.</exception>
+    /// <exception cref="StartupException">
+    /// The setting is not an address, has the port of the API, or is not loopback while no key is set.
+    /// </exception>
     public static Uri? Check(ServerOptions options)
     {
         if (options.MetricsKey is { Length: > 0 and < 16 })
@@ -23,29 +24,28 @@ internal static class MetricsListener
             return null;
         }
 
-        // Port 0 would be any, and what comes in is told by its port.
+        // Port 0 means any free port, but requests for metrics are recognised by their port.
         if (!ListenAddress.TryParse(options.MetricsListen, out var address) || address.Port == 0)
         {
             throw new StartupException(
-                $"PANDORA_METRICS_LISTEN: '{options.MetricsListen}' is not an address such as http://127.0.0.1:9464"
-            );
+                $"PANDORA_METRICS_LISTEN: '{options.MetricsListen}' is not an address such as http://127.0.0.1:9464");
         }
 
         if (ListenAddress.TryParse(options.Listen, out var api) && api.Port == address.Port)
         {
             throw new StartupException(
-                $"PANDORA_METRICS_LISTEN={options.MetricsListen} has the port of PANDORA_LISTEN, where /metrics is served anyway: "
-                    + "choose another");
+                $"PANDORA_METRICS_LISTEN={options.MetricsListen} has the port of PANDORA_LISTEN, which serves /metrics anyway: "
+                    + "choose another port");
         }
 
         return ListenAddress.IsLoopback(address) || options.MetricsKey.Length > 0 || options.Keys.Count > 0
             ? address
             : throw new StartupException(
-                $"PANDORA_METRICS_LISTEN={options.MetricsListen} is not a loopback address, so a scraper must show a key: set "
+                $"PANDORA_METRICS_LISTEN={options.MetricsListen} is not a loopback address, so a scraper must send a key: set "
                     + "PANDORA_METRICS_KEY");
     }
 
-    /// <summary>Sends what comes in by the metrics' port a way of its own.</summary>
+    /// <summary>Handles requests on the port for metrics separately from those for the API.</summary>
     public static void UseMetricsListener(this WebApplication app, ServerOptions options)
     {
         if (Check(options) is not { } address)
@@ -55,7 +55,7 @@ internal static class MetricsListener
 
         app.MapWhen(c => c.Connection.LocalPort == address.Port, metrics =>
         {
-            // Elsewhere a key is asked for, and a page in a browser has none.
+            // On other addresses a key is needed, which a web page in a browser does not have.
             if (ListenAddress.IsLoopback(address))
             {
                 metrics.UseAllowedHosts();
@@ -67,7 +67,7 @@ internal static class MetricsListener
                 metrics.UseOpenTelemetryPrometheusScrapingEndpoint();
             }
 
-            // Whatever else is asked for here, and everything when there are no metrics: the API is not behind this address.
+            // All other paths, and all paths when metrics are off: this address does not serve the API.
             metrics.Run(c => Problems.Create(ErrorCodes.NotFound, "this address serves /metrics and nothing else").ExecuteAsync(c));
         });
     }

@@ -5,7 +5,7 @@ using Pandora.Server.Hosting.Connections;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// What the web server's doors measure; the engine measures the rest. Counters are read when somebody scrapes, so each series is there
+/// Metrics of connections and of authentication; the engine measures the rest. The counters are read at each scrape, so each series exists
 /// from the start.
 /// </summary>
 internal sealed class ServerMetrics
@@ -18,38 +18,39 @@ internal sealed class ServerMetrics
     private readonly Meter _meter;
     private long _unauthorized;
 
-    /// <param name="factory">Where the meter comes from.</param>
+    /// <summary>Creates the instruments.</summary>
+    /// <param name="factory">Creates the meter.</param>
     public ServerMetrics(IMeterFactory factory)
     {
         _meter = factory.Create(MeterName);
         _meter.CreateObservableCounter(
             "pandora_unauthorized", () => Interlocked.Read(ref _unauthorized),
-            description: "Requests without a valid key that were told 401");
+            description: "Requests without a valid key, answered with 401");
         _meter.CreateObservableCounter(
             "pandora_connections_refused", Refusals,
-            description: "Connections refused, or closed before a key was shown on them, by reason");
+            description: "Connections refused, or closed before a valid key came on them, by reason");
     }
 
-    /// <summary>How many were refused, or closed, because a bound was reached; not those that took too long.</summary>
+    /// <summary>Connections that were refused or closed because a bound was reached, without those that took too long.</summary>
     public long RefusedForWantOfRoom => Reasons.Where(r => r is not (ClosingReason.FirstByte or ClosingReason.Headers)).Sum(Count);
 
-    /// <summary>Publishes what a table holds.</summary>
+    /// <summary>Publishes the number of connections in a table, and its limit.</summary>
     public void Watch(ConnectionTable table)
     {
         _meter.CreateObservableGauge(
             "pandora_connections", () => Now(table),
-            description: "Open connections, by state: unadmitted (no request was let pass yet), admitted");
+            description: "Open connections, by state: unadmitted (no request was accepted yet), admitted");
         _meter.CreateObservableGauge(
-            "pandora_max_connections", () => table.Limit, description: "Most connections that may be open at once");
+            "pandora_max_connections", () => table.Limit, description: "Largest number of connections that may be open at once");
     }
 
-    /// <summary>A connection was refused, or closed before a key was shown on it.</summary>
+    /// <summary>Counts a connection that was refused, or closed before a valid key came on it.</summary>
     public void Refused(ClosingReason reason) => Interlocked.Increment(ref _refused[(int)reason]);
 
-    /// <summary>How many were, for one reason.</summary>
+    /// <summary>Connections that were refused or closed for one reason.</summary>
     public long Count(ClosingReason reason) => Interlocked.Read(ref _refused[(int)reason]);
 
-    /// <summary>A request was told 401.</summary>
+    /// <summary>Counts a request that was answered with 401.</summary>
     public void Unauthorized() => Interlocked.Increment(ref _unauthorized);
 
     private IEnumerable<Measurement<long>> Refusals() =>

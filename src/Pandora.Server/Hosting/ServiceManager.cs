@@ -4,8 +4,8 @@ using Microsoft.Extensions.Hosting.Systemd;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Tells systemd that the server is up, that it stops, and every half of its watchdog's time that it is alive: sd_notify(3),
-/// sd_watchdog_enabled(3). Does nothing where systemd did not start it.
+/// Reports to systemd that the server is ready, that it stops, and, at half the watchdog's interval, that it is alive: sd_notify(3),
+/// sd_watchdog_enabled(3). Does nothing if systemd did not start the server.
 /// </summary>
 public sealed class ServiceManager(EngineHost host, TimeProvider time) : IHostedLifecycleService, IDisposable
 {
@@ -51,7 +51,7 @@ public sealed class ServiceManager(EngineHost host, TimeProvider time) : IHosted
     /// <inheritdoc/>
     public void Dispose() => _timer?.Dispose();
 
-    // Asking for the state takes the pools' locks: a server that is stuck in one does not answer, and is started anew.
+    // Reading the status takes the pools' locks. A server that hangs in one of them sends no ping, and systemd restarts it.
     private void Ping()
     {
         _ = host.Engine.Status;

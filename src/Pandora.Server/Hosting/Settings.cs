@@ -8,32 +8,32 @@ using Pandora.Vmm;
 
 namespace Pandora.Server.Hosting;
 
-/// <summary>One setting, as <c>pandora config</c> shows it.</summary>
+/// <summary>One setting, as <c>./pandora config</c> shows it.</summary>
 /// <param name="Variable">Its environment variable.</param>
-/// <param name="Value">What it is.</param>
-/// <param name="Source">Where that came from: <c>default</c>, <c>environment</c> or <c>appsettings.json</c>.</param>
+/// <param name="Value">Its value.</param>
+/// <param name="Source">Source of the value: <c>default</c>, <c>environment</c> or <c>appsettings.json</c>.</param>
 public sealed record Setting(string Variable, string Value, string Source);
 
 /// <summary>
-/// Reads the settings: environment before <c>appsettings.json</c> before defaults. Each is checked, and one that is unknown or unreadable
-/// stops the start.
+/// Reads and checks the settings. The environment takes precedence over <c>appsettings.json</c>, and the file over the defaults. With an
+/// unknown or invalid setting the server does not start.
 /// </summary>
 public static class Settings
 {
-    /// <summary>Where settings can be kept besides the environment.</summary>
+    /// <summary>Path of the file that can contain settings.</summary>
     public const string FilePath = "/etc/pandora/appsettings.json";
 
     private const string Prefix = "PANDORA_";
     private const string Section = "Pandora";
 
-    // Of the script and the command-line client, which share the prefix.
+    // Variables of the script and the command-line client, which have the same prefix.
     private static readonly string[] Others = ["PANDORA_URL", "PANDORA_API_KEY", "PANDORA_LOG"];
 
-    /// <summary>The file of settings, for commands that are no server.</summary>
+    /// <summary>Reads the file of settings, for commands that start no server.</summary>
     public static IConfiguration File() => new ConfigurationBuilder().AddJsonFile(FilePath, optional: true).Build();
 
-    /// <summary>Fills an options object.</summary>
-    /// <exception cref="StartupException">Which setting is wrong and what it may be.</exception>
+    /// <summary>Reads the settings of an options class.</summary>
+    /// <exception cref="StartupException">A setting is invalid; the message names it and says which values are allowed.</exception>
     public static T Read<T>(IConfiguration configuration, IDictionary? environment = null)
         where T : new()
     {
@@ -61,16 +61,15 @@ public static class Settings
         {
             var problem = problems[0];
             var property = typeof(T).GetProperty(problem.MemberNames.First())!;
-            throw new StartupException(
-                $"{VariableOf(property)}: {property.GetValue(options)} is not allowed; {problem.ErrorMessage?.Replace($"The field {property.Name} must", "it must", StringComparison.Ordinal)}"
-            );
+            var rule = problem.ErrorMessage?.Replace($"The field {property.Name} must", "it must", StringComparison.Ordinal);
+            throw new StartupException($"{VariableOf(property)}: {property.GetValue(options)} is not allowed; {rule}");
         }
 
         return options;
     }
 
-    /// <summary>Names the variables with our prefix that mean nothing, which are most likely misspelt.</summary>
-    /// <exception cref="StartupException">There is one.</exception>
+    /// <summary>Rejects variables with the prefix <c>PANDORA_</c> that are no settings: most likely they are misspelt.</summary>
+    /// <exception cref="StartupException">There is such a variable.</exception>
     public static void RejectUnknown(IDictionary? environment = null)
     {
         var known = Known().Select(VariableOf).Concat(Others).ToHashSet();
@@ -81,12 +80,12 @@ public static class Settings
         {
             if (!known.Contains(name))
             {
-                throw new StartupException($"{name} is no setting of Pandora's: './pandora config' lists them all");
+                throw new StartupException($"{name} is not a setting of Pandora: './pandora config' lists all settings");
             }
         }
     }
 
-    /// <summary>All settings as they are; secrets are not shown.</summary>
+    /// <summary>Lists all settings with their values; secrets are hidden.</summary>
     public static IReadOnlyList<Setting> List(IConfiguration configuration)
     {
         var values = new object[]
@@ -128,25 +127,35 @@ public static class Settings
 
     private static IEnumerable<PropertyInfo> Properties(Type type) => type.GetProperties().Where(p => p.CanWrite);
 
-    private static (string? Text, string Source) Find(PropertyInfo property, IConfiguration configuration, IDictionary environment) =>
-        environment[VariableOf(property)] is string { Length: > 0 } fromEnvironment ? (fromEnvironment, "environment")
-        : configuration[$"{Section}:{property.Name}"] is { } fromFile ? (fromFile, "appsettings.json")
-        : (null, "default");
+    private static (string? Text, string Source) Find(PropertyInfo property, IConfiguration configuration, IDictionary environment)
+    {
+        if (environment[VariableOf(property)] is string { Length: > 0 } fromEnvironment)
+        {
+            return (fromEnvironment, "environment");
+        }
 
-    // One without a default may be left out.
+        return configuration[$"{Section}:{property.Name}"] is { } fromFile ? (fromFile, "appsettings.json") : (null, "default");
+    }
+
+    // A setting without a default has a nullable type.
     private static Type TypeOf(PropertyInfo property) => Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
 
-    private static object Convert(string text, Type type) =>
-        type == typeof(string) ? text
-        : type == typeof(bool) ? bool.Parse(text)
-        : type == typeof(int) ? int.Parse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture)
-        : type == typeof(double) ? double.Parse(text, NumberStyles.Float, CultureInfo.InvariantCulture)
-        : int.TryParse(text, out _) ? throw new FormatException()
-        : Enum.Parse(type, text, ignoreCase: true);
+    private static object Convert(string text, Type type) => Type.GetTypeCode(type) switch
+    {
+        TypeCode.String => text,
+        TypeCode.Boolean => bool.Parse(text),
+        TypeCode.Double => double.Parse(text, NumberStyles.Float, CultureInfo.InvariantCulture),
+        TypeCode.Int32 when !type.IsEnum => int.Parse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture),
+        // A number would be accepted as a value of the enumeration.
+        _ when int.TryParse(text, out _) => throw new FormatException(),
+        _ => Enum.Parse(type, text, ignoreCase: true),
+    };
 
-    private static string Expectation(Type type) =>
-        type == typeof(bool) ? "true or false"
-        : type == typeof(int) ? "a whole number"
-        : type == typeof(double) ? "a number"
-        : $"one of {string.Join(", ", Enum.GetNames(type).Select(n => n.ToLowerInvariant()))}";
+    private static string Expectation(Type type) => Type.GetTypeCode(type) switch
+    {
+        TypeCode.Boolean => "true or false",
+        TypeCode.Double => "a number",
+        TypeCode.Int32 when !type.IsEnum => "a whole number",
+        _ => $"one of {string.Join(", ", Enum.GetNames(type).Select(n => n.ToLowerInvariant()))}",
+    };
 }

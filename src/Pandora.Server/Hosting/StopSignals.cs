@@ -4,8 +4,9 @@ using Pandora.Engine;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// How the server is told to stop, and what that means for sandboxes: Ctrl-C, a closed terminal and <c>./pandora down</c> (SIGUSR2) end
-/// them; <c>./pandora restart</c> (SIGUSR1) keeps them; SIGTERM, which service managers send, does what <c>PANDORA_ON_STOP</c> says.
+/// Stops the server on a signal, and decides by the signal whether sandboxes end. Ctrl-C, a closed terminal and <c>./pandora down</c>
+/// (SIGUSR2) end them; <c>./pandora restart</c> (SIGUSR1) keeps them; for SIGTERM, which service managers send, <c>PANDORA_ON_STOP</c>
+/// decides.
 /// </summary>
 public sealed class StopSignals(IHostApplicationLifetime lifetime) : IHostLifetime, IDisposable
 {
@@ -14,8 +15,8 @@ public sealed class StopSignals(IHostApplicationLifetime lifetime) : IHostLifeti
     private readonly List<PosixSignalRegistration> _registrations = [];
     private PosixSignal? _received;
 
-    /// <summary>Whether sandboxes live on. Without a signal (something failed) they do not.</summary>
-    public bool Keeps(OnStop setting) => _received switch
+    /// <summary>Whether the server stops without ending the sandboxes. False without a signal, as after a failure.</summary>
+    public bool ShouldDetach(OnStop setting) => _received switch
     {
         User1 => true,
         PosixSignal.SIGTERM => setting == OnStop.Keep,
@@ -30,7 +31,7 @@ public sealed class StopSignals(IHostApplicationLifetime lifetime) : IHostLifeti
             _registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
                 context.Cancel = true;
-                // The first counts; a second Ctrl-C does not turn a restart into an end that was half done.
+                // Only the first signal counts: a Ctrl-C during a restart must not end the sandboxes.
                 _received ??= context.Signal;
                 lifetime.StopApplication();
             }));

@@ -8,12 +8,12 @@ using Pandora.Vmm.Firecracker;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Metrics for Prometheus, and spans for whoever is named by OpenTelemetry's own variables (<c>OTEL_EXPORTER_OTLP_ENDPOINT</c> …); without
-/// such a name nothing is traced.
+/// Exports metrics for Prometheus, and spans to the receiver that OpenTelemetry's variables name (<c>OTEL_EXPORTER_OTLP_ENDPOINT</c> …).
+/// Without such a variable nothing is traced.
 /// </summary>
 internal static class Telemetry
 {
-    // Of what the runtime measures of itself, what tells an operator something.
+    // The runtime's metrics that are useful to an operator.
     private static readonly HashSet<string> Runtime =
     [
         "dotnet.process.cpu.time", "dotnet.process.memory.working_set", "dotnet.gc.last_collection.heap.size", "dotnet.gc.pause.time",
@@ -24,7 +24,7 @@ internal static class Telemetry
         Boundaries = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     };
 
-    /// <summary>False where <c>OTEL_SDK_DISABLED=true</c> turns all of it off.</summary>
+    /// <summary>Whether telemetry is on: <c>OTEL_SDK_DISABLED=true</c> turns all of it off.</summary>
     public static bool IsEnabled => !IsSet("OTEL_SDK_DISABLED", "true");
 
     private static bool IsTracing =>
@@ -56,14 +56,14 @@ internal static class Telemetry
         return services;
     }
 
-    /// <summary>Begins to listen: before the engine's first boot, which would otherwise be neither counted nor traced.</summary>
+    /// <summary>Starts to collect. Must come before the engine's first boot, which would otherwise be neither counted nor traced.</summary>
     public static void Start(IServiceProvider services)
     {
         services.GetService<MeterProvider>();
         services.GetService<TracerProvider>();
     }
 
-    // Asked every few seconds by machines; a trace of each would bury the rest.
+    // Programs request these every few seconds; their traces would hide the others.
     private static bool IsRoutine(string? path) => path is "/metrics" or "/ready" or "/health";
 
     private static string Variable(string name) => Environment.GetEnvironmentVariable(name) ?? "";

@@ -4,9 +4,10 @@ using Microsoft.Extensions.Logging.Console;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// <c>22:01:02.123 info Audit: create 4id… template=default warm=True ms=0.18 client=127.0.0.1 trace=4bf9…</c>. What guests had a hand in
-/// (a console's last words) is shown indented and without control characters, so that no guest can write a line of the log or a sequence
-/// for the terminal.
+/// Writes log lines for people, such as
+/// <c>22:01:02.123 info Audit: create 4id… template=default warm=True ms=0.18 client=127.0.0.1 trace=4bf9…</c>.
+/// Further lines of a message are indented, and control characters are replaced. So text from a guest (the end of its console) cannot look
+/// like a line of the log or control the terminal.
 /// </summary>
 internal sealed class TextLogFormatter(TimeProvider time) : ConsoleFormatter(FormatterName)
 {

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Text.Json;
@@ -6,16 +7,18 @@ using Pandora.Linux;
 
 namespace Pandora.Vmm.Firecracker;
 
-/// <summary>Talks to one Firecracker over its UNIX socket, one call after the other.</summary>
+/// <summary>Calls the API of one Firecracker over its UNIX socket, one call at a time.</summary>
 internal sealed class FirecrackerApi : IDisposable
 {
     private readonly TimeSpan _callLimit;
     private readonly TimeProvider _time;
     private readonly HttpClient _http;
 
-    /// <param name="socketPath">Its socket.</param>
-    /// <param name="callLimit">Longest that a call may take.</param>
-    /// <param name="time">Keeps that limit, and the pauses between tries.</param>
+    /// <summary>Prepares the client; it connects at the first call.</summary>
+    /// <param name="socketPath">Path of the socket.</param>
+    /// <param name="callLimit">Longest time of a call.</param>
+    /// <param name="time">Measures that limit, and the pauses between attempts.</param>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The HttpClient disposes its handler")]
     public FirecrackerApi(string socketPath, TimeSpan callLimit, TimeProvider time)
     {
         (_callLimit, _time) = (callLimit, time);
@@ -32,8 +35,8 @@ internal sealed class FirecrackerApi : IDisposable
         };
     }
 
-    /// <summary>Waits until it answers: typically 12 ms after its start.</summary>
-    /// <param name="ended">Completes when the process is gone.</param>
+    /// <summary>Waits until Firecracker answers, typically 12 ms after its start.</summary>
+    /// <param name="ended">Completes when the process has ended.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     public async Task<InstanceInfo> WaitAsync(Task ended, CancellationToken cancellationToken)
     {
@@ -47,22 +50,27 @@ internal sealed class FirecrackerApi : IDisposable
                 is HttpRequestException { InnerException: SocketException or RootedPathException { IsMissing: true } }
                 && !ended.IsCompleted)
             {
-                // It has not made its socket yet.
+                // Firecracker has not made its socket yet.
                 await Task.Delay(TimeSpan.FromMilliseconds(1), _time, cancellationToken);
             }
         }
     }
 
-    /// <exception cref="FirecrackerApiException">Firecracker refused.</exception>
-    /// <exception cref="VmmException">It did not answer.</exception>
+    /// <summary>Sends a <c>PUT</c>.</summary>
+    /// <exception cref="FirecrackerApiException">Firecracker refused the call.</exception>
+    /// <exception cref="VmmException">Firecracker did not answer.</exception>
     public Task PutAsync(string path, byte[] body, CancellationToken cancellationToken) =>
         SendBodyAsync(HttpMethod.Put, path, body, cancellationToken);
 
-    /// <exception cref="FirecrackerApiException">Firecracker refused.</exception>
-    /// <exception cref="VmmException">It did not answer.</exception>
+    /// <summary>Sends a <c>PATCH</c>.</summary>
+    /// <exception cref="FirecrackerApiException">Firecracker refused the call.</exception>
+    /// <exception cref="VmmException">Firecracker did not answer.</exception>
     public Task PatchAsync(string path, byte[] body, CancellationToken cancellationToken) =>
         SendBodyAsync(HttpMethod.Patch, path, body, cancellationToken);
 
+    /// <summary>Sends a <c>GET</c> and reads the answer.</summary>
+    /// <exception cref="FirecrackerApiException">Firecracker refused the call.</exception>
+    /// <exception cref="VmmException">Firecracker did not answer, or the answer has another form.</exception>
     public async Task<T> GetAsync<T>(string path, JsonTypeInfo<T> type, CancellationToken cancellationToken)
     {
         using var response = await SendAsync(HttpMethod.Get, path, null, cancellationToken);
@@ -73,7 +81,7 @@ internal sealed class FirecrackerApi : IDisposable
         }
         catch (JsonException e)
         {
-            throw new VmmException($"Firecracker answered GET {path} with something else than was expected: {e.Message}", e);
+            throw new VmmException($"Firecracker answered GET {path} with unexpected JSON: {e.Message}", e);
         }
     }
 
@@ -81,7 +89,7 @@ internal sealed class FirecrackerApi : IDisposable
 
     private async Task SendBodyAsync(HttpMethod method, string path, byte[] body, CancellationToken cancellationToken)
     {
-        // With a length, as Firecracker's own parser wants it.
+        // With a Content-Length, which Firecracker's HTTP parser needs.
         using var content = new ByteArrayContent(body);
         content.Headers.ContentType = new("application/json");
         using var response = await SendAsync(method, path, content, cancellationToken);
@@ -133,7 +141,7 @@ internal sealed class FirecrackerApi : IDisposable
 /// <summary>Firecracker refused a call.</summary>
 /// <param name="call">Method and path.</param>
 /// <param name="status">HTTP status.</param>
-/// <param name="fault">Its own words.</param>
+/// <param name="fault">Firecracker's message.</param>
 public sealed class FirecrackerApiException(string call, int status, string fault)
     : VmmException($"Firecracker refused {call} ({status}): {fault}")
 {

@@ -4,21 +4,19 @@ using System.Text.Json.Serialization.Metadata;
 
 namespace Pandora.Vmm.Firecracker;
 
-/// <summary>
-/// What Firecracker is told before a machine starts, in the order that its API wants. Sent as it is on every architecture.
-/// </summary>
+/// <summary>Makes the API calls that configure and start a machine, in the order that Firecracker needs, for every architecture.</summary>
 internal static class FirecrackerBoot
 {
-    // Addresses 0 to 2 are taken (vsock(7)); each machine's device is its own, so all may have the same.
+    // Addresses 0 to 2 are reserved (vsock(7)). Each machine has a separate device, so all machines can have the same address.
     private const int GuestCid = 3;
 
-    // A second's tokens at once, refilled each second.
+    // A bucket holds the tokens of one second and is refilled each second.
     private const long RefillMilliseconds = 1000;
 
-    /// <summary>The calls, each a <c>PUT</c>: path and body.</summary>
+    /// <summary>Makes the calls that boot a machine. Each is a <c>PUT</c> with a path and a body.</summary>
     /// <param name="spec">The machine.</param>
     /// <param name="paths">Paths of the machine's files as Firecracker sees them.</param>
-    /// <param name="architecture">Of host and guest.</param>
+    /// <param name="architecture">Architecture of host and guest.</param>
     public static IReadOnlyList<(string Path, byte[] Body)> Calls(
         VirtualMachineSpec spec, FirecrackerPaths paths, Architecture architecture)
     {
@@ -52,7 +50,7 @@ internal static class FirecrackerBoot
         return calls;
     }
 
-    /// <summary>The calls that start a machine from a snapshot instead: what was configured is in it.</summary>
+    /// <summary>Makes the calls that restore a machine from a snapshot. The snapshot contains the machine's configuration.</summary>
     public static IReadOnlyList<(string Path, byte[] Body)> RestoreCalls(FirecrackerPaths paths, string state, string memory) =>
         [
             ("/logger", JsonSerializer.SerializeToUtf8Bytes(new Logger(paths.Log, "Info"), FirecrackerJson.Default.Logger)),
@@ -65,7 +63,7 @@ internal static class FirecrackerBoot
         ];
 
     /// <summary>
-    /// The kernel's arguments. On x86_64 the keyboard controller's reset is how a guest tells Firecracker that it is done.
+    /// Makes the kernel's arguments. On x86_64 a guest ends Firecracker by a reset through the keyboard controller (<c>reboot=k</c>).
     /// </summary>
     public static string KernelArguments(VirtualMachineSpec spec, Architecture architecture)
     {
@@ -74,14 +72,15 @@ internal static class FirecrackerBoot
         return spec.KernelArguments.Length == 0 ? own : $"{own} {spec.KernelArguments}";
     }
 
-    private static RateLimiter? Limit(long bytes, long operations) =>
-        bytes == 0 && operations == 0
-            ? null
-            : new RateLimiter(
-                bytes == 0 ? null : new TokenBucket(bytes, RefillMilliseconds),
-                operations == 0 ? null : new TokenBucket(operations, RefillMilliseconds));
+    private static RateLimiter? Limit(long bytes, long operations)
+    {
+        var (bandwidth, ops) = (BucketOf(bytes), BucketOf(operations));
+        return bandwidth is null && ops is null ? null : new RateLimiter(bandwidth, ops);
+    }
+
+    private static TokenBucket? BucketOf(long perSecond) => perSecond == 0 ? null : new TokenBucket(perSecond, RefillMilliseconds);
 }
 
-/// <summary>Where a machine's files are for Firecracker: in its jail, or on the host without one.</summary>
+/// <summary>Paths of a machine's files as Firecracker sees them: in its jail, or on the host if there is no jail.</summary>
 internal sealed record FirecrackerPaths(
     string Kernel, string Initrd, IReadOnlyList<string> Drives, string Log, string Metrics, string Agent);

@@ -9,27 +9,27 @@ using Pandora.Linux;
 namespace Pandora.Vmm.Firecracker;
 
 /// <summary>
-/// Installs official releases: (1) fetch or take a file, (2) verify its SHA-256, (3) unpack the two programs, (4) ask both for their
-/// version, (5) make them the current ones by one rename. Whatever fails, what was installed before stays as it was.
+/// Installs official releases: (1) download the archive, or use a file, (2) verify its SHA-256, (3) unpack the two programs, (4) check the
+/// version of both, (5) make them the current release by one rename. If a step fails, the installed release stays as it was.
 /// </summary>
-/// <param name="directory">Where releases are kept, one directory each, with <c>current</c> pointing to the one in use.</param>
-/// <param name="report">Told of each step.</param>
+/// <param name="directory">Directory of the releases, one subdirectory each; the link <c>current</c> points to the one in use.</param>
+/// <param name="report">Called with a message for each step.</param>
 public sealed partial class FirecrackerInstaller(string directory, Action<string> report)
 {
     /// <summary>Where the project publishes its releases.</summary>
     public const string Releases = "https://github.com/firecracker-microvm/firecracker/releases/download";
 
-    /// <summary>The release that is installed unless another is asked for, and that the driver was run with.</summary>
+    /// <summary>The release that is installed by default, and with which the driver was tested.</summary>
     public static readonly Version Recommended = new(1, 16, 1);
 
     private const long MaxBytes = 256 * 1024 * 1024;
 
     /// <summary>Downloads a release and its checksum, and installs it.</summary>
-    /// <param name="version">Which.</param>
+    /// <param name="version">The release.</param>
     /// <param name="source">Base address of the releases, or of a mirror of them.</param>
-    /// <param name="sha256">Checksum from elsewhere to hold it to instead of the published one, as 64 hex digits; or null.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="VmmException">It could not be fetched, is not what its checksum says, or does not run here.</exception>
+    /// <param name="sha256">Checksum to verify instead of the published one, as 64 hex digits; or null.</param>
+    /// <param name="cancellationToken">Cancels the installation.</param>
+    /// <exception cref="VmmException">The release could not be downloaded, has another checksum, or does not run on this host.</exception>
     public async Task<FirecrackerBinaries> DownloadAsync(
         Version version, string source, string? sha256, CancellationToken cancellationToken)
     {
@@ -41,7 +41,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         try
         {
             sha256 ??= ReadChecksum(await http.GetStringAsync(address + ".sha256.txt", cancellationToken), address + ".sha256.txt");
-            report($"fetching {address}");
+            report($"downloading {address}");
             await using (var file = File.Create(archive))
             {
                 using var response = await http.GetAsync(address, HttpCompletionOption.ResponseHeadersRead, cancellationToken);
@@ -56,7 +56,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         {
             throw new VmmException(e.StatusCode == HttpStatusCode.NotFound
                 ? $"there is no {address}: is there a release {version.ToString(3)} for {Architecture()}?"
-                : $"{address} could not be fetched: {e.Message}. Without a network: fetch it elsewhere and use --from FILE", e);
+                : $"{address} could not be downloaded: {e.Message}. Without a network: download it on another machine, use --from FILE", e);
         }
         finally
         {
@@ -67,9 +67,11 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
     /// <summary>Installs a release from a file.</summary>
     /// <param name="archive">The release's <c>.tgz</c>.</param>
     /// <param name="sha256">Its checksum; null to read it from the file of the same name with <c>.sha256.txt</c> added.</param>
-    /// <param name="expected">The version it must be; null for any.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="VmmException">There is no checksum, it does not match, or the archive holds no programs that run here.</exception>
+    /// <param name="expected">The version that the release must have; null for any.</param>
+    /// <param name="cancellationToken">Cancels the installation.</param>
+    /// <exception cref="VmmException">
+    /// There is no checksum, the checksum does not match, or the archive contains no programs that run on this host.
+    /// </exception>
     public async Task<FirecrackerBinaries> InstallAsync(
         string archive, string? sha256, Version? expected, CancellationToken cancellationToken)
     {
@@ -82,19 +84,19 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         sha256 ??= File.Exists(beside)
             ? ReadChecksum(await File.ReadAllTextAsync(beside, cancellationToken), beside)
             : throw new VmmException(
-                $"there is no checksum for {archive}: put the release's {Path.GetFileName(beside)} beside it, or name it with --sha256");
+                $"there is no checksum for {archive}: put the release's {Path.GetFileName(beside)} next to it, or pass --sha256");
         await using (var file = File.OpenRead(archive))
         {
             var actual = Convert.ToHexStringLower(await SHA256.HashDataAsync(file, cancellationToken));
             if (!actual.Equals(sha256, StringComparison.OrdinalIgnoreCase))
             {
                 throw new VmmException(
-                    $"{archive} is not what it should be, and nothing was installed: its SHA-256 is {actual}, and "
+                    $"{archive} has the wrong checksum, and nothing was installed: its SHA-256 is {actual}, and "
                         + $"{sha256.ToLowerInvariant()} was expected");
             }
         }
 
-        report("its SHA-256 is as published");
+        report("the SHA-256 is correct");
         Directory.CreateDirectory(directory);
         var work = Path.Combine(directory, $".unpack-{Path.GetRandomFileName()}");
         try
@@ -105,7 +107,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
             if (expected is not null && found.Version != expected)
             {
                 throw new VmmException(
-                    $"{archive} holds Firecracker {found.Version}, and {expected.ToString(3)} was expected; nothing was installed");
+                    $"{archive} contains Firecracker {found.Version}, and {expected.ToString(3)} was expected; nothing was installed");
             }
 
             return Install(work, found.Version);
@@ -119,7 +121,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         }
     }
 
-    // Running microVMs keep the program that they run.
+    // Running microVMs keep the program with which they were started.
     private FirecrackerBinaries Install(string work, Version version)
     {
         var name = $"v{version.ToString(3)}";
@@ -133,7 +135,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         var link = Path.Combine(directory, $".current-{Path.GetRandomFileName()}");
         File.CreateSymbolicLink(link, name);
         Libc.Rename(link, Path.Combine(directory, "current"));
-        report($"Firecracker {version.ToString(3)} is in {target} and is used from the server's next start on");
+        report($"Firecracker {version.ToString(3)} is in {target}; the server uses it from its next start on");
         return new FirecrackerBinaries(Path.Combine(target, "firecracker"), Path.Combine(target, "jailer"), version);
     }
 
@@ -147,7 +149,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
             await using var tar = new TarReader(gzip);
             while (await tar.GetNextEntryAsync(cancellationToken: cancellationToken) is { } entry)
             {
-                // Nothing else of it is wanted, wherever its name would lead.
+                // All other entries are ignored, whatever path their name contains.
                 var match = ProgramPattern().Match(entry.Name);
                 if (
                     match.Success
@@ -168,13 +170,13 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
         }
         catch (Exception e) when (e is InvalidDataException or EndOfStreamException or FormatException)
         {
-            throw new VmmException($"{archive} is no .tgz: {e.Message}", e);
+            throw new VmmException($"{archive} is not a .tgz: {e.Message}", e);
         }
 
         if (found.Count < 2)
         {
             throw new VmmException(
-                $"{archive} holds no firecracker and jailer for {Architecture()}: is it an official release for this machine?");
+                $"{archive} does not contain firecracker and jailer for {Architecture()}: is it an official release for this machine?");
         }
     }
 
@@ -182,7 +184,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
     {
         if (length > MaxBytes)
         {
-            throw new VmmException($"a file of {length} bytes is no release of Firecracker");
+            throw new VmmException($"a file of {length} bytes is too large for a release of Firecracker");
         }
 
         var buffer = new byte[128 * 1024];
@@ -191,7 +193,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
             total += count;
             if (total > MaxBytes)
             {
-                throw new VmmException($"a file of more than {MaxBytes} bytes is no release of Firecracker");
+                throw new VmmException($"a file of more than {MaxBytes} bytes is too large for a release of Firecracker");
             }
 
             await to.WriteAsync(buffer.AsMemory(0, count), cancellationToken);
@@ -200,7 +202,7 @@ public sealed partial class FirecrackerInstaller(string directory, Action<string
 
     private static string ReadChecksum(string text, string origin) => ChecksumPattern().Match(text) is { Success: true } match
         ? match.Value
-        : throw new VmmException($"{origin} holds no SHA-256");
+        : throw new VmmException($"{origin} contains no SHA-256");
 
     private static string Architecture() =>
         RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.Arm64 ? "aarch64" : "x86_64";

@@ -4,8 +4,8 @@ using Pandora.Linux;
 namespace Pandora.Vmm.Firecracker;
 
 /// <summary>
-/// The directory that the jailer makes Firecracker's root. The machine's files are linked into it, or bind-mounted where they are on
-/// another file system; nothing is copied.
+/// The directory that the jailer makes Firecracker's root directory. The machine's files are linked into it, or bind-mounted if they are on
+/// another file system; they are not copied.
 /// </summary>
 /// <remarks>Layout: Firecracker's docs/jailer.md: <c>BASE/EXEC_FILE_NAME/ID/root</c>.</remarks>
 internal sealed class FirecrackerJail(string chrootBase, string binary, string id)
@@ -17,7 +17,7 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         StateName = "state",
         MemoryName = "memory";
 
-    /// <summary>What is there for this machine alone.</summary>
+    /// <summary>The directory that only this machine uses.</summary>
     public string Directory { get; } = Path.Combine(chrootBase, Path.GetFileName(binary), id);
 
     public string Root => Path.Combine(Directory, "root");
@@ -28,7 +28,7 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
 
     public string PidPath => Path.Combine(Root, $"{Path.GetFileName(binary)}.pid");
 
-    /// <summary>Makes it, with files of the machine's own for log and metrics.</summary>
+    /// <summary>Makes the jail, with files for the machine's log and metrics.</summary>
     public void Create(int uid)
     {
         System.IO.Directory.CreateDirectory(Root);
@@ -36,8 +36,10 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         MakeFile(MetricsName, uid).Dispose();
     }
 
-    /// <summary>Makes an empty file that the VMM can write to. The jailer gives the jail's root to the VMM, so what has that name may be
-    /// its doing: it is replaced.</summary>
+    /// <summary>
+    /// Makes an empty file to which the VMM can write. The jailer gives the jail's root directory to the VMM, so the VMM may have put
+    /// something at that name: it is replaced.
+    /// </summary>
     public SafeFileHandle MakeFile(string name, int uid)
     {
         using var root = RootedDirectory.Open(Root);
@@ -46,9 +48,11 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         return file;
     }
 
-    /// <summary>Takes a file that <see cref="MakeFile"/> made out of the jail, whatever has its name there by now. From now on nobody
-    /// writes to it, and each jail that it is linked into reads it.</summary>
-    /// <exception cref="IOException">The VMM has removed it.</exception>
+    /// <summary>
+    /// Moves a file that <see cref="MakeFile"/> made out of the jail, even if the VMM has put something else at its name. From then on no
+    /// process can write to the file, and each jail into which it is linked can read it.
+    /// </summary>
+    /// <exception cref="IOException">The VMM has removed the file.</exception>
     public void TakeFile(SafeFileHandle file, string name, string target)
     {
         Libc.ChangeOwner(file, 0);
@@ -63,11 +67,11 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         root.Delete(name);
     }
 
-    /// <summary>Puts a file into it and returns its path there.</summary>
+    /// <summary>Links or mounts a file into the jail and returns its path there.</summary>
     /// <param name="path">The file on the host.</param>
     /// <param name="name">Its name in the jail.</param>
-    /// <param name="uid">Whom to give the file to; null for one that is shared and only read.</param>
-    /// <exception cref="VmmException">It can be neither linked nor mounted, or the VMM could not read it.</exception>
+    /// <param name="uid">The file's new owner; null for a file that is shared and only read.</param>
+    /// <exception cref="VmmException">The file can be neither linked nor mounted, or the VMM could not read it.</exception>
     public string Add(string path, string name, int? uid)
     {
         if (uid is { } owner)
@@ -76,7 +80,7 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         }
         else if ((File.GetUnixFileMode(path) & UnixFileMode.OtherRead) == 0)
         {
-            throw new VmmException($"{path} cannot be read by the VMM's own user: 'chmod o+r {path}' lets it");
+            throw new VmmException($"the VMM's user cannot read {path}: run 'chmod o+r {path}'");
         }
 
         var target = Path.Combine(Root, name);
@@ -89,17 +93,17 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
         return $"/{name}";
     }
 
-    /// <summary>Paths of the sockets in a jail. What the VMM has put in the place of one, such as a link, is none.</summary>
+    /// <summary>Paths of the sockets in a jail. A link or file that the VMM has put in the place of a socket is ignored.</summary>
     public static IReadOnlyList<string> SocketsIn(string directory)
     {
         var root = Path.Combine(directory, "root");
         return [.. new[] { SocketName, AgentName }.Where(n => HasSocket(root, n)).Select(n => Path.Combine(root, n))];
     }
 
-    /// <summary>Undoes it, whoever made it: mounts first.</summary>
+    /// <summary>Removes the jail, whichever server made it: first the mounts, then the directory.</summary>
     public void Remove() => Remove(Directory);
 
-    /// <summary>Removes all jails under a base but those of some machines.</summary>
+    /// <summary>Removes all jails under a base directory except those of some machines.</summary>
     public static void RemoveAll(string chrootBase, IReadOnlySet<string> living)
     {
         foreach (var binary in System.IO.Directory.Exists(chrootBase) ? System.IO.Directory.GetDirectories(chrootBase) : [])
@@ -127,7 +131,7 @@ internal sealed class FirecrackerJail(string chrootBase, string binary, string i
 
     private static void Remove(string directory)
     {
-        // proc(5): the fifth field of mountinfo is the mount point, spaces in it as \040.
+        // proc(5): the fifth field of mountinfo is the mount point, with spaces written as \040.
         var mounts = File.ReadLines("/proc/self/mountinfo")
             .Select(l => l.Split(' ')[4].Replace("\\040", " ", StringComparison.Ordinal))
             .Where(m => m.StartsWith(directory + "/", StringComparison.Ordinal))

@@ -2,12 +2,12 @@ using System.Text.Json.Serialization;
 
 namespace Pandora.Vmm.Firecracker;
 
-// Bodies of Firecracker's API, as far as they are used. Source: the API's own description (Swagger), definitions of the same names.
+// Bodies of Firecracker's API, with the members that Pandora uses. Source: the API's description (Swagger), definitions of the same names.
 
 /// <summary><c>PUT /machine-config</c>.</summary>
 /// <param name="VcpuCount">1 to 32.</param>
 /// <param name="MemSizeMib">Guest memory in MiB.</param>
-/// <param name="Smt">Simultaneous multithreading; never on aarch64.</param>
+/// <param name="Smt">Simultaneous multithreading; not available on aarch64.</param>
 /// <param name="TrackDirtyPages">Needed for diff snapshots.</param>
 internal sealed record MachineConfiguration(int VcpuCount, int MemSizeMib, bool Smt = false, bool TrackDirtyPages = false);
 
@@ -22,7 +22,7 @@ internal sealed record Drive(
 internal sealed record NetworkInterface(
     string IfaceId, string GuestMac, string HostDevName, RateLimiter? RxRateLimiter, RateLimiter? TxRateLimiter);
 
-/// <summary>Bounds a device; a bucket that is null bounds nothing.</summary>
+/// <summary>Limits a device; a bucket that is null sets no limit.</summary>
 internal sealed record RateLimiter(TokenBucket? Bandwidth, TokenBucket? Ops);
 
 /// <summary><paramref name="Size"/> tokens every <paramref name="RefillTime"/> milliseconds.</summary>
@@ -31,7 +31,7 @@ internal sealed record TokenBucket(long Size, long RefillTime);
 /// <summary><c>PUT /entropy</c>.</summary>
 internal sealed record EntropyDevice;
 
-/// <summary><c>PUT /vsock</c>: the guest's address, and the socket that the host connects to.</summary>
+/// <summary><c>PUT /vsock</c>: the guest's address, and the socket to which the host connects.</summary>
 internal sealed record Vsock(int GuestCid, string UdsPath);
 
 /// <summary><c>PATCH /vm</c>: <c>Paused</c> or <c>Resumed</c>.</summary>
@@ -43,7 +43,7 @@ internal sealed record SnapshotCreateParams(string SnapshotType, string Snapshot
 /// <summary><c>PUT /snapshot/load</c>.</summary>
 internal sealed record SnapshotLoadParams(string SnapshotPath, MemoryBackend MemBackend, bool ResumeVm);
 
-/// <summary>Where a restored guest's memory comes from.</summary>
+/// <summary>Source of a restored guest's memory.</summary>
 internal sealed record MemoryBackend(string BackendPath, string BackendType);
 
 /// <summary><c>PUT /logger</c>.</summary>
@@ -58,7 +58,7 @@ internal sealed record InstanceActionInfo(string ActionType);
 /// <summary>Answer to <c>GET /</c>.</summary>
 internal sealed record InstanceInfo(string Id, string State, string VmmVersion);
 
-/// <summary>What an error answer says.</summary>
+/// <summary>Body of an error answer.</summary>
 internal sealed record Error(string? FaultMessage);
 
 [JsonSourceGenerationOptions(

@@ -6,7 +6,7 @@ using Pandora.Vmm.Host;
 
 namespace Pandora.Vmm.Firecracker;
 
-/// <summary>One Firecracker process, held by a pidfd: jailed it is no child of the server's.</summary>
+/// <summary>One Firecracker process. It is held by a pidfd because a jailed process is not a child of the server.</summary>
 internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
 {
     public const string ConsoleName = "console.log";
@@ -34,8 +34,8 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
 
     public FirecrackerJail? Jail => _jail;
 
-    // Firecracker's docs/vsock.md: 'CONNECT port' is answered 'OK' and a number; while nobody in the guest listens the connection just
-    // closes.
+    // Firecracker's docs/vsock.md: it answers 'CONNECT port' with 'OK' and a number. While no program in the guest listens on the port, it
+    // closes the connection.
     public async Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken)
     {
         var path = _jail?.AgentPath ?? Path.Combine(Handle.Directory, "agent.sock");
@@ -54,7 +54,7 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
             }
             catch (Exception e) when (e is SocketException or IOException)
             {
-                // The guest has not come so far.
+                // The agent in the guest does not listen yet.
             }
             catch
             {
@@ -65,14 +65,14 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
             socket?.Dispose();
             if (!File.Exists(path))
             {
-                throw new VmmException("it was started without a socket for the agent");
+                throw new VmmException("the microVM was started without a socket for the agent");
             }
 
             await Task.Delay(AgentPoll, TimeProvider.System, cancellationToken);
         }
     }
 
-    // Byte by byte, so that nothing of the agent's is taken.
+    // Byte by byte, so that no byte of the agent is read.
     private static async Task<string?> ReadLineAsync(Stream stream, CancellationToken cancellationToken)
     {
         var line = new StringBuilder();
@@ -93,7 +93,7 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) =>
         Task.FromResult(BoundedLogs.ReadEnd(Path.Combine(Handle.Directory, ConsoleName)));
 
-    /// <summary>Firecracker tells the guest of an I/O error.</summary>
+    /// <summary>Always false: Firecracker reports an I/O error to the guest.</summary>
     public bool IsStalled => false;
 
     public Task ContinueAsync(CancellationToken cancellationToken) => Task.CompletedTask;
@@ -113,7 +113,7 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
     }
 
     /// <summary>
-    /// What Firecracker complained of: its own log's errors and warnings, then what it and the jailer wrote to standard error.
+    /// Reads what Firecracker reported: the errors and warnings in its log, then what it and the jailer wrote to standard error.
     /// </summary>
     public static string ReadFaults(string directory, FirecrackerJail? jail)
     {
@@ -132,12 +132,22 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
         await _process.Exited;
         var log = BoundedLogs.ReadEnd(
             _jail is null ? Path.Combine(Handle.Directory, FirecrackerJail.LogName) : Path.Combine(_jail.Root, FirecrackerJail.LogName));
-        _exited.TrySetResult(
-            _killed == 1 ? "the VMM was killed by Pandora"
-            : ExitPattern().Match(log) is { Success: true } match
-                ? match.Groups["code"].Value == "0" ? "the guest stopped or rebooted itself, or its kernel panicked"
-                    : $"Firecracker ended with code {match.Groups["code"].Value}: {ReadFaults(Handle.Directory, _jail)}"
-            : $"the VMM's process ended: {ReadFaults(Handle.Directory, _jail)}");
+        _exited.TrySetResult(ReasonOfExit(log));
+    }
+
+    private string ReasonOfExit(string log)
+    {
+        if (_killed == 1)
+        {
+            return "the VMM was killed by Pandora";
+        }
+
+        return ExitPattern().Match(log) switch
+        {
+            { Success: false } => $"the VMM's process ended: {ReadFaults(Handle.Directory, _jail)}",
+            var match when match.Groups["code"].Value == "0" => "the guest stopped or rebooted itself, or its kernel panicked",
+            var match => $"Firecracker ended with code {match.Groups["code"].Value}: {ReadFaults(Handle.Directory, _jail)}",
+        };
     }
 
     [GeneratedRegex(@"exit_code=(?<code>\d+)")]

@@ -8,13 +8,13 @@ using Pandora.Vmm.Host;
 namespace Pandora.Vmm.Firecracker;
 
 /// <summary>
-/// Runs machines with Firecracker, in production through its jailer. A start is (1) the jail, (2) the process, (3) its socket, (4) the
-/// calls of <see cref="FirecrackerBoot"/>, the last of which starts the guest, (5) a look at its seccomp filters; each step is a span, and
-/// a start that fails says at which.
+/// Runs machines with Firecracker, in production through its jailer. A start (1) makes the jail, (2) starts the process, (3) waits for its
+/// socket, (4) makes the calls of <see cref="FirecrackerBoot"/>, the last of which starts the guest, (5) checks the seccomp filters. Each
+/// step is a span, and the exception of a failed start names the step.
 /// </summary>
 public sealed class FirecrackerVmm : IVmm, IDisposable
 {
-    /// <summary>Name of the source of the spans.</summary>
+    /// <summary>Name of the activity source of the spans.</summary>
     public const string TraceSourceName = "Pandora.Vmm";
 
     private const string AgentName = "agent.sock";
@@ -25,10 +25,11 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     private readonly TimeProvider _time;
     private readonly BoundedLogs _logs;
 
-    /// <param name="binaries">The installed programs; without a jailer it runs unjailed and as root, for development.</param>
-    /// <param name="chrootBase">Directory for the jails, on the file system of the templates and disks if possible.</param>
-    /// <param name="reason">Why it was chosen.</param>
-    /// <param name="time">For waits.</param>
+    /// <summary>Creates the driver.</summary>
+    /// <param name="binaries">The programs; without a jailer, Firecracker runs as root and without a jail, for development.</param>
+    /// <param name="chrootBase">Directory for the jails, if possible on the file system of the templates and disks.</param>
+    /// <param name="reason">Why Firecracker was chosen.</param>
+    /// <param name="time">Measures waits.</param>
     public FirecrackerVmm(FirecrackerBinaries binaries, string chrootBase, string reason, TimeProvider time)
     {
         _binaries = binaries;
@@ -36,7 +37,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         _time = time;
         _logs = new BoundedLogs(time);
         var unjailed = binaries.Jailer is null
-            ? "PANDORA_JAIL=false: Firecracker runs as root and outside of a jail, which is for development only"
+            ? "PANDORA_JAIL=false: Firecracker runs as root and without a jail, which is for development only"
             : null;
         Capabilities = new VmmCapabilities("Firecracker", binaries.Version.ToString(3), "KVM", reason)
         {
@@ -47,13 +48,13 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public VmmCapabilities Capabilities { get; }
 
-    /// <summary>Longest a start may take until the guest runs.</summary>
+    /// <summary>Longest time of a start, until the guest runs.</summary>
     internal TimeSpan StartLimit { get; init; } = TimeSpan.FromSeconds(15);
 
-    /// <summary>Longest that writing a snapshot may take: all of a guest's memory goes to the disk.</summary>
+    /// <summary>Longest time for writing a snapshot: the guest's whole memory goes to the disk.</summary>
     internal TimeSpan SnapshotLimit { get; init; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>Longest that one call of Firecracker's API may take.</summary>
+    /// <summary>Longest time of one call of Firecracker's API.</summary>
     internal TimeSpan CallLimit { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <inheritdoc/>
@@ -91,10 +92,11 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     public async Task SnapshotAsync(IVirtualMachine machine, SnapshotFiles files, CancellationToken cancellationToken)
     {
         var running = (FirecrackerVirtualMachine)machine;
-        var jail = running.Jail ?? throw new VmmException("without its jailer Firecracker makes no snapshots");
+        var jail = running.Jail ?? throw new VmmException("without its jailer Firecracker cannot make snapshots");
         using var api = new FirecrackerApi(jail.SocketPath, SnapshotLimit, _time);
         await api.PatchAsync("/vm", JsonSerializer.SerializeToUtf8Bytes(new Vm("Paused"), FirecrackerJson.Default.Vm), cancellationToken);
-        var owner = FileStatus.FindTarget(jail.AgentPath)?.Owner ?? throw new VmmException("the microVM's jail has no socket of its agent");
+        var owner = FileStatus.FindTarget(jail.AgentPath)?.Owner
+            ?? throw new VmmException("the microVM's jail has no socket for the agent");
         using var state = jail.MakeFile(FirecrackerJail.StateName, owner);
         using var memory = jail.MakeFile(FirecrackerJail.MemoryName, owner);
         await api.PutAsync(
@@ -145,8 +147,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             var faults = FirecrackerVirtualMachine.ReadFaults(spec.Directory, start.Jail);
             await UndoAsync(start);
             cancellationToken.ThrowIfCancellationRequested();
-            var words = e is OperationCanceledException ? $"not done within {StartLimit.TotalSeconds:0} s" : e.Message;
-            throw new VmmException($"Firecracker could not be started, at '{step}': {words}; {faults}", e);
+            var why = e is OperationCanceledException ? $"not done within {StartLimit.TotalSeconds:0} s" : e.Message;
+            throw new VmmException($"Firecracker could not be started, at '{step}': {why}; {faults}", e);
         }
     }
 
@@ -160,7 +162,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             return null;
         }
 
-        // Started by a server with another PANDORA_JAIL, it is where that one put it.
+        // The server that started the machine may have had another PANDORA_JAIL, so the directory decides.
         var jail = JailOf(handle.Id) is { } known && Directory.Exists(known.Directory) ? known : null;
         try
         {
@@ -206,10 +208,10 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         return Task.CompletedTask;
     }
 
-    // The drives have the names that they had in the other machine's jail, which its state holds.
+    // The drives get the names that they had in the jail of the snapshotted machine, because its state contains these names.
     private static Task MakeJailAsync(Start start, SnapshotFiles files)
     {
-        var jail = start.Jail ?? throw new VmmException("without its jailer Firecracker restores no snapshots");
+        var jail = start.Jail ?? throw new VmmException("without its jailer Firecracker cannot restore snapshots");
         start.SocketPath = jail.SocketPath;
         jail.Create(start.Spec.Uid);
         jail.Add(files.StatePath, FirecrackerJail.StateName, null);
@@ -235,7 +237,13 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         }
         else
         {
-            // The jailer joins the namespace itself. In a pid namespace of its own it clones Firecracker, writes down its pid and ends.
+            // While no server runs, nothing truncates the console's file. So RLIMIT_FSIZE bounds it. The limit is the size of the largest
+            // other file that Firecracker writes, with room for the console.
+            var longestDisk = spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).DefaultIfEmpty().Max();
+            var memoryFile = spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024;
+            var longestFile = Math.Max(longestDisk, memoryFile) + ConsoleRoom;
+            // The jailer enters the network namespace itself. It clones Firecracker into a new pid namespace, writes its pid to a file and
+            // ends.
             start.Jailer = VmmProcess.TryStart(
                 spec,
                 FirecrackerVirtualMachine.ConsoleName,
@@ -255,9 +263,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
                     "--netns",
                     spec.Network.NamespacePath,
                     "--new-pid-ns",
-                    // While no server empties its console's file, that grows no longer than the guest's disk may.
                     "--resource-limit",
-                    $"fsize={spec.Drives.Where(d => !d.IsReadOnly).Select(d => new FileInfo(d.Path).Length).Append(spec.SnapshotMemoryPath is null ? 0 : spec.MemoryMiB * 1024L * 1024).Max() + ConsoleRoom}",
+                    $"fsize={longestFile}",
                     "--",
                     "--api-sock",
                     $"/{FirecrackerJail.SocketName}",
@@ -277,14 +284,14 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         WatchLogs(spec.Directory, start.Jail);
     }
 
-    // Firecracker's filters are on unless it is told otherwise; a build without any would run on without a word.
+    // Firecracker's filters are on by default. A build without filters would run without any message.
     private static async Task CheckSeccompAsync(Start start, CancellationToken cancellationToken)
     {
         if (start.Jail is not null && !IsFiltered(await File.ReadAllLinesAsync($"/proc/{start.Process!.Pid}/status", cancellationToken)))
         {
             throw new VmmException(
-                "it runs without seccomp filters: use an official build ('./pandora firecracker install'), or PANDORA_JAIL=false for "
-                    + "development");
+                "Firecracker runs without seccomp filters: use an official build ('./pandora firecracker install'), or "
+                    + "PANDORA_JAIL=false for development");
         }
     }
 
@@ -300,8 +307,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
         _logs.Watch(Path.Combine(jail?.Root ?? directory, FirecrackerJail.MetricsName));
     }
 
-    // What the jailer cloned and nobody holds yet is found once the jailer itself is gone, which joined the cgroups before it did anything:
-    // it can clone no more then.
+    // The jailer may have cloned a Firecracker that the server does not hold yet. So the jailer is killed first: then it cannot clone
+    // another. Its clone is in the cgroups, which the jailer joined before it did anything.
     private static async Task UndoAsync(Start start)
     {
         if (start.Jailer is not null)
@@ -315,10 +322,10 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             return;
         }
 
-        var left = start
+        var remaining = start
             .Spec.Cgroups.SelectMany(CgroupTree.ProcessesIn)
             .Concat(start.Jail is not null && ReadPid(start.Jail) is { } pid ? [pid] : Array.Empty<int>());
-        foreach (var process in ProcessHandle.OpenAll(left.Distinct()))
+        foreach (var process in ProcessHandle.OpenAll(remaining.Distinct()))
         {
             await KillAsync(process);
         }

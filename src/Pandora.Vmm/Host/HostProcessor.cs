@@ -3,11 +3,11 @@ using System.Text;
 
 namespace Pandora.Vmm.Host;
 
-/// <summary>What of this host a machine's state depends on.</summary>
+/// <summary>Identifies the properties of this host on which a snapshot's state depends.</summary>
 internal static class HostProcessor
 {
-    // proc(5), cpuinfo: what the processor is and can do, without what changes from moment to moment.
-    private static readonly string[] Lasting =
+    // proc(5), cpuinfo: the fields that describe the processor and its features, without those that change all the time.
+    private static readonly string[] ConstantFields =
     [
         "vendor_id",
         "model name",
@@ -19,17 +19,10 @@ internal static class HostProcessor
         "CPU part",
         "Features",
     ];
-    private static readonly Lazy<string> Processor = new(() =>
-        Convert.ToHexStringLower(
-            SHA256.HashData(
-                Encoding.UTF8.GetBytes(
-                    string.Join(
-                        '\n',
-                        File.ReadLines("/proc/cpuinfo").TakeWhile(l => l.Length > 0).Where(l => Lasting.Contains(l.Split(':')[0].Trim()))))
-            )[..8]));
+    private static readonly Lazy<string> Processor = new(HashProcessor);
 
     /// <summary>
-    /// The processor, the rate of its time stamp counter to a megahertz, the kernel, and the program that is installed at this moment.
+    /// Describes the processor, the rate of its time stamp counter in MHz, the kernel, and the program that is installed at this moment.
     /// </summary>
     /// <param name="program">Path or name of the VMM's binary.</param>
     public static string Identify(string program)
@@ -43,6 +36,15 @@ internal static class HostProcessor
                 ?? program;
         var file = new FileInfo(path);
         file = file.Exists ? file.ResolveLinkTarget(returnFinalTarget: true) as FileInfo ?? file : file;
-        return $"{Processor.Value} {(HostTsc.KiloHertz + 500) / 1000} MHz {Environment.OSVersion.VersionString} {(file.Exists ? $"{file.Length} {file.LastWriteTimeUtc.Ticks}" : "gone")}";
+        var version = file.Exists ? $"{file.Length} {file.LastWriteTimeUtc.Ticks}" : "gone";
+        return $"{Processor.Value} {(HostTsc.KiloHertz + 500) / 1000} MHz {Environment.OSVersion.VersionString} {version}";
+    }
+
+    private static string HashProcessor()
+    {
+        var ofFirst = File.ReadLines("/proc/cpuinfo").TakeWhile(l => l.Length > 0);
+        var lines = ofFirst.Where(l => ConstantFields.Contains(l.Split(':')[0].Trim()));
+        var hash = SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', lines)));
+        return Convert.ToHexStringLower(hash[..8]);
     }
 }

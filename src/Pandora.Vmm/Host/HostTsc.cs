@@ -4,14 +4,14 @@ using Pandora.Linux;
 
 namespace Pandora.Vmm.Host;
 
-/// <summary>The rate of the host's time stamp counter, which a guest under TCG sees as its own.</summary>
+/// <summary>The rate of the host's time stamp counter. A guest under TCG sees the same rate.</summary>
 public static unsafe class HostTsc
 {
     private static readonly Lazy<long?> Rate = new(Measure);
 
     /// <summary>
-    /// Kilohertz, measured once against the monotonic clock over 50 ms; null on anything but x86-64. <c>cpu MHz</c> in <c>/proc/cpuinfo</c>
-    /// is the momentary clock instead.
+    /// The rate in kHz, measured once against the monotonic clock over 50 ms; null if the host is not x86-64. <c>cpu MHz</c> in
+    /// <c>/proc/cpuinfo</c> is another value: the present clock rate of the processor.
     /// </summary>
     public static long? KiloHertz => Rate.Value;
 
@@ -44,7 +44,7 @@ public static unsafe class HostTsc
             var rate = 0L;
             for (var attempt = 0; attempt < 3; attempt++)
             {
-                // The bracket that was disturbed least is believed.
+                // The measurement with the shortest disturbance is used.
                 var before = Stopwatch.GetTimestamp();
                 var first = read();
                 var disturbed = Stopwatch.GetTimestamp() - before;

@@ -1,11 +1,12 @@
 namespace Pandora.Vmm.Host;
 
 /// <summary>
-/// Whether KVM can run guests here. On a host whose <c>/dev/kvm</c> opens but cannot, QEMU hangs instead of failing, so this is decided
-/// first, by evidence.
+/// Checks whether KVM can run guests on this host. On a host where <c>/dev/kvm</c> can be opened but KVM cannot run guests, QEMU hangs
+/// instead of failing. So this check comes before the choice of the VMM.
 /// </summary>
 public static class KvmCheck
 {
+    /// <summary>Checks the device and the flags of the CPU.</summary>
     /// <returns>Whether to use KVM, why, and whether its device can at least be opened.</returns>
     public static (bool IsUsable, string Reason, bool CanOpen) Run(
         string cpuInfoPath = "/proc/cpuinfo", string devicePath = "/dev/kvm", bool isX64 = true)
@@ -29,7 +30,7 @@ public static class KvmCheck
             var flags = File.ReadLines(cpuInfoPath).FirstOrDefault(l => l.StartsWith("flags", StringComparison.Ordinal))?.Split(' ') ?? [];
             if (!flags.Contains("vmx") && !flags.Contains("svm"))
             {
-                var reason = $"{cpuInfoPath} shows neither vmx nor svm, without which ordinary guests do not run "
+                var reason = $"{cpuInfoPath} has neither vmx nor svm, and ordinary guests need one of them "
                     + $"({devicePath} can be written to)";
                 return (false, reason, true);
             }

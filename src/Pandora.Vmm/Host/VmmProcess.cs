@@ -4,22 +4,23 @@ using Pandora.Linux;
 
 namespace Pandora.Vmm.Host;
 
-/// <summary>Starts a VMM's process in its cgroups and namespace, and finds it again.</summary>
+/// <summary>Starts a VMM's process in its cgroups and namespace, and finds it again after a restart of the server.</summary>
 public static class VmmProcess
 {
     /// <summary>
-    /// Environment variable that marks a VMM's process with its machine's id, so that it can be told from a stranger with a recycled pid.
+    /// Environment variable that marks a VMM's process with its machine's id. It distinguishes the process from another one with the same
+    /// pid, when the kernel has used the pid again.
     /// </summary>
     public const string MachineVariable = "PANDORA_MICROVM";
 
-    /// <summary>Name of the file that the VMM's complaints go to, in the machine's directory.</summary>
+    /// <summary>Name of the file for the VMM's standard error, in the machine's directory.</summary>
     public const string LogName = "vmm.log";
 
-    /// <summary>Number of the descriptor that a process's input file has.</summary>
+    /// <summary>Number of the descriptor of a process's input file.</summary>
     public const int InputDescriptor = 5;
 
-    // Joins its cgroups, tells its pid, and becomes the VMM: nicer than the server, in a session of its own and in the slot's namespace,
-    // with nothing of the server's open.
+    // Writes its pid to a file, joins the cgroups, and becomes the VMM: with a lower priority than the server, in a new session and in the
+    // slot's namespace, with no descriptor of the server open.
     private const string Launcher = """
         cd "$1" && echo $$ > vmm.pid || exit 1
         out=$2 netns=$3 input=$4; shift 4
@@ -30,22 +31,22 @@ public static class VmmProcess
         exec nice -n 6 setsid "$@" < /dev/null >> "$out" 2>> vmm.log
         """;
 
-    /// <summary>Starts it.</summary>
+    /// <summary>Starts the process.</summary>
     /// <param name="spec">The machine.</param>
-    /// <param name="output">Name of the file in the machine's directory that its standard output is appended to.</param>
-    /// <param name="namespacePath">Network namespace to enter first; empty when the program does so itself.</param>
+    /// <param name="output">Name of the file in the machine's directory to which standard output is appended.</param>
+    /// <param name="namespacePath">Network namespace to enter first; empty if the program enters it itself.</param>
     /// <param name="command">Program and arguments.</param>
-    /// <param name="input">File that it gets as <see cref="InputDescriptor"/>, opened by root; null for none.</param>
-    /// <exception cref="VmmException">It ended before it could be held.</exception>
-    /// <exception cref="IOException">It could not be held, for want of descriptors say, and was killed.</exception>
+    /// <param name="input">File to open as <see cref="InputDescriptor"/>, as root; null for none.</param>
+    /// <exception cref="VmmException">The process ended before a pidfd for it could be opened.</exception>
+    /// <exception cref="IOException">A pidfd could not be opened, such as without free descriptors, and the process was killed.</exception>
     public static ProcessHandle Start(
         VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command, string? input = null) =>
         TryStart(spec, output, namespacePath, command, input)
             ?? throw new VmmException($"the VMM ended at once: {ReadLog(spec.Directory)}");
 
-    /// <summary>Starts one that may end soon, such as a launcher.</summary>
-    /// <returns>Null when it has ended already.</returns>
-    /// <exception cref="IOException">It could not be held, for want of descriptors say, and was killed.</exception>
+    /// <summary>Starts a process that may end soon, such as a launcher.</summary>
+    /// <returns>Null if the process has ended already.</returns>
+    /// <exception cref="IOException">A pidfd could not be opened, such as without free descriptors, and the process was killed.</exception>
     public static ProcessHandle? TryStart(
         VirtualMachineSpec spec, string output, string namespacePath, IReadOnlyList<string> command, string? input = null)
     {
@@ -68,7 +69,7 @@ public static class VmmProcess
             start.ArgumentList.Add(argument);
         }
 
-        // Nothing of the server's environment, where keys may be.
+        // The server's environment may contain keys, so the process gets a new one.
         start.Environment.Clear();
         start.Environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         start.Environment[MachineVariable] = spec.Id;
@@ -80,17 +81,18 @@ public static class VmmProcess
         }
         catch (IOException)
         {
-            // Nobody else would.
+            // No other code would kill the process.
             launcher.Kill();
             throw;
         }
     }
 
     /// <summary>
-    /// Finds the process of a machine whose server died, by the pid file and the machine's id in the process's environment or command line.
+    /// Finds the process of a machine whose server ended, by the pid file and by the machine's id in the process's environment or command
+    /// line.
     /// </summary>
-    /// <returns>Null when it does not run.</returns>
-    /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
+    /// <returns>Null if the process does not run.</returns>
+    /// <exception cref="IOException">The check failed, such as without free descriptors: the process may run.</exception>
     public static ProcessHandle? Find(string directory, string id)
     {
         if (ReadPid(directory) is not { } pid || ProcessHandle.TryOpen(pid) is not { } process)
@@ -98,37 +100,42 @@ public static class VmmProcess
             return null;
         }
 
-        var isOurs = false;
+        var isMachine = false;
         try
         {
-            isOurs = IsOf(pid, id);
+            isMachine = RunsMachine(pid, id);
         }
         catch (Exception e) when (ProcessHandle.IsGone(e) || e is UnauthorizedAccessException)
         {
-            // It has just ended, or is somebody else's.
+            // The process has just ended, or belongs to another user.
         }
         finally
         {
-            if (!isOurs)
+            if (!isMachine)
             {
                 process.Dispose();
             }
         }
 
-        return isOurs ? process : null;
+        return isMachine ? process : null;
     }
 
-    /// <summary>The end of what the VMM complained of.</summary>
+    /// <summary>Reads the end of the VMM's standard error, at most 2000 characters.</summary>
     public static string ReadLog(string directory)
     {
         try
         {
             var text = File.ReadAllText(Path.Combine(directory, LogName)).Trim();
-            return text.Length == 0 ? "it said nothing" : text.Length > 2000 ? text[^2000..] : text;
+            return text.Length switch
+            {
+                0 => "its log is empty",
+                > 2000 => text[^2000..],
+                _ => text,
+            };
         }
         catch (IOException)
         {
-            return "it left no log";
+            return "it has no log";
         }
     }
 
@@ -145,8 +152,8 @@ public static class VmmProcess
         }
     }
 
-    // The jailer clears the environment, and passes the id on as an argument.
-    private static bool IsOf(int pid, string id) =>
+    // The jailer clears the environment, and passes the id to Firecracker as an argument.
+    private static bool RunsMachine(int pid, string id) =>
         ProcessHandle.ReadEnvironment(pid).Contains($"{MachineVariable}={id}")
         || File.ReadAllText($"/proc/{pid}/cmdline").Contains(id, StringComparison.Ordinal);
 }

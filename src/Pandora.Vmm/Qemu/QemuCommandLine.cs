@@ -3,31 +3,31 @@ using System.Runtime.InteropServices;
 namespace Pandora.Vmm.Qemu;
 
 /// <summary>
-/// Writes QEMU's command line: the <c>microvm</c> machine on x86_64, <c>virt</c> on aarch64 where there is no <c>microvm</c>.
+/// Makes QEMU's command line: the <c>microvm</c> machine on x86_64, and <c>virt</c> on aarch64, which has no <c>microvm</c>.
 /// </summary>
 internal static class QemuCommandLine
 {
-    /// <summary>
-    /// Device name of the console's ring buffer, and its size in bytes: a guest that floods its console overwrites itself.
-    /// </summary>
+    /// <summary>Device name of the console's ring buffer.</summary>
     public const string ConsoleDevice = "console";
+
+    /// <summary>Size of the console's ring buffer in bytes: new output overwrites old output.</summary>
     public const int ConsoleBytes = 64 * 1024;
 
-
+    /// <summary>The name of the QEMU program for an architecture.</summary>
     public static string BinaryFor(Architecture architecture) => architecture switch
     {
         Architecture.X64 => "qemu-system-x86_64",
         Architecture.Arm64 => "qemu-system-aarch64",
-        _ => throw new PlatformNotSupportedException($"microVMs are made on x86_64 and aarch64, not on {architecture}"),
+        _ => throw new PlatformNotSupportedException($"Pandora runs on x86_64 and aarch64, not on {architecture}"),
     };
 
-    /// <summary>The arguments, without the binary.</summary>
+    /// <summary>Makes the arguments, without the program.</summary>
     /// <param name="spec">The machine.</param>
     /// <param name="architecture">Host and guest architecture.</param>
-    /// <param name="useKvm">KVM, else TCG.</param>
-    /// <param name="tscKiloHertz">Host TSC rate; needed under TCG on x86_64.</param>
-    /// <param name="restored">The snapshot to start from; null to boot.</param>
+    /// <param name="useKvm">Whether to use KVM; else TCG.</param>
+    /// <param name="tscKiloHertz">Rate of the host's time stamp counter; needed with TCG on x86_64.</param>
     /// <param name="canRunWith">Whether this QEMU knows <c>-run-with user=</c>, which replaces <c>-runas</c>.</param>
+    /// <param name="restored">The snapshot from which to start; null to boot.</param>
     public static IReadOnlyList<string> Create(
         VirtualMachineSpec spec,
         Architecture architecture,
@@ -41,54 +41,41 @@ internal static class QemuCommandLine
         List<string> arguments =
         [
             "-M", (isArm ? "virt" : "microvm") + (memory is null ? "" : ",memory-backend=ram"),
-            // The translation cache is bounded, or a busy guest grows it past a gigabyte.
+            // tb-size bounds the translation cache: a busy guest would let it grow to more than a gigabyte.
             "-accel", useKvm ? "kvm" : $"tcg,thread={(spec.VcpuCount == 1 ? "single" : "multi")},tb-size=64",
             "-cpu", useKvm ? "host" : "max",
             "-m", $"{spec.MemoryMiB}",
             "-smp", $"{spec.VcpuCount}",
             "-nodefaults", "-no-user-config", "-nographic",
-            // A guest that stops stays until its console was read; the server is told and kills it.
+            // A guest that stops is paused, so that its console can be read. The server receives an event and kills QEMU.
             "-action", "reboot=shutdown,shutdown=pause,panic=pause",
             .. restored is null
                 ? new[]
                 {
-                    "-kernel",
-                    spec.KernelPath,
-                    "-initrd",
-                    spec.InitrdPath,
-                    "-append",
-                    KernelArguments(spec, isArm, useKvm, tscKiloHertz),
+                    "-kernel", spec.KernelPath,
+                    "-initrd", spec.InitrdPath,
+                    "-append", KernelArguments(spec, isArm, useKvm, tscKiloHertz),
                 }
                 : ["-incoming", "defer"],
-            // What is to be snapshotted writes to the file itself; what starts from it has a copy on write.
-            .. memory is null
-                ? Array.Empty<string>()
-                :
-                [
-                    "-object",
-                    $"memory-backend-file,id=ram,size={spec.MemoryMiB}M,mem-path={Escape(memory)},share={(restored is null ? "on" : "off")}",
-                ],
-            "-chardev",
-            $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
-            "-serial",
-            $"chardev:{ConsoleDevice}",
-            "-qmp",
-            $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
+            .. MemoryBackend(spec, memory, isRestored: restored is not null),
+            "-chardev", $"ringbuf,id={ConsoleDevice},size={ConsoleBytes}",
+            "-serial", $"chardev:{ConsoleDevice}",
+            "-qmp", $"unix:{Escape(QemuVmm.SocketPath(spec.Directory))},server=on,wait=off",
         ];
         for (var i = 0; i < spec.Drives.Count; i++)
         {
             var drive = spec.Drives[i];
+            var access = drive.IsReadOnly ? "read-only=on" : "auto-read-only=off,discard=unmap,cache=unsafe";
             arguments.AddRange([
-                "-drive",
-                $"if=none,id=drive{i},format=raw,{(drive.IsReadOnly ? "read-only=on" : "auto-read-only=off,discard=unmap,cache=unsafe")},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
-                // When the host has no room left the guest waits and loses nothing; it sees any other error.
+                "-drive", $"if=none,id=drive{i},format=raw,{access},{Throttle(spec.Limits)}file={Escape(drive.Path)}",
+                // When the host's disk is full, the guest waits and loses nothing. All other errors are reported to the guest.
                 "-device", $"virtio-blk-device,drive=drive{i}{(drive.IsReadOnly ? "" : ",werror=enospc,rerror=report")}",
             ]);
         }
 
         if (isArm)
         {
-            // virt numbers its virtio-mmio slots from the last device to the first.
+            // The machine virt assigns its virtio-mmio slots from the last device to the first.
             var first = arguments.IndexOf("-drive");
             var pairs = arguments[first..].Chunk(4).Reverse().SelectMany(pair => pair).ToList();
             arguments.RemoveRange(first, arguments.Count - first);
@@ -108,14 +95,32 @@ internal static class QemuCommandLine
         return arguments;
     }
 
+    // A machine that will be snapshotted writes to the file (share=on). A machine that starts from it gets a copy on write (share=off).
+    private static string[] MemoryBackend(VirtualMachineSpec spec, string? path, bool isRestored)
+    {
+        if (path is null)
+        {
+            return [];
+        }
+
+        var share = isRestored ? "off" : "on";
+        return ["-object", $"memory-backend-file,id=ram,size={spec.MemoryMiB}M,mem-path={Escape(path)},share={share}"];
+    }
+
     private static string KernelArguments(VirtualMachineSpec spec, bool isArm, bool useKvm, long? tscKiloHertz)
     {
         var console = isArm ? "ttyAMA0" : "ttyS0";
-        var common = $"console={console} quiet panic=-1 cryptomgr.notests mitigations=off";
-        var own = isArm ? common
-            : useKvm || tscKiloHertz is null ? $"{common} reboot=t"
-            // Without the rate, guests on a busy host hang while they calibrate their clock.
-            : $"{common} reboot=t tsc_early_khz={tscKiloHertz} tsc=reliable";
+        var own = $"console={console} quiet panic=-1 cryptomgr.notests mitigations=off";
+        if (!isArm)
+        {
+            own += " reboot=t";
+            if (!useKvm && tscKiloHertz is not null)
+            {
+                // Without this rate, guests on a busy host hang while they calibrate their clock.
+                own += $" tsc_early_khz={tscKiloHertz} tsc=reliable";
+            }
+        }
+
         return spec.KernelArguments.Length == 0 ? own : $"{own} {spec.KernelArguments}";
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Pandora.Linux;
@@ -27,7 +28,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     /// <inheritdoc/>
     public async Task ContinueAsync(CancellationToken cancellationToken)
     {
-        // Before it is asked: the next error, which may come at once, says that it is stalled again.
+        // Cleared before the command: the next error can come at once, and its event sets this again.
         _isStalled = false;
         try
         {
@@ -40,7 +41,9 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         }
     }
 
-    /// <summary>Connects to QEMU's control socket, or says why QEMU ended before it had one.</summary>
+    /// <summary>Connects to QEMU's control socket and to its socket for the agent.</summary>
+    /// <exception cref="VmmException">QEMU ended, or did not open its control socket in time; the message says why.</exception>
+    [SuppressMessage("Reliability", "CA2000", Justification = "DetachAsync disposes the client, or CloseAsync if the process has ended")]
     public async Task ConnectAsync(CancellationToken cancellationToken)
     {
         _ = WatchProcessAsync();
@@ -50,6 +53,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         if (await Task.WhenAny(connecting, _exited.Task) != connecting)
         {
             await limit.CancelAsync();
+            await CloseAsync(connecting);
             throw new VmmException(await _exited.Task);
         }
 
@@ -70,7 +74,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         await ConnectAgentSocketAsync(cancellationToken);
     }
 
-    /// <summary>Pauses it and writes all of it but its memory into a file.</summary>
+    /// <summary>Pauses the machine and writes its state without its memory to a file.</summary>
     public async Task SaveStateAsync(string statePath, CancellationToken cancellationToken)
     {
         await _qmp!.ExecuteAsync("stop", cancellationToken: cancellationToken);
@@ -84,16 +88,15 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         {
             if (progress?["status"]?.GetValue<string>() is "failed" or "cancelled")
             {
-                throw new VmmException(
-                    $"QEMU could not write the machine's state: {progress["error-desc"]?.GetValue<string>() ?? VmmProcess.ReadLog(handle.Directory)}"
-                );
+                var why = progress["error-desc"]?.GetValue<string>() ?? VmmProcess.ReadLog(handle.Directory);
+                throw new VmmException($"QEMU could not write the machine's state: {why}");
             }
 
             await Task.Delay(MigrationPoll, time, cancellationToken);
         }
     }
 
-    /// <summary>Reads what <see cref="SaveStateAsync"/> wrote, and goes on from there.</summary>
+    /// <summary>Reads the state that <see cref="SaveStateAsync"/> wrote, and resumes the machine.</summary>
     public async Task LoadStateAsync(CancellationToken cancellationToken)
     {
         try
@@ -112,15 +115,15 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         }
         catch (VmmException e) when (process.HasExited || e.Message.Contains("closed", StringComparison.Ordinal))
         {
-            // QEMU ends over a state that it cannot read.
-            throw new VmmException($"QEMU could not go on from the snapshot: {VmmProcess.ReadLog(handle.Directory)}", e);
+            // QEMU ends when it cannot read the state.
+            throw new VmmException($"QEMU could not resume from the snapshot: {VmmProcess.ReadLog(handle.Directory)}", e);
         }
     }
 
     /// <inheritdoc/>
     public Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken) => _agent is { } agent
         ? Task.FromResult<Stream>(new NetworkStream(agent, ownsSocket: false))
-        : throw new VmmException("it was started without a port for the agent");
+        : throw new VmmException("the microVM was started without a port for the agent");
 
     public async Task<string> ReadConsoleAsync(CancellationToken cancellationToken)
     {
@@ -152,11 +155,11 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     public async ValueTask DisposeAsync()
     {
         await KillAsync();
-        await ReleaseAsync();
+        await DetachAsync();
     }
 
-    /// <summary>Lets go of it without ending it.</summary>
-    public async Task ReleaseAsync()
+    /// <summary>Closes the connections to the machine without ending it.</summary>
+    public async Task DetachAsync()
     {
         _agent?.Dispose();
         if (_qmp is not null)
@@ -167,7 +170,9 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         process.Dispose();
     }
 
-    /// <summary>Whether the guest runs or waits for room: nobody heard it stop while there was no server.</summary>
+    /// <summary>
+    /// Whether the guest runs, or waits for room on the host's disk. It may have stopped while no server received QEMU's events.
+    /// </summary>
     public async Task<bool> IsGuestAliveAsync(CancellationToken cancellationToken)
     {
         var answer = await _qmp!.ExecuteAsync("query-status", cancellationToken: cancellationToken);
@@ -175,7 +180,20 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         return _isStalled || (answer?["running"]?.GetValue<bool>() ?? false);
     }
 
-    // Held from before the guest runs until its end: the agent polls a port that has nobody at its other end.
+    // Closes a connection that was made in the moment in which the process ended.
+    private static async Task CloseAsync(Task<QmpClient> connecting)
+    {
+        try
+        {
+            await using var qmp = await connecting;
+        }
+        catch (Exception)
+        {
+            // There is no connection. The reason why the process ended is more useful than this exception.
+        }
+    }
+
+    // The socket stays connected as long as the guest runs: the agent polls its port while nothing is connected to it.
     private async Task ConnectAgentSocketAsync(CancellationToken cancellationToken)
     {
         var path = QemuVmm.AgentSocketPath(handle.Directory);
@@ -191,11 +209,11 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         }
         catch (SocketException e)
         {
-            throw new VmmException("QEMU's port for the agent does not let itself be connected to", e);
+            throw new VmmException("QEMU's socket for the agent refuses connections", e);
         }
     }
 
-    // The memory is in a file that both have.
+    // Both QEMU processes map the file with the memory, so the state need not contain it.
     private Task IgnoreMemoryAsync(CancellationToken cancellationToken) =>
         _qmp!.ExecuteAsync(
             "migrate-set-capabilities",
@@ -229,7 +247,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         }
     }
 
-    // The machine is paused now: its last words can be read before it goes.
+    // The machine is paused now, so its console can be read before the process is killed.
     private async Task StopAsync(string reason)
     {
         _lastConsole = await ReadConsoleAsync(CancellationToken.None);

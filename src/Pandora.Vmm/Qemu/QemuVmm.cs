@@ -8,13 +8,13 @@ namespace Pandora.Vmm.Qemu;
 /// <summary>Which accelerator to use.</summary>
 public enum Accelerator
 {
-    /// <summary>KVM where it is really usable, else TCG.</summary>
+    /// <summary>KVM where it is usable, else TCG.</summary>
     Auto,
 
-    /// <summary>KVM, or refuse to start.</summary>
+    /// <summary>KVM; without it the server does not start.</summary>
     Kvm,
 
-    /// <summary>Emulation.</summary>
+    /// <summary>Emulation (TCG).</summary>
     Tcg,
 }
 
@@ -48,13 +48,13 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         $"{Capabilities.Name} {Capabilities.Version} {Capabilities.Accelerator} "
             + $"{HostProcessor.Identify(QemuCommandLine.BinaryFor(_architecture))}";
 
-    /// <summary>Looks at the installed QEMU and at KVM.</summary>
-    /// <param name="accelerator">What the operator wants.</param>
-    /// <param name="choice">Why QEMU and not Firecracker.</param>
-    /// <param name="jails">Where an earlier Firecracker's jails would be; null where there are none.</param>
-    /// <param name="time">For waits.</param>
-    /// <param name="cancellationToken">Stops looking.</param>
-    /// <exception cref="VmmException">QEMU is not installed, or KVM was demanded and cannot be used.</exception>
+    /// <summary>Checks the installed QEMU and KVM, and creates the driver.</summary>
+    /// <param name="accelerator">The accelerator that the operator wants.</param>
+    /// <param name="choice">Why QEMU was chosen and not Firecracker.</param>
+    /// <param name="jails">Directory where the jails of an earlier Firecracker would be; null if there are none.</param>
+    /// <param name="time">Measures waits.</param>
+    /// <param name="cancellationToken">Cancels the checks.</param>
+    /// <exception cref="VmmException">QEMU is not installed, or the operator demands KVM and it cannot be used.</exception>
     public static async Task<QemuVmm> CreateAsync(
         Accelerator accelerator, string choice, string? jails, TimeProvider time, CancellationToken cancellationToken)
     {
@@ -95,10 +95,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         var memory = await Task.Run(() => _memory.PathOf(files.MemoryPath), cancellationToken);
         return await StartAsync(
             spec,
-            files with
-            {
-                MemoryPath = memory,
-            },
+            files with { MemoryPath = memory },
             (machine, token) => machine.LoadStateAsync(token),
             cancellationToken);
     }
@@ -160,7 +157,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         }
         catch
         {
-            await machine.ReleaseAsync();
+            await machine.DetachAsync();
             throw;
         }
     }
@@ -171,7 +168,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public void RemoveDirectories(string id)
     {
-        // It makes none.
+        // QEMU makes no further directories.
     }
 
     /// <inheritdoc/>

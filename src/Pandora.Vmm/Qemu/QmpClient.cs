@@ -10,7 +10,8 @@ using Pandora.Linux;
 namespace Pandora.Vmm.Qemu;
 
 /// <summary>
-/// QEMU's machine protocol over its UNIX socket: JSON lines, answers matched to commands by id (QEMU documentation, interop/qmp-spec).
+/// A client of QEMU's machine protocol (QMP) over its UNIX socket. Messages are lines of JSON, and an id matches each answer to its command
+/// (QEMU documentation, interop/qmp-spec).
 /// </summary>
 internal sealed class QmpClient : IAsyncDisposable
 {
@@ -33,11 +34,11 @@ internal sealed class QmpClient : IAsyncDisposable
         _onEvent = onEvent;
     }
 
-    /// <summary>Connects, trying until the VMM has made its socket, and negotiates.</summary>
-    /// <param name="path">The socket.</param>
+    /// <summary>Connects and negotiates. Tries again until the VMM has made its socket.</summary>
+    /// <param name="path">Path of the socket.</param>
     /// <param name="onEvent">Called with the name and data of each event, in order; must not block.</param>
-    /// <param name="time">For the pauses between attempts.</param>
-    /// <param name="cancellationToken">Ends the attempts.</param>
+    /// <param name="time">Measures the pauses between attempts.</param>
+    /// <param name="cancellationToken">Cancels the attempts.</param>
     public static async Task<QmpClient> ConnectAsync(
         string path, Action<string, JsonNode?> onEvent, TimeProvider time, CancellationToken cancellationToken)
     {
@@ -64,13 +65,13 @@ internal sealed class QmpClient : IAsyncDisposable
         }
     }
 
-    /// <summary>Gives QEMU an open file, under a name that later commands can use.</summary>
-    /// <exception cref="VmmException">QEMU refused it, or the connection is gone.</exception>
+    /// <summary>Passes an open file to QEMU, under a name that later commands can use.</summary>
+    /// <exception cref="VmmException">QEMU refused the file, or the connection is closed.</exception>
     public Task PassFileAsync(string name, SafeFileHandle file, CancellationToken cancellationToken) =>
         ExecuteAsync("getfd", new JsonObject { ["fdname"] = name }, file, cancellationToken);
 
     /// <summary>Runs a command and returns its answer.</summary>
-    /// <exception cref="VmmException">QEMU refused it, or the connection is gone.</exception>
+    /// <exception cref="VmmException">QEMU refused the command, or the connection is closed.</exception>
     public Task<JsonNode?> ExecuteAsync(string command, JsonObject? arguments = null, CancellationToken cancellationToken = default) =>
         ExecuteAsync(command, arguments, file: null, cancellationToken);
 
@@ -137,7 +138,8 @@ internal sealed class QmpClient : IAsyncDisposable
         var greeting = await ReadAsync(cancellationToken);
         if ((greeting as JsonObject)?["QMP"] is null)
         {
-            throw new VmmException($"what answers on QEMU's control socket does not speak QMP: {greeting?.ToJsonString() ?? "it closed"}");
+            var answer = greeting?.ToJsonString() ?? "it closed the connection";
+            throw new VmmException($"the program on QEMU's control socket does not speak QMP: {answer}");
         }
 
         _reading = ReadAllAsync();
@@ -167,16 +169,14 @@ internal sealed class QmpClient : IAsyncDisposable
                 }
             }
         }
-        catch (Exception e)
-            when (e
-                    is IOException
-                        or ObjectDisposedException
-                        or SocketException
-                        or JsonException
-                        or VmmException
-                        or InvalidOperationException)
+        catch (Exception e) when (e is IOException
+            or ObjectDisposedException
+            or SocketException
+            or JsonException
+            or VmmException
+            or InvalidOperationException)
         {
-            // The connection is gone or holds nonsense, which comes to the same.
+            // The connection is closed, or its content is invalid and it cannot be used any more.
         }
 
         Fail();
@@ -203,11 +203,11 @@ internal sealed class QmpClient : IAsyncDisposable
         }
         catch (JsonException e)
         {
-            throw new VmmException($"QEMU sent what is not JSON: {e.Message}", e);
+            throw new VmmException($"QEMU sent a line that is not JSON: {e.Message}", e);
         }
     }
 
-    // No longer than a line may be: who has taken QEMU over could send one without end.
+    // Lines are bounded: a guest that controls QEMU could send a line without an end.
     private async Task<string?> ReadLineAsync(CancellationToken cancellationToken)
     {
         while (true)
@@ -224,7 +224,7 @@ internal sealed class QmpClient : IAsyncDisposable
             _searched = _unread.Count;
             if (_searched > MaxLine)
             {
-                throw new VmmException("QEMU sent a line over 1 MiB");
+                throw new VmmException("QEMU sent a line of more than 1 MiB");
             }
 
             var count = await _stream.ReadAsync(_buffer, cancellationToken);

@@ -4,17 +4,20 @@ using Pandora.Linux;
 namespace Pandora.Vmm.Qemu;
 
 /// <summary>
-/// Snapshots' memory where no VMM can write to it: QEMU opens the file behind a guest's memory for reading and writing even when it maps it
-/// privately, and what one wrote into it would be seen by all guests that have not yet copied that page. So they map a copy in memory that
-/// is sealed (memfd_create(2), fcntl(2): F_SEAL_WRITE), one for each snapshot in use; what a running guest maps outlives this.
+/// Keeps the memory of snapshots where no VMM can write to it. QEMU opens the file of a guest's memory for reading and writing even when it
+/// maps the file privately. If one QEMU wrote to the file, all guests that have not yet copied that page would see the change. So they map
+/// a sealed copy in memory (memfd_create(2), fcntl(2): F_SEAL_WRITE), one for each snapshot in use. The mapping of a running guest stays
+/// valid after the copy is disposed.
 /// </summary>
 internal sealed class SealedMemory : IDisposable
 {
     private readonly Lock _lock = new();
-    private readonly Dictionary<string, (string Look, SafeFileHandle Copy)> _copies = [];
+    private readonly Dictionary<string, (string Fingerprint, SafeFileHandle Copy)> _copies = [];
 
-    /// <summary>Where the copy of a snapshot's memory can be opened while this process lives and the snapshot's file is as it is.</summary>
-    /// <exception cref="VmmException">It could not be copied.</exception>
+    /// <summary>
+    /// Returns a path at which the copy of a snapshot's memory can be opened, while this process runs and the snapshot's file is unchanged.
+    /// </summary>
+    /// <exception cref="VmmException">The memory could not be copied.</exception>
     public string PathOf(string memoryPath)
     {
         lock (_lock)
@@ -26,12 +29,14 @@ internal sealed class SealedMemory : IDisposable
             }
 
             var file = new FileInfo(memoryPath);
-            var look = file.Exists ? $"{file.Length}/{file.LastWriteTimeUtc.Ticks}" : throw new VmmException($"there is no {memoryPath}");
-            if (!_copies.TryGetValue(memoryPath, out var known) || known.Look != look)
+            var fingerprint = file.Exists
+                ? $"{file.Length}/{file.LastWriteTimeUtc.Ticks}"
+                : throw new VmmException($"there is no {memoryPath}");
+            if (!_copies.TryGetValue(memoryPath, out var known) || known.Fingerprint != fingerprint)
             {
                 known.Copy?.Dispose();
                 _copies.Remove(memoryPath);
-                _copies[memoryPath] = known = (look, Copy(memoryPath));
+                _copies[memoryPath] = known = (fingerprint, Copy(memoryPath));
             }
 
             return $"/proc/{Environment.ProcessId}/fd/{known.Copy.DangerousGetHandle()}";

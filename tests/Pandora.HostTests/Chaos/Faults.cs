@@ -201,7 +201,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
 
         var log = server.LogSinceStart;
         var couldNotStart =
-            log.Contains("could not be taken over or undone; the server stops", StringComparison.Ordinal)
+            log.Contains("could not be recovered; the server stops", StringComparison.Ordinal)
             && log.Contains("Too many open files", StringComparison.Ordinal);
         if (!server.MayLeave || !(couldNotStart || log.Split('\n').Contains("Out of memory.")))
         {

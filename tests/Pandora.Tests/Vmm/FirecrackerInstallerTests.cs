@@ -58,10 +58,10 @@ public sealed class FirecrackerInstallerTests : IDisposable
         var old = Archive("1.9.0");
         Assert.Contains("1.12.0 or later", await RefusalAsync(old, Sum(old)));
         var foreign = Archive("1.17.0", arch: "riscv64");
-        Assert.Contains($"no firecracker and jailer for {Arch}", await RefusalAsync(foreign, Sum(foreign)));
+        Assert.Contains($"does not contain firecracker and jailer for {Arch}", await RefusalAsync(foreign, Sum(foreign)));
         var garbage = Path.Combine(_directory, "garbage.tgz");
         await File.WriteAllTextAsync(garbage, "no archive");
-        Assert.Contains("is no .tgz", await RefusalAsync(garbage, Sum(garbage)));
+        Assert.Contains("is not a .tgz", await RefusalAsync(garbage, Sum(garbage)));
         Assert.Equal(["current", "v1.16.1"], Directory.GetFileSystemEntries(Installed).Select(Path.GetFileName).Order());
     }
 
@@ -88,7 +88,7 @@ public sealed class FirecrackerInstallerTests : IDisposable
                     Installer.DownloadAsync(new Version(1, 16, 1), source, new string('0', 64), default)
                 )).Message);
         Assert.Contains(
-            "could not be fetched",
+            "could not be downloaded",
             (
                 await Assert.ThrowsAsync<VmmException>(() =>
                     Installer.DownloadAsync(new Version(1, 16, 1), "http://127.0.0.1:1", null, default)

@@ -83,7 +83,7 @@ public sealed class FirecrackerTests : IDisposable
 
     [Theory]
     [InlineData("die GET /", "at 'socket'", "the double dies")]
-    [InlineData("garble GET /", "at 'socket'", "something else than was expected")]
+    [InlineData("garble GET /", "at 'socket'", "unexpected JSON")]
     [InlineData("die PUT /logger", "at 'logger'", "the double dies")]
     [InlineData("die PUT /machine-config", "at 'machine-config'", "the double dies")]
     [InlineData("die PUT /boot-source", "at 'boot-source'", "the double dies")]
@@ -139,7 +139,7 @@ public sealed class FirecrackerTests : IDisposable
         Assert.Contains("cannot be run", await RefusalAsync(Script("broken", "Firecracker v1.16.1", isExecutable: false)));
         Assert.Contains("does not say that it is Firecracker", await RefusalAsync(Script("other", "QEMU 7.2")));
         Assert.Contains(
-            "of version 1.16.1 and", await RefusalAsync(Script("new", "Firecracker v1.17.0"), Script("jailer", "Jailer v1.16.1")));
+            "has version 1.16.1, but", await RefusalAsync(Script("new", "Firecracker v1.17.0"), Script("jailer", "Jailer v1.16.1")));
         Assert.Contains("there is no '/no/such/jailer'", await RefusalAsync(Script("new", "Firecracker v1.17.0"), "/no/such/jailer"));
         Assert.Null((await FirecrackerBinaries.FindAsync(Script("good", "Firecracker v1.16.1-dev"), null, default)).Warning);
         Assert.Contains(

@@ -102,7 +102,7 @@ public sealed class QemuTests
             var (usable, reason, canOpen) = KvmCheck.Run(path, "/dev/null");
             Assert.Equal((isUsable, true), (usable, canOpen));
             Assert.Contains("/dev/null can be written to", reason);
-            Assert.Equal(!isUsable, reason.Contains($"{path} shows neither vmx nor svm", StringComparison.Ordinal));
+            Assert.Equal(!isUsable, reason.Contains($"{path} has neither vmx nor svm", StringComparison.Ordinal));
             Assert.False(KvmCheck.Run(path, "/dev/no-such-kvm").IsUsable);
         }
         finally

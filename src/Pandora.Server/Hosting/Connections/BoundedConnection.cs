@@ -5,7 +5,7 @@ using Microsoft.AspNetCore.Http.Features;
 
 namespace Pandora.Server.Hosting.Connections;
 
-/// <summary>A connection of the socket transport's that tells the table when nothing is left of it.</summary>
+/// <summary>A connection of the socket transport that removes itself from the table once it is disposed.</summary>
 internal sealed class BoundedConnection(ConnectionContext inner, ConnectionTable table, TrackedConnection tracked) : ConnectionContext
 {
     public override string ConnectionId { get => inner.ConnectionId; set => inner.ConnectionId = value; }

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Threading.Channels;
@@ -8,21 +9,21 @@ using Pandora.Server.Auth;
 namespace Pandora.Server.Hosting.Connections;
 
 /// <summary>
-/// Accepts connections within bounds, at its own pace: 1. accept; 2. make room, or refuse; 3. wait for the first byte; 4. only then let the
-/// web server have it. What happens to one connection never ends the loop. Kestrel's own transport would, without descriptors, try again
-/// without a pause for as long as they are missing.
+/// Accepts connections within bounds. For each connection: 1. accept it; 2. make room for it, or refuse it; 3. wait for its first byte;
+/// 4. pass it to the web server. No failure of one connection ends the loop. Kestrel's transport is replaced because it tries again without
+/// a pause while there are no descriptors.
 /// </summary>
 internal sealed partial class BoundedListener : IConnectionListener
 {
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
     private static readonly TimeSpan ClosingLimit = TimeSpan.FromMilliseconds(250);
-    // The kernel's default bound (net.core.somaxconn): what comes in faster than it is accepted waits there instead of being dropped and
-    // sent again after a second.
+    // The kernel's default bound (net.core.somaxconn). Connections that come faster than they are accepted wait in this queue. Without it
+    // the kernel drops them, and clients try again after a second.
     private const int Backlog = 4096;
-    // Accepts that end at once, in a row, before others get the thread.
+    // Connections that are accepted without a pause before other work gets the thread.
     private const int InARow = 16;
     private const int ShedAtOnce = 16;
-    // Longer headers are read by the web server all the same; they only are not known to be whole.
+    // The web server reads longer headers too; here they only do not count as complete.
     private const int PeekedBytes = 4096;
     private readonly Socket _socket;
     private readonly ConnectionTable _table;
@@ -30,7 +31,7 @@ internal sealed partial class BoundedListener : IConnectionListener
     private readonly SocketConnectionContextFactory _factory;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
-    // Not bounded itself: no more can be in it than the table lets in.
+    // Without a bound: the table bounds the connections.
     private readonly Channel<ConnectionContext> _ready = Channel.CreateUnbounded<ConnectionContext>();
     private readonly CancellationTokenSource _end = new();
     private readonly Task _accepting;
@@ -73,8 +74,8 @@ internal sealed partial class BoundedListener : IConnectionListener
         }
 
         _socket.Dispose();
-        // It ends at once: nothing that it awaits outlives the two lines above. The caller, who may not want to wait at all, would leave
-        // it behind.
+        // This ends at once, because the loop awaits only the token and the socket. The caller's token is ignored: it may be cancelled
+        // already, and the loop would outlive the listener.
         await _accepting;
         _table.CloseSilent();
         _ready.Writer.TryComplete();
@@ -111,12 +112,12 @@ internal sealed partial class BoundedListener : IConnectionListener
             }
             catch (SocketException e) when (e.SocketErrorCode is SocketError.ConnectionReset or SocketError.ConnectionAborted)
             {
-                // It was reset while it waited to be accepted.
+                // The connection was reset while it waited to be accepted.
             }
             catch (Exception e)
             {
-                // accept(2): descriptors are missing, the system's or ours; or a firewall objects. None of it ends the listening.
-                LogOnceInAWhile(e);
+                // accept(2): the system or this process has no descriptors left, or a firewall forbids the connection. Listening continues.
+                LogAtMostOnceAMinute(e);
                 _table.Shed(ShedAtOnce);
                 await PauseAsync();
             }
@@ -128,16 +129,16 @@ internal sealed partial class BoundedListener : IConnectionListener
         var socket = await _socket.AcceptAsync(_end.Token);
         try
         {
-            if (IsShort(socket) && _table.Counts.Unadmitted > ShedAtOnce)
+            if (AreDescriptorsShort(socket) && _table.Counts.Unadmitted > ShedAtOnce)
             {
-                // Two for one, so that it gets better.
+                // Two for each new connection, so that the shortage ends.
                 _table.Shed(2);
             }
 
             var address = ((IPEndPoint)socket.RemoteEndPoint!).Address;
             if (_table.TryAdd(address, () => TrackedConnection.Reset(socket), () => HasUnread(socket)) is { } tracked)
             {
-                _ = HandOverAsync(socket, tracked);
+                _ = PassWhenReadableAsync(socket, tracked);
             }
             else
             {
@@ -146,8 +147,8 @@ internal sealed partial class BoundedListener : IConnectionListener
         }
         catch (Exception e)
         {
-            // Not a matter of the next one: no pause, which a client could bring about.
-            LogOnceInAWhile(e);
+            // The failure concerns this connection only. There is no pause, because a client could cause it.
+            LogAtMostOnceAMinute(e);
             TrackedConnection.Reset(socket);
         }
 
@@ -162,31 +163,28 @@ internal sealed partial class BoundedListener : IConnectionListener
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // It is closed already.
+            // The socket is closed already.
             return false;
         }
     }
 
-    // open(2), accept(2): a new descriptor is the lowest that is free, so a high one tells that nearly all below it are taken, by
-    // whatever it may be.
-    private static bool IsShort(Socket socket) =>
+    // open(2), accept(2): a new descriptor is the lowest free number. So a high number means that nearly all lower ones are in use.
+    private static bool AreDescriptorsShort(Socket socket) =>
         (long)socket.SafeHandle.DangerousGetHandle() >= Descriptors.Limit - ConnectionLimits.Margin;
 
-    private async Task HandOverAsync(Socket socket, TrackedConnection tracked)
+    private async Task PassWhenReadableAsync(Socket socket, TrackedConnection tracked)
     {
         ConnectionContext? context = null;
         try
         {
             socket.NoDelay = true;
-            // Of no bytes: it ends when there is one to read, or never will be.
+            // A read of no bytes: it ends when a byte has come, or when none can come any more.
             await socket.ReceiveAsync(Memory<byte>.Empty, SocketFlags.None);
             if (TryPeek(socket, out var isAsking, out var hasKey))
             {
                 context = _factory.Create(socket);
                 context.Features.Set<IAdmission>(tracked);
-                if (
-                    _table.Speak(tracked, context, isAsking, hasKey)
-                    && _ready.Writer.TryWrite(new BoundedConnection(context, _table, tracked)))
+                if (_table.Start(tracked, context, isAsking, hasKey) && TryPass(context, tracked))
                 {
                     return;
                 }
@@ -194,11 +192,11 @@ internal sealed partial class BoundedListener : IConnectionListener
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // It was reset, by the other side or by the table.
+            // The connection was reset, by the client or by the table.
         }
         catch (Exception e)
         {
-            LogOnceInAWhile(e);
+            LogAtMostOnceAMinute(e);
         }
 
         TrackedConnection.Reset(socket);
@@ -210,7 +208,12 @@ internal sealed partial class BoundedListener : IConnectionListener
         _table.Closed(tracked);
     }
 
-    // False: the other side has closed without a word. Nothing is taken from what has come.
+    [SuppressMessage(
+        "Reliability", "CA2000", Justification = "The web server disposes what it accepts; of the rest the caller disposes the context")]
+    private bool TryPass(ConnectionContext context, TrackedConnection tracked) =>
+        _ready.Writer.TryWrite(new BoundedConnection(context, _table, tracked));
+
+    // Returns false if the client has closed the connection without sending a byte. The bytes stay in the socket for the web server.
     private bool TryPeek(Socket socket, out bool isAsking, out bool hasKey)
     {
         Span<byte> head = stackalloc byte[PeekedBytes];
@@ -230,11 +233,11 @@ internal sealed partial class BoundedListener : IConnectionListener
         }
         catch (OperationCanceledException)
         {
-            // Stopped meanwhile.
+            // The listener is stopping.
         }
     }
 
-    private void LogOnceInAWhile(Exception exception)
+    private void LogAtMostOnceAMinute(Exception exception)
     {
         var now = _time.GetTimestamp();
         if (_logged is null || _time.GetElapsedTime(_logged.Value, now) >= TimeSpan.FromMinutes(1))
@@ -246,6 +249,6 @@ internal sealed partial class BoundedListener : IConnectionListener
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "A connection could not be accepted ({Why}); it is tried again and again, and not said again for a minute")]
+        Message = "A connection could not be accepted ({Why}); the server keeps accepting, and does not log this again for a minute")]
     private partial void LogNotAccepted(string why);
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
@@ -8,18 +9,19 @@ using Pandora.Server.Auth;
 namespace Pandora.Server.Hosting.Connections;
 
 /// <summary>
-/// Listens for the web server, on each of its addresses, with one table of connections for all. Only sockets are replaced: what a
-/// connection is from its first byte on is Kestrel's.
+/// Makes the web server's listeners, one for each address, with one table of connections for all. Only the accepting of sockets is
+/// replaced: from the first byte on, Kestrel handles the connection.
 /// </summary>
 internal sealed class BoundedListenerFactory(
     ConnectionTable table, ServerOptions server, IMemoryPoolFactory<byte> pools, TimeProvider time, ILoggerFactory loggers)
     : IConnectionListenerFactory
 {
     private const string TransportLog = "Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets";
-    // Instead of 1 MiB: what a client sends faster than it is read is the server's memory, with a key or without.
+    // Kestrel's default is 1 MiB. What a client sends faster than the server reads it takes the server's memory, with a key or without.
     private const long ReadBufferBytes = 64 * 1024;
     private readonly KnownKeys _keys = new(server.Keys);
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "The web server disposes the listener that it binds")]
     public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
     {
         Socket socket;
@@ -32,23 +34,29 @@ internal sealed class BoundedListenerFactory(
             throw new AddressInUseException(e.Message, e);
         }
 
+        return ValueTask.FromResult<IConnectionListener>(Listen(socket));
+    }
+
+    // Once the listener exists, it owns the socket and the factory.
+    private BoundedListener Listen(Socket socket)
+    {
+        SocketConnectionContextFactory? factory = null;
         try
         {
             var options = new SocketConnectionFactoryOptions { MaxReadBufferSize = ReadBufferBytes };
             SetPools(options, pools);
-            var factory = new SocketConnectionContextFactory(options, loggers.CreateLogger(TransportLog));
-            var listener = new BoundedListener(socket, table, _keys, factory, time, loggers.CreateLogger<BoundedListener>());
-            return ValueTask.FromResult<IConnectionListener>(listener);
+            factory = new SocketConnectionContextFactory(options, loggers.CreateLogger(TransportLog));
+            return new BoundedListener(socket, table, _keys, factory, time, loggers.CreateLogger<BoundedListener>());
         }
         catch
         {
+            factory?.Dispose();
             socket.Dispose();
             throw;
         }
     }
 
-    // The web server's own pools give memory back after a flood; those that the options begin with never do, and there is no public way
-    // to name others.
+    // The web server's memory pools return memory after a flood; the options' default pools never do. There is no public way to set others.
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "set_MemoryPoolFactory")]
     private static extern void SetPools(SocketConnectionFactoryOptions options, IMemoryPoolFactory<byte> pools);
 }

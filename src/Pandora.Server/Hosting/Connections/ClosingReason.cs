@@ -1,23 +1,23 @@
 namespace Pandora.Server.Hosting.Connections;
 
 /// <summary>
-/// Why a connection was refused, or closed before a key was shown on it. Their names in snake case are labels of a metric.
+/// Why a connection was refused, or closed before a valid key came on it. The names in snake case are labels of a metric.
 /// </summary>
 internal enum ClosingReason
 {
-    /// <summary>It said nothing in time.</summary>
+    /// <summary>No byte came on it in time.</summary>
     FirstByte,
 
-    /// <summary>Its request's headers did not end in time, or no request came that was let pass.</summary>
+    /// <summary>The headers of its request did not end in time, or no request came that was accepted.</summary>
     Headers,
 
-    /// <summary>It was the oldest without a key when room was needed for a newcomer.</summary>
+    /// <summary>It was the oldest connection without a valid key when a new connection needed room.</summary>
     Evicted,
 
-    /// <summary>It was new, and each of as many as there may be had shown a key.</summary>
+    /// <summary>It was new, and all of the largest allowed number of connections had a valid key.</summary>
     Full,
 
-    /// <summary>It was one too many from its address.</summary>
+    /// <summary>There were too many connections from its address.</summary>
     Address,
 
     /// <summary>Descriptors were about to run out.</summary>

@@ -1,30 +1,30 @@
 namespace Pandora.Server.Hosting.Connections;
 
 /// <summary>
-/// A bound of connections, of all or of one address's, with those that may be closed for a newcomer, in the order of their coming.
+/// A bound for all connections or for those of one address. It lists the connections that may be closed for a new one, oldest first.
 /// </summary>
 internal sealed class ConnectionBound(int most)
 {
-    /// <summary>How many there are, those that are closing left out.</summary>
+    /// <summary>Number of connections, without those that are closing.</summary>
     public int Count { get; private set; }
 
     public bool IsFull => Count >= most;
 
     /// <summary>
-    /// Those from which something is awaited: a first byte, the rest of the headers, another request after one that was not let pass.
+    /// Connections whose client must send something: a first byte, the rest of the headers, or another request after a refused one.
     /// </summary>
     public LinkedList<TrackedConnection> Waiting { get; } = new();
 
-    /// <summary>Those that have sent a request that the server has neither answered nor let pass yet.</summary>
+    /// <summary>Connections with a request that the server has neither answered nor accepted yet.</summary>
     public LinkedList<TrackedConnection> Asking { get; } = new();
 
-    /// <summary>How many may be closed for newcomers.</summary>
+    /// <summary>Number of connections that may be closed for new ones.</summary>
     public int UnadmittedCount => Waiting.Count + Asking.Count;
 
     /// <summary>
-    /// The one to close for a newcomer, null when all are admitted: the oldest that waits. A request that has come is the server's to look
-    /// at, and its client has done all that it could; only where such are more (what looks like a request need not be one) the oldest of
-    /// them. So a flood of either kind closes its own connections.
+    /// The connection to close for a new one; null when all are admitted. It is the oldest in <see cref="Waiting"/>, because a client in
+    /// <see cref="Asking"/> has done its part and waits for the server. Only when <see cref="Asking"/> is longer, it is the oldest there:
+    /// bytes that look like a request need not be one. So a flood of either kind closes connections of the flood.
     /// </summary>
     public TrackedConnection? Oldest => (Waiting.Count >= Asking.Count ? Waiting : Asking).First?.Value;
 
@@ -40,7 +40,7 @@ internal sealed class ConnectionBound(int most)
         node.List?.Remove(node);
     }
 
-    /// <summary>Puts one last among those of a state.</summary>
+    /// <summary>Moves a connection to the end of the list of its state.</summary>
     public void Move(LinkedListNode<TrackedConnection> node, ConnectionState state)
     {
         node.List?.Remove(node);

@@ -4,44 +4,40 @@ using Pandora.Engine;
 
 namespace Pandora.Server.Hosting.Connections;
 
-/// <summary>Bounds of the connections to this server, all its addresses together.</summary>
-/// <param name="Total">Most that may be open.</param>
-/// <param name="PerAddress">Most that may be open from one address, or from one /64 of IPv6.</param>
-/// <param name="IsExempt">Whether <paramref name="PerAddress"/> does not hold for an address.</param>
+/// <summary>Bounds of the connections to all addresses of this server together.</summary>
+/// <param name="Total">Largest number of open connections.</param>
+/// <param name="PerAddress">Largest number of open connections from one address, or from one /64 of IPv6.</param>
+/// <param name="IsExempt">Whether an address is exempt from <paramref name="PerAddress"/>.</param>
 internal sealed record ConnectionLimits(int Total, int PerAddress, Func<IPAddress, bool> IsExempt)
 {
-    /// <summary>
-    /// Descriptors that are kept for everything but connections, whatever else is settled: a shortage is noticed before it is one.
-    /// </summary>
+    /// <summary>Descriptors that no connection may use, whatever the settings: a shortage is noticed before they run out.</summary>
     public const int Margin = 64;
 
-    // The runtime holds two for each assembly, 240 in all; children's pipes; and the margin.
+    // The runtime holds two for each assembly, 240 together. The rest is for the pipes of child processes and the margin.
     private const int Fixed = 320;
-    // Of a microVM's, counted on a server with warm and busy ones.
+    // Descriptors for one microVM, counted on a server with warm and busy microVMs.
     private const int PerMicroVm = 8;
     private const int Fewest = 64, Most = 8192;
 
     /// <summary>Time from the opening to the first byte.</summary>
     public TimeSpan FirstByte { get; init; } = TimeSpan.FromSeconds(5);
 
-    /// <summary>
-    /// Time from the opening to the end of a request's headers, and from a request that was not let pass to the next one.
-    /// </summary>
+    /// <summary>Time from the opening to the end of a request's headers, and from a refused request to the next one.</summary>
     public TimeSpan Headers { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>Descriptors that the microVMs may come to miss, because there are too few for the settings.</summary>
+    /// <summary>Number of descriptors by which the limit is too low for the settings.</summary>
     public int Missing { get; init; }
 
-    /// <summary>Works them out from the settings and the descriptors that there are.</summary>
-    /// <exception cref="StartupException">A setting cannot be.</exception>
+    /// <summary>Computes the bounds from the settings and the limit of descriptors.</summary>
+    /// <exception cref="StartupException">A setting is invalid, or too high for the limit of descriptors.</exception>
     public static ConnectionLimits From(EngineOptions engine, ServerOptions server, int descriptors)
     {
         var reserve = ReserveOf(engine);
         if (server.MaxConnections > Math.Max(descriptors - reserve, Fewest))
         {
             throw new StartupException(
-                $"PANDORA_MAX_CONNECTIONS={server.MaxConnections} is more than descriptors allow: there may be {descriptors} " +
-                $"(ulimit -n, LimitNOFILE=), and {reserve} are kept for microVMs. Lower it, or raise the limit of descriptors");
+                $"PANDORA_MAX_CONNECTIONS={server.MaxConnections} is too high for the limit of descriptors: the limit is {descriptors} "
+                    + $"(ulimit -n, LimitNOFILE=), and {reserve} are reserved for microVMs. Lower the setting, or raise the limit");
         }
 
         var proxies = ParseProxies(server.Proxies);
@@ -54,16 +50,14 @@ internal sealed record ConnectionLimits(int Total, int PerAddress, Func<IPAddres
         };
     }
 
-    /// <summary>
-    /// Descriptors that are kept from connections: for the microVMs that there may be at once, and for the server itself.
-    /// </summary>
+    /// <summary>Descriptors that are reserved for the largest number of microVMs at once, and for the server itself.</summary>
     internal static int ReserveOf(EngineOptions engine)
     {
         var warm = engine.PooledTemplates.Sum(engine.PoolSizeFor);
         return Fixed + (PerMicroVm * (engine.MaxSandboxes + warm));
     }
 
-    /// <summary>What connections are counted by: the address, or of IPv6 the /64, of which each host has all.</summary>
+    /// <summary>The source by which connections are counted: the address, or for IPv6 the /64, since one host can use all of it.</summary>
     internal static IPAddress SourceOf(IPAddress address)
     {
         if (address.AddressFamily != AddressFamily.InterNetworkV6)

@@ -4,15 +4,15 @@ using Microsoft.AspNetCore.Connections;
 namespace Pandora.Server.Hosting.Connections;
 
 /// <summary>
-/// All open connections, and which of them must go: clients without a key must not be able to keep out those with one. Only admitted
-/// connections may stay for as long as they like; the others have little time, and are closed for newcomers.
+/// Holds all open connections and decides which to close, so that clients without a key cannot keep out clients with one. Admitted
+/// connections may stay open without a time limit. The others have little time, and are closed when a new connection needs room.
 /// </summary>
 internal sealed partial class ConnectionTable : IDisposable
 {
     private static readonly TimeSpan SweepInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LogInterval = TimeSpan.FromMinutes(1);
-    // Their descriptors are free; their memory is not yet.
-    private const int MostClosing = 64, MostPassed = 8;
+    // The descriptors of closing connections are free; their memory is not free yet.
+    private const int MaxClosing = 64, MaxSkipped = 8;
     private readonly ConnectionLimits _limits;
     private readonly ServerMetrics _metrics;
     private readonly TimeProvider _time;
@@ -41,10 +41,10 @@ internal sealed partial class ConnectionTable : IDisposable
         }
     }
 
-    /// <summary>Most that may be open.</summary>
+    /// <summary>Largest number of open connections.</summary>
     public int Limit => _limits.Total;
 
-    /// <summary>How many there are of each kind.</summary>
+    /// <summary>Number of connections of each kind.</summary>
     public (int Unadmitted, int Admitted) Counts
     {
         get
@@ -57,28 +57,29 @@ internal sealed partial class ConnectionTable : IDisposable
     }
 
     /// <summary>
-    /// Takes in a newcomer, closing the oldest without a key where a bound is reached: that of the newcomer's address first, so that an
-    /// address that has too many pays itself. Null: the newcomer must go, because all that would have to make room have shown a key.
+    /// Adds a new connection. Where a bound is reached, it closes the oldest connection without a valid key: one of the same address first,
+    /// so that an address with too many connections loses its own. Returns null if the new connection must be refused, because all
+    /// connections that could make room are admitted.
     /// </summary>
-    /// <param name="address">Where it comes from.</param>
-    /// <param name="close">Resets it, as long as the web server has not been given it.</param>
-    /// <param name="hasSent">Whether something has come from it that was not read yet. Must not block or throw.</param>
+    /// <param name="address">Address of the client.</param>
+    /// <param name="close">Resets the connection; used until the web server has it.</param>
+    /// <param name="hasSent">Whether bytes have come on it that nothing has read yet. Must not block or throw.</param>
     public TrackedConnection? TryAdd(IPAddress address, Action close, Func<bool>? hasSent = null)
     {
         var plain = address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
         var source = ConnectionLimits.SourceOf(plain);
-        var newcomer = new TrackedConnection(this, source, close, hasSent);
+        var added = new TrackedConnection(this, source, close, hasSent);
         var victims = new List<(TrackedConnection Connection, ClosingReason Reason)>(2);
         ClosingReason? refusal = null;
         lock (_lock)
         {
-            ConnectionBound? own = null;
-            if (!_limits.IsExempt(plain) && !_byAddress.TryGetValue(source, out own))
+            ConnectionBound? ofAddress = null;
+            if (!_limits.IsExempt(plain) && !_byAddress.TryGetValue(source, out ofAddress))
             {
-                own = new ConnectionBound(_limits.PerAddress);
+                ofAddress = new ConnectionBound(_limits.PerAddress);
             }
 
-            if (own?.IsFull == true && !TryTake(own, ClosingReason.Address, victims))
+            if (ofAddress?.IsFull == true && !TryTake(ofAddress, ClosingReason.Address, victims))
             {
                 refusal = ClosingReason.Address;
             }
@@ -88,13 +89,13 @@ internal sealed partial class ConnectionTable : IDisposable
             }
             else
             {
-                newcomer.Since = _time.GetTimestamp();
-                _all.Add(newcomer);
-                if (own is not null)
+                added.Since = _time.GetTimestamp();
+                _all.Add(added);
+                if (ofAddress is not null)
                 {
-                    own.Add(newcomer);
-                    // It is new, or has just lost its last one to the newcomer.
-                    _byAddress[source] = own;
+                    ofAddress.Add(added);
+                    // The bound is new, or lost its last connection to this one and was removed.
+                    _byAddress[source] = ofAddress;
                 }
             }
         }
@@ -106,19 +107,20 @@ internal sealed partial class ConnectionTable : IDisposable
             return null;
         }
 
-        return newcomer;
+        return added;
     }
 
     /// <summary>
-    /// Waits until not too many are on their way out: what the web server holds for them is memory. Not for long: where one does not end,
-    /// the others' descriptors are free all the same.
+    /// Waits while too many connections are closing, because the web server still holds memory for them. The wait is short: the
+    /// descriptors of closing connections are free already, even if one of them does not end.
     /// </summary>
+    /// <param name="atMost">Longest wait.</param>
     public async ValueTask WaitForRoomAsync(TimeSpan atMost)
     {
         Task room;
         lock (_lock)
         {
-            if (_closing < MostClosing)
+            if (_closing < MaxClosing)
             {
                 return;
             }
@@ -133,16 +135,17 @@ internal sealed partial class ConnectionTable : IDisposable
         }
         catch (TimeoutException)
         {
-            // Counted on; the next newcomer waits again.
+            // Expected. The next new connection waits again.
         }
     }
 
-    /// <summary>The first byte has come, and the web server gets the connection; false: it has been closed meanwhile.</summary>
+    /// <summary>Records that the first byte has come and the web server gets the connection.</summary>
     /// <param name="connection">The connection.</param>
-    /// <param name="context">The web server's side of it.</param>
-    /// <param name="isAsking">Whether the whole headers of a request are there.</param>
-    /// <param name="hasKey">Whether they show a key: it need not be found among others first.</param>
-    public bool Speak(TrackedConnection connection, ConnectionContext? context, bool isAsking, bool hasKey = false)
+    /// <param name="context">The connection as the web server knows it.</param>
+    /// <param name="isAsking">Whether the complete headers of a request have come.</param>
+    /// <param name="hasKey">Whether the headers contain a valid key. Then the connection is admitted at once.</param>
+    /// <returns>False if the connection has been closed meanwhile.</returns>
+    public bool Start(TrackedConnection connection, ConnectionContext? context, bool isAsking, bool hasKey = false)
     {
         lock (_lock)
         {
@@ -162,7 +165,7 @@ internal sealed partial class ConnectionTable : IDisposable
         }
     }
 
-    /// <summary>A request has come, and nothing is known of it yet.</summary>
+    /// <summary>Records that a request has come, which the server has not checked yet.</summary>
     public void Begin(TrackedConnection connection)
     {
         lock (_lock)
@@ -175,7 +178,7 @@ internal sealed partial class ConnectionTable : IDisposable
         }
     }
 
-    /// <summary>A request has been answered. One that was not let pass leaves the connection waiting for the next.</summary>
+    /// <summary>Records that a request was answered. If it was refused, the connection waits for the next request.</summary>
     public void End(TrackedConnection connection)
     {
         lock (_lock)
@@ -188,7 +191,7 @@ internal sealed partial class ConnectionTable : IDisposable
         }
     }
 
-    /// <summary>A request may pass.</summary>
+    /// <summary>Records that a request was accepted.</summary>
     public void Admit(TrackedConnection connection)
     {
         lock (_lock)
@@ -200,7 +203,7 @@ internal sealed partial class ConnectionTable : IDisposable
         }
     }
 
-    /// <summary>Nothing is left of it.</summary>
+    /// <summary>Records that the connection is closed and its memory is free.</summary>
     public void Closed(TrackedConnection connection)
     {
         lock (_lock)
@@ -213,14 +216,16 @@ internal sealed partial class ConnectionTable : IDisposable
             }
             else if (connection.State != ConnectionState.Closed)
             {
-                Leave(connection);
+                RemoveFromBounds(connection);
             }
 
             connection.State = ConnectionState.Closed;
         }
     }
 
-    /// <summary>Closes the oldest without a key, because descriptors run out; how many.</summary>
+    /// <summary>Closes the oldest connections without a valid key, because descriptors run out.</summary>
+    /// <param name="count">How many to close.</param>
+    /// <returns>How many were closed.</returns>
     public int Shed(int count)
     {
         var victims = new List<(TrackedConnection, ClosingReason)>(count);
@@ -235,7 +240,7 @@ internal sealed partial class ConnectionTable : IDisposable
         return victims.Count;
     }
 
-    /// <summary>Closes those that the web server does not know of.</summary>
+    /// <summary>Closes the connections that the web server does not have yet.</summary>
     public void CloseSilent()
     {
         List<TrackedConnection> silent;
@@ -258,7 +263,7 @@ internal sealed partial class ConnectionTable : IDisposable
         }
         catch (Exception e)
         {
-            // A timer's exception would end the server.
+            // An exception in a timer would end the server.
             LogSweepFailed(e);
         }
     }
@@ -297,8 +302,9 @@ internal sealed partial class ConnectionTable : IDisposable
             return false;
         }
 
-        // One that has sent something waits for the server, which has not come to read it. Not many are passed: a byte each is no shelter.
-        for (var passed = 0; passed < MostPassed && victim.HasUnread; passed++)
+        // A connection on which bytes have come waits for the server, so it is skipped. Only a few are skipped: otherwise one byte on each
+        // connection would protect a flood.
+        for (var skipped = 0; skipped < MaxSkipped && victim.HasUnread; skipped++)
         {
             victim.SetState(ConnectionState.Silent);
             victim = bound.Oldest!;
@@ -309,10 +315,10 @@ internal sealed partial class ConnectionTable : IDisposable
         return true;
     }
 
-    // Silent ones are gone as soon as their sockets are closed.
+    // A silent connection is gone as soon as its socket is closed.
     private void Take(TrackedConnection victim)
     {
-        Leave(victim);
+        RemoveFromBounds(victim);
         if (victim.State == ConnectionState.Silent)
         {
             victim.State = ConnectionState.Closed;
@@ -324,7 +330,7 @@ internal sealed partial class ConnectionTable : IDisposable
         }
     }
 
-    private void Leave(TrackedConnection connection)
+    private void RemoveFromBounds(TrackedConnection connection)
     {
         connection.Places.ForEach(p => p.Bound.Remove(p.Node));
         if (connection.Places.Count > 1 && connection.Places[1].Bound.Count == 0)
@@ -346,16 +352,16 @@ internal sealed partial class ConnectionTable : IDisposable
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "{Count} connections were closed or refused to keep room for those with a key: at most {Total} may be open, {PerAddress} "
-            + "from one address")]
+        Message = "{Count} connections were closed or refused to keep room for clients with a key: at most {Total} may be open, "
+            + "{PerAddress} from one address")]
     private partial void LogRefused(long count, int total, int perAddress);
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "The limit of descriptors is {Missing} too low for as many microVMs as PANDORA_MAX_SANDBOXES and the pools allow: raise "
-            + "it (ulimit -n, LimitNOFILE=), or lower them")]
+        Message = "The limit of descriptors is too low by {Missing} for the microVMs that PANDORA_MAX_SANDBOXES and the pools allow: raise "
+            + "the limit (ulimit -n, LimitNOFILE=), or lower the settings")]
     private partial void LogMissing(int missing);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "Connections that are late could not be closed; it is tried again in a second")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "Late connections could not be closed; the server tries again in a second")]
     private partial void LogSweepFailed(Exception exception);
 }

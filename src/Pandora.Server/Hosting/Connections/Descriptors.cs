@@ -4,15 +4,15 @@ using System.Runtime.InteropServices;
 namespace Pandora.Server.Hosting.Connections;
 
 /// <summary>
-/// How many descriptors this process may hold: getrlimit(2), RLIMIT_NOFILE. The runtime has raised the soft limit to the hard one when it
-/// started.
+/// Reads how many descriptors this process may have open: getrlimit(2), RLIMIT_NOFILE. The runtime raises the soft limit to the hard limit
+/// when it starts.
 /// </summary>
 internal static partial class Descriptors
 {
     // include/uapi/asm-generic/resource.h
     private const int NoFile = 7;
 
-    /// <summary>The limit as it is now: it can be changed from outside while the process runs (prlimit(2)).</summary>
+    /// <summary>The current limit: another program can change it while this process runs (prlimit(2)).</summary>
     public static int Limit => GetLimit(NoFile, out var limit) == 0
         ? (int)Math.Min(limit.Soft, int.MaxValue)
         : throw new Win32Exception(Marshal.GetLastPInvokeError());

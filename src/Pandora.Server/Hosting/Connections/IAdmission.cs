@@ -1,20 +1,20 @@
 namespace Pandora.Server.Hosting.Connections;
 
 /// <summary>
-/// What a connection learns of its requests. It is a feature of the connection, so each request on it has it; it is missing where no
-/// connection is, such as in memory.
+/// Receives reports about the requests on a connection. It is a feature of the connection, so each request on the connection has it. In
+/// tests without connections it is missing.
 /// </summary>
 internal interface IAdmission
 {
-    /// <summary>Whether a request on it was let pass.</summary>
+    /// <summary>Whether a request on the connection was accepted.</summary>
     bool IsAdmitted { get; }
 
-    /// <summary>A request has come, and nothing is known of it yet: it is the server's turn.</summary>
+    /// <summary>Records that a request has come, which the server has not checked yet.</summary>
     void Begin();
 
-    /// <summary>The request may pass: the connection is no longer closed in favour of others.</summary>
+    /// <summary>Records that the request was accepted: the connection is no longer closed for new ones.</summary>
     void Admit();
 
-    /// <summary>The request has been answered: unless it might pass, the connection waits for its client again.</summary>
+    /// <summary>Records that the request was answered. If it was refused, the connection waits for the next request.</summary>
     void End();
 }

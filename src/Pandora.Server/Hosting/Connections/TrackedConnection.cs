@@ -4,29 +4,29 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Pandora.Server.Hosting.Connections;
 
-/// <summary>How far a connection has come.</summary>
+/// <summary>State of a connection.</summary>
 internal enum ConnectionState
 {
-    /// <summary>Not a byte has come; the web server does not know it yet.</summary>
+    /// <summary>No byte has come on it; the web server does not have it yet.</summary>
     Silent,
 
-    /// <summary>Something has come, but not the whole headers of a request; or a request was answered that was not let pass.</summary>
+    /// <summary>Bytes have come, but not the complete headers of a request; or a request was refused and answered.</summary>
     Waiting,
 
-    /// <summary>The whole headers of a request have come, and the server has not answered it or let it pass yet.</summary>
+    /// <summary>The complete headers of a request have come, and the server has neither answered nor accepted it yet.</summary>
     Asking,
 
-    /// <summary>A request has been let pass.</summary>
+    /// <summary>A request was accepted.</summary>
     Admitted,
 
-    /// <summary>Its socket is closed, and what the web server holds for it is on its way out.</summary>
+    /// <summary>Its socket is closed, and the web server still frees its memory.</summary>
     Closing,
 
-    /// <summary>Nothing is left of it.</summary>
+    /// <summary>It is closed and its memory is free.</summary>
     Closed,
 }
 
-/// <summary>A connection as the table knows it. All but <see cref="Close"/> is under the table's lock.</summary>
+/// <summary>A connection in the table. All members but <see cref="Close"/> are used under the table's lock.</summary>
 internal sealed class TrackedConnection(
     ConnectionTable table, IPAddress address, Action? close = null, Func<bool>? hasSent = null) : IAdmission
 {
@@ -36,7 +36,7 @@ internal sealed class TrackedConnection(
 
     public ConnectionState State { get; set; }
 
-    /// <summary>Puts it last among those of a state.</summary>
+    /// <summary>Sets the state, and moves the connection to the end of the state's list in each bound.</summary>
     public void SetState(ConnectionState state)
     {
         State = state;
@@ -46,15 +46,15 @@ internal sealed class TrackedConnection(
     /// <summary>Timestamp of the opening, or of the last request.</summary>
     public long Since { get; set; }
 
-    /// <summary>Its places in the lists of all, and of its address.</summary>
+    /// <summary>Its places in the bound of all connections, and in that of its address.</summary>
     public List<(ConnectionBound Bound, LinkedListNode<TrackedConnection> Node)> Places { get; } = [];
 
-    /// <summary>Whether something has come that nobody has read yet.</summary>
+    /// <summary>Whether bytes have come that the server has not read yet.</summary>
     public bool HasUnread => State == ConnectionState.Silent && hasSent?.Invoke() == true;
 
     public void Attach(ConnectionContext? context) => _context = context;
 
-    /// <remarks>For good: a proxy sends different clients' requests on one connection.</remarks>
+    /// <remarks>It stays true: a proxy sends the requests of different clients on one connection.</remarks>
     public bool IsAdmitted => State == ConnectionState.Admitted;
 
     public void Begin() => table.Begin(this);
@@ -82,6 +82,6 @@ internal sealed class TrackedConnection(
         }
     }
 
-    /// <summary>Resets a socket: nothing is said any more, and nothing of it lingers in the kernel.</summary>
+    /// <summary>Resets a socket: no more bytes are sent, and the kernel keeps nothing of the connection.</summary>
     public static void Reset(Socket socket) => socket.Close(timeout: 0);
 }

@@ -40,9 +40,9 @@ public sealed class UnauthorizedTests
         var lines = log.Lines.Where(l => l.Category == typeof(Unauthorized).FullName).Select(l => l.Text);
         Assert.Equal(
             [
-                "A request from 127.0.0.1 showed no key and was told 401",
-                "A request from 127.0.0.1 showed a wrong key and was told 401",
-                "A request from 127.0.0.1 showed a wrong key and was told 401",
+                "A request from 127.0.0.1 had no key and was answered with 401",
+                "A request from 127.0.0.1 had a wrong key and was answered with 401",
+                "A request from 127.0.0.1 had a wrong key and was answered with 401",
             ],
             lines);
         Assert.DoesNotContain(log.Lines, l => l.Text.Contains("hunter2", StringComparison.Ordinal));
@@ -72,10 +72,11 @@ public sealed class UnauthorizedTests
         Assert.Equal(10, log.Lines.Count);
         time.Advance(TimeSpan.FromMinutes(1));
         Assert.Equal(
-            (11, "990 more requests were told 401 within 60 s, and have no line of their own"), (log.Lines.Count, log.Lines.Last().Text));
+            (11, "990 more requests were answered with 401 within 60 s and were not logged one by one"),
+            (log.Lines.Count, log.Lines.Last().Text));
         time.Advance(TimeSpan.FromHours(1));
         unauthorized.Report(null, isKeyShown: false);
         time.Advance(TimeSpan.FromHours(1));
-        Assert.Equal((12, "A request from (null) showed no key and was told 401"), (log.Lines.Count, log.Lines.Last().Text));
+        Assert.Equal((12, "A request from (null) had no key and was answered with 401"), (log.Lines.Count, log.Lines.Last().Text));
     }
 }

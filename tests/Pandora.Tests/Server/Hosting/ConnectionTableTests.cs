@@ -119,7 +119,7 @@ public sealed class ConnectionTableTests : IDisposable
     public void A_connection_whose_first_headers_show_a_key_is_admitted_before_they_are_checked()
     {
         Open(2);
-        Assert.True(_table!.Speak(Add("a"), null, isAsking: true, hasKey: true));
+        Assert.True(_table!.Start(Add("a"), null, isAsking: true, hasKey: true));
         Ask(Add("b"));
         Add("c");
         Add("d");
@@ -306,7 +306,7 @@ public sealed class ConnectionTableTests : IDisposable
 
     private TrackedConnection Add(string name, IPAddress? address = null) => _table!.TryAdd(address ?? Loopback, () => _closed.Add(name))!;
 
-    private void Ask(TrackedConnection connection) => Assert.True(_table!.Speak(connection, null, isAsking: true));
+    private void Ask(TrackedConnection connection) => Assert.True(_table!.Start(connection, null, isAsking: true));
 
-    private void Wait(TrackedConnection connection) => Assert.True(_table!.Speak(connection, null, isAsking: false));
+    private void Wait(TrackedConnection connection) => Assert.True(_table!.Start(connection, null, isAsking: false));
 }
