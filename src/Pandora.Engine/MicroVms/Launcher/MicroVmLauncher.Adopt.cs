@@ -51,8 +51,12 @@ internal sealed partial class MicroVmLauncher
         }
         catch (Exception e) when (!stopping.IsCancellationRequested)
         {
-            var reason = e is VmmException ? e.Message : e is OperationCanceledException ? "its guest did not answer in time"
-                : $"its guest could not be reached: {e.Message}";
+            var reason = e switch
+            {
+                VmmException => e.Message,
+                OperationCanceledException => "its guest did not answer in time",
+                _ => $"its guest could not be reached: {e.Message}",
+            };
             return new Adoption(null, reason, boot.Teardown);
         }
     }
@@ -88,7 +92,7 @@ internal sealed partial class MicroVmLauncher
         try
         {
             await using var timer = time.CreateTimer(_ => GiveOn(), null, PlaceLimit, Timeout.InfiniteTimeSpan);
-            await WithinAsync(AdoptLimit, token => ReachGuestAsync(boot, hostKey, isTakenOver: true, token), stopping);
+            await WithinAsync(AdoptLimit, token => ConnectGuestAsync(boot, hostKey, isAdopted: true, token), stopping);
         }
         finally
         {

@@ -31,17 +31,7 @@ internal sealed partial class MicroVmLauncher
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
         try
         {
-            await RunAsync(boot,
-            [
-                (BootStep.Slot, TakeSlotAsync),
-                (BootStep.Record, RecordAsync),
-                (BootStep.Disk, MakeDiskAsync),
-                (BootStep.Vmm, StartVmmAsync),
-                (BootStep.Guest, (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
-                (BootStep.Warmup, (b, token) => WarmUpAsync(b, () => false, token)),
-                (BootStep.Agent, (b, token) => b.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, token)),
-                (BootStep.Snapshot, WriteSnapshotAsync),
-            ], linked.Token);
+            await RunAsync(boot, StepsOfSnapshot(), linked.Token);
         }
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
@@ -64,6 +54,9 @@ internal sealed partial class MicroVmLauncher
             throw new VmmException("its template was built anew or removed meanwhile");
         }
     }
+
+    private Task PingAgentAsync(Boot boot, CancellationToken cancellationToken) =>
+        boot.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, cancellationToken);
 
     private async Task WriteSnapshotAsync(Boot boot, CancellationToken cancellationToken)
     {
@@ -89,11 +82,11 @@ internal sealed partial class MicroVmLauncher
         await boot.Agent.SetClockAsync(cancellationToken);
     }
 
-    private static async Task WarmUpAsync(Boot boot, Func<bool> isAwaited, CancellationToken cancellationToken)
+    private static async Task WarmUpAsync(Boot boot, CancellationToken cancellationToken)
     {
         foreach (var code in WarmUp)
         {
-            if (!isAwaited())
+            if (!boot.IsAwaited())
             {
                 await boot.Guest!.ExecAsync(new GuestCommand { Code = code, Timeout = WarmUpLimit }, cancellationToken);
             }

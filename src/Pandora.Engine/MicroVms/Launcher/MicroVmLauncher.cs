@@ -41,28 +41,15 @@ internal sealed partial class MicroVmLauncher(
         var start = Stopwatch.GetTimestamp();
         var boot = NewBoot(names.NewMicroVmId(), template);
         boot.Snapshot = snapshot;
+        boot.IsAwaited = isAwaited;
         var how = snapshot is null ? PoolStart.Boot : PoolStart.Snapshot;
         using var span = EngineTracing.Source.StartActivity("microvm.boot");
         span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name).SetTag("pandora.start", Label.Of(how));
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout), time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-        (BootStep, Func<Boot, CancellationToken, Task>)[] own = snapshot is null
-            ? [(BootStep.Vmm, StartVmmAsync)]
-            : [(BootStep.Vmm, RestoreVmmAsync), (BootStep.Agent, ResumeAsync)];
-        (BootStep, Func<Boot, CancellationToken, Task>)[] last = snapshot is null
-            ? [(BootStep.Clock, TrySetClockAsync)]
-            : [(BootStep.Warmup, (b, token) => WarmUpAsync(b, isAwaited, token))];
         try
         {
-            await RunAsync(boot,
-            [
-                (BootStep.Slot, TakeSlotAsync),
-                (BootStep.Record, RecordAsync),
-                (BootStep.Disk, MakeDiskAsync),
-                .. own,
-                (BootStep.Guest, (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
-                .. last,
-            ], linked.Token);
+            await RunAsync(boot, snapshot is null ? StepsOfBoot() : StepsOfRestore(), linked.Token);
             metrics.Booted(template.Name, how, Stopwatch.GetElapsedTime(start));
             LogBooted(boot.Id, template.Name, Label.Of(how), Stopwatch.GetElapsedTime(start).TotalSeconds);
             return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown)
@@ -79,19 +66,6 @@ internal sealed partial class MicroVmLauncher(
             span.Fail(Label.Of(boot.Step), e);
             var reason = limit.IsCancellationRequested ? $"not ready within {options.BootTimeout:0} s" : e.Message;
             throw new BootException(boot.Step, $"{Label.Of(how)} failed at step '{Label.Of(boot.Step)}': {reason}{Tail(console)}", e);
-        }
-    }
-
-    private async Task RunAsync(
-        Boot boot, IEnumerable<(BootStep Step, Func<Boot, CancellationToken, Task> Run)> steps, CancellationToken cancellationToken)
-    {
-        foreach (var (step, run) in steps)
-        {
-            boot.Step = step;
-            using var span = EngineTracing.Source.StartActivity($"microvm.boot.{Label.Of(step)}");
-            var start = Stopwatch.GetTimestamp();
-            await run(boot, cancellationToken);
-            metrics.BootStepped(boot.Template!.Name, step, Stopwatch.GetElapsedTime(start));
         }
     }
 
@@ -162,10 +136,19 @@ internal sealed partial class MicroVmLauncher(
         };
     }
 
-    private async Task ReachGuestAsync(Boot boot, byte[] hostKey, bool isTakenOver, CancellationToken cancellationToken)
+    private async Task ReachGuestAsync(Boot boot, CancellationToken cancellationToken)
+    {
+        await ConnectGuestAsync(boot, boot.Identity!.HostKey, isAdopted: false, cancellationToken);
+        // The guest has unpacked it; it holds the host key.
+        File.Delete(boot.InitrdPath);
+        // One that is to be snapshotted is nothing that another server may take over.
+        boot.File!.Write(r => r with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources });
+    }
+
+    private async Task ConnectGuestAsync(Boot boot, byte[] hostKey, bool isAdopted, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var connecting = guests.ConnectAsync(new GuestLogin(boot.Slot!.Address, hostKey, isTakenOver), stop.Token);
+        var connecting = guests.ConnectAsync(new GuestLogin(boot.Slot!.Address, hostKey, isAdopted), stop.Token);
         if (await Task.WhenAny(connecting, boot.Machine!.Exited) != connecting)
         {
             await stop.CancelAsync();
@@ -174,15 +157,6 @@ internal sealed partial class MicroVmLauncher(
         }
 
         HoldGuest(boot, await connecting);
-        if (isTakenOver)
-        {
-            return;
-        }
-
-        // The guest has unpacked it; it holds the host key.
-        File.Delete(boot.InitrdPath);
-        // One that is to be snapshotted is nothing that another server may take over.
-        boot.File!.Write(r => r with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources });
     }
 
     // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device, and an older template the
@@ -221,7 +195,8 @@ internal sealed partial class MicroVmLauncher(
     private static string Tail(string console)
     {
         var text = console.Trim();
-        return text.Length == 0 ? "; its console is empty" : $"; its console ends with:\n{(text.Length > 1500 ? text[^1500..] : text)}";
+        var end = text.Length > 1500 ? text[^1500..] : text;
+        return end.Length == 0 ? "; its console is empty" : $"; its console ends with:\n{end}";
     }
 
     [LoggerMessage(
@@ -230,8 +205,8 @@ internal sealed partial class MicroVmLauncher(
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is the host's to the second only, and so are those "
-            + "of its template's next ones")]
+        Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is the host's to the second only, and so are "
+            + "those of its template's next ones")]
     private partial void LogNoAgent(string sandboxId, string error);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
@@ -258,6 +233,7 @@ internal sealed partial class MicroVmLauncher(
         public GuestAgent? Agent { get; set; }
         public Snapshot? Snapshot { get; set; }
         public string? SnapshotDirectory { get; set; }
+        public Func<bool> IsAwaited { get; set; } = static () => false;
         public BootStep Step { get; set; }
     }
 }
