@@ -32,9 +32,12 @@ internal sealed class EngineGauges
         meter.CreateObservableGauge(
             "pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
         meter.CreateObservableGauge("pandora_slots", () => network.SlotCount, description: "Network slots there are");
-        meter.CreateObservableGauge("pandora_slots_held", () => network.HeldCount, description: "Network slots held by microVMs, those that end counted in");
-        meter.CreateObservableGauge("pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes where the microVMs' disks are");
-        meter.CreateObservableGauge("pandora_disk_size", () => ReadDisk(d => d.TotalSize), "By", "Size in bytes of the file system where the microVMs' disks are");
+        meter.CreateObservableGauge(
+            "pandora_slots_held", () => network.HeldCount, description: "Network slots held by microVMs, those that end counted in");
+        meter.CreateObservableGauge(
+            "pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes where the microVMs' disks are");
+        meter.CreateObservableGauge(
+            "pandora_disk_size", () => ReadDisk(d => d.TotalSize), "By", "Size in bytes of the file system where the microVMs' disks are");
         meter.CreateObservableGauge(
             "pandora_disk_needed", () => room.Needed, "By", "Free bytes without which no microVM is handed out");
         meter.CreateObservableGauge(

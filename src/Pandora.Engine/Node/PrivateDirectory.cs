@@ -52,9 +52,10 @@ internal static class PrivateDirectory
         if ((found.Mode & forbidden) != 0)
         {
             File.SetUnixFileMode(path, (UnixFileMode)(found.Mode & 0xFFF & ~forbidden));
+            var access = forbidden == Everybody ? "read or changed" : "changed";
             mended(
-                $"{path} could be {(forbidden == Everybody ? "read or " : "")}changed by other users (mode {Convert.ToString(found.Mode & 0x1FF, 8)}): that was taken from them. See that nothing in it is theirs"
-            );
+                $"{path} could be {access} by other users (mode {Convert.ToString(found.Mode & 0x1FF, 8)}): that was taken from them. "
+                    + "See that nothing in it is theirs");
         }
     }
 

@@ -67,8 +67,16 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         try
         {
             var owners = new Owners(options.DataDir, Names, Live);
-            return [.. Processes(owners), .. Mounts(owners), .. Chroots(Names.MachineDirectory, owners.OfMicroVm), .. Cgroups(owners),
-                .. Networked(owners), .. Files(owners), .. Snapshots(owners)];
+            return
+            [
+                .. Processes(owners),
+                .. Mounts(owners),
+                .. Chroots(Names.MachineDirectory, owners.OfMicroVm),
+                .. Cgroups(owners),
+                .. Networked(owners),
+                .. Files(owners),
+                .. Snapshots(owners),
+            ];
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
@@ -159,21 +167,24 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         var (inCgroup, inDirectory) = ($"/{Names.CgroupName}/", Names.RunDirectory + "/");
         foreach (var directory in Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)))
         {
-            // Where there are no cgroups, by what its launcher gave it; a command line alone may be anybody's who looks at a file.
-            var id =
-                IdIn(Read($"{directory}/cgroup"), inCgroup)
-                ?? (
-                    IdIn(Read($"{directory}/cmdline"), inDirectory) is { Length: > 0 } named
-                    && ProcessHandle
-                        .ReadEnvironment(int.Parse(Path.GetFileName(directory)))
-                        .Contains($"{VmmProcess.MachineVariable}={named}")
-                        ? named
-                        : null);
+            var id = IdIn(Read($"{directory}/cgroup"), inCgroup) ?? FindIdInEnvironment(directory, inDirectory);
             if (id is not null && !Read($"{directory}/stat").Contains(") Z ", StringComparison.Ordinal))
             {
                 yield return new(AuditedKind.Process, Path.GetFileName(directory), owners.OfMicroVm(id));
             }
         }
+    }
+
+    // Where there are no cgroups, by what its launcher gave it; a command line alone may be anybody's who looks at a file.
+    private static string? FindIdInEnvironment(string directory, string inDirectory)
+    {
+        if (IdIn(Read($"{directory}/cmdline"), inDirectory) is not { Length: > 0 } id)
+        {
+            return null;
+        }
+
+        var environment = ProcessHandle.ReadEnvironment(int.Parse(Path.GetFileName(directory)));
+        return environment.Contains($"{VmmProcess.MachineVariable}={id}") ? id : null;
     }
 
     private IEnumerable<AuditedResource> Mounts(Owners owners) =>
@@ -204,11 +215,11 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
 
     private IEnumerable<AuditedResource> Cgroups(Owners owners)
     {
-        foreach (
-            var parent in new[] { CgroupTree.DefaultRoot }
-                .Concat(Entries(CgroupTree.DefaultRoot).Where(Directory.Exists))
-                .Select(d => Path.Combine(d, Names.CgroupName))
-                .Where(Directory.Exists))
+        var parents = new[] { CgroupTree.DefaultRoot }
+            .Concat(Entries(CgroupTree.DefaultRoot).Where(Directory.Exists))
+            .Select(d => Path.Combine(d, Names.CgroupName))
+            .Where(Directory.Exists);
+        foreach (var parent in parents)
         {
             yield return new(AuditedKind.Cgroup, parent, owners.OfInstance);
             foreach (var child in Directory.GetDirectories(parent))
@@ -222,11 +233,15 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     private IEnumerable<AuditedResource> Networked(Owners owners)
     {
         bool IsSlot(IPAddress address) => owners.OfAddress(address) is not null;
-        return (Network?.List(IsSlot) ?? NetworkInventory.List(Names, options.Network, IsSlot)).Select(r => new AuditedResource(
-            Enum.Parse<AuditedKind>(r.Kind.ToString()), r.Name,
-            r.Kind == NetworkResourceKind.Rule ? owners.OfInstance
-                : r.Address is { } address ? owners.OfAddress(address)
-                : r.Slot is { } slot ? owners.OfSlot(slot) : null)).ToList();
+        string? OwnerOf(NetworkResource resource) => resource switch
+        {
+            { Kind: NetworkResourceKind.Rule } => owners.OfInstance,
+            { Address: { } address } => owners.OfAddress(address),
+            { Slot: { } slot } => owners.OfSlot(slot),
+            _ => null,
+        };
+        var resources = Network?.List(IsSlot) ?? NetworkInventory.List(Names, options.Network, IsSlot);
+        return resources.Select(r => new AuditedResource(Enum.Parse<AuditedKind>(r.Kind.ToString()), r.Name, OwnerOf(r))).ToList();
     }
 
     private IEnumerable<AuditedResource> Files(Owners owners)
@@ -259,12 +274,17 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         var templates = new TemplateStore(options.TemplatePath);
         foreach (var path in Entries(options.SnapshotDir))
         {
-            yield return new(
-                AuditedKind.Snapshot,
-                path,
-                SnapshotStore.TemplateOf(path) is not { } template ? (owners.IsServed ? "the server, which makes it" : null)
-                    : templates.Has(template) ? $"template {template}"
-                    : null);
+            yield return new(AuditedKind.Snapshot, path, OwnerOf(path));
+        }
+
+        string? OwnerOf(string path)
+        {
+            if (SnapshotStore.TemplateOf(path) is not { } template)
+            {
+                return owners.IsServed ? "the server, which makes it" : null;
+            }
+
+            return templates.Has(template) ? $"template {template}" : null;
         }
     }
 

@@ -67,7 +67,7 @@ internal sealed partial class LeakWatch : IAsyncDisposable
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "The record of living microVM {SandboxId} could not be looked at or written again: {Error}. It is tried again at the next "
-            + "audit")]
+        Message = "The record of living microVM {SandboxId} could not be looked at or written again: {Error}. It is tried again at the "
+            + "next audit")]
     private partial void LogNotRepaired(string sandboxId, string error);
 }

@@ -33,12 +33,23 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
                 return new FoundRecord(directory, null, problem);
             }
 
-            return new FoundRecord(directory, record,
-                record.BootId != MicroVmRecord.HostBootId ? "the host was restarted"
-                : !record.IsReady || record.Vmm is null ? "it had not come up when its server ended"
-                : !slots.Add(record.Slot) ? $"another microVM has its slot {record.Slot}"
-                : null);
+            return new FoundRecord(directory, record, FindProblem(record, slots));
         })];
+    }
+
+    private static string? FindProblem(MicroVmRecord record, HashSet<int> slots)
+    {
+        if (record.BootId != MicroVmRecord.HostBootId)
+        {
+            return "the host was restarted";
+        }
+
+        if (!record.IsReady || record.Vmm is null)
+        {
+            return "it had not come up when its server ended";
+        }
+
+        return slots.Add(record.Slot) ? null : $"another microVM has its slot {record.Slot}";
     }
 
     /// <summary>Undoes those that cannot be taken over at all, side by side.</summary>

@@ -26,18 +26,18 @@ internal sealed partial class OrphanCleanup(
         IReadOnlyCollection<MicroVmRecord> living, Func<IReadOnlyDictionary<int, string>, Action<string, Exception>, Task> network)
     {
         var ids = living.Select(r => r.Id).ToHashSet();
-        foreach (
-            var left in cgroups
-                .PathsFor("")
-                .Select(p => p.TrimEnd('/'))
-                .SelectMany(Directory.GetDirectories)
-                .Where(d => !ids.Contains(Path.GetFileName(d))))
+        var orphanCgroups = cgroups
+            .PathsFor("")
+            .Select(p => p.TrimEnd('/'))
+            .SelectMany(Directory.GetDirectories)
+            .Where(d => !ids.Contains(Path.GetFileName(d)));
+        foreach (var cgroup in orphanCgroups)
         {
-            await TryAsync(left, async () =>
+            await TryAsync(cgroup, async () =>
             {
                 // Of a machine whose record is gone, its cgroup still knows the processes.
-                await Orphans.KillAsync(left, time);
-                await CgroupTree.RemoveAsync(left, time);
+                await Orphans.KillAsync(cgroup, time);
+                await CgroupTree.RemoveAsync(cgroup, time);
             });
         }
 
@@ -46,9 +46,11 @@ internal sealed partial class OrphanCleanup(
             removeOfVmm(ids);
             return Task.CompletedTask;
         });
-        await network(living.DistinctBy(r => r.Slot).ToDictionary(r => r.Slot, r => r.Address), (what, e) => LogNotRemoved(what, e.Message));
-        foreach (var path in Directory.GetFiles(names.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f)))
-            .Concat(Directory.GetDirectories(names.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d)))))
+        var addresses = living.DistinctBy(r => r.Slot).ToDictionary(r => r.Slot, r => r.Address);
+        await network(addresses, (what, e) => LogNotRemoved(what, e.Message));
+        var disks = Directory.GetFiles(names.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f)));
+        var runDirectories = Directory.GetDirectories(names.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d)));
+        foreach (var path in disks.Concat(runDirectories))
         {
             await TryAsync(path, () =>
             {

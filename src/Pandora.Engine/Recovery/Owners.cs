@@ -50,7 +50,14 @@ internal sealed class Owners
             }
         }
 
-        _server = IsServed ? "the server" : _ids.Count > 0 ? "microVMs that outlived their server" : null;
+        if (IsServed)
+        {
+            _server = "the server";
+        }
+        else if (_ids.Count > 0)
+        {
+            _server = "microVMs that outlived their server";
+        }
     }
 
     /// <summary>Whether a server runs on the data directory.</summary>
@@ -87,12 +94,7 @@ internal sealed class Owners
         var id = Path.GetFileName(directory);
         if (MicroVmRecord.TryRead(directory, out var record, out _))
         {
-            var owner = record.Vmm is null ? (IsServed ? $"microVM {id}, which boots" : null)
-                : !IsAlive(record) ? null
-                : record.Claim is not null ? $"sandbox {id}"
-                : record.IsReady ? $"warm microVM {id}"
-                : IsServed ? $"microVM {id}, which boots" : null;
-            if (owner is not null)
+            if (FindOwner(record) is { } owner)
             {
                 Add(id, owner, record.Slot, record.Address);
             }
@@ -113,6 +115,26 @@ internal sealed class Owners
         {
             Add(id, name, slot, null);
         }
+    }
+
+    private string? FindOwner(MicroVmRecord record)
+    {
+        if (record.Vmm is not null && !IsAlive(record))
+        {
+            return null;
+        }
+
+        if (record is { Vmm: not null, Claim: not null })
+        {
+            return $"sandbox {record.Id}";
+        }
+
+        if (record is { Vmm: not null, IsReady: true })
+        {
+            return $"warm microVM {record.Id}";
+        }
+
+        return IsServed ? $"microVM {record.Id}, which boots" : null;
     }
 
     // Not by trying to lock: for that instant a server could not start.

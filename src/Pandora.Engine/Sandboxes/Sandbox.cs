@@ -85,10 +85,18 @@ public sealed partial class Sandbox
     public bool HasLostData { get; internal set; }
 
     /// <summary>Why it is not as it should be; null when it is.</summary>
-    public string? Degradation =>
-        IsStalled ? "it waits for room on the host's disk; nothing that it wrote is lost, and it goes on when there is room"
-        : HasLostData ? "its disk had I/O errors: what it wrote may be lost"
-        : null;
+    public string? Degradation
+    {
+        get
+        {
+            if (IsStalled)
+            {
+                return "it waits for room on the host's disk; nothing that it wrote is lost, and it goes on when there is room";
+            }
+
+            return HasLostData ? "its disk had I/O errors: what it wrote may be lost" : null;
+        }
+    }
 
     /// <summary>How it ended, or null.</summary>
     public SandboxEnd? End

@@ -29,7 +29,7 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
 
     public void Executed(Activity? span, Sandbox sandbox, GuestResult result, TimeSpan elapsed)
     {
-        var status = result.Stopped is not null ? ExecStatus.Timeout : result.ExitCode == 0 ? ExecStatus.Success : ExecStatus.Error;
+        var status = StatusOf(result);
         span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", Label.Of(status))
             .SetTag("pandora.exec.exit_code", result.ExitCode).SetTag("pandora.exec.truncated", result.IsTruncated);
         metrics.Executed(sandbox.Template, status, elapsed);
@@ -60,20 +60,41 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
     /// <summary>An operation that came to nothing.</summary>
     public void Failed(Activity? span, SandboxOperation operation, string? id, Exception exception)
     {
-        var code = exception is PandoraException e ? Label.Of(e.Error)
-            : exception is OperationCanceledException ? EngineMetrics.Cancelled
-            : EngineMetrics.InternalError;
+        var code = CodeOf(exception);
         span?.SetTag("pandora.sandbox.id", id);
         span.Fail(code, exception);
         metrics.Failed(operation, code);
         LogFailed(Label.Of(operation), Bounded(id), code);
     }
 
+    private static ExecStatus StatusOf(GuestResult result)
+    {
+        if (result.Stopped is not null)
+        {
+            return ExecStatus.Timeout;
+        }
+
+        return result.ExitCode == 0 ? ExecStatus.Success : ExecStatus.Error;
+    }
+
+    private static string CodeOf(Exception exception) => exception switch
+    {
+        PandoraException e => Label.Of(e.Error),
+        OperationCanceledException => EngineMetrics.Cancelled,
+        _ => EngineMetrics.InternalError,
+    };
+
     // An id that a client made up may hold anything, line breaks included.
-    private static string Bounded(string? id) =>
-        id is null ? "-"
-        : id.Length is 0 or > 64 || !id.All(char.IsAsciiLetterOrDigit) ? "(malformed)"
-        : id;
+    private static string Bounded(string? id)
+    {
+        if (id is null)
+        {
+            return "-";
+        }
+
+        var isWellFormed = id.Length is > 0 and <= 64 && id.All(char.IsAsciiLetterOrDigit);
+        return isWellFormed ? id : "(malformed)";
+    }
 
     [LoggerMessage(
         Level = LogLevel.Information,

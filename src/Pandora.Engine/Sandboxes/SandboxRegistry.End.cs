@@ -36,25 +36,25 @@ public sealed partial class SandboxRegistry
     /// <summary>Ends what has been idle for too long, and what is too old.</summary>
     public async Task ReapAsync()
     {
-        await Task.WhenAll(
-            _sandboxes
-                .Values.Where(s => _options.MaxLifetime > 0 && s.Age.TotalSeconds >= _options.MaxLifetime)
-                .Select(s =>
-                    EndAsync(
-                        s,
-                        new SandboxEnd(
-                            EndReason.Lifetime, $"it was as old as a sandbox may get, {_options.MaxLifetime:0.#} s", _time.GetUtcNow())
-                        {
-                            Hint = "PANDORA_MAX_LIFETIME is how old one may get",
-                        })));
+        var old = _sandboxes.Values.Where(s => _options.MaxLifetime > 0 && s.Age.TotalSeconds >= _options.MaxLifetime);
+        await Task.WhenAll(old.Select(sandbox => EndAsync(sandbox, EndOfOld())));
+        var idle = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout);
+        await Task.WhenAll(idle.Select(sandbox => EndAsync(sandbox, EndOfIdle(sandbox), onlyIfIdle: true)));
+    }
 
-        var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
+    private SandboxEnd EndOfOld()
+    {
+        var words = $"it was as old as a sandbox may get, {_options.MaxLifetime:0.#} s";
+        return new SandboxEnd(EndReason.Lifetime, words, _time.GetUtcNow())
         {
-            var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
-            var end = new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", _time.GetUtcNow());
-            await EndAsync(sandbox, end, onlyIfIdle: true);
-        });
-        await Task.WhenAll(reaping);
+            Hint = "PANDORA_MAX_LIFETIME is how old one may get",
+        };
+    }
+
+    private SandboxEnd EndOfIdle(Sandbox sandbox)
+    {
+        var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
+        return new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", _time.GetUtcNow());
     }
 
     /// <summary>Ends all sandboxes and lets no more be made. Returns when everything is undone.</summary>

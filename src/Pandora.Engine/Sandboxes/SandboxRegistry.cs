@@ -104,10 +104,23 @@ public sealed partial class SandboxRegistry
         MustBeRecovered();
         // First: once it is decided, it stands among the others.
         var isUndecided = _undecided.ContainsKey(id);
-        return _sandboxes.TryGetValue(id, out var sandbox) ? sandbox
-            : _ended.Find(id) is { } end ? throw Sandbox.Ended(id, end)
-            : isUndecided ? throw IsUndecided($"sandbox '{id}'")
-            : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
+        if (_sandboxes.TryGetValue(id, out var sandbox))
+        {
+            return sandbox;
+        }
+
+        if (_ended.Find(id) is { } end)
+        {
+            throw Sandbox.Ended(id, end);
+        }
+
+        if (isUndecided)
+        {
+            throw IsUndecided($"sandbox '{id}'");
+        }
+
+        var shown = id.Length > 64 ? id[..64] + "…" : id;
+        throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{shown}'");
     }
 
     /// <summary>Finds a sandbox for an operation in it, which has failed when there is none.</summary>

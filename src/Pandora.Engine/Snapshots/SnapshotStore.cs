@@ -34,16 +34,19 @@ public sealed class SnapshotStore(string directory)
         try
         {
             var snapshot = JsonSerializer.Deserialize(File.ReadAllBytes(Path.Combine(path, Description)), SnapshotJson.Default.Snapshot);
-            problem =
-                snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey)
-                    ? "its description is another's"
-                    : Names.Select(n => Compare(path, n, snapshot.Files[n], cancellationToken)).OfType<string>().FirstOrDefault();
+            if (snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey))
+            {
+                problem = "its description is another's";
+                return null;
+            }
+
+            problem = Names.Select(n => Compare(path, n, snapshot.Files[n], cancellationToken)).OfType<string>().FirstOrDefault();
             if (problem is not null)
             {
                 return null;
             }
 
-            snapshot = snapshot! with { Directory = path };
+            snapshot = snapshot with { Directory = path };
             _verified[path] = Fingerprint(path);
             return snapshot;
         }
@@ -127,9 +130,18 @@ public sealed class SnapshotStore(string directory)
     private static string? Compare(string path, string name, SnapshotFile expected, CancellationToken cancellationToken)
     {
         var file = Path.Combine(path, name);
-        return !File.Exists(file) ? $"its file '{name}' is missing"
-            : new FileInfo(file).Length != expected.Length ? $"its file '{name}' is of another length"
-            : Describe(file, cancellationToken).Sha256 != expected.Sha256 ? $"its file '{name}' is damaged or another snapshot's" : null;
+        if (!File.Exists(file))
+        {
+            return $"its file '{name}' is missing";
+        }
+
+        if (new FileInfo(file).Length != expected.Length)
+        {
+            return $"its file '{name}' is of another length";
+        }
+
+        var isSame = Describe(file, cancellationToken).Sha256 == expected.Sha256;
+        return isSame ? null : $"its file '{name}' is damaged or another snapshot's";
     }
 
     private static SnapshotFile Describe(string path, CancellationToken cancellationToken) =>
