@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Recovery;
@@ -64,6 +65,7 @@ public sealed partial class PandoraEngine
         Sandboxes.Adopt(microVm);
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "_undo disposes each watch when the node stops")]
     private void StartWatches()
     {
         var (time, loggers) = (_parts.WatchTime, _parts.Loggers);

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
@@ -128,6 +129,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         await _undo.RunAsync();
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "undo disposes each part, when a later step fails or when the node stops")]
     private static async Task<PandoraEngine> OpenAsync(
         EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, NodeHost host, UndoStack undo,
         CancellationToken cancellationToken)
@@ -161,6 +163,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var room = new DiskRoom(options, names.DiskDirectory, loggers.CreateLogger<DiskRoom>());
         var live = new LiveMicroVms();
         var launcher = new MicroVmLauncher(options, names, templates, network, live, cgroups, vmm, guests, metrics, time, loggers);
+        undo.Push(launcher);
         var permits = new SemaphoreSlim(options.MostBoots);
         undo.Push(permits);
         var snapshots = OpenSnapshots(options, vmm, templates, launcher, permits, metrics, time, loggers);

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
@@ -16,6 +17,7 @@ public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOf
 /// A claimed microVM in a client's hands. Activity is a lease: while one is held the sandbox is busy. Its idle clock starts again at the
 /// end of each that worked, and of no other: a client that tries again and again keeps no guest alive that answers nothing.
 /// </summary>
+[SuppressMessage("Design", "CA1001", Justification = "The token of _ending is read after the sandbox ended; nothing to free")]
 public sealed partial class Sandbox
 {
     private readonly SandboxNode _node;

@@ -1,9 +1,12 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>What the sandboxes of a node share.</summary>
 /// <param name="options">Limits.</param>
 /// <param name="journal">Where operations are written down.</param>
 /// <param name="time">For ages and activity.</param>
+[SuppressMessage("Design", "CA1001", Justification = "The token of _detaching is read after the node closed; nothing to free")]
 internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal, TimeProvider time)
 {
     private readonly CancellationTokenSource _detaching = new();

@@ -19,7 +19,7 @@ namespace Pandora.Engine.MicroVms;
 /// </summary>
 internal sealed partial class MicroVmLauncher(
     EngineOptions options, HostNames names, TemplateStore templates, IHostNetwork network, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
-    GuestAccess guests, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    GuestAccess guests, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers) : IDisposable
 {
     /// <summary>Where the agents of all guests are met.</summary>
     internal static readonly AgentChannel Channel = new(AgentProtocol.SerialPort, AgentProtocol.VsockPort);
@@ -29,6 +29,9 @@ internal sealed partial class MicroVmLauncher(
 
     /// <summary>Whether anything could not be undone so far.</summary>
     public bool HasLeft { get; private set; }
+
+    /// <inheritdoc/>
+    public void Dispose() => _adoptionPermits.Dispose();
 
     /// <summary>Starts one microVM and returns it when its guest has been reached.</summary>
     /// <param name="template">Its template.</param>
