@@ -6,8 +6,8 @@ using Pandora.Engine.Telemetry;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// What is kept of each operation on a sandbox: its figures, the tags of its span and one line of audit. Commands, their input and their
-/// output are in none of them.
+/// Records each operation on a sandbox: its metrics, the tags of its span, and one audit line. None of them contains commands, their input
+/// or their output.
 /// </summary>
 internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logger)
 {
@@ -42,10 +42,10 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         LogExecuted(sandbox.Id, Label.Of(status), result.ExitCode, elapsed.TotalMilliseconds);
     }
 
-    /// <summary>A command came to nothing.</summary>
+    /// <summary>Records a command that failed.</summary>
     public void ExecutionFailed(Sandbox sandbox, TimeSpan elapsed) => metrics.Executed(sandbox.Template, ExecStatus.Error, elapsed);
 
-    /// <summary>A client did not take all of a command's result.</summary>
+    /// <summary>Records that a client did not read a command's whole result.</summary>
     public void NotDelivered() => metrics.Failed(SandboxOperation.Exec, EngineMetrics.NotDelivered);
 
     public void Ended(Activity? span, EndedSandbox ended)
@@ -57,7 +57,7 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         LogEnded(sandbox.Id, reason, sandbox.ExecCount, lifetime.TotalSeconds, ended.Elapsed.TotalMilliseconds);
     }
 
-    /// <summary>An operation that came to nothing.</summary>
+    /// <summary>Records an operation that failed.</summary>
     public void Failed(Activity? span, SandboxOperation operation, string? id, Exception exception)
     {
         var code = CodeOf(exception);
@@ -84,7 +84,7 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         _ => EngineMetrics.InternalError,
     };
 
-    // An id that a client made up may hold anything, line breaks included.
+    // An id comes from the client and may contain any characters, even line breaks.
     private static string Bounded(string? id)
     {
         if (id is null)

@@ -95,7 +95,7 @@ public sealed partial class EngineHost(
         if (_engine is not null)
         {
             // What an earlier server left, and this one never touched, is left on.
-            await _engine.StopAsync(keep: _engine.HasLeftovers);
+            await _engine.StopAsync(keep: _engine.HasUnrecovered);
         }
     }
 

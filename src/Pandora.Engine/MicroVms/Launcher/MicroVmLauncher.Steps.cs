@@ -3,7 +3,7 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>The order in which a microVM boots, is restored, or is made into a snapshot.</summary>
+/// <summary>The steps of a boot, of a restore and of a snapshot, in their order.</summary>
 internal sealed partial class MicroVmLauncher
 {
     private IReadOnlyList<LaunchStep> StepsOfBoot() =>
