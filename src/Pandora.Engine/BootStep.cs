@@ -1,35 +1,35 @@
 namespace Pandora.Engine;
 
-/// <summary>The steps by which a microVM comes to be, in the order of their first use. Spans, metrics and messages name them.</summary>
+/// <summary>The steps that start a microVM, in the order of their first use. Spans, metrics and messages name them.</summary>
 public enum BootStep
 {
-    /// <summary>Finding the template, before the first step of the launch.</summary>
+    /// <summary>Find the template, before the first step of the launch.</summary>
     Template,
 
-    /// <summary>Taking a network slot.</summary>
+    /// <summary>Acquire a network slot.</summary>
     Slot,
 
-    /// <summary>Writing the record and, for a boot, the machine's own initrd.</summary>
+    /// <summary>Write the record and, for a boot, the initrd of this microVM.</summary>
     Record,
 
-    /// <summary>Copying the disk of the template, or of the snapshot.</summary>
+    /// <summary>Copy the disk of the template, or of the snapshot.</summary>
     Disk,
 
-    /// <summary>Starting the VMM, or restoring it from the snapshot.</summary>
+    /// <summary>Start the VMM, or restore it from the snapshot.</summary>
     Vmm,
 
-    /// <summary>Making a restored guest its own, through its agent. Before a snapshot: asking whether the agent answers.</summary>
+    /// <summary>Give a restored guest its identity, through its agent. Before a snapshot: check that the agent answers.</summary>
     Agent,
 
-    /// <summary>Waiting until the guest can be reached.</summary>
+    /// <summary>Wait until the guest can be reached.</summary>
     Guest,
 
-    /// <summary>Setting the clock of a booted guest to the host's.</summary>
+    /// <summary>Set the clock of a booted guest to the host's time.</summary>
     Clock,
 
-    /// <summary>Running what first commands need, in a restored guest and before a snapshot.</summary>
+    /// <summary>Run the programs that first commands need, in a restored guest and before a snapshot.</summary>
     Warmup,
 
-    /// <summary>Writing the snapshot.</summary>
+    /// <summary>Write the snapshot.</summary>
     Snapshot,
 }

@@ -1,27 +1,29 @@
 namespace Pandora.Engine;
 
-/// <summary>What became of a command that did not end by itself.</summary>
+/// <summary>The outcome for a command that did not end by itself.</summary>
 public enum CommandOutcome
 {
-    /// <summary>It was killed and looked up afterwards: its shell has gone, its cgroup is empty, and no process bears its mark.</summary>
+    /// <summary>
+    /// It was killed, and the guest checked afterwards: its shell has gone, its cgroup is empty, and no process bears its mark.
+    /// </summary>
     Killed,
 
-    /// <summary>It was to be killed, and the guest does not confirm that all of it is gone, or has not been asked yet.</summary>
+    /// <summary>A kill was due, but the guest does not confirm that all processes are gone, or was not asked yet.</summary>
     Unknown,
 
-    /// <summary>Nothing of it was given to the guest.</summary>
+    /// <summary>The guest received nothing of the command.</summary>
     NotStarted,
 
-    /// <summary>The guest did not answer when the command was to be killed.</summary>
+    /// <summary>The guest did not answer the request to kill the command.</summary>
     Unreachable,
 }
 
-/// <summary>How a command was stopped: for its time, or because its caller went away.</summary>
-/// <param name="Outcome">What became of it.</param>
-/// <param name="Words">What was checked and found, for people: the end of a sentence about the command.</param>
+/// <summary>How a command was stopped: because its time was over, or because its caller went away.</summary>
+/// <param name="Outcome">The outcome for the command.</param>
+/// <param name="Words">The result of the check, for people: the end of a sentence about the command.</param>
 public sealed record CommandStop(CommandOutcome Outcome, string Words)
 {
-    /// <summary>Nothing was sent.</summary>
+    /// <summary>Nothing of the command was sent to the guest.</summary>
     internal static readonly CommandStop NotStarted = new(
         CommandOutcome.NotStarted, "it had not been given to the guest yet and was not started");
 
@@ -29,10 +31,10 @@ public sealed record CommandStop(CommandOutcome Outcome, string Words)
     public bool HasAnswered { get; init; } = Outcome is CommandOutcome.Killed or CommandOutcome.Unknown;
 }
 
-/// <summary>A command's caller went away, and it was stopped.</summary>
+/// <summary>A command was stopped because its caller went away.</summary>
 internal sealed class CommandStoppedException(CommandStop stop, CancellationToken cancellationToken)
     : OperationCanceledException(stop.Words, cancellationToken)
 {
-    /// <summary>What became of it.</summary>
+    /// <summary>How the command was stopped.</summary>
     public CommandStop Stop { get; } = stop;
 }

@@ -6,7 +6,7 @@ public enum EndReason
     /// <summary>Its client deleted it.</summary>
     Deleted,
 
-    /// <summary>Nobody used it for its idle timeout.</summary>
+    /// <summary>No client used it for its idle timeout.</summary>
     Idle,
 
     /// <summary>Its VMM or guest died.</summary>
@@ -15,6 +15,6 @@ public enum EndReason
     /// <summary>The server stopped.</summary>
     Shutdown,
 
-    /// <summary>It was as old as a sandbox may get.</summary>
+    /// <summary>It reached the longest lifetime of a sandbox.</summary>
     Lifetime,
 }

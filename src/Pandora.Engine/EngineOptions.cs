@@ -13,33 +13,33 @@ public enum Egress
     None,
 }
 
-/// <summary>What becomes of sandboxes when their server stops.</summary>
+/// <summary>What happens to sandboxes when their server stops.</summary>
 public enum OnStop
 {
-    /// <summary>They end, and nothing is left.</summary>
+    /// <summary>They end, and nothing of them remains on the host.</summary>
     End,
 
-    /// <summary>They live on, and the next start takes them over.</summary>
+    /// <summary>They live on, and the next server adopts them.</summary>
     Keep,
 }
 
 /// <summary>How the pool gets its microVMs.</summary>
 public enum PoolStart
 {
-    /// <summary>Restored from a snapshot of a warmed one, where the VMM can; booted until there is one.</summary>
+    /// <summary>Each is restored from a snapshot of a warmed microVM, where the VMM can; booted until a snapshot exists.</summary>
     Snapshot,
 
-    /// <summary>Each is booted.</summary>
+    /// <summary>Each boots from the kernel.</summary>
     Boot,
 }
 
 /// <summary>
-/// Settings of one node's engine. Each is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of
+/// Settings of one node's engine. Each setting is the environment variable <c>PANDORA_</c> + its name in upper snake case, or a member of
 /// <c>Pandora</c> in <c>/etc/pandora/appsettings.json</c>.
 /// </summary>
 public sealed class EngineOptions
 {
-    /// <summary>Directory for the templates, keys and disks of this instance; one server at a time.</summary>
+    /// <summary>Directory for the templates, keys and disks of this instance. One server at a time uses it.</summary>
     [Required]
     public string DataDir { get; set; } = "/var/lib/pandora";
 
@@ -55,7 +55,8 @@ public sealed class EngineOptions
     public int PoolSize { get; set; } = 4;
 
     /// <summary>
-    /// Warm microVMs of other templates, as <c>name=count,name=count</c>. A template not named is booted when it is asked for.
+    /// Warm microVMs of other templates, as <c>name=count,name=count</c>. A microVM of a template that is not named boots when a client
+    /// asks for it.
     /// </summary>
     public string PoolSizes { get; set; } = "";
 
@@ -85,60 +86,72 @@ public sealed class EngineOptions
     [Range(0.0, 31_536_000.0)]
     public double MaxLifetime { get; set; } = 86400;
 
-    /// <summary>Most clients that may wait for a microVM at once; more are told 429 at once: 0 to 100,000.</summary>
+    /// <summary>Most clients that may wait for a microVM at once; more are answered with 429 at once: 0 to 100,000.</summary>
     [Range(0, 100_000)]
     public int MaxWaiting { get; set; } = 256;
 
-    /// <summary>Seconds that a client waits for a microVM before it is told 503.</summary>
+    /// <summary>Seconds that a client waits for a microVM before it is answered with 503.</summary>
     [Range(1.0, 600.0)]
     public double AcquireTimeout { get; set; } = 90;
 
-    /// <summary>Seconds after which a guest that has not come up is a failed boot.</summary>
+    /// <summary>Seconds within which a guest must be reachable; after them its boot has failed.</summary>
     [Range(5.0, 600.0)]
     public double BootTimeout { get; set; } = 60;
 
-    /// <summary>MicroVMs that boot at the same time. 0: as many as there are processors.</summary>
+    /// <summary>MicroVMs that boot at the same time. 0: as many as the host has processors.</summary>
     [Range(0, 64)]
     public int BootParallelism { get; set; }
 
     /// <summary>
-    /// IPv4 range that slots take their /30s from. Default: the first of 10.200.0.0/16 to 10.219.0.0/16 that no host route overlaps.
+    /// IPv4 range from which each slot takes a /30. Default: the first of 10.200.0.0/16 to 10.219.0.0/16 that no host route overlaps.
     /// </summary>
     public string? Network { get; set; }
 
-    /// <summary>The most that a sandbox may reach, and what it may reach unless it asks for less: <c>internet</c> or <c>none</c>. With
-    /// <c>none</c> a claim that asks for <c>internet</c> is refused.</summary>
+    /// <summary>
+    /// The most that a sandbox may reach, and the default for a sandbox that does not ask for less: <c>internet</c> or <c>none</c>. With
+    /// <c>none</c> a claim that asks for <c>internet</c> is refused.
+    /// </summary>
     public Egress Egress { get; set; } = Egress.Internet;
 
-    /// <summary>What a sandbox may reach unless it asks otherwise: <c>none</c> where <see cref="Egress"/> lets it ask for <c>internet</c>.
-    /// Default: what <see cref="Egress"/> says.</summary>
+    /// <summary>
+    /// What a sandbox may reach when its request does not say: <c>none</c> where <see cref="Egress"/> lets it ask for <c>internet</c>.
+    /// Default: the value of <see cref="Egress"/>.
+    /// </summary>
     public Egress? EgressDefault { get; set; }
 
-    /// <summary>IPv4 ranges that guests may reach although they are private, special or the host's own networks, such as a package proxy's:
-    /// <c>10.1.2.3/32,10.9.0.0/24</c>. The host itself and other sandboxes stay refused.</summary>
+    /// <summary>
+    /// IPv4 ranges that guests may reach although they are private, special or the host's own networks, such as a package proxy's:
+    /// <c>10.1.2.3/32,10.9.0.0/24</c>. The host itself and other sandboxes stay refused.
+    /// </summary>
     public string EgressAllow { get; set; } = "";
 
-    /// <summary>IPv4 ranges that guests may not reach, besides those that they never may: <c>20.0.0.0/8</c>. What <see cref="EgressAllow"/>
-    /// names is reached all the same.</summary>
+    /// <summary>
+    /// IPv4 ranges that guests may not reach, in addition to those that are always refused: <c>20.0.0.0/8</c>. Guests may still reach the
+    /// ranges in <see cref="EgressAllow"/>.
+    /// </summary>
     public string EgressDeny { get; set; } = "";
 
-    /// <summary>Where the host's resolvers are read from.</summary>
+    /// <summary>File from which the host's resolvers are read.</summary>
     [Required]
     public string ResolvConf { get; set; } = "/etc/resolv.conf";
 
     /// <summary>
-    /// Path of the guest agent's program, which templates are built with. Default: what <c>./pandora template build</c> has made in the
-    /// data directory.
+    /// Path of the guest agent's program, with which templates are built. Default: the program that <c>./pandora template build</c> made in
+    /// the data directory.
     /// </summary>
     public string? Agent { get; set; }
 
-    /// <summary>MiB that stay free where the microVMs' disks are, 0 to 1,000,000: with less no microVM is handed out, and one that waits
-    /// for room does not go on.</summary>
+    /// <summary>
+    /// MiB that stay free on the file system of the microVMs' disks, 0 to 1,000,000: with less no microVM is handed out, and a microVM that
+    /// waits for room does not continue.
+    /// </summary>
     [Range(0, 1_000_000)]
     public int DiskReserve { get; set; } = 512;
 
-    /// <summary>Per cent of what the disks of the microVMs there are may still grow by that must be free as well before another is handed
-    /// out, 0 to 100. 100: whatever they write, there is room for it.</summary>
+    /// <summary>
+    /// Per cent of the bytes by which the disks of all microVMs may still grow that must also be free before another microVM is handed out,
+    /// 0 to 100. 100: there is room for everything that they can write.
+    /// </summary>
     [Range(0, 100)]
     public int DiskShare { get; set; } = 10;
 
@@ -162,21 +175,23 @@ public sealed class EngineOptions
 
     /// <summary>
     /// What a stop by SIGTERM, such as <c>systemctl stop</c>, does with sandboxes: <c>end</c> them, or <c>keep</c> them alive for the next
-    /// start. <c>./pandora down</c> and Ctrl-C always end them.
+    /// server. <c>./pandora down</c> and Ctrl-C always end them.
     /// </summary>
     public OnStop OnStop { get; set; } = OnStop.End;
 
-    /// <summary>First of the user ids that VMMs run as, one a slot. 0: a range of its own for each instance, above 1,342,177,280.</summary>
+    /// <summary>
+    /// First of the user ids that VMMs run as, one for each slot. 0: each instance has a separate range, above 1,342,177,280.
+    /// </summary>
     [Range(0, 2_000_000_000)]
     public int UidBase { get; set; }
 
     /// <summary>
-    /// Where a VMM keeps what a machine needs besides its run directory, such as a jail: with the templates and disks, so that files can be
-    /// linked into it.
+    /// Directory of the files that a VMM needs in addition to the run directory of a machine, such as a jail. It is on the file system of
+    /// the templates and disks, so that files can be linked into it.
     /// </summary>
     public string MachineDir => Path.Combine(DataDir, "jail");
 
-    /// <summary>Where snapshots of warmed microVMs are kept. They are made again when they are missing.</summary>
+    /// <summary>Directory of the snapshots of warmed microVMs. The server makes a missing snapshot again.</summary>
     public string SnapshotDir => Path.Combine(DataDir, "snapshots");
 
     /// <summary>The guest agent's program.</summary>
@@ -185,31 +200,35 @@ public sealed class EngineOptions
     /// <summary>Bounds of each microVM's devices.</summary>
     public DeviceLimits DeviceLimits => new(DiskBandwidth * 1024L * 1024, DiskOperations, NetworkBandwidth * 1024L * 1024);
 
-    /// <summary>What a sandbox may reach that does not ask.</summary>
+    /// <summary>What a sandbox may reach when its request does not say.</summary>
     public Egress DefaultEgress => EgressDefault ?? Egress;
 
-    /// <summary>Most network slots that can be in use at once: sandboxes, warm microVMs, boots, and those made ahead of need.</summary>
+    /// <summary>
+    /// Most network slots that can be in use at once: sandboxes, warm microVMs, boots, and those prepared before they are needed.
+    /// </summary>
     public int MostSlots => MaxSandboxes + PooledTemplates.Sum(PoolSizeFor) + MostBoots + SlotsAhead;
 
-    /// <summary>Name of the template of a sandbox that names none.</summary>
+    /// <summary>Name of the template of a sandbox whose request names none.</summary>
     public const string DefaultTemplate = "default";
 
-    /// <summary>Network slots made ahead of need.</summary>
+    /// <summary>Network slots prepared before they are needed.</summary>
     public const int SlotsAhead = 2;
 
     /// <summary>MicroVMs that boot at the same time.</summary>
     public int MostBoots => BootParallelism > 0 ? BootParallelism : Environment.ProcessorCount;
 
-    /// <summary>What a wish comes to under the ceiling.</summary>
-    public Egress Limit(Egress wish) => Egress == Egress.None ? Egress.None : wish;
+    /// <summary>
+    /// The egress that a sandbox gets that asks for <paramref name="requested"/>, under the limit of <see cref="Egress"/>.
+    /// </summary>
+    public Egress Limit(Egress requested) => Egress == Egress.None ? Egress.None : requested;
 
     /// <summary>The templates' directory.</summary>
     public string TemplatePath => TemplateDir ?? Path.Combine(DataDir, "templates");
 
-    /// <summary>The templates that a pool is kept of from the start.</summary>
+    /// <summary>The templates for which a warm pool exists from the start.</summary>
     public IEnumerable<string> PooledTemplates => ParsePoolSizes().Keys.Prepend(DefaultTemplate).Distinct();
 
-    /// <summary>How many microVMs to keep warm of a template.</summary>
+    /// <summary>How many microVMs of a template to keep warm.</summary>
     public int PoolSizeFor(string template) => template == DefaultTemplate
         ? PoolSize
         : ParsePoolSizes().GetValueOrDefault(template);
@@ -233,8 +252,8 @@ public sealed class EngineOptions
         return sizes;
     }
 
-    /// <summary>Finds settings that contradict each other.</summary>
-    /// <exception cref="StartupException">Which, and what to do.</exception>
+    /// <summary>Checks that no settings contradict each other.</summary>
+    /// <exception cref="StartupException">Two settings do; the message names them and says what to do.</exception>
     public void Check()
     {
         if (IdleTimeout > MaxIdleTimeout)

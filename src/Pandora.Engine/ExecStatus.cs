@@ -9,6 +9,6 @@ public enum ExecStatus
     /// <summary>With another exit code, or without a result.</summary>
     Error,
 
-    /// <summary>It ran into its timeout.</summary>
+    /// <summary>It did not end within its timeout.</summary>
     Timeout,
 }

@@ -4,13 +4,15 @@ using System.Text;
 
 namespace Pandora.Engine;
 
-/// <summary>Names of what one instance has on its host. Who makes a resource, looks for it or removes it asks here for its name.</summary>
+/// <summary>
+/// Names of the resources of one instance on its host. All code that makes, finds or removes a resource gets its name here.
+/// </summary>
 public sealed class HostNames
 {
-    /// <summary>What every interface of every instance begins with.</summary>
+    /// <summary>Prefix of every interface of every instance.</summary>
     public const string AnyInterfacePrefix = "pnd";
 
-    /// <summary>Where network namespaces are found by their names (ip-netns(8)).</summary>
+    /// <summary>Directory of the named network namespaces (ip-netns(8)).</summary>
     public const string NamespaceDirectory = "/run/netns";
 
     private const string Letters = "abcdefghijklmnopqrstuvwxyz0123456789";
@@ -18,7 +20,7 @@ public sealed class HostNames
     private readonly int _uidBase;
 
     /// <param name="instanceId">The instance's id.</param>
-    /// <param name="options">Where its directories are.</param>
+    /// <param name="options">Paths of the instance's directories.</param>
     public HostNames(string instanceId, EngineOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -41,33 +43,35 @@ public sealed class HostNames
     /// <summary>Directory of the microVMs' disks.</summary>
     public string DiskDirectory { get; }
 
-    /// <summary>Where a VMM keeps what a machine needs besides its run directory, such as a jail.</summary>
+    /// <summary>Directory of the files that a VMM needs in addition to the run directory of a machine, such as a jail.</summary>
     public string MachineDirectory { get; }
 
-    /// <summary>Where the instances of a run directory note whose forwarding they have turned on.</summary>
+    /// <summary>Directory in which each instance of a run directory notes that it has turned on forwarding.</summary>
     public string ForwardingDirectory { get; }
 
     /// <summary>Name of the nftables table.</summary>
     public string TableName => $"pandora_{InstanceId}";
 
-    /// <summary>Comment of each rule in a table that is not the instance's own.</summary>
+    /// <summary>Comment of each rule in a table that the instance did not create.</summary>
     public string RuleComment => $"pandora-{InstanceId}";
 
     /// <summary>Name of the parent cgroup.</summary>
     public string CgroupName => $"pandora-{InstanceId}";
 
-    /// <summary>What every interface of the host that belongs to this instance begins with; the slot's number follows.</summary>
+    /// <summary>Prefix of every host interface of this instance; the slot's number follows.</summary>
     public string InterfacePrefix => $"{AnyInterfacePrefix}{InstanceId}v";
 
-    /// <summary>What every network namespace of this instance begins with; the slot's number follows.</summary>
+    /// <summary>Prefix of every network namespace of this instance; the slot's number follows.</summary>
     public string NamespacePrefix => $"{AnyInterfacePrefix}-{InstanceId}-";
 
-    /// <summary>Mark of the connections that the host's kernel tracks for the instance's guests: never 0, and no two instances of a host
-    /// are likely to share one.</summary>
+    /// <summary>
+    /// Mark of the connections that the host's kernel tracks for the instance's guests: never 0, and no two instances of a host are likely
+    /// to share one.
+    /// </summary>
     public uint ConnectionMark =>
         BinaryPrimitives.ReadUInt32BigEndian(SHA256.HashData(Encoding.ASCII.GetBytes($"pandora {InstanceId}"))) | 1;
 
-    /// <summary>The user and group id of the VMM in a slot: no two VMMs that run share one.</summary>
+    /// <summary>The user and group id of the VMM in a slot: no two running VMMs share an id.</summary>
     public int UidOf(int slot) => _uidBase + slot;
 
     /// <summary>A microVM's run directory, whose name is its id.</summary>
@@ -76,7 +80,7 @@ public sealed class HostNames
     /// <summary>A microVM's disk.</summary>
     public string DiskOf(string microVm) => Path.Combine(DiskDirectory, $"{microVm}.ext4");
 
-    /// <summary>The slot of a namespace or an interface; null when it is no slot's of this instance.</summary>
+    /// <summary>The slot of a namespace or an interface; null when the name is not that of a slot of this instance.</summary>
     public int? SlotOf(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
@@ -84,13 +88,13 @@ public sealed class HostNames
         return prefix is not null && int.TryParse(name.AsSpan(prefix.Length), out var slot) ? slot : null;
     }
 
-    /// <summary>A new microVM's id: the instance's, then 19 characters of base 36, 98 bits.</summary>
+    /// <summary>Makes the id of a new microVM: the instance's id, then 19 characters of base 36, 98 bits.</summary>
     public string NewMicroVmId() => InstanceId + RandomNumberGenerator.GetString(Letters, MicroVmIdLength - InstanceIdLength);
 
-    /// <summary>A new instance's id.</summary>
+    /// <summary>Makes the id of a new instance.</summary>
     public static string NewInstanceId() => RandomNumberGenerator.GetString(Letters, InstanceIdLength);
 
-    /// <summary>Whether a text can be an instance's id.</summary>
+    /// <summary>Whether a text has the form of an instance id.</summary>
     public static bool IsInstanceId(string text) => text is { Length: InstanceIdLength } && text.All(char.IsAsciiLetterOrDigit);
 
     /// <summary>The instance id that a data directory holds; null when no server ever ran on it, or it cannot be read.</summary>

@@ -13,7 +13,7 @@ public enum ResourceKind
     /// <summary>A cgroup, named by its path.</summary>
     Cgroup,
 
-    /// <summary>A network namespace, with all that is in it.</summary>
+    /// <summary>A network namespace with its contents.</summary>
     Namespace,
 
     /// <summary>A network interface of the host.</summary>
@@ -31,30 +31,30 @@ public enum ResourceKind
     /// <summary>The number of a network slot.</summary>
     Slot,
 
-    /// <summary>What the host's kernel tracks of a slot's connections, named <c>mark/address</c>.</summary>
+    /// <summary>The kernel's tracking entries for a slot's connections, named <c>mark/address</c>.</summary>
     Tracking,
 }
 
-/// <summary>Something on the host that one microVM owns and that must be undone.</summary>
-/// <param name="Kind">What it is.</param>
+/// <summary>A resource on the host that one microVM owns. Its teardown undoes it.</summary>
+/// <param name="Kind">Its kind.</param>
 /// <param name="Name">Its name or path, which holds the instance's or the microVM's id.</param>
 public sealed record HostResource(ResourceKind Kind, string Name)
 {
-    /// <summary>Names a process.</summary>
+    /// <summary>The resource of a process.</summary>
     public static HostResource OfProcess(int pid, long startTime) => new(ResourceKind.Process, $"{pid}/{startTime}");
 
-    /// <summary>Looks on the host whether it is there. What its network has is looked up there: <c>SlotPart.Exists</c>.</summary>
-    /// <exception cref="IOException">It could not be seen.</exception>
-    /// <exception cref="InvalidOperationException">It is of the network, which looks at its own.</exception>
+    /// <summary>Checks on the host whether the resource exists. Network resources are checked by <c>SlotPart.Exists</c>.</summary>
+    /// <exception cref="IOException">The check failed.</exception>
+    /// <exception cref="InvalidOperationException">It is a network resource, which only the network can check.</exception>
     public bool Exists() => Kind switch
     {
         ResourceKind.Process => IsRunning(),
         ResourceKind.File => File.Exists(Name),
         ResourceKind.Cgroup or ResourceKind.Directory => Directory.Exists(Name),
-        // Nothing on the host shows either.
+        // The host has no object for either.
         ResourceKind.Connection or ResourceKind.Slot => false,
         ResourceKind.Namespace or ResourceKind.Interface or ResourceKind.Tracking =>
-            throw new InvalidOperationException($"only the network can tell whether {Name} is there"),
+            throw new InvalidOperationException($"only the network can check whether {Name} exists"),
     };
 
     private bool IsRunning()

@@ -3,7 +3,7 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine;
 
-/// <summary>Does something at an interval until it is disposed. What fails is logged, and done again at the next turn.</summary>
+/// <summary>Runs a task at an interval until it is disposed. A failure is logged, and the task runs again at the next interval.</summary>
 internal sealed partial class PeriodicWork : IAsyncDisposable
 {
     private readonly CancellationTokenSource _stopping = new();
@@ -13,12 +13,12 @@ internal sealed partial class PeriodicWork : IAsyncDisposable
     private readonly PeriodicTimer _timer;
     private readonly Task _running;
 
-    /// <summary>Starts it.</summary>
-    /// <param name="name">What it is, for the log: a subject.</param>
-    /// <param name="interval">Time between two turns; one that takes longer is followed at once by the next.</param>
-    /// <param name="work">What is done; its token is cancelled at the end.</param>
-    /// <param name="time">For the interval.</param>
-    /// <param name="logger">Where failures go.</param>
+    /// <summary>Starts the work.</summary>
+    /// <param name="name">Name of the work in the log, as the subject of a sentence.</param>
+    /// <param name="interval">Time between two runs. After a run that takes longer, the next starts at once.</param>
+    /// <param name="work">The task. Its token is cancelled when this object is disposed.</param>
+    /// <param name="time">The clock of the interval.</param>
+    /// <param name="logger">Log of the failures.</param>
     public PeriodicWork(string name, TimeSpan interval, Func<CancellationToken, Task> work, TimeProvider time, ILogger logger)
     {
         _name = name;
@@ -59,6 +59,6 @@ internal sealed partial class PeriodicWork : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Name} failed and goes on")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Name} failed and continues")]
     private partial void LogFailed(string name, Exception exception);
 }

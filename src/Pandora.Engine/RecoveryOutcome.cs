@@ -1,6 +1,6 @@
 namespace Pandora.Engine;
 
-/// <summary>What became of a microVM of an earlier server.</summary>
+/// <summary>The outcome of recovery for a microVM of an earlier server.</summary>
 public enum RecoveryOutcome
 {
     /// <summary>It lives on as a sandbox.</summary>
@@ -9,6 +9,6 @@ public enum RecoveryOutcome
     /// <summary>It lives on in the warm pool.</summary>
     Warm,
 
-    /// <summary>It could not be taken over, and was undone.</summary>
+    /// <summary>It could not be adopted, and was cleaned up.</summary>
     Lost,
 }

@@ -1,14 +1,14 @@
 namespace Pandora.Engine;
 
-/// <summary>The operations on sandboxes that are counted and audited, by the names that the API's operations have.</summary>
+/// <summary>The operations on sandboxes that are counted and audited. The API's operations have the same names.</summary>
 public enum SandboxOperation
 {
-    /// <summary>Claiming one.</summary>
+    /// <summary>Create a sandbox.</summary>
     Create,
 
-    /// <summary>Running a command in one.</summary>
+    /// <summary>Run a command in a sandbox.</summary>
     Exec,
 
-    /// <summary>Ending one at its client's wish.</summary>
+    /// <summary>End a sandbox because its client asked for it.</summary>
     Delete,
 }

@@ -1,6 +1,6 @@
 namespace Pandora.Engine;
 
-/// <summary>What became of a snapshot.</summary>
+/// <summary>The outcome for a snapshot.</summary>
 public enum SnapshotOutcome
 {
     /// <summary>It was made.</summary>
@@ -9,7 +9,7 @@ public enum SnapshotOutcome
     /// <summary>It could not be made.</summary>
     Failed,
 
-    /// <summary>It was found damaged, and dropped.</summary>
+    /// <summary>It was damaged, and was dropped.</summary>
     Damaged,
 
     /// <summary>Its files had been changed since they were read, and it was dropped.</summary>

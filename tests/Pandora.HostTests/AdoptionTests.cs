@@ -97,7 +97,7 @@ public sealed class AdoptionTests : IAsyncLifetime
             })
         {
             var gone = await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync("true"));
-            Assert.Contains("did not outlive a restart", gone.Message);
+            Assert.Contains("did not survive a restart", gone.Message);
             Assert.Contains(reason, gone.Message);
             Assert.Contains(reason, server.Log);
         }

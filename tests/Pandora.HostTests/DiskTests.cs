@@ -94,7 +94,7 @@ public sealed class DiskTests : IAsyncLifetime
                 return true;
             }
         }, 180);
-        Assert.Contains("no room for what it wrote for 5 s", gone!.Message);
+        Assert.Contains("no room for its data for 5 s", gone!.Message);
     }
 
     [Fact]

@@ -31,7 +31,7 @@ public sealed class InstanceTests : IAsyncLifetime
                 }, copy, waitUntilReady: false);
             second.Forget();
             Assert.Equal(1, await second.WaitForEndAsync());
-            Assert.Contains("is a copy of that one's", second.Log);
+            Assert.Contains("is a copy of that server's", second.Log);
         }
         finally
         {

@@ -105,7 +105,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);
         }
 
-        Assert.Contains("was not as it was written", server.Log);
+        Assert.Contains("was wrong (", server.Log);
         Assert.DoesNotContain("has no owner", server.Log);
         Assert.Matches(@"pandora_records_mended_total\{[^}]*\} 1\b", await server.Pandora.GetMetricsAsync());
         // Without a server, too: what lives is not removed for a file.

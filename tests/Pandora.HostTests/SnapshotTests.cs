@@ -29,7 +29,7 @@ public sealed class SnapshotTests : IAsyncLifetime
         Assert.Equal(0, await server.StopAsync());
         await server.StartAsync();
         await server.WaitForWarmAsync(1);
-        Assert.Single(Lines(server, "is made after"));
+        Assert.Single(Lines(server, "was made in"));
         Assert.EndsWith("(snapshot)", Lines(server, "is warm after")[^1]);
 
         // What other microVMs start from cannot be written to by a VMM, whoever has taken it over.
@@ -61,7 +61,7 @@ public sealed class SnapshotTests : IAsyncLifetime
         await server.KillAsync();
         await server.StartAsync();
         Assert.Equal("kept\n", (await sandbox.ExecAsync("cat /root/file")).Stdout);
-        Assert.Single(Lines(server, "is made after"));
+        Assert.Single(Lines(server, "was made in"));
     }
 
     [Fact]
@@ -91,7 +91,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             var first = Path.Combine(_directory, "memory");
             File.Move(Path.Combine(path, "memory"), first);
             await server.StartAsync();
-            await UntilAsync(() => server.Snapshots.Count == 1 && Lines(server, "is made after").Count == 1);
+            await UntilAsync(() => server.Snapshots.Count == 1 && Lines(server, "was made in").Count == 1);
             Assert.Equal(0, await server.StopAsync());
             File.Move(first, Path.Combine(path, "memory"), overwrite: true);
         }
@@ -112,7 +112,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             Assert.Equal("fine\n", (await sandbox.ExecAsync("echo fine")).Stdout);
         }
 
-        await UntilAsync(() => Lines(server, "is dropped: it failed to restore 2 times running").Count == 1);
+        await UntilAsync(() => Lines(server, "is dropped: it failed to restore 2 times in a row").Count == 1);
         Assert.Equal(2, Lines(server, "could not be restored and is booted instead").Count);
         Assert.Matches("pandora_restore_failures_total\\{[^}]*\\} 2\n", await server.Pandora.GetMetricsAsync());
         Assert.Empty(server.Snapshots);
@@ -134,7 +134,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             Assert.Equal("fine\n", (await sandbox.ExecAsync("echo fine")).Stdout);
         }
 
-        await UntilAsync(() => Lines(server, "is dropped: it failed to restore 2 times running").Count == 1);
+        await UntilAsync(() => Lines(server, "is dropped: it failed to restore 2 times in a row").Count == 1);
         Assert.All(
             Lines(server, "could not be restored"),
             l => Assert.Contains($"at step 'agent': {(words.StartsWith("did", StringComparison.Ordinal) ? "the guest's agent " : "")}", l));

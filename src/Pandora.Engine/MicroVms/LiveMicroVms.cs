@@ -2,25 +2,27 @@ using System.Collections.Concurrent;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>The microVMs that this server holds, from the moment that one has a slot until that slot is free again. What the server knows
-/// of what lives, it knows from here, and not from files that may be damaged.</summary>
+/// <summary>
+/// The microVMs of this server, from the moment that one acquires its slot until the slot is free again. The server trusts this list, not
+/// the record files, which may be damaged.
+/// </summary>
 internal sealed class LiveMicroVms
 {
     private readonly ConcurrentDictionary<string, Entry> _all = new();
 
-    /// <summary>All of them, in no order.</summary>
+    /// <summary>All microVMs, in no order.</summary>
     public IReadOnlyCollection<LiveMicroVm> List() => [.. _all.Select(e => new LiveMicroVm(e.Key, e.Value.Slot, e.Value.File?.Record))];
 
-    /// <summary>Adds one, or its record once it has one.</summary>
+    /// <summary>Adds a microVM, or sets the record of one.</summary>
     public void Set(string id, int slot, MicroVmFile? file = null) => _all[id] = new Entry(slot, file);
 
-    /// <summary>Removes one of which nothing is left.</summary>
+    /// <summary>Removes a microVM of which nothing remains.</summary>
     public void Remove(string id) => _all.TryRemove(id, out _);
 
-    /// <summary>Writes the records again whose files are damaged or gone.</summary>
-    /// <param name="mended">Told of each that was written, and what was wrong.</param>
-    /// <param name="failed">Told of each that could not be read or written, and why.</param>
-    public void Repair(Action<string, string> mended, Action<string, string> failed)
+    /// <summary>Repairs the records whose files are damaged or gone: writes them again.</summary>
+    /// <param name="repaired">Called for each repaired record, with the microVM's id and the problem.</param>
+    /// <param name="failed">Called for each record that could not be read or written, with the microVM's id and the error.</param>
+    public void Repair(Action<string, string> repaired, Action<string, string> failed)
     {
         foreach (var (id, entry) in _all)
         {
@@ -28,7 +30,7 @@ internal sealed class LiveMicroVms
             {
                 if (entry.File?.Repair() is { } problem)
                 {
-                    mended(id, problem);
+                    repaired(id, problem);
                 }
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -41,13 +43,13 @@ internal sealed class LiveMicroVms
     private sealed record Entry(int Slot, MicroVmFile? File);
 }
 
-/// <summary>One microVM that a server holds.</summary>
+/// <summary>One microVM of this server.</summary>
 /// <param name="Id">Its id.</param>
 /// <param name="Slot">Number of its slot.</param>
 /// <param name="Record">Its record, once it has one.</param>
 internal sealed record LiveMicroVm(string Id, int Slot, MicroVmRecord? Record)
 {
-    /// <summary>Who it is, for people.</summary>
+    /// <summary>Its name for people, with its state.</summary>
     public string Name => Record switch
     {
         { Claim: not null } => $"sandbox {Id}",

@@ -5,7 +5,7 @@ using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>One running guest with its slot, disk and connection, and the stack of what it must undo.</summary>
+/// <summary>One running guest with its slot, disk and connection, and the teardown that cleans them up.</summary>
 public sealed class MicroVm
 {
     private readonly MicroVmFile _file;
@@ -19,37 +19,37 @@ public sealed class MicroVm
         Teardown = teardown;
     }
 
-    /// <summary>Its id, 24 characters of base 36; a sandbox has its microVM's id.</summary>
+    /// <summary>The id, 24 characters of base 36. A sandbox has the id of its microVM.</summary>
     public string Id => _file.Record.Id;
 
-    /// <summary>Name of the template that it was started from.</summary>
+    /// <summary>Name of the template from which the microVM was started.</summary>
     public string Template => _file.Record.Template;
 
     /// <summary>The client's claim, once there is one.</summary>
     public ClaimRecord? Claim => _file.Record.Claim;
 
-    /// <summary>Its network identity.</summary>
+    /// <summary>The network slot.</summary>
     public NetworkSlot Slot { get; }
 
     /// <summary>The VMM.</summary>
     public IVirtualMachine Machine { get; }
 
-    /// <summary>The way in.</summary>
+    /// <summary>The connection for commands.</summary>
     public IGuest Guest { get; }
 
-    /// <summary>What it must undo.</summary>
+    /// <summary>The steps that clean up the microVM.</summary>
     public Teardown Teardown { get; }
 
-    /// <summary>The agent in its guest; null for one that has none.</summary>
+    /// <summary>The agent in the guest; null when the guest has none.</summary>
     internal GuestAgent? Agent { get; init; }
 
-    /// <summary>The span of its boot, for those that later use it to point to; null when nobody traces.</summary>
+    /// <summary>The span of the boot, to which later spans link; null without tracing.</summary>
     public ActivityContext? BootTrace { get; init; }
 
-    /// <summary>Whether its VMM runs, and its guest has neither stopped nor waits for room on the host's disk.</summary>
+    /// <summary>Whether the VMM runs, and the guest has not stopped and does not wait for room on the host's disk.</summary>
     public bool IsAlive => Machine is { IsRunning: true, IsStalled: false };
 
-    /// <summary>Writes down whose it is now: one small file on a tmpfs.</summary>
-    /// <exception cref="IOException">It could not be written.</exception>
+    /// <summary>Writes the client's claim to the record: one small file on a tmpfs.</summary>
+    /// <exception cref="IOException">The record could not be written.</exception>
     public void RecordClaim(ClaimRecord claim) => _file.Write(r => r with { Claim = claim });
 }

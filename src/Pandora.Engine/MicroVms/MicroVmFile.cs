@@ -1,12 +1,12 @@
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>A microVM's record and the file that holds it, written by one at a time.</summary>
+/// <summary>A microVM's record with its file. One caller at a time writes.</summary>
 internal sealed class MicroVmFile(string directory, MicroVmRecord record)
 {
     private readonly Lock _lock = new();
     private bool _isClosed;
 
-    /// <summary>The record as it was written last.</summary>
+    /// <summary>The record as last written.</summary>
     public MicroVmRecord Record
     {
         get
@@ -18,8 +18,8 @@ internal sealed class MicroVmFile(string directory, MicroVmRecord record)
         }
     }
 
-    /// <summary>Changes the record, and writes it: one small file on a tmpfs.</summary>
-    /// <exception cref="IOException">It could not be written; the record is as it was.</exception>
+    /// <summary>Changes the record and writes it: one small file on a tmpfs.</summary>
+    /// <exception cref="IOException">The file could not be written; the record is unchanged.</exception>
     public void Write(Func<MicroVmRecord, MicroVmRecord> change)
     {
         lock (_lock)
@@ -30,9 +30,9 @@ internal sealed class MicroVmFile(string directory, MicroVmRecord record)
         }
     }
 
-    /// <summary>Writes the record again where the file does not hold it any more.</summary>
-    /// <returns>What was wrong with the file, or null.</returns>
-    /// <exception cref="IOException">It could not be read or written.</exception>
+    /// <summary>Writes the record again when the file does not contain it any more.</summary>
+    /// <returns>The problem of the file, or null.</returns>
+    /// <exception cref="IOException">The file could not be read or written.</exception>
     public string? Repair()
     {
         lock (_lock)
@@ -48,7 +48,7 @@ internal sealed class MicroVmFile(string directory, MicroVmRecord record)
         }
     }
 
-    /// <summary>Lets it be removed: it is not written any more.</summary>
+    /// <summary>Stops repairs, so that the file can be deleted.</summary>
     public void Close()
     {
         lock (_lock)

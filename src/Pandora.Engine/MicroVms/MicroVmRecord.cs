@@ -6,23 +6,24 @@ using Pandora.Vmm;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>
-/// What a microVM owns, kept in <c>record.json</c> in its run directory. It is written before the resources exist and again when a claim
-/// changes it, so that whoever starts after a crash knows what to adopt or undo. No fsync: nothing of a microVM outlives the host.
+/// The resources of a microVM, kept in <c>record.json</c> in its run directory. The record is written before the resources exist, and again
+/// when a claim changes it, so that a server that starts after a crash knows what to adopt or clean up. There is no fsync: nothing of a
+/// microVM survives a restart of the host.
 /// </summary>
 public sealed record MicroVmRecord
 {
-    /// <summary>Its name in the microVM's run directory.</summary>
+    /// <summary>Name of the file in the microVM's run directory.</summary>
     public const string FileName = "record.json";
 
-    /// <summary>The format that this server writes and understands.</summary>
+    /// <summary>The version of the format that this server writes and reads.</summary>
     public const int CurrentVersion = 2;
 
-    /// <summary>Format; a reader refuses others.</summary>
+    /// <summary>Version of the format. A reader refuses other versions.</summary>
     public int Version { get; init; } = CurrentVersion;
 
     /// <summary>
-    /// The kernel's boot id when it was written (<c>/proc/sys/kernel/random/boot_id</c>): after another boot of the host nothing of it
-    /// exists, and its pid is a stranger's.
+    /// The kernel's boot id when the record was written (<c>/proc/sys/kernel/random/boot_id</c>). After a restart of the host the microVM
+    /// does not exist, and another process may have its pid.
     /// </summary>
     public required string BootId { get; init; }
 
@@ -32,40 +33,40 @@ public sealed record MicroVmRecord
     /// <summary>The instance that owns it.</summary>
     public required string Instance { get; init; }
 
-    /// <summary>Name of its template.</summary>
+    /// <summary>Name of the template.</summary>
     public required string Template { get; init; }
 
-    /// <summary>Number of its network slot.</summary>
+    /// <summary>Number of the network slot.</summary>
     public required int Slot { get; init; }
 
-    /// <summary>Where the host reaches its guest.</summary>
+    /// <summary>Address at which the host reaches the guest.</summary>
     public required string Address { get; init; }
 
-    /// <summary>The range that its slot's addresses are from: the next server goes on with it.</summary>
+    /// <summary>The range of the slot's addresses. The next server continues with the same range.</summary>
     public required string Network { get; init; }
 
-    /// <summary>User id of its VMM.</summary>
+    /// <summary>User id of the VMM.</summary>
     public required int Uid { get; init; }
 
     /// <summary>The guest's SSH host key, base64.</summary>
     public required string HostKey { get; init; }
 
-    /// <summary>Its VMM, once there is one.</summary>
+    /// <summary>The VMM; null before it has started.</summary>
     public VirtualMachineHandle? Vmm { get; init; }
 
-    /// <summary>Whether its guest has been reached: only then can another server take it over.</summary>
+    /// <summary>Whether the guest has been reached. Only then can another server adopt the microVM.</summary>
     public bool IsReady { get; init; }
 
-    /// <summary>Whether there is an agent in its guest to be spoken to.</summary>
+    /// <summary>Whether the guest has an agent that answers.</summary>
     public bool HasAgent { get; init; }
 
-    /// <summary>Everything it owns on the host, oldest first.</summary>
+    /// <summary>All resources of the microVM on the host, oldest first.</summary>
     public required IReadOnlyList<HostResource> Resources { get; init; }
 
-    /// <summary>The client's claim, once there is one.</summary>
+    /// <summary>The client's claim; null before the microVM is claimed.</summary>
     public ClaimRecord? Claim { get; init; }
 
-    /// <summary>Writes it in one step: a temporary file and a rename.</summary>
+    /// <summary>Writes the record atomically: a temporary file and a rename.</summary>
     /// <param name="directory">The microVM's run directory.</param>
     public void Write(string directory)
     {
@@ -75,8 +76,8 @@ public sealed record MicroVmRecord
         File.Move(temporary, path, overwrite: true);
     }
 
-    /// <summary>Whether the file in a run directory holds exactly this record.</summary>
-    /// <exception cref="IOException">It could not be read.</exception>
+    /// <summary>Whether the file in a run directory contains exactly this record.</summary>
+    /// <exception cref="IOException">The file could not be read.</exception>
     public bool IsIn(string directory)
     {
         try
@@ -89,13 +90,13 @@ public sealed record MicroVmRecord
         }
     }
 
-    /// <summary>The boot id of this host now.</summary>
+    /// <summary>The boot id of this host.</summary>
     public static string HostBootId { get; } = File.ReadAllText("/proc/sys/kernel/random/boot_id").Trim();
 
-    /// <summary>Reads one.</summary>
+    /// <summary>Reads the record in a run directory.</summary>
     /// <param name="directory">The microVM's run directory, whose name is its id.</param>
-    /// <param name="record">The record, when there is one that this server understands and that is this directory's.</param>
-    /// <param name="problem">Else why not, for people.</param>
+    /// <param name="record">The record, when the server can read it and it belongs to this directory.</param>
+    /// <param name="problem">Otherwise the problem, for people.</param>
     public static bool TryRead(string directory, [NotNullWhen(true)] out MicroVmRecord? record, [NotNullWhen(false)] out string? problem)
     {
         record = null;
@@ -104,10 +105,10 @@ public sealed record MicroVmRecord
             var bytes = File.ReadAllBytes(PathIn(directory));
             using (var document = JsonDocument.Parse(bytes))
             {
-                // Before all else: another version's may have any other shape.
+                // The version first: a record of another version may have any other form.
                 if (document.RootElement.GetProperty("version").GetInt32() is var version && version != CurrentVersion)
                 {
-                    problem = $"its record is of version {version}, and this server understands {CurrentVersion}";
+                    problem = $"its record has version {version}, and this server reads version {CurrentVersion}";
                     return false;
                 }
             }
@@ -115,7 +116,7 @@ public sealed record MicroVmRecord
             var read = JsonSerializer.Deserialize(bytes, RecordJson.Default.MicroVmRecord);
             if (read is null || read.Id != Path.GetFileName(directory) || read.Slot < 0)
             {
-                problem = "its record is not its own";
+                problem = "its record belongs to another microVM";
                 return false;
             }
 
@@ -143,11 +144,11 @@ public sealed record MicroVmRecord
     private static string PathIn(string directory) => Path.Combine(directory, FileName);
 }
 
-/// <summary>What a client asked for when it claimed a microVM.</summary>
-/// <param name="IdleTimeout">Seconds.</param>
+/// <summary>The values that a client asked for when it claimed a microVM.</summary>
+/// <param name="IdleTimeout">Idle time in seconds after which the sandbox is ended.</param>
 /// <param name="Egress">What the guest may reach.</param>
-/// <param name="Metadata">The client's pairs.</param>
-/// <param name="CreatedAt">When.</param>
+/// <param name="Metadata">The client's names and values.</param>
+/// <param name="CreatedAt">Time of the claim.</param>
 /// <param name="IdempotencyKey">The client's key for this claim, or null.</param>
 public sealed record ClaimRecord(
     double IdleTimeout,
@@ -156,7 +157,7 @@ public sealed record ClaimRecord(
     DateTimeOffset CreatedAt,
     string? IdempotencyKey = null)
 {
-    /// <summary>Hash of the request, by which a key used for another one is told; null without a key.</summary>
+    /// <summary>Hash of the request, which shows when its key is used for another request; null without a key.</summary>
     public string? RequestHash { get; init; }
 }
 

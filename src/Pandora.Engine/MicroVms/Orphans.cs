@@ -3,21 +3,21 @@ using Pandora.Vmm.Host;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>Processes of microVMs whose server is dead, or that it never came to hold.</summary>
+/// <summary>Kills the processes of microVMs that no server holds: their server died, or had not yet recorded them.</summary>
 internal static class Orphans
 {
     private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(10);
 
     /// <summary>
-    /// Kills all that runs for a microVM. Its record knows the pid once the VMM was started; before that the pid file does; the cgroup
-    /// catches what died in between.
+    /// Kills all processes of a microVM. The record has the pid of a VMM that has started, the pid file that of one that was starting, and
+    /// the cgroup has the processes of a server that died between the two.
     /// </summary>
-    /// <param name="directory">Its run directory, whose name is its id.</param>
-    /// <param name="record">Its record, if it can be read.</param>
-    /// <param name="cgroups">Where its cgroups are.</param>
-    /// <param name="time">For the limit.</param>
-    /// <exception cref="TimeoutException">The kernel did not let go of one within ten seconds.</exception>
-    /// <exception cref="IOException">Whether one runs could not be seen.</exception>
+    /// <param name="directory">The microVM's run directory, whose name is the microVM's id.</param>
+    /// <param name="record">The microVM's record, if it can be read.</param>
+    /// <param name="cgroups">The cgroups of the instance.</param>
+    /// <param name="time">The clock of the limit.</param>
+    /// <exception cref="TimeoutException">The kernel did not end a process within ten seconds.</exception>
+    /// <exception cref="IOException">The processes could not be read.</exception>
     public static async Task KillAsync(string directory, MicroVmRecord? record, CgroupTree cgroups, TimeProvider time)
     {
         var id = Path.GetFileName(directory);
@@ -38,7 +38,7 @@ internal static class Orphans
         }
     }
 
-    /// <summary>Kills all that is in a cgroup.</summary>
+    /// <summary>Kills all processes in a cgroup.</summary>
     public static async Task KillAsync(string cgroup, TimeProvider time)
     {
         foreach (var process in ProcessHandle.OpenAll(CgroupTree.ProcessesIn(cgroup)))

@@ -2,20 +2,21 @@ using System.Diagnostics;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>One thing undone.</summary>
-/// <param name="Resource">What.</param>
-/// <param name="Elapsed">How long it took.</param>
-/// <param name="IsGone">Whether the host no longer had it then: looked up, not assumed.</param>
-/// <param name="Error">What went wrong, or null.</param>
+/// <summary>The result of one step of a teardown.</summary>
+/// <param name="Resource">The resource.</param>
+/// <param name="Elapsed">Duration of the step.</param>
+/// <param name="IsGone">Whether a check afterwards found the resource gone from the host.</param>
+/// <param name="Error">The error, or null.</param>
 public sealed record Undone(HostResource Resource, TimeSpan Elapsed, bool IsGone, string? Error);
 
 /// <summary>
-/// The stack of things that a microVM must undo. Each resource pushes its undo as it is acquired; however the microVM ends, the stack is
-/// run once, newest first, on its own time limit and never on a request's token. Every error is gathered and none stops the rest.
+/// The stack of steps that clean up one microVM. The code that acquires a resource first pushes the step that undoes it. However the
+/// microVM ends, the steps run once, newest first, each with its time limit; no request can cancel them. Errors are collected, and an error
+/// in one step does not stop the others.
 /// </summary>
-/// <param name="time">For the limits.</param>
-/// <param name="left">Told of each resource that is left, whoever ends it.</param>
-public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
+/// <param name="time">The clock of the limits.</param>
+/// <param name="onRemaining">Called for each resource that remains on the host after its step.</param>
+public sealed class Teardown(TimeProvider time, Action<Undone>? onRemaining = null)
 {
     private static readonly TimeSpan StepLimit = TimeSpan.FromSeconds(15);
     private readonly Lock _lock = new();
@@ -23,11 +24,11 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
     private Task<IReadOnlyList<Undone>>? _urgent;
     private Task<IReadOnlyList<Undone>>? _all;
 
-    /// <summary>Adds a resource and how to undo it.</summary>
-    /// <param name="resource">What will exist.</param>
-    /// <param name="undo">Undoes it; does nothing when it never came to be.</param>
-    /// <param name="canWait">True for what may go on behind the caller of <see cref="EndAsync"/>: recycling, not ending.</param>
-    /// <param name="exists">Looks whether it is there; null where the resource itself can tell.</param>
+    /// <summary>Adds a resource and the step that undoes it.</summary>
+    /// <param name="resource">The resource that is about to be acquired.</param>
+    /// <param name="undo">Undoes the resource; does nothing when it was never acquired.</param>
+    /// <param name="canWait">True for a step that <see cref="EndAsync"/> does not wait for, because it only recycles.</param>
+    /// <param name="exists">Checks whether the resource exists; null to use <see cref="HostResource.Exists"/>.</param>
     public void Push(HostResource resource, Func<ValueTask> undo, bool canWait = false, Func<bool>? exists = null)
     {
         lock (_lock)
@@ -53,14 +54,16 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
         }
     }
 
-    /// <summary>Ends it: returns when all that cannot wait is undone. Safe to call any number of times, from anywhere.</summary>
+    /// <summary>
+    /// Runs the steps; returns when those that cannot wait are done. It may be called any number of times, from any thread.
+    /// </summary>
     public Task<IReadOnlyList<Undone>> EndAsync()
     {
         Begin();
         return _urgent!;
     }
 
-    /// <summary>Ends it and returns when everything is undone, what can wait included.</summary>
+    /// <summary>Runs the steps; returns when all are done, including those that can wait.</summary>
     public Task<IReadOnlyList<Undone>> CompleteAsync()
     {
         Begin();
@@ -76,7 +79,7 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
                 return;
             }
 
-            // Newest first. From the first that can wait, everything below waits with it: the order is the promise.
+            // Newest first. The order never changes: all steps below the first that can wait also wait.
             var steps = _steps.ToArray();
             var urgent = steps.TakeWhile(s => !s.CanWait).ToArray();
             _urgent = Task.Run(() => RunAsync(urgent));
@@ -99,7 +102,7 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
             try
             {
                 await step.Undo().AsTask().WaitAsync(StepLimit, time);
-                // Looked up before anything below is undone: a slot's number, once free, is soon another's namespace.
+                // Check now, not at the end: once a slot's number is free, another microVM may soon have a namespace of that name.
                 isGone = !step.Exists();
             }
             catch (Exception e)
@@ -111,7 +114,7 @@ public sealed class Teardown(TimeProvider time, Action<Undone>? left = null)
             undone.Add(done);
             if (!done.IsGone)
             {
-                left?.Invoke(done);
+                onRemaining?.Invoke(done);
             }
         }
 

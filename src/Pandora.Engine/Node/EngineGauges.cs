@@ -6,7 +6,7 @@ using Pandora.Vmm;
 
 namespace Pandora.Engine.Node;
 
-/// <summary>What stands now, read from those who hold it whenever somebody scrapes.</summary>
+/// <summary>The gauges of a node. Each scrape reads the current values.</summary>
 internal sealed class EngineGauges
 {
     private readonly WarmPools _pools;
@@ -25,20 +25,23 @@ internal sealed class EngineGauges
         meter.CreateObservableGauge("pandora_active_vms", Active, description: "Sandboxes in clients' hands");
         meter.CreateObservableGauge("pandora_warm_vms", () => PerPool(p => p.WarmCount), description: "MicroVMs that are warm");
         meter.CreateObservableGauge(
-            "pandora_booting_vms", () => PerPool(p => p.BootingCount), description: "MicroVMs that boot or wait for a place to boot");
+            "pandora_booting_vms", () => PerPool(p => p.BootingCount), description: "MicroVMs that boot or wait for a permit to boot");
         meter.CreateObservableGauge(
             "pandora_pool_waiters", () => PerPool(p => p.WaitingCount), description: "Clients that wait for a microVM");
         meter.CreateObservableGauge("pandora_pool_size", () => PerPool(p => p.Size), description: "MicroVMs that the pool keeps warm");
         meter.CreateObservableGauge(
             "pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
-        meter.CreateObservableGauge("pandora_slots", () => network.SlotCount, description: "Network slots there are");
-        meter.CreateObservableGauge("pandora_slots_held", () => network.HeldCount, description: "Network slots held by microVMs, those that end counted in");
-        meter.CreateObservableGauge("pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes where the microVMs' disks are");
-        meter.CreateObservableGauge("pandora_disk_size", () => ReadDisk(d => d.TotalSize), "By", "Size in bytes of the file system where the microVMs' disks are");
+        meter.CreateObservableGauge("pandora_slots", () => network.SlotCount, description: "Network slots that exist");
+        meter.CreateObservableGauge(
+            "pandora_slots_held", () => network.HeldCount, description: "Network slots held by microVMs, including those that end");
+        meter.CreateObservableGauge(
+            "pandora_disk_free", () => ReadDisk(d => d.AvailableFreeSpace), "By", "Free bytes on the file system of the microVMs' disks");
+        meter.CreateObservableGauge(
+            "pandora_disk_size", () => ReadDisk(d => d.TotalSize), "By", "Size in bytes of the file system of the microVMs' disks");
         meter.CreateObservableGauge(
             "pandora_disk_needed", () => room.Needed, "By", "Free bytes without which no microVM is handed out");
         meter.CreateObservableGauge(
-            "pandora_disk_growth", () => room.Growth, "By", "Bytes that the disks of the microVMs there are may still grow by");
+            "pandora_disk_growth", () => room.Growth, "By", "Bytes by which the disks of all microVMs may still grow");
         meter.CreateObservableGauge("pandora_degraded_sandboxes", () => sandboxes.DegradedCount,
             description: "Sandboxes that wait for room on the host's disk, or whose disk has lost data");
         meter.CreateObservableCounter("pandora_vmm_cpu", () => Usage(u => u.CpuSeconds), "s", "CPU time used by all VMMs of this server");
@@ -46,7 +49,7 @@ internal sealed class EngineGauges
             "pandora_vmm_memory",
             () => Usage(u => (double)u.MemoryBytes),
             "By",
-            "Memory held by all VMMs of this server, page cache of their disks counted in");
+            "Memory held by all VMMs of this server, including the page cache of their disks");
         meter.CreateObservableGauge(
             "pandora_info",
             () =>
@@ -56,10 +59,10 @@ internal sealed class EngineGauges
                     new("vmm", vmm.Name),
                     new("vmm_version", vmm.Version),
                     new("accelerator", vmm.Accelerator)),
-            description: "What this server is");
+            description: "Instance id and VMM of this server, as labels");
     }
 
-    // Also for templates whose last sandbox has ended: a gauge that stops is not zero.
+    // Also for templates whose last sandbox has ended: without a value the gauge would not show zero.
     private List<Measurement<int>> Active()
     {
         var counts = _sandboxes.CountByTemplate();

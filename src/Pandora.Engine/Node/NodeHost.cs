@@ -4,25 +4,26 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Node;
 
-/// <summary>What a node uses of its host besides the VMM. A fast test puts fakes in its place.</summary>
+/// <summary>The parts of the host that a node uses, except the VMM. A fast test replaces them with fakes.</summary>
 public sealed record NodeHost
 {
     /// <summary>Opens the network.</summary>
     public OpenHostNetwork OpenNetwork { get; init; } = HostNetwork.OpenAsync;
 
-    /// <summary>Removes what a server that is gone left of its network.</summary>
+    /// <summary>Removes the network resources of a server that no longer runs.</summary>
     public CleanUpHostNetwork CleanUpNetwork { get; init; } = HostNetwork.CleanUpAsync;
 
-    /// <summary>Opens the way to guests.</summary>
+    /// <summary>Opens the access to guests.</summary>
     public OpenGuestAccess OpenGuests { get; init; } = GuestAccess.OpenSshAsync;
 
-    /// <summary>The clock of the watches that look at intervals; null for the node's. In a test that asks them itself it stands
-    /// still.</summary>
+    /// <summary>
+    /// The clock of the watches that check at intervals; null for the node's clock. It stands still in a test that triggers the checks.
+    /// </summary>
     public TimeProvider? WatchTime { get; init; }
 
-    /// <summary>Where the cgroup hierarchies are.</summary>
+    /// <summary>Directory of the cgroup hierarchies.</summary>
     public string CgroupRoot { get; init; } = CgroupTree.DefaultRoot;
 
-    /// <summary>Where the locks of the instances' names are.</summary>
+    /// <summary>Directory of the locks on instance ids.</summary>
     public string LockDirectory { get; init; } = Instance.LockDirectory;
 }

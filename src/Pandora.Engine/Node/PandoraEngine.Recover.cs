@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Recovery;
@@ -5,21 +6,22 @@ using Pandora.Engine.Sandboxes;
 
 namespace Pandora.Engine.Node;
 
-/// <summary>Takes over what an earlier server left, and lets clients in.</summary>
+/// <summary>Recovers the microVMs of an earlier server, and accepts clients.</summary>
 public sealed partial class PandoraEngine
 {
-    /// <summary>Takes over what an earlier server left, undoes what does not live, starts the pools and lets clients in.</summary>
+    /// <summary>Adopts the living microVMs of an earlier server, cleans up the others, starts the pools and accepts clients.</summary>
     public Task RecoverAsync() => _recovering = RecoverAsync(_stopping.Token);
 
     private async Task RecoverAsync(CancellationToken cancellationToken)
     {
-        // Requests are being served already: nothing here may hold up their threads.
+        // The server answers requests already: this work must not block their threads.
         await Task.Yield();
         var recovery = new MicroVmRecovery(_parts.Metrics, _parts.Time, _parts.Loggers.CreateLogger<MicroVmRecovery>());
-        var (undecided, condemned) = (_found.Where(f => f.Problem is null).ToList(), _found.Where(f => f.Problem is not null).ToList());
+        var undecided = _found.Where(f => f.Problem is null).ToList();
+        var unusable = _found.Where(f => f.Problem is not null).ToList();
         Sandboxes.Expect(undecided.Select(f => f.Record!));
-        await recovery.UndoAsync(condemned, _parts.OrphanCleanup.KillAsync, Sandboxes.RecordLost);
-        // Before anything new is made, so that nothing new can be taken for something left.
+        await recovery.UndoAsync(unusable, _parts.OrphanCleanup.KillAsync, Sandboxes.RecordLost);
+        // Before new resources exist, so that no new resource is taken for an orphan.
         await _parts.OrphanCleanup.RemoveAsync([.. undecided.Select(f => f.Record!)], _parts.Network.RemoveOrphansAsync);
         cancellationToken.ThrowIfCancellationRequested();
         _parts.Network.Prepare();
@@ -30,7 +32,7 @@ public sealed partial class PandoraEngine
             Pools.Of(name);
         }
 
-        // From here on clients are served; a client that asks for a sandbox that is not decided yet has to wait.
+        // From here on clients are served; a client that asks for an undecided sandbox must try again.
         Sandboxes.Open();
         await recovery.RunAsync(undecided, _parts.Launcher.AdoptAsync, Adopt, RecordLost, cancellationToken);
         _found = [];
@@ -57,13 +59,14 @@ public sealed partial class PandoraEngine
 
         if (_parts.Options.Limit(claim.Egress) != claim.Egress)
         {
-            // Its slot has the ceiling's rules already.
+            // Its slot already has the rules of the limit.
             microVm.RecordClaim(claim with { Egress = _parts.Options.Limit(claim.Egress) });
         }
 
         Sandboxes.Adopt(microVm);
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "_undo disposes each watch when the node stops")]
     private void StartWatches()
     {
         var (time, loggers) = (_parts.WatchTime, _parts.Loggers);

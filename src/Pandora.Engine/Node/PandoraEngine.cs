@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
@@ -13,13 +14,14 @@ using Pandora.Vmm;
 namespace Pandora.Engine.Node;
 
 /// <summary>
-/// One node: what it is made of, and in which order. Opening it is (1) lock the data directory, (2) read what an earlier server left,
-/// (3) network, (4) what starts microVMs, (5) pools and sandboxes; then, while clients are told to wait, <see cref="RecoverAsync()"/> takes
-/// over what lives and undoes the rest. <see cref="StopAsync(bool)"/> undoes all in reverse, or leaves what lives to the next server.
+/// One node: its parts and their order. To open a node is to (1) lock the data directory, (2) read the records of an earlier server, (3)
+/// open the network, (4) make the parts that start microVMs, (5) make pools and sandboxes. Then <see cref="RecoverAsync()"/> adopts the
+/// living microVMs and cleans up the rest, while clients are answered with "try again". <see cref="StopAsync(bool)"/> ends everything in
+/// reverse order, or detaches from the living microVMs.
 /// </summary>
 public sealed partial class PandoraEngine : IAsyncDisposable
 {
-    // How long commands may run on when the server stops and sandboxes live on.
+    // Longest time that commands may continue when the server detaches from sandboxes.
     private static readonly TimeSpan Drain = TimeSpan.FromSeconds(10);
     private readonly CancellationTokenSource _stopping = new();
     private readonly Parts _parts;
@@ -33,7 +35,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     /// <summary>The sandboxes.</summary>
     public SandboxRegistry Sandboxes => _parts.Sandboxes;
 
-    /// <summary>What this node is and how it stands.</summary>
+    /// <summary>The identity and the state of this node.</summary>
     public NodeStatus Status
     {
         get
@@ -48,21 +50,21 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
-    /// <summary>Whether an earlier server left microVMs that have been neither taken over nor undone yet.</summary>
-    public bool HasLeftovers => _found.Count > 0;
+    /// <summary>Whether microVMs of an earlier server are neither adopted nor cleaned up yet.</summary>
+    public bool HasUnrecovered => _found.Count > 0;
 
-    /// <summary>The pools.</summary>
+    /// <summary>The warm pools.</summary>
     internal WarmPools Pools => _parts.Pools;
 
     /// <summary>Opens a node. Its sandboxes cannot be used before <see cref="RecoverAsync()"/> is done.</summary>
-    /// <param name="options">Its settings.</param>
-    /// <param name="vmm">Runs its virtual machines.</param>
-    /// <param name="metrics">Where it counts.</param>
-    /// <param name="time">For limits, intervals and ages.</param>
-    /// <param name="loggers">Where it tells what it does.</param>
-    /// <param name="cancellationToken">Ends the opening; nothing is left.</param>
-    /// <param name="host">What it uses of the host.</param>
-    /// <exception cref="StartupException">Something is missing or contradictory; nothing is left behind.</exception>
+    /// <param name="options">Settings of the node.</param>
+    /// <param name="vmm">Runs the virtual machines.</param>
+    /// <param name="metrics">Metrics of the node.</param>
+    /// <param name="time">The clock of limits, intervals and ages.</param>
+    /// <param name="loggers">Logs of the node.</param>
+    /// <param name="cancellationToken">Cancels the opening, which is undone.</param>
+    /// <param name="host">The parts of the host; null for the real ones.</param>
+    /// <exception cref="StartupException">Something is missing or contradictory; the opening is undone.</exception>
     public static async Task<PandoraEngine> OpenAsync(
         EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers,
         CancellationToken cancellationToken, NodeHost? host = null)
@@ -81,39 +83,39 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
-    /// <summary>Ends all that a server left of a data directory on which none runs now, and removes it.</summary>
-    /// <param name="options">Where the directories are.</param>
-    /// <param name="removeOfVmm">Removes what VMMs left, but for that of the machines with some ids.</param>
-    /// <param name="time">For limits.</param>
-    /// <param name="cancellationToken">Ends it between two steps.</param>
-    /// <param name="host">What it uses of the host.</param>
-    /// <returns>How many microVMs there were.</returns>
-    /// <exception cref="StartupException">A server runs on it, or it cannot be written to.</exception>
+    /// <summary>Ends all microVMs of a data directory on which no server runs, and removes all resources of the instance.</summary>
+    /// <param name="options">Paths of the directories.</param>
+    /// <param name="removeVmmOrphans">Removes the VMMs' directories of all machines except those with the given ids.</param>
+    /// <param name="time">The clock of limits.</param>
+    /// <param name="cancellationToken">Cancels the clean-up between two steps.</param>
+    /// <param name="host">The parts of the host; null for the real ones.</param>
+    /// <returns>The number of microVMs that were found.</returns>
+    /// <exception cref="StartupException">A server runs on the data directory, or the directory cannot be written to.</exception>
     public static async Task<int> CleanUpStoppedInstanceAsync(
-        EngineOptions options, Action<IReadOnlySet<string>> removeOfVmm, TimeProvider time, CancellationToken cancellationToken,
+        EngineOptions options, Action<IReadOnlySet<string>> removeVmmOrphans, TimeProvider time, CancellationToken cancellationToken,
         NodeHost? host = null)
     {
         host ??= new NodeHost();
         using var instance = Instance.Open(options, host.LockDirectory);
         var cgroups = CgroupTree.Create(instance.Names.CgroupName, host.CgroupRoot);
         var found = MicroVmRecovery.Find(instance.Names.RunDirectory);
-        var leftovers = new OrphanCleanup(
-            instance.Names, cgroups, removeOfVmm, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
-        await Task.WhenAll(found.Select(leftovers.KillAsync));
-        // The network last: what cannot be removed there is no reason to leave the rest.
-        await leftovers.RemoveAsync([], (_, _) => Task.CompletedTask);
+        var cleanup = new OrphanCleanup(
+            instance.Names, cgroups, removeVmmOrphans, time, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
+        await Task.WhenAll(found.Select(cleanup.KillAsync));
+        // The network last: an error there must not stop the removal of the rest.
+        await cleanup.RemoveAsync([], (_, _) => Task.CompletedTask);
         await host.CleanUpNetwork(instance.Names, options, cancellationToken);
         await RemoveCgroupsAsync(cgroups, time);
         return found.Count;
     }
 
     /// <summary>Stops the node.</summary>
-    /// <param name="keep">Leave sandboxes and warm microVMs alive for the next server, instead of ending them.</param>
+    /// <param name="keep">Detach from sandboxes and warm microVMs, which live on for the next server, instead of ending them.</param>
     public Task StopAsync(bool keep) => StopAsync(keep, Drain);
 
     /// <summary>Stops the node.</summary>
-    /// <param name="keep">Leave sandboxes and warm microVMs alive for the next server, instead of ending them.</param>
-    /// <param name="drain">How long commands may run on when they are left alive.</param>
+    /// <param name="keep">Detach from sandboxes and warm microVMs, which live on for the next server, instead of ending them.</param>
+    /// <param name="drain">Longest time that commands may continue when sandboxes stay alive.</param>
     internal async Task StopAsync(bool keep, TimeSpan drain)
     {
         (_undo.Keeps, _drain) = (keep, drain);
@@ -128,6 +130,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         await _undo.RunAsync();
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "undo disposes each part, when a later step fails or when the node stops")]
     private static async Task<PandoraEngine> OpenAsync(
         EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, NodeHost host, UndoStack undo,
         CancellationToken cancellationToken)
@@ -138,15 +141,15 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var names = instance.Names;
         var templates = new TemplateStore(options.TemplatePath);
         LogVmm(logger, vmm.Capabilities.Name, vmm.Capabilities.Version, vmm.Capabilities.Accelerator, vmm.Capabilities.AcceleratorReason);
-        MustHave(options.PooledTemplates, templates);
+        RequireTemplates(options.PooledTemplates, templates);
         var found = MicroVmRecovery.Find(names.RunDirectory);
-        // What an earlier server left is not this one's to end when it cannot even open.
+        // A server that fails to open must not end the microVMs of an earlier server.
         undo.Keeps = found.Count > 0;
 
         var cgroups = CgroupTree.Create(names.CgroupName, host.CgroupRoot);
         undo.Push(() => new ValueTask(undo.Keeps ? Task.CompletedTask : RemoveCgroupsAsync(cgroups, time)));
         LogLimits(logger, cgroups.Description);
-        foreach (var warning in instance.Mended.Concat(vmm.Capabilities.Warnings))
+        foreach (var warning in instance.Repaired.Concat(vmm.Capabilities.Warnings))
         {
             LogWarning(logger, warning);
         }
@@ -161,6 +164,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var room = new DiskRoom(options, names.DiskDirectory, loggers.CreateLogger<DiskRoom>());
         var live = new LiveMicroVms();
         var launcher = new MicroVmLauncher(options, names, templates, network, live, cgroups, vmm, guests, metrics, time, loggers);
+        undo.Push(launcher);
         var permits = new SemaphoreSlim(options.MostBoots);
         undo.Push(permits);
         var snapshots = OpenSnapshots(options, vmm, templates, launcher, permits, metrics, time, loggers);
@@ -175,12 +179,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             .ToDictionary(g => g.Key, g => g.Count());
         var pools = new WarmPools(options, provisioner, expected, metrics, time, loggers.CreateLogger<WarmPool>());
         var sandboxes = new SandboxRegistry(options, pools, network, room, metrics, time, loggers);
-        var leftovers = new OrphanCleanup(names, cgroups, vmm.RemoveOrphans, time, logger);
+        var cleanup = new OrphanCleanup(names, cgroups, vmm.RemoveOrphans, time, logger);
         string[] notes = [.. vmm.Capabilities.Warnings, .. cgroups.CanLimit ? Array.Empty<string>() : [cgroups.Description]];
         _ = new EngineGauges(
             metrics.Meter, options, names.InstanceId, vmm.Capabilities, room, sandboxes, pools, network, cgroups.ReadUsage);
         var engine = new PandoraEngine(
-            new Parts(options, names, vmm, notes, network, room, live, launcher, pools, sandboxes, leftovers, metrics, time,
+            new Parts(options, names, vmm, notes, network, room, live, launcher, pools, sandboxes, cleanup, metrics, time,
                 host.WatchTime ?? time, loggers),
             undo, found);
         undo.Push(engine.EndMicroVmsAsync);
@@ -188,7 +192,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         return engine;
     }
 
-    // Pools and sandboxes end at the same time: they have no resource in common.
+    // Pools and sandboxes end at the same time: they share no resource.
     private async ValueTask EndMicroVmsAsync()
     {
         if (_undo.Keeps)
@@ -198,9 +202,10 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         await Task.WhenAll(Pools.DisposeAsync().AsTask(), Sandboxes.CloseAsync());
-        if (HasLeftovers || _parts.Launcher.HasLeft)
+        if (HasUnrecovered || _parts.Launcher.HasFailedTeardown)
         {
-            // Stopped while it recovered, what was not reached ends as well; and what could not be undone earlier goes now.
+            // End the microVMs that the recovery had not reached when the server stopped, and try again to remove what a teardown could
+            // not.
             await Task.WhenAll(_found.Select(_parts.OrphanCleanup.KillAsync));
             await _parts.OrphanCleanup.RemoveAsync([], _parts.Network.RemoveOrphansAsync);
             foreach (var found in _found.Where(f => f.Record is not null))
@@ -224,7 +229,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
-    private static void MustHave(IEnumerable<string> names, TemplateStore templates)
+    private static void RequireTemplates(IEnumerable<string> names, TemplateStore templates)
     {
         foreach (var name in names)
         {
@@ -232,7 +237,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             {
                 throw new StartupException(
                     $"there is no template '{name}' in {templates.Root}: './pandora template build {name}' builds it, and './pandora "
-                        + "up' does so by itself for the default one");
+                        + "up' builds the default one itself");
             }
         }
     }
@@ -245,8 +250,10 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         store.Sweep(templates.Has);
         if (options.PoolStart == PoolStart.Boot || vmm.SnapshotCompatibility is null)
         {
-            var reason = options.PoolStart == PoolStart.Boot ? "PANDORA_POOL_START=boot"
-                : $"{vmm.Capabilities.Name} cannot restore snapshots here{string.Concat(vmm.Capabilities.Warnings.Select(w => $"; {w}"))}";
+            var warnings = string.Concat(vmm.Capabilities.Warnings.Select(w => $"; {w}"));
+            var reason = options.PoolStart == PoolStart.Boot
+                ? "PANDORA_POOL_START=boot"
+                : $"{vmm.Capabilities.Name} cannot restore snapshots on this host{warnings}";
             LogBootsOnly(loggers.CreateLogger<PandoraEngine>(), reason);
             return null;
         }

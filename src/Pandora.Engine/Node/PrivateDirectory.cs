@@ -2,61 +2,65 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Node;
 
-/// <summary>Directories that nobody but the server's own user may change: another user who can write there can put files of his own in the
-/// place of records, keys and images.</summary>
+/// <summary>
+/// Checks directories that only the server's user may change. Another user who can write there could replace records, keys and images.
+/// </summary>
 internal static class PrivateDirectory
 {
-    private const int Everybody = 0x3F, OthersWrite = 0x12, Sticky = 0x200; // 077, 022, 01000
+    private const int OthersAccess = 0x3F, OthersWrite = 0x12, Sticky = 0x200; // 077, 022, 01000
 
-    /// <summary>Makes a directory that is the server's alone, or sees that it is. Permissions that are too wide are taken away, and it is
-    /// said; what belongs to somebody else is refused.</summary>
+    /// <summary>
+    /// Makes a directory that only the server's user can use, or checks an existing one. Permissions that are too wide are removed and
+    /// reported.
+    /// </summary>
     /// <param name="path">The directory.</param>
-    /// <param name="mended">Told in a sentence what was changed.</param>
-    /// <exception cref="StartupException">It belongs to somebody else, or is no directory.</exception>
-    public static void Ensure(string path, Action<string> mended) => Ensure(path, Everybody, mended);
+    /// <param name="repaired">Called with a sentence about what was changed.</param>
+    /// <exception cref="StartupException">Another user owns the path, or it is not a directory.</exception>
+    public static void Ensure(string path, Action<string> repaired) => Ensure(path, OthersAccess, repaired);
 
-    /// <summary>The same for one that others may read.</summary>
-    /// <exception cref="StartupException">It belongs to somebody else, or is no directory.</exception>
-    public static void EnsureReadable(string path, Action<string> mended) => Ensure(path, OthersWrite, mended);
+    /// <summary>Does the same for a directory that other users may read.</summary>
+    /// <exception cref="StartupException">Another user owns the path, or it is not a directory.</exception>
+    public static void EnsureReadable(string path, Action<string> repaired) => Ensure(path, OthersWrite, repaired);
 
-    private static void Ensure(string path, int forbidden, Action<string> mended)
+    private static void Ensure(string path, int forbidden, Action<string> repaired)
     {
         Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        // The operator may have put a link there; what it leads to is what counts. A link of another user's is not followed.
-        if (FileStatus.Find(path) is { } entry && !IsOurs(entry))
+        // The path may be a link of the operator: then its target is checked. A link that another user owns is refused.
+        if (FileStatus.Find(path) is { } entry && !IsOwnedByServer(entry))
         {
             throw new StartupException(
-                $"{path} belongs to user {entry.Owner}, who could change what the server keeps there: see that nothing in it is that "
-                    + $"user's, then 'chown -h root:root {path}', or name another directory");
+                $"{path} belongs to user {entry.Owner}, who could change what the server keeps there: check that no file in it "
+                    + $"belongs to that user, then 'chown -h root:root {path}', or name another directory");
         }
 
         if (FileStatus.FindTarget(path) is not { IsDirectory: true } found)
         {
-            throw new StartupException($"{path} is no directory: move it away, or name another");
+            throw new StartupException($"{path} is not a directory: move it away, or name another path");
         }
 
         if ((found.Mode & Sticky) != 0)
         {
             throw new StartupException(
-                $"{path} is a directory that many users share (mode {Convert.ToString(found.Mode & 0xFFF, 8)}): name one in it that "
-                    + "is the server's alone");
+                $"{path} is a directory that many users share (mode {Convert.ToString(found.Mode & 0xFFF, 8)}): name a directory in it "
+                    + "that only the server uses");
         }
 
-        if (!IsOurs(found))
+        if (!IsOwnedByServer(found))
         {
             throw new StartupException(
-                $"{path} belongs to user {found.Owner}, who could change what the server keeps there: see that nothing in it is that "
-                    + $"user's, then 'chown root:root {path}', or name another directory");
+                $"{path} belongs to user {found.Owner}, who could change what the server keeps there: check that no file in it "
+                    + $"belongs to that user, then 'chown root:root {path}', or name another directory");
         }
 
         if ((found.Mode & forbidden) != 0)
         {
             File.SetUnixFileMode(path, (UnixFileMode)(found.Mode & 0xFFF & ~forbidden));
-            mended(
-                $"{path} could be {(forbidden == Everybody ? "read or " : "")}changed by other users (mode {Convert.ToString(found.Mode & 0x1FF, 8)}): that was taken from them. See that nothing in it is theirs"
-            );
+            var access = forbidden == OthersAccess ? "read or changed" : "changed";
+            repaired(
+                $"{path} could be {access} by other users (mode {Convert.ToString(found.Mode & 0x1FF, 8)}): these permissions were "
+                    + "removed. Check that no file in it belongs to them");
         }
     }
 
-    private static bool IsOurs(FileStatus file) => file.Owner == 0 || file.Owner == FileStatus.FindTarget("/proc/self")?.Owner;
+    private static bool IsOwnedByServer(FileStatus file) => file.Owner == 0 || file.Owner == FileStatus.FindTarget("/proc/self")?.Owner;
 }

@@ -2,25 +2,25 @@ using Microsoft.Extensions.Logging;
 
 namespace Pandora.Engine.Node;
 
-/// <summary>What a node has opened, undone in reverse. One failure is no reason to leave the rest.</summary>
+/// <summary>The steps that undo the opening of a node, run in reverse order. An error in one step does not stop the others.</summary>
 internal sealed partial class UndoStack(ILogger logger)
 {
     private readonly Stack<Func<ValueTask>> _steps = new();
 
-    /// <summary>Whether sandboxes and warm microVMs are left alive for the next server, with all that they need.</summary>
+    /// <summary>Whether sandboxes and warm microVMs, with all that they need, stay alive for the next server.</summary>
     public bool Keeps { get; set; }
 
-    /// <summary>Adds how the newest is undone.</summary>
+    /// <summary>Adds the step that undoes the newest part.</summary>
     public void Push(Func<ValueTask> undo) => _steps.Push(undo);
 
-    /// <summary>Adds what is disposed of.</summary>
+    /// <summary>Adds a part to dispose.</summary>
     public void Push(IDisposable opened) => _steps.Push(() =>
     {
         opened.Dispose();
         return ValueTask.CompletedTask;
     });
 
-    /// <summary>Undoes all of it.</summary>
+    /// <summary>Runs all steps, newest first.</summary>
     public async Task RunAsync()
     {
         while (_steps.TryPop(out var undo))
@@ -36,6 +36,7 @@ internal sealed partial class UndoStack(ILogger logger)
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "A part of the engine could not be stopped; the next start undoes what it left")]
+    [LoggerMessage(
+        Level = LogLevel.Error, Message = "A part of the engine could not be stopped; the next start removes what remains of it")]
     private partial void LogFailed(Exception exception);
 }

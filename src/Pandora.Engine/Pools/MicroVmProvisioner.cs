@@ -6,27 +6,29 @@ using Pandora.Engine.Templates;
 namespace Pandora.Engine.Pools;
 
 /// <summary>
-/// Makes microVMs of a template: restored from its snapshot where there is one, else booted. One that cannot be restored is booted, and
-/// only when that succeeds is the failure the snapshot's and not the host's.
+/// Starts microVMs of a template: restores them from its snapshot where there is one, else boots them. When a restore fails, the microVM is
+/// booted, and the failure counts against the snapshot only if the boot succeeds: else the host is the cause.
 /// </summary>
-/// <param name="templates">Read anew for each, so that a rebuilt one is used from the next on.</param>
-/// <param name="launcher">Starts them.</param>
-/// <param name="snapshots">What they are restored from; null to boot each.</param>
-/// <param name="permits">As many as may start at once.</param>
-/// <param name="count">How many permits there are.</param>
-/// <param name="logger">Where it tells why a template has no snapshot.</param>
+/// <param name="templates">The templates. Each start reads its template again, so that the next start uses a rebuilt template.</param>
+/// <param name="launcher">Starts the microVMs.</param>
+/// <param name="snapshots">The snapshots to restore from; null to boot every microVM.</param>
+/// <param name="permits">Permits to boot; each start holds one.</param>
+/// <param name="count">The number of permits.</param>
+/// <param name="logger">Log of the reason why a template has no snapshot.</param>
 internal sealed partial class MicroVmProvisioner(
     TemplateStore templates, MicroVmLauncher launcher, SnapshotSource? snapshots, SemaphoreSlim permits, int count, ILogger logger)
 {
-    /// <summary>How many may start at once.</summary>
-    public int Places => count;
+    /// <summary>The number of microVMs that may start at once.</summary>
+    public int PermitCount => count;
 
-    /// <summary>Whether there is a template of that name.</summary>
-    /// <exception cref="StartupException">It is there, but a file of it is missing or unreadable.</exception>
+    /// <summary>Whether a template of that name exists.</summary>
+    /// <exception cref="StartupException">The template exists, but one of its files is missing or unreadable.</exception>
     public bool Has(string template) => templates.Find(template) is not null;
 
-    /// <summary>Has a template's snapshot made before its first microVMs boot, which take the other permits: all that come after it are
-    /// several times faster. With one place they come first.</summary>
+    /// <summary>
+    /// Starts to make a template's snapshot before its first microVMs boot. The boots use the other permits; the microVMs that start later
+    /// are restored, which is several times faster. With one permit in all, the boots come first.
+    /// </summary>
     public void Prepare(string template)
     {
         try
@@ -38,17 +40,17 @@ internal sealed partial class MicroVmProvisioner(
         }
         catch (Exception e) when (e is StartupException or IOException or UnauthorizedAccessException)
         {
-            // The pool is there all the same, and its boots say what is wrong.
+            // The pool works without a snapshot, and its boots report the error.
             LogNotPrepared(e.Message);
         }
     }
 
-    /// <summary>Makes one, when it has a place.</summary>
-    /// <param name="template">Name of its template.</param>
-    /// <param name="isAwaited">Whether clients wait: then it is not warmed up first.</param>
-    /// <param name="cancellationToken">Ends it; all is undone.</param>
-    /// <exception cref="StartupException">There is no such template any more.</exception>
-    /// <exception cref="BootException">It did not come up.</exception>
+    /// <summary>Starts one microVM, when a permit is free.</summary>
+    /// <param name="template">Name of the template.</param>
+    /// <param name="isAwaited">Whether clients wait: then the microVM is not warmed up first.</param>
+    /// <param name="cancellationToken">Cancels the start, which is cleaned up.</param>
+    /// <exception cref="StartupException">The template was removed.</exception>
+    /// <exception cref="BootException">The microVM did not become ready.</exception>
     public async Task<MicroVm> ProvisionAsync(string template, Func<bool> isAwaited, CancellationToken cancellationToken)
     {
         await permits.WaitAsync(cancellationToken);

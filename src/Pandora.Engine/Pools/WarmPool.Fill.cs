@@ -3,7 +3,7 @@ using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Pools;
 
-// How the pool is filled: boots until as many are warm as there should be, with a growing pause after failures.
+// Refills the pool: boots microVMs until enough are warm, with a growing pause after failures.
 public sealed partial class WarmPool
 {
     private async Task FillAsync()
@@ -21,7 +21,7 @@ public sealed partial class WarmPool
 
                 lock (_lock)
                 {
-                    // Who waited for one may have gone away.
+                    // A client may have stopped to wait, so that its microVM is one too many.
                     while (_warm.Count > _size + WaitingCount)
                     {
                         var surplus = _warm.First();
@@ -29,7 +29,7 @@ public sealed partial class WarmPool
                         End(surplus);
                     }
 
-                    // A client that waits is not left to one that may never come.
+                    // The second condition boots for waiting clients at once: an expected microVM may never come.
                     while (_boots.Count < _maxBoots && !_stopping.IsCancellationRequested
                         && (_warm.Count + _boots.Count + _expected < _size + WaitingCount || _warm.Count + _boots.Count < WaitingCount))
                     {
@@ -83,7 +83,7 @@ public sealed partial class WarmPool
         Wake();
     }
 
-    // Boots that fail side by side are one failure.
+    // Boots that fail at the same time count as one failure.
     private TimeSpan Pause()
     {
         lock (_lock)

@@ -3,32 +3,31 @@ using Pandora.Vmm;
 
 namespace Pandora.Engine.Pools;
 
-/// <summary>What is done to microVMs while they wait.</summary>
+/// <summary>Maintains microVMs while they are warm.</summary>
 public sealed partial class WarmPool
 {
     private static readonly TimeSpan MaintenanceStep = TimeSpan.FromSeconds(1),
         MaintenanceInterval = TimeSpan.FromSeconds(30),
         ClockStep = TimeSpan.FromMilliseconds(10);
     private MicroVm? _maintained;
-    private CancellationTokenSource? _tendedLeaves;
+    private CancellationTokenSource? _maintainedLeaves;
 
     private async Task MaintainAsync()
     {
         using var timer = new PeriodicTimer(MaintenanceStep, _time);
         try
         {
-            var (tended, seen) = (_time.GetTimestamp(), _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed());
+            var (maintainedAt, lastOffset) = (_time.GetTimestamp(), ClockOffset());
             while (await timer.WaitForNextTickAsync(_stopping.Token))
             {
-                // The host's clock against its timer: what is left when one is taken from the other changes only when somebody sets the
-                // clock.
-                var offset = _time.GetUtcNow() - DateTimeOffset.UnixEpoch - Elapsed();
-                if ((offset - seen).Duration() < ClockStep && _time.GetElapsedTime(tended) < MaintenanceInterval)
+                var offset = ClockOffset();
+                var isClockSet = (offset - lastOffset).Duration() >= ClockStep;
+                if (!isClockSet && _time.GetElapsedTime(maintainedAt) < MaintenanceInterval)
                 {
                     continue;
                 }
 
-                (tended, seen) = (_time.GetTimestamp(), offset);
+                (maintainedAt, lastOffset) = (_time.GetTimestamp(), offset);
                 MicroVm[] warm;
                 lock (_lock)
                 {
@@ -57,7 +56,7 @@ public sealed partial class WarmPool
                 return;
             }
 
-            (_maintained, _tendedLeaves) = (microVm, leaves);
+            (_maintained, _maintainedLeaves) = (microVm, leaves);
         }
 
         try
@@ -66,7 +65,7 @@ public sealed partial class WarmPool
         }
         catch (OperationCanceledException) when (!_stopping.IsCancellationRequested)
         {
-            // It was claimed.
+            // A client claimed it.
         }
         catch (VmmException e)
         {
@@ -85,19 +84,20 @@ public sealed partial class WarmPool
         {
             lock (_lock)
             {
-                (_maintained, _tendedLeaves) = (null, null);
+                (_maintained, _maintainedLeaves) = (null, null);
             }
         }
     }
 
-    private TimeSpan Elapsed() => _time.GetElapsedTime(0);
+    // The host's clock minus its timer. The difference changes only when the clock is set.
+    private TimeSpan ClockOffset() => _time.GetUtcNow() - DateTimeOffset.UnixEpoch - _time.GetElapsedTime(0);
 
-    // Under the lock. Nobody sets the clock of one that is in use.
-    private void Release(MicroVm microVm)
+    // Under the lock. The maintenance of a claimed microVM is cancelled: the clock of a guest in use is not set.
+    private void StopMaintenance(MicroVm microVm)
     {
         if (_maintained == microVm)
         {
-            _ = _tendedLeaves!.CancelAsync();
+            _ = _maintainedLeaves!.CancelAsync();
         }
     }
 }

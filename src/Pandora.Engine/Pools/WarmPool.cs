@@ -5,14 +5,15 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Pools;
 
-/// <summary>A microVM handed out by the pool.</summary>
-/// <param name="MicroVm">The microVM, alive a moment ago.</param>
-/// <param name="IsWarm">Whether it was there without waiting.</param>
+/// <summary>A microVM that the pool handed out.</summary>
+/// <param name="MicroVm">The microVM, which was alive a moment ago.</param>
+/// <param name="IsWarm">Whether it was warm, so that the client did not wait.</param>
 public sealed record ClaimedMicroVm(MicroVm MicroVm, bool IsWarm);
 
 /// <summary>
-/// The warm microVMs of one template. Clients read a channel, which serves waiters in order; one filler keeps as many booting as are
-/// missing, waiters counted in. A microVM that dies while it waits is taken out of the count at once and skipped when its turn comes.
+/// The warm microVMs of one template. Claims read from a channel, which serves waiting clients in order. A task refills the pool: it boots
+/// as many microVMs as are missing, and one for each waiting client. A warm microVM that dies is removed from the count at once, and
+/// skipped when a claim reads it from the channel.
 /// </summary>
 public sealed partial class WarmPool : IAsyncDisposable
 {
@@ -43,19 +44,19 @@ public sealed partial class WarmPool : IAsyncDisposable
     private string? _lastFailure;
     private long _pausedUntil;
 
-    /// <param name="template">Name of the template, for figures and messages.</param>
+    /// <param name="template">Name of the template, for metrics and messages.</param>
     /// <param name="size">How many to keep warm.</param>
     /// <param name="maxBoots">How many may boot at once.</param>
-    /// <param name="boot">Boots one.</param>
-    /// <param name="end">Ends one that is not wanted or has died.</param>
-    /// <param name="metrics">Where failures are counted.</param>
-    /// <param name="time">For pauses after failures and the limits of waits.</param>
-    /// <param name="logger">Where failures are told.</param>
+    /// <param name="boot">Starts one microVM.</param>
+    /// <param name="end">Ends a microVM that is not needed or has died.</param>
+    /// <param name="metrics">Counts the failures.</param>
+    /// <param name="time">The clock of pauses after failures and of waits.</param>
+    /// <param name="logger">Log of the failures.</param>
     /// <param name="maxWaiting">Most clients that may wait at once.</param>
-    /// <param name="expected">How many warm ones of an earlier server may still come, by <see cref="Adopt"/>: no others are booted in their
-    /// place.</param>
-    /// <param name="tend">Done to each warm one from time to time, and at once when the host's clock was set; one it fails for is ended.
-    /// Null for nothing.</param>
+    /// <param name="expected">How many warm microVMs of an earlier server may still be adopted with <see cref="Adopt"/>. The pool boots
+    /// none in their place.</param>
+    /// <param name="maintain">Maintains one warm microVM. The pool calls it for each at an interval, and at once when the host's clock was
+    /// set; a microVM for which it throws is ended. Null for no maintenance.</param>
     public WarmPool(
         string template,
         int size,
@@ -67,7 +68,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         ILogger logger,
         int maxWaiting = int.MaxValue,
         int expected = 0,
-        Func<MicroVm, CancellationToken, Task>? tend = null)
+        Func<MicroVm, CancellationToken, Task>? maintain = null)
     {
         _template = template;
         _size = size;
@@ -78,7 +79,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         _time = time;
         _logger = logger;
         _maxWaiting = maxWaiting;
-        _maintain = tend;
+        _maintain = maintain;
         _expected = expected;
         _filling = EngineTracing.Detach(FillAsync);
         _maintaining = _maintain is null ? Task.CompletedTask : EngineTracing.Detach(MaintainAsync);
@@ -88,10 +89,10 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <summary>Name of the template.</summary>
     public string Template => _template;
 
-    /// <summary>How many are kept warm.</summary>
+    /// <summary>The number of microVMs to keep warm.</summary>
     public int Size => _size;
 
-    /// <summary>How many are warm and alive now.</summary>
+    /// <summary>The number of warm microVMs that are alive.</summary>
     public int WarmCount
     {
         get
@@ -103,10 +104,10 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
     }
 
-    /// <summary>How many clients wait now.</summary>
+    /// <summary>The number of clients that wait.</summary>
     public int WaitingCount => Volatile.Read(ref _waiting);
 
-    /// <summary>How many boot now.</summary>
+    /// <summary>The number of microVMs that boot.</summary>
     public int BootingCount
     {
         get
@@ -118,7 +119,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
     }
 
-    /// <summary>Takes a living microVM; waits in order when there is none.</summary>
+    /// <summary>Claims a living microVM; waits in order when there is none.</summary>
     /// <param name="timeout">Longest wait.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <exception cref="PandoraException">None became ready in time, or the pool is closing.</exception>
@@ -138,9 +139,9 @@ public sealed partial class WarmPool : IAsyncDisposable
         {
             Interlocked.Decrement(ref _waiting);
             throw new PandoraException(
-                PandoraError.Overloaded, $"{_maxWaiting} clients wait for a microVM already, and more may not: try again later")
+                PandoraError.Overloaded, $"{_maxWaiting} clients wait for a microVM, and no more may wait: try again later")
             {
-                Hint = "PANDORA_MAX_WAITING is how many may wait",
+                Hint = "PANDORA_MAX_WAITING sets how many may wait",
             };
         }
 
@@ -160,7 +161,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            // Why boots fail is a matter of the host's, and told in the words of its programs.
+            // The cause of a failed boot is about the host, in the words of its programs: it is for the operator, not for the client.
             throw new PandoraException(PandoraError.PoolEmpty, $"no microVM became ready within {timeout.TotalSeconds:0} s")
             {
                 Hint = _lastFailure is null ? null : $"the last boot failed: {_lastFailure}",
@@ -180,9 +181,10 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
     }
 
-    /// <summary>Takes back a microVM that was handed out and not used, for the next in line. One that has died meanwhile is
-    /// ended.</summary>
-    /// <returns>False when the pool is closed, and the caller is to end it.</returns>
+    /// <summary>
+    /// Takes back a microVM that was handed out and not used, for the next claim. If it has died since, the pool ends it.
+    /// </summary>
+    /// <returns>False when the pool is closed; then the caller must end the microVM.</returns>
     internal bool Return(MicroVm microVm)
     {
         lock (_lock)
@@ -192,7 +194,7 @@ public sealed partial class WarmPool : IAsyncDisposable
                 return false;
             }
 
-            // It has been watched since it came. If its end came while it was handed out, nobody else ends it.
+            // WatchAsync still watches it, but ends only warm microVMs: one that died while it was handed out is ended here.
             if (microVm.IsAlive && !microVm.Machine.Exited.IsCompleted)
             {
                 Offer(microVm);
@@ -207,7 +209,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         return true;
     }
 
-    /// <summary>Takes in a warm microVM of an earlier server.</summary>
+    /// <summary>Adds a warm microVM of an earlier server.</summary>
     public void Adopt(MicroVm microVm)
     {
         lock (_lock)
@@ -219,7 +221,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         Wake();
     }
 
-    /// <summary>One of those that were expected does not come.</summary>
+    /// <summary>Reports that one expected microVM will not be adopted.</summary>
     public void ExpectOneLess()
     {
         lock (_lock)
@@ -230,7 +232,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         Wake();
     }
 
-    /// <summary>Boots no more and leaves those that are warm as they are, for the next server.</summary>
+    /// <summary>Stops booting, and detaches from the warm microVMs, which run on for the next server.</summary>
     public Task DetachAsync() => CloseAsync(keepWarm: true);
 
     /// <inheritdoc/>
@@ -269,31 +271,31 @@ public sealed partial class WarmPool : IAsyncDisposable
         _stopping.Dispose();
     }
 
-    // A waiter that is served counts no more from the same moment on as its microVM does, or one more would be booted for it.
+    // Removes the waiter and its microVM from the counts at the same moment: else one microVM too many would be booted.
     private bool Take(MicroVm microVm, bool isWaiter)
     {
-        bool isGood;
+        bool isUsable;
         lock (_lock)
         {
-            var isOurs = _warm.Remove(microVm);
-            isGood = isOurs && microVm.IsAlive;
-            Release(microVm);
-            if (isGood && isWaiter)
+            var wasWarm = _warm.Remove(microVm);
+            isUsable = wasWarm && microVm.IsAlive;
+            StopMaintenance(microVm);
+            if (isUsable && isWaiter)
             {
                 Interlocked.Decrement(ref _waiting);
             }
 
-            if (isOurs && !isGood)
+            if (wasWarm && !isUsable)
             {
                 End(microVm);
             }
         }
 
         Wake();
-        return isGood;
+        return isUsable;
     }
 
-    // Under the lock, so that closing knows of every end that is under way.
+    // Under the lock, so that CloseAsync awaits every end that has begun.
     private void End(MicroVm microVm)
     {
         var ending = Task.Run(() => _end(microVm));
@@ -320,7 +322,7 @@ public sealed partial class WarmPool : IAsyncDisposable
         _ = WatchAsync(microVm);
     }
 
-    // Under the lock. When the pool is closed meanwhile, its own clean-up finds it among the warm ones.
+    // Under the lock. If the pool closes meanwhile, CloseAsync finds the microVM among the warm ones and ends it.
     private void Offer(MicroVm microVm)
     {
         _warm.Add(microVm);

@@ -4,7 +4,7 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Pools;
 
-/// <summary>The warm pools of a node, one a template. A template's is made when it is first asked for.</summary>
+/// <summary>The warm pools of a node, one for each template. A pool is made when it is first needed.</summary>
 public sealed class WarmPools : IAsyncDisposable
 {
     private readonly ConcurrentDictionary<string, Lazy<WarmPool>> _pools = new();
@@ -16,11 +16,11 @@ public sealed class WarmPools : IAsyncDisposable
     private readonly ILogger _logger;
 
     /// <param name="options">Sizes and limits.</param>
-    /// <param name="provisioner">Makes microVMs.</param>
-    /// <param name="expected">How many warm ones of an earlier server may still come, by template.</param>
-    /// <param name="metrics">Where failures are counted.</param>
-    /// <param name="time">For pauses and limits.</param>
-    /// <param name="logger">Where failures are told.</param>
+    /// <param name="provisioner">Starts the microVMs.</param>
+    /// <param name="expected">How many warm microVMs of an earlier server may still be adopted, by template.</param>
+    /// <param name="metrics">Counts the failures.</param>
+    /// <param name="time">The clock of pauses and waits.</param>
+    /// <param name="logger">Log of the failures.</param>
     internal WarmPools(
         EngineOptions options, MicroVmProvisioner provisioner, IReadOnlyDictionary<string, int> expected, EngineMetrics metrics,
         TimeProvider time, ILogger logger)
@@ -33,19 +33,19 @@ public sealed class WarmPools : IAsyncDisposable
         _logger = logger;
     }
 
-    /// <summary>Those there are.</summary>
+    /// <summary>All pools that exist.</summary>
     public IReadOnlyList<WarmPool> All => [.. _pools.Values.Where(p => p.IsValueCreated).Select(p => p.Value)];
 
-    /// <summary>How many microVMs of a template are warm.</summary>
+    /// <summary>The number of warm microVMs of a template.</summary>
     public int WarmCountOf(string template) => _pools.TryGetValue(template, out var pool) ? pool.Value.WarmCount : 0;
 
-    /// <summary>A template's pool; null when there is no such template.</summary>
+    /// <summary>Finds the pool of a template; null when there is no such template.</summary>
     public WarmPool? Find(string template) => _pools.ContainsKey(template) || _provisioner.Has(template) ? Of(template) : null;
 
-    /// <summary>A template's pool, whether there is such a template or not: microVMs of one that was removed live on.</summary>
+    /// <summary>The pool of a template. The template need not exist: microVMs of a removed template may still run.</summary>
     public WarmPool Of(string template) => _pools.GetOrAdd(template, t => new Lazy<WarmPool>(() => Make(t))).Value;
 
-    /// <summary>Boots no more and leaves those that are warm as they are, for the next server.</summary>
+    /// <summary>Stops booting, and detaches from the warm microVMs, which run on for the next server.</summary>
     public Task DetachAsync() => Task.WhenAll(All.Select(p => p.DetachAsync()));
 
     /// <inheritdoc/>
@@ -56,7 +56,7 @@ public sealed class WarmPools : IAsyncDisposable
         _provisioner.Prepare(template);
         WarmPool? pool = null;
         pool = new WarmPool(
-            template, _options.PoolSizeFor(template), _provisioner.Places,
+            template, _options.PoolSizeFor(template), _provisioner.PermitCount,
             token => _provisioner.ProvisionAsync(template, () => pool is { WaitingCount: > 0 }, token),
             m => m.Teardown.CompleteAsync(), _metrics, _time, _logger, _options.MaxWaiting, _expected.GetValueOrDefault(template),
             static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);

@@ -1,12 +1,12 @@
 namespace Pandora.Engine.Recovery;
 
-/// <summary>Kinds of what an instance has on its host, in the order in which leftovers are undone.</summary>
+/// <summary>Kinds of an instance's resources on its host, in the order in which orphans are cleaned up.</summary>
 public enum AuditedKind
 {
     /// <summary>A process, named by its pid.</summary>
     Process,
 
-    /// <summary>Something mounted, named by its mount point.</summary>
+    /// <summary>A mount, named by its mount point.</summary>
     Mount,
 
     /// <summary>A jail's directory.</summary>
@@ -18,13 +18,13 @@ public enum AuditedKind
     /// <summary>A network interface of the host.</summary>
     Interface,
 
-    /// <summary>A network namespace, with the tap and rules in it.</summary>
+    /// <summary>A network namespace, with its tap device and rules.</summary>
     Namespace,
 
     /// <summary>A rule or table of nftables.</summary>
     Rule,
 
-    /// <summary>What the kernel tracks of a slot's connections, named <c>mark/address</c>.</summary>
+    /// <summary>The kernel's tracking entries for a slot's connections, named <c>mark/address</c>.</summary>
     Tracking,
 
     /// <summary>A socket, named by its path.</summary>
@@ -33,12 +33,12 @@ public enum AuditedKind
     /// <summary>A file or directory, named by its path.</summary>
     File,
 
-    /// <summary>A snapshot's directory. It outlives servers and belongs to its template.</summary>
+    /// <summary>A snapshot's directory. Its owner is the template; it survives the server.</summary>
     Snapshot,
 }
 
-/// <summary>One thing of an instance on its host.</summary>
-/// <param name="Kind">What it is.</param>
+/// <summary>One resource of an instance on its host.</summary>
+/// <param name="Kind">Its kind.</param>
 /// <param name="Name">Its name or path.</param>
-/// <param name="Owner">Whose it is, such as <c>sandbox ID</c> or <c>the server</c>; null when it is nobody's: a leftover.</param>
+/// <param name="Owner">The owner, such as <c>sandbox ID</c> or <c>the server</c>; null for an orphan.</param>
 public sealed record AuditedResource(AuditedKind Kind, string Name, string? Owner);

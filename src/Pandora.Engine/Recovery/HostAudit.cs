@@ -10,19 +10,21 @@ using Pandora.Vmm;
 
 namespace Pandora.Engine.Recovery;
 
-/// <summary>Lists everything that an instance has on its host, by the instance id in its name, and whose it is. A server asks itself;
-/// anybody else looks from outside, whether a server runs or not. It changes nothing but in <see cref="FixAsync"/>.</summary>
-/// <param name="options">Whose instance.</param>
-/// <param name="time">For the pause between two looks.</param>
+/// <summary>
+/// Audits a host: lists all resources whose names have the instance's id, and the owner of each. A server audits with what it knows itself;
+/// another program audits from outside, whether a server runs or not. Only <see cref="FixAsync"/> changes anything.
+/// </summary>
+/// <param name="options">Settings of the instance.</param>
+/// <param name="time">The clock of the pause between two scans.</param>
 public sealed class HostAudit(EngineOptions options, TimeProvider time)
 {
-    private static readonly TimeSpan Between = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan ScanPause = TimeSpan.FromSeconds(2);
     private readonly HostNames? _names = HostNames.ReadInstanceId(options.DataDir) is { } id ? new HostNames(id, options) : null;
 
-    /// <summary>What the server holds that audits itself; null to look from outside.</summary>
+    /// <summary>The microVMs of the server that audits its host; null to audit from outside.</summary>
     internal LiveMicroVms? Live { get; init; }
 
-    /// <summary>The network of the server that audits itself; null to look at the host's own.</summary>
+    /// <summary>The network of the server that audits its host; null to scan the host's network directly.</summary>
     internal IHostNetwork? Network { get; init; }
 
     /// <summary>The instance id; null when no server ever ran on the data directory.</summary>
@@ -31,10 +33,10 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
     private HostNames Names => _names ?? throw new InvalidOperationException("no server ever ran on the data directory");
 
     /// <summary>
-    /// Lists everything. What is nobody's is listed as such only when it was so two seconds before as well: things come and go while one
-    /// looks.
+    /// Audits the host twice. A resource is listed as an orphan only when it was one two seconds before as well, because resources come and
+    /// go during a scan.
     /// </summary>
-    /// <exception cref="StartupException">The host does not let itself be looked at.</exception>
+    /// <exception cref="StartupException">The host could not be scanned.</exception>
     public async Task<IReadOnlyList<AuditedResource>> ScanTwiceAsync(CancellationToken cancellationToken)
     {
         var first = Scan();
@@ -43,20 +45,18 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
             return first;
         }
 
-        await Task.Delay(Between, time, cancellationToken);
+        await Task.Delay(ScanPause, time, cancellationToken);
         return Confirm(first, Scan());
     }
 
-    /// <summary>
-    /// The second of two looks; what is a leftover only there is left out, for it may be about to get its owner or to go.
-    /// </summary>
+    /// <summary>Returns the second of two audits without the orphans that are only in it: they may soon get an owner, or go.</summary>
     public static IReadOnlyList<AuditedResource> Confirm(IReadOnlyList<AuditedResource> first, IReadOnlyList<AuditedResource> second)
     {
         var before = first.Where(r => r.Owner is null).ToHashSet();
         return [.. second.Where(r => r.Owner is not null || before.Contains(r))];
     }
 
-    /// <summary>Lists everything as it is this moment.</summary>
+    /// <summary>Audits the host once.</summary>
     public IReadOnlyList<AuditedResource> Scan()
     {
         if (_names is null)
@@ -67,63 +67,72 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         try
         {
             var owners = new Owners(options.DataDir, Names, Live);
-            return [.. Processes(owners), .. Mounts(owners), .. Chroots(Names.MachineDirectory, owners.OfMicroVm), .. Cgroups(owners),
-                .. Networked(owners), .. Files(owners), .. Snapshots(owners)];
+            return
+            [
+                .. Processes(owners),
+                .. Mounts(owners),
+                .. Chroots(Names.MachineDirectory, owners.OfMicroVm),
+                .. Cgroups(owners),
+                .. Networked(owners),
+                .. Files(owners),
+                .. Snapshots(owners),
+            ];
         }
         catch (Exception e) when (e is NftablesException or UnauthorizedAccessException or IOException)
         {
             throw new StartupException(
-                $"the host could not be looked at ({e.Message}): run './pandora doctor --leaks' as root, and again when the host has "
+                $"the host could not be scanned ({e.Message}): run './pandora doctor --leaks' as root, and again when the host has "
                     + "memory and descriptors to spare",
                 e);
         }
     }
 
-    /// <summary>Undoes leftovers.</summary>
-    /// <param name="leftovers">What <see cref="ScanTwiceAsync"/> listed without an owner.</param>
-    /// <param name="tell">Told of each that could not be undone, and why.</param>
-    public async Task FixAsync(IEnumerable<AuditedResource> leftovers, Action<AuditedResource, string> tell)
+    /// <summary>Removes orphans.</summary>
+    /// <param name="orphans">The resources that <see cref="ScanTwiceAsync"/> listed without an owner.</param>
+    /// <param name="report">Called for each orphan that could not be removed, with the reason.</param>
+    public async Task FixAsync(IEnumerable<AuditedResource> orphans, Action<AuditedResource, string> report)
     {
-        foreach (var left in leftovers.Where(l => l.Owner is null).OrderBy(l => l.Kind).ThenByDescending(l => l.Name.Length))
+        foreach (var orphan in orphans.Where(l => l.Owner is null).OrderBy(l => l.Kind).ThenByDescending(l => l.Name.Length))
         {
             try
             {
-                // Names are used again: what has found an owner since is left alone.
-                if (Scan().Any(r => r.Kind == left.Kind && r.Name == left.Name && r.Owner is null))
+                // Names are reused: a resource that has an owner by now is not removed.
+                if (Scan().Any(r => r.Kind == orphan.Kind && r.Name == orphan.Name && r.Owner is null))
                 {
-                    if (Inhabitant(left) is { } pid)
+                    if (FindProcessIn(orphan) is { } pid)
                     {
-                        tell(
-                            left,
-                            $"process {pid} lives in its namespace, so it may be a living microVM's. 'kill {pid}' first if it is none");
+                        report(
+                            orphan,
+                            $"process {pid} runs in its namespace and may be the VMM of a living microVM. If it is not, 'kill {pid}' "
+                                + "first");
                         continue;
                     }
 
-                    await UndoAsync(left);
+                    await RemoveAsync(orphan);
                 }
             }
             catch (Exception e)
                 when (e is IOException or UnauthorizedAccessException or CommandException or NftablesException or TimeoutException)
             {
-                tell(left, e.Message);
+                report(orphan, e.Message);
             }
         }
     }
 
-    // Removing either cuts off who lives in it.
-    private int? Inhabitant(AuditedResource left) => left.Kind switch
+    // To remove the namespace or interface would disconnect a process that runs in it.
+    private int? FindProcessIn(AuditedResource orphan) => orphan.Kind switch
     {
-        AuditedKind.Namespace => SlotNamespaces.FindProcess(left.Name),
-        AuditedKind.Interface => SlotNamespaces.FindProcess($"{Names.NamespacePrefix}{Names.SlotOf(left.Name)}"),
+        AuditedKind.Namespace => SlotNamespaces.FindProcess(orphan.Name),
+        AuditedKind.Interface => SlotNamespaces.FindProcess($"{Names.NamespacePrefix}{Names.SlotOf(orphan.Name)}"),
         _ => null,
     };
 
-    private async Task UndoAsync(AuditedResource left)
+    private async Task RemoveAsync(AuditedResource orphan)
     {
-        switch (left.Kind)
+        switch (orphan.Kind)
         {
             case AuditedKind.Process:
-                using (var process = ProcessHandle.TryOpen(int.Parse(left.Name, CultureInfo.InvariantCulture)))
+                using (var process = ProcessHandle.TryOpen(int.Parse(orphan.Name, CultureInfo.InvariantCulture)))
                 {
                     process?.Kill();
                     await (process?.Exited ?? Task.CompletedTask).WaitAsync(TimeSpan.FromSeconds(10), time);
@@ -131,23 +140,23 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
 
                 break;
             case AuditedKind.Mount:
-                await Command.RunAsync("umount", [left.Name]);
+                await Command.RunAsync("umount", [orphan.Name]);
                 break;
             case AuditedKind.Cgroup:
-                await Orphans.KillAsync(left.Name, time);
-                await CgroupTree.RemoveAsync(left.Name, time);
+                await Orphans.KillAsync(orphan.Name, time);
+                await CgroupTree.RemoveAsync(orphan.Name, time);
                 break;
             case AuditedKind.Interface or AuditedKind.Namespace or AuditedKind.Rule or AuditedKind.Tracking:
-                await NetworkInventory.RemoveAsync(Enum.Parse<NetworkResourceKind>(left.Kind.ToString()), left.Name);
+                await NetworkInventory.RemoveAsync(Enum.Parse<NetworkResourceKind>(orphan.Kind.ToString()), orphan.Name);
                 break;
             default:
-                if (Directory.Exists(left.Name))
+                if (Directory.Exists(orphan.Name))
                 {
-                    Directory.Delete(left.Name, recursive: true);
+                    Directory.Delete(orphan.Name, recursive: true);
                 }
                 else
                 {
-                    File.Delete(left.Name);
+                    File.Delete(orphan.Name);
                 }
 
                 break;
@@ -159,21 +168,25 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         var (inCgroup, inDirectory) = ($"/{Names.CgroupName}/", Names.RunDirectory + "/");
         foreach (var directory in Directory.GetDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)))
         {
-            // Where there are no cgroups, by what its launcher gave it; a command line alone may be anybody's who looks at a file.
-            var id =
-                IdIn(Read($"{directory}/cgroup"), inCgroup)
-                ?? (
-                    IdIn(Read($"{directory}/cmdline"), inDirectory) is { Length: > 0 } named
-                    && ProcessHandle
-                        .ReadEnvironment(int.Parse(Path.GetFileName(directory)))
-                        .Contains($"{VmmProcess.MachineVariable}={named}")
-                        ? named
-                        : null);
+            var id = IdIn(Read($"{directory}/cgroup"), inCgroup) ?? FindIdInEnvironment(directory, inDirectory);
             if (id is not null && !Read($"{directory}/stat").Contains(") Z ", StringComparison.Ordinal))
             {
                 yield return new(AuditedKind.Process, Path.GetFileName(directory), owners.OfMicroVm(id));
             }
         }
+    }
+
+    // Without cgroups a VMM is recognised by the variable that its launcher set: any program may name a file of the run directory as
+    // argument.
+    private static string? FindIdInEnvironment(string directory, string inDirectory)
+    {
+        if (IdIn(Read($"{directory}/cmdline"), inDirectory) is not { Length: > 0 } id)
+        {
+            return null;
+        }
+
+        var environment = ProcessHandle.ReadEnvironment(int.Parse(Path.GetFileName(directory)));
+        return environment.Contains($"{VmmProcess.MachineVariable}={id}") ? id : null;
     }
 
     private IEnumerable<AuditedResource> Mounts(Owners owners) =>
@@ -185,9 +198,12 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
             .Select(m => new AuditedResource(
                 AuditedKind.Mount, m, owners.OfMicroVm(m[(Names.MachineDirectory.Length + 1)..].Split('/').ElementAtOrDefault(1) ?? "")));
 
-    /// <summary>Lists jails, and the sockets in those that have an owner. A leftover is removed whole, and never by a name in it.</summary>
-    /// <param name="jailDir">Where a directory of each VMM's holds its jails, each named as its microVM.</param>
-    /// <param name="ownerOf">The owner of what a microVM has; null when there is no such microVM.</param>
+    /// <summary>
+    /// Lists jails, and the sockets in those that have an owner. An orphan jail is removed as a whole; the audit does not trust names in
+    /// it.
+    /// </summary>
+    /// <param name="jailDir">The directory that has, for each VMM, a directory of jails. A jail has the name of its microVM.</param>
+    /// <param name="ownerOf">Finds the owner of a microVM's resources; null when there is no such microVM.</param>
     internal static IEnumerable<AuditedResource> Chroots(string jailDir, Func<string, string?> ownerOf)
     {
         foreach (var jail in Entries(jailDir).Where(Directory.Exists).SelectMany(Entries))
@@ -204,11 +220,11 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
 
     private IEnumerable<AuditedResource> Cgroups(Owners owners)
     {
-        foreach (
-            var parent in new[] { CgroupTree.DefaultRoot }
-                .Concat(Entries(CgroupTree.DefaultRoot).Where(Directory.Exists))
-                .Select(d => Path.Combine(d, Names.CgroupName))
-                .Where(Directory.Exists))
+        var parents = new[] { CgroupTree.DefaultRoot }
+            .Concat(Entries(CgroupTree.DefaultRoot).Where(Directory.Exists))
+            .Select(d => Path.Combine(d, Names.CgroupName))
+            .Where(Directory.Exists);
+        foreach (var parent in parents)
         {
             yield return new(AuditedKind.Cgroup, parent, owners.OfInstance);
             foreach (var child in Directory.GetDirectories(parent))
@@ -218,15 +234,19 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         }
     }
 
-    // A rule is the instance's; all else is a slot's.
+    // Rules have the instance as owner; all other resources have a slot.
     private IEnumerable<AuditedResource> Networked(Owners owners)
     {
         bool IsSlot(IPAddress address) => owners.OfAddress(address) is not null;
-        return (Network?.List(IsSlot) ?? NetworkInventory.List(Names, options.Network, IsSlot)).Select(r => new AuditedResource(
-            Enum.Parse<AuditedKind>(r.Kind.ToString()), r.Name,
-            r.Kind == NetworkResourceKind.Rule ? owners.OfInstance
-                : r.Address is { } address ? owners.OfAddress(address)
-                : r.Slot is { } slot ? owners.OfSlot(slot) : null)).ToList();
+        string? OwnerOf(NetworkResource resource) => resource switch
+        {
+            { Kind: NetworkResourceKind.Rule } => owners.OfInstance,
+            { Address: { } address } => owners.OfAddress(address),
+            { Slot: { } slot } => owners.OfSlot(slot),
+            _ => null,
+        };
+        var resources = Network?.List(IsSlot) ?? NetworkInventory.List(Names, options.Network, IsSlot);
+        return resources.Select(r => new AuditedResource(Enum.Parse<AuditedKind>(r.Kind.ToString()), r.Name, OwnerOf(r))).ToList();
     }
 
     private IEnumerable<AuditedResource> Files(Owners owners)
@@ -259,12 +279,17 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         var templates = new TemplateStore(options.TemplatePath);
         foreach (var path in Entries(options.SnapshotDir))
         {
-            yield return new(
-                AuditedKind.Snapshot,
-                path,
-                SnapshotStore.TemplateOf(path) is not { } template ? (owners.IsServed ? "the server, which makes it" : null)
-                    : templates.Has(template) ? $"template {template}"
-                    : null);
+            yield return new(AuditedKind.Snapshot, path, OwnerOf(path));
+        }
+
+        string? OwnerOf(string path)
+        {
+            if (SnapshotStore.TemplateOf(path) is not { } template)
+            {
+                return owners.IsServed ? "the server, which makes it" : null;
+            }
+
+            return templates.Has(template) ? $"template {template}" : null;
         }
     }
 
@@ -276,7 +301,7 @@ public sealed class HostAudit(EngineOptions options, TimeProvider time)
         }
         catch (DirectoryNotFoundException)
         {
-            // It went while it was looked at.
+            // The directory was deleted during the scan.
             return [];
         }
     }

@@ -6,15 +6,15 @@ using Pandora.Engine.Telemetry;
 namespace Pandora.Engine.Recovery;
 
 /// <summary>
-/// Audits the host every fifteen seconds while the server runs, and tells of what is nobody's: <c>pandora_leaked_resources</c>, the log.
-/// Removing it is left to people: who is wrong about what is alive must not be the one to kill it.
+/// Audits the host every fifteen seconds while the server runs, and reports orphans in <c>pandora_leaked_resources</c> and in the log. An
+/// operator removes them: a server that is wrong about which microVMs live must not kill any.
 /// </summary>
 internal sealed partial class LeakWatch : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(15);
     private readonly HostAudit _audit;
     private readonly LiveMicroVms _live;
-    private readonly Counter<long> _mended;
+    private readonly Counter<long> _repaired;
     private readonly ILogger _logger;
     private readonly PeriodicWork _work;
     private IReadOnlyList<AuditedResource> _last = [];
@@ -26,10 +26,10 @@ internal sealed partial class LeakWatch : IAsyncDisposable
         _live = live;
         _logger = logger;
         meter.CreateObservableGauge(
-            "pandora_leaked_resources", Measure, description: "Resources of this instance on the host that belong to nobody, by kind");
-        _mended = meter.CreateCounter<long>(
-            "pandora_records_mended", description: "Records of living microVMs that were damaged or gone and were written again");
-        _mended.Add(0);
+            "pandora_leaked_resources", Measure, description: "Orphans: resources of this instance on the host without an owner, by kind");
+        _repaired = meter.CreateCounter<long>(
+            "pandora_records_mended", description: "Records of living microVMs that were damaged or gone and were repaired");
+        _repaired.Add(0);
         _work = new PeriodicWork("The audit of the host", Interval, _ => ScanAsync(), time, logger);
     }
 
@@ -43,14 +43,14 @@ internal sealed partial class LeakWatch : IAsyncDisposable
     {
         _live.Repair((id, problem) =>
         {
-            _mended.Add(1);
+            _repaired.Add(1);
             LogRepaired(id, problem);
         }, LogNotRepaired);
         var now = _audit.Scan();
         var leaked = HostAudit.Confirm(_last, now).Where(r => r.Owner is null).ToList();
-        foreach (var left in leaked.Except(_leaked))
+        foreach (var orphan in leaked.Except(_leaked))
         {
-            LogLeaked(left.Kind, left.Name);
+            LogLeaked(orphan.Kind, orphan.Name);
         }
 
         (_last, _leaked) = (now, leaked);
@@ -62,12 +62,11 @@ internal sealed partial class LeakWatch : IAsyncDisposable
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "The record of living microVM {SandboxId} was not as it was written ({Problem}); it was written again")]
+        Message = "The record of living microVM {SandboxId} was wrong ({Problem}) and was repaired")]
     private partial void LogRepaired(string sandboxId, string problem);
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "The record of living microVM {SandboxId} could not be looked at or written again: {Error}. It is tried again at the next "
-            + "audit")]
+        Message = "The record of living microVM {SandboxId} could not be checked or repaired: {Error}. The next audit tries again")]
     private partial void LogNotRepaired(string sandboxId, string error);
 }

@@ -4,10 +4,10 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Recovery;
 
-/// <summary>A microVM of an earlier server, as its run directory tells of it.</summary>
+/// <summary>A microVM of an earlier server, as found in its run directory.</summary>
 /// <param name="Directory">Its run directory, whose name is its id.</param>
 /// <param name="Record">Its record, if it can be read.</param>
-/// <param name="Problem">Why it cannot be taken over, or null when that can be tried.</param>
+/// <param name="Problem">Why it cannot be adopted, or null when the server can try.</param>
 internal sealed record FoundRecord(string Directory, MicroVmRecord? Record, string? Problem)
 {
     /// <summary>The microVM's id.</summary>
@@ -15,13 +15,13 @@ internal sealed record FoundRecord(string Directory, MicroVmRecord? Record, stri
 }
 
 /// <summary>
-/// Takes over the microVMs that an earlier server of this data directory left, and tells which cannot be. The lock on the directory says
-/// that nobody else does. Each is decided by itself and told at once; what cannot be taken over is undone when all are decided, so that
-/// the dead do not hold up the living.
+/// Adopts the microVMs of an earlier server of this data directory, and reports which are lost. The lock on the directory keeps other
+/// servers out. Each microVM is decided separately and reported at once. The lost ones are cleaned up after all are decided, so that they
+/// do not delay the others.
 /// </summary>
 internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvider time, ILogger logger)
 {
-    /// <summary>Reads what there is.</summary>
+    /// <summary>Reads the records of all microVMs in a run directory.</summary>
     /// <param name="runDirectory">The instance's run directory.</param>
     public static IReadOnlyList<FoundRecord> Find(string runDirectory)
     {
@@ -33,20 +33,31 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
                 return new FoundRecord(directory, null, problem);
             }
 
-            return new FoundRecord(directory, record,
-                record.BootId != MicroVmRecord.HostBootId ? "the host was restarted"
-                : !record.IsReady || record.Vmm is null ? "it had not come up when its server ended"
-                : !slots.Add(record.Slot) ? $"another microVM has its slot {record.Slot}"
-                : null);
+            return new FoundRecord(directory, record, FindProblem(record, slots));
         })];
     }
 
-    /// <summary>Undoes those that cannot be taken over at all, side by side.</summary>
-    /// <param name="condemned">Those with a problem.</param>
-    /// <param name="undo">Undoes one.</param>
-    /// <param name="lost">Told of each, and why it is gone.</param>
-    public Task UndoAsync(IEnumerable<FoundRecord> condemned, Func<FoundRecord, Task> undo, Action<string, string> lost) =>
-        Task.WhenAll(condemned.Select(async one =>
+    private static string? FindProblem(MicroVmRecord record, HashSet<int> slots)
+    {
+        if (record.BootId != MicroVmRecord.HostBootId)
+        {
+            return "the host was restarted";
+        }
+
+        if (!record.IsReady || record.Vmm is null)
+        {
+            return "it had not come up when its server ended";
+        }
+
+        return slots.Add(record.Slot) ? null : $"another microVM has its slot {record.Slot}";
+    }
+
+    /// <summary>Cleans up, in parallel, the microVMs that cannot be adopted.</summary>
+    /// <param name="unusable">The microVMs with a problem.</param>
+    /// <param name="undo">Cleans up one microVM.</param>
+    /// <param name="lost">Called for each microVM, with its id and the reason.</param>
+    public Task UndoAsync(IEnumerable<FoundRecord> unusable, Func<FoundRecord, Task> undo, Action<string, string> lost) =>
+        Task.WhenAll(unusable.Select(async one =>
         {
             var problem = one.Problem!;
             try
@@ -55,20 +66,20 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
             }
             catch (Exception e)
             {
-                // One that cannot be undone either is no reason to give up the others.
+                // A failed clean-up must not stop those of the other microVMs.
                 problem = $"{problem}, and it could not be undone: {e.Message}";
             }
 
             RecordLost(one, problem, lost);
         }));
 
-    /// <summary>Takes over what can be, all side by side.</summary>
-    /// <param name="found">Those without a problem.</param>
-    /// <param name="adopt">Takes over one, or says why it cannot be; its token is the server's stop, at which it leaves it as it
-    /// is.</param>
-    /// <param name="adopted">Told of each that lives on, at once.</param>
-    /// <param name="lost">Told of each that does not, and why, at once.</param>
-    /// <param name="cancellationToken">Ends it; what was not reached by then is still there.</param>
+    /// <summary>Adopts, in parallel, the microVMs that can be adopted.</summary>
+    /// <param name="found">The microVMs without a problem.</param>
+    /// <param name="adopt">Adopts one microVM, or returns why it cannot be adopted. Its token is cancelled when the server stops; then the
+    /// microVM is left running.</param>
+    /// <param name="adopted">Called for each adopted microVM, at once.</param>
+    /// <param name="lost">Called for each lost microVM, at once, with its id and the reason.</param>
+    /// <param name="cancellationToken">Ends the recovery; the microVMs that are not decided by then still run.</param>
     public async Task RunAsync(
         IReadOnlyList<FoundRecord> found, Func<MicroVmRecord, CancellationToken, Task<Adoption>> adopt, Action<MicroVm> adopted,
         Action<string, string> lost, CancellationToken cancellationToken)
@@ -89,8 +100,8 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
                 }
                 catch (Exception e)
                 {
-                    // Its record could not be written, say. That costs this one, and not the server.
-                    adoption = new Adoption(null, $"it could not be taken over: {e.Message}", microVm.Teardown);
+                    // For example, its record could not be written. Only this microVM is lost; the server continues.
+                    adoption = new Adoption(null, $"it could not be adopted: {e.Message}", microVm.Teardown);
                 }
             }
 
@@ -104,7 +115,7 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
         metrics.Recovered(sandboxes, warm, dead.Count, time.GetElapsedTime(start));
         if (found.Count > 0)
         {
-            LogRecovered(sandboxes, warm, dead.Count, time.GetElapsedTime(start).TotalSeconds);
+            LogRecovered(time.GetElapsedTime(start).TotalSeconds, sandboxes, warm, dead.Count);
         }
 
         await Task.WhenAll(dead.Select(t => t.CompleteAsync()));
@@ -121,10 +132,10 @@ internal sealed partial class MicroVmRecovery(EngineMetrics metrics, TimeProvide
 
     [LoggerMessage(
         Level = LogLevel.Information,
-        Message = "Of an earlier server: {Sandboxes} sandboxes and {Warm} warm microVMs live on, {Lost} microVMs do not, after "
-            + "{Seconds:0.00} s")]
-    private partial void LogRecovered(int sandboxes, int warm, int lost, double seconds);
+        Message = "Recovered from an earlier server in {Seconds:0.00} s: {Sandboxes} sandboxes and {Warm} warm microVMs are adopted, "
+            + "{Lost} microVMs are lost")]
+    private partial void LogRecovered(double seconds, int sandboxes, int warm, int lost);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {SandboxId} of an earlier server is gone: {Reason}")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "microVM {SandboxId} of an earlier server is lost: {Reason}")]
     private partial void LogLost(string sandboxId, string reason);
 }

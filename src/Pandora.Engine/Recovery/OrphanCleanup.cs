@@ -4,51 +4,53 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Recovery;
 
-/// <summary>Removes from the host what has this instance's id in its name and belongs to no microVM that lives.</summary>
+/// <summary>Removes orphans: resources with this instance's id in their names that no living microVM owns.</summary>
 /// <param name="names">Names on the host.</param>
-/// <param name="cgroups">Where the VMMs' cgroups are.</param>
-/// <param name="removeOfVmm">Removes what VMMs left, but for that of the machines with some ids.</param>
-/// <param name="time">For limits.</param>
-/// <param name="logger">Where it is told what could not be removed.</param>
+/// <param name="cgroups">The cgroups of the instance.</param>
+/// <param name="removeVmmOrphans">Removes the VMMs' directories of all machines except those with the given ids.</param>
+/// <param name="time">The clock of limits.</param>
+/// <param name="logger">Log of the resources that could not be removed.</param>
 internal sealed partial class OrphanCleanup(
-    HostNames names, CgroupTree cgroups, Action<IReadOnlySet<string>> removeOfVmm, TimeProvider time, ILogger logger)
+    HostNames names, CgroupTree cgroups, Action<IReadOnlySet<string>> removeVmmOrphans, TimeProvider time, ILogger logger)
 {
-    /// <summary>Undoes one microVM that nobody holds: its processes now, the rest with <see cref="RemoveAsync"/>.</summary>
+    /// <summary>Kills the processes of an orphan microVM. <see cref="RemoveAsync"/> then removes its other resources.</summary>
     public Task KillAsync(FoundRecord found) => Orphans.KillAsync(found.Directory, found.Record, cgroups, time);
 
     /// <summary>
-    /// Removes all but what the living own. What they have not been told of must have been killed. What cannot be removed is told and left,
-    /// for it is no reason to leave the rest.
+    /// Removes all resources that no living microVM owns. The processes of all other microVMs must have been killed before. A resource that
+    /// cannot be removed is logged, and the others are removed all the same.
     /// </summary>
-    /// <param name="living">Records of the living, and of those of which that is not decided yet.</param>
-    /// <param name="network">Removes what is in the host's network, and tells of what it could not.</param>
+    /// <param name="living">Records of the living and of the undecided microVMs.</param>
+    /// <param name="network">Removes the orphans in the host's network, and reports those that it could not remove.</param>
     public async Task RemoveAsync(
         IReadOnlyCollection<MicroVmRecord> living, Func<IReadOnlyDictionary<int, string>, Action<string, Exception>, Task> network)
     {
         var ids = living.Select(r => r.Id).ToHashSet();
-        foreach (
-            var left in cgroups
-                .PathsFor("")
-                .Select(p => p.TrimEnd('/'))
-                .SelectMany(Directory.GetDirectories)
-                .Where(d => !ids.Contains(Path.GetFileName(d))))
+        var orphanCgroups = cgroups
+            .PathsFor("")
+            .Select(p => p.TrimEnd('/'))
+            .SelectMany(Directory.GetDirectories)
+            .Where(d => !ids.Contains(Path.GetFileName(d)));
+        foreach (var cgroup in orphanCgroups)
         {
-            await TryAsync(left, async () =>
+            await TryAsync(cgroup, async () =>
             {
-                // Of a machine whose record is gone, its cgroup still knows the processes.
-                await Orphans.KillAsync(left, time);
-                await CgroupTree.RemoveAsync(left, time);
+                // The cgroup still lists the processes of a machine whose record is gone.
+                await Orphans.KillAsync(cgroup, time);
+                await CgroupTree.RemoveAsync(cgroup, time);
             });
         }
 
         await TryAsync("directories of VMMs", () =>
         {
-            removeOfVmm(ids);
+            removeVmmOrphans(ids);
             return Task.CompletedTask;
         });
-        await network(living.DistinctBy(r => r.Slot).ToDictionary(r => r.Slot, r => r.Address), (what, e) => LogNotRemoved(what, e.Message));
-        foreach (var path in Directory.GetFiles(names.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f)))
-            .Concat(Directory.GetDirectories(names.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d)))))
+        var addresses = living.DistinctBy(r => r.Slot).ToDictionary(r => r.Slot, r => r.Address);
+        await network(addresses, (name, e) => LogNotRemoved(name, e.Message));
+        var disks = Directory.GetFiles(names.DiskDirectory).Where(f => !ids.Contains(Path.GetFileNameWithoutExtension(f)));
+        var runDirectories = Directory.GetDirectories(names.RunDirectory).Where(d => !ids.Contains(Path.GetFileName(d)));
+        foreach (var path in disks.Concat(runDirectories))
         {
             await TryAsync(path, () =>
             {
@@ -66,7 +68,7 @@ internal sealed partial class OrphanCleanup(
         }
     }
 
-    private async Task TryAsync(string what, Func<Task> remove)
+    private async Task TryAsync(string name, Func<Task> remove)
     {
         try
         {
@@ -74,10 +76,10 @@ internal sealed partial class OrphanCleanup(
         }
         catch (Exception e)
         {
-            LogNotRemoved(what, e.Message);
+            LogNotRemoved(name, e.Message);
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{What} of an earlier server could not be removed: {Error}")]
-    private partial void LogNotRemoved(string what, string error);
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Name} of an earlier server could not be removed: {Error}")]
+    private partial void LogNotRemoved(string name, string error);
 }

@@ -6,8 +6,10 @@ using Pandora.Vmm.Host;
 
 namespace Pandora.Engine.Recovery;
 
-/// <summary>Who owns what of an instance at one moment: as the server knows it that audits itself, else from records, the slots' ledger and
-/// the kernel.</summary>
+/// <summary>
+/// Finds the owners of an instance's resources at one moment: from the server that audits its host, else from the records, the ledger of
+/// slots and the kernel.
+/// </summary>
 internal sealed class Owners
 {
     private readonly Dictionary<string, string> _ids = [];
@@ -18,13 +20,13 @@ internal sealed class Owners
 
     /// <param name="dataDir">The instance's data directory.</param>
     /// <param name="names">The instance's names.</param>
-    /// <param name="live">What the calling server holds; null for a caller that is not the server.</param>
-    /// <exception cref="IOException">Something could not be looked at: nobody is taken for dead for that.</exception>
+    /// <param name="live">The microVMs of the calling server; null for a caller that is not the server.</param>
+    /// <exception cref="IOException">A file could not be read. The caller must not take the owner for dead.</exception>
     public Owners(string dataDir, HostNames names, LiveMicroVms? live)
     {
         _names = names;
         IsServed = live is not null || FindServer(dataDir);
-        // Before the microVMs: a slot that is taken meanwhile is one's or the other's.
+        // Read before the microVMs, so that a slot that is acquired in between has an owner: the server or a microVM.
         var slots = SlotLedger.Read(names.RunDirectory);
         if (live is not null)
         {
@@ -43,29 +45,36 @@ internal sealed class Owners
 
         if (IsServed)
         {
-            // A slot that is said to be held must have a microVM, which follows it at once.
+            // A held slot has a microVM as owner, not the server.
             foreach (var (slot, entry) in slots.Where(s => s.Value.State != SlotState.Held))
             {
                 _slots.TryAdd(slot, $"the server (slot {slot}, {entry.State.ToString().ToLowerInvariant()})");
             }
         }
 
-        _server = IsServed ? "the server" : _ids.Count > 0 ? "microVMs that outlived their server" : null;
+        if (IsServed)
+        {
+            _server = "the server";
+        }
+        else if (_ids.Count > 0)
+        {
+            _server = "microVMs that outlived their server";
+        }
     }
 
     /// <summary>Whether a server runs on the data directory.</summary>
     public bool IsServed { get; }
 
-    /// <summary>The owner of what a microVM has; null when there is no such microVM.</summary>
+    /// <summary>The owner of a microVM's resources; null when there is no such microVM.</summary>
     public string? OfMicroVm(string id) => _ids.GetValueOrDefault(id);
 
-    /// <summary>The owner of what a slot has.</summary>
+    /// <summary>The owner of a slot's resources; null when the slot has no owner.</summary>
     public string? OfSlot(int slot) => _slots.GetValueOrDefault(slot);
 
-    /// <summary>The owner of what the kernel tracks for a slot's address.</summary>
+    /// <summary>The owner of the kernel's tracking entries for a slot's address; null when the address has no owner.</summary>
     public string? OfAddress(IPAddress address) => _addresses.GetValueOrDefault(address.ToString());
 
-    /// <summary>The owner of what all share.</summary>
+    /// <summary>The owner of the resources that all microVMs share; null when the instance has neither a server nor a microVM.</summary>
     public string? OfInstance => _server;
 
     private void Add(string id, string owner, int? slot, string? address)
@@ -87,12 +96,7 @@ internal sealed class Owners
         var id = Path.GetFileName(directory);
         if (MicroVmRecord.TryRead(directory, out var record, out _))
         {
-            var owner = record.Vmm is null ? (IsServed ? $"microVM {id}, which boots" : null)
-                : !IsAlive(record) ? null
-                : record.Claim is not null ? $"sandbox {id}"
-                : record.IsReady ? $"warm microVM {id}"
-                : IsServed ? $"microVM {id}, which boots" : null;
-            if (owner is not null)
+            if (FindOwner(record) is { } owner)
             {
                 Add(id, owner, record.Slot, record.Address);
             }
@@ -100,7 +104,8 @@ internal sealed class Owners
             return;
         }
 
-        // Its file is damaged or not there. It may be a living sandbox's all the same: then its VMM runs, in the namespace of its slot.
+        // The record is damaged or missing. The directory may still be that of a living sandbox: then its VMM runs, in the namespace of its
+        // slot.
         using var vmm = VmmProcess.Find(directory, id);
         if (vmm is null && !(IsServed && File.Exists(Path.Combine(directory, MicroVmRecord.FileName))))
         {
@@ -115,7 +120,27 @@ internal sealed class Owners
         }
     }
 
-    // Not by trying to lock: for that instant a server could not start.
+    private string? FindOwner(MicroVmRecord record)
+    {
+        if (record.Vmm is not null && !IsAlive(record))
+        {
+            return null;
+        }
+
+        if (record is { Vmm: not null, Claim: not null })
+        {
+            return $"sandbox {record.Id}";
+        }
+
+        if (record is { Vmm: not null, IsReady: true })
+        {
+            return $"warm microVM {record.Id}";
+        }
+
+        return IsServed ? $"microVM {record.Id}, which boots" : null;
+    }
+
+    // Does not try the lock, because a server could not start at that moment.
     private static bool FindServer(string dataDir)
     {
         try

@@ -2,7 +2,9 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Recovery;
 
-/// <summary>Which processes live in a slot's namespace, as the kernel has it: a namespace is a file with a number.</summary>
+/// <summary>
+/// Finds the processes in a slot's network namespace. The kernel shows a namespace as a file, whose inode number identifies it.
+/// </summary>
 internal static class SlotNamespaces
 {
     /// <summary>Whether a process is in a namespace.</summary>
@@ -36,7 +38,7 @@ internal static class SlotNamespaces
         }
         catch (IOException)
         {
-            // It ended while it was looked at, or is the kernel's own.
+            // The process ended during the check, or is a kernel thread.
             return null;
         }
     }

@@ -4,15 +4,16 @@ using Pandora.Linux;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// Room on the file system of the microVMs' disks, which are sparse: together they may grow far beyond it. A claim needs a reserve, and a
-/// share of what all may still grow by. Looked at every second, and at each claim how much is free.
+/// Free space on the file system of the microVMs' disks. The disks are sparse: together they may grow far beyond that file system. A claim
+/// needs a reserve, plus a share of the bytes by which all disks may still grow. The growth is measured every second, the free space also
+/// at each claim.
 /// </summary>
 public sealed partial class DiskRoom
 {
     private const long MiB = 1024 * 1024;
     private const int BlockBytes = 512;
 
-    // What makes people look before claims are refused.
+    // The operator is warned at this multiple of the needed bytes, before claims are refused.
     private const double WarnAt = 1.5;
     private readonly EngineOptions _options;
     private readonly string _directory;
@@ -23,7 +24,7 @@ public sealed partial class DiskRoom
 
     /// <param name="options">Reserve and share.</param>
     /// <param name="directory">Directory of the disks.</param>
-    /// <param name="logger">Where a lack of room is logged.</param>
+    /// <param name="logger">Log of a lack of room.</param>
     public DiskRoom(EngineOptions options, string directory, ILogger<DiskRoom> logger)
     {
         _options = options;
@@ -39,7 +40,9 @@ public sealed partial class DiskRoom
     /// <summary>Free bytes that a claim needs.</summary>
     public long Needed => (_options.DiskReserve * MiB) + (Growth / 100 * _options.DiskShare);
 
-    /// <summary>What is wrong now, or will soon be; null when there is room enough. Asks the file system, as a claim does.</summary>
+    /// <summary>
+    /// The warning when room is missing now or will be soon; null when there is enough. Asks the file system, as a claim does.
+    /// </summary>
     public string? Warning
     {
         get
@@ -50,18 +53,18 @@ public sealed partial class DiskRoom
             }
             catch (IOException)
             {
-                return "how much room the server's disk has could not be seen: no microVM is handed out";
+                return "the free space of the server's disk could not be read: no microVM is handed out";
             }
         }
     }
 
-    /// <summary>Whether a microVM that waits for room may go on.</summary>
+    /// <summary>Whether a microVM that waits for room may continue.</summary>
     public bool HasReserve => Free >= _options.DiskReserve * MiB;
 
     private long Free => _drive.AvailableFreeSpace;
 
     /// <summary>Returns when there is room for another sandbox.</summary>
-    /// <exception cref="PandoraException">There is not.</exception>
+    /// <exception cref="PandoraException">There is no room.</exception>
     public void Ensure()
     {
         long free;
@@ -71,23 +74,23 @@ public sealed partial class DiskRoom
         }
         catch (IOException e)
         {
-            LogNotSeen(e);
-            throw new PandoraException(PandoraError.HostFull, "how much room the server's disk has could not be seen", innerException: e);
+            LogNotRead(e);
+            throw new PandoraException(PandoraError.HostFull, "the free space of the server's disk could not be read", innerException: e);
         }
 
         if (free < Needed)
         {
-            // How much there is and is needed stands in the log and among the notes of /health.
+            // The log and the notes of /health have the free and the needed bytes.
             throw new PandoraException(
                 PandoraError.HostFull,
                 "the server's disk has fewer MiB free than another sandbox needs: delete sandboxes, or try again when some have ended")
             {
-                Hint = "PANDORA_DISK_RESERVE and PANDORA_DISK_SHARE say how much is kept free",
+                Hint = "PANDORA_DISK_RESERVE and PANDORA_DISK_SHARE set how much stays free",
             };
         }
     }
 
-    /// <summary>Looks how far the disks have grown.</summary>
+    /// <summary>Measures by how much the disks may still grow, and logs a lack of room.</summary>
     public void Measure()
     {
         long growth = 0;
@@ -102,14 +105,14 @@ public sealed partial class DiskRoom
             }
             catch (IOException)
             {
-                // It went while it was looked at.
+                // The disk was deleted during the scan.
             }
         }
 
         Interlocked.Exchange(ref _growth, growth);
         var (free, needed) = (Free, Needed);
         var warning = Warn(free, needed);
-        // Once when it gets short, and once when it is too little.
+        // Once when room becomes short, and once when there is too little.
         if (warning is not null && (!_warned || (free < needed && !_refuses)))
         {
             LogWarning(warning);
@@ -131,6 +134,6 @@ public sealed partial class DiskRoom
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Warning} (PANDORA_DISK_RESERVE, PANDORA_DISK_SHARE)")]
     private partial void LogWarning(string warning);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "How much room the disk has could not be seen")]
-    private partial void LogNotSeen(Exception exception);
+    [LoggerMessage(Level = LogLevel.Error, Message = "The free space of the disk could not be read")]
+    private partial void LogNotRead(Exception exception);
 }

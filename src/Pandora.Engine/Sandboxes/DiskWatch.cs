@@ -5,7 +5,7 @@ using Pandora.Vmm;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// Looks every second how much room there is, lets sandboxes go on that wait for it, and ends those that have waited too long.
+/// Measures the room on the host's disk every second, continues sandboxes that wait for room, and ends those that have waited too long.
 /// </summary>
 internal sealed partial class DiskWatch : IAsyncDisposable
 {
@@ -18,7 +18,7 @@ internal sealed partial class DiskWatch : IAsyncDisposable
     private readonly ILogger _logger;
     private readonly PeriodicWork _work;
 
-    /// <summary>Starts it.</summary>
+    /// <summary>Starts the watch.</summary>
     public DiskWatch(EngineOptions options, DiskRoom room, SandboxRegistry sandboxes, TimeProvider time, ILogger<DiskWatch> logger)
     {
         (_options, _room, _sandboxes, _time, _logger) = (options, room, sandboxes, time, logger);
@@ -49,7 +49,7 @@ internal sealed partial class DiskWatch : IAsyncDisposable
 
         if (_time.GetElapsedTime(_stalledSince[sandbox.Id]).TotalSeconds >= _options.DiskWait)
         {
-            await _sandboxes.EndDeadAsync(sandbox, $"the host's disk had no room for what it wrote for {_options.DiskWait:0.#} s");
+            await _sandboxes.EndDeadAsync(sandbox, $"the host's disk had no room for its data for {_options.DiskWait:0.#} s");
             return;
         }
 
@@ -59,24 +59,24 @@ internal sealed partial class DiskWatch : IAsyncDisposable
             {
                 using var limit = new CancellationTokenSource(AnswerLimit, _time);
                 await sandbox.MicroVm.Machine.ContinueAsync(limit.Token);
-                LogGoesOn(sandbox.Id);
+                LogContinued(sandbox.Id);
             }
             catch (Exception e) when (e is VmmException or OperationCanceledException)
             {
-                LogDoesNotGoOn(sandbox.Id, e.Message);
+                LogNotContinued(sandbox.Id, e.Message);
             }
         }
     }
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "Sandbox {SandboxId} waits: the host's disk has no room for what it writes. Nothing of it is lost; it goes on when there "
-            + "is room")]
+        Message = "Sandbox {SandboxId} waits: the host's disk has no room for the data that it writes. No data is lost; the sandbox "
+            + "continues when there is room")]
     private partial void LogStalled(string sandboxId);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Sandbox {SandboxId} goes on: there is room on the host's disk")]
-    private partial void LogGoesOn(string sandboxId);
+    [LoggerMessage(Level = LogLevel.Information, Message = "Sandbox {SandboxId} continues: there is room on the host's disk")]
+    private partial void LogContinued(string sandboxId);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "Sandbox {SandboxId} could not be let go on: {Error}. It is tried again")]
-    private partial void LogDoesNotGoOn(string sandboxId, string error);
+    [LoggerMessage(Level = LogLevel.Error, Message = "Sandbox {SandboxId} could not be continued: {Error}. The server tries again")]
+    private partial void LogNotContinued(string sandboxId, string error);
 }

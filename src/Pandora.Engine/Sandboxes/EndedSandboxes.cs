@@ -2,18 +2,18 @@ using System.Collections.Concurrent;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>How the newest sandboxes ended, so that who asks for one is told.</summary>
-/// <param name="most">How many are remembered.</param>
-/// <param name="forgotten">Told of each that is remembered no more.</param>
+/// <summary>Remembers how the newest ended sandboxes ended, to answer clients that ask for one of them.</summary>
+/// <param name="most">Most sandboxes to remember.</param>
+/// <param name="forgotten">Called with the id of each sandbox that is no longer remembered.</param>
 internal sealed class EndedSandboxes(int most, Action<string> forgotten)
 {
     private readonly ConcurrentDictionary<string, SandboxEnd> _ended = new();
     private readonly ConcurrentQueue<string> _order = new();
 
-    /// <summary>How a sandbox ended; null when that is not known.</summary>
+    /// <summary>Finds how a sandbox ended; null when that is not known.</summary>
     public SandboxEnd? Find(string id) => _ended.GetValueOrDefault(id);
 
-    /// <summary>Remembers one.</summary>
+    /// <summary>Remembers how a sandbox ended.</summary>
     public void Add(string id, SandboxEnd end)
     {
         _ended[id] = end;

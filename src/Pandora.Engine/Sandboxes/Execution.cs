@@ -3,8 +3,8 @@ using Pandora.Engine.Guests;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// A command that is over, and whose result is on its way to the client. Until it is disposed it counts as running: what it holds is
-/// bounded by the same limit.
+/// A command that has ended, and whose result is being sent to the client. Until it is disposed it counts as running, so that the limit of
+/// running commands also bounds the results in memory.
 /// </summary>
 public sealed class Execution : IDisposable
 {
@@ -19,22 +19,22 @@ public sealed class Execution : IDisposable
         _lost = lost;
     }
 
-    /// <summary>What came of it.</summary>
+    /// <summary>The result of the command.</summary>
     public GuestResult Result { get; private set; }
 
-    /// <summary>Time from its start to its end in the guest.</summary>
+    /// <summary>Time from the command's start to its end in the guest.</summary>
     public TimeSpan Elapsed { get; }
 
     /// <summary>Whether the sandbox's disk has lost data that the guest had written.</summary>
     public bool HasLostData { get; init; }
 
-    /// <summary>Counts a result of which the client did not take all.</summary>
+    /// <summary>Counts a result that the client did not read to its end.</summary>
     public void RecordLost() => _lost();
 
-    /// <summary>Lets go of the result and of its place among the sandbox's commands.</summary>
+    /// <summary>Releases the result, and the command's lease on the sandbox.</summary>
     public void Dispose()
     {
-        // Whoever holds this on, as a server does a request for the next on its connection, holds no output.
+        // The web server keeps a request's objects for the next request on the connection: they must not hold the output.
         Result = Result with { Stdout = GuestOutput.Empty, Stderr = GuestOutput.Empty };
         _lease.Dispose();
     }

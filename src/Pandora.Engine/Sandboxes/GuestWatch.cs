@@ -3,21 +3,21 @@ using Microsoft.Extensions.Logging;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// Asks the agent in each sandbox's guest, every <see cref="Interval"/>, whether it is there and whether its disks had errors, and ends a
-/// sandbox whose agent has not answered for <see cref="Silence"/>: a guest that halted, or whose kernel hangs, while its VMM runs on.
-/// Guests without an agent are left to the reaper.
+/// Probes the agent in each sandbox's guest every <see cref="Interval"/>: whether it answers, and whether the guest's disks had errors.
+/// Ends a sandbox whose agent has not answered for <see cref="Silence"/>: its guest halted, or its kernel hangs, while its VMM still runs.
+/// Only the reaper ends sandboxes whose guest has no agent.
 /// </summary>
 public sealed partial class GuestWatch : IAsyncDisposable
 {
-    /// <summary>Time between two questions to one guest.</summary>
+    /// <summary>Time between two probes of one guest.</summary>
     internal static readonly TimeSpan Interval = TimeSpan.FromSeconds(15);
 
-    /// <summary>Silence after which a guest is dead.</summary>
+    /// <summary>Time without an answer after which a guest counts as dead.</summary>
     internal static readonly TimeSpan Silence = TimeSpan.FromSeconds(60);
 
-    // In so long a silence so many questions come to nothing. A server that was itself stopped for a minute has asked fewer.
+    // So many probes fail during the silence of a dead guest. A server that was suspended for a minute has sent fewer, and ends no guest.
     private const int MinUnanswered = 3, MaxAtOnce = 256;
-    // A tick may come a little early.
+    // A timer tick may come a little early.
     private static readonly TimeSpan Slack = TimeSpan.FromMilliseconds(100);
     private readonly Dictionary<Sandbox, State> _states = [];
     private readonly SandboxRegistry _sandboxes;
@@ -26,7 +26,7 @@ public sealed partial class GuestWatch : IAsyncDisposable
     private readonly ILogger _logger;
     private readonly PeriodicWork _work;
 
-    /// <summary>Starts it.</summary>
+    /// <summary>Starts the watch.</summary>
     public GuestWatch(SandboxRegistry sandboxes, TimeProvider time, ILogger<GuestWatch> logger)
         : this(sandboxes, static s => s.IsStalled, time, logger)
     {
@@ -41,7 +41,7 @@ public sealed partial class GuestWatch : IAsyncDisposable
         _work = new PeriodicWork("The watch over guests", Interval, CheckAsync, time, logger);
     }
 
-    /// <summary>Rounds that are done.</summary>
+    /// <summary>Rounds that have ended.</summary>
     internal int Rounds { get; private set; }
 
     /// <inheritdoc/>
@@ -75,7 +75,7 @@ public sealed partial class GuestWatch : IAsyncDisposable
 
         if (state.Unanswered >= MinUnanswered && _time.GetElapsedTime(state.AnsweredAt) >= Silence - Slack)
         {
-            // Not waited for: the others are asked on time.
+            // Not awaited, so that the other guests are probed on time.
             _ = _sandboxes.EndDeadAsync(sandbox, $"its guest's agent has not answered for {Silence.TotalSeconds:0} s");
             return;
         }
@@ -100,7 +100,7 @@ public sealed partial class GuestWatch : IAsyncDisposable
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "The disk of sandbox {SandboxId} had I/O errors: what it wrote may be lost. Its answers say so from now on")]
+        Message = "The disk of sandbox {SandboxId} had I/O errors: data that it wrote may be lost. Its answers report that from now on")]
     private partial void LogLostData(string sandboxId);
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "The agent of {SandboxId} did not answer, {Times} times now: {Error}")]

@@ -3,26 +3,26 @@ using System.Collections.Concurrent;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// Which sandbox a client's key stands for: a request that is sent again, because its answer never came, gets the sandbox that the first
-/// one made.
+/// The sandboxes that clients' idempotency keys stand for. A client that received no answer sends its request again, and gets the sandbox
+/// that the first request made.
 /// </summary>
 internal sealed class IdempotencyKeys
 {
     private readonly ConcurrentDictionary<string, Entry> _entries = new();
 
-    /// <summary>Gives the sandbox that the key stands for, waiting where it is being claimed, or claims one.</summary>
+    /// <summary>Returns the sandbox that the key stands for, after its claim has ended, or claims a sandbox.</summary>
     /// <param name="key">The client's key.</param>
     /// <param name="hash">Hash of the request.</param>
-    /// <param name="claim">Claims one.</param>
-    /// <param name="cancellationToken">Ends the wait for somebody else's claim.</param>
+    /// <param name="claim">Claims a sandbox.</param>
+    /// <param name="cancellationToken">Ends the wait for the claim of another request.</param>
     /// <exception cref="PandoraException">The key was used for another request, or the claim failed.</exception>
     public async Task<CreatedSandbox> GetOrClaimAsync(
         string key, string hash, Func<Task<CreatedSandbox>> claim, CancellationToken cancellationToken)
     {
         while (true)
         {
-            var mine = new Entry(hash);
-            var entry = _entries.GetOrAdd(key, mine);
+            var candidate = new Entry(hash);
+            var entry = _entries.GetOrAdd(key, candidate);
             if (entry.Hash != hash)
             {
                 throw new PandoraException(
@@ -31,19 +31,19 @@ internal sealed class IdempotencyKeys
                     "Idempotency-Key");
             }
 
-            if (entry == mine)
+            if (entry == candidate)
             {
                 try
                 {
                     var created = await claim();
-                    mine.Claimed.SetResult(created);
+                    candidate.Claimed.SetResult(created);
                     return created;
                 }
                 catch
                 {
-                    // A claim that failed is no answer to keep: whoever waits for it tries in its place.
-                    _entries.TryRemove(new(key, mine));
-                    mine.Claimed.SetResult(null);
+                    // The result of a failed claim is not kept: a request that waits for it claims a sandbox itself.
+                    _entries.TryRemove(new(key, candidate));
+                    candidate.Claimed.SetResult(null);
                     throw;
                 }
             }
@@ -55,7 +55,7 @@ internal sealed class IdempotencyKeys
         }
     }
 
-    /// <summary>Adds what an earlier server claimed.</summary>
+    /// <summary>Adds a sandbox that an earlier server claimed for a key.</summary>
     public void Add(string key, string hash, CreatedSandbox created)
     {
         var entry = new Entry(hash);
@@ -63,7 +63,7 @@ internal sealed class IdempotencyKeys
         _entries[key] = entry;
     }
 
-    /// <summary>Forgets a sandbox's key.</summary>
+    /// <summary>Forgets the key of a sandbox.</summary>
     public void Forget(string id)
     {
         foreach (var (key, entry) in _entries)

@@ -7,8 +7,8 @@ namespace Pandora.Engine.Sandboxes;
 // Commands in a sandbox.
 public sealed partial class Sandbox
 {
-    /// <summary>Runs a command. It is activity from its start until its result is disposed of.</summary>
-    /// <exception cref="PandoraException">The request is at fault, or the sandbox ended, before or meanwhile.</exception>
+    /// <summary>Runs a command. The sandbox is busy from the command's start until its result is disposed.</summary>
+    /// <exception cref="PandoraException">The request is invalid, or the sandbox ended, before or during the command.</exception>
     public async Task<Execution> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
     {
         using var span = EngineTracing.Source.StartActivity("sandbox.exec");
@@ -20,7 +20,7 @@ public sealed partial class Sandbox
             {
                 throw new PandoraException(
                     PandoraError.HostFull,
-                    $"sandbox '{Id}' waits for room on the server's disk, and goes on when there is room: nothing was run");
+                    $"sandbox '{Id}' waits for room on the server's disk, and continues when there is room: nothing was run");
             }
 
             var lease = Use(isExec: true);
@@ -52,7 +52,7 @@ public sealed partial class Sandbox
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, Ending, _node.Detaching);
         try
         {
-            // When the guest is gone or going, nothing of it is waited for.
+            // A guest that ends or has ended is not waited for.
             var result = await MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(Ending);
             lease.HasWorked = result.Stopped is null or { HasAnswered: true };
             return result;
@@ -68,21 +68,21 @@ public sealed partial class Sandbox
             cancellationToken.ThrowIfCancellationRequested();
             throw new PandoraException(
                 PandoraError.Interrupted,
-                $"the server stopped before the command ended; {stop.Words}; it is not repeated, and the sandbox is left to the next "
-                    + "server",
+                $"the server stopped before the command ended; {stop.Words}; the server does not repeat it, and the sandbox stays "
+                    + "alive for the next server",
                 innerException: e)
             { Stop = stop };
         }
         catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
         {
-            // Its guest said so.
+            // The guest answered, and refused the request.
             lease.HasWorked = true;
             throw;
         }
         catch (PandoraException e) when (e.Error == PandoraError.GuestUnreachable)
         {
             lease.HasWorked = e.Stop is { HasAnswered: true };
-            // The VMM's death and the connection's may be seen in either order.
+            // The server may see the end of the connection before the end of the VMM.
             await Task.Delay(TimeSpan.FromMilliseconds(200), _time, Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             throw End is { } end ? Ended(Id, end) : e;
         }

@@ -1,21 +1,23 @@
+using System.Diagnostics.CodeAnalysis;
 using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>How a sandbox ended.</summary>
 /// <param name="Reason">Why.</param>
-/// <param name="Explanation">The same for people, with what is known of the cause.</param>
+/// <param name="Explanation">The reason for people, with the known cause.</param>
 /// <param name="At">When.</param>
 public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOffset At)
 {
-    /// <summary>What an operator should know of it; null for nothing.</summary>
+    /// <summary>What an operator should know about the end, or null.</summary>
     public string? Hint { get; init; }
 }
 
 /// <summary>
-/// A claimed microVM in a client's hands. Activity is a lease: while one is held the sandbox is busy. Its idle clock starts again at the
-/// end of each that worked, and of no other: a client that tries again and again keeps no guest alive that answers nothing.
+/// A claimed microVM in a client's hands. An activity holds a lease: while one is held, the sandbox is busy. The idle clock starts again
+/// only at the end of an activity that worked, so that a client that retries cannot keep a guest alive that does not answer.
 /// </summary>
+[SuppressMessage("Design", "CA1001", Justification = "The token of _ending is read after the sandbox ended; nothing to free")]
 public sealed partial class Sandbox
 {
     private readonly SandboxNode _node;
@@ -39,28 +41,28 @@ public sealed partial class Sandbox
         _node = node;
         var time = _time = node.Time;
         _lastActivity = _heldSince = time.GetTimestamp();
-        // One that outlived its server is as old as it is by the wall clock, which may have been set back meanwhile.
+        // The age of a sandbox that outlived its server comes from the wall clock, which may have been set back since.
         _ageBefore = time.GetUtcNow() - claim.CreatedAt is { Ticks: > 0 } age ? age : TimeSpan.Zero;
     }
 
-    /// <summary>Its id.</summary>
+    /// <summary>The id of the sandbox.</summary>
     public string Id => MicroVm.Id;
 
-    /// <summary>Name of the template it was started from.</summary>
+    /// <summary>Name of the template from which the microVM was started.</summary>
     public string Template => MicroVm.Template;
 
-    /// <summary>The microVM under it.</summary>
+    /// <summary>The microVM of this sandbox.</summary>
     internal MicroVm MicroVm { get; }
 
-    /// <summary>What its client asked for.</summary>
+    /// <summary>The client's claim.</summary>
     internal ClaimRecord Claim { get; }
 
-    /// <summary>How it stands now.</summary>
+    /// <summary>The state of the sandbox now.</summary>
     public SandboxStatus Status
     {
         get
         {
-            // It may change at any moment, and state and reason are to agree.
+            // Read once: it may change at any moment, and state and reason must agree.
             var degradation = Degradation;
             return new SandboxStatus(
                 Id, Template, MicroVm.Slot.Index, MicroVm.Slot.Address.ToString(),
@@ -69,28 +71,36 @@ public sealed partial class Sandbox
         }
     }
 
-    /// <summary>Idleness after which it is ended.</summary>
+    /// <summary>Idle time after which the sandbox is ended.</summary>
     public TimeSpan IdleTimeout => TimeSpan.FromSeconds(Claim.IdleTimeout);
 
-    /// <summary>Time since it was claimed.</summary>
+    /// <summary>Time since the claim.</summary>
     public TimeSpan Age => _ageBefore + _time.GetElapsedTime(_heldSince);
 
-    /// <summary>Commands started in it by this server.</summary>
+    /// <summary>Number of commands that this server started in the sandbox.</summary>
     public int ExecCount => Volatile.Read(ref _execCount);
 
-    /// <summary>Whether it waits for room on the host's disk.</summary>
+    /// <summary>Whether the sandbox waits for room on the host's disk.</summary>
     public bool IsStalled => MicroVm.Machine.IsStalled;
 
-    /// <summary>Whether its disk has lost data that it had written.</summary>
+    /// <summary>Whether the sandbox's disk has lost data that the guest had written.</summary>
     public bool HasLostData { get; internal set; }
 
-    /// <summary>Why it is not as it should be; null when it is.</summary>
-    public string? Degradation =>
-        IsStalled ? "it waits for room on the host's disk; nothing that it wrote is lost, and it goes on when there is room"
-        : HasLostData ? "its disk had I/O errors: what it wrote may be lost"
-        : null;
+    /// <summary>Why the sandbox is degraded; null when it is not.</summary>
+    public string? Degradation
+    {
+        get
+        {
+            if (IsStalled)
+            {
+                return "it waits for room on the host's disk; no data is lost, and it continues when there is room";
+            }
 
-    /// <summary>How it ended, or null.</summary>
+            return HasLostData ? "its disk had I/O errors: data that it wrote may be lost" : null;
+        }
+    }
+
+    /// <summary>How the sandbox ended; null while it exists.</summary>
     public SandboxEnd? End
     {
         get
@@ -102,7 +112,7 @@ public sealed partial class Sandbox
         }
     }
 
-    /// <summary>Whether the last that was tried in it did not work.</summary>
+    /// <summary>Whether the last activity in the sandbox failed.</summary>
     public bool HasFailed
     {
         get
@@ -114,7 +124,7 @@ public sealed partial class Sandbox
         }
     }
 
-    /// <summary>Time since the last activity that worked; zero while it is busy.</summary>
+    /// <summary>Time since the last activity that worked; zero while the sandbox is busy.</summary>
     public TimeSpan Idle
     {
         get
@@ -126,13 +136,13 @@ public sealed partial class Sandbox
         }
     }
 
-    /// <summary>Cancelled when the sandbox begins to end: whatever runs in it stops.</summary>
+    /// <summary>Cancelled when the sandbox begins to end: its commands stop.</summary>
     internal CancellationToken Ending => _ending.Token;
 
-    /// <summary>Begins an activity.</summary>
-    /// <param name="isExec">Whether it is a command, which is counted and limited.</param>
+    /// <summary>Begins an activity in the sandbox.</summary>
+    /// <param name="isExec">Whether the activity is a command, which is counted and limited.</param>
     /// <returns>The lease; disposing it ends the activity.</returns>
-    /// <exception cref="PandoraException">The sandbox has ended, too many commands run in it, or nothing has worked in it for its idle
+    /// <exception cref="PandoraException">The sandbox has ended, too many commands run in it, or no activity in it has worked for its idle
     /// timeout.</exception>
     public Lease Use(bool isExec = false)
     {
@@ -147,18 +157,18 @@ public sealed partial class Sandbox
             {
                 throw new PandoraException(
                     PandoraError.TooManyExecs,
-                    $"{_leases.Count} commands run in this sandbox already, those counted in whose results are still being read, and "
-                        + "more may not at once");
+                    $"{_leases.Count} commands run in this sandbox, including those whose results are still being read, and no more may "
+                        + "run at once");
             }
 
-            // What began before the clock ran over may really run, and where it does the guest lives.
+            // An activity that began before the idle timeout passed may still work; then the guest lives.
             var isOver = _hasFailed && _time.GetElapsedTime(_lastActivity) >= IdleTimeout
                 && !_leases.Any(l => l.BeganAt - _lastActivity < IdleTicks);
             if (isExec && isOver)
             {
                 throw PandoraException.NotSent(
-                    $"nothing has worked in this sandbox for {IdleTimeout.TotalSeconds:0.#} s, the last command neither: it is ended "
-                        + "as soon as nothing is held in it");
+                    $"nothing has worked in this sandbox for {IdleTimeout.TotalSeconds:0.#} s, nor did the last command: the server ends "
+                        + "it as soon as no activity holds it");
             }
 
             var lease = new Lease(this, _time.GetTimestamp(), isExec);
@@ -169,7 +179,7 @@ public sealed partial class Sandbox
         }
     }
 
-    /// <summary>Starts its idle clock again.</summary>
+    /// <summary>Starts the sandbox's idle clock again.</summary>
     /// <exception cref="PandoraException">The sandbox has ended.</exception>
     public void KeepAlive()
     {
@@ -177,10 +187,10 @@ public sealed partial class Sandbox
         lease.HasWorked = true;
     }
 
-    /// <summary>Marks it as ending, once.</summary>
-    /// <param name="end">How.</param>
-    /// <param name="onlyIfIdle">Do nothing when it is busy, or was used within its idle timeout.</param>
-    /// <returns>True for the one caller that must see it to its end.</returns>
+    /// <summary>Marks the sandbox as ending, once.</summary>
+    /// <param name="end">How the sandbox ends.</param>
+    /// <param name="onlyIfIdle">Do nothing when the sandbox is busy, or was used within its idle timeout.</param>
+    /// <returns>True for the one caller that must then end the sandbox.</returns>
     internal bool TryEnd(SandboxEnd end, bool onlyIfIdle = false)
     {
         lock (_lock)
@@ -197,12 +207,14 @@ public sealed partial class Sandbox
         return true;
     }
 
-    /// <summary>What a client is told of a sandbox that has ended: gone when it died, not found when it was ended on purpose.</summary>
+    /// <summary>
+    /// The error for a client that asks for a sandbox that has ended: gone when it died, not found when it was ended on purpose.
+    /// </summary>
     internal static PandoraException Ended(string id, SandboxEnd end) => end.Reason == EndReason.Died
         ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}") { Hint = end.Hint }
-        : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' is no more: {end.Explanation}") { Hint = end.Hint };
+        : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' has ended: {end.Explanation}") { Hint = end.Hint };
 
-    /// <summary>Completes when no command runs in it any more. Results that are being read are not waited for.</summary>
+    /// <summary>Completes when no command runs in the sandbox. Results that are still being read do not delay it.</summary>
     internal Task WhenUnusedAsync()
     {
         lock (_lock)
@@ -234,10 +246,10 @@ public sealed partial class Sandbox
 
         internal long BeganAt { get; }
 
-        /// <summary>Whether it came to something: its guest answered, or a client only wants it kept.</summary>
+        /// <summary>Whether the activity worked: the guest answered, or the client only asked to keep the sandbox alive.</summary>
         internal bool HasWorked { get; set; }
 
-        /// <summary>Its command is over; what came of it may be held on.</summary>
+        /// <summary>Reports that the command has ended. Its result may still be held.</summary>
         internal void EndCommand()
         {
             lock (_sandbox._lock)

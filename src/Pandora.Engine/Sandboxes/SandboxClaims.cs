@@ -5,13 +5,13 @@ using Pandora.Engine.Pools;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>Claims microVMs for clients: takes one from its template's pool, writes down whose it is, and sets what it may reach.</summary>
+/// <summary>Claims microVMs for clients: takes one from its template's pool, writes the claim to its record, and sets its egress.</summary>
 internal sealed partial class SandboxClaims(
     EngineOptions options, WarmPools pools, IHostNetwork network, DiskRoom room, SandboxCount count, TimeProvider time, ILogger logger)
 {
-    /// <summary>Claims one, which is counted from then on.</summary>
-    /// <exception cref="PandoraException">There are too many sandboxes, none became ready in time, or the host may hand none out. Nothing
-    /// is left half made.</exception>
+    /// <summary>Claims a microVM, and counts it as a sandbox.</summary>
+    /// <exception cref="PandoraException">There are too many sandboxes, no microVM became ready in time, or the host may hand none out. The
+    /// claim is undone.</exception>
     public async Task<ClaimedMicroVm> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         var name = request.Template ?? EngineOptions.DefaultTemplate;
@@ -19,7 +19,7 @@ internal sealed partial class SandboxClaims(
             ?? throw PandoraException.Invalid(
                 "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
         await MustBeClaimableAsync(cancellationToken);
-        // Told at once, and not after a wait for what it cannot have.
+        // Before the wait: a client over the limit is answered at once.
         count.MustHaveRoom();
         var claimed = await pool.ClaimAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
         var isClaimed = false;
@@ -27,11 +27,11 @@ internal sealed partial class SandboxClaims(
         {
             if (!claimed.IsWarm)
             {
-                // Much may have changed while it waited.
+                // The disk and the network may have changed during the wait.
                 await MustBeClaimableAsync(cancellationToken);
             }
 
-            // Not before it waited: those that wait have a limit of their own, the pool's, and are no sandboxes yet.
+            // After the wait: a claim that waits is no sandbox yet, and the pool limits how many wait.
             count.Claim();
             isClaimed = true;
             var claim = new ClaimRecord(
@@ -50,8 +50,7 @@ internal sealed partial class SandboxClaims(
         }
         catch (Exception e)
         {
-            // Nothing half made: the count is what it was, and what was taken goes to the next in line, or is ended where it may bear a
-            // claim.
+            // Undo the claim: reset the count, and return the microVM to the pool. A microVM that may bear a claim is ended instead.
             if (isClaimed)
             {
                 count.Remove();
@@ -64,10 +63,10 @@ internal sealed partial class SandboxClaims(
 
             if (e is IOException)
             {
-                LogNotWritten(e);
-                throw new PandoraException(PandoraError.HostFull, "the server could not write the claim down", innerException: e)
+                LogNotRecorded(e);
+                throw new PandoraException(PandoraError.HostFull, "the server could not record the claim", innerException: e)
                 {
-                    Hint = "see that the run directory (PANDORA_RUN_DIR) is there and has room",
+                    Hint = "check that the run directory (PANDORA_RUN_DIR) exists and has room",
                 };
             }
 
@@ -81,6 +80,6 @@ internal sealed partial class SandboxClaims(
         return network.EnsureAsync(cancellationToken);
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "A claim could not be written down")]
-    private partial void LogNotWritten(Exception exception);
+    [LoggerMessage(Level = LogLevel.Error, Message = "A claim could not be recorded")]
+    private partial void LogNotRecorded(Exception exception);
 }

@@ -1,22 +1,22 @@
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>How many sandboxes exist, within a limit.</summary>
+/// <summary>Counts the sandboxes that exist, within a limit.</summary>
 /// <param name="most">The limit.</param>
 internal sealed class SandboxCount(int most)
 {
     private int _count;
 
-    /// <summary>How many exist.</summary>
+    /// <summary>The number of sandboxes.</summary>
     public int Value => Volatile.Read(ref _count);
 
-    /// <summary>Adds one that exists already, whatever the limit.</summary>
+    /// <summary>Counts a sandbox that exists already, even over the limit.</summary>
     public void Add() => Interlocked.Increment(ref _count);
 
-    /// <summary>One exists no more.</summary>
+    /// <summary>Counts one sandbox less.</summary>
     public void Remove() => Interlocked.Decrement(ref _count);
 
-    /// <summary>Whether no more may be made now.</summary>
-    /// <exception cref="PandoraException">No more may.</exception>
+    /// <summary>Throws when the limit is reached.</summary>
+    /// <exception cref="PandoraException">The limit is reached.</exception>
     public void MustHaveRoom()
     {
         if (Value >= most)
@@ -25,8 +25,8 @@ internal sealed class SandboxCount(int most)
         }
     }
 
-    /// <summary>Adds one. In one step, so that claims that are served at the same moment cannot pass the limit together.</summary>
-    /// <exception cref="PandoraException">As many exist as may.</exception>
+    /// <summary>Counts one sandbox more, in one atomic step, so that simultaneous claims cannot pass the limit together.</summary>
+    /// <exception cref="PandoraException">The limit is reached.</exception>
     public void Claim()
     {
         for (var count = Value; count < most;)
@@ -45,8 +45,8 @@ internal sealed class SandboxCount(int most)
 
     private PandoraException AtLimit() =>
         new(PandoraError.SandboxLimit,
-            $"{Value} sandboxes exist, and no more than {most} may: delete one, or try again when one has ended")
+            $"{Value} sandboxes exist, and at most {most} may: delete one, or try again when one has ended")
         {
-            Hint = "PANDORA_MAX_SANDBOXES is how many may exist",
+            Hint = "PANDORA_MAX_SANDBOXES sets how many may exist",
         };
 }

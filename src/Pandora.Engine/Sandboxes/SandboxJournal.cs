@@ -6,8 +6,8 @@ using Pandora.Engine.Telemetry;
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// What is kept of each operation on a sandbox: its figures, the tags of its span and one line of audit. Commands, their input and their
-/// output are in none of them.
+/// Records each operation on a sandbox: its metrics, the tags of its span, and one audit line. None of them contains commands, their input
+/// or their output.
 /// </summary>
 internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logger)
 {
@@ -29,7 +29,7 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
 
     public void Executed(Activity? span, Sandbox sandbox, GuestResult result, TimeSpan elapsed)
     {
-        var status = result.Stopped is not null ? ExecStatus.Timeout : result.ExitCode == 0 ? ExecStatus.Success : ExecStatus.Error;
+        var status = StatusOf(result);
         span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", Label.Of(status))
             .SetTag("pandora.exec.exit_code", result.ExitCode).SetTag("pandora.exec.truncated", result.IsTruncated);
         metrics.Executed(sandbox.Template, status, elapsed);
@@ -42,10 +42,10 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         LogExecuted(sandbox.Id, Label.Of(status), result.ExitCode, elapsed.TotalMilliseconds);
     }
 
-    /// <summary>A command came to nothing.</summary>
+    /// <summary>Records a command that failed.</summary>
     public void ExecutionFailed(Sandbox sandbox, TimeSpan elapsed) => metrics.Executed(sandbox.Template, ExecStatus.Error, elapsed);
 
-    /// <summary>A client did not take all of a command's result.</summary>
+    /// <summary>Records that a client did not read a command's whole result.</summary>
     public void NotDelivered() => metrics.Failed(SandboxOperation.Exec, EngineMetrics.NotDelivered);
 
     public void Ended(Activity? span, EndedSandbox ended)
@@ -57,23 +57,44 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         LogEnded(sandbox.Id, reason, sandbox.ExecCount, lifetime.TotalSeconds, ended.Elapsed.TotalMilliseconds);
     }
 
-    /// <summary>An operation that came to nothing.</summary>
+    /// <summary>Records an operation that failed.</summary>
     public void Failed(Activity? span, SandboxOperation operation, string? id, Exception exception)
     {
-        var code = exception is PandoraException e ? Label.Of(e.Error)
-            : exception is OperationCanceledException ? EngineMetrics.Cancelled
-            : EngineMetrics.InternalError;
+        var code = CodeOf(exception);
         span?.SetTag("pandora.sandbox.id", id);
         span.Fail(code, exception);
         metrics.Failed(operation, code);
         LogFailed(Label.Of(operation), Bounded(id), code);
     }
 
-    // An id that a client made up may hold anything, line breaks included.
-    private static string Bounded(string? id) =>
-        id is null ? "-"
-        : id.Length is 0 or > 64 || !id.All(char.IsAsciiLetterOrDigit) ? "(malformed)"
-        : id;
+    private static ExecStatus StatusOf(GuestResult result)
+    {
+        if (result.Stopped is not null)
+        {
+            return ExecStatus.Timeout;
+        }
+
+        return result.ExitCode == 0 ? ExecStatus.Success : ExecStatus.Error;
+    }
+
+    private static string CodeOf(Exception exception) => exception switch
+    {
+        PandoraException e => Label.Of(e.Error),
+        OperationCanceledException => EngineMetrics.Cancelled,
+        _ => EngineMetrics.InternalError,
+    };
+
+    // An id comes from the client and may contain any characters, even line breaks.
+    private static string Bounded(string? id)
+    {
+        if (id is null)
+        {
+            return "-";
+        }
+
+        var isWellFormed = id.Length is > 0 and <= 64 && id.All(char.IsAsciiLetterOrDigit);
+        return isWellFormed ? id : "(malformed)";
+    }
 
     [LoggerMessage(
         Level = LogLevel.Information,

@@ -1,9 +1,12 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>What the sandboxes of a node share.</summary>
+/// <summary>The options, journal and state that the sandboxes of a node share.</summary>
 /// <param name="options">Limits.</param>
-/// <param name="journal">Where operations are written down.</param>
-/// <param name="time">For ages and activity.</param>
+/// <param name="journal">Record of the operations.</param>
+/// <param name="time">The clock of ages and idle times.</param>
+[SuppressMessage("Design", "CA1001", Justification = "The token of _detaching is read after the node closed; nothing to free")]
 internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal, TimeProvider time)
 {
     private readonly CancellationTokenSource _detaching = new();
@@ -12,24 +15,25 @@ internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal,
     /// <summary>Limits.</summary>
     public EngineOptions Options => options;
 
-    /// <summary>Where operations are written down.</summary>
+    /// <summary>Record of the operations.</summary>
     public SandboxJournal Journal => journal;
 
-    /// <summary>For ages and activity.</summary>
+    /// <summary>The clock of ages and idle times.</summary>
     public TimeProvider Time => time;
 
-    /// <summary>Cancelled when commands that still run are interrupted, because the server stops.</summary>
+    /// <summary>Cancelled when the server stops and interrupts the commands that still run.</summary>
     public CancellationToken Detaching => _detaching.Token;
 
-    /// <summary>Whether the server stops, and nothing new is begun.</summary>
+    /// <summary>Whether the server stops, and begins nothing new.</summary>
     public bool IsClosed => _isClosed;
 
-    /// <summary>Lets nothing new begin.</summary>
+    /// <summary>Refuses all new claims and commands.</summary>
     public void Close() => _isClosed = true;
 
     /// <summary>Interrupts the commands that run.</summary>
     public Task InterruptAsync() => _detaching.CancelAsync();
 
+    /// <summary>Throws when the server stops.</summary>
     /// <exception cref="PandoraException">The server stops.</exception>
     public void MustServe()
     {

@@ -7,16 +7,16 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
 
-// How sandboxes end: at their client's wish, idle, too old, dead, or with the server.
+// How sandboxes end: deleted, idle, too old, died, or shut down with the server.
 public sealed partial class SandboxRegistry
 {
     private static readonly TimeSpan KillLimit = CommandKiller.LongestWait + TimeSpan.FromSeconds(0.5);
     private readonly ConcurrentDictionary<Task, bool> _ending = new();
 
-    /// <summary>Ends a sandbox at its client's wish.</summary>
+    /// <summary>Ends a sandbox because its client asked for it.</summary>
     /// <param name="id">Its id.</param>
-    /// <param name="complete">Wait for everything, slot included, to be undone, and report it.</param>
-    /// <exception cref="PandoraException">There is none with that id, or it has ended.</exception>
+    /// <param name="complete">Wait until everything, including the slot, is cleaned up, and report it.</param>
+    /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended.</exception>
     public async Task<EndedSandbox> DeleteAsync(string id, bool complete)
     {
         try
@@ -33,31 +33,31 @@ public sealed partial class SandboxRegistry
         }
     }
 
-    /// <summary>Ends what has been idle for too long, and what is too old.</summary>
+    /// <summary>Ends the sandboxes that have been idle for too long, and those that are too old.</summary>
     public async Task ReapAsync()
     {
-        await Task.WhenAll(
-            _sandboxes
-                .Values.Where(s => _options.MaxLifetime > 0 && s.Age.TotalSeconds >= _options.MaxLifetime)
-                .Select(s =>
-                    EndAsync(
-                        s,
-                        new SandboxEnd(
-                            EndReason.Lifetime, $"it was as old as a sandbox may get, {_options.MaxLifetime:0.#} s", _time.GetUtcNow())
-                        {
-                            Hint = "PANDORA_MAX_LIFETIME is how old one may get",
-                        })));
-
-        var reaping = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout).Select(async sandbox =>
-        {
-            var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
-            var end = new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", _time.GetUtcNow());
-            await EndAsync(sandbox, end, onlyIfIdle: true);
-        });
-        await Task.WhenAll(reaping);
+        var old = _sandboxes.Values.Where(s => _options.MaxLifetime > 0 && s.Age.TotalSeconds >= _options.MaxLifetime);
+        await Task.WhenAll(old.Select(sandbox => EndAsync(sandbox, EndOfOld())));
+        var idle = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout);
+        await Task.WhenAll(idle.Select(sandbox => EndAsync(sandbox, EndOfIdle(sandbox), onlyIfIdle: true)));
     }
 
-    /// <summary>Ends all sandboxes and lets no more be made. Returns when everything is undone.</summary>
+    private SandboxEnd EndOfOld()
+    {
+        var words = $"it reached the longest lifetime of a sandbox, {_options.MaxLifetime:0.#} s";
+        return new SandboxEnd(EndReason.Lifetime, words, _time.GetUtcNow())
+        {
+            Hint = "PANDORA_MAX_LIFETIME sets the longest lifetime",
+        };
+    }
+
+    private SandboxEnd EndOfIdle(Sandbox sandbox)
+    {
+        var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
+        return new SandboxEnd(EndReason.Idle, $"{words} {sandbox.IdleTimeout.TotalSeconds:0.#} s", _time.GetUtcNow());
+    }
+
+    /// <summary>Ends all sandboxes and refuses new ones. Returns when everything is cleaned up.</summary>
     public async Task CloseAsync()
     {
         _node.Close();
@@ -66,8 +66,10 @@ public sealed partial class SandboxRegistry
         await WhenEndedAsync();
     }
 
-    /// <summary>Lets no more be made, waits for the commands that run, interrupts those that take too long, and leaves all sandboxes as
-    /// they are for the next server.</summary>
+    /// <summary>
+    /// Refuses new sandboxes, waits for the running commands, interrupts those that take too long, and detaches from all sandboxes, which
+    /// run on for the next server.
+    /// </summary>
     /// <param name="drain">How long to wait for commands.</param>
     public async Task DetachAsync(TimeSpan drain)
     {
@@ -75,12 +77,12 @@ public sealed partial class SandboxRegistry
         var unused = Task.WhenAll(_sandboxes.Values.Select(s => s.WhenUnusedAsync()));
         await unused.WaitAsync(drain, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await _node.InterruptAsync();
-        // Each is killed in its guest, and its client told.
+        // Each interrupted command is killed in its guest, and its client is answered.
         await unused.WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await WhenEndedAsync();
     }
 
-    // An end that failed was told to its caller, and is no reason not to wait for the others.
+    // A failed end was reported to its caller; the others are awaited all the same.
     private async Task WhenEndedAsync() =>
         await Task.WhenAll(_ending.Keys).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
 
@@ -89,7 +91,7 @@ public sealed partial class SandboxRegistry
         await EndDeadAsync(sandbox, await sandbox.MicroVm.Machine.Exited);
     }
 
-    /// <summary>Ends a sandbox whose guest is dead, or waits for too long, although its VMM lives.</summary>
+    /// <summary>Ends a sandbox whose guest is dead or has waited for room too long, although its VMM runs.</summary>
     internal async Task EndDeadAsync(Sandbox sandbox, string reason)
     {
         if (await EndAsync(sandbox, new SandboxEnd(EndReason.Died, reason, _time.GetUtcNow())) is not null)
@@ -98,7 +100,7 @@ public sealed partial class SandboxRegistry
         }
     }
 
-    /// <summary>The one way to end a sandbox. Null when another caller is at it.</summary>
+    /// <summary>Ends a sandbox; every end goes through this method. Null when another caller ends it.</summary>
     private async Task<EndedSandbox?> EndAsync(Sandbox sandbox, SandboxEnd end, bool onlyIfIdle = false)
     {
         if (!sandbox.TryEnd(end, onlyIfIdle))
@@ -118,7 +120,7 @@ public sealed partial class SandboxRegistry
         }
         finally
         {
-            // It has ended however that went: nobody else would take it out of the count.
+            // The sandbox counts as ended even when the teardown failed: no other code removes it from the count.
             _ended.Add(sandbox.Id, end);
             _sandboxes.TryRemove(sandbox.Id, out _);
             _count.Remove();
@@ -135,16 +137,16 @@ public sealed partial class SandboxRegistry
 
 /// <summary>A sandbox that has ended.</summary>
 /// <param name="Sandbox">The sandbox.</param>
-/// <param name="End">How.</param>
-/// <param name="Elapsed">Time until its guest was dead and its files gone.</param>
-/// <param name="Undone">What was undone.</param>
+/// <param name="End">How it ended.</param>
+/// <param name="Elapsed">Time until the guest was dead and its files were deleted.</param>
+/// <param name="Undone">The resources that were cleaned up.</param>
 public sealed record EndedSandbox(Sandbox Sandbox, SandboxEnd End, TimeSpan Elapsed, IReadOnlyList<EndedResource> Undone);
 
-/// <summary>One thing on the host that a sandbox had.</summary>
-/// <param name="Resource">What.</param>
-/// <param name="Elapsed">How long undoing it took.</param>
-/// <param name="IsGone">Whether the host no longer had it then: looked up, not assumed.</param>
-/// <param name="Error">What went wrong, or null.</param>
+/// <summary>One resource on the host that a sandbox owned.</summary>
+/// <param name="Resource">The resource.</param>
+/// <param name="Elapsed">Duration of the clean-up.</param>
+/// <param name="IsGone">Whether a check afterwards found the resource gone from the host.</param>
+/// <param name="Error">The error, or null.</param>
 public sealed record EndedResource(HostResource Resource, TimeSpan Elapsed, bool IsGone, string? Error)
 {
     internal static IReadOnlyList<EndedResource> Of(IEnumerable<Undone> undone) =>

@@ -3,19 +3,20 @@ using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
 
-// What an earlier server left: each of its sandboxes is undecided until it is taken over or known to be gone.
+// The sandboxes of an earlier server: each is undecided until it is adopted or known to be lost.
 public sealed partial class SandboxRegistry
 {
     private readonly ConcurrentDictionary<string, MicroVmRecord> _undecided = new();
 
-    /// <summary>Whether something that an earlier server left is still being taken over.</summary>
+    /// <summary>Whether the server still recovers sandboxes of an earlier server.</summary>
     public bool IsRecovering => !_isOpen || !_undecided.IsEmpty;
 
-    /// <summary>Whether claims are served.</summary>
+    /// <summary>Whether the server accepts claims.</summary>
     public bool IsOpen => _isOpen && !_node.IsClosed;
 
     /// <summary>
-    /// Says which sandboxes an earlier server left. They count, and a client that asks for one has to wait until it is decided.
+    /// Registers the sandboxes of an earlier server as undecided. They count, and a client that asks for one is answered when it is
+    /// decided.
     /// </summary>
     internal void Expect(IEnumerable<MicroVmRecord> records)
     {
@@ -26,7 +27,7 @@ public sealed partial class SandboxRegistry
         }
     }
 
-    /// <summary>Takes over a sandbox of an earlier server that was expected. Its idle clock starts again.</summary>
+    /// <summary>Adopts an expected sandbox of an earlier server. Its idle clock starts again.</summary>
     internal void Adopt(MicroVm microVm)
     {
         var sandbox = Register(microVm);
@@ -38,17 +39,17 @@ public sealed partial class SandboxRegistry
         _undecided.TryRemove(microVm.Id, out _);
     }
 
-    /// <summary>Remembers that a microVM of an earlier server is gone.</summary>
+    /// <summary>Records that a microVM of an earlier server is lost.</summary>
     internal void RecordLost(string id, string reason)
     {
-        _ended.Add(id, new SandboxEnd(EndReason.Died, $"it did not outlive a restart of the server: {reason}", _time.GetUtcNow()));
+        _ended.Add(id, new SandboxEnd(EndReason.Died, $"it did not survive a restart of the server: {reason}", _time.GetUtcNow()));
         if (_undecided.TryRemove(id, out _))
         {
             _count.Remove();
         }
     }
 
-    /// <summary>Lets clients in: what an earlier server left is known, and each of it is decided by itself.</summary>
+    /// <summary>Accepts clients. The sandboxes of an earlier server are known by now, and each is decided separately.</summary>
     internal void Open() => _isOpen = true;
 
     private void MustBeRecovered()
@@ -56,10 +57,12 @@ public sealed partial class SandboxRegistry
         if (!_isOpen)
         {
             throw new PandoraException(
-                PandoraError.Recovering, "the server has just started and takes over what the last one left: try again in a second");
+                PandoraError.Recovering, "the server has just started and recovers the sandboxes of the last one: try again in a second");
         }
     }
 
-    private static PandoraException IsUndecided(string what) =>
-        new(PandoraError.Recovering, $"the server has just started, and whether {what} lives on is not known yet: try again in a second");
+    private static PandoraException IsUndecided(string subject) =>
+        new(
+            PandoraError.Recovering,
+            $"the server has just started, and whether {subject} lives on is not known yet: try again in a second");
 }

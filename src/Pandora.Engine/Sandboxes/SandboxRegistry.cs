@@ -8,7 +8,7 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>All sandboxes of this node: makes them, finds them, lists them, ends them. What is done in one is the sandbox's own.</summary>
+/// <summary>All sandboxes of this node: creates, finds, lists and ends them. <see cref="Sandbox"/> has the operations in one.</summary>
 public sealed partial class SandboxRegistry
 {
     private const int RememberedEnds = 1000;
@@ -38,34 +38,35 @@ public sealed partial class SandboxRegistry
         _claims = new SandboxClaims(options, pools, network, room, _count, time, _logger);
     }
 
-    /// <summary>How many exist: claims that wait for a microVM are not among them.</summary>
+    /// <summary>The number of sandboxes. Claims that wait for a microVM do not count.</summary>
     public int Count => _count.Value;
 
-    /// <summary>How many wait for room on the host's disk, or have lost data.</summary>
+    /// <summary>The number of sandboxes that wait for room on the host's disk, or have lost data.</summary>
     public int DegradedCount => _sandboxes.Values.Count(s => s.Degradation is not null);
 
-    /// <summary>All of them but the undecided, in no order.</summary>
+    /// <summary>All sandboxes except the undecided, in no order.</summary>
     internal IEnumerable<Sandbox> All => _sandboxes.Values;
 
-    /// <summary>How many of each template there are.</summary>
+    /// <summary>The number of sandboxes of each template.</summary>
     public IReadOnlyDictionary<string, int> CountByTemplate() =>
         _sandboxes.Values.GroupBy(s => s.Template).ToDictionary(g => g.Key, g => g.Count());
 
-    /// <summary>How all of them stand: first those of which it is not decided whether they outlived a restart, then the others, oldest
-    /// first.</summary>
-    /// <exception cref="PandoraException">The server has just started and does not know yet what there is.</exception>
+    /// <summary>Lists the state of all sandboxes: first the undecided ones of an earlier server, then the others, oldest first.</summary>
+    /// <exception cref="PandoraException">The server has just started and does not know its sandboxes yet.</exception>
     public IReadOnlyList<SandboxStatus> List()
     {
         MustBeRecovered();
-        // The undecided first: one that is decided in between is then listed once too often rather than not at all.
+        // Read the undecided first: a sandbox that is decided between the two reads is then found twice, and not missed.
         var now = _time.GetUtcNow();
         var undecided = _undecided.Values.Select(r => SandboxStatus.OfUndecided(r, _options, now)).ToList();
         var known = _sandboxes.Values.OrderByDescending(s => s.Age).Select(s => s.Status).ToList();
         return [.. undecided.ExceptBy(known.Select(k => k.Id), u => u.Id), .. known];
     }
 
-    /// <summary>Claims a warm microVM: validates, takes one from the pool, writes its record. Nothing else is on this path.</summary>
-    /// <exception cref="PandoraException">The request is at fault, there are too many sandboxes, or no microVM became ready in
+    /// <summary>
+    /// Creates a sandbox: validates the request, claims a microVM from the pool, writes its record. This path does nothing else.
+    /// </summary>
+    /// <exception cref="PandoraException">The request is invalid, there are too many sandboxes, or no microVM became ready in
     /// time.</exception>
     public async Task<CreatedSandbox> CreateAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
@@ -98,22 +99,35 @@ public sealed partial class SandboxRegistry
     }
 
     /// <summary>Finds a sandbox.</summary>
-    /// <exception cref="PandoraException">There is none with that id, or it has ended; the message says how.</exception>
+    /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended; the message says how.</exception>
     public Sandbox Get(string id)
     {
         MustBeRecovered();
-        // First: once it is decided, it stands among the others.
+        // Read first: a sandbox that is decided in between is then found among the others.
         var isUndecided = _undecided.ContainsKey(id);
-        return _sandboxes.TryGetValue(id, out var sandbox) ? sandbox
-            : _ended.Find(id) is { } end ? throw Sandbox.Ended(id, end)
-            : isUndecided ? throw IsUndecided($"sandbox '{id}'")
-            : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{(id.Length > 64 ? id[..64] + "…" : id)}'");
+        if (_sandboxes.TryGetValue(id, out var sandbox))
+        {
+            return sandbox;
+        }
+
+        if (_ended.Find(id) is { } end)
+        {
+            throw Sandbox.Ended(id, end);
+        }
+
+        if (isUndecided)
+        {
+            throw IsUndecided($"sandbox '{id}'");
+        }
+
+        var shown = id.Length > 64 ? id[..64] + "…" : id;
+        throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{shown}'");
     }
 
-    /// <summary>Finds a sandbox for an operation in it, which has failed when there is none.</summary>
+    /// <summary>Finds a sandbox for an operation, and records the operation as failed when there is none.</summary>
     /// <param name="id">Its id.</param>
-    /// <param name="operation">The operation, for figures and the audit.</param>
-    /// <exception cref="PandoraException">There is none with that id, or it has ended; the message says how.</exception>
+    /// <param name="operation">The operation, for metrics and the audit.</param>
+    /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended; the message says how.</exception>
     public Sandbox GetFor(string id, SandboxOperation operation)
     {
         try

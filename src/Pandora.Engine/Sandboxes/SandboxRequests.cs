@@ -5,12 +5,12 @@ using Pandora.Engine.Guests;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>What a client may ask of a new sandbox. Null is the server's default.</summary>
-/// <param name="IdleTimeout">Seconds.</param>
+/// <summary>A client's request for a new sandbox. Null stands for the server's default.</summary>
+/// <param name="IdleTimeout">Idle time in seconds after which the sandbox is ended.</param>
 /// <param name="Template">Name of the template.</param>
 /// <param name="Egress">What the guest may reach.</param>
-/// <param name="Metadata">Pairs to find it again by.</param>
-/// <param name="IdempotencyKey">A key of the client's: a second request with it gets the same sandbox.</param>
+/// <param name="Metadata">Names and values by which the client finds the sandbox again.</param>
+/// <param name="IdempotencyKey">A key that the client chose: a second request with the same key gets the same sandbox.</param>
 public sealed record SandboxRequest(
     double? IdleTimeout = null,
     string? Template = null,
@@ -18,7 +18,7 @@ public sealed record SandboxRequest(
     IReadOnlyDictionary<string, string>? Metadata = null,
     string? IdempotencyKey = null)
 {
-    /// <summary>Hash of all that was asked for, the key left out.</summary>
+    /// <summary>Hash of the whole request without its key.</summary>
     public string Hash()
     {
         var text = new StringBuilder($"{IdleTimeout:R}\n{Template}\n{Egress}\n");
@@ -31,21 +31,21 @@ public sealed record SandboxRequest(
     }
 }
 
-/// <summary>A new sandbox, and how it was come by.</summary>
+/// <summary>A new sandbox, and how the client got it.</summary>
 /// <param name="Sandbox">The sandbox.</param>
-/// <param name="IsWarm">Whether nothing had to be waited for.</param>
-/// <param name="Elapsed">Time from request to claim.</param>
+/// <param name="IsWarm">Whether the claim found a warm microVM and did not wait.</param>
+/// <param name="Elapsed">Time from the request to the end of the claim.</param>
 /// <param name="IsReplayed">Whether an earlier request with the same idempotency key made it.</param>
 public sealed record CreatedSandbox(Sandbox Sandbox, bool IsWarm, TimeSpan Elapsed, bool IsReplayed = false);
 
-/// <summary>The limits of what clients send, checked before anything is done.</summary>
+/// <summary>Checks the limits of requests before any other work.</summary>
 internal static partial class RequestLimits
 {
     public const int MaxCodeBytes = 1024 * 1024, MaxStdinBytes = 1024 * 1024, MaxEnvBytes = 64 * 1024, MaxMetadataBytes = 16 * 1024;
     public const int MaxCwdBytes = 4096, MaxIdempotencyKeyLength = 255;
     public const double MinIdleTimeout = 10, MinTimeout = 1, MaxTimeout = 300;
 
-    // Variables that bash does not let be set: bash(1), Shell Variables.
+    // Variables that are read-only in bash: bash(1), Shell Variables.
     private static readonly string[] ReadOnlyVariables = ["BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"];
 
     public static void Check(SandboxRequest request, EngineOptions options)

@@ -2,13 +2,15 @@ using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
 
-/// <summary>How a sandbox stands.</summary>
+/// <summary>The states of a sandbox.</summary>
 public enum SandboxState
 {
     /// <summary>It can be used.</summary>
     Running,
 
-    /// <summary>It waits for room on the host's disk, or its disk has lost data; <see cref="SandboxStatus.Reason"/> says which.</summary>
+    /// <summary>
+    /// It waits for room on the host's disk, or its disk has lost data; <see cref="SandboxStatus.Reason"/> says which of the two.
+    /// </summary>
     Degraded,
 
     /// <summary>The server has just started, and whether it lives on is not known yet.</summary>
@@ -16,32 +18,32 @@ public enum SandboxState
 }
 
 /// <summary>How long a sandbox may live.</summary>
-/// <param name="Idle">Idleness after which it is ended.</param>
-/// <param name="EndsAt">When it is ended however busy it is; null for never.</param>
+/// <param name="Idle">Idle time after which it is ended.</param>
+/// <param name="EndsAt">When it is ended even while it is busy; null for never.</param>
 public sealed record SandboxLifetime(TimeSpan Idle, DateTimeOffset? EndsAt);
 
 /// <summary>What a sandbox's guest may reach.</summary>
-/// <param name="Default">What it may reach of what nothing else is said of.</param>
+/// <param name="Default">What it may reach, where no other rule applies.</param>
 public sealed record EgressPolicy(Egress Default);
 
 /// <summary>A sandbox at one moment, as front ends show it.</summary>
-/// <param name="Id">Its id.</param>
+/// <param name="Id">Id of the sandbox.</param>
 /// <param name="Template">Name of the template that it was started from.</param>
 /// <param name="Slot">Number of its network slot.</param>
-/// <param name="Address">Where the host reaches its guest.</param>
-/// <param name="State">How it stands.</param>
-/// <param name="Reason">Why it is not as it should be; null when it is.</param>
+/// <param name="Address">Address at which the host reaches its guest.</param>
+/// <param name="State">The state.</param>
+/// <param name="Reason">Why the state is not <see cref="SandboxState.Running"/>; null when it is.</param>
 /// <param name="Age">Time since it was claimed.</param>
-/// <param name="Idle">Time since the last activity that worked; zero while it is busy, or where that is not known.</param>
+/// <param name="Idle">Time since the last activity that worked; zero while it is busy, or when the time is not known.</param>
 /// <param name="Lifetime">How long it may live.</param>
-/// <param name="ExecCount">Commands started in it by this server.</param>
+/// <param name="ExecCount">Number of commands that this server started in it.</param>
 /// <param name="Egress">What its guest may reach.</param>
-/// <param name="Metadata">Its client's pairs.</param>
+/// <param name="Metadata">Names and values from its client.</param>
 public sealed record SandboxStatus(
     string Id, string Template, int Slot, string Address, SandboxState State, string? Reason, TimeSpan Age, TimeSpan Idle,
     SandboxLifetime Lifetime, int ExecCount, EgressPolicy Egress, IReadOnlyDictionary<string, string> Metadata)
 {
-    // As its record has it.
+    // The status comes from the record alone.
     internal static SandboxStatus OfUndecided(MicroVmRecord record, EngineOptions options, DateTimeOffset now)
     {
         var claim = record.Claim!;

@@ -4,27 +4,27 @@ using Pandora.Vmm;
 namespace Pandora.Engine.Snapshots;
 
 /// <summary>
-/// A warmed microVM at rest, which others start from: memory, state of its devices, disk. Described by <c>snapshot.json</c> in its
-/// directory, which is written last.
+/// A paused microVM that was warmed up, from which others are restored: its memory, device state and disk. The file <c>snapshot.json</c> in
+/// the snapshot's directory describes it and is written last.
 /// </summary>
-/// <param name="Key">Hash of everything that it depends on; one that differs in anything must not be restored.</param>
-/// <param name="Template">Name of its template.</param>
-/// <param name="CreatedAt">When it was made.</param>
+/// <param name="Key">Hash of everything on which the snapshot depends. A snapshot with another key must not be restored.</param>
+/// <param name="Template">Name of the template.</param>
+/// <param name="CreatedAt">When the snapshot was made.</param>
 /// <param name="Files">Length and hash of each file.</param>
 public sealed record Snapshot(string Key, string Template, DateTimeOffset CreatedAt, IReadOnlyDictionary<string, SnapshotFile> Files)
 {
-    /// <summary>Names of its files.</summary>
+    /// <summary>Names of the snapshot's files.</summary>
     public const string StateName = "state", MemoryName = "memory", DiskName = "disk.ext4";
 
-    /// <summary>Where its files are.</summary>
+    /// <summary>Directory of the snapshot's files.</summary>
     [JsonIgnore]
     public string Directory { get; init; } = "";
 
-    /// <summary>What the VMM restores.</summary>
+    /// <summary>The files that the VMM restores.</summary>
     [JsonIgnore]
     public SnapshotFiles VmmFiles => FilesIn(Directory);
 
-    /// <summary>The disk as it was at that moment, to be copied.</summary>
+    /// <summary>The disk as it was in the snapshot; each restored microVM gets a copy.</summary>
     [JsonIgnore]
     public string DiskPath => Path.Combine(Directory, DiskName);
 

@@ -6,21 +6,21 @@ using Pandora.Vmm;
 
 namespace Pandora.Engine.Snapshots;
 
-/// <summary>What a snapshot depends on.</summary>
+/// <summary>Makes the keys of snapshots.</summary>
 internal static class SnapshotKeys
 {
-    // Raised whenever restored microVMs of this version could not use what an older one made.
+    // Raised when microVMs of this version cannot be restored from snapshots of an older version.
     private const int Format = 1;
 
     /// <summary>
-    /// The key: template, VMM with version, binary, processor and TSC rate, vCPUs, memory, bounds of devices, and what of this instance is
-    /// in the guest.
+    /// Makes the key: a hash of template, VMM with version, binary, processor and TSC rate, vCPUs, memory, limits of devices, and the
+    /// values of this instance that are in the guest.
     /// </summary>
     /// <param name="template">The template.</param>
-    /// <param name="compatibility">Of the VMM: <see cref="IVmm.SnapshotCompatibility"/>.</param>
-    /// <param name="limits">Bounds of its devices, which are among their state.</param>
-    /// <param name="publicKey">The server's key, which the guest lets in.</param>
-    /// <param name="mtu">Of the guest's network.</param>
+    /// <param name="compatibility">The VMM's <see cref="IVmm.SnapshotCompatibility"/>.</param>
+    /// <param name="limits">Limits of the devices, which are part of their state.</param>
+    /// <param name="publicKey">The server's public key, which the guest accepts.</param>
+    /// <param name="mtu">MTU of the guest's network.</param>
     public static string Create(Template template, string compatibility, DeviceLimits limits, string publicKey, int mtu) =>
         Convert.ToHexStringLower(
             SHA256.HashData(

@@ -5,8 +5,9 @@ using Pandora.Engine.Templates;
 namespace Pandora.Engine.Snapshots;
 
 /// <summary>
-/// Has the snapshot that a template's next microVM starts from. Where there is none it has one made, in one of the permits that boots take,
-/// and the template's microVMs boot until it is there. One that fails to restore twice running is dropped, and booting takes over.
+/// Provides the snapshot for a template's next microVM. When there is none, it makes one in the background, holding one permit of the boot
+/// limit, and the template's microVMs boot until the snapshot exists. A snapshot that fails to restore twice in a row is dropped, and
+/// microVMs boot again.
 /// </summary>
 internal sealed partial class SnapshotSource(
     SnapshotStore store,
@@ -18,10 +19,10 @@ internal sealed partial class SnapshotSource(
     ILogger logger
 ) : IAsyncDisposable
 {
-    /// <summary>How often one may fail to restore.</summary>
+    /// <summary>Number of failed restores in a row after which a snapshot is dropped.</summary>
     public const int MostFailures = 2;
 
-    /// <summary>How long booting takes over for, and the longest pause between attempts to make one.</summary>
+    /// <summary>How long microVMs boot after a snapshot was dropped; also the longest pause between attempts to make a snapshot.</summary>
     public static readonly TimeSpan LongestPause = TimeSpan.FromMinutes(10);
 
     private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(10), LongestReading = TimeSpan.FromSeconds(2);
@@ -29,7 +30,7 @@ internal sealed partial class SnapshotSource(
     private readonly Dictionary<string, State> _states = [];
     private readonly CancellationTokenSource _stopping = new();
 
-    /// <summary>How many there are.</summary>
+    /// <summary>The number of snapshots in use.</summary>
     public int Count
     {
         get
@@ -41,7 +42,7 @@ internal sealed partial class SnapshotSource(
         }
     }
 
-    /// <summary>Finds or makes a template's snapshot behind the caller's back.</summary>
+    /// <summary>Starts to find or make a template's snapshot in the background.</summary>
     public void Prepare(Template template)
     {
         lock (_lock)
@@ -51,8 +52,8 @@ internal sealed partial class SnapshotSource(
     }
 
     /// <summary>
-    /// The snapshot to start from, or null to boot. It waits a moment while one that is there is read for the first time, and not while one
-    /// is made.
+    /// Finds the snapshot to restore from; null to boot. Waits at most two seconds while an existing snapshot is read for the first time,
+    /// and does not wait while a snapshot is made.
     /// </summary>
     public async Task<Snapshot?> FindAsync(Template template, CancellationToken cancellationToken)
     {
@@ -78,7 +79,7 @@ internal sealed partial class SnapshotSource(
         }
     }
 
-    /// <summary>A microVM runs that was restored from it, if from any.</summary>
+    /// <summary>Reports that a microVM was restored from a snapshot. Null is ignored.</summary>
     public void Succeeded(Snapshot? snapshot)
     {
         lock (_lock)
@@ -90,7 +91,7 @@ internal sealed partial class SnapshotSource(
         }
     }
 
-    /// <summary>A microVM could not be restored from it.</summary>
+    /// <summary>Reports that a microVM could not be restored from a snapshot.</summary>
     public void Failed(Snapshot snapshot, Exception exception)
     {
         lock (_lock)
@@ -99,7 +100,7 @@ internal sealed partial class SnapshotSource(
             LogRestoreFailed(snapshot.Template, exception.Message);
             if (StateOf(snapshot) is { } state && ++state.Failures >= MostFailures)
             {
-                Discard(state, SnapshotOutcome.Dropped, $"it failed to restore {MostFailures} times running");
+                Discard(state, SnapshotOutcome.Dropped, $"it failed to restore {MostFailures} times in a row");
                 state.NotBefore = time.GetUtcNow() + LongestPause;
                 state.Working = null;
             }
@@ -128,13 +129,13 @@ internal sealed partial class SnapshotSource(
     private State? StateOf(Snapshot snapshot) =>
         _states.GetValueOrDefault(snapshot.Template) is { } state && state.Key == snapshot.Key ? state : null;
 
-    // Under the lock. The key is looked at each time: template, VMM or processor may be another than a moment ago.
+    // Under the lock. The key is made anew each time, because template, VMM or processor may have changed.
     private State Begin(Template template)
     {
         var key = keyOf(template);
         if (!_states.TryGetValue(template.Name, out var state) || state.Key != key)
         {
-            // What the old state is busy with ends by itself, or at the stop.
+            // The work of the old state ends by itself, or when the server stops.
             _states[template.Name] = state = new State(
                 template.Name, key, state is null ? null : Task.WhenAll(new[] { state.Before, state.Working }.OfType<Task>()));
         }
@@ -143,25 +144,25 @@ internal sealed partial class SnapshotSource(
         {
             var read = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             state.Reading = read.Task;
-            // The place is asked for before this returns, so that boots which begin right after stand behind.
+            // The permit is requested before this method returns, so that later boots queue behind it.
             state.Working = WorkAsync(state, template, read, permits.WaitAsync(_stopping.Token));
         }
 
         return state;
     }
 
-    private async Task WorkAsync(State state, Template template, TaskCompletionSource read, Task place)
+    private async Task WorkAsync(State state, Template template, TaskCompletionSource read, Task permit)
     {
         await Task.Yield();
-        var hasPlace = false;
+        var hasPermit = false;
         try
         {
             var found = await Task.Run(
                 () => store.Find(template.Name, state.Key, _stopping.Token, out var problem) ?? Report(state, problem), _stopping.Token);
             Set(state, found);
             read.TrySetResult();
-            await place;
-            hasPlace = true;
+            await permit;
+            hasPermit = true;
             if (found is null)
             {
                 await (state.Before ?? Task.CompletedTask);
@@ -186,7 +187,7 @@ internal sealed partial class SnapshotSource(
         finally
         {
             read.TrySetResult();
-            if (hasPlace || await IsHeldAsync(place))
+            if (hasPermit || await IsHeldAsync(permit))
             {
                 permits.Release();
             }
@@ -213,10 +214,10 @@ internal sealed partial class SnapshotSource(
         }
     }
 
-    private static async Task<bool> IsHeldAsync(Task place)
+    private static async Task<bool> IsHeldAsync(Task permit)
     {
-        await place.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        return place.IsCompletedSuccessfully;
+        await permit.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return permit.IsCompletedSuccessfully;
     }
 
     private void Set(State state, Snapshot? snapshot)
@@ -258,12 +259,12 @@ internal sealed partial class SnapshotSource(
 
     [LoggerMessage(
         Level = LogLevel.Information,
-        Message = "A snapshot of template {Template} is made after {Seconds:0.00} s: its microVMs are restored from now on")]
+        Message = "A snapshot of template {Template} was made in {Seconds:0.00} s: its microVMs are restored from now on")]
     private partial void LogMade(string template, double seconds);
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "No snapshot of template {Template} could be made, and its microVMs boot: {Error}. It is tried again in {Seconds:0} s")]
+        Message = "No snapshot of template {Template} could be made, and its microVMs boot: {Error}. The next attempt is in {Seconds:0} s")]
     private partial void LogNotMade(string template, string error, double seconds);
 
     [LoggerMessage(
@@ -275,7 +276,7 @@ internal sealed partial class SnapshotSource(
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "The snapshot of template {Template} is not used any more, and its files could not be deleted: {Reason}. {Error}")]
+        Message = "The snapshot of template {Template} is dropped ({Reason}), but its files could not be deleted: {Error}")]
     private partial void LogKept(string template, string reason, string error);
 
     private sealed class State(string template, string key, Task? before)

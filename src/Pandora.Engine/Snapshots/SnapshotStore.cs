@@ -5,23 +5,23 @@ using Pandora.Linux;
 namespace Pandora.Engine.Snapshots;
 
 /// <summary>
-/// The snapshots in an instance's data directory, a directory each, named after template and key. One is complete or not there: it is made
-/// beside and renamed.
+/// The snapshots in an instance's data directory. Each has a directory, named after template and key. A snapshot is complete or does not
+/// exist: it is made in another directory, which is then renamed.
 /// </summary>
 public sealed class SnapshotStore(string directory)
 {
-    /// <summary>What the directories of unfinished ones begin with.</summary>
+    /// <summary>Prefix of the directories of unfinished snapshots.</summary>
     public const string Unfinished = ".new-";
 
     private const string Description = "snapshot.json";
     private static readonly string[] Names = [Snapshot.StateName, Snapshot.MemoryName, Snapshot.DiskName];
     private readonly ConcurrentDictionary<string, string> _verified = new();
 
-    /// <summary>Finds a snapshot and reads all of it once, so that one which is damaged or another's is told before it is used.</summary>
+    /// <summary>Finds a snapshot, and reads it whole once, so that a damaged or wrong snapshot is found before it is used.</summary>
     /// <param name="template">Name of the template.</param>
-    /// <param name="key">What it must depend on.</param>
-    /// <param name="cancellationToken">Ends the reading.</param>
-    /// <param name="problem">Why what is there cannot be used; null when nothing is there, or all is well.</param>
+    /// <param name="key">The key that the snapshot must have.</param>
+    /// <param name="cancellationToken">Cancels the reading.</param>
+    /// <param name="problem">Why the existing snapshot cannot be used; null when there is none, or when it can be used.</param>
     public Snapshot? Find(string template, string key, CancellationToken cancellationToken, out string? problem)
     {
         problem = null;
@@ -34,16 +34,19 @@ public sealed class SnapshotStore(string directory)
         try
         {
             var snapshot = JsonSerializer.Deserialize(File.ReadAllBytes(Path.Combine(path, Description)), SnapshotJson.Default.Snapshot);
-            problem =
-                snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey)
-                    ? "its description is another's"
-                    : Names.Select(n => Compare(path, n, snapshot.Files[n], cancellationToken)).OfType<string>().FirstOrDefault();
+            if (snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey))
+            {
+                problem = "its description is that of another snapshot";
+                return null;
+            }
+
+            problem = Names.Select(n => Compare(path, n, snapshot.Files[n], cancellationToken)).OfType<string>().FirstOrDefault();
             if (problem is not null)
             {
                 return null;
             }
 
-            snapshot = snapshot! with { Directory = path };
+            snapshot = snapshot with { Directory = path };
             _verified[path] = Fingerprint(path);
             return snapshot;
         }
@@ -54,11 +57,11 @@ public sealed class SnapshotStore(string directory)
         }
     }
 
-    /// <summary>Whether its files are those that were read: nobody has changed or replaced one since.</summary>
+    /// <summary>Whether the snapshot's files have not been changed or replaced since they were read.</summary>
     public bool IsUntouched(Snapshot snapshot) =>
         _verified.TryGetValue(snapshot.Directory, out var seen) && seen == Fingerprint(snapshot.Directory);
 
-    /// <summary>Makes an empty directory for a snapshot to be made in.</summary>
+    /// <summary>Makes an empty directory in which a snapshot can be made.</summary>
     public string Begin(string template)
     {
         const UnixFileMode Private = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
@@ -66,7 +69,9 @@ public sealed class SnapshotStore(string directory)
         return Directory.CreateDirectory(Path.Combine(directory, $"{Unfinished}{template}-{Path.GetRandomFileName()}"), Private).FullName;
     }
 
-    /// <summary>Describes what was made in a directory and puts it in its place, in place of all others of its template.</summary>
+    /// <summary>
+    /// Writes the description of a snapshot that was made in a directory, and installs it in place of all others of its template.
+    /// </summary>
     public Snapshot Install(string made, string template, string key, DateTimeOffset now, CancellationToken cancellationToken)
     {
         var snapshot = new Snapshot(
@@ -79,7 +84,7 @@ public sealed class SnapshotStore(string directory)
         return snapshot with { Directory = path };
     }
 
-    /// <summary>Removes a snapshot; microVMs that were restored from it keep what they have open.</summary>
+    /// <summary>Removes a snapshot. MicroVMs that were restored from it keep their open files.</summary>
     public void Delete(string template, string key)
     {
         var path = PathOf(template, key);
@@ -99,7 +104,7 @@ public sealed class SnapshotStore(string directory)
         }
     }
 
-    /// <summary>Removes what an earlier server did not finish, and snapshots of templates that are gone.</summary>
+    /// <summary>Removes the unfinished snapshots of an earlier server, and the snapshots of removed templates.</summary>
     public void Sweep(Func<string, bool> isTemplate)
     {
         foreach (var path in Directory.Exists(directory) ? Directory.GetDirectories(directory) : [])
@@ -111,7 +116,7 @@ public sealed class SnapshotStore(string directory)
         }
     }
 
-    /// <summary>The template of a finished snapshot's directory; null when it is unfinished or no snapshot.</summary>
+    /// <summary>The template of a snapshot's directory; null when the snapshot is unfinished, or the directory is not a snapshot.</summary>
     public static string? TemplateOf(string path)
     {
         var name = Path.GetFileName(path);
@@ -127,9 +132,18 @@ public sealed class SnapshotStore(string directory)
     private static string? Compare(string path, string name, SnapshotFile expected, CancellationToken cancellationToken)
     {
         var file = Path.Combine(path, name);
-        return !File.Exists(file) ? $"its file '{name}' is missing"
-            : new FileInfo(file).Length != expected.Length ? $"its file '{name}' is of another length"
-            : Describe(file, cancellationToken).Sha256 != expected.Sha256 ? $"its file '{name}' is damaged or another snapshot's" : null;
+        if (!File.Exists(file))
+        {
+            return $"its file '{name}' is missing";
+        }
+
+        if (new FileInfo(file).Length != expected.Length)
+        {
+            return $"its file '{name}' has another length";
+        }
+
+        var isSame = Describe(file, cancellationToken).Sha256 == expected.Sha256;
+        return isSame ? null : $"its file '{name}' is damaged or belongs to another snapshot";
     }
 
     private static SnapshotFile Describe(string path, CancellationToken cancellationToken) =>

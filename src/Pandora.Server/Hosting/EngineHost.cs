@@ -95,7 +95,7 @@ public sealed partial class EngineHost(
         if (_engine is not null)
         {
             // The microVMs of an earlier server that this one has not adopted yet keep running.
-            await _engine.StopAsync(keep: _engine.HasLeftovers);
+            await _engine.StopAsync(keep: _engine.HasUnrecovered);
         }
     }
 

@@ -177,7 +177,7 @@ internal static class Lifecycle
                 copy, waitUntilReady: false);
             second.Forget();
             var isRefused = await second.WaitForEndAsync() == 1
-                && second.Log.Contains("is a copy of that one's", StringComparison.Ordinal);
+                && second.Log.Contains("is a copy of that server's", StringComparison.Ordinal);
             TestHostException.Require(isRefused, $"the second server was not refused: {second.Log}");
         }
         finally

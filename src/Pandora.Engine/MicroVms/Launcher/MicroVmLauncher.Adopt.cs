@@ -2,25 +2,26 @@ using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>Takes over what an earlier server of this data directory started.</summary>
+/// <summary>Adopts the microVMs of an earlier server of this data directory.</summary>
 internal sealed partial class MicroVmLauncher
 {
     /// <summary>
-    /// Guests that are logged in to at the same time; each costs processor time. One that does not answer gives its place on after a while.
+    /// Most logins to guests at the same time, because each costs processor time. A login that takes longer than <see cref="PermitLimit"/>
+    /// releases its permit before it ends.
     /// </summary>
-    private const int AdoptPlaces = 16;
-    private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PlaceLimit = TimeSpan.FromSeconds(2);
+    private const int AdoptionPermitCount = 16;
+    private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PermitLimit = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan RoomPause = TimeSpan.FromSeconds(1);
-    private readonly SemaphoreSlim _adoptionPermits = new(AdoptPlaces);
+    private readonly SemaphoreSlim _adoptionPermits = new(AdoptionPermitCount);
 
     /// <summary>
-    /// Takes hold of a microVM whose VMM lives and whose guest answers: (1) the VMM, (2) a sign of life of the guest, which costs next to
-    /// nothing and for which all are asked at once, (3) its SSH server.
-    /// Commands that the old server had running in it are killed: nobody waits for them any more.
+    /// Adopts a microVM whose VMM runs and whose guest answers: (1) attach to the VMM, (2) probe the agent, which is cheap, so that all
+    /// agents are probed at once, (3) log in to the SSH server. Commands that the old server was running in the guest are killed, because
+    /// no client waits for them any more.
     /// </summary>
-    /// <param name="record">Its record; its slot is reserved.</param>
-    /// <param name="stopping">Ends the wait and leaves it as it is.</param>
-    /// <returns>The microVM, or why it cannot be taken over and how all of it is undone.</returns>
+    /// <param name="record">The microVM's record; its slot is reserved.</param>
+    /// <param name="stopping">Ends the wait, and leaves the microVM running.</param>
+    /// <returns>The microVM, or the reason why it cannot be adopted; in both cases with its teardown.</returns>
     public async Task<Adoption> AdoptAsync(MicroVmRecord record, CancellationToken stopping)
     {
         var boot = NewBoot(record.Id, template: null);
@@ -51,13 +52,17 @@ internal sealed partial class MicroVmLauncher
         }
         catch (Exception e) when (!stopping.IsCancellationRequested)
         {
-            var reason = e is VmmException ? e.Message : e is OperationCanceledException ? "its guest did not answer in time"
-                : $"its guest could not be reached: {e.Message}";
+            var reason = e switch
+            {
+                VmmException => e.Message,
+                OperationCanceledException => "its guest did not answer in time",
+                _ => $"its guest could not be reached: {e.Message}",
+            };
             return new Adoption(null, reason, boot.Teardown);
         }
     }
 
-    // Its guest does not answer while it waits for room on the host's disk, and loses nothing by it.
+    // A guest that waits for room on the host's disk does not answer, but loses no data.
     private async Task WaitForRoomAsync(IVirtualMachine machine, CancellationToken stopping)
     {
         var start = time.GetTimestamp();
@@ -65,7 +70,7 @@ internal sealed partial class MicroVmLauncher
         {
             if (time.GetElapsedTime(start).TotalSeconds >= options.DiskWait)
             {
-                throw new VmmException($"the host's disk had no room for what it wrote for {options.DiskWait:0.#} s");
+                throw new VmmException($"the host's disk had no room for its data for {options.DiskWait:0.#} s");
             }
 
             await WithinAsync(AdoptLimit, machine.ContinueAsync, stopping);
@@ -77,7 +82,7 @@ internal sealed partial class MicroVmLauncher
     {
         await _adoptionPermits.WaitAsync(stopping);
         var isHeld = 1;
-        void GiveOn()
+        void ReleasePermit()
         {
             if (Interlocked.Exchange(ref isHeld, 0) == 1)
             {
@@ -87,12 +92,12 @@ internal sealed partial class MicroVmLauncher
 
         try
         {
-            await using var timer = time.CreateTimer(_ => GiveOn(), null, PlaceLimit, Timeout.InfiniteTimeSpan);
-            await WithinAsync(AdoptLimit, token => ReachGuestAsync(boot, hostKey, isTakenOver: true, token), stopping);
+            await using var timer = time.CreateTimer(_ => ReleasePermit(), null, PermitLimit, Timeout.InfiniteTimeSpan);
+            await WithinAsync(AdoptLimit, token => ConnectGuestAsync(boot, hostKey, isAdopted: true, token), stopping);
         }
         finally
         {
-            GiveOn();
+            ReleasePermit();
         }
     }
 
@@ -104,8 +109,8 @@ internal sealed partial class MicroVmLauncher
     }
 }
 
-/// <summary>What came of taking over a microVM.</summary>
-/// <param name="MicroVm">The microVM; null when it could not be.</param>
-/// <param name="Reason">Why it could not be.</param>
-/// <param name="Teardown">Undoes it.</param>
+/// <summary>The result of adopting a microVM.</summary>
+/// <param name="MicroVm">The microVM; null when it could not be adopted.</param>
+/// <param name="Reason">Why it could not be adopted; null when it was.</param>
+/// <param name="Teardown">Cleans up the microVM.</param>
 internal sealed record Adoption(MicroVm? MicroVm, string? Reason, Teardown Teardown);

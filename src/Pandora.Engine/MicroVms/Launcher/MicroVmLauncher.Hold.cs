@@ -4,19 +4,19 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>How each thing that a microVM owns is undone, whether it was just made or is taken over.</summary>
+/// <summary>Pushes the teardown steps for each resource of a microVM, whether it was just acquired or is adopted.</summary>
 internal sealed partial class MicroVmLauncher
 {
     private void HoldSlot(Boot boot)
     {
         var slot = boot.Slot!;
         live.Set(boot.Id, slot.Index, boot.File);
-        // Its number is free again only when everything that used it is gone: this waits behind all the rest.
+        // Pushed first, so that it runs last: the slot's number is free again only when everything that used it is gone.
         boot.Teardown.Push(new HostResource(ResourceKind.Slot, $"{slot.Index}"), () =>
         {
             if (boot.Machine is { IsRunning: true })
             {
-                throw new InvalidOperationException("its VMM still runs, so the slot is not used again");
+                throw new InvalidOperationException("its VMM still runs, so the slot is not freed");
             }
 
             live.Remove(boot.Id);
@@ -44,7 +44,7 @@ internal sealed partial class MicroVmLauncher
         });
         foreach (var made in vmm.DirectoriesOf(boot.Id))
         {
-            // The machine's own end has removed it, or a start that failed, but not that of one which died before it could be taken over.
+            // The end of a machine and a failed start remove it, but nothing does when a machine dies before it can be adopted.
             boot.Teardown.Push(new HostResource(ResourceKind.Directory, made), () =>
             {
                 vmm.RemoveDirectories(boot.Id);
@@ -77,7 +77,7 @@ internal sealed partial class MicroVmLauncher
         boot.Guest = guest;
         boot.Teardown.Push(new HostResource(ResourceKind.Connection, $"ssh {boot.Slot!.Address}"), () =>
         {
-            // Closing politely waits for a guest that may be dead or hostile, and the VMM's end closes it anyway.
+            // Not awaited: an orderly close waits for a guest that may be dead or hostile, and the VMM's end closes the connection anyway.
             _ = guest.DisposeAsync().AsTask();
             return ValueTask.CompletedTask;
         });

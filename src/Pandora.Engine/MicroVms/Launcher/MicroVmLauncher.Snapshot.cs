@@ -7,22 +7,25 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.MicroVms;
 
-/// <summary>Makes snapshots, and what is only done for a microVM that starts from one.</summary>
+/// <summary>Makes snapshots, and has the steps of a restore that a boot does not need.</summary>
 internal sealed partial class MicroVmLauncher
 {
-    // What first commands need is in memory afterwards: pages of the shell and of the interpreter, and under emulation translated code. A
-    // template need not have the interpreter.
+    // Afterwards the pages of the shell and the interpreter are in memory, and under emulation their translated code, so that first
+    // commands are fast. A template need not have the interpreter.
     private static readonly string[] WarmUp = ["true", "python3 -c pass"];
     private static readonly TimeSpan WarmUpLimit = TimeSpan.FromSeconds(20);
 
-    /// <summary>What a snapshot of a template would depend on.</summary>
-    /// <exception cref="VmmException">None can be made on this host.</exception>
-    public string SnapshotKeyOf(Template template) => SnapshotKeys.Create(
-        template, vmm.SnapshotCompatibility ?? throw new VmmException($"{vmm.Capabilities.Name} can make no snapshots here any more"),
-        options.DeviceLimits, guests.PublicKey, network.Mtu);
+    /// <summary>The key of a template's snapshot: a hash of everything on which the snapshot depends.</summary>
+    /// <exception cref="VmmException">No snapshot can be made on this host.</exception>
+    public string SnapshotKeyOf(Template template)
+    {
+        var compatibility = vmm.SnapshotCompatibility
+            ?? throw new VmmException($"{vmm.Capabilities.Name} cannot make snapshots on this host any more");
+        return SnapshotKeys.Create(template, compatibility, options.DeviceLimits, guests.PublicKey, network.Mtu);
+    }
 
-    /// <summary>Boots a microVM of a template, warms it, and writes it into a directory. Nothing of it is left but that.</summary>
-    /// <exception cref="VmmException">It could not be; the message says at which step.</exception>
+    /// <summary>Boots a microVM of a template, warms it up, writes its snapshot into a directory, and cleans up the microVM.</summary>
+    /// <exception cref="VmmException">A step failed; the message names it.</exception>
     public async Task MakeSnapshotAsync(Template template, string directory, CancellationToken cancellationToken)
     {
         var boot = NewBoot(names.NewMicroVmId(), template);
@@ -31,21 +34,11 @@ internal sealed partial class MicroVmLauncher
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
         try
         {
-            await RunAsync(boot,
-            [
-                (BootStep.Slot, TakeSlotAsync),
-                (BootStep.Record, RecordAsync),
-                (BootStep.Disk, MakeDiskAsync),
-                (BootStep.Vmm, StartVmmAsync),
-                (BootStep.Guest, (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
-                (BootStep.Warmup, (b, token) => WarmUpAsync(b, () => false, token)),
-                (BootStep.Agent, (b, token) => b.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, token)),
-                (BootStep.Snapshot, WriteSnapshotAsync),
-            ], linked.Token);
+            await RunAsync(boot, StepsOfSnapshot(), linked.Token);
         }
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
-            var reason = limit.IsCancellationRequested ? "it was not done in time" : e.Message;
+            var reason = limit.IsCancellationRequested ? "it did not end in time" : e.Message;
             throw new VmmException($"it failed at step '{Label.Of(boot.Step)}': {reason}", e);
         }
         finally
@@ -56,21 +49,24 @@ internal sealed partial class MicroVmLauncher
         RequireSame(template);
     }
 
-    // It may be built anew or removed at any moment, and its files are found by their names.
+    // A template may be rebuilt or removed at any moment, and its files are found by their names.
     private void RequireSame(Template template)
     {
         if (templates.Find(template.Name) is not { } now || (now.Key, now.CreatedAt) != (template.Key, template.CreatedAt))
         {
-            throw new VmmException("its template was built anew or removed meanwhile");
+            throw new VmmException("its template was rebuilt or removed meanwhile");
         }
     }
 
+    private Task PingAgentAsync(Boot boot, CancellationToken cancellationToken) =>
+        boot.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, cancellationToken);
+
     private async Task WriteSnapshotAsync(Boot boot, CancellationToken cancellationToken)
     {
-        // No connection outlives it.
+        // No connection survives the snapshot.
         await boot.Guest!.DisposeAsync().AsTask().WaitAsync(cancellationToken);
         await vmm.SnapshotAsync(boot.Machine!, Snapshot.FilesIn(boot.SnapshotDirectory!), cancellationToken);
-        // It is paused: the disk goes with the memory.
+        // The machine is paused, so disk and memory match.
         await Task.Run(() => SparseFile.Copy(boot.DiskPath, Path.Combine(boot.SnapshotDirectory!, Snapshot.DiskName)), cancellationToken);
     }
 
@@ -78,22 +74,22 @@ internal sealed partial class MicroVmLauncher
     {
         var machine = await vmm.RestoreAsync(SpecOf(boot), boot.Snapshot!.VmmFiles, cancellationToken);
         HoldMachine(boot, machine);
-        // It has its drives open now: memory of one build must not run on the root of another.
+        // The machine has opened its drives: the memory of one build must not run on the root file system of another.
         RequireSame(boot.Template!);
     }
 
-    // Before anything else may use the guest: until then it is the template's.
+    // Before any other use of the guest: until then it has the identity of the snapshot.
     private async Task ResumeAsync(Boot boot, CancellationToken cancellationToken)
     {
         await boot.Agent!.ResumeAsync(boot.Identity!, cancellationToken);
         await boot.Agent.SetClockAsync(cancellationToken);
     }
 
-    private static async Task WarmUpAsync(Boot boot, Func<bool> isAwaited, CancellationToken cancellationToken)
+    private static async Task WarmUpAsync(Boot boot, CancellationToken cancellationToken)
     {
         foreach (var code in WarmUp)
         {
-            if (!isAwaited())
+            if (!boot.IsAwaited())
             {
                 await boot.Guest!.ExecAsync(new GuestCommand { Code = code, Timeout = WarmUpLimit }, cancellationToken);
             }

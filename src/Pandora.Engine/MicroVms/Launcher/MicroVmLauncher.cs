@@ -13,56 +13,46 @@ using Pandora.Linux;
 namespace Pandora.Engine.MicroVms;
 
 /// <summary>
-/// Starts microVMs: (1) slot, (2) record, (3) disk, (4) VMM, (5) guest; from a snapshot with (5) the agent, which makes the guest its own,
-/// (6) guest, (7) a warm-up. Each step is named and timed. What a step acquires it first pushes on the teardown, so a start that fails at
-/// any step undoes exactly what it had done.
+/// Starts microVMs, step by step: <see cref="StepsOfBoot"/>, <see cref="StepsOfRestore"/> and <see cref="StepsOfSnapshot"/> list the steps
+/// in their order. Each step is named and timed. A step pushes each resource on the teardown before it acquires the resource, so that a
+/// start that fails at any step undoes exactly what it had done.
 /// </summary>
 internal sealed partial class MicroVmLauncher(
     EngineOptions options, HostNames names, TemplateStore templates, IHostNetwork network, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
-    GuestAccess guests, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    GuestAccess guests, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers) : IDisposable
 {
-    /// <summary>Where the agents of all guests are met.</summary>
+    /// <summary>The channel on which the server connects to the agents of all guests.</summary>
     internal static readonly AgentChannel Channel = new(AgentProtocol.SerialPort, AgentProtocol.VsockPort);
     private static readonly TimeSpan ClockLimit = TimeSpan.FromSeconds(3);
     private readonly ILogger _logger = loggers.CreateLogger<MicroVmLauncher>();
     private readonly ConcurrentDictionary<(string Key, DateTimeOffset CreatedAt), bool> _withoutAgent = new();
 
-    /// <summary>Whether anything could not be undone so far.</summary>
-    public bool HasLeft { get; private set; }
+    /// <summary>Whether a teardown has failed to undo a resource.</summary>
+    public bool HasFailedTeardown { get; private set; }
 
-    /// <summary>Starts one microVM and returns it when its guest has been reached.</summary>
-    /// <param name="template">Its template.</param>
-    /// <param name="snapshot">What to restore it from; null to boot it.</param>
-    /// <param name="isAwaited">Whether clients wait: then it is not warmed up first.</param>
-    /// <param name="cancellationToken">Ends it; all is undone.</param>
-    /// <exception cref="BootException">A step failed; the message says which and holds the end of the guest's console.</exception>
+    /// <inheritdoc/>
+    public void Dispose() => _adoptionPermits.Dispose();
+
+    /// <summary>Starts one microVM, and returns it when its guest has been reached.</summary>
+    /// <param name="template">The template.</param>
+    /// <param name="snapshot">The snapshot to restore from; null to boot.</param>
+    /// <param name="isAwaited">Whether clients wait: then the microVM is not warmed up first.</param>
+    /// <param name="cancellationToken">Cancels the start, which is cleaned up.</param>
+    /// <exception cref="BootException">A step failed; the message names the step and ends with the end of the guest's console.</exception>
     public async Task<MicroVm> LaunchAsync(Template template, Snapshot? snapshot, Func<bool> isAwaited, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
         var boot = NewBoot(names.NewMicroVmId(), template);
         boot.Snapshot = snapshot;
+        boot.IsAwaited = isAwaited;
         var how = snapshot is null ? PoolStart.Boot : PoolStart.Snapshot;
         using var span = EngineTracing.Source.StartActivity("microvm.boot");
         span?.SetTag("pandora.sandbox.id", boot.Id).SetTag("pandora.template", template.Name).SetTag("pandora.start", Label.Of(how));
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout), time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-        (BootStep, Func<Boot, CancellationToken, Task>)[] own = snapshot is null
-            ? [(BootStep.Vmm, StartVmmAsync)]
-            : [(BootStep.Vmm, RestoreVmmAsync), (BootStep.Agent, ResumeAsync)];
-        (BootStep, Func<Boot, CancellationToken, Task>)[] last = snapshot is null
-            ? [(BootStep.Clock, TrySetClockAsync)]
-            : [(BootStep.Warmup, (b, token) => WarmUpAsync(b, isAwaited, token))];
         try
         {
-            await RunAsync(boot,
-            [
-                (BootStep.Slot, TakeSlotAsync),
-                (BootStep.Record, RecordAsync),
-                (BootStep.Disk, MakeDiskAsync),
-                .. own,
-                (BootStep.Guest, (b, token) => ReachGuestAsync(b, b.Identity!.HostKey, isTakenOver: false, token)),
-                .. last,
-            ], linked.Token);
+            await RunAsync(boot, snapshot is null ? StepsOfBoot() : StepsOfRestore(), linked.Token);
             metrics.Booted(template.Name, how, Stopwatch.GetElapsedTime(start));
             LogBooted(boot.Id, template.Name, Label.Of(how), Stopwatch.GetElapsedTime(start).TotalSeconds);
             return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown)
@@ -79,19 +69,6 @@ internal sealed partial class MicroVmLauncher(
             span.Fail(Label.Of(boot.Step), e);
             var reason = limit.IsCancellationRequested ? $"not ready within {options.BootTimeout:0} s" : e.Message;
             throw new BootException(boot.Step, $"{Label.Of(how)} failed at step '{Label.Of(boot.Step)}': {reason}{Tail(console)}", e);
-        }
-    }
-
-    private async Task RunAsync(
-        Boot boot, IEnumerable<(BootStep Step, Func<Boot, CancellationToken, Task> Run)> steps, CancellationToken cancellationToken)
-    {
-        foreach (var (step, run) in steps)
-        {
-            boot.Step = step;
-            using var span = EngineTracing.Source.StartActivity($"microvm.boot.{Label.Of(step)}");
-            var start = Stopwatch.GetTimestamp();
-            await run(boot, cancellationToken);
-            metrics.BootStepped(boot.Template!.Name, step, Stopwatch.GetElapsedTime(start));
         }
     }
 
@@ -162,10 +139,19 @@ internal sealed partial class MicroVmLauncher(
         };
     }
 
-    private async Task ReachGuestAsync(Boot boot, byte[] hostKey, bool isTakenOver, CancellationToken cancellationToken)
+    private async Task ReachGuestAsync(Boot boot, CancellationToken cancellationToken)
+    {
+        await ConnectGuestAsync(boot, boot.Identity!.HostKey, isAdopted: false, cancellationToken);
+        // The guest has unpacked the initrd, which contains the host key.
+        File.Delete(boot.InitrdPath);
+        // Another server must not adopt a microVM of which a snapshot is being made.
+        boot.File!.Write(r => r with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources });
+    }
+
+    private async Task ConnectGuestAsync(Boot boot, byte[] hostKey, bool isAdopted, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var connecting = guests.ConnectAsync(new GuestLogin(boot.Slot!.Address, hostKey, isTakenOver), stop.Token);
+        var connecting = guests.ConnectAsync(new GuestLogin(boot.Slot!.Address, hostKey, isAdopted), stop.Token);
         if (await Task.WhenAny(connecting, boot.Machine!.Exited) != connecting)
         {
             await stop.CancelAsync();
@@ -174,19 +160,10 @@ internal sealed partial class MicroVmLauncher(
         }
 
         HoldGuest(boot, await connecting);
-        if (isTakenOver)
-        {
-            return;
-        }
-
-        // The guest has unpacked it; it holds the host key.
-        File.Delete(boot.InitrdPath);
-        // One that is to be snapshotted is nothing that another server may take over.
-        boot.File!.Write(r => r with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources });
     }
 
-    // It has read its device's, which knows only seconds. A kernel of the user's own may lack the agent's device, and an older template the
-    // agent: then that is what it has, and no later boot waits for it.
+    // The booted guest has read its clock device, which has only whole seconds. A user's kernel may lack the agent's device, and an old
+    // template the agent. Then the guest keeps that time, and no later boot of the template waits for the agent.
     private async Task TrySetClockAsync(Boot boot, CancellationToken cancellationToken)
     {
         var template = (boot.Template!.Key, boot.Template.CreatedAt);
@@ -211,17 +188,18 @@ internal sealed partial class MicroVmLauncher(
         boot.File!.Write(r => r with { HasAgent = false });
     }
 
-    private void Report(Undone left)
+    private void Report(Undone remaining)
     {
-        HasLeft = true;
-        metrics.TeardownFailed(left.Resource.Kind);
-        LogLeft(left.Resource.Kind, left.Resource.Name, left.Error ?? "it is still there");
+        HasFailedTeardown = true;
+        metrics.TeardownFailed(remaining.Resource.Kind);
+        LogNotUndone(remaining.Resource.Kind, remaining.Resource.Name, remaining.Error ?? "it still exists");
     }
 
     private static string Tail(string console)
     {
         var text = console.Trim();
-        return text.Length == 0 ? "; its console is empty" : $"; its console ends with:\n{(text.Length > 1500 ? text[^1500..] : text)}";
+        var end = text.Length > 1500 ? text[^1500..] : text;
+        return end.Length == 0 ? "; its console is empty" : $"; its console ends with:\n{end}";
     }
 
     [LoggerMessage(
@@ -230,17 +208,17 @@ internal sealed partial class MicroVmLauncher(
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "The agent in microVM {SandboxId} does not answer ({Error}): its clock is the host's to the second only, and so are those "
-            + "of its template's next ones")]
+        Message = "The agent in microVM {SandboxId} does not answer ({Error}): the guest's clock is exact only to the second, as in the "
+            + "next microVMs of its template")]
     private partial void LogNoAgent(string sandboxId, string error);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Kind} {Name} could not be undone: {Error}. The next start removes it")]
-    private partial void LogLeft(ResourceKind kind, string name, string error);
+    private partial void LogNotUndone(ResourceKind kind, string name, string error);
 
     private Boot NewBoot(string id, Template? template) =>
         new(id, template, names.DirectoryOf(id), names.DiskOf(id), new Teardown(time, Report));
 
-    /// <summary>A microVM that comes to be, or is taken over.</summary>
+    /// <summary>A microVM that is being started or adopted.</summary>
     private sealed class Boot(string id, Template? template, string directory, string diskPath, Teardown teardown)
     {
         public string Id => id;
@@ -258,16 +236,17 @@ internal sealed partial class MicroVmLauncher(
         public GuestAgent? Agent { get; set; }
         public Snapshot? Snapshot { get; set; }
         public string? SnapshotDirectory { get; set; }
+        public Func<bool> IsAwaited { get; set; } = static () => false;
         public BootStep Step { get; set; }
     }
 }
 
-/// <summary>A microVM did not come up.</summary>
+/// <summary>A microVM did not become ready.</summary>
 public sealed class BootException(BootStep step, string message, Exception? innerException = null) : Exception(message, innerException)
 {
-    /// <summary>The step it failed at.</summary>
+    /// <summary>The step that failed.</summary>
     public BootStep Step { get; } = step;
 
-    /// <summary>Whether it failed before anything of the template or of a snapshot was used.</summary>
+    /// <summary>Whether the start failed before it used the template or a snapshot, so that the host is the cause.</summary>
     internal bool IsOfHost => Step is BootStep.Slot or BootStep.Record;
 }

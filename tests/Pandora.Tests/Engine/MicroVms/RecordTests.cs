@@ -67,7 +67,7 @@ public sealed class RecordTests : IDisposable
             },
             (id, reason) => lost.Add((id, reason)), default);
         var one = Assert.Single(lost);
-        Assert.Equal("it could not be taken over: no room", one.Reason);
+        Assert.Equal("it could not be adopted: no room", one.Reason);
         Assert.False(microVms[one.Id].IsAlive);
         Assert.True(microVms[Assert.Single(adopted)].IsAlive);
     }

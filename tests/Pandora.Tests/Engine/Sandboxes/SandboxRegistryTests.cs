@@ -117,7 +117,7 @@ public sealed class SandboxRegistryTests
         node.MachineOf(sandbox.Id).IsStalled = true;
         var refused = await FailsAsync(() => node.StartAsync(sandbox.Id, Code("exit 0"), default), PandoraError.HostFull);
         Assert.Equal(
-            $"sandbox '{sandbox.Id}' waits for room on the server's disk, and goes on when there is room: nothing was run",
+            $"sandbox '{sandbox.Id}' waits for room on the server's disk, and continues when there is room: nothing was run",
             refused.Message);
         Assert.Empty(node.GuestOf(sandbox.Id).Commands);
     }

@@ -31,9 +31,9 @@ public sealed partial class HintTests
             ("template: there is no template 'nope'", "'./pandora template ls' lists the templates"), (unknown.Message, unknown.Hint));
         var id = await api.CreateAsync();
         var full = await api.SendAsync(HttpMethod.Post, "/sandboxes");
-        Assert.Equal("1 sandboxes exist, and no more than 1 may: delete one, or try again when one has ended",
+        Assert.Equal("1 sandboxes exist, and at most 1 may: delete one, or try again when one has ended",
             full.Body.GetProperty("detail").GetString());
-        Assert.Equal("PANDORA_MAX_SANDBOXES is how many may exist", full.Body.GetProperty("hint").GetString());
+        Assert.Equal("PANDORA_MAX_SANDBOXES sets how many may exist", full.Body.GetProperty("hint").GetString());
         api.Node.Time.Advance(TimeSpan.FromSeconds(60));
         await api.Node.Sandboxes.ReapAsync();
         var ended = await Assert.ThrowsAsync<SandboxNotFoundException>(() => pandora.GetAsync(id));
