@@ -1,0 +1,217 @@
+using System.Net;
+using System.Reflection;
+using System.Text;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Time.Testing;
+using Pandora.Client;
+using Pandora.Contracts;
+
+namespace Pandora.Tests.Client;
+
+/// <summary>What the client sends, what it makes of answers, and when it tries again.</summary>
+public sealed class PandoraClientTests
+{
+    private const string Health = """
+        {"status":"ok","version":"1","pool_size":1,"warm_vms":1,"active_sandboxes":0,"max_sandboxes":1,"instance":"abcde","vmm":"x",
+        "isolation":"x","notes":[]}
+        """;
+
+    [Theory]
+    [InlineData("http://127.0.0.1:8000", "http://127.0.0.1:8000/health")]
+    [InlineData("https://host/pandora", "https://host/pandora/health")]
+    [InlineData("https://host/pandora/", "https://host/pandora/health")]
+    [InlineData("https://host/a/b", "https://host/a/b/health")]
+    public async Task A_path_in_the_address_is_kept(string url, string requested)
+    {
+        using var server = new Answers((200, Health));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { Url = new Uri(url) });
+        await pandora.GetHealthAsync();
+        using var withBase = new HttpClient(server) { BaseAddress = new Uri(url) };
+        using var other = new PandoraClient(withBase);
+        await other.GetHealthAsync();
+        Assert.Equal([requested, requested], server.Requested);
+    }
+
+    [Fact]
+    public async Task The_key_is_sent_on_a_client_of_the_callers_too()
+    {
+        using var server = new Answers((200, Health));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { ApiKey = "secret" });
+        await pandora.GetHealthAsync();
+        Assert.Equal(["Bearer secret"], server.Keys);
+    }
+
+    [Theory]
+    [InlineData(429, "overloaded")]
+    [InlineData(429, "too_many_execs")]
+    [InlineData(503, "recovering")]
+    public async Task A_call_is_repeated_where_the_server_did_nothing_of_it(int status, string code)
+    {
+        var time = new FakeTimeProvider();
+        using var server = new Answers((status, Problem(status, code)), (status, Problem(status, code)), (200, Health));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = time });
+        var call = pandora.GetHealthAsync();
+        Assert.Single(server.Requested);
+        time.Advance(TimeSpan.FromSeconds(2));
+        await UntilAsync(() => server.Requested.Count == 2);
+        time.Advance(TimeSpan.FromSeconds(2));
+        Assert.Equal("ok", (await call).Status);
+        Assert.Equal(3, server.Requested.Count);
+    }
+
+    [Theory]
+    [InlineData(503, "sandbox_limit", 30)]
+    [InlineData(503, "host_full", 30)]
+    [InlineData(503, "interrupted", 30)]
+    [InlineData(429, "overloaded", 0)]
+    [InlineData(429, "overloaded", 1)]
+    public async Task Other_errors_come_at_once_with_the_time_of_the_next_try(int status, string code, int limit)
+    {
+        using var server = new Answers((status, Problem(status, code)));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { MaxRetryTime = TimeSpan.FromSeconds(limit) });
+        var error = await Assert.ThrowsAnyAsync<PandoraApiException>(() => pandora.GetHealthAsync());
+        Assert.Equal((code, (int?)status, (TimeSpan?)TimeSpan.FromSeconds(2)), (error.Code, error.Status, error.RetryAfter));
+    }
+
+    [Fact]
+    public async Task Retries_end_with_their_time()
+    {
+        var time = new FakeTimeProvider();
+        using var server = new Answers((429, Problem(429, "overloaded")));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = time, MaxRetryTime = TimeSpan.FromSeconds(5) });
+        var call = pandora.GetHealthAsync();
+        await UntilAsync(() =>
+        {
+            time.Advance(TimeSpan.FromSeconds(1));
+            return call.IsCompleted;
+        });
+        Assert.Equal("overloaded", (await Assert.ThrowsAsync<SandboxUnavailableException>(() => call)).Code);
+        Assert.InRange(server.Requested.Count, 2, 3);
+    }
+
+    [Fact]
+    public async Task An_answer_of_something_else_is_an_error_with_its_text()
+    {
+        using var server = new Answers((502, "<html>no upstream</html>"));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http);
+        var error = await Assert.ThrowsAsync<PandoraApiException>(() => pandora.GetHealthAsync());
+        Assert.Equal((null, (int?)502, "<html>no upstream</html>"), (error.Code, error.Status, error.Message));
+    }
+
+    [Theory]
+    [InlineData("<html>welcome</html>")]
+    [InlineData("null")]
+    [InlineData("")]
+    public async Task A_success_that_is_no_answer_of_the_servers_is_an_error(string body)
+    {
+        using var server = new Answers((200, body));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http);
+        await Assert.ThrowsAsync<UnexpectedAnswerException>(() => pandora.GetHealthAsync());
+        await Assert.ThrowsAsync<UnexpectedAnswerException>(() => pandora.Connect("x").ExecAsync("true"));
+    }
+
+    [Fact]
+    public void All_exceptions_have_one_base()
+    {
+        var types = typeof(PandoraClient).Assembly.GetExportedTypes().Where(t => t.IsSubclassOf(typeof(Exception))).ToList();
+        Assert.True(types.Count > 8);
+        Assert.All(types, t => Assert.True(t == typeof(PandoraClientException) || t.IsSubclassOf(typeof(PandoraClientException)), t.Name));
+    }
+
+    [Fact]
+    public void No_member_shows_a_message_of_the_wire()
+    {
+        var wire = typeof(ApiProblem).Assembly;
+        var shown = from type in typeof(PandoraClient).Assembly.GetExportedTypes()
+            from member in type.GetMembers(BindingFlags.Public | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly)
+            where member.GetCustomAttribute<ObsoleteAttribute>() is null
+            let types = member switch
+            {
+                PropertyInfo property => [property.PropertyType],
+                MethodInfo { IsSpecialName: false } method => [method.ReturnType, .. method.GetParameters().Select(p => p.ParameterType)],
+                ConstructorInfo constructor => constructor.GetParameters().Select(p => p.ParameterType),
+                _ => Enumerable.Empty<Type>(),
+            }
+            where types.Any(t => t.Assembly == wire || t.GetGenericArguments().Any(a => a.Assembly == wire))
+            select $"{type.Name}.{member.Name}";
+        Assert.Empty(shown);
+    }
+
+    [Fact]
+    public async Task A_test_can_replace_client_and_sandbox()
+    {
+        using PandoraClient pandora = new ScriptedClient();
+        await using var sandbox = await pandora.CreateAsync();
+        Assert.Equal("echo 1", (await sandbox.ExecAsync("echo 1")).Stdout);
+        Assert.Equal("scripted", sandbox.Id);
+    }
+
+    [Fact]
+    public async Task A_program_gets_the_client_from_its_services()
+    {
+        using var server = new Answers((200, Health));
+        var services = new ServiceCollection();
+        services.AddPandoraClient("https://host/pandora", "secret").ConfigurePrimaryHttpMessageHandler(() => server);
+        await using var provider = services.BuildServiceProvider();
+        await provider.GetRequiredService<PandoraClient>().GetHealthAsync();
+        Assert.Equal(["https://host/pandora/health"], server.Requested);
+        Assert.Equal(["Bearer secret"], server.Keys);
+    }
+
+    private static string Problem(int status, string code) => $$"""{"status":{{status}},"code":"{{code}}","detail":"a test says so"}""";
+
+    private static async Task UntilAsync(Func<bool> condition)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10), TimeProvider.System);
+        while (!condition())
+        {
+            limit.Token.ThrowIfCancellationRequested();
+            await Task.Yield();
+        }
+    }
+
+    private sealed class ScriptedClient : PandoraClient
+    {
+        public override Task<Sandbox> CreateAsync(CreateSandboxOptions? options = null, CancellationToken cancellationToken = default) =>
+            Task.FromResult<Sandbox>(new ScriptedSandbox());
+    }
+
+    private sealed class ScriptedSandbox() : Sandbox("scripted")
+    {
+        public override Task<ExecResult> ExecAsync(
+            string code, ExecOptions? options = null, CancellationToken cancellationToken = default) =>
+            Task.FromResult(new ExecResult { Stdout = code });
+    }
+
+    // Each answer once, the last one for ever; every error names two seconds.
+    private sealed class Answers(params (int Status, string Body)[] answers) : HttpMessageHandler
+    {
+        public List<string> Requested { get; } = [];
+
+        public List<string?> Keys { get; } = [];
+
+        protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            var (status, body) = answers[Math.Min(Requested.Count, answers.Length - 1)];
+            Requested.Add(request.RequestUri!.AbsoluteUri);
+            Keys.Add(request.Headers.Authorization?.ToString());
+            var response = new HttpResponseMessage((HttpStatusCode)status)
+            {
+                Content = new StringContent(body, Encoding.UTF8, "application/json"),
+            };
+            if (status >= 400)
+            {
+                response.Headers.RetryAfter = new(TimeSpan.FromSeconds(2));
+            }
+
+            return Task.FromResult(response);
+        }
+    }
+}

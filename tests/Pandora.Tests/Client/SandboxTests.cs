@@ -1,0 +1,134 @@
+using System.Runtime.CompilerServices;
+using Pandora.Client;
+using Pandora.Fakes;
+
+namespace Pandora.Tests.Client;
+
+/// <summary>How long a sandbox lives in the hands of the client, on the real API.</summary>
+public sealed class SandboxTests
+{
+    private static readonly CreateSandboxOptions TenSeconds = new() { IdleTimeout = TimeSpan.FromSeconds(10) };
+
+    [Fact]
+    public async Task It_is_kept_alive_until_it_is_disposed()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        await using (var sandbox = await pandora.CreateAsync(TenSeconds))
+        {
+            await PassAsync(api, seconds: 120);
+            Assert.Equal(sandbox.Id, Assert.Single(await pandora.ListAsync()).Id);
+        }
+
+        Assert.Empty(await pandora.ListAsync());
+    }
+
+    [Fact]
+    public async Task Without_keeping_alive_it_ends_when_idle()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(
+            api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time, KeepAlive = false });
+        await using var sandbox = await pandora.CreateAsync(TenSeconds);
+        await PassAsync(api, seconds: 30);
+        await Assert.ThrowsAsync<SandboxNotFoundException>(() => sandbox.GetAsync());
+    }
+
+    [Fact]
+    public async Task A_detached_one_outlives_its_object_and_ends_when_idle()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        string id;
+        await using (var sandbox = await pandora.CreateAsync(TenSeconds))
+        {
+            sandbox.Detach();
+            id = sandbox.Id;
+        }
+
+        Assert.Equal(id, (await pandora.GetAsync(id)).Id);
+        await PassAsync(api, seconds: 30);
+        await Assert.ThrowsAsync<SandboxNotFoundException>(() => pandora.GetAsync(id));
+    }
+
+    [Fact]
+    public async Task One_that_the_program_lost_ends_when_idle()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        var id = await LoseOneAsync(pandora);
+        // A request of keeping alive that was under way held it, until it was answered.
+        for (var i = 0; i < 10 && (await pandora.ListAsync()).Count > 0; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            await PassAsync(api, seconds: 12);
+        }
+
+        await Assert.ThrowsAsync<SandboxNotFoundException>(() => pandora.GetAsync(id));
+    }
+
+    [Fact]
+    public async Task One_that_is_known_by_its_id_is_used_and_not_ended()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        await using var created = await pandora.CreateAsync();
+        await using (var connected = pandora.Connect(created.Id))
+        {
+            Assert.Equal(0, (await connected.ExecAsync("true")).ExitCode);
+            Assert.Equal(1, (await connected.GetAsync()).ExecCount);
+            Assert.Null(connected.AcquireTime);
+        }
+
+        Assert.Equal("running", (await created.GetAsync()).State);
+    }
+
+    [Fact]
+    public async Task Ended_twice_it_says_so_and_disposes_without_a_word()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http);
+        await using var sandbox = await pandora.CreateAsync();
+        var receipt = await sandbox.EndAsync();
+        Assert.Equal((sandbox.Id, "deleted", 0), (receipt.SandboxId, receipt.Reason, receipt.Remaining));
+        await Assert.ThrowsAsync<SandboxNotFoundException>(() => sandbox.EndAsync());
+    }
+
+    [Fact]
+    public async Task The_options_reach_the_server()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        var options = new CreateSandboxOptions
+        {
+            IdleTimeout = TimeSpan.FromSeconds(90),
+            Egress = "none",
+            Metadata = new Dictionary<string, string> { ["job"] = "7" },
+            IdempotencyKey = "once",
+            KeepAlive = false,
+        };
+        await using var sandbox = await pandora.CreateAsync(options);
+        var details = await sandbox.GetAsync();
+        Assert.Equal(
+            (sandbox.Id, TimeSpan.FromSeconds(90), "none", "7"),
+            (details.Id, details.IdleTimeout, details.Egress, details.Metadata["job"]));
+        Assert.Equal(sandbox.Id, (await pandora.CreateAsync(options)).Id);
+        var refused = await Assert.ThrowsAsync<InvalidRequestException>(() =>
+            sandbox.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromHours(1) }));
+        Assert.Equal(["timeout"], refused.Errors.Keys);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static async Task<string> LoseOneAsync(PandoraClient pandora) => (await pandora.CreateAsync(TenSeconds)).Id;
+
+    // In steps, with the client's requests in between.
+    private static async Task PassAsync(FakeServer api, int seconds)
+    {
+        for (var i = 0; i < seconds; i++)
+        {
+            api.Node.Time.Advance(TimeSpan.FromSeconds(1));
+            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System);
+        }
+    }
+}
