@@ -112,8 +112,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
                 nftables, names, foreign, forwarding, [.. ways.OfType<string>().Where(w => w != "lo").Distinct()], policy, mtu, logger);
             foreach (var slot in living)
             {
-                await network.TryAdoptAsync(
-                    NetworkSlot.At(slot.Index, names, range), slot.Egress);
+                await network.TryAdoptAsync(NetworkSlot.At(slot.Index, names, range), slot.Egress);
             }
 
             await foreign.RemoveAsync(cancellationToken);
@@ -352,7 +351,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over "
-            + "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over")]
+        Message = "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. "
+            + "Its microVM is not taken over")]
     private static partial void LogNotTakenOver(ILogger logger, int slot, string error);
 }
