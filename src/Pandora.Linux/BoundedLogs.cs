@@ -27,11 +27,13 @@ public sealed class BoundedLogs : IDisposable
     public static string ReadEnd(string path)
     {
         var text = ReadEndOf(path);
-        return text.Length < KeptBytes && File.Exists(Kept(path))
-            ? (ReadEndOf(Kept(path)) + text) is var both && both.Length > KeptBytes
-                ? both[^KeptBytes..]
-                : both
-            : text;
+        if (text.Length >= KeptBytes || !File.Exists(Kept(path)))
+        {
+            return text;
+        }
+
+        var both = ReadEndOf(Kept(path)) + text;
+        return both.Length > KeptBytes ? both[^KeptBytes..] : both;
     }
 
     /// <inheritdoc/>
@@ -45,12 +47,7 @@ public sealed class BoundedLogs : IDisposable
             {
                 if (new FileInfo(path).Length > MaxBytes)
                 {
-                    using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
-                    using var file = new FileStream(
-                        directory.OpenFile(Path.GetFileName(path), FileAccess.ReadWrite, isOwn: true), FileAccess.ReadWrite);
-                    directory.WriteFile(Path.GetFileName(Kept(path)), Encoding.UTF8.GetBytes(ReadEndOf(file)),
-                        UnixFileMode.UserRead | UnixFileMode.UserWrite);
-                    file.SetLength(0);
+                    Empty(path);
                 }
             }
             catch (IOException)
@@ -61,6 +58,16 @@ public sealed class BoundedLogs : IDisposable
         }
     }
 
+    private static void Empty(string path)
+    {
+        using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
+        using var handle = directory.OpenFile(Path.GetFileName(path), FileAccess.ReadWrite, isOwn: true);
+        using var file = new FileStream(handle, FileAccess.ReadWrite);
+        var end = Encoding.UTF8.GetBytes(ReadEndOf(file));
+        directory.WriteFile(Path.GetFileName(Kept(path)), end, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        file.SetLength(0);
+    }
+
     private static string Kept(string path) => path + ".end";
 
     private static string ReadEndOf(string path)
@@ -68,7 +75,8 @@ public sealed class BoundedLogs : IDisposable
         try
         {
             using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
-            using var file = new FileStream(directory.OpenFile(Path.GetFileName(path), isOwn: true), FileAccess.Read);
+            using var handle = directory.OpenFile(Path.GetFileName(path), isOwn: true);
+            using var file = new FileStream(handle, FileAccess.Read);
             return ReadEndOf(file);
         }
         catch (IOException)

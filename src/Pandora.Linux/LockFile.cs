@@ -12,7 +12,7 @@ internal static class LockFile
     {
         while (true)
         {
-            FileStream file;
+            FileStream? file = null;
             try
             {
                 file = new FileStream(
@@ -24,19 +24,22 @@ internal static class LockFile
                         Share = FileShare.None,
                         UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
                     });
+                // The last owner may have removed it between our opening and our locking it.
+                if (FileStatus.Find(path)?.Inode == FileStatus.Of(file.SafeFileHandle).Inode)
+                {
+                    var locked = file;
+                    file = null;
+                    return locked;
+                }
             }
             catch (IOException e) when (e.HResult == WouldBlock)
             {
                 return null;
             }
-
-            // The last owner may have removed it between our opening and our locking it.
-            if (FileStatus.Find(path)?.Inode == FileStatus.Of(file.SafeFileHandle).Inode)
+            finally
             {
-                return file;
+                file?.Dispose();
             }
-
-            file.Dispose();
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Runtime.InteropServices;
 
@@ -79,6 +80,7 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>Takes hold of those of some processes that run.</summary>
     /// <exception cref="IOException">One of them could not be seen; none is held.</exception>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The caller disposes of the handles; on an error they are disposed of here.")]
     public static IReadOnlyList<ProcessHandle> OpenAll(IEnumerable<int> pids)
     {
         ArgumentNullException.ThrowIfNull(pids);

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using Microsoft.Extensions.Logging;
 
@@ -20,12 +21,13 @@ public sealed class GuestAccess(string publicKey, Func<GuestLogin, CancellationT
     public string PublicKey => publicKey;
 
     /// <summary>Opens the way that a server takes: SSH, with a key pair of the data directory.</summary>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The returned GuestAccess disposes of the key.")]
     public static async Task<GuestAccess> OpenSshAsync(
         EngineOptions options, TimeProvider time, ILoggerFactory loggers, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);
-        var key = await ClientKey.LoadAsync(options.DataDir, cancellationToken);
         var logger = loggers.CreateLogger<SshGuest>();
+        var key = await ClientKey.LoadAsync(options.DataDir, cancellationToken);
         return new GuestAccess(
             key.PublicLine,
             async (login, token) => await SshGuest.ConnectAsync(

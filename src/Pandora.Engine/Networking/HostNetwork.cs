@@ -1,9 +1,11 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using Microsoft.Extensions.Logging;
 
 namespace Pandora.Engine.Networking;
 
 /// <summary>The network of a real host: the instance's rules, a namespace a slot, and the watch over both.</summary>
+[SuppressMessage("Design", "CA1001", Justification = "CloseAsync disposes of the slots and of the watch.")]
 public sealed class HostNetwork : IHostNetwork
 {
     private readonly HostNames _names;
@@ -29,7 +31,13 @@ public sealed class HostNetwork : IHostNetwork
         }
 
         var taken = setup.Living.Where(s => !_refused.ContainsKey(s.Index)).ToDictionary(s => s.Index, s => s.MicroVm);
-        _slots = new SlotPool(rules, setup.Names, setup.Options.DefaultEgress, EngineOptions.SlotsAhead, taken, setup.Time,
+        _slots = new SlotPool(
+            rules,
+            setup.Names,
+            setup.Options.DefaultEgress,
+            EngineOptions.SlotsAhead,
+            taken,
+            setup.Time,
             setup.Loggers.CreateLogger<SlotPool>());
         _watch = new NetworkWatch(rules, setup.Meter, setup.Time, setup.Loggers.CreateLogger<NetworkWatch>());
     }
@@ -57,6 +65,7 @@ public sealed class HostNetwork : IHostNetwork
 
     /// <summary>Makes the rules, puts those of the living in force, and begins to watch them.</summary>
     /// <exception cref="StartupException">A range is none or overlaps, or nftables is not to be used.</exception>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The returned network disposes of the rules in CloseAsync.")]
     public static async Task<IHostNetwork> OpenAsync(NetworkSetup setup, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(setup);
@@ -101,7 +110,8 @@ public sealed class HostNetwork : IHostNetwork
     public void Prepare() => _slots.Prepare();
 
     /// <inheritdoc/>
-    public Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken) => _slots.AcquireSlotAsync(microVm, cancellationToken);
+    public Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken) =>
+        _slots.AcquireSlotAsync(microVm, cancellationToken);
 
     /// <inheritdoc/>
     public IReadOnlyList<SlotPart> PartsOf(NetworkSlot slot) =>
