@@ -43,12 +43,12 @@ internal static class Resume
     // With its sessions, whose keys the template had too. PID 1 starts it again at once, and then it reads the new host key.
     private static void EndSshServer()
     {
-        foreach (
-            var pid in Directory
-                .GetDirectories("/proc")
-                .Select(d => int.TryParse(Path.GetFileName(d), out var pid) ? pid : 0)
-                .Where(p => p > 1 && NameOf(p) == "dropbear")
-                .ToList())
+        var pids = Directory
+            .GetDirectories("/proc")
+            .Select(d => int.TryParse(Path.GetFileName(d), out var pid) ? pid : 0)
+            .Where(p => p > 1 && NameOf(p) == "dropbear")
+            .ToList();
+        foreach (var pid in pids)
         {
             Linux.Kill(pid);
             while (Linux.Exists(pid) && NameOf(pid) == "dropbear")

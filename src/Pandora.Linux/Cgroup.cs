@@ -78,11 +78,7 @@ public sealed class CgroupTree
 
             return parents.Count == 0
                 ? new CgroupTree(root, [], isV2: false, "no limits: this host has no cgroup controllers that can be used")
-                : new CgroupTree(
-                    root,
-                    parents,
-                    isV2: false,
-                    $"cgroup v1: {string.Join(", ", parents.Select(p => Path.GetFileName(Path.GetDirectoryName(p))))}");
+                : new CgroupTree(root, parents, isV2: false, $"cgroup v1: {string.Join(", ", parents.Select(ControllerOf))}");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -98,8 +94,13 @@ public sealed class CgroupTree
         const string root = DefaultRoot;
         string[] wanted = ["cpu", "memory", "pids"];
         var v2 = ReadWords($"{root}/cgroup.controllers");
-        return wanted.All(v2.Contains) ? ["version 2", .. wanted]
-            : wanted.Where(c => File.Exists($"{root}/{c}/cgroup.procs")).ToList() is { Count: > 0 } v1 ? ["version 1", .. v1] : [];
+        if (wanted.All(v2.Contains))
+        {
+            return ["version 2", .. wanted];
+        }
+
+        var v1 = wanted.Where(c => File.Exists($"{root}/{c}/cgroup.procs")).ToList();
+        return v1.Count > 0 ? ["version 1", .. v1] : [];
     }
 
     /// <summary>
@@ -110,14 +111,19 @@ public sealed class CgroupTree
     {
         try
         {
-            return _parents.Count == 0 ? null
-                : _isV2
-                    ? (
-                        ReadWords($"{_parents[0]}/cpu.stat") is ["usage_usec", var micros, ..] ? long.Parse(micros) / 1e6 : 0,
-                        long.Parse(File.ReadAllText($"{_parents[0]}/memory.current")))
-                : (
-                    long.Parse(File.ReadAllText($"{ParentOf("cpuacct")}/cpuacct.usage")) / 1e9,
-                    long.Parse(File.ReadAllText($"{ParentOf("memory")}/memory.usage_in_bytes")));
+            if (_parents.Count == 0)
+            {
+                return null;
+            }
+
+            if (!_isV2)
+            {
+                var nanoseconds = long.Parse(File.ReadAllText($"{ParentOf("cpuacct")}/cpuacct.usage"));
+                return (nanoseconds / 1e9, long.Parse(File.ReadAllText($"{ParentOf("memory")}/memory.usage_in_bytes")));
+            }
+
+            var seconds = ReadWords($"{_parents[0]}/cpu.stat") is ["usage_usec", var micros, ..] ? long.Parse(micros) / 1e6 : 0;
+            return (seconds, long.Parse(File.ReadAllText($"{_parents[0]}/memory.current")));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
         {
@@ -182,6 +188,8 @@ public sealed class CgroupTree
                     .Select(int.Parse)
                     .Distinct(),
             ];
+
+    private static string? ControllerOf(string parent) => Path.GetFileName(Path.GetDirectoryName(parent));
 
     private string ParentOf(string controller) => $"{_root}/{controller}/{Path.GetFileName(_parents[0])}";
 

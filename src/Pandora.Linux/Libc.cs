@@ -67,7 +67,8 @@ internal static partial class Libc
 
     /// <summary>Gives an open file to a user and the group of the same number.</summary>
     /// <exception cref="IOException">It could not be given.</exception>
-    public static void ChangeOwner(SafeHandle file, int id) => Check(ChownOpen(file, id, id), $"an open file could not be given to user {id}");
+    public static void ChangeOwner(SafeHandle file, int id) =>
+        Check(ChownOpen(file, id, id), $"an open file could not be given to user {id}");
 
     /// <summary>What the kernel tells of a file; null when there is none.</summary>
     /// <exception cref="IOException">It could not be looked at.</exception>

@@ -127,10 +127,14 @@ public sealed class RootedDirectory : IDisposable
     public void DeleteFiles(string path)
     {
         using var directory = OpenDirectory(path, isMade: false);
-        foreach (var name in directory is null ? [] : Directory.GetFileSystemEntries(FileStatus.PathOf(directory)).Select(Path.GetFileName)
-            .OfType<string>())
+        if (directory is null)
         {
-            if (Libc.UnlinkAt(directory!, name, 0) != 0 && Marshal.GetLastPInvokeError() is not (IsDirectory or NotFound) and var error)
+            return;
+        }
+
+        foreach (var name in Directory.GetFileSystemEntries(FileStatus.PathOf(directory)).Select(Path.GetFileName).OfType<string>())
+        {
+            if (Libc.UnlinkAt(directory, name, 0) != 0 && Marshal.GetLastPInvokeError() is not (IsDirectory or NotFound) and var error)
             {
                 throw new RootedPathException($"{path}/{name}", error);
             }
@@ -200,7 +204,6 @@ public sealed class RootedDirectory : IDisposable
             }
         }
     }
-
 
     private static (string Directory, string Name) Split(string path) =>
         path.LastIndexOf('/') is >= 0 and var slash ? (path[..slash], path[(slash + 1)..]) : ("", path);

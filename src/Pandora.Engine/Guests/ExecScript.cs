@@ -64,16 +64,21 @@ internal static partial class ExecScript
     }
 
     /// <summary>Makes the next cgroups ahead of need and removes those of finished execs; those with survivors stay.</summary>
-    public static string Recycle(int firstNew, int lastNew, IEnumerable<int> finished) =>
-        $"cd {Groups} && {{ mkdir {{{firstNew}..{lastNew}}}; rmdir {string.Join(' ', finished)}; rm -f {string.Join(' ', finished.Select(g => $"/var/tmp/.pandora-{g}-*"))}; }} 2>/dev/null";
+    public static string Recycle(int firstNew, int lastNew, IReadOnlyCollection<int> finished)
+    {
+        var groups = string.Join(' ', finished);
+        var uploads = string.Join(' ', finished.Select(g => PathOf(g, "*")));
+        return $"cd {Groups} && {{ mkdir {{{firstNew}..{lastNew}}}; rmdir {groups}; rm -f {uploads}; }} 2>/dev/null";
+    }
 
     /// <summary>
     /// Kills the commands that a server which is gone had running, and prints the highest number of a cgroup. What finished commands left
     /// behind lives on: their shells said so by the depth.
     /// </summary>
     public static string Adopt() =>
-        $"cd {Groups} && {{ last=0; for g in [0-9]*; do [ $g -gt $last ] && last=$g; read -r depth < $g/cgroup.max.depth && [ $depth "
-            + $"= max ] && echo 1 > $g/cgroup.kill; done; echo $last; }} 2>/dev/null";
+        $"cd {Groups} && {{ last=0; for g in [0-9]*; do [ $g -gt $last ] && last=$g; "
+            + "read -r depth < $g/cgroup.max.depth && [ $depth = max ] && echo 1 > $g/cgroup.kill; done; "
+            + "echo $last; } 2>/dev/null";
 
     /// <summary>The text for one command.</summary>
     /// <param name="command">What to run.</param>
@@ -107,11 +112,7 @@ internal static partial class ExecScript
 
         script.Append($"; cd -- {(command.Cwd is null ? home : Quote(command.Cwd))} 2>/dev/null || {Refuse(mark, "cwd")}; ");
         script.Append($"trap {Quote(OnExit(path, mark))} EXIT; ");
-        script.Append(user is not null ? OwnShell($"runuser -u {user} -- ", command.Code)
-            // It may take the exit trap away, exec past it, or signal its shell, whose trap would tell another status: then it gets a shell
-            // of its own, which costs a process.
-            : AdoptionAnswer().IsMatch(command.Code) ? OwnShell("", command.Code)
-            : $"eval {Quote(command.Code)}");
+        script.Append(RunCode(command.Code, user));
         return script.ToString();
     }
 
@@ -125,10 +126,31 @@ internal static partial class ExecScript
     public static string RunUploaded(int group, string tag) => $". {PathOf(group, "code")} # {TagVariable}={tag}";
 
     /// <summary>Quotes for bash, without a line break: bash counts lines as it reads, and would count the code's twice.</summary>
-    public static string Quote(string text) =>
-        text.Contains('\n', StringComparison.Ordinal)
-            ? $"$'{text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("'", "\\'", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)}'"
-            : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
+    public static string Quote(string text)
+    {
+        if (!text.Contains('\n', StringComparison.Ordinal))
+        {
+            return $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
+        }
+
+        var escaped = text
+            .Replace("\\", "\\\\", StringComparison.Ordinal)
+            .Replace("'", "\\'", StringComparison.Ordinal)
+            .Replace("\n", "\\n", StringComparison.Ordinal);
+        return $"$'{escaped}'";
+    }
+
+    private static string RunCode(string code, string? user)
+    {
+        if (user is not null)
+        {
+            return OwnShell($"runuser -u {user} -- ", code);
+        }
+
+        // It may take the exit trap away, exec past it, or signal its shell, whose trap would tell another status: then it gets a shell
+        // of its own, which costs a process.
+        return AdoptionAnswer().IsMatch(code) ? OwnShell("", code) : $"eval {Quote(code)}";
+    }
 
     // One argument holds no more than 128 KiB; what is longer comes by a descriptor.
     private static string OwnShell(string prefix, string code) => Encoding.UTF8.GetByteCount(code) < 100_000

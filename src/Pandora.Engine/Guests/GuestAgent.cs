@@ -165,19 +165,22 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
             var id = ++_lastId;
             await _stream.WriteAsync(AgentProtocol.Encode(question, id, body.Span), linked.Token);
             var answer = await ReadAnswerAsync(_stream, id, linked.Token);
-            return answer.Message == expected ? answer.Body
-                : throw (answer.Message == AgentMessage.Failed
-                    ? new AgentFailedException(Printable(answer.Body.Span))
-                    : new VmmException($"the guest's agent answered {question} with {(int)answer.Message}"));
+            if (answer.Message == AgentMessage.Failed)
+            {
+                throw new AgentFailedException(Printable(answer.Body.Span));
+            }
+
+            return answer.Message == expected
+                ? answer.Body
+                : throw new VmmException($"the guest's agent answered {question} with {(int)answer.Message}");
         }
-        catch (Exception e) when (e is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
+        catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
         {
-            throw e as VmmException
-                ?? new VmmException(
-                    e is OperationCanceledException
-                        ? $"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s"
-                        : $"the guest's agent cannot be reached: {e.Message}",
-                    e);
+            throw new VmmException($"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s", e);
+        }
+        catch (Exception e) when (e is not (OperationCanceledException or VmmException))
+        {
+            throw new VmmException($"the guest's agent cannot be reached: {e.Message}", e);
         }
         finally
         {

@@ -51,12 +51,8 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
                 Access = FileAccess.Write,
                 UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
             });
-        const int Private =
-                0x1C0 /* 0700 */
-            ,
-            Secret =
-                0x180 /* 0600 */
-        ;
+        const int Private = 0x1C0; // 0700
+        const int Secret = 0x180; // 0600
         var cpio = new CpioArchive(output);
         cpio.AddDirectory("machine");
         cpio.AddDirectory("machine/etc");

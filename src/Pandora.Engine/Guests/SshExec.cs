@@ -204,13 +204,8 @@ internal sealed class SshExec
                 _result.TrySetResult(Finish(ExitCode()));
             }
         }
-        catch (Exception e)
-            when (e
-                    is SshException
-                        or ObjectDisposedException
-                        or System.Net.Sockets.SocketException
-                        or OperationCanceledException
-                        or InvalidOperationException)
+        catch (Exception e) when (e is SshException or ObjectDisposedException or System.Net.Sockets.SocketException
+            or OperationCanceledException or InvalidOperationException)
         {
             _isBroken = true;
             _result.TrySetException(TryRefuse()

@@ -355,15 +355,8 @@ internal sealed partial class SshGuest : IGuest
         {
             await running.WaitAsync(KillLimit, _time);
         }
-        catch (Exception e)
-            when (e
-                    is SshException
-                        or TimeoutException
-                        or ObjectDisposedException
-                        or InvalidOperationException
-                        or SocketException
-                        or OperationCanceledException
-                        or PandoraException)
+        catch (Exception e) when (e is SshException or TimeoutException or ObjectDisposedException or InvalidOperationException
+            or SocketException or OperationCanceledException or PandoraException)
         {
             LogUpkeepFailed(_address, e.Message);
         }

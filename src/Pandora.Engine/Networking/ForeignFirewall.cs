@@ -89,8 +89,7 @@ internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
     // A base chain of somebody else's that drops by policy, or whose last rule drops or rejects whatever reaches it.
     private static bool Blocks(JsonNode chain, string hook, List<JsonNode> objects)
     {
-        if (
-            Text(chain, "hook") != hook
+        if (Text(chain, "hook") != hook
             || Text(chain, "family") is not ("ip" or "inet")
             || Text(chain, "table").StartsWith("pandora_", StringComparison.Ordinal))
         {

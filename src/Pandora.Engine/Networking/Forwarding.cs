@@ -1,4 +1,3 @@
-
 namespace Pandora.Engine.Networking;
 
 /// <summary>
@@ -61,8 +60,8 @@ internal sealed class Forwarding(HostNames names)
 
     private void Restore(IReadOnlyList<string> except)
     {
-        foreach (
-            var note in Directory.Exists(_notes) ? Directory.GetDirectories(_notes).Where(n => !except.Contains(Path.GetFileName(n))) : [])
+        var notes = Directory.Exists(_notes) ? Directory.GetDirectories(_notes) : [];
+        foreach (var note in notes.Where(n => !except.Contains(Path.GetFileName(n))))
         {
             File.Delete(Path.Combine(note, names.InstanceId));
             if (!Directory.EnumerateFiles(note).Any())

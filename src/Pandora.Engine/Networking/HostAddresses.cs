@@ -23,7 +23,8 @@ internal sealed record HostAddresses(IReadOnlyList<Ipv4Network> Own, IReadOnlyLi
         {
             var attributes = body[8..];
             var label = Encoding.ASCII.GetString(Netlink.Find(attributes, Label)).TrimEnd('\0');
-            if (label.StartsWith(HostNames.AnyInterfacePrefix, StringComparison.Ordinal) || Netlink.Find(attributes, Local) is not { Length: 4 } local)
+            if (label.StartsWith(HostNames.AnyInterfacePrefix, StringComparison.Ordinal)
+                || Netlink.Find(attributes, Local) is not { Length: 4 } local)
             {
                 return;
             }

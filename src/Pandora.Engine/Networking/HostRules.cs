@@ -1,4 +1,3 @@
-
 namespace Pandora.Engine.Networking;
 
 /// <summary>The instance's one table on the host: a second wall behind each slot's own, the way out (NAT), and the bound on all guests'

@@ -38,30 +38,50 @@ internal sealed record NetworkPolicy
         string.Join(", ", [.. SpecialPurpose.Ranges, .. Host.OnLink.Concat(Denied).Select(n => n.ToString())]);
 
     /// <summary>The sets, as the tables of the host and of each slot have them.</summary>
-    public string SetsText =>
-        $$"""
-              set own { type ipv4_addr; flags interval; auto-merge; elements = { {{OwnElements}} } }
-              set forbidden { type ipv4_addr; flags interval; auto-merge; elements = { {{ForbiddenElements}} } }
-              set allowed { type ipv4_addr; flags interval; auto-merge; {{(
-                Allowed.Count == 0 ? "" : $"elements = {{ {string.Join(", ", Allowed)} }}"
-            )}} }
-            """;
+    public string SetsText
+    {
+        get
+        {
+            var allowed = Allowed.Count == 0 ? "" : $"elements = {{ {string.Join(", ", Allowed)} }}";
+            return $$"""
+                  set own { type ipv4_addr; flags interval; auto-merge; elements = { {{OwnElements}} } }
+                  set forbidden { type ipv4_addr; flags interval; auto-merge; elements = { {{ForbiddenElements}} } }
+                  set allowed { type ipv4_addr; flags interval; auto-merge; {{allowed}} }
+                """;
+        }
+    }
 
     /// <summary>How long entries are kept. A guest that opens and closes connections as fast as it may fills no table, and one that holds
     /// them idle loses them.</summary>
-    public static string TimeoutsText =>
-        $$"""
-              ct timeout tcp_times {
-                protocol tcp
-                l3proto ip
-                policy = { syn_sent : 20, syn_recv : 20, established : {{ConnectionBounds.IdleSeconds}}, fin_wait : 30, close_wait : 60, last_ack : 20, time_wait : {{ConnectionBounds.ClosedSeconds}}, close : {{ConnectionBounds.ClosedSeconds}} }
-              }
-              ct timeout udp_times {
-                protocol udp
-                l3proto ip
-                policy = { unreplied : 20, replied : 120 }
-              }
-            """;
+    public static string TimeoutsText
+    {
+        get
+        {
+            string[] tcp =
+            [
+                "syn_sent : 20",
+                "syn_recv : 20",
+                $"established : {ConnectionBounds.IdleSeconds}",
+                "fin_wait : 30",
+                "close_wait : 60",
+                "last_ack : 20",
+                $"time_wait : {ConnectionBounds.ClosedSeconds}",
+                $"close : {ConnectionBounds.ClosedSeconds}",
+            ];
+            return $$"""
+                  ct timeout tcp_times {
+                    protocol tcp
+                    l3proto ip
+                    policy = { {{string.Join(", ", tcp)}} }
+                  }
+                  ct timeout udp_times {
+                    protocol udp
+                    l3proto ip
+                    policy = { unreplied : 20, replied : 120 }
+                  }
+                """;
+        }
+    }
 
     /// <summary>How a packet is refused: at once, so that nobody waits for an answer.</summary>
     public const string RefuseText = """

@@ -40,7 +40,7 @@ internal sealed partial class Nftables : IDisposable
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_context == 0, this);
-            SetOutputFlags(_context, asText ? 0 : asJson ? OutputJson | OutputHandle : OutputHandle);
+            SetOutputFlags(_context, OutputFlags(asJson, asText));
             return RunCommands(_context, commands) == 0
                 ? Marshal.PtrToStringUTF8(GetOutput(_context)) ?? ""
                 : throw new NftablesException($"nftables refused: {(Marshal.PtrToStringUTF8(GetError(_context)) ?? "").Trim()}");
@@ -57,6 +57,16 @@ internal sealed partial class Nftables : IDisposable
                 _context = 0;
             }
         }
+    }
+
+    private static uint OutputFlags(bool asJson, bool asText)
+    {
+        if (asText)
+        {
+            return 0;
+        }
+
+        return asJson ? OutputJson | OutputHandle : OutputHandle;
     }
 
     [LibraryImport(Library, EntryPoint = "nft_ctx_new")]

@@ -41,7 +41,8 @@ public sealed partial class TemplateBuilder
             find "$directory" -xdev -mindepth 1 "$@" -exec rm -rf --one-file-system {} +
         done
         # Logs of the installation: room, no more.
-        rm -f /var/log/{dpkg,alternatives,apt/history,apt/term}.log /var/log/apt/eipp.log.xz /var/cache/ldconfig/aux-cache 2> /dev/null || true
+        rm -f /var/log/{dpkg,alternatives,apt/history,apt/term}.log /var/log/apt/eipp.log.xz \
+            /var/cache/ldconfig/aux-cache 2> /dev/null || true
         """;
 
     private async Task InstallPackagesAsync(

@@ -204,10 +204,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         Add(string.Join(',', spec.Packages.Order(StringComparer.Ordinal)));
         Add($"{spec.VcpuCount} {spec.MemoryMiB} {spec.DiskMiB}");
         Add(spec.KernelArguments);
-        foreach (
-            var module in spec.ModulesPath is null
-                ? Enumerable.Empty<string>()
-                : Directory.GetFiles(spec.ModulesPath, "*.ko*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+        var modules = spec.ModulesPath is null ? [] : Directory.GetFiles(spec.ModulesPath, "*.ko*", SearchOption.AllDirectories);
+        foreach (var module in modules.Order(StringComparer.Ordinal))
         {
             Add($"{module} {new FileInfo(module).Length} {File.GetLastWriteTimeUtc(module).Ticks}");
         }

@@ -11,9 +11,15 @@ internal static class TemplateOrigin
     private static readonly TemplateSpec Defaults = new() { Name = "", AgentPath = "" };
 
     /// <summary>What is in it, for people.</summary>
-    public static string Describe(TemplateSpec spec) => spec.RootPath is not null
-        ? $"root filesystem {Path.GetFileName(spec.RootPath)}"
-        : spec.Packages.Count == 0 ? BasePackages : $"{BasePackages} and {string.Join(", ", spec.Packages)}";
+    public static string Describe(TemplateSpec spec)
+    {
+        if (spec.RootPath is not null)
+        {
+            return $"root filesystem {Path.GetFileName(spec.RootPath)}";
+        }
+
+        return spec.Packages.Count == 0 ? BasePackages : $"{BasePackages} and {string.Join(", ", spec.Packages)}";
+    }
 
     /// <summary>The options that make this of the defaults; files by their whole paths.</summary>
     public static IReadOnlyList<string> OptionsOf(TemplateSpec spec)
