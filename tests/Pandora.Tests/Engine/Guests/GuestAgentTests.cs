@@ -147,11 +147,11 @@ public sealed class GuestAgentTests
 
     [Fact]
     public Task Garbage_is_refused_at_once() =>
-        RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "no frame of the protocol's");
+        RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "not a frame of the protocol");
 
     [Fact]
     public Task A_length_beyond_all_bounds_is_refused_before_anything_is_kept_for_it() =>
-        RefusedAsync(guest => guest.SendAsync(Convert.FromHexString("504E4441010200000000FFFFFF7F")), "no frame of the protocol's");
+        RefusedAsync(guest => guest.SendAsync(Convert.FromHexString("504E4441010200000000FFFFFF7F")), "not a frame of the protocol");
 
     [Fact]
     public Task A_flood_is_refused_after_so_much() => RefusedAsync(
@@ -170,7 +170,7 @@ public sealed class GuestAgentTests
     [Fact]
     public Task Another_body_than_was_sent_is_refused() =>
         RefusedAsync(
-            async guest => await guest.SendAsync(AgentMessage.Pong, (await guest.ReadAsync()).Id, [1]), "something else than it was asked");
+            async guest => await guest.SendAsync(AgentMessage.Pong, (await guest.ReadAsync()).Id, [1]), "answered a ping with other bytes");
 
     [Fact]
     public Task What_it_says_of_a_failure_cannot_spoil_a_log() =>
