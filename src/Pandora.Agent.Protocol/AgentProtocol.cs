@@ -3,19 +3,19 @@ using System.Text;
 
 namespace Pandora.Agent.Protocol;
 
-/// <summary>What a frame is. Odd ones go to the guest, even ones come from it.</summary>
+/// <summary>Kinds of frames. Frames with odd numbers go to the guest; frames with even numbers come from the guest.</summary>
 internal enum AgentMessage : byte
 {
     /// <summary>Asks for the same bytes back.</summary>
     Ping = 1,
 
-    /// <summary>Answers <see cref="Ping"/>, with its body.</summary>
+    /// <summary>Answers <see cref="Ping"/>, with the same body.</summary>
     Pong = 2,
 
-    /// <summary>Gives a restored guest what is its own: <see cref="ResumeBody"/>.</summary>
+    /// <summary>Gives a restored guest its identity: <see cref="ResumeBody"/>.</summary>
     Resume = 3,
 
-    /// <summary>All of <see cref="Resume"/> is done.</summary>
+    /// <summary>Answers <see cref="Resume"/>, when all of it is done.</summary>
     Resumed = 4,
 
     /// <summary>Asks for the guest's clock.</summary>
@@ -24,36 +24,37 @@ internal enum AgentMessage : byte
     /// <summary>Answers <see cref="ReadClock"/>: nanoseconds since 1970 in 8 bytes.</summary>
     Clock = 6,
 
-    /// <summary>Moves the guest's clock by so many nanoseconds in 8 bytes, however long this takes to come.</summary>
+    /// <summary>Moves the guest's clock by a number of nanoseconds, in 8 bytes. It is a difference, so a late delivery does no
+    /// harm.</summary>
     ShiftClock = 7,
 
     /// <summary>Answers <see cref="ShiftClock"/>.</summary>
     ClockShifted = 8,
 
-    /// <summary>Asks what the guest's kernel has said of its disks. An agent of an earlier version answers <see cref="Failed"/>.</summary>
+    /// <summary>Asks for the disk errors of the guest's kernel. An agent of an earlier version answers <see cref="Failed"/>.</summary>
     AskHealth = 9,
 
-    /// <summary>The agent has started, or a connection was made; its body is empty and its id 0.</summary>
+    /// <summary>The agent has started, or a connection was made. The body is empty and the id is 0.</summary>
     Ready = 10,
 
-    /// <summary>Answers <see cref="AskHealth"/>: how many errors of its own disks the kernel has reported since it started, in 4
-    /// bytes.</summary>
+    /// <summary>Answers <see cref="AskHealth"/>: the number of errors of the guest's disks that its kernel has reported since it started,
+    /// in 4 bytes.</summary>
     Health = 14,
 
-    /// <summary>What was asked could not be done; the body says why, in UTF-8.</summary>
+    /// <summary>The request could not be done; the body says why, in UTF-8.</summary>
     Failed = 12,
 }
 
 /// <summary>One message.</summary>
-/// <param name="Message">What it is.</param>
-/// <param name="Id">An answer has its question's.</param>
+/// <param name="Message">Kind of the message.</param>
+/// <param name="Id">Id of the question. An answer has the id of its question.</param>
 /// <param name="Body">At most <see cref="AgentProtocol.MaxBody"/> bytes.</param>
 internal readonly record struct AgentFrame(AgentMessage Message, uint Id, ReadOnlyMemory<byte> Body);
 
 /// <summary>
-/// How the server and the agent in its guests write to each other: frames of 4 bytes <c>PNDA</c>, version, message, id (4 bytes) and length
-/// (4 bytes), all little endian, then the body. This file is compiled into both ends. What comes from a guest may be anything: nothing here
-/// believes a length, and nothing grows.
+/// The protocol between the server and the agents in its guests. A frame is 4 bytes <c>PNDA</c>, version, message, id (4 bytes) and length
+/// (4 bytes), all little endian, then the body. This file is compiled into both ends. A guest may send any bytes: this code checks each
+/// length before it uses it, and no buffer grows.
 /// </summary>
 internal static class AgentProtocol
 {
@@ -66,15 +67,15 @@ internal static class AgentProtocol
     /// <summary>Most bytes of a body.</summary>
     public const int MaxBody = 16 * 1024;
 
-    /// <summary>The port that the agent listens on where there is vsock.</summary>
+    /// <summary>The port that the agent listens on, in a guest with vsock.</summary>
     public const int VsockPort = 1024;
 
-    /// <summary>Name of the virtio-serial port where there is none.</summary>
+    /// <summary>Name of the virtio-serial port, in a guest without vsock.</summary>
     public const string SerialPort = "pandora.agent";
 
     private static ReadOnlySpan<byte> Magic => "PNDA"u8;
 
-    /// <summary>The body of <see cref="AgentMessage.Health"/>.</summary>
+    /// <summary>Writes the body of <see cref="AgentMessage.Health"/>.</summary>
     public static byte[] EncodeHealth(uint diskErrors)
     {
         var body = new byte[4];
@@ -83,7 +84,7 @@ internal static class AgentProtocol
     }
 
     /// <summary>Reads what <see cref="EncodeHealth"/> wrote.</summary>
-    /// <exception cref="FormatException">It is none.</exception>
+    /// <exception cref="FormatException">The body is not 4 bytes.</exception>
     public static uint DecodeHealth(ReadOnlySpan<byte> body) =>
         body.Length == 4 ? BinaryPrimitives.ReadUInt32LittleEndian(body) : throw new FormatException("no report of health");
 
@@ -106,10 +107,10 @@ internal static class AgentProtocol
         return frame;
     }
 
-    /// <summary>Reads the frame that bytes begin with.</summary>
-    /// <param name="bytes">What has come.</param>
-    /// <param name="frame">The frame, if it is whole.</param>
-    /// <returns>How many bytes it took; 0 when more must come; -1 when they are no frame of this version.</returns>
+    /// <summary>Reads the frame at the beginning of some bytes.</summary>
+    /// <param name="bytes">The bytes received so far.</param>
+    /// <param name="frame">The frame, if it is complete.</param>
+    /// <returns>The frame's length in bytes; 0 when more bytes must come; -1 when the bytes are no frame of this version.</returns>
     public static int Decode(ReadOnlySpan<byte> bytes, out AgentFrame frame)
     {
         frame = default;
@@ -149,20 +150,20 @@ internal static class AgentProtocol
     }
 
     /// <summary>Reads a number of nanoseconds.</summary>
-    /// <exception cref="FormatException">It is not 8 bytes.</exception>
+    /// <exception cref="FormatException">The body is not 8 bytes.</exception>
     public static long DecodeNanoseconds(ReadOnlySpan<byte> body) =>
         body.Length == 8 ? BinaryPrimitives.ReadInt64LittleEndian(body) : throw new FormatException("a time is 8 bytes");
 }
 
-/// <summary>What makes a restored guest its own.</summary>
-/// <param name="UnixNanoseconds">The host's clock when it was sent, in nanoseconds since 1970.</param>
+/// <summary>What a restored guest does not share with other guests of the same snapshot.</summary>
+/// <param name="UnixNanoseconds">The host's clock when the message was sent, in nanoseconds since 1970.</param>
 /// <param name="Seed">Fresh random bytes for the kernel.</param>
-/// <param name="Hostname">Its name.</param>
-/// <param name="MachineId">For <c>/etc/machine-id</c>: 32 hexadecimal digits.</param>
-/// <param name="HostKey">Private SSH host key in dropbear's format.</param>
+/// <param name="Hostname">The guest's hostname.</param>
+/// <param name="MachineId">Content of <c>/etc/machine-id</c>: 32 hexadecimal digits.</param>
+/// <param name="HostKey">The private SSH host key in dropbear's format.</param>
 internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Hostname, string MachineId, byte[] HostKey)
 {
-    /// <summary>Writes it: the time, then each part behind its length in 2 bytes.</summary>
+    /// <summary>Writes the body: the time, then each part after its length in 2 bytes.</summary>
     public byte[] Encode()
     {
         using var body = new MemoryStream();
@@ -178,8 +179,8 @@ internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Host
         return body.ToArray();
     }
 
-    /// <summary>Reads one.</summary>
-    /// <exception cref="FormatException">It is cut off or too long.</exception>
+    /// <summary>Reads a body.</summary>
+    /// <exception cref="FormatException">The body is too short or too long.</exception>
     public static ResumeBody Decode(ReadOnlySpan<byte> body)
     {
         var parts = new byte[4][];
@@ -202,6 +203,6 @@ internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Host
                 Encoding.ASCII.GetString(parts[1]),
                 Encoding.ASCII.GetString(parts[2]),
                 parts[3])
-            : throw new FormatException("a resume with more than belongs to it");
+            : throw new FormatException("a resume that is too long");
     }
 }

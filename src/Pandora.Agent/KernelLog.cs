@@ -3,9 +3,9 @@ using System.Text;
 namespace Pandora.Agent;
 
 /// <summary>
-/// Counts what the kernel reports of errors of the guest's own disks (vda, vdb, …), from <c>/dev/kmsg</c>
-/// (Documentation/ABI/testing/dev-kmsg): a record a read, <c>priority,number,time,flags;text</c>.
-/// What a program has written there itself has a facility, so its priority is 8 or more, and does not count.
+/// Counts the errors of the guest's disks (vda, vdb, …) that the kernel reports in <c>/dev/kmsg</c>
+/// (Documentation/ABI/testing/dev-kmsg). Each read returns one record: <c>priority,number,time,flags;text</c>.
+/// A record that a program wrote has a facility, so its priority is 8 or more, and is not counted.
 /// </summary>
 internal sealed class KernelLog
 {
@@ -14,7 +14,7 @@ internal sealed class KernelLog
     private int _descriptor = -1;
     private uint _diskErrors;
 
-    /// <summary>Reads what is new, without waiting, and returns how many errors there have been.</summary>
+    /// <summary>Reads the new records, without waiting, and returns the number of errors so far.</summary>
     public uint CountDiskErrors()
     {
         if (_descriptor < 0)
@@ -22,7 +22,7 @@ internal sealed class KernelLog
             _descriptor = Linux.OpenToPoll("/dev/kmsg");
         }
 
-        // A record that was overwritten before it was read is one failed read (EPIPE), after which the next one comes.
+        // If a record was overwritten before it was read, one read fails (EPIPE), and the next read returns the next record.
         for (var lost = 0; _descriptor >= 0 && lost < 2;)
         {
             var count = Linux.Read(_descriptor, _record);
@@ -42,7 +42,7 @@ internal sealed class KernelLog
         return _diskErrors;
     }
 
-    /// <summary>Whether a record is the kernel's word of an error of a virtio disk.</summary>
+    /// <summary>Whether a record is the kernel's report of an error of a virtio disk.</summary>
     internal static bool IsDiskError(string record)
     {
         var comma = record.IndexOf(',', StringComparison.Ordinal);

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Pandora.Agent;
 
-/// <summary>The system calls that the agent is made of.</summary>
+/// <summary>The system calls that the agent uses.</summary>
 internal static unsafe partial class Linux
 {
     public const int EndOfProcess = 3; // ESRCH
@@ -20,7 +20,7 @@ internal static unsafe partial class Linux
         }
     }
 
-    /// <summary>Opens a file to read from it what there is, without waiting; negative when it cannot be.</summary>
+    /// <summary>Opens a file for reads that do not wait; negative when it could not be opened.</summary>
     public static int OpenToPoll(string path)
     {
         fixed (byte* name = Encoding.UTF8.GetBytes(path + "\0"))
@@ -30,7 +30,8 @@ internal static unsafe partial class Linux
         }
     }
 
-    /// <summary>Reads what there is, waiting for at least one byte; 0 when the other side is gone, negative when reading failed.</summary>
+    /// <summary>Reads the available bytes, and waits for at least one; 0 when the other side has closed, negative when the read
+    /// failed.</summary>
     public static int Read(int descriptor, Span<byte> buffer)
     {
         fixed (byte* bytes = buffer)
@@ -60,10 +61,10 @@ internal static unsafe partial class Linux
 
     public static void Close(int descriptor) => _ = close(descriptor);
 
-    /// <summary>Waits.</summary>
+    /// <summary>Waits a number of milliseconds.</summary>
     public static void Pause(int milliseconds) => _ = poll(null, 0, milliseconds);
 
-    /// <summary>Listens for the host (vsock(7)).</summary>
+    /// <summary>Listens for connections from the host (vsock(7)).</summary>
     public static int ListenVsock(uint port)
     {
         var socketDescriptor = Check(socket(FamilyVsock, Stream | CloseOnExec, 0), "vsock");
@@ -91,7 +92,8 @@ internal static unsafe partial class Linux
     }
 
     /// <summary>
-    /// Mixes fresh bytes into the kernel's random state, counts them in full, and makes the generator use them at once (random(4)).
+    /// Adds fresh bytes to the kernel's random state, credits all their bits as entropy, and makes the generator use them at once
+    /// (random(4)).
     /// </summary>
     public static void SeedRandom(ReadOnlySpan<byte> seed)
     {

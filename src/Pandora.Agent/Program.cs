@@ -2,8 +2,8 @@ using System.Text;
 using Pandora.Agent;
 using Pandora.Agent.Protocol;
 
-// PID 1 starts it and starts it again when it ends. It serves one connection after the other: QEMU's port has only one, and Firecracker's
-// has only the server's.
+// PID 1 starts the agent, and starts it again when it ends. The agent serves one connection at a time: QEMU's port has only one, and on
+// Firecracker's vsock only the server connects.
 if (FindSerialPort() is { } path)
 {
     var port = Linux.Open(path);
@@ -12,7 +12,7 @@ if (FindSerialPort() is { } path)
     while (true)
     {
         session.Run();
-        // Nobody is at the host's end; the port says so at once and again and again.
+        // The host's end of the port is not open. Each read would return at once, so pause before the next.
         Linux.Pause(250);
     }
 }
@@ -24,7 +24,7 @@ try
 }
 catch (IOException)
 {
-    // The kernel has neither device: PID 1 does not start it again.
+    // The guest has neither device: PID 1 does not start the agent again after exit code 3.
     return 3;
 }
 
@@ -52,7 +52,7 @@ static string? FindSerialPort() =>
             .Select(d => $"/dev/{Path.GetFileName(d)}")
             .FirstOrDefault();
 
-/// <summary>Answers what comes by one descriptor, in order.</summary>
+/// <summary>Answers the frames that come over one descriptor, in order.</summary>
 internal sealed class Session(int descriptor)
 {
     private static readonly KernelLog Kernel = new();
@@ -61,7 +61,7 @@ internal sealed class Session(int descriptor)
 
     public void Announce() => Linux.Write(descriptor, AgentProtocol.Encode(AgentMessage.Ready, 0, []));
 
-    /// <summary>Returns when the other side is gone. What it had begun is forgotten.</summary>
+    /// <summary>Answers frames until the other side closes. A frame that is incomplete then is dropped.</summary>
     public void Run()
     {
         _length = 0;
@@ -71,7 +71,7 @@ internal sealed class Session(int descriptor)
             var used = 0;
             while (used < _length && AgentProtocol.Decode(_buffer.AsSpan(used, _length - used), out var frame) is var size && size != 0)
             {
-                // After what is no frame the next one is looked for.
+                // If the bytes are no frame, skip one byte and try again.
                 used += Math.Max(size, 1);
                 if (size > 0 && !Linux.Write(descriptor, Answer(frame)))
                 {

@@ -4,10 +4,10 @@ using System.Text;
 namespace Pandora.Linux;
 
 /// <summary>
-/// Keeps files that others append to from growing: four times a second what is too long is emptied, and its end kept beside it. A guest can
-/// make its VMM write without end.
+/// Limits the size of files that other processes append to, because a guest can make its VMM write without end. Four times a second, a file
+/// that is too long is emptied, and its end is kept in a second file.
 /// </summary>
-/// <remarks>Some are in a VMM's jail, whose root is the VMM's own: what has a log's name there and is a link, or another file, is neither
+/// <remarks>Some of the files are in a VMM's jail, where the VMM can replace them. A link or another file in place of the log is neither
 /// read nor emptied.</remarks>
 public sealed class BoundedLogs : IDisposable
 {
@@ -17,21 +17,23 @@ public sealed class BoundedLogs : IDisposable
     private readonly ConcurrentDictionary<string, bool> _paths = new();
     private readonly ITimer _timer;
 
-    /// <param name="time">For the interval.</param>
+    /// <param name="time">Clock of the interval.</param>
     public BoundedLogs(TimeProvider time) => _timer = time.CreateTimer(_ => Bound(), null, Interval, Interval);
 
-    /// <summary>Watches a file until it is gone.</summary>
+    /// <summary>Watches a file until it no longer exists.</summary>
     public void Watch(string path) => _paths[path] = true;
 
-    /// <summary>The newest of a file, at most 64 KiB; empty when there is none.</summary>
+    /// <summary>Reads the newest text of a file, at most 64 KiB; empty when there is no file.</summary>
     public static string ReadEnd(string path)
     {
         var text = ReadEndOf(path);
-        return text.Length < KeptBytes && File.Exists(Kept(path))
-            ? (ReadEndOf(Kept(path)) + text) is var both && both.Length > KeptBytes
-                ? both[^KeptBytes..]
-                : both
-            : text;
+        if (text.Length >= KeptBytes || !File.Exists(Kept(path)))
+        {
+            return text;
+        }
+
+        var both = ReadEndOf(Kept(path)) + text;
+        return both.Length > KeptBytes ? both[^KeptBytes..] : both;
     }
 
     /// <inheritdoc/>
@@ -45,20 +47,25 @@ public sealed class BoundedLogs : IDisposable
             {
                 if (new FileInfo(path).Length > MaxBytes)
                 {
-                    using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
-                    using var file = new FileStream(
-                        directory.OpenFile(Path.GetFileName(path), FileAccess.ReadWrite, isOwn: true), FileAccess.ReadWrite);
-                    directory.WriteFile(Path.GetFileName(Kept(path)), Encoding.UTF8.GetBytes(ReadEndOf(file)),
-                        UnixFileMode.UserRead | UnixFileMode.UserWrite);
-                    file.SetLength(0);
+                    Empty(path);
                 }
             }
             catch (IOException)
             {
-                // The machine is gone, and its directory with it.
+                // The microVM has ended and its directory no longer exists.
                 _paths.TryRemove(path, out _);
             }
         }
+    }
+
+    private static void Empty(string path)
+    {
+        using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
+        using var handle = directory.OpenFile(Path.GetFileName(path), FileAccess.ReadWrite, isOwn: true);
+        using var file = new FileStream(handle, FileAccess.ReadWrite);
+        var end = Encoding.UTF8.GetBytes(ReadEndOf(file));
+        directory.WriteFile(Path.GetFileName(Kept(path)), end, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        file.SetLength(0);
     }
 
     private static string Kept(string path) => path + ".end";
@@ -68,7 +75,8 @@ public sealed class BoundedLogs : IDisposable
         try
         {
             using var directory = RootedDirectory.Open(Path.GetDirectoryName(path)!);
-            using var file = new FileStream(directory.OpenFile(Path.GetFileName(path), isOwn: true), FileAccess.Read);
+            using var handle = directory.OpenFile(Path.GetFileName(path), isOwn: true);
+            using var file = new FileStream(handle, FileAccess.Read);
             return ReadEndOf(file);
         }
         catch (IOException)
@@ -81,7 +89,7 @@ public sealed class BoundedLogs : IDisposable
     {
         file.Seek(Math.Max(0, file.Length - KeptBytes), SeekOrigin.Begin);
         using var reader = new StreamReader(file, leaveOpen: true);
-        // A writer that does not append leaves a hole where the file was emptied.
+        // If the writer does not append, its next write after the file was emptied leaves a hole, which reads as NULs.
         return reader.ReadToEnd().TrimStart('\0');
     }
 }

@@ -1,18 +1,17 @@
 namespace Pandora.Linux;
 
 /// <summary>Limits for one VMM process.</summary>
-/// <param name="MemoryBytes">Most memory it may use.</param>
-/// <param name="MaxProcesses">Most threads and processes it may have.</param>
+/// <param name="MemoryBytes">Most memory that it may use, in bytes.</param>
+/// <param name="MaxProcesses">Most threads and processes that it may have.</param>
 public sealed record CgroupLimits(long MemoryBytes, int MaxProcesses);
 
 /// <summary>
-/// The cgroups that an instance keeps its VMMs in: v2 where it has controllers, else v1, else none, said aloud in <see
-/// cref="Description"/>.
+/// The cgroups of an instance's VMMs: cgroup v2 if it has the controllers, else v1, else none. <see cref="Description"/> says which.
 /// </summary>
 /// <remarks>Kernel documentation: admin-guide/cgroup-v2.rst, cgroup-v1/{memory,pids}.rst.</remarks>
 public sealed class CgroupTree
 {
-    private readonly IReadOnlyList<string> _parents; // one for v2, one a controller for v1
+    private readonly IReadOnlyList<string> _parents; // one for v2, one per controller for v1
     private readonly bool _isV2;
     private readonly string _root;
 
@@ -24,20 +23,21 @@ public sealed class CgroupTree
         Description = description;
     }
 
-    /// <summary>Where a host's hierarchies are.</summary>
+    /// <summary>Directory of a host's cgroup hierarchies.</summary>
     public const string DefaultRoot = "/sys/fs/cgroup";
 
-    /// <summary>What limits the VMMs, for the log.</summary>
+    /// <summary>Describes what limits the VMMs, for the log.</summary>
     public string Description { get; }
 
-    /// <summary>False when this host lets nothing be limited.</summary>
+    /// <summary>False when nothing can be limited on this host.</summary>
     public bool CanLimit => _parents.Count > 0;
 
     /// <summary>
-    /// Makes the instance's own cgroup, with half the CPU weight of an ordinary service so that boots never starve the server.
+    /// Makes the instance's cgroup. It has half the CPU weight of an ordinary service, so that boots never take all CPU time from the
+    /// server.
     /// </summary>
-    /// <param name="name">Name of the cgroup, holding the instance id.</param>
-    /// <param name="root">Where the hierarchies are.</param>
+    /// <param name="name">Name of the cgroup, which contains the instance id.</param>
+    /// <param name="root">Directory of the cgroup hierarchies.</param>
     public static CgroupTree Create(string name, string root = DefaultRoot)
     {
         var v2Controllers = ReadWords($"{root}/cgroup.controllers");
@@ -78,11 +78,7 @@ public sealed class CgroupTree
 
             return parents.Count == 0
                 ? new CgroupTree(root, [], isV2: false, "no limits: this host has no cgroup controllers that can be used")
-                : new CgroupTree(
-                    root,
-                    parents,
-                    isV2: false,
-                    $"cgroup v1: {string.Join(", ", parents.Select(p => Path.GetFileName(Path.GetDirectoryName(p))))}");
+                : new CgroupTree(root, parents, isV2: false, $"cgroup v1: {string.Join(", ", parents.Select(ControllerOf))}");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -91,33 +87,44 @@ public sealed class CgroupTree
     }
 
     /// <summary>
-    /// What could limit VMMs on this host, without making anything: such as <c>cgroup v2: cpu, memory, pids</c>. Empty when nothing can.
+    /// Returns what could limit VMMs on this host, and makes nothing: the version, such as <c>version 2</c>, then the controllers. Empty
+    /// when nothing can be limited.
     /// </summary>
-    public static IReadOnlyList<string> Look()
+    public static IReadOnlyList<string> FindControllers()
     {
         const string root = DefaultRoot;
         string[] wanted = ["cpu", "memory", "pids"];
         var v2 = ReadWords($"{root}/cgroup.controllers");
-        return wanted.All(v2.Contains) ? ["version 2", .. wanted]
-            : wanted.Where(c => File.Exists($"{root}/{c}/cgroup.procs")).ToList() is { Count: > 0 } v1 ? ["version 1", .. v1] : [];
+        if (wanted.All(v2.Contains))
+        {
+            return ["version 2", .. wanted];
+        }
+
+        var v1 = wanted.Where(c => File.Exists($"{root}/{c}/cgroup.procs")).ToList();
+        return v1.Count > 0 ? ["version 1", .. v1] : [];
     }
 
     /// <summary>
-    /// What the VMMs have used: CPU time of all that ever ran, in seconds, and memory of those that run, in bytes, page cache of their
-    /// disks counted in. Null where the host does not count.
+    /// Reads what the VMMs have used: CPU time in seconds of all VMMs that ever ran, and memory in bytes of those that run, including the
+    /// page cache of their disks. Null if the host does not count them.
     /// </summary>
     public (double CpuSeconds, long MemoryBytes)? ReadUsage()
     {
         try
         {
-            return _parents.Count == 0 ? null
-                : _isV2
-                    ? (
-                        ReadWords($"{_parents[0]}/cpu.stat") is ["usage_usec", var micros, ..] ? long.Parse(micros) / 1e6 : 0,
-                        long.Parse(File.ReadAllText($"{_parents[0]}/memory.current")))
-                : (
-                    long.Parse(File.ReadAllText($"{ParentOf("cpuacct")}/cpuacct.usage")) / 1e9,
-                    long.Parse(File.ReadAllText($"{ParentOf("memory")}/memory.usage_in_bytes")));
+            if (_parents.Count == 0)
+            {
+                return null;
+            }
+
+            if (!_isV2)
+            {
+                var nanoseconds = long.Parse(File.ReadAllText($"{ParentOf("cpuacct")}/cpuacct.usage"));
+                return (nanoseconds / 1e9, long.Parse(File.ReadAllText($"{ParentOf("memory")}/memory.usage_in_bytes")));
+            }
+
+            var seconds = ReadWords($"{_parents[0]}/cpu.stat") is ["usage_usec", var micros, ..] ? long.Parse(micros) / 1e6 : 0;
+            return (seconds, long.Parse(File.ReadAllText($"{_parents[0]}/memory.current")));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
         {
@@ -125,7 +132,7 @@ public sealed class CgroupTree
         }
     }
 
-    /// <summary>Paths that <see cref="Add"/> would make for a machine, so that they can be recorded first.</summary>
+    /// <summary>Returns the paths that <see cref="Add"/> would make for a machine, so that they can be recorded first.</summary>
     public IReadOnlyList<string> PathsFor(string id) => [.. _parents.Select(p => $"{p}/{id}")];
 
     /// <summary>Makes the cgroups of one machine and sets its limits.</summary>
@@ -147,7 +154,8 @@ public sealed class CgroupTree
     }
 
     /// <summary>
-    /// Removes an empty cgroup with those below it. The kernel may need a moment after the last process, so it is tried for a second.
+    /// Removes an empty cgroup and the cgroups below it. The kernel may need a moment after the last process has ended, so this tries for a
+    /// second.
     /// </summary>
     /// <exception cref="IOException">A process is still in it.</exception>
     public static async Task RemoveAsync(string path, TimeProvider time)
@@ -170,7 +178,7 @@ public sealed class CgroupTree
         }
     }
 
-    /// <summary>Processes in a cgroup and those below it.</summary>
+    /// <summary>Lists the processes in a cgroup and in the cgroups below it.</summary>
     public static IReadOnlyList<int> ProcessesIn(string path) =>
         !Directory.Exists(path)
             ? []
@@ -182,6 +190,8 @@ public sealed class CgroupTree
                     .Select(int.Parse)
                     .Distinct(),
             ];
+
+    private static string? ControllerOf(string parent) => Path.GetFileName(Path.GetDirectoryName(parent));
 
     private string ParentOf(string controller) => $"{_root}/{controller}/{Path.GetFileName(_parents[0])}";
 

@@ -4,17 +4,17 @@ using System.Text;
 
 namespace Pandora.Linux;
 
-/// <summary>Runs a tool to its end. One class serves them all; none is on the way of a claim or an exec.</summary>
+/// <summary>Runs a tool to its end. This class runs all tools of the server; no claim and no exec runs one.</summary>
 public static class Command
 {
     /// <summary>Runs a tool and returns what it wrote to standard output.</summary>
     /// <param name="tool">Name or path of the program.</param>
-    /// <param name="arguments">Its arguments, each passed as it is.</param>
-    /// <param name="input">Written to its standard input, which is then closed.</param>
+    /// <param name="arguments">Its arguments. No shell reads them.</param>
+    /// <param name="input">Text for its standard input, which is then closed.</param>
     /// <param name="onLine">Called with each line of standard error as it comes, for progress.</param>
-    /// <param name="environment">Variables set for it besides the server's own.</param>
-    /// <param name="cancellationToken">Kills it with all its children.</param>
-    /// <exception cref="CommandException">It is not installed, or its exit code is not 0.</exception>
+    /// <param name="environment">Environment variables in addition to the server's.</param>
+    /// <param name="cancellationToken">Kills the tool with all its children.</param>
+    /// <exception cref="CommandException">The tool is not installed, or its exit code is not 0.</exception>
     public static async Task<string> RunAsync(
         string tool, IEnumerable<string> arguments, string? input = null, Action<string>? onLine = null,
         IReadOnlyDictionary<string, string>? environment = null, CancellationToken cancellationToken = default)
@@ -75,7 +75,7 @@ public static class Command
             }
             catch (IOException)
             {
-                // It ended without reading; its exit code and words say why.
+                // The tool ended without reading its input; its exit code and messages say why.
             }
 
             await process.WaitForExitAsync(cancellationToken);
@@ -83,7 +83,7 @@ public static class Command
         catch (OperationCanceledException)
         {
             process.Kill(entireProcessTree: true);
-            // Its exit may never be heard of where descriptors have run out; it is dead all the same.
+            // Without free descriptors .NET may never report the exit, but the tool is dead: so the wait has a limit.
             await process
                 .WaitForExitAsync(CancellationToken.None)
                 .WaitAsync(TimeSpan.FromSeconds(5), TimeProvider.System, CancellationToken.None)
@@ -104,9 +104,9 @@ public static class Command
 }
 
 /// <summary>A tool was missing or failed.</summary>
-/// <param name="tool">Its name.</param>
+/// <param name="tool">Name of the tool.</param>
 /// <param name="exitCode">Its exit code, or -1 when it could not be run.</param>
-/// <param name="message">What it said.</param>
+/// <param name="message">The message, with what the tool printed.</param>
 public sealed class CommandException(string tool, int exitCode, string message) : Exception(message)
 {
     /// <summary>Name of the tool.</summary>

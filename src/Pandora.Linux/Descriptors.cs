@@ -2,13 +2,14 @@ using System.Diagnostics;
 
 namespace Pandora.Linux;
 
-/// <summary>Keeps the server's open files from its children: a child gets descriptors 0 to 2, and what its launcher opens for it.</summary>
+/// <summary>Prevents children from inheriting the server's open files: a child gets descriptors 0 to 2, and files that its launcher opens
+/// for it.</summary>
 public static class Descriptors
 {
-    // Opening files that .NET does not know of and starting a child exclude each other.
+    // Held while a native library opens files, and while a child is started: these must not happen at the same time.
     private static readonly Lock Gate = new();
 
-    /// <summary>Marks all that is open now, what was inherited too, to be closed in children.</summary>
+    /// <summary>Marks all open descriptors, also inherited ones, to be closed in children.</summary>
     public static void SetCloseOnExec()
     {
         lock (Gate)
@@ -17,7 +18,7 @@ public static class Descriptors
         }
     }
 
-    /// <summary>Runs foreign code that opens files without that mark.</summary>
+    /// <summary>Runs code of a native library that opens files without that mark, and marks them afterwards.</summary>
     public static T Open<T>(Func<T> open)
     {
         ArgumentNullException.ThrowIfNull(open);
@@ -29,8 +30,8 @@ public static class Descriptors
         }
     }
 
-    /// <summary>Starts a child with nothing of the server's.</summary>
-    /// <exception cref="System.ComponentModel.Win32Exception">It could not be started.</exception>
+    /// <summary>Starts a child that inherits no open file of the server.</summary>
+    /// <exception cref="System.ComponentModel.Win32Exception">The child could not be started.</exception>
     public static bool Start(Process process)
     {
         ArgumentNullException.ThrowIfNull(process);

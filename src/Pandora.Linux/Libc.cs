@@ -4,7 +4,7 @@ using Microsoft.Win32.SafeHandles;
 namespace Pandora.Linux;
 
 /// <summary>
-/// The system calls that .NET has no name for. Numbers of the newer ones are the same on every architecture
+/// System calls that .NET does not offer. The numbers of the newer system calls are the same on every architecture
 /// (include/uapi/asm-generic/unistd.h).
 /// </summary>
 internal static partial class Libc
@@ -17,8 +17,9 @@ internal static partial class Libc
     public const int SeekData = 3, SeekHole = 4;
     private const long PidfdSendSignalNumber = 424, PidfdOpenNumber = 434, CloseRangeNumber = 436, OpenAt2Number = 437;
 
-    /// <summary>Opens a process (pidfd_open(2)); null when there is none with that number.</summary>
-    /// <exception cref="IOException">It could not be opened for another reason, such as that no descriptor is left.</exception>
+    /// <summary>Opens a process (pidfd_open(2)); null when there is no process with that pid.</summary>
+    /// <exception cref="IOException">The process could not be opened for another reason, for example because no descriptor is
+    /// free.</exception>
     public static int? TryPidfdOpen(int pid)
     {
         var pidfd = (int)Syscall(PidfdOpenNumber, pid, 0, 0, 0);
@@ -27,7 +28,7 @@ internal static partial class Libc
             return pidfd;
         }
 
-        // The number may be a thread's by now, and is no process's then: EINVAL, and ENOENT in newer kernels.
+        // The number may belong to a thread by now, and then to no process: EINVAL, and ENOENT in newer kernels.
         var error = Marshal.GetLastPInvokeError();
         return error is NoSuchProcess or InvalidArgument or NoEntry ? null
             : throw new IOException($"process {pid} could not be opened: {Marshal.GetPInvokeErrorMessage(error)}");
@@ -35,7 +36,7 @@ internal static partial class Libc
 
     public static int PidfdSendSignal(int pidfd, int signal) => (int)Syscall(PidfdSendSignalNumber, pidfd, signal, 0, 0);
 
-    /// <summary>Opens a name below a directory, with rules for the links on the way (openat2(2)). Negative when it failed.</summary>
+    /// <summary>Opens a name below a directory, with rules for links in the name (openat2(2)). Negative when it failed.</summary>
     public static unsafe int OpenAt(SafeHandle directory, string path, int flags, int mode, int resolve)
     {
         // struct open_how: flags, mode, resolve, eight bytes each.
@@ -61,16 +62,17 @@ internal static partial class Libc
         return Poll(poll, 1, 0) > 0;
     }
 
-    /// <summary>Gives a file to a user and the group of the same number.</summary>
-    /// <exception cref="IOException">It could not be given.</exception>
-    public static void ChangeOwner(string path, int id) => Check(Chown(path, id, id), $"{path} could not be given to user {id}");
+    /// <summary>Sets the owner of a file to a user and the group of the same number.</summary>
+    /// <exception cref="IOException">The owner could not be set.</exception>
+    public static void ChangeOwner(string path, int id) => Check(Chown(path, id, id), $"the owner of {path} could not be set to user {id}");
 
-    /// <summary>Gives an open file to a user and the group of the same number.</summary>
-    /// <exception cref="IOException">It could not be given.</exception>
-    public static void ChangeOwner(SafeHandle file, int id) => Check(ChownOpen(file, id, id), $"an open file could not be given to user {id}");
+    /// <summary>Sets the owner of an open file to a user and the group of the same number.</summary>
+    /// <exception cref="IOException">The owner could not be set.</exception>
+    public static void ChangeOwner(SafeHandle file, int id) =>
+        Check(ChownOpen(file, id, id), $"the owner of an open file could not be set to user {id}");
 
-    /// <summary>What the kernel tells of a file; null when there is none.</summary>
-    /// <exception cref="IOException">It could not be looked at.</exception>
+    /// <summary>Reads the status of a file; null when there is no such file.</summary>
+    /// <exception cref="IOException">The status could not be read.</exception>
     public static unsafe FileStatus? Status(string path, bool follow)
     {
         // struct statx: number of names at byte 16, user at 20, mode at 28, inode at 32, blocks at 48, device at 136.
@@ -84,11 +86,11 @@ internal static partial class Libc
 
         var error = Marshal.GetLastPInvokeError();
         return error is NoEntry or NoDirectory ? null
-            : throw new IOException($"{path} could not be looked at: {Marshal.GetPInvokeErrorMessage(error)}");
+            : throw new IOException($"the status of {path} could not be read: {Marshal.GetPInvokeErrorMessage(error)}");
     }
 
-    /// <summary>Marks all descriptors from one on to be closed when another program is started (close_range(2), CLOSE_RANGE_CLOEXEC;
-    /// Linux 5.11).</summary>
+    /// <summary>Marks all descriptors from a number upwards to be closed when another program is started (close_range(2),
+    /// CLOSE_RANGE_CLOEXEC; Linux 5.11).</summary>
     public static void CloseOnExec(int first)
     {
         if (Syscall(CloseRangeNumber, first, uint.MaxValue, 4, 0) == 0)
@@ -98,7 +100,7 @@ internal static partial class Libc
 
         foreach (var entry in Directory.GetFileSystemEntries("/proc/self/fd"))
         {
-            // F_SETFD, FD_CLOEXEC. The one that lists them is gone by then.
+            // F_SETFD, FD_CLOEXEC. The descriptor that listed the directory is closed already; the call fails for it.
             if (int.TryParse(Path.GetFileName(entry), out var descriptor) && descriptor >= first)
             {
                 _ = FileControl(descriptor, 2, 1);
@@ -106,8 +108,8 @@ internal static partial class Libc
         }
     }
 
-    /// <summary>Links a file under another name; false when that is on another file system.</summary>
-    /// <exception cref="IOException">It could not be linked for another reason.</exception>
+    /// <summary>Links a file under another name; false when that name is on another file system.</summary>
+    /// <exception cref="IOException">The file could not be linked for another reason.</exception>
     public static bool TryLink(string path, string target)
     {
         if (Link(path, target) == 0)
@@ -120,9 +122,10 @@ internal static partial class Libc
             : throw new IOException($"{path} could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
-    /// <summary>Gives an open file another name, whatever has become of the one that it was opened by; false when that is on another file
-    /// system (linkat(2), AT_SYMLINK_FOLLOW).</summary>
-    /// <exception cref="IOException">It could not be linked for another reason, such as that it has no name left.</exception>
+    /// <summary>Links an open file under another name, even if the name that it was opened by has changed; false when the new name is on
+    /// another file system (linkat(2), AT_SYMLINK_FOLLOW).</summary>
+    /// <exception cref="IOException">The file could not be linked for another reason, for example because it has no name any
+    /// more.</exception>
     public static bool TryLink(SafeHandle file, string target)
     {
         if (LinkAt(-100, FileStatus.PathOf(file), -100, target, 0x400) == 0)
@@ -134,26 +137,27 @@ internal static partial class Libc
             : throw new IOException($"an open file could not be linked to {target}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
-    /// <summary>Shows a file under another name as well (mount(2), MS_BIND).</summary>
-    /// <exception cref="IOException">It could not be mounted.</exception>
+    /// <summary>Mounts a file under a second name (mount(2), MS_BIND).</summary>
+    /// <exception cref="IOException">The file could not be mounted.</exception>
     public static void BindMount(string path, string target) =>
         Check(Mount(path, target, null, 4096, 0), $"{path} could not be mounted on {target}");
 
-    /// <summary>Undoes a mount, at once for new users and when the last has closed it for the rest (umount2(2), MNT_DETACH).</summary>
-    /// <exception cref="IOException">It could not be unmounted.</exception>
+    /// <summary>Unmounts a name at once. Processes that have the file open keep it until they close it (umount2(2), MNT_DETACH).</summary>
+    /// <exception cref="IOException">The name could not be unmounted.</exception>
     public static void Unmount(string target) => Check(Unmount(target, 2), $"{target} could not be unmounted");
 
-    /// <summary>Gives a file, or a link itself, another name, in place of what had it (rename(2)).</summary>
-    /// <exception cref="IOException">It could not be renamed.</exception>
+    /// <summary>Renames a file or a link, and replaces a file that has the new name (rename(2)).</summary>
+    /// <exception cref="IOException">The file could not be renamed.</exception>
     public static void Rename(string path, string target) => Check(RenameFile(path, target), $"{path} could not be renamed to {target}");
 
     /// <summary>
-    /// Makes a file share another's blocks until one of them changes (ioctl_ficlonerange(2), FICLONE); false where the file system cannot.
+    /// Makes a file share the blocks of another file until one of them changes (ioctl_ficlonerange(2), FICLONE); false when the file system
+    /// does not support that.
     /// </summary>
     public static bool TryClone(int source, int target) => Control(target, 0x40049409, source) == 0;
 
-    /// <summary>Sends bytes over a UNIX socket, and a descriptor with them (unix(7), SCM_RIGHTS).</summary>
-    /// <exception cref="IOException">They could not be sent, or not all of them.</exception>
+    /// <summary>Sends bytes and a descriptor over a UNIX socket (unix(7), SCM_RIGHTS).</summary>
+    /// <exception cref="IOException">The bytes could not be sent, or not all of them.</exception>
     public static unsafe void SendDescriptor(int socket, ReadOnlySpan<byte> data, int descriptor)
     {
         fixed (byte* bytes = data)
@@ -170,9 +174,9 @@ internal static partial class Libc
     }
 
     /// <summary>
-    /// Makes a file that is in memory alone and can be sealed (memfd_create(2)). It is gone when nobody has it open or mapped.
+    /// Makes a file that is only in memory and can be sealed (memfd_create(2)). It exists while a process has it open or mapped.
     /// </summary>
-    /// <exception cref="IOException">It could not be made.</exception>
+    /// <exception cref="IOException">The file could not be made.</exception>
     public static SafeFileHandle CreateMemoryFile(string name)
     {
         // MFD_CLOEXEC, MFD_ALLOW_SEALING.
@@ -182,13 +186,13 @@ internal static partial class Libc
             : throw new IOException($"no file in memory could be made: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
-    /// <summary>Lets nobody write to it any more, or change its size (fcntl(2), F_ADD_SEALS).</summary>
-    /// <exception cref="IOException">It is no file that can be sealed, or somebody has it mapped to write to it.</exception>
+    /// <summary>Prevents all further writes to a file in memory, and changes of its size (fcntl(2), F_ADD_SEALS).</summary>
+    /// <exception cref="IOException">The file cannot be sealed, or a process has it mapped for writing.</exception>
     public static void Seal(SafeFileHandle file) =>
         // F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE.
         Check(FileControl((int)file.DangerousGetHandle(), 1033, 1 | 2 | 4 | 8), "a file in memory could not be sealed");
 
-    /// <summary>The error of what is asked of a process that has ended (ESRCH).</summary>
+    /// <summary>The error of a system call on a process that has ended (ESRCH).</summary>
     public const int NoSuchProcess = 3;
 
     private const int CrossDevice = 18, NoEntry = 2, NoDirectory = 20, InvalidArgument = 22; // EXDEV, ENOENT, ENOTDIR, EINVAL
@@ -210,7 +214,7 @@ internal static partial class Libc
     [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static unsafe partial int Statx(int directory, string path, int flags, uint mask, uint* result);
 
-    /// <summary>Removes a name below a directory, be it a link (unlinkat(2)). Not 0 when it failed.</summary>
+    /// <summary>Removes a name below a directory; of a link, the link itself (unlinkat(2)). Not 0 when it failed.</summary>
     [LibraryImport("libc", EntryPoint = "unlinkat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int UnlinkAt(SafeHandle directory, string name, int flags);
 

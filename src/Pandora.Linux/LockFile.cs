@@ -1,18 +1,18 @@
 namespace Pandora.Linux;
 
-/// <summary>Files that are there to be locked, with flock(2): the kernel drops the lock when its holder ends, however it ends.</summary>
+/// <summary>Lock files, with flock(2): the kernel releases the lock when its holder ends, also after a crash or a kill.</summary>
 internal static class LockFile
 {
     private const int WouldBlock = 11; // EAGAIN
 
-    /// <summary>Makes the file if need be and locks it. The holder may delete it before it lets go.</summary>
-    /// <returns>Null when another process has it.</returns>
-    /// <exception cref="IOException">It cannot be made.</exception>
+    /// <summary>Makes the file if necessary and locks it. The holder may delete the file before it releases the lock.</summary>
+    /// <returns>Null when another process holds the lock.</returns>
+    /// <exception cref="IOException">The file cannot be made.</exception>
     public static FileStream? TryOpen(string path)
     {
         while (true)
         {
-            FileStream file;
+            FileStream? file = null;
             try
             {
                 file = new FileStream(
@@ -24,19 +24,22 @@ internal static class LockFile
                         Share = FileShare.None,
                         UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
                     });
+                // The last holder may have deleted the file after this process opened it and before it locked it.
+                if (FileStatus.Find(path)?.Inode == FileStatus.Of(file.SafeFileHandle).Inode)
+                {
+                    var locked = file;
+                    file = null;
+                    return locked;
+                }
             }
             catch (IOException e) when (e.HResult == WouldBlock)
             {
                 return null;
             }
-
-            // The last owner may have removed it between our opening and our locking it.
-            if (FileStatus.Find(path)?.Inode == FileStatus.Of(file.SafeFileHandle).Inode)
+            finally
             {
-                return file;
+                file?.Dispose();
             }
-
-            file.Dispose();
         }
     }
 }

@@ -1,12 +1,13 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace Pandora.Linux;
 
 /// <summary>
-/// A process held by a pidfd, whether this server started it or found it: its exit is awaited, never polled, and a recycled pid is never
-/// signalled (pidfd_open(2)).
+/// A process held by a pidfd (pidfd_open(2)), which this server started or found. Its exit is awaited, not polled, and a signal never
+/// reaches another process that has the same pid later.
 /// </summary>
 public sealed class ProcessHandle : IDisposable
 {
@@ -25,20 +26,21 @@ public sealed class ProcessHandle : IDisposable
     /// <summary>Process id.</summary>
     public int Pid { get; }
 
-    /// <summary>Start in clock ticks since boot.</summary>
+    /// <summary>Start time in clock ticks since boot.</summary>
     public long StartTime { get; }
 
     /// <summary>Completes when the process has ended. A zombie has ended.</summary>
     public Task Exited => _exited.Task;
 
-    /// <summary>Whether it has ended by now, asked of the kernel (poll(2) on the pidfd).</summary>
+    /// <summary>Whether the process has ended, as the kernel says now (poll(2) on the pidfd).</summary>
     public bool HasExited => Exited.IsCompleted || (_disposed == 0 && Libc.IsReadable(_pidfd));
 
-    /// <summary>Takes hold of a running process.</summary>
+    /// <summary>Opens a handle to a running process.</summary>
     /// <param name="pid">Process id.</param>
-    /// <param name="startTime">When given, a process with that pid that started at another time is not it.</param>
+    /// <param name="startTime">If given, a process with that pid that started at another time is not opened.</param>
     /// <returns>Null when there is no such process, or only its zombie.</returns>
-    /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
+    /// <exception cref="IOException">It could not be checked, for example because no descriptor is free. The process may still
+    /// run.</exception>
     public static ProcessHandle? TryOpen(int pid, long? startTime = null)
     {
         if (Libc.TryPidfdOpen(pid) is not { } pidfd)
@@ -49,7 +51,7 @@ public sealed class ProcessHandle : IDisposable
         (char State, long StartTime)? stat;
         try
         {
-            // Read after the pidfd is held: what is read now is of the process that is held, or of none.
+            // Read while the pidfd is held: the file in /proc is of the held process, or it does not exist.
             stat = ReadStat(pid);
         }
         catch
@@ -77,8 +79,9 @@ public sealed class ProcessHandle : IDisposable
         }
     }
 
-    /// <summary>Takes hold of those of some processes that run.</summary>
-    /// <exception cref="IOException">One of them could not be seen; none is held.</exception>
+    /// <summary>Opens handles to those of some processes that still run.</summary>
+    /// <exception cref="IOException">One of them could not be checked; no handle remains open.</exception>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The caller disposes of the handles; on an error they are disposed of here.")]
     public static IReadOnlyList<ProcessHandle> OpenAll(IEnumerable<int> pids)
     {
         ArgumentNullException.ThrowIfNull(pids);
@@ -102,13 +105,14 @@ public sealed class ProcessHandle : IDisposable
         }
     }
 
-    /// <summary>Whether a process with that pid that started then runs. A zombie does not.</summary>
-    /// <exception cref="IOException">It could not be seen, for want of descriptors say: that does not make it dead.</exception>
+    /// <summary>Whether a process with that pid and that start time runs. A zombie does not count.</summary>
+    /// <exception cref="IOException">It could not be checked, for example because no descriptor is free. The process may still
+    /// run.</exception>
     public static bool Exists(int pid, long startTime) =>
         ReadStat(pid) is { State: not ('Z' or 'X') } stat && stat.StartTime == startTime;
 
-    /// <summary>Start of a running process in clock ticks since boot; null when there is none.</summary>
-    /// <exception cref="IOException">It could not be seen.</exception>
+    /// <summary>Returns the start time of a process in clock ticks since boot; null when there is no such process.</summary>
+    /// <exception cref="IOException">The process could not be checked.</exception>
     public static long? StartTimeOf(int pid) => ReadStat(pid)?.StartTime;
 
     /// <summary>Sends a signal; nothing happens when the process has ended.</summary>
@@ -120,8 +124,8 @@ public sealed class ProcessHandle : IDisposable
         }
     }
 
-    /// <summary>The process's environment, empty when it has ended or may not be read.</summary>
-    /// <exception cref="IOException">It could not be seen.</exception>
+    /// <summary>Reads a process's environment; empty when the process has ended, or its environment may not be read.</summary>
+    /// <exception cref="IOException">The process could not be checked.</exception>
     public static IReadOnlyList<string> ReadEnvironment(int pid)
     {
         try
@@ -144,7 +148,8 @@ public sealed class ProcessHandle : IDisposable
         }
     }
 
-    /// <summary>Whether a process's file in /proc could not be read because the process has ended, before it was opened or after.</summary>
+    /// <summary>Whether a process's file in /proc could not be read because the process had ended, before or after the file was
+    /// opened.</summary>
     internal static bool IsGone(Exception exception) =>
         exception is FileNotFoundException or DirectoryNotFoundException or IOException { HResult: Libc.NoSuchProcess };
 
@@ -160,11 +165,11 @@ public sealed class ProcessHandle : IDisposable
         }
         catch (UnauthorizedAccessException e)
         {
-            throw new IOException($"process {pid} could not be looked at: {e.Message}", e);
+            throw new IOException($"the status of process {pid} could not be read: {e.Message}", e);
         }
     }
 
-    // Fields after the command name, which is in parentheses and may hold anything: proc(5).
+    // The fields after the command name, which is in parentheses and may contain any character: proc(5).
     private static (char State, long StartTime) ParseStat(string text)
     {
         var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
@@ -172,8 +177,8 @@ public sealed class ProcessHandle : IDisposable
     }
 
     /// <summary>
-    /// One thread that waits for all pidfds. Each is known by a number that is never used again: a descriptor's may be another process's by
-    /// the time its event is read.
+    /// One thread that waits for all pidfds. Each pidfd has a number that is never used again. The descriptor itself may belong to another
+    /// process by the time its event is read.
     /// </summary>
     private static unsafe class ExitWatcher
     {
@@ -185,7 +190,7 @@ public sealed class ProcessHandle : IDisposable
         private static int DataOffset => RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 4 : 8;
 
         /// <summary>Completes a source when the process ends. Closing the descriptor ends the watch.</summary>
-        /// <returns>What to <see cref="Forget"/> then.</returns>
+        /// <returns>The number for <see cref="Forget"/>.</returns>
         public static long Watch(int pidfd, TaskCompletionSource exited)
         {
             var number = Interlocked.Increment(ref _last);

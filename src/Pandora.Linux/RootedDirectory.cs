@@ -4,13 +4,13 @@ using Microsoft.Win32.SafeHandles;
 namespace Pandora.Linux;
 
 /// <summary>
-/// A directory whose content somebody else made: a guest's root filesystem, a VMM's jail. No link in it leads to a file of the host's, and
-/// no FIFO or device in it is opened.
+/// A directory whose content is not trusted: a guest's root filesystem, a VMM's jail. No link in it leads to a file of the host, and no
+/// FIFO or device in it is opened.
 /// </summary>
 /// <remarks>
-/// openat2(2) (Linux 5.6) resolves the names: with RESOLVE_IN_ROOT a link means what it means to the guest, whose root this directory is.
-/// The last part of a name that is written or deleted is not resolved: it is replaced or removed below its open parent. So nobody can swap
-/// a part of the name while it is used.
+/// openat2(2) (Linux 5.6) resolves the names: with RESOLVE_IN_ROOT a link leads where it leads for the guest, whose root is this directory.
+/// When a name is written or deleted, its last part is not resolved: it is replaced or removed below its open parent. So another process
+/// cannot swap a part of the name while it is used.
 /// </remarks>
 public sealed class RootedDirectory : IDisposable
 {
@@ -26,8 +26,8 @@ public sealed class RootedDirectory : IDisposable
 
     private RootedDirectory(SafeFileHandle root) => _root = root;
 
-    /// <summary>Opens a directory by a name of the host's.</summary>
-    /// <exception cref="RootedPathException">There is none.</exception>
+    /// <summary>Opens a directory by its path on the host.</summary>
+    /// <exception cref="RootedPathException">There is no such directory.</exception>
     public static RootedDirectory Open(string path)
     {
         using var current = new SafeFileHandle(-100 /* AT_FDCWD */, ownsHandle: false);
@@ -38,13 +38,11 @@ public sealed class RootedDirectory : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _root.Dispose();
 
-    /// <summary>
-    /// Writes a file in place of whatever has its name: a file, a link, a FIFO, a device. Missing directories above it are made.
-    /// </summary>
-    /// <param name="path">Its name below this directory.</param>
-    /// <param name="content">All that is in it afterwards.</param>
-    /// <param name="mode">Its mode, whatever the umask.</param>
-    /// <exception cref="RootedPathException">A directory has its name, or a part of the name leads to no directory in here.</exception>
+    /// <summary>Writes a file, and replaces a file, link, FIFO or device of that name. Missing directories above it are made.</summary>
+    /// <param name="path">Name below this directory.</param>
+    /// <param name="content">The file's whole content.</param>
+    /// <param name="mode">The file's mode; the umask does not change it.</param>
+    /// <exception cref="RootedPathException">The name belongs to a directory, or a part of it leads to no directory in here.</exception>
     public void WriteFile(string path, ReadOnlySpan<byte> content, UnixFileMode mode)
     {
         using var file = Replace(path);
@@ -52,8 +50,8 @@ public sealed class RootedDirectory : IDisposable
         File.SetUnixFileMode(file, mode);
     }
 
-    /// <summary>Copies a file of the host's in place of whatever has the name, as <see cref="WriteFile"/> does.</summary>
-    /// <exception cref="RootedPathException">A directory has its name, or a part of the name leads to no directory in here.</exception>
+    /// <summary>Copies a file of the host to a name in here, and replaces what has that name, as <see cref="WriteFile"/> does.</summary>
+    /// <exception cref="RootedPathException">The name belongs to a directory, or a part of it leads to no directory in here.</exception>
     public async Task CopyFileAsync(string source, string path, UnixFileMode mode, CancellationToken cancellationToken)
     {
         await using var from = File.OpenRead(source);
@@ -63,8 +61,9 @@ public sealed class RootedDirectory : IDisposable
         File.SetUnixFileMode(file, mode);
     }
 
-    /// <summary>Makes a new empty file in place of whatever has its name, open for writing, of mode 0600.</summary>
-    /// <exception cref="RootedPathException">A directory has its name, or a part of the name leads to no directory in here.</exception>
+    /// <summary>Makes a new empty file of mode 0600 and opens it for writing. It replaces a file, link, FIFO or device of that
+    /// name.</summary>
+    /// <exception cref="RootedPathException">The name belongs to a directory, or a part of it leads to no directory in here.</exception>
     public SafeFileHandle Replace(string path)
     {
         var (directory, name) = Split(path);
@@ -73,12 +72,12 @@ public sealed class RootedDirectory : IDisposable
         return TryOpen(parent, name, CreateNew | WriteOnly, InRoot, out var error) ?? throw new RootedPathException(path, error);
     }
 
-    /// <summary>Opens a file that is there. A link is followed to where it leads in here; a directory, a FIFO or a device is refused
-    /// without being opened.</summary>
-    /// <param name="path">Its name below this directory.</param>
-    /// <param name="access">What for.</param>
-    /// <param name="isOwn">Refuses, too, what may be another file under this name: a link, a file with more than one name, and one that is
-    /// mounted here.</param>
+    /// <summary>Opens an existing file. A link is followed to where it leads in here. A directory, a FIFO or a device is refused without
+    /// being opened.</summary>
+    /// <param name="path">Name below this directory.</param>
+    /// <param name="access">Access to the file.</param>
+    /// <param name="isOwn">Whether to refuse also what may be another file under this name: a link, a file with more than one name, and a
+    /// mounted file.</param>
     /// <exception cref="RootedPathException">There is no such file.</exception>
     public SafeFileHandle OpenFile(string path, FileAccess access = FileAccess.Read, bool isOwn = false)
     {
@@ -90,12 +89,12 @@ public sealed class RootedDirectory : IDisposable
             throw new RootedPathException(path, status.IsRegular ? "has another name as well" : "is no regular file");
         }
 
-        // By its descriptor: this is the file that was looked at, whatever has its name by now.
+        // Open by the descriptor: this is the file that was checked, even if another file has its name by now.
         return File.OpenHandle(FileStatus.PathOf(found), FileMode.Open, access, FileShare.ReadWrite | FileShare.Delete);
     }
 
-    /// <summary>Finds a socket, to be connected to. A link in its place is refused.</summary>
-    /// <param name="path">Its name below this directory.</param>
+    /// <summary>Opens a socket file, so that the caller can connect to it. A link in its place is refused.</summary>
+    /// <param name="path">Name below this directory.</param>
     /// <exception cref="RootedPathException">There is no such socket.</exception>
     public SafeFileHandle OpenSocket(string path)
     {
@@ -110,8 +109,8 @@ public sealed class RootedDirectory : IDisposable
         throw new RootedPathException(path, "is no socket");
     }
 
-    /// <summary>Removes a file, a link, a FIFO or a device, if it is there.</summary>
-    /// <exception cref="RootedPathException">It is a directory, or a part of its name leads to no directory in here.</exception>
+    /// <summary>Removes a file, a link, a FIFO or a device, if it exists.</summary>
+    /// <exception cref="RootedPathException">The name belongs to a directory, or a part of it leads to no directory in here.</exception>
     public void Delete(string path)
     {
         var (directory, name) = Split(path);
@@ -122,26 +121,30 @@ public sealed class RootedDirectory : IDisposable
         }
     }
 
-    /// <summary>Removes what is in a directory, but for directories.</summary>
-    /// <exception cref="RootedPathException">It leads to no directory in here.</exception>
+    /// <summary>Removes all entries of a directory, except directories.</summary>
+    /// <exception cref="RootedPathException">The name leads to no directory in here.</exception>
     public void DeleteFiles(string path)
     {
         using var directory = OpenDirectory(path, isMade: false);
-        foreach (var name in directory is null ? [] : Directory.GetFileSystemEntries(FileStatus.PathOf(directory)).Select(Path.GetFileName)
-            .OfType<string>())
+        if (directory is null)
         {
-            if (Libc.UnlinkAt(directory!, name, 0) != 0 && Marshal.GetLastPInvokeError() is not (IsDirectory or NotFound) and var error)
+            return;
+        }
+
+        foreach (var name in Directory.GetFileSystemEntries(FileStatus.PathOf(directory)).Select(Path.GetFileName).OfType<string>())
+        {
+            if (Libc.UnlinkAt(directory, name, 0) != 0 && Marshal.GetLastPInvokeError() is not (IsDirectory or NotFound) and var error)
             {
                 throw new RootedPathException($"{path}/{name}", error);
             }
         }
     }
 
-    /// <summary>Makes a directory and those above it. A link to a directory in here is as good.</summary>
+    /// <summary>Makes a directory and the directories above it. An existing link to a directory in here is accepted.</summary>
     /// <exception cref="RootedPathException">A part of its name leads to no directory in here.</exception>
     public void CreateDirectory(string path) => OpenDirectory(path, isMade: true)!.Dispose();
 
-    // From the top, so that the error names the part that is wrong. Null: it is not there.
+    // Opens each part from the top, so that the error names the part that is wrong. Null when the directory does not exist.
     private SafeFileHandle? OpenDirectory(string path, bool isMade)
     {
         var parts = path.Split('/', StringSplitOptions.RemoveEmptyEntries);
@@ -172,7 +175,7 @@ public sealed class RootedDirectory : IDisposable
         return last;
     }
 
-    // A link that leads nowhere is an entry as well.
+    // A link that leads nowhere is an entry, too.
     private static bool HasEntry(SafeFileHandle directory, string name)
     {
         using var entry = TryOpen(directory, name, PathOnly, InRoot | NoLinks, out var error);
@@ -193,7 +196,7 @@ public sealed class RootedDirectory : IDisposable
         {
             var descriptor = Libc.OpenAt(directory, path, flags | CloseOnExec, (flags & CreateNew) == 0 ? 0 : PrivateFile, resolve);
             error = descriptor >= 0 ? 0 : Marshal.GetLastPInvokeError();
-            // The kernel asks to try again when somebody renamed a directory meanwhile.
+            // The kernel answers EAGAIN when a process renamed a directory meanwhile.
             if (error != TryAgain || tries == 64)
             {
                 return descriptor >= 0 ? new SafeFileHandle(descriptor, ownsHandle: true) : null;
@@ -201,23 +204,22 @@ public sealed class RootedDirectory : IDisposable
         }
     }
 
-
     private static (string Directory, string Name) Split(string path) =>
         path.LastIndexOf('/') is >= 0 and var slash ? (path[..slash], path[(slash + 1)..]) : ("", path);
 
     internal static string Describe(int error) => error switch
     {
-        NotFound => "is not there, or is a link to what is not there",
+        NotFound => "does not exist, or is a link that leads nowhere",
         NotDirectory => "is no directory",
         IsDirectory => "is a directory",
-        Loop => "is a link, or links in a circle",
+        Loop => "is a link, or its links form a loop",
         AnotherMount => "is on another file system",
-        38 /* ENOSYS */ => "cannot be opened safely: this kernel has no openat2 (Linux 5.6 has)",
+        38 /* ENOSYS */ => "cannot be opened safely: this kernel has no openat2, which needs Linux 5.6",
         _ => Marshal.GetPInvokeErrorMessage(error),
     };
 }
 
-/// <summary>A name in a <see cref="RootedDirectory"/> is not what it should be there.</summary>
+/// <summary>A name in a <see cref="RootedDirectory"/> does not exist, or is of another type than expected.</summary>
 public sealed class RootedPathException : IOException
 {
     internal RootedPathException(string path, string words)
@@ -228,6 +230,6 @@ public sealed class RootedPathException : IOException
     internal RootedPathException(string path, int error)
         : this(path, RootedDirectory.Describe(error)) => HResult = error;
 
-    /// <summary>Whether there is simply nothing of that name.</summary>
+    /// <summary>Whether the name does not exist.</summary>
     public bool IsMissing => HResult == RootedDirectory.NotFound;
 }

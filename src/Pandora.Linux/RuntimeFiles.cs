@@ -2,13 +2,13 @@ using System.Globalization;
 
 namespace Pandora.Linux;
 
-/// <summary>The sockets and pipes in /tmp by which .NET's debuggers reach a process. The runtime removes them at an orderly end only, and
-/// nothing of the server's is to be left by any other.</summary>
+/// <summary>The sockets and pipes in /tmp by which .NET's debuggers reach a process. The runtime removes them only at an orderly exit. This
+/// class removes them so that none remains after another exit.</summary>
 public static class RuntimeFiles
 {
-    /// <summary>Removes those of a process; does nothing when there are none. Its diagnostics are off from then on.</summary>
+    /// <summary>Removes the files of a process; does nothing when there are none. After that, debuggers cannot reach the process.</summary>
     /// <param name="pid">Process id.</param>
-    /// <param name="startTime">Its start in clock ticks since boot, which is in their names (dotnet/runtime, PAL:
+    /// <param name="startTime">The process's start time in clock ticks since boot, which is in the names (dotnet/runtime, PAL:
     /// GetProcessIdDisambiguationKey).</param>
     public static void Remove(int pid, long startTime)
     {
@@ -20,7 +20,7 @@ public static class RuntimeFiles
         }
     }
 
-    /// <summary>Removes this process's own, unless the user wants them (<c>DOTNET_EnableDiagnostics=1</c>).</summary>
+    /// <summary>Removes the files of this process, unless the user asked for them (<c>DOTNET_EnableDiagnostics=1</c>).</summary>
     public static void RemoveOwn()
     {
         if (Environment.GetEnvironmentVariable("DOTNET_EnableDiagnostics") != "1"

@@ -3,14 +3,14 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Pandora.Linux;
 
-/// <summary>Copies of mostly empty disk images.</summary>
+/// <summary>Copies and hashes disk images that are mostly empty.</summary>
 public static class SparseFile
 {
     private const int BlockBytes = 64 * 1024;
 
     /// <summary>
-    /// Shares the source's blocks where the file system can, and else copies only the ranges that hold data (lseek(2), SEEK_DATA), leaving
-    /// holes where the source has them.
+    /// Copies a file. The copy shares the source's blocks if the file system supports that. Else only the ranges that hold data are copied
+    /// (lseek(2), SEEK_DATA), and the copy has the same holes as the source.
     /// </summary>
     public static void Copy(string source, string target)
     {
@@ -29,7 +29,7 @@ public static class SparseFile
         CopyData(from, to);
     }
 
-    /// <summary>Copies a file's data into an open one.</summary>
+    /// <summary>Copies a file's data into an open file.</summary>
     public static void Copy(string source, SafeFileHandle target)
     {
         using var from = File.OpenHandle(source);
@@ -46,7 +46,7 @@ public static class SparseFile
         }
     }
 
-    /// <summary>SHA-256 of a file's length and of the ranges that hold data and where they are, so that holes cost nothing.</summary>
+    /// <summary>Computes the SHA-256 of a file's length and of its data with the offsets. Holes cost no time.</summary>
     public static string Hash(string path, CancellationToken cancellationToken = default)
     {
         using var file = File.OpenHandle(path);
@@ -56,7 +56,7 @@ public static class SparseFile
         ReadData(file, length, (offset, data) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            // What is written as zeros and what was never written are the same to a reader.
+            // A block of zeros and a hole must have the same hash, because they read the same.
             if (data.ContainsAnyExcept((byte)0))
             {
                 hash.AppendData(BitConverter.GetBytes(offset));
@@ -68,7 +68,7 @@ public static class SparseFile
 
     private delegate void DataReader(long offset, ReadOnlySpan<byte> data);
 
-    // In blocks that begin at multiples of their size, whatever the ranges.
+    // Reads blocks that begin at multiples of their size, independent of where the ranges begin.
     private static void ReadData(SafeFileHandle file, long length, DataReader read)
     {
         var buffer = new byte[BlockBytes];

@@ -237,7 +237,7 @@ internal sealed class FakeNode : IAsyncDisposable
     private async Task<IGuest> ConnectAsync(GuestLogin login, CancellationToken cancellationToken)
     {
         var id = Vmm.FindIn(Network.NamespaceOf(login.Address)) ?? throw new VmmException("no guest has this address");
-        if (login.IsTakenOver)
+        if (login.IsAdopted)
         {
             await Task.Delay(AdoptionTime, TimeProvider.System, cancellationToken);
             await Undecided.GetValueOrDefault(id, Task.CompletedTask).WaitAsync(cancellationToken);
@@ -248,7 +248,7 @@ internal sealed class FakeNode : IAsyncDisposable
         }
 
         var guest = _guests.GetOrAdd(id, _ => new FakeGuest());
-        if (!login.IsTakenOver)
+        if (!login.IsAdopted)
         {
             _order.Enqueue(id);
         }

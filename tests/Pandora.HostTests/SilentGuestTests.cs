@@ -62,7 +62,7 @@ public sealed class SilentGuestTests : IAsyncLifetime
             using var key = await ClientKey.LoadAsync(directory, CancellationToken.None);
             using var limit = new CancellationTokenSource();
             var connecting = SshGuest.ConnectAsync(
-                address, key, [1], maxExecs: 1, isTakenOver: false, TimeProvider.System, NullLogger.Instance, limit.Token);
+                address, key, [1], maxExecs: 1, isAdopted: false, TimeProvider.System, NullLogger.Instance, limit.Token);
             using var guest = await server.AcceptTcpClientAsync();
             await guest.GetStream().WriteAsync("SSH-2.0-silent\r\n"u8.ToArray());
             // What the library answers to a name: it waits for keys now, and looks at no token.

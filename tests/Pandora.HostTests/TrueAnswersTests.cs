@@ -63,7 +63,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         var timeout = await TimesOutAsync(sandbox, "echo began; touch /root/go; sleep 611", seconds: 6);
         Assert.Equal((name, CommandStates.Unreachable, "began\n"), (name, timeout.Command, timeout.Stdout));
         Assert.DoesNotContain("was killed", timeout.Message);
-        Assert.Contains("whether it runs on is not known", timeout.Message);
+        Assert.Contains("whether it still runs is not known", timeout.Message);
         // It did, after the answer. The sandbox can be used again when its guest can be reached again.
         Assert.Equal((name, "1\n"), (name, await LaterAsync(sandbox, "cat /root/seen")));
         Assert.Equal((name, "0\n"), (name, await LaterAsync(sandbox, "echo $?")));

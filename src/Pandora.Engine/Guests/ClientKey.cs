@@ -3,7 +3,7 @@ using Renci.SshNet;
 
 namespace Pandora.Engine.Guests;
 
-/// <summary>The server's own SSH key pair, by which guests know it. Made on first use, private to root.</summary>
+/// <summary>The SSH key pair by which guests recognise this server. It is made on first use, and only root can read it.</summary>
 public sealed class ClientKey : IDisposable
 {
     private ClientKey(PrivateKeyFile privateKey, string publicLine)
@@ -12,13 +12,13 @@ public sealed class ClientKey : IDisposable
         PublicLine = publicLine;
     }
 
-    /// <summary>For the SSH client.</summary>
+    /// <summary>The private key, for the SSH client.</summary>
     public PrivateKeyFile PrivateKey { get; }
 
-    /// <summary>For <c>authorized_keys</c>.</summary>
+    /// <summary>The public key, as a line of <c>authorized_keys</c>.</summary>
     public string PublicLine { get; }
 
-    /// <summary>Loads the key pair of a data directory, making it where there is none.</summary>
+    /// <summary>Loads the key pair of a data directory, and makes one first if there is none.</summary>
     public static async Task<ClientKey> LoadAsync(string dataDir, CancellationToken cancellationToken)
     {
         var directory = Path.Combine(dataDir, "keys");

@@ -7,16 +7,16 @@ using Renci.SshNet.Common;
 namespace Pandora.Engine.Guests;
 
 /// <summary>
-/// Kills commands in one guest, and looks up afterwards what is left of them. All that wait are killed together, up to
-/// <see cref="MostAtOnce"/>, in a time that what else runs in the guest does not make longer:
-/// (1) by the connection that is open, if its gate is to be had soon; else (2) by a connection of its own.
+/// Kills commands in one guest, and checks afterwards which of their processes remain. All waiting commands are killed together, up to
+/// <see cref="MostAtOnce"/> at a time. Other work in the guest does not make the kill take longer:
+/// (1) it uses the open connection if the gate is free soon; else (2) it opens another connection.
 /// </summary>
-/// <param name="current">The connection that commands run on.</param>
-/// <param name="connect">Opens another one.</param>
-/// <param name="close">Closes that one, and returns at once.</param>
+/// <param name="current">Returns the connection that commands run on.</param>
+/// <param name="connect">Opens another connection.</param>
+/// <param name="close">Closes a connection that <paramref name="connect"/> opened, and returns at once.</param>
 /// <param name="gate">See <see cref="SshGuest"/>.</param>
-/// <param name="time">Keeps the limits.</param>
-/// <param name="logger">For what went wrong.</param>
+/// <param name="time">Clock of the limits.</param>
+/// <param name="logger">Receives the errors.</param>
 internal sealed partial class CommandKiller(
     Func<SshClient> current, Func<CancellationToken, Task<SshClient>> connect, Action<SshClient> close,
     SemaphoreSlim gate, TimeProvider time, ILogger logger)
@@ -24,26 +24,26 @@ internal sealed partial class CommandKiller(
     /// <summary>Longest that the guest may take to answer when it is asked to kill commands.</summary>
     public static readonly TimeSpan Limit = TimeSpan.FromSeconds(4.5);
 
-    /// <summary>Longest that a command waits until the guest is asked to kill it. It is longer than <see cref="Limit"/>, for which those
-    /// may take that are being killed then.</summary>
+    /// <summary>Longest that a command waits until the guest is asked to kill it. It is longer than <see cref="Limit"/>, because the
+    /// commands before it may take that long.</summary>
     internal static readonly TimeSpan QueueLimit = TimeSpan.FromSeconds(5);
 
-    /// <summary>Longest that a command's caller waits to hear what became of it.</summary>
+    /// <summary>Longest that a caller waits for the result of the kill.</summary>
     public static readonly TimeSpan LongestWait = QueueLimit + Limit;
 
-    /// <summary>Most commands that are killed by one script, which must not be too long.</summary>
+    /// <summary>Most commands that one script kills: the script's length is limited.</summary>
     internal const int MostAtOnce = 60;
 
-    private const int Looks = 40;
+    private const int KillTries = 40;
     private static readonly TimeSpan GateLimit = TimeSpan.FromSeconds(0.5);
     private static readonly TimeSpan CurrentLimit = TimeSpan.FromSeconds(2.5);
     private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(0.7);
-    private static readonly CommandStop Silent = new(
-        CommandOutcome.Unreachable, "it was to be killed, and no answer came from the guest: whether it runs on is not known");
+    private static readonly CommandStop NoAnswer = new(
+        CommandOutcome.Unreachable, "it was to be killed, and the guest did not answer: whether it still runs is not known");
 
     private static readonly CommandStop NotAsked = new(
         CommandOutcome.Unknown,
-        "it was to be killed, but other commands are killed first and the guest has not been asked yet: whether it runs on is not known")
+        "it was to be killed, but other commands are killed first and the guest has not been asked yet: whether it still runs is not known")
     {
         HasAnswered = false,
     };
@@ -51,7 +51,8 @@ internal sealed partial class CommandKiller(
     private readonly ConcurrentQueue<Request> _waiting = new();
     private int _isRunning;
 
-    /// <summary>Kills a command that was sent, and tells what is known of it then.</summary>
+    /// <summary>Kills a command that was sent to the guest.</summary>
+    /// <returns>What is known about the command afterwards.</returns>
     public async Task<CommandStop> KillAsync(SshExec exec)
     {
         var request = new Request(exec);
@@ -64,7 +65,7 @@ internal sealed partial class CommandKiller(
         await request.Taken.Task.WaitAsync(QueueLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         if (!request.Taken.Task.IsCompleted)
         {
-            // It is killed all the same when its turn comes.
+            // RunAsync still kills it when its turn comes.
             return NotAsked;
         }
 
@@ -103,13 +104,13 @@ internal sealed partial class CommandKiller(
     private async Task KillAllAsync(List<Request> batch)
     {
         using var limit = new CancellationTokenSource(Limit, time);
-        if (!await TryByCurrentAsync(batch, limit.Token))
+        if (!await TryKillOnCurrentConnectionAsync(batch, limit.Token))
         {
-            await ByOwnAsync(batch, limit.Token);
+            await KillOnNewConnectionAsync(batch, limit.Token);
         }
     }
 
-    private async Task<bool> TryByCurrentAsync(List<Request> batch, CancellationToken cancellationToken)
+    private async Task<bool> TryKillOnCurrentConnectionAsync(List<Request> batch, CancellationToken cancellationToken)
     {
         var client = current();
         if (!client.IsConnected || !await gate.WaitAsync(GateLimit, cancellationToken))
@@ -120,7 +121,7 @@ internal sealed partial class CommandKiller(
         var asking = Task.FromResult("");
         try
         {
-            await KillByAsync(
+            await KillAsync(
                 batch,
                 script =>
                 {
@@ -132,25 +133,25 @@ internal sealed partial class CommandKiller(
         catch (Exception e) when (IsExpected(e))
         {
             LogFailed(e.Message);
-            return batch.All(r => r.Last != Silent);
+            return batch.All(r => r.Last != NoAnswer);
         }
         finally
         {
-            // A script that is not waited for any more still ends, and no channel may be opened then.
+            // The script may still run after the wait for it has ended, and no channel may be opened while its shell exits.
             _ = asking.ContinueWith(_ => gate.Release(), TaskScheduler.Default);
         }
     }
 
-    private async Task ByOwnAsync(List<Request> batch, CancellationToken cancellationToken)
+    private async Task KillOnNewConnectionAsync(List<Request> batch, CancellationToken cancellationToken)
     {
         SshClient? client = null;
-        // The shells that are killed run on the other connection: no channel should be opened on it meanwhile. The gate is not waited for,
-        // because a command that opens one may hold it for too long.
+        // The shells that are killed run on the current connection: no channel should be opened there meanwhile. This does not wait for the
+        // gate, because a command that is opening a channel may hold it for too long.
         var isGateHeld = await gate.WaitAsync(TimeSpan.Zero, cancellationToken);
         try
         {
             client = await connect(cancellationToken);
-            await KillByAsync(batch, script => SshExec.RunBoundedAsync(client, script, cancellationToken), cancellationToken);
+            await KillAsync(batch, script => SshExec.RunBoundedAsync(client, script, cancellationToken), cancellationToken);
         }
         catch (Exception e) when (IsExpected(e))
         {
@@ -170,16 +171,16 @@ internal sealed partial class CommandKiller(
         }
     }
 
-    private async Task KillByAsync(List<Request> batch, Func<string, Task<string>> ask, CancellationToken cancellationToken)
+    private async Task KillAsync(List<Request> batch, Func<string, Task<string>> ask, CancellationToken cancellationToken)
     {
-        // The second time for those whose shells had not joined their cgroups the first time.
+        // The second round is for commands whose shells had not yet joined their cgroups in the first.
         for (var round = 0; round < 2; round++)
         {
-            var left = batch.Where(r => !r.Done.Task.IsCompleted).ToList();
-            var answer = await ask(ExecScript.Kill([.. left.Select(r => (r.Exec.Group, r.Exec.Tag))], Looks));
-            var closed = Task.WhenAll(left.Select(r => r.Exec.Closed)).WaitAsync(CloseLimit, time, cancellationToken);
+            var remaining = batch.Where(r => !r.Done.Task.IsCompleted).ToList();
+            var answer = await ask(ExecScript.Kill([.. remaining.Select(r => (r.Exec.Group, r.Exec.Tag))], KillTries));
+            var closed = Task.WhenAll(remaining.Select(r => r.Exec.Closed)).WaitAsync(CloseLimit, time, cancellationToken);
             await closed.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            foreach (var request in left)
+            foreach (var request in remaining)
             {
                 request.Last = Interpret(answer, request.Exec.Group, request.Exec.HasShellGone);
                 if (round == 1 || request.Exec.Closed.IsCompleted)
@@ -196,7 +197,7 @@ internal sealed partial class CommandKiller(
     }
 
     /// <summary>
-    /// What a guest's answer to <see cref="ExecScript.Kill"/> says of a command. The guest's root can make it say anything.
+    /// Reads from a guest's answer to <see cref="ExecScript.Kill"/> what became of a command. The guest's root can forge the answer.
     /// </summary>
     internal static CommandStop Interpret(string answer, int group, bool hasShellGone)
     {
@@ -206,7 +207,7 @@ internal sealed partial class CommandKiller(
         {
             return new CommandStop(
                 CommandOutcome.Unknown,
-                "it was to be killed, and the guest could not look up what is left of it: whether it runs on is not known");
+                "it was to be killed, and the guest could not list its processes: whether it still runs is not known");
         }
 
         List<string> findings = [];
@@ -229,7 +230,7 @@ internal sealed partial class CommandKiller(
         return findings.Count == 0
             ? new CommandStop(CommandOutcome.Killed, Killed)
             : new CommandStop(
-                CommandOutcome.Unknown, $"it was to be killed, but {string.Join(", and ", findings)}: whether it runs on is not known");
+                CommandOutcome.Unknown, $"it was to be killed, but {string.Join(", and ", findings)}: whether it still runs is not known");
     }
 
     private static bool IsExpected(Exception e) =>
@@ -241,19 +242,19 @@ internal sealed partial class CommandKiller(
 
     private sealed record Request(SshExec Exec)
     {
-        private volatile CommandStop _last = Silent;
+        private volatile CommandStop _last = NoAnswer;
 
-        /// <summary>What is known so far, once it is taken.</summary>
+        /// <summary>What is known about the command so far; valid once <see cref="Taken"/> is complete.</summary>
         public CommandStop Last
         {
             get => _last;
             set => _last = value;
         }
 
-        /// <summary>Completes when it is among those that the guest is asked to kill.</summary>
+        /// <summary>Completes when the command is in the batch that the guest is asked to kill.</summary>
         public TaskCompletionSource Taken { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-        /// <summary>Completes when nothing more will be known.</summary>
+        /// <summary>Completes when <see cref="Last"/> is final.</summary>
         public TaskCompletionSource Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }
 }

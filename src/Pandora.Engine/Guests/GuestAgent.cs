@@ -5,22 +5,22 @@ using Pandora.Vmm;
 namespace Pandora.Engine.Guests;
 
 /// <summary>
-/// The server's end of the agent in one guest, one question at a time. The guest may be hostile: what it sends is read into one buffer of a
-/// fixed size, only while an answer is awaited, and for so long and so much at most.
+/// The server's end of the connection to the agent in one guest. It asks one question at a time. The guest may be hostile: the server reads
+/// only while it waits for an answer, into one buffer of a fixed size, and for a limited time and number of bytes.
 /// </summary>
 internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : IAsyncDisposable
 {
     /// <summary>Longest that a guest may take to answer.</summary>
     public static readonly TimeSpan AnswerLimit = TimeSpan.FromSeconds(10);
 
-    /// <summary>Bytes that may come before an answer: what the guest said to an earlier question, or unasked.</summary>
+    /// <summary>Most bytes that may come before an answer: late answers to earlier questions, or frames that were not asked for.</summary>
     public const int MostBefore = 256 * 1024;
 
-    // An answer within this tells the time well enough; a clock that is no further off than an answer can tell, and this, is left alone:
-    // each step back is seen by what runs.
+    // A round trip shorter than this is accurate enough to set the clock. A clock that differs by no more than the accuracy of the
+    // measurement plus this is not changed, because programs in the guest notice each step back.
     private static readonly TimeSpan ClockAccuracy = TimeSpan.FromMilliseconds(5);
     private const int ClockTries = 10, SeedBytes = 64;
-    private readonly SemaphoreSlim _one = new(1, 1);
+    private readonly SemaphoreSlim _asking = new(1, 1);
     private readonly byte[] _buffer = new byte[AgentProtocol.HeaderSize + AgentProtocol.MaxBody];
     private Stream? _stream;
     private int _length;
@@ -28,26 +28,27 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
     private volatile bool _isDisposed;
     private volatile bool _hasHealth = true;
 
-    /// <summary>What the next question is known by. A guest cannot know it before it is asked.</summary>
+    /// <summary>Id of the next question. The first is random, so a guest cannot know an id before the question is asked.</summary>
     internal uint NextId
     {
         init => _lastId = value - 1;
     }
 
     /// <summary>Returns once the agent answers.</summary>
-    /// <exception cref="VmmException">It does not, or answers something else.</exception>
+    /// <exception cref="VmmException">The agent does not answer, or answers with other bytes.</exception>
     public async Task PingAsync(ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
     {
         var answer = await AskAsync(AgentMessage.Ping, body, AgentMessage.Pong, cancellationToken);
         if (!answer.Span.SequenceEqual(body.Span))
         {
-            throw new VmmException("the guest's agent answered something else than it was asked");
+            throw new VmmException("the guest's agent answered a ping with other bytes");
         }
     }
 
-    /// <summary>Asks whether the guest is well. An agent of an earlier version only shows that it is there.</summary>
-    /// <returns>How many errors of its disks the guest's kernel has reported.</returns>
-    /// <exception cref="VmmException">The agent does not answer, or answers something else.</exception>
+    /// <summary>Asks for the guest's disk errors. An agent of an earlier version does not know that question and is pinged
+    /// instead.</summary>
+    /// <returns>How many disk errors the guest's kernel has reported; 0 for an earlier agent.</returns>
+    /// <exception cref="VmmException">The agent does not answer, or its answer is not valid.</exception>
     public async Task<uint> CheckHealthAsync(CancellationToken cancellationToken)
     {
         if (_hasHealth)
@@ -59,7 +60,7 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
             }
             catch (FormatException e)
             {
-                throw new VmmException("the guest's agent answered no report of health", e);
+                throw new VmmException("the guest's agent answered with an invalid health report", e);
             }
             catch (AgentFailedException)
             {
@@ -71,8 +72,8 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
         return 0;
     }
 
-    /// <summary>Gives a restored guest its own identity and random state, and the time.</summary>
-    /// <exception cref="VmmException">The agent does not answer, or could not.</exception>
+    /// <summary>Sets the identity, the random state and the clock of a restored guest.</summary>
+    /// <exception cref="VmmException">The agent does not answer, or could not set them.</exception>
     public async Task ResumeAsync(GuestIdentity identity, CancellationToken cancellationToken)
     {
         var body = new ResumeBody(
@@ -81,11 +82,11 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
     }
 
     /// <summary>
-    /// Sets the guest's clock to the host's, in <see cref="AnswerLimit"/> at most. It asks until an answer comes fast enough to tell the
-    /// time by, on a busy host some times and goes by the fastest, and then moves the clock by what is between.
+    /// Sets the guest's clock to the host's, within <see cref="AnswerLimit"/>. It reads the guest's clock until a round trip is short
+    /// enough, at most <see cref="ClockTries"/> times, uses the fastest answer, and then moves the guest's clock by the difference.
     /// </summary>
-    /// <returns>By how much the guest's was behind.</returns>
-    /// <exception cref="VmmException">The agent does not answer, or could not.</exception>
+    /// <returns>How far the guest's clock was behind; negative when it was ahead.</returns>
+    /// <exception cref="VmmException">The agent does not answer, or could not set the clock.</exception>
     public async Task<TimeSpan> SetClockAsync(CancellationToken cancellationToken)
     {
         using var limit = new CancellationTokenSource(AnswerLimit, time);
@@ -110,7 +111,7 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
             var elapsed = time.GetElapsedTime(start);
             if (elapsed < took)
             {
-                // Read somewhere between; half-way is the best guess.
+                // The guest read its clock at some time during the round trip; half of the round trip is the best estimate.
                 (behind, took) = (TimeSpan.FromMicroseconds((asked - TimeIn(answer)) / 1000) + (elapsed / 2), elapsed);
             }
         }
@@ -144,7 +145,7 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
         }
         catch (FormatException e)
         {
-            throw new VmmException("the guest's agent answered no time", e);
+            throw new VmmException("the guest's agent answered with an invalid time", e);
         }
     }
 
@@ -155,35 +156,38 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
     {
         using var limit = new CancellationTokenSource(AnswerLimit, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-        var isOurs = false;
+        var isHeld = false;
         try
         {
-            await _one.WaitAsync(linked.Token);
-            isOurs = true;
+            await _asking.WaitAsync(linked.Token);
+            isHeld = true;
             ObjectDisposedException.ThrowIf(_isDisposed, this);
             _stream ??= await machine.ConnectAgentAsync(linked.Token);
             var id = ++_lastId;
             await _stream.WriteAsync(AgentProtocol.Encode(question, id, body.Span), linked.Token);
             var answer = await ReadAnswerAsync(_stream, id, linked.Token);
-            return answer.Message == expected ? answer.Body
-                : throw (answer.Message == AgentMessage.Failed
-                    ? new AgentFailedException(Printable(answer.Body.Span))
-                    : new VmmException($"the guest's agent answered {question} with {(int)answer.Message}"));
+            if (answer.Message == AgentMessage.Failed)
+            {
+                throw new AgentFailedException(Printable(answer.Body.Span));
+            }
+
+            return answer.Message == expected
+                ? answer.Body
+                : throw new VmmException($"the guest's agent answered {question} with {(int)answer.Message}");
         }
-        catch (Exception e) when (e is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
+        catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
         {
-            throw e as VmmException
-                ?? new VmmException(
-                    e is OperationCanceledException
-                        ? $"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s"
-                        : $"the guest's agent cannot be reached: {e.Message}",
-                    e);
+            throw new VmmException($"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s", e);
+        }
+        catch (Exception e) when (e is not (OperationCanceledException or VmmException))
+        {
+            throw new VmmException($"the guest's agent cannot be reached: {e.Message}", e);
         }
         finally
         {
-            if (isOurs)
+            if (isHeld)
             {
-                _one.Release();
+                _asking.Release();
             }
         }
     }
@@ -199,7 +203,7 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
                 if (size < 0)
                 {
                     _length = 0;
-                    throw new VmmException("what the guest's agent sent is no frame of the protocol's");
+                    throw new VmmException("the guest's agent sent bytes that are not a frame of the protocol");
                 }
 
                 used += size;
@@ -235,7 +239,7 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
         _length -= count;
     }
 
-    // It may hold anything, and goes to logs.
+    // The guest chose the text, and logs show it.
     private static string Printable(ReadOnlySpan<byte> text)
     {
         var printable = new System.Text.StringBuilder();
@@ -248,5 +252,5 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
     }
 }
 
-/// <summary>The agent could not do what it was asked.</summary>
+/// <summary>The agent answered that it could not do what it was asked.</summary>
 internal sealed class AgentFailedException(string reason) : VmmException($"the guest's agent could not: {reason}");

@@ -8,12 +8,13 @@ using Pandora.Engine.Templates;
 namespace Pandora.Engine.Guests;
 
 /// <summary>
-/// What makes a microVM its own: its SSH host key, made on the host so that it can be pinned before the guest runs, and its names.
+/// The identity of one microVM: its SSH host key and its names. The host key is made on the host, so that it can be pinned before the guest
+/// runs.
 /// </summary>
 /// <param name="HostKey">The public host key as SSH sends it (RFC 8709).</param>
-/// <param name="HostKeyFile">The private one in dropbear's format.</param>
-/// <param name="Hostname">Its hostname.</param>
-/// <param name="MachineId">Its machine-id: 32 hexadecimal digits (machine-id(5)).</param>
+/// <param name="HostKeyFile">The private host key in dropbear's format.</param>
+/// <param name="Hostname">The guest's hostname.</param>
+/// <param name="MachineId">The guest's machine-id: 32 hexadecimal digits (machine-id(5)).</param>
 internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string Hostname, string MachineId)
 {
     private const string Algorithm = "ssh-ed25519";
@@ -24,7 +25,7 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
     {
         var privateKey = new Ed25519PrivateKeyParameters(new SecureRandom());
         var publicKey = privateKey.GeneratePublicKey().GetEncoded();
-        // dropbear, ed25519.c: the algorithm's name, then seed and public key in one string.
+        // Format of dropbear, ed25519.c: the algorithm's name, then seed and public key in one string.
         return new GuestIdentity(
             [.. SshString(Encoding.ASCII.GetBytes(Algorithm)), .. SshString(publicKey)],
             [.. SshString(Encoding.ASCII.GetBytes(Algorithm)), .. SshString([.. privateKey.GetEncoded(), .. publicKey])],
@@ -32,14 +33,14 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
     }
 
     /// <summary>
-    /// Writes the microVM's initrd: an archive with what is the machine's own, then the template's. The old LZ4 format has no end, so the
-    /// packed one must be last.
+    /// Writes the microVM's initrd: an archive with the files of this microVM, then the template's archive. The template's is compressed
+    /// with the old LZ4 format, which has no end mark, so it must be last.
     /// </summary>
-    /// <param name="templateInitrd">The template's.</param>
+    /// <param name="templateInitrd">The template's initrd.</param>
     /// <param name="target">File to write, readable by root only.</param>
     /// <param name="authorizedKey">Line for root's <c>authorized_keys</c>.</param>
     /// <param name="mtu">MTU of the guest's network device.</param>
-    /// <param name="cancellationToken">Ends it.</param>
+    /// <param name="cancellationToken">Cancels the writing.</param>
     public async Task WriteInitrdAsync(
         string templateInitrd, string target, string authorizedKey, int mtu, CancellationToken cancellationToken)
     {
@@ -51,12 +52,8 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
                 Access = FileAccess.Write,
                 UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
             });
-        const int Private =
-                0x1C0 /* 0700 */
-            ,
-            Secret =
-                0x180 /* 0600 */
-        ;
+        const int Private = 0x1C0; // 0700
+        const int Secret = 0x180; // 0600
         var cpio = new CpioArchive(output);
         cpio.AddDirectory("machine");
         cpio.AddDirectory("machine/etc");

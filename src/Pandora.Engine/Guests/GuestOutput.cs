@@ -2,9 +2,7 @@ using System.Text;
 
 namespace Pandora.Engine.Guests;
 
-/// <summary>
-/// One output of a command, as the bytes that came: a text of it would be twice as long, and would have to be in one piece.
-/// </summary>
+/// <summary>One output of a command, kept as the bytes that came: as a string it would take twice the memory, in one block.</summary>
 public sealed class GuestOutput
 {
     private const int CharsAtOnce = 16 * 1024;
@@ -17,21 +15,21 @@ public sealed class GuestOutput
         Length = pieces.Sum(p => (long)p.Length);
     }
 
-    /// <summary>Nothing.</summary>
+    /// <summary>An output without bytes.</summary>
     public static GuestOutput Empty { get; } = new([], isTruncated: false);
 
-    /// <summary>Bytes.</summary>
+    /// <summary>Number of bytes kept.</summary>
     public long Length { get; }
 
-    /// <summary>Whether more came than was kept.</summary>
+    /// <summary>Whether the command printed more than was kept.</summary>
     public bool IsTruncated { get; }
 
-    /// <summary>Makes one of a text.</summary>
+    /// <summary>Makes an output from a text.</summary>
     public static GuestOutput FromText(string text) => new([Encoding.UTF8.GetBytes(text)], isTruncated: false);
 
     /// <summary>
-    /// Reads it as UTF-8, in pieces that are each valid until the next is asked for. A character that the limit cut is left out; bytes
-    /// that are not UTF-8 become U+FFFD.
+    /// Reads the output as UTF-8, in pieces. Each piece is valid until the caller asks for the next. A character that the output limit cut
+    /// is omitted; bytes that are not UTF-8 become U+FFFD.
     /// </summary>
     public IEnumerable<ReadOnlyMemory<char>> ReadText()
     {
@@ -39,7 +37,7 @@ public sealed class GuestOutput
         var buffer = new char[(int)Math.Min(CharsAtOnce, Math.Max(Length, 2))];
         for (var i = 0; i < _pieces.Count; i++)
         {
-            // Not flushed, a decoder keeps the beginning of a character to itself: the one that the limit cut.
+            // Without a flush the decoder does not return the beginning of a character: the one that the output limit cut.
             var flush = i == _pieces.Count - 1 && !IsTruncated;
             var rest = _pieces[i];
             for (var isComplete = false; !isComplete;)
@@ -54,7 +52,7 @@ public sealed class GuestOutput
         }
     }
 
-    /// <summary>The whole as one text.</summary>
+    /// <summary>Returns the whole output as one string.</summary>
     public override string ToString()
     {
         var text = new StringBuilder();

@@ -3,18 +3,18 @@ using System.Text;
 
 namespace Pandora.Engine.Guests;
 
-/// <summary>What a marker in an output told.</summary>
-/// <param name="Count">How many markers there are in both outputs together.</param>
-/// <param name="Word">An exit code, or what could not be done.</param>
+/// <summary>The content of a marker in an output.</summary>
+/// <param name="Count">How many markers both outputs together have.</param>
+/// <param name="Word">An exit code, or the name of the setting that is invalid.</param>
 internal sealed record Marker(int Count, string Word);
 
 /// <summary>
-/// Gathers one output of a command: keeps its first bytes up to a limit, counts the rest, and looks for the marker that ends it. Used by
-/// one thread at a time.
+/// Collects one output of a command: keeps its first bytes up to a limit, drops the rest, and finds the marker that ends it. One thread at
+/// a time may append.
 /// </summary>
 internal sealed class OutputCollector(int limit, string mark)
 {
-    // Under the size from which on the runtime puts objects into a heap of their own, which it seldom cleans.
+    // Below the size of .NET's large objects, whose heap the runtime seldom collects.
     private const int MaxMarkerWord = 24, MinBlock = 64, MaxBlock = 64 * 1024;
     private readonly byte[] _prefix = Encoding.ASCII.GetBytes($"\0{mark} ");
     private List<byte[]> _kept = [];
@@ -23,10 +23,10 @@ internal sealed class OutputCollector(int limit, string mark)
     private byte[] _held = [];
     private bool _isEnded;
 
-    /// <summary>Whether more came than was kept.</summary>
+    /// <summary>Whether the command printed more than was kept.</summary>
     public bool IsTruncated { get; private set; }
 
-    /// <summary>Takes what came; returns a marker when it is complete. What comes after a marker is nobody's.</summary>
+    /// <summary>Takes the next bytes, and returns the markers that they complete. Bytes after a marker are dropped.</summary>
     public IReadOnlyList<Marker> Append(ReadOnlySpan<byte> chunk)
     {
         lock (_lock)
@@ -39,7 +39,7 @@ internal sealed class OutputCollector(int limit, string mark)
                 var start = data.IndexOf(_prefix);
                 if (start < 0)
                 {
-                    // The beginning of a marker may stand at the end: hold it back until the rest has come.
+                    // The bytes may end with the beginning of a marker: hold that back until the rest has come.
                     var tail = data[Math.Max(0, data.Length - _prefix.Length)..];
                     var zero = tail.IndexOf((byte)0);
                     while (zero >= 0 && !_prefix.AsSpan().StartsWith(tail[zero..]))
@@ -59,7 +59,7 @@ internal sealed class OutputCollector(int limit, string mark)
                 var end = rest.IndexOf((byte)0);
                 if (end < 0)
                 {
-                    // No marker is that long: somebody wrote our prefix, and it ends here all the same.
+                    // No marker is that long: the guest's code wrote the prefix. What follows it is dropped.
                     _held = rest.Length > MaxMarkerWord ? [] : data[start..].ToArray();
                     return markers;
                 }
@@ -76,18 +76,18 @@ internal sealed class OutputCollector(int limit, string mark)
         }
     }
 
-    /// <summary>What was kept until now.</summary>
+    /// <summary>Returns what was kept until now.</summary>
     public GuestOutput Take()
     {
         lock (_lock)
         {
-            // What comes later is written behind the pieces' ends, or to pieces of its own.
+            // Later bytes are written after the ends of these pieces, or into new blocks.
             int LengthOf(int block) => block < _kept.Count - 1 ? _kept[block].Length : _lastLength;
             return new GuestOutput([.. _kept.Select((bytes, i) => new ReadOnlyMemory<byte>(bytes, 0, LengthOf(i)))], IsTruncated);
         }
     }
 
-    /// <summary>Lets go of what was kept, because it has been delivered, and keeps no more.</summary>
+    /// <summary>Drops what was kept, because it has been delivered, and keeps nothing more.</summary>
     public void Release()
     {
         lock (_lock)
@@ -98,7 +98,7 @@ internal sealed class OutputCollector(int limit, string mark)
         }
     }
 
-    // Blocks grow from a few bytes to their full size: most outputs are short, and a byte that comes alone must not cost an object.
+    // Blocks grow from a few bytes to their full size: most outputs are short, and a single byte must not cost an object.
     private void Keep(ReadOnlySpan<byte> data)
     {
         if (_isEnded)

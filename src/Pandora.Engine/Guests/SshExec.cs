@@ -7,13 +7,13 @@ using Renci.SshNet.Common;
 namespace Pandora.Engine.Guests;
 
 /// <summary>
-/// One command on an SSH connection. SSH.NET opens channels and reads outputs by blocking its caller, so each command has threads of its
-/// own: a guest that stalls holds up its own commands and nobody else's.
+/// One command on an SSH connection. SSH.NET blocks its caller while it opens a channel or reads an output, so each command has dedicated
+/// threads: a guest that stalls delays its own commands and no others.
 /// </summary>
 internal sealed class SshExec
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15);
-    private const int Waiting = 0, Sent = 1, Refused = 2;
+    private const int Unsent = 0, Sent = 1, Refused = 2;
     private readonly TaskCompletionSource<GuestResult> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _lock = new();
     private readonly SshCommand _command;
@@ -25,12 +25,12 @@ internal sealed class SshExec
     private readonly TaskCompletionSource _opened = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Stream? _input;
     private int _markers;
-    private int _stage = Waiting;
+    private int _stage = Unsent;
     private volatile bool _isBroken;
 
     /// <param name="client">The connection.</param>
-    /// <param name="gate">Held while a channel is opened, and while shells are let go.</param>
-    /// <param name="command">What to run.</param>
+    /// <param name="gate">Held while a channel is opened, and while shells are released.</param>
+    /// <param name="command">The command.</param>
     /// <param name="group">Number of its cgroup.</param>
     public SshExec(SshClient client, SemaphoreSlim gate, GuestCommand command, int group)
     {
@@ -60,31 +60,32 @@ internal sealed class SshExec
         Command = command;
     }
 
-    /// <summary>Completes when the command's bash has exited, or fails when the connection does.</summary>
+    /// <summary>Completes when the command's bash has exited, or fails when the connection fails.</summary>
     public Task<GuestResult> Result => _result.Task;
 
-    /// <summary>Completes when its channel is closed: its shell is gone, or the connection.</summary>
+    /// <summary>Completes when the command's channel is closed, because the shell or the connection has ended.</summary>
     public Task Closed => _closed.Task;
 
-    /// <summary>Number of its cgroup.</summary>
+    /// <summary>Number of the command's cgroup.</summary>
     public int Group { get; }
 
-    /// <summary>What all that it starts bears in its environment.</summary>
+    /// <summary>Value of <see cref="ExecScript.TagVariable"/> in every process that the command starts.</summary>
     public string Tag { get; } = RandomNumberGenerator.GetHexString(16, lowercase: true);
 
-    /// <summary>Whether the guest closed its channel, which dropbear does when the shell has exited and not before.</summary>
+    /// <summary>Whether the guest closed the command's channel. dropbear does so when the shell has exited, and not before.</summary>
     public bool HasShellGone => Closed.IsCompleted && !_isBroken;
 
-    /// <summary>Completes when it has let go of the gate: its command is given to the guest, or will not be.</summary>
+    /// <summary>Completes when the gate is released again: the command was given to the guest, or never will be.</summary>
     public Task Opened => _opened.Task;
 
-    /// <summary>Whether its shell has told its end, leaves nothing behind, and waits to be let go.</summary>
+    /// <summary>Whether the shell has reported its end, no other process of the command remains, and the shell waits for its
+    /// release.</summary>
     public bool IsWaiting { get; private set; }
 
     private GuestCommand Command { get; }
 
-    /// <summary>Runs blocking work on a thread of its own.</summary>
-    /// <exception cref="PandoraException">The host has no room for one.</exception>
+    /// <summary>Runs blocking work on a new thread.</summary>
+    /// <exception cref="PandoraException">The host has no room for another thread.</exception>
     public static Task OnThread(Action work)
     {
         try
@@ -103,22 +104,22 @@ internal sealed class SshExec
     }
 
     /// <summary>
-    /// Runs a short command of the server's own and returns the first 4 KiB that it prints. A hostile guest may have another program there,
-    /// that floods or never ends.
+    /// Runs a short command for the server itself and returns the first 4 KiB that it prints. In a hostile guest another program may run
+    /// instead, which prints without end or never exits.
     /// </summary>
     public static async Task<string> RunBoundedAsync(SshClient client, string script, CancellationToken cancellationToken)
     {
         var printed = "";
         using var command = client.CreateCommand(script);
-        // On a thread of the pool: this may be called where nothing may fail.
+        // On a thread of the pool: a dispose that fails must not throw into the code that cancels.
         using var stop = cancellationToken.Register(() => _ = Task.Run(command.Dispose, CancellationToken.None));
         await OnThread(() => printed = RunBounded(command)).WaitAsync(cancellationToken);
         return printed;
     }
 
     /// <summary>
-    /// Runs a short command of the server's own, and gives a slow guest the time to end it: one that is given up ends all the same, when
-    /// nobody holds the gate for it any more.
+    /// Runs a short command for the server itself, with a longer time limit for a slow guest: a command that the server gives up still ends
+    /// later, and then nothing holds the gate for it any more.
     /// </summary>
     public static async Task<string> RunPatientlyAsync(SshClient client, string script, TimeProvider time)
     {
@@ -126,11 +127,11 @@ internal sealed class SshExec
         return await RunBoundedAsync(client, script, limit.Token);
     }
 
-    /// <summary>Starts it.</summary>
-    /// <param name="cancellationToken">Ends its wait for a place to start.</param>
+    /// <summary>Starts the command.</summary>
+    /// <param name="cancellationToken">Ends the wait for the gate.</param>
     public void Start(CancellationToken cancellationToken) => _ = OnThread(() => Run(cancellationToken));
 
-    /// <summary>Lets the waiting shell go.</summary>
+    /// <summary>Lets the waiting shell end.</summary>
     public void Release()
     {
         try
@@ -141,15 +142,15 @@ internal sealed class SshExec
         catch (Exception e)
             when (e is SshException or ObjectDisposedException or InvalidOperationException or System.Net.Sockets.SocketException)
         {
-            // It is gone already.
+            // The shell or the connection has ended already.
         }
     }
 
-    /// <summary>Sees to it that the command is never sent.</summary>
+    /// <summary>Makes sure that the command is never sent.</summary>
     /// <returns>False when it was sent before.</returns>
-    public bool TryRefuse() => Interlocked.CompareExchange(ref _stage, Refused, Waiting) != Sent;
+    public bool TryRefuse() => Interlocked.CompareExchange(ref _stage, Refused, Unsent) != Sent;
 
-    /// <summary>Closes the channels, whatever the guest does.</summary>
+    /// <summary>Closes the channels without waiting for the guest.</summary>
     public void Abandon() => _ = Task.Run(() =>
     {
         foreach (var command in _uploads.Select(u => u.Command).Append(_command))
@@ -158,7 +159,7 @@ internal sealed class SshExec
         }
     });
 
-    /// <summary>What there is of a command that was stopped. Nothing more is kept.</summary>
+    /// <summary>Returns the result of a stopped command, with the outputs so far, and keeps nothing more.</summary>
     public GuestResult Partial(CommandStop stopped)
     {
         var result = Finish(137) with { Stopped = stopped };
@@ -180,8 +181,8 @@ internal sealed class SshExec
                     Send(upload, content);
                 }
 
-                // From here on it may run.
-                if (Interlocked.CompareExchange(ref _stage, Sent, Waiting) != Waiting)
+                // From here on the command may run.
+                if (Interlocked.CompareExchange(ref _stage, Sent, Unsent) != Unsent)
                 {
                     throw new OperationCanceledException();
                 }
@@ -204,13 +205,8 @@ internal sealed class SshExec
                 _result.TrySetResult(Finish(ExitCode()));
             }
         }
-        catch (Exception e)
-            when (e
-                    is SshException
-                        or ObjectDisposedException
-                        or System.Net.Sockets.SocketException
-                        or OperationCanceledException
-                        or InvalidOperationException)
+        catch (Exception e) when (e is SshException or ObjectDisposedException or System.Net.Sockets.SocketException
+            or OperationCanceledException or InvalidOperationException)
         {
             _isBroken = true;
             _result.TrySetException(TryRefuse()
@@ -257,7 +253,7 @@ internal sealed class SshExec
         }
         catch (InvalidOperationException)
         {
-            // It has ended already.
+            // The command has ended already.
             return null;
         }
     }
@@ -266,7 +262,7 @@ internal sealed class SshExec
     private static void Send(SshCommand upload, byte[] content)
     {
         var ending = upload.ExecuteAsync();
-        // A hostile guest may have another program there, that floods what nobody would read.
+        // In a hostile guest another program may run instead and print without end: read and drop it.
         _ = OnThread(() => Discard(upload.OutputStream));
         _ = OnThread(() => Discard(upload.ExtendedOutputStream));
         var input = upload.CreateInputStream();
@@ -286,7 +282,7 @@ internal sealed class SshExec
         var buffer = new byte[4096];
         while (stream.Read(buffer) > 0)
         {
-            // Nothing is expected.
+            // Drop the bytes.
         }
     }
 
@@ -302,7 +298,7 @@ internal sealed class SshExec
         }
     }
 
-    // The shell has ended and something it started has not: this is the result, and the outputs are drained on.
+    // The last marker is the result, even if processes of the command still hold the outputs open. Reading continues.
     private void OnMarker(Marker marker)
     {
         lock (_lock)
@@ -338,7 +334,7 @@ internal sealed class SshExec
 
     private GuestResult Finish(int exitCode) => new(exitCode, _stdout.Take(), _stderr.Take());
 
-    // Signals by their names in RFC 4254, 6.10. dropbear has no name for SIGBUS and SIGSYS and sends nothing at all.
+    // Signal names of RFC 4254, 6.10. dropbear has no name for SIGBUS and SIGSYS and sends nothing for them.
     private int ExitCode() => _command.ExitStatus ?? 128 + (_command.ExitSignal switch
     {
         "HUP" => 1,

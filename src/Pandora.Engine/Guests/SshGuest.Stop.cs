@@ -3,7 +3,7 @@ using Renci.SshNet;
 
 namespace Pandora.Engine.Guests;
 
-/// <content>Commands that are stopped, for their time or because their callers went away.</content>
+/// <content>Stops commands: at their timeout, or when the caller cancels.</content>
 internal sealed partial class SshGuest
 {
     private static readonly TimeSpan OpenLimit = TimeSpan.FromSeconds(2);
@@ -12,21 +12,21 @@ internal sealed partial class SshGuest
     {
         if (exec.Result.IsCompletedSuccessfully)
         {
-            // It ended by itself at the same moment.
+            // The command ended by itself at the same moment.
             return await exec.Result;
         }
 
         var stopped = exec.TryRefuse() ? CommandStop.NotStarted : await _killer.KillAsync(exec);
         exec.Abandon();
-        _ = UnblockAsync(client, exec);
+        _ = CloseIfBlockedAsync(client, exec);
         var partial = exec.Partial(stopped);
         return cancellationToken.IsCancellationRequested ? throw new CommandStoppedException(stopped, cancellationToken) : partial;
     }
 
-    // One that was given up while its channel was being opened holds the gate for as long as the guest does not answer. Where the guest
-    // answers by another connection and still not by this, as after its network was away, this is good for nothing, and what runs on it
-    // gets no word out either.
-    private async Task UnblockAsync(SshClient client, SshExec exec)
+    // A command that is given up while its channel is being opened holds the gate until the guest answers. If the guest answers over
+    // another connection and not over this one, as after a network failure, this connection is broken: its other commands get no answer
+    // either. Then it is closed.
+    private async Task CloseIfBlockedAsync(SshClient client, SshExec exec)
     {
         while (true)
         {
@@ -63,6 +63,6 @@ internal sealed partial class SshGuest
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "The guest at {Address} answers by another SSH connection and not by this one, which is closed")]
+        Message = "The guest at {Address} answers over another SSH connection and not over this one, which is closed")]
     private partial void LogBlocked(string address);
 }

@@ -8,15 +8,15 @@ using Renci.SshNet.Common;
 
 namespace Pandora.Engine.Guests;
 
-/// <summary>A guest reached over one kept-open, authenticated SSH connection whose host key is pinned.</summary>
+/// <summary>A guest that is reached over one SSH connection, which stays open. The host key is pinned.</summary>
 /// <remarks>
-/// dropbear 2022.83 closes a channel that was opened and has no command yet when the child of any other channel exits, and aborts the whole
-/// connection when the command then comes (seen as a failed assertion in common-channel.c). So one gate is held while a channel is opened
-/// and given its command, and by whatever makes shells exit.
+/// dropbear 2022.83 has a defect: when the child of any channel exits, dropbear closes every other channel that is open and has no command
+/// yet. When the command then comes, dropbear aborts the whole connection (seen as a failed assertion in common-channel.c). So one gate is
+/// held from the opening of a channel until its command is sent, and by all code that makes shells exit.
 /// </remarks>
 internal sealed partial class SshGuest : IGuest
 {
-    /// <summary>Cgroups that the guest's init makes, and how many are made at a time after that.</summary>
+    /// <summary>Number of cgroups that the guest's init makes, and number that are made at a time later.</summary>
     private const int FirstGroups = 32, GroupBatch = 16;
     private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(3), ConnectLimit = TimeSpan.FromSeconds(20);
     private readonly string _address;
@@ -27,7 +27,7 @@ internal sealed partial class SshGuest : IGuest
     private readonly SemaphoreSlim _permits;
     private readonly SemaphoreSlim _connecting = new(1, 1);
     private readonly SemaphoreSlim _gate = new(1, 1);
-    private readonly ConcurrentQueue<SshExec> _waiting = new();
+    private readonly ConcurrentQueue<SshExec> _toRelease = new();
     private readonly ConcurrentDictionary<SshExec, bool> _open = new();
     private readonly Lock _lock = new();
     private readonly List<int> _finishedGroups = [];
@@ -36,7 +36,7 @@ internal sealed partial class SshGuest : IGuest
     private Task _opening = Task.CompletedTask;
     private int _lastGroup;
     private int _madeGroups = FirstGroups;
-    private int _lettingGo;
+    private int _isReleasing;
     private volatile bool _disposed;
 
     private SshGuest(string address, ClientKey key, byte[] hostKey, int maxExecs, TimeProvider time, ILogger logger)
@@ -52,20 +52,21 @@ internal sealed partial class SshGuest : IGuest
     }
 
     /// <summary>Waits until the guest is up, connects and authenticates.</summary>
-    /// <param name="address">Where the host reaches the guest.</param>
+    /// <param name="address">The guest's address on the host.</param>
     /// <param name="key">The server's key.</param>
     /// <param name="hostKey">The only host key that is accepted.</param>
-    /// <param name="maxExecs">Most commands whose channels may be open at once, those counted in that left something behind.</param>
-    /// <param name="isTakenOver">Whether an earlier server used it: what that one had running is killed.</param>
-    /// <param name="time">For pauses.</param>
-    /// <param name="logger">For what goes wrong later.</param>
+    /// <param name="maxExecs">Most commands whose channels may be open at once. A command that has ended counts while a process that it
+    /// started lives.</param>
+    /// <param name="isAdopted">Whether an earlier server used the guest. Then the commands that it had running are killed.</param>
+    /// <param name="time">Clock of the pauses and limits.</param>
+    /// <param name="logger">Receives later errors.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     public static async Task<SshGuest> ConnectAsync(
         IPAddress address,
         ClientKey key,
         byte[] hostKey,
         int maxExecs,
-        bool isTakenOver,
+        bool isAdopted,
         TimeProvider time,
         ILogger logger,
         CancellationToken cancellationToken)
@@ -77,7 +78,7 @@ internal sealed partial class SshGuest : IGuest
             try
             {
                 await guest.OpenAsync(cancellationToken);
-                if (isTakenOver)
+                if (isAdopted)
                 {
                     await guest.AdoptAsync(cancellationToken);
                 }
@@ -86,12 +87,12 @@ internal sealed partial class SshGuest : IGuest
             }
             catch (SocketException)
             {
-                // The network is up and the SSH server is not yet.
+                // The guest's network is up, but its SSH server is not yet.
                 await Task.Delay(TimeSpan.FromMilliseconds(10), time, cancellationToken);
             }
             catch
             {
-                // Nobody waits for its end, which may take as long again.
+                // This does not wait for the dispose, which may take as long again.
                 _ = guest.DisposeAsync().AsTask();
                 throw;
             }
@@ -105,7 +106,7 @@ internal sealed partial class SshGuest : IGuest
         {
             throw new PandoraException(
                 PandoraError.TooManyExecs,
-                "too many commands run in this sandbox, or have left something running in the background: end some of it first");
+                "too many commands run in this sandbox, or have processes in the background: end some of them first");
         }
 
         using var limit = new CancellationTokenSource(command.Timeout, _time);
@@ -126,7 +127,7 @@ internal sealed partial class SshGuest : IGuest
                 ? PandoraException.NotSent("the guest's SSH server did not answer within the command's timeout", e) : e;
         }
 
-        // A place is taken until the channel is closed, which is later than the answer where something was left behind.
+        // The permit is held until the channel is closed. That is later than the answer if a process of the command still lives.
         _open[exec] = true;
         _ = exec.Closed.ContinueWith(
             _ =>
@@ -145,7 +146,7 @@ internal sealed partial class SshGuest : IGuest
         }
         catch (PandoraException e) when (e.Error != PandoraError.InvalidRequest && e.Command is null)
         {
-            // It may run on, and nothing else would ever end it.
+            // The command may still run, and nothing else would end it.
             var stopped = await _killer.KillAsync(exec);
             throw new PandoraException(e.Error, $"{e.Message}; {stopped.Words}", innerException: e) { Stop = stopped };
         }
@@ -163,8 +164,8 @@ internal sealed partial class SshGuest : IGuest
     {
         _disposed = true;
         await CloseAsync(_client, _opening);
-        // Those whose shell had not gone yet: closing the connection does not wake who reads their outputs, and each would keep two threads
-        // for ever.
+        // Closing the connection does not wake the threads that read the outputs of open commands: without this, each command would keep
+        // two threads for ever.
         foreach (var (exec, _) in _open)
         {
             exec.Abandon();
@@ -173,8 +174,8 @@ internal sealed partial class SshGuest : IGuest
         _connecting.Dispose();
     }
 
-    // A closed port answers at once when the guest's network is up, and asking one wakes no SSH server. Attempts are short, or a lost
-    // packet costs a second.
+    // This connects to a closed port: when the guest's network is up the guest refuses at once, and its SSH server has no work. Attempts
+    // are short, because a lost packet would otherwise cost a second.
     private static async Task WaitForNetworkAsync(IPAddress address, TimeProvider time, CancellationToken cancellationToken)
     {
         while (true)
@@ -204,15 +205,15 @@ internal sealed partial class SshGuest : IGuest
 
     private async Task OpenAsync(CancellationToken cancellationToken)
     {
-        // SSH.NET looks at no token once it has the server's name, and each of its steps may take its whole limit.
+        // SSH.NET ignores the token once it has the SSH server's name, and each of its steps may take the whole limit: so the wait takes
+        // the token, too.
         _opening = _client.ConnectAsync(cancellationToken);
         await _opening.WaitAsync(cancellationToken);
-        // From here on it limits each step of opening a channel. A busy guest may take long; a command's own time limit ends its wait
-        // sooner.
+        // From here on this limits each step of opening a channel. A busy guest may take long; a command's timeout ends its wait sooner.
         _client.ConnectionInfo.Timeout = TimeSpan.FromMinutes(5);
     }
 
-    // One that is closed while it still connects would keep what it gets afterwards, and its thread.
+    // Waits for the connect to end first: a client that is disposed of while it connects would keep its socket and its thread.
     private static async Task CloseAsync(SshClient client, Task opening)
     {
         await opening.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -232,7 +233,7 @@ internal sealed partial class SshGuest : IGuest
         return client;
     }
 
-    // A connection that the guest dropped is opened again, once for each exec that finds it closed.
+    // Opens the connection again if the guest dropped it: one attempt for each exec that finds it closed.
     private async Task<SshClient> ConnectedClientAsync(CancellationToken cancellationToken)
     {
         if (_client.IsConnected)
@@ -247,7 +248,7 @@ internal sealed partial class SshGuest : IGuest
             if (!_client.IsConnected)
             {
                 LogReconnecting(_address);
-                // Behind the caller's back: it may take long.
+                // In the background: it may take long.
                 _ = CloseAsync(_client, _opening);
                 _client = NewClient();
                 await OpenAsync(cancellationToken);
@@ -265,11 +266,11 @@ internal sealed partial class SshGuest : IGuest
         }
     }
 
-    // Behind the caller's back, as many as wait at a time.
+    // Releases the shell in the background, together with all others that wait.
     private void Release(SshExec exec)
     {
-        _waiting.Enqueue(exec);
-        if (Interlocked.Exchange(ref _lettingGo, 1) == 0)
+        _toRelease.Enqueue(exec);
+        if (Interlocked.Exchange(ref _isReleasing, 1) == 0)
         {
             _ = ReleaseAllAsync();
         }
@@ -283,12 +284,12 @@ internal sealed partial class SshGuest : IGuest
             try
             {
                 var batch = new List<SshExec>();
-                while (_waiting.TryDequeue(out var exec))
+                while (_toRelease.TryDequeue(out var exec))
                 {
                     batch.Add(exec);
                 }
 
-                // By the pool's threads: one of its own may not be had, and what waits here would wait for ever.
+                // On a thread of the pool: the host may have no room for a new thread, and then the shells would wait for ever.
                 await Task.Run(() => batch.ForEach(e => e.Release()))
                     .WaitAsync(KillLimit, _time)
                     .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -299,10 +300,10 @@ internal sealed partial class SshGuest : IGuest
             finally
             {
                 _gate.Release();
-                Volatile.Write(ref _lettingGo, 0);
+                Volatile.Write(ref _isReleasing, 0);
             }
         }
-        while (!_waiting.IsEmpty && Interlocked.Exchange(ref _lettingGo, 1) == 0);
+        while (!_toRelease.IsEmpty && Interlocked.Exchange(ref _isReleasing, 1) == 0);
     }
 
     private void ReturnGroup(SshClient client, int group)
@@ -330,13 +331,13 @@ internal sealed partial class SshGuest : IGuest
         var output = await SshExec.RunBoundedAsync(_client, ExecScript.Adopt(), cancellationToken);
         if (!int.TryParse(output, out var last) || last is < 0 or > int.MaxValue / 2)
         {
-            throw new PandoraException(PandoraError.GuestUnreachable, "the guest does not tell what runs in it");
+            throw new PandoraException(PandoraError.GuestUnreachable, "the guest did not report which commands run in it");
         }
 
         _lastGroup = _madeGroups = Math.Max(last, FirstGroups);
     }
 
-    // A command of the server's own; the gate is held until it is gone.
+    // Runs a command for the server itself, and holds the gate until that command has ended.
     private async Task RunQuietlyAsync(SshClient client, string script)
     {
         var running = Task.Run(async () =>
@@ -355,23 +356,16 @@ internal sealed partial class SshGuest : IGuest
         {
             await running.WaitAsync(KillLimit, _time);
         }
-        catch (Exception e)
-            when (e
-                    is SshException
-                        or TimeoutException
-                        or ObjectDisposedException
-                        or InvalidOperationException
-                        or SocketException
-                        or OperationCanceledException
-                        or PandoraException)
+        catch (Exception e) when (e is SshException or TimeoutException or ObjectDisposedException or InvalidOperationException
+            or SocketException or OperationCanceledException or PandoraException)
         {
-            LogUpkeepFailed(_address, e.Message);
+            LogMaintenanceFailed(_address, e.Message);
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The SSH connection to {Address} is gone and is opened again")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The SSH connection to {Address} is closed and is opened again")]
     private partial void LogReconnecting(string address);
 
-    [LoggerMessage(Level = LogLevel.Debug, Message = "A command of the server's own failed in the guest at {Address}: {Error}")]
-    private partial void LogUpkeepFailed(string address, string error);
+    [LoggerMessage(Level = LogLevel.Debug, Message = "A maintenance command failed in the guest at {Address}: {Error}")]
+    private partial void LogMaintenanceFailed(string address, string error);
 }

@@ -3,8 +3,8 @@ using System.Net;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>Connections that the host's kernel tracks for slots, found by the instance's mark and the slot's address
-/// (include/uapi/linux/netfilter/nfnetlink_conntrack.h; filters need Linux 5.8).</summary>
+/// <summary>Lists and deletes the connections that the host's kernel tracks for slots. The instance's mark and the slot's address select
+/// them (include/uapi/linux/netfilter/nfnetlink_conntrack.h; filters need Linux 5.8).</summary>
 internal static class Conntrack
 {
     private const ushort List = 0x0101, Delete = 0x0102; // NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE
@@ -12,13 +12,13 @@ internal static class Conntrack
     private const ushort Addresses = 1, Source = 1, Destination = 2; // CTA_TUPLE_IP; CTA_IP_V4_SRC, CTA_IP_V4_DST
     private const string MaximumPath = "/proc/sys/net/netfilter/nf_conntrack_max";
 
-    /// <summary>Most connections that the kernel tracks in one namespace; the default of a small host where it does not say.</summary>
+    /// <summary>Most connections that the kernel tracks in one namespace; 65,536, the default of a small host, if that is not
+    /// known.</summary>
     public static long Maximum =>
         File.Exists(MaximumPath) && long.TryParse(File.ReadAllText(MaximumPath), out var maximum) && maximum > 0 ? maximum : 65536;
 
-    /// <summary>How many entries a slot's address has, as the side that opened the connection and as the side that was connected
-    /// to.</summary>
-    /// <exception cref="IOException">The kernel did not tell.</exception>
+    /// <summary>Counts the entries of a slot's address, as the source and as the destination of the connection.</summary>
+    /// <exception cref="IOException">The kernel did not answer.</exception>
     public static int Count(uint mark, IPAddress address)
     {
         var count = 0;
@@ -31,7 +31,7 @@ internal static class Conntrack
         return count;
     }
 
-    /// <summary>Whether a slot's address has entries. True as well when the kernel did not tell: they were not seen to be gone.</summary>
+    /// <summary>Whether a slot's address has entries. Also true when the kernel did not answer, because then entries may remain.</summary>
     public static bool Exists(uint mark, IPAddress address)
     {
         try
@@ -44,9 +44,8 @@ internal static class Conntrack
         }
     }
 
-    /// <summary>The addresses, as the side that opened a connection and the side that was connected to, of each entry with a
-    /// mark.</summary>
-    /// <exception cref="IOException">The kernel did not tell.</exception>
+    /// <summary>Lists source and destination of each entry with a mark. The source is the side that opened the connection.</summary>
+    /// <exception cref="IOException">The kernel did not answer.</exception>
     public static IReadOnlyList<(IPAddress Source, IPAddress Destination)> Read(uint mark)
     {
         var found = new List<(IPAddress, IPAddress)>();
@@ -77,7 +76,7 @@ internal static class Conntrack
             }
             catch (IOException e) when (e.HResult == 2)
             {
-                // ENOENT: there is none.
+                // ENOENT: there is no entry.
             }
         }
     }

@@ -4,24 +4,24 @@ using Pandora.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// Firewalls that are not ours. A drop in another table beats an accept in ours, so where the host forwards nothing by default (Docker,
-/// ufw, firewalld) an owned accept goes where that firewall looks: Docker's and ufw's chains for it, else the dropping chain itself. The
-/// rules carry the instance id as a comment and are removed by it.
+/// Adds accept rules to firewalls of other programs. A drop in another table beats an accept in Pandora's table. So where the host drops
+/// forwarded packets (Docker, ufw, firewalld), an accept rule is inserted into that firewall: into the chain that Docker or ufw has for
+/// other programs' rules, else into the dropping chain. The rules have the instance id as a comment, and are removed by that comment.
 /// </summary>
 internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
 {
-    // Where each firewall wants the rules of others: Docker documentation, "Packet filtering and firewalls"; ufw-framework(8).
-    private static readonly string[] Welcome = ["DOCKER-USER", "ufw-before-forward"];
+    // The chains for other programs' rules: Docker documentation, "Packet filtering and firewalls"; ufw-framework(8).
+    private static readonly string[] ChainsForOthers = ["DOCKER-USER", "ufw-before-forward"];
     private string Comment => names.RuleComment;
 
-    /// <summary>Adds accepts where they are needed.</summary>
+    /// <summary>Adds accept rules where a firewall drops guests' packets.</summary>
     /// <param name="withLocalDns">Whether guests must also reach a resolver on the host.</param>
-    /// <param name="cancellationToken">Ends the tools.</param>
-    /// <returns>The places, for the log.</returns>
+    /// <param name="cancellationToken">Kills the tools.</param>
+    /// <returns>The chains, for the log.</returns>
     public async Task<IReadOnlyList<string>> AcceptAsync(bool withLocalDns, CancellationToken cancellationToken)
     {
-        var permits = Wanted(List(), withLocalDns).ToList();
-        foreach (var (name, rules) in permits)
+        var needed = Needed(List(), withLocalDns).ToList();
+        foreach (var (name, rules) in needed)
         {
             nftables.Run(string.Join('\n', rules.Select(r => $"insert rule {name} {r} comment \"{Comment}\"")));
         }
@@ -29,31 +29,31 @@ internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
         if (await LegacyDropsAsync(cancellationToken))
         {
             await LegacyAsync("-I", cancellationToken);
-            return [.. permits.Select(p => p.Place), "iptables-legacy FORWARD"];
+            return [.. needed.Select(n => n.Chain), "iptables-legacy FORWARD"];
         }
 
-        return [.. permits.Select(p => p.Place)];
+        return [.. needed.Select(n => n.Chain)];
     }
 
-    /// <summary>Whether an accept is missing where one is needed: a firewall was installed or loaded anew since.</summary>
+    /// <summary>Whether a needed accept rule is missing, because a firewall was installed or loaded again.</summary>
     public async Task<bool> IsIncompleteAsync(bool withLocalDns, CancellationToken cancellationToken)
     {
         var objects = List();
         var ours = objects.Select(o => o["rule"]).OfType<JsonNode>().Where(r => Text(r, "comment") == Comment)
             .CountBy(r => $"{Text(r, "family")} {Text(r, "table")} {Text(r, "chain")}").ToDictionary();
-        return Wanted(objects, withLocalDns).Any(w => ours.GetValueOrDefault(w.Place) < w.Rules.Length)
+        return Needed(objects, withLocalDns).Any(n => ours.GetValueOrDefault(n.Chain) < n.Rules.Length)
             || (await LegacyDropsAsync(cancellationToken) && !await LegacyHasOursAsync(cancellationToken));
     }
 
-    // Each place, and the rules that belong there, the last one first.
-    private IEnumerable<(string Place, string[] Rules)> Wanted(List<JsonNode> objects, bool withLocalDns)
+    // Each chain with the rules that it needs, the last rule first.
+    private IEnumerable<(string Chain, string[] Rules)> Needed(List<JsonNode> objects, bool withLocalDns)
     {
         var chains = objects.Select(o => o["chain"]).OfType<JsonNode>().ToList();
         var interfaces = $"\"{names.InterfacePrefix}*\"";
         foreach (var chain in chains.Where(c => Blocks(c, "forward", objects)))
         {
-            var place = chains.FirstOrDefault(c => SameTable(c, chain) && Welcome.Contains(Text(c, "name"))) ?? chain;
-            yield return (NameOf(place),
+            var target = chains.FirstOrDefault(c => SameTable(c, chain) && ChainsForOthers.Contains(Text(c, "name"))) ?? chain;
+            yield return (NameOf(target),
                 [$"oifname {interfaces} ct state established,related counter accept", $"iifname {interfaces} counter accept"]);
         }
 
@@ -65,7 +65,7 @@ internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
 
     private static string NameOf(JsonNode chain) => $"{Text(chain, "family")} {Text(chain, "table")} {Text(chain, "name")}";
 
-    /// <summary>Removes this instance's accepts, wherever they are.</summary>
+    /// <summary>Removes this instance's accept rules from all tables.</summary>
     public async Task RemoveAsync(CancellationToken cancellationToken)
     {
         var deletes = List().Select(o => o["rule"]).OfType<JsonNode>()
@@ -86,11 +86,10 @@ internal sealed class ForeignFirewall(Nftables nftables, HostNames names)
     private List<JsonNode> List() =>
         [.. JsonNode.Parse(nftables.Run("list ruleset", asJson: true))?["nftables"]?.AsArray().OfType<JsonNode>() ?? []];
 
-    // A base chain of somebody else's that drops by policy, or whose last rule drops or rejects whatever reaches it.
+    // Whether this is a base chain of another program that drops by policy, or whose last rule drops or rejects every packet.
     private static bool Blocks(JsonNode chain, string hook, List<JsonNode> objects)
     {
-        if (
-            Text(chain, "hook") != hook
+        if (Text(chain, "hook") != hook
             || Text(chain, "family") is not ("ip" or "inet")
             || Text(chain, "table").StartsWith("pandora_", StringComparison.Ordinal))
         {

@@ -1,25 +1,24 @@
-
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// IPv4 forwarding, turned on for single interfaces only. What was off before is noted under the run directory by who turned it on, and the
-/// last one to leave turns it off again.
+/// Turns on IPv4 forwarding, for single interfaces only. If an interface did not forward before, each instance that needs it writes a note
+/// under the run directory; the last of these instances turns forwarding off again.
 /// </summary>
 internal sealed class Forwarding(HostNames names)
 {
     private readonly string _notes = names.ForwardingDirectory;
 
-    /// <summary>Turns forwarding off for those that a dead server of this instance needed and this one does not, and finds those that
-    /// forward for guests alone.</summary>
-    /// <param name="uplinks">Those that guests' packets leave by.</param>
-    /// <returns>Those of them that are off, or were before a server of Pandora's turned them on.</returns>
+    /// <summary>Turns forwarding off for interfaces that an earlier server of this instance needed and this server does not. Then finds the
+    /// uplinks that forward for guests only.</summary>
+    /// <param name="uplinks">Interfaces that guests' packets leave through.</param>
+    /// <returns>The uplinks that do not forward, or did not before a Pandora server turned forwarding on.</returns>
     public IReadOnlyList<string> FindClosed(IReadOnlyList<string> uplinks)
     {
         Restore(except: uplinks);
         return [.. uplinks.Where(u => Directory.Exists(Path.Combine(_notes, u)) || !IsOn(u))];
     }
 
-    /// <summary>Those that do not forward now.</summary>
+    /// <summary>Returns the uplinks that do not forward now.</summary>
     public static IReadOnlyList<string> FindOff(IReadOnlyList<string> uplinks) =>
         [.. uplinks.Where(u => File.Exists(PathOf(u, "forwarding")) && !IsOn(u))];
 
@@ -34,9 +33,9 @@ internal sealed class Forwarding(HostNames names)
         }
     }
 
-    /// <summary>Prepares an interface of our own again, where it has lost that.</summary>
-    /// <returns>Whether it had.</returns>
-    public static bool RepairOwn(string name, bool toLoopback)
+    /// <summary>Repairs the settings of a slot's interface, if another program changed them.</summary>
+    /// <returns>Whether a setting was repaired.</returns>
+    public static bool RepairInterface(string name, bool toLoopback)
     {
         try
         {
@@ -46,28 +45,28 @@ internal sealed class Forwarding(HostNames names)
                 return false;
             }
 
-            EnableOwn(name, toLoopback);
+            PrepareInterface(name, toLoopback);
             return true;
         }
         catch (IOException)
         {
-            // It is being deleted.
+            // The interface is being deleted.
             return false;
         }
     }
 
-    /// <summary>Turns off what this instance was the last to need.</summary>
+    /// <summary>Turns forwarding off on the interfaces that no other instance needs.</summary>
     public void Restore() => Restore(except: []);
 
     private void Restore(IReadOnlyList<string> except)
     {
-        foreach (
-            var note in Directory.Exists(_notes) ? Directory.GetDirectories(_notes).Where(n => !except.Contains(Path.GetFileName(n))) : [])
+        var notes = Directory.Exists(_notes) ? Directory.GetDirectories(_notes) : [];
+        foreach (var note in notes.Where(n => !except.Contains(Path.GetFileName(n))))
         {
             File.Delete(Path.Combine(note, names.InstanceId));
             if (!Directory.EnumerateFiles(note).Any())
             {
-                // Somebody who has since turned it on for the whole host (Docker does) wants it to stay.
+                // If another program has turned forwarding on for the whole host since, as Docker does, it stays on.
                 if (File.ReadAllText("/proc/sys/net/ipv4/ip_forward").Trim() != "1")
                 {
                     Set(Path.GetFileName(note), "forwarding", false);
@@ -83,11 +82,8 @@ internal sealed class Forwarding(HostNames names)
         }
     }
 
-    /// <summary>
-    /// Prepares an interface of our own: it forwards, has no IPv6, and reaches a resolver on the host's loopback where that is where DNS
-    /// goes.
-    /// </summary>
-    public static void EnableOwn(string name, bool toLoopback)
+    /// <summary>Prepares a slot's interface: it forwards, and may reach the host's loopback if the host's resolver listens there.</summary>
+    public static void PrepareInterface(string name, bool toLoopback)
     {
         Set(name, "forwarding", true);
         if (toLoopback)

@@ -1,9 +1,11 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using Microsoft.Extensions.Logging;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>The network of a real host: the instance's rules, a namespace a slot, and the watch over both.</summary>
+/// <summary>The network of a real host: the instance's rules, one namespace per slot, and the watch that repairs both.</summary>
+[SuppressMessage("Design", "CA1001", Justification = "CloseAsync disposes of the slots and of the watch.")]
 public sealed class HostNetwork : IHostNetwork
 {
     private readonly HostNames _names;
@@ -20,7 +22,7 @@ public sealed class HostNetwork : IHostNetwork
         {
             if (SlotAt(slot.Index).Address.ToString() != slot.Address)
             {
-                _refused[slot.Index] = $"its address {slot.Address} is not of this server's network {rules.Range}";
+                _refused[slot.Index] = $"its address {slot.Address} is not in this server's network {rules.Range}";
             }
             else if (!rules.IsGuarded(slot.Index))
             {
@@ -29,7 +31,13 @@ public sealed class HostNetwork : IHostNetwork
         }
 
         var taken = setup.Living.Where(s => !_refused.ContainsKey(s.Index)).ToDictionary(s => s.Index, s => s.MicroVm);
-        _slots = new SlotPool(rules, setup.Names, setup.Options.DefaultEgress, EngineOptions.SlotsAhead, taken, setup.Time,
+        _slots = new SlotPool(
+            rules,
+            setup.Names,
+            setup.Options.DefaultEgress,
+            EngineOptions.SlotsAhead,
+            taken,
+            setup.Time,
             setup.Loggers.CreateLogger<SlotPool>());
         _watch = new NetworkWatch(rules, setup.Meter, setup.Time, setup.Loggers.CreateLogger<NetworkWatch>());
     }
@@ -50,13 +58,14 @@ public sealed class HostNetwork : IHostNetwork
     public string? Missing => _watch.Missing;
 
     /// <summary>
-    /// The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.
+    /// Chooses the range that a server started now would take its slots from. Ranges of other Pandora servers count as free.
     /// </summary>
-    /// <exception cref="StartupException">The range that is wanted is none or overlaps a route, or none is free.</exception>
+    /// <exception cref="StartupException">The wanted range is not valid or overlaps a route, or no range is free.</exception>
     public static Ipv4Network ChooseRange(string? wanted) => NetworkRules.ChooseRange(wanted);
 
-    /// <summary>Makes the rules, puts those of the living in force, and begins to watch them.</summary>
-    /// <exception cref="StartupException">A range is none or overlaps, or nftables is not to be used.</exception>
+    /// <summary>Makes the host's rules and those of the living slots, and begins to watch them.</summary>
+    /// <exception cref="StartupException">A range is not valid or overlaps a route, or nftables cannot be used.</exception>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The returned network disposes of the rules in CloseAsync.")]
     public static async Task<IHostNetwork> OpenAsync(NetworkSetup setup, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(setup);
@@ -68,13 +77,13 @@ public sealed class HostNetwork : IHostNetwork
         }
         catch
         {
-            // The ledger of the slots cannot be written, say. Those that live do so behind the rules that they have.
+            // For example the ledger of the slots cannot be written. Living microVMs keep the rules that they have.
             await CloseAsync(rules, keep: setup.Living.Count > 0);
             throw;
         }
     }
 
-    /// <summary>Removes all that a server which is gone left: slots, the table, accepts and forwarding.</summary>
+    /// <summary>Removes everything that an earlier server made: slots, the table, accept rules and forwarding.</summary>
     public static async Task CleanUpAsync(HostNames names, EngineOptions options, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(names);
@@ -101,7 +110,8 @@ public sealed class HostNetwork : IHostNetwork
     public void Prepare() => _slots.Prepare();
 
     /// <inheritdoc/>
-    public Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken) => _slots.AcquireSlotAsync(microVm, cancellationToken);
+    public Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken) =>
+        _slots.AcquireSlotAsync(microVm, cancellationToken);
 
     /// <inheritdoc/>
     public IReadOnlyList<SlotPart> PartsOf(NetworkSlot slot) =>

@@ -6,18 +6,18 @@ using System.Numerics;
 namespace Pandora.Engine.Networking;
 
 /// <summary>A route of the host.</summary>
-/// <param name="Interface">Interface it leads out of.</param>
-/// <param name="Destination">Where it leads.</param>
+/// <param name="Interface">Interface that the packets leave through.</param>
+/// <param name="Destination">Range of the destinations.</param>
 public sealed record HostRoute(string Interface, Ipv4Network Destination);
 
-/// <summary>The host's IPv4 routes and resolvers, as the kernel and resolv.conf(5) tell them.</summary>
+/// <summary>Reads the host's IPv4 routes from the kernel, and its resolvers from resolv.conf(5).</summary>
 internal static class HostRoutes
 {
     public static IReadOnlyList<HostRoute> Read() => Parse(File.ReadAllText("/proc/thread-self/net/route"));
 
     /// <summary>
-    /// Columns of <c>/proc/net/route</c>: interface, destination, gateway, flags, …, mask (8th); numbers in hexadecimal of the host's byte
-    /// order.
+    /// Reads the columns of <c>/proc/net/route</c>: interface, destination, gateway, flags, …, mask (8th). Numbers are hexadecimal, in the
+    /// host's byte order.
     /// </summary>
     public static IReadOnlyList<HostRoute> Parse(string table) =>
     [
@@ -25,12 +25,13 @@ internal static class HostRoutes
             .Select(f => new HostRoute(f[0], new Ipv4Network(Number(f[1]), BitOperations.PopCount(Number(f[7]))))),
     ];
 
-    /// <summary>The interface that packets to an address leave by.</summary>
+    /// <summary>Returns the interface that packets to an address leave through.</summary>
     public static string? InterfaceTo(IReadOnlyList<HostRoute> routes, IPAddress address) => routes
         .Where(r => r.Destination.Contains(address)).MaxBy(r => r.Destination.PrefixLength)?.Interface;
 
     /// <summary>
-    /// The IPv4 resolvers; for systemd-resolved's stub the real ones behind it, because the stub answers nobody but the host.
+    /// Returns the IPv4 resolvers. In place of systemd-resolved's stub it returns the real resolvers, because the stub answers only the
+    /// host.
     /// </summary>
     public static IReadOnlyList<IPAddress> Resolvers(string resolvConf, string resolvedConf = "/run/systemd/resolve/resolv.conf")
     {

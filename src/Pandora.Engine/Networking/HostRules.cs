@@ -1,14 +1,13 @@
-
 namespace Pandora.Engine.Networking;
 
-/// <summary>The instance's one table on the host: a second wall behind each slot's own, the way out (NAT), and the bound on all guests'
-/// connections together.</summary>
+/// <summary>The rules of the instance's one table on the host. They repeat the isolation rules of each slot, translate the guests'
+/// addresses (NAT), and limit the connections of all guests together.</summary>
 internal static class HostRules
 {
-    /// <summary>The transaction that makes the table, or replaces one that is there.</summary>
-    /// <param name="names">Whose table.</param>
-    /// <param name="policy">What it is made of.</param>
-    /// <param name="openedUplinks">Interfaces that forwarded nothing before this instance turned it on.</param>
+    /// <summary>Writes the transaction that makes the table, or replaces an existing one.</summary>
+    /// <param name="names">The instance's names on the host.</param>
+    /// <param name="policy">Ranges, addresses and bounds.</param>
+    /// <param name="openedUplinks">Interfaces that did not forward before this instance turned forwarding on.</param>
     public static string Text(HostNames names, NetworkPolicy policy, IReadOnlyList<string> openedUplinks)
     {
         var ours = $"\"{names.InterfacePrefix}*\"";
@@ -16,7 +15,7 @@ internal static class HostRules
         var dns = policy.Resolver is null || local ? "" : $"ip daddr {policy.Resolver} meta l4proto {{ tcp, udp }} th dport 53 goto bound";
         var localDns = !local ? ""
             : $"iifname {ours} ip daddr {policy.Range} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {policy.Resolver}";
-        // Where we turned forwarding on for an uplink, it forwards for guests of Pandora's and nobody else.
+        // An uplink whose forwarding Pandora turned on forwards only for Pandora's guests.
         var uplinks = openedUplinks.Count == 0 ? ""
             : $"iifname {{ {string.Join(", ", openedUplinks.Select(u => $"\"{u}\""))} }} oifname != \"pnd*\" drop";
         return $$"""
@@ -32,7 +31,7 @@ internal static class HostRules
               chain track_own {
                 type filter hook output priority -150; policy accept;
                 oifname {{ours}} ct state new goto ours
-                # What is sent to a slot that has gone must not leave by the way to the internet.
+                # A packet to a slot that no longer exists must not leave through the uplink.
                 ip daddr {{policy.Range}} oifname != { "lo", {{ours}} } drop
               }
               chain ours {
@@ -71,7 +70,7 @@ internal static class HostRules
               }
               chain to_host {
                 ct state established,related accept
-                # A resolver on one of the host's own addresses but loopback.
+                # A resolver on one of the host's addresses, except loopback.
                 {{dns}}
                 ct status dnat meta l4proto { tcp, udp } th dport 53 goto bound
                 goto refuse

@@ -4,105 +4,107 @@ using Microsoft.Extensions.Logging;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>The host's network as a node uses it: slots, what their guests may reach, and whether what keeps guests in is whole.</summary>
+/// <summary>The host's network as a node uses it: slots, what their guests may reach, and whether the isolation rules are
+/// complete.</summary>
 public interface IHostNetwork
 {
     /// <summary>The range that slots take their addresses from.</summary>
     Ipv4Network Range { get; }
 
-    /// <summary>The uplink's MTU, which guests are given.</summary>
+    /// <summary>The uplink's MTU, which guests use as well.</summary>
     int Mtu { get; }
 
-    /// <summary>How many slots there are in all.</summary>
+    /// <summary>Number of slots in all.</summary>
     int SlotCount { get; }
 
-    /// <summary>How many are held by microVMs, those that are being taken down counted in.</summary>
+    /// <summary>Number of slots that microVMs hold, including slots that are being cleaned up.</summary>
     int HeldCount { get; }
 
-    /// <summary>What of the protection is missing; null when nothing was when it was last looked at.</summary>
+    /// <summary>Which part of the isolation rules is missing; null when they were complete at the last check.</summary>
     string? Missing { get; }
 
-    /// <summary>Returns when guests are kept in.</summary>
-    /// <exception cref="PandoraException">They are not, and it could not be put right.</exception>
+    /// <summary>Checks the isolation rules, and repairs them if they are incomplete.</summary>
+    /// <exception cref="PandoraException">They are incomplete and could not be repaired.</exception>
     ValueTask EnsureAsync(CancellationToken cancellationToken);
 
-    /// <summary>Why a slot of an earlier server cannot be used on; null when it can.</summary>
+    /// <summary>Why this server cannot adopt a slot of an earlier server; null when it can.</summary>
     string? RefusalOf(int slot);
 
-    /// <summary>The slot with a number.</summary>
+    /// <summary>Returns the slot with a number.</summary>
     NetworkSlot SlotAt(int slot);
 
     /// <summary>Starts making slots ahead of need.</summary>
     void Prepare();
 
-    /// <summary>Takes a slot, ready to be used.</summary>
-    /// <param name="microVm">Id of the microVM that it is for.</param>
-    /// <param name="cancellationToken">Ends the making of one.</param>
+    /// <summary>Acquires a slot that is ready for use.</summary>
+    /// <param name="microVm">Id of the microVM that the slot is for.</param>
+    /// <param name="cancellationToken">Stops the making of a slot.</param>
     /// <exception cref="PandoraException">Every slot is in use.</exception>
     Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken);
 
-    /// <summary>What a slot has on the host, oldest first, and how each is undone.</summary>
+    /// <summary>Lists a slot's resources on the host, oldest first, and how each is removed.</summary>
     IReadOnlyList<SlotPart> PartsOf(NetworkSlot slot);
 
-    /// <summary>Lets a slot's number be used again, once nothing of it is there any more. Its VMM must have been reaped.</summary>
+    /// <summary>Releases a slot's number once no resource of the slot remains. The slot's VMM must have been reaped.</summary>
     void Free(NetworkSlot slot);
 
-    /// <summary>Strikes out a slot of an earlier server of which nothing is there any more.</summary>
+    /// <summary>Removes a slot of an earlier server from the ledger, once no resource of the slot remains.</summary>
     void Forget(int slot);
 
     /// <summary>Sets what a slot's guest may reach.</summary>
     /// <exception cref="PandoraException">It could not be set.</exception>
     Task SetEgressAsync(NetworkSlot slot, Egress egress);
 
-    /// <summary>Removes what this instance has for slots that no microVM has.</summary>
+    /// <summary>Removes this instance's resources of slots that no microVM holds.</summary>
     /// <param name="living">Numbers and addresses of the slots that stay.</param>
-    /// <param name="failed">Told of what could not be removed, and why. It is no reason to leave the rest.</param>
+    /// <param name="failed">Called with each kind that could not be removed, and the error. The other kinds are removed all the
+    /// same.</param>
     Task RemoveOrphansAsync(IReadOnlyDictionary<int, string> living, Action<string, Exception> failed);
 
-    /// <summary>Lists what this instance has.</summary>
-    /// <param name="isSlot">Whether an address is that of a slot in use.</param>
-    /// <exception cref="StartupException">The host does not let itself be looked at.</exception>
+    /// <summary>Lists this instance's resources in the host's network.</summary>
+    /// <param name="isSlot">Whether an address is the address of a slot in use.</param>
+    /// <exception cref="StartupException">The host could not be scanned.</exception>
     IReadOnlyList<NetworkResource> List(Func<IPAddress, bool> isSlot);
 
-    /// <summary>Undoes all of it, once no microVM is left.</summary>
-    /// <param name="keep">Leaves all as it is instead, for guests that live on without a server.</param>
+    /// <summary>Removes all rules and slots, once no microVM exists.</summary>
+    /// <param name="keep">Leaves everything as it is instead, for guests that continue without a server.</param>
     Task CloseAsync(bool keep);
 }
 
 /// <summary>Opens the network of a node.</summary>
-/// <param name="setup">What it is made of.</param>
-/// <param name="cancellationToken">Ends it; nothing is left.</param>
-/// <exception cref="StartupException">It cannot be; the message says what to do.</exception>
+/// <param name="setup">What the network is made of.</param>
+/// <param name="cancellationToken">Cancels the opening; nothing of it remains.</param>
+/// <exception cref="StartupException">The network cannot be set up; the message says what to do.</exception>
 public delegate Task<IHostNetwork> OpenHostNetwork(NetworkSetup setup, CancellationToken cancellationToken);
 
-/// <summary>Removes what a server that is gone left of its network.</summary>
+/// <summary>Removes everything that an earlier server made in the host's network.</summary>
 public delegate Task CleanUpHostNetwork(HostNames names, EngineOptions options, CancellationToken cancellationToken);
 
 /// <summary>What a node's network is made of.</summary>
-/// <param name="Names">Names on the host.</param>
+/// <param name="Names">The instance's names on the host.</param>
 /// <param name="Options">Ranges, egress, resolvers.</param>
 /// <param name="Living">Slots of microVMs of an earlier server.</param>
-/// <param name="Meter">For what the watch over it counts.</param>
-/// <param name="Time">For intervals and limits.</param>
-/// <param name="Loggers">Where it tells what it found.</param>
+/// <param name="Meter">Meter for the watch's metrics.</param>
+/// <param name="Time">Clock of the intervals and limits.</param>
+/// <param name="Loggers">Receives the logs.</param>
 public sealed record NetworkSetup(
     HostNames Names, EngineOptions Options, IReadOnlyList<LivingSlot> Living, Meter Meter, TimeProvider Time, ILoggerFactory Loggers);
 
-/// <summary>A slot that a microVM of an earlier server has.</summary>
-/// <param name="Index">Its number.</param>
+/// <summary>A slot that a microVM of an earlier server holds.</summary>
+/// <param name="Index">Number of the slot.</param>
 /// <param name="MicroVm">The microVM's id.</param>
-/// <param name="Network">The range that its address is from.</param>
-/// <param name="Address">Its address.</param>
-/// <param name="Egress">What its guest may reach.</param>
+/// <param name="Network">The range that the slot's address is from.</param>
+/// <param name="Address">The slot's address.</param>
+/// <param name="Egress">What the guest may reach.</param>
 public sealed record LivingSlot(int Index, string MicroVm, string Network, string Address, Egress Egress);
 
-/// <summary>One thing that a slot has on the host.</summary>
-/// <param name="Resource">What.</param>
-/// <param name="Undo">Undoes it; does nothing when it is not there.</param>
-/// <param name="Exists">Looks whether it is there.</param>
+/// <summary>One resource of a slot on the host.</summary>
+/// <param name="Resource">Kind and name.</param>
+/// <param name="Undo">Removes the resource; does nothing when it does not exist.</param>
+/// <param name="Exists">Checks whether the resource exists.</param>
 public sealed record SlotPart(HostResource Resource, Func<ValueTask> Undo, Func<bool> Exists);
 
-/// <summary>Kinds of what an instance has in its host's network.</summary>
+/// <summary>Kinds of an instance's resources in the host's network.</summary>
 public enum NetworkResourceKind
 {
     /// <summary>An interface.</summary>
@@ -111,16 +113,16 @@ public enum NetworkResourceKind
     /// <summary>A namespace.</summary>
     Namespace,
 
-    /// <summary>A rule or table of nftables, named as the command <c>delete</c> wants it.</summary>
+    /// <summary>A rule or table of nftables, named as the command <c>delete</c> takes it.</summary>
     Rule,
 
     /// <summary>Connections that the kernel tracks, named <c>mark/address</c>.</summary>
     Tracking,
 }
 
-/// <summary>One thing that an instance has in its host's network.</summary>
-/// <param name="Kind">What it is.</param>
-/// <param name="Name">Its name.</param>
-/// <param name="Slot">Number of the slot that it is of; null when it is of none, or that is not known.</param>
-/// <param name="Address">The slot's address, where that is what it is known by.</param>
+/// <summary>One resource of an instance in the host's network.</summary>
+/// <param name="Kind">Kind of the resource.</param>
+/// <param name="Name">Name of the resource.</param>
+/// <param name="Slot">Number of its slot; null when it has none, or when the slot is not known.</param>
+/// <param name="Address">The slot's address, if the resource is known by that address.</param>
 public sealed record NetworkResource(NetworkResourceKind Kind, string Name, int? Slot = null, IPAddress? Address = null);

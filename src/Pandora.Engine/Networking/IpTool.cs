@@ -3,12 +3,13 @@ using Pandora.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// Interfaces and namespaces of the host, and their deletion by ip(8). Deleting does nothing when there is nothing to delete: the kernel
-/// removes what is in a namespace when it likes, by itself.
+/// Lists the interfaces and namespaces of the host, and deletes them with ip(8). A delete does nothing when the name does not exist: the
+/// kernel removes the interfaces of a deleted namespace by itself, some time later.
 /// </summary>
 internal static class IpTool
 {
-    /// <summary>Names of the host's interfaces. Not from /sys/class/net, which shows the namespace of whoever mounted it.</summary>
+    /// <summary>Names of the host's interfaces. Not from /sys/class/net, which shows the namespace of the process that mounted
+    /// it.</summary>
     public static IReadOnlyList<string> Links() =>
         [.. File.ReadLines("/proc/thread-self/net/dev").Where(l => l.Contains(':')).Select(l => l.Split(':')[0].Trim())];
 
@@ -31,7 +32,7 @@ internal static class IpTool
             when (e.Message.Contains("Cannot find device", StringComparison.Ordinal)
                 || e.Message.Contains("No such file", StringComparison.Ordinal))
         {
-            // It was never made, or is gone already.
+            // It was never made, or no longer exists.
         }
     }
 }

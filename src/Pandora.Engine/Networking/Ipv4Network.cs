@@ -11,7 +11,7 @@ public readonly record struct Ipv4Network(uint Address, int PrefixLength)
     /// <summary>Number of addresses.</summary>
     public long Size => 1L << (32 - PrefixLength);
 
-    /// <summary>The range of a length that an address is in.</summary>
+    /// <summary>Returns the range with a prefix length that contains an address.</summary>
     public static Ipv4Network Of(uint address, int prefixLength) => new(address & Mask(prefixLength), prefixLength);
 
     /// <summary>Reads <c>10.200.0.0/16</c>, or a single address as a /32.</summary>
@@ -34,17 +34,17 @@ public readonly record struct Ipv4Network(uint Address, int PrefixLength)
         return true;
     }
 
-    /// <summary>Whether any address is in both.</summary>
+    /// <summary>Whether any address is in both ranges.</summary>
     public bool Overlaps(Ipv4Network other)
     {
         var mask = Mask(Math.Min(PrefixLength, other.PrefixLength));
         return (Address & mask) == (other.Address & mask);
     }
 
-    /// <summary>Whether an address is in it.</summary>
+    /// <summary>Whether an address is in the range.</summary>
     public bool Contains(IPAddress address) => Overlaps(new Ipv4Network(ToNumber(address), 32));
 
-    /// <summary>The address at an offset.</summary>
+    /// <summary>Returns the address at an offset.</summary>
     public IPAddress At(long offset)
     {
         Span<byte> bytes = stackalloc byte[4];

@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>One thread that enters slots' network namespaces (setns(2)), works there, and comes back: no process is spawned, and no other
-/// thread of the server is ever anywhere but in the host's.</summary>
+/// <summary>One thread that enters slots' network namespaces (setns(2)), works there, and returns to the host's. So no process is started,
+/// and every other thread of the server is always in the host's namespace.</summary>
 internal sealed partial class NamespaceThread : IDisposable
 {
     private const int NetworkKind = 0x40000000; // CLONE_NEWNET
@@ -14,11 +14,12 @@ internal sealed partial class NamespaceThread : IDisposable
 
     public NamespaceThread(string name) => new Thread(Run) { IsBackground = true, Name = name }.Start();
 
-    /// <summary>Does something in a namespace, after what was given before.</summary>
+    /// <summary>Runs work in a namespace, after all work that was queued before.</summary>
     /// <exception cref="IOException">The namespace cannot be entered.</exception>
     public Task<T> RunAsync<T>(string namespacePath, Func<T> work) => RunAsync(() => In(namespacePath, work));
 
-    /// <summary>Does something on the thread, which may enter namespaces with <see cref="In"/>, after what was given before.</summary>
+    /// <summary>Runs work on the thread, after all work that was queued before. The work may enter namespaces with <see
+    /// cref="In"/>.</summary>
     public Task<T> RunAsync<T>(Func<T> work)
     {
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -36,16 +37,16 @@ internal sealed partial class NamespaceThread : IDisposable
         return done.Task;
     }
 
-    /// <summary>Ends the thread once it has done what it was given.</summary>
+    /// <summary>Ends the thread once all queued work is done.</summary>
     public void Dispose() => _work.CompleteAdding();
 
-    /// <summary>Enters a namespace, does something there, and comes back. On this thread only.</summary>
+    /// <summary>Enters a namespace, runs work there, and returns to the host's. Call it on this thread only.</summary>
     /// <exception cref="IOException">The namespace cannot be entered.</exception>
     public T In<T>(string namespacePath, Func<T> work)
     {
-        using (var there = File.OpenHandle(namespacePath))
+        using (var slot = File.OpenHandle(namespacePath))
         {
-            Enter(there, namespacePath);
+            Enter(slot, namespacePath);
         }
 
         try

@@ -3,11 +3,11 @@ using System.Runtime.InteropServices;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>A netlink socket (netlink(7)): the kernel answers for the network namespace of the thread that made it. Used by one caller at a
-/// time.</summary>
+/// <summary>A netlink socket (netlink(7)). The kernel answers for the network namespace of the thread that made the socket. One caller at a
+/// time may use it.</summary>
 internal sealed unsafe partial class Netlink : IDisposable
 {
-    /// <summary>Addresses and routes (rtnetlink(7)); connections and nftables.</summary>
+    /// <summary>Protocols: addresses and routes (rtnetlink(7)); connections and nftables.</summary>
     public const int Route = 0, Netfilter = 12;
     private const int FamilyNetlink = 16, Raw = 3, CloseOnExec = 0x80000; // AF_NETLINK, SOCK_RAW, SOCK_CLOEXEC
     private const ushort Request = 1, Acknowledge = 4, Dump = 0x300; // NLM_F_…
@@ -19,8 +19,8 @@ internal sealed unsafe partial class Netlink : IDisposable
     private int _disposed;
 
     /// <param name="protocol"><see cref="Route"/> or <see cref="Netfilter"/>.</param>
-    /// <param name="bufferBytes">Room for one read: a list comes in pieces of up to 32 KiB.</param>
-    /// <exception cref="IOException">The kernel gives no socket: no descriptor is left, say.</exception>
+    /// <param name="bufferBytes">Size of the read buffer: a list comes in pieces of up to 32 KiB.</param>
+    /// <exception cref="IOException">The kernel refused the socket, for example because no descriptor is free.</exception>
     public Netlink(int protocol, int bufferBytes = 64 * 1024)
     {
         _buffer = new byte[bufferBytes];
@@ -35,18 +35,18 @@ internal sealed unsafe partial class Netlink : IDisposable
         _ = SetOption(_socket, 1, 20, time, 16);
     }
 
-    /// <summary>What is told of each message of an answer: its type, and what follows its header.</summary>
+    /// <summary>Receives each message of an answer: its type, and the bytes after its header.</summary>
     public delegate void MessageReader(ushort type, ReadOnlySpan<byte> body);
 
-    /// <summary>Asks one thing, or has one thing done, and reads what comes until the kernel's acknowledgement.</summary>
+    /// <summary>Sends one request and reads messages until the kernel's acknowledgement.</summary>
     /// <exception cref="IOException">The kernel refused, or did not answer.</exception>
     public void Ask(ushort type, ReadOnlySpan<byte> body, MessageReader? onMessage = null) => Send(type, Acknowledge, body, onMessage);
 
-    /// <summary>Asks for all there is of a kind.</summary>
+    /// <summary>Asks for all objects of a kind.</summary>
     /// <exception cref="IOException">The kernel refused, or did not answer.</exception>
     public void List(ushort type, ReadOnlySpan<byte> body, MessageReader onMessage) => Send(type, Dump, body, onMessage);
 
-    /// <summary>One attribute: length, type, value, padded to four bytes.</summary>
+    /// <summary>Encodes one attribute: length, type, value, padded to four bytes.</summary>
     public static byte[] Attribute(ushort type, ReadOnlySpan<byte> value)
     {
         var bytes = new byte[(4 + value.Length + 3) & ~3];
@@ -56,7 +56,7 @@ internal sealed unsafe partial class Netlink : IDisposable
         return bytes;
     }
 
-    /// <summary>An attribute that holds others (NLA_F_NESTED).</summary>
+    /// <summary>Encodes an attribute that contains other attributes (NLA_F_NESTED).</summary>
     public static byte[] Nested(ushort type, params ReadOnlySpan<byte[]> attributes)
     {
         var inner = new List<byte>();
@@ -68,7 +68,7 @@ internal sealed unsafe partial class Netlink : IDisposable
         return Attribute((ushort)(type | 0x8000), CollectionsMarshal.AsSpan(inner));
     }
 
-    /// <summary>The value of the first attribute of a type; empty when there is none.</summary>
+    /// <summary>Returns the value of the first attribute of a type; empty when there is none.</summary>
     public static ReadOnlySpan<byte> Find(ReadOnlySpan<byte> attributes, ushort type)
     {
         while (attributes.Length >= 4)
@@ -119,11 +119,11 @@ internal sealed unsafe partial class Netlink : IDisposable
 
         while (!Receive(onMessage))
         {
-            // More comes.
+            // More messages follow.
         }
     }
 
-    // True when the answer is whole.
+    // True when the answer is complete.
     private bool Receive(MessageReader? onMessage)
     {
         nint count;
@@ -142,11 +142,11 @@ internal sealed unsafe partial class Netlink : IDisposable
             var length = BinaryPrimitives.ReadInt32LittleEndian(rest);
             if (length < HeaderSize || length > rest.Length)
             {
-                throw new IOException("netlink: a message that is none");
+                throw new IOException("netlink: a message with an invalid length");
             }
 
             var type = BinaryPrimitives.ReadUInt16LittleEndian(rest[4..]);
-            // Answers to an earlier question that was given up are read past.
+            // Skip answers to an earlier request that was given up.
             if (BinaryPrimitives.ReadUInt32LittleEndian(rest[8..]) == _sequence)
             {
                 if (type is ErrorMessage or Done)

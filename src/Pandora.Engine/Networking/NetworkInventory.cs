@@ -4,16 +4,16 @@ using System.Text.Json.Nodes;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>What an instance has in its host's network, found by the names that all of it has, and how each is removed.</summary>
+/// <summary>Lists and removes an instance's resources in the host's network. The instance id in their names finds them.</summary>
 internal static class NetworkInventory
 {
-    /// <summary>Lists all of it.</summary>
-    /// <param name="names">Names on the host.</param>
-    /// <param name="range">The range that is set for slots; null for one of those that are tried.</param>
-    /// <param name="isSlot">Whether an address is that of a slot in use.</param>
-    /// <param name="rules">The host's rules as libnftables' JSON; null to list them.</param>
+    /// <summary>Lists all resources.</summary>
+    /// <param name="names">The instance's names on the host.</param>
+    /// <param name="range">The range that is set for slots; null when the server chose one of its candidate ranges.</param>
+    /// <param name="isSlot">Whether an address is the address of a slot in use.</param>
+    /// <param name="rules">The host's rules as libnftables' JSON; null to list them here.</param>
     /// <exception cref="NftablesException">The rules cannot be listed.</exception>
-    /// <exception cref="IOException">The kernel did not tell.</exception>
+    /// <exception cref="IOException">The kernel did not answer.</exception>
     public static IReadOnlyList<NetworkResource> List(HostNames names, string? range, Func<IPAddress, bool> isSlot, string? rules = null) =>
     [
         .. IpTool.Links().Where(n => n.StartsWith(names.InterfacePrefix, StringComparison.Ordinal))
@@ -21,12 +21,12 @@ internal static class NetworkInventory
         .. IpTool.Namespaces().Where(n => n.StartsWith(names.NamespacePrefix, StringComparison.Ordinal))
             .Select(n => new NetworkResource(NetworkResourceKind.Namespace, n, names.SlotOf(n))),
         .. Rules(names, rules ?? ListRules()),
-        // Each slot's address is one side of all that its guest and the server have opened to one another and to others.
+        // Every connection of a guest, and every connection to it, has the slot's address on one side.
         .. OrphanedSlots.GuestsIn(Conntrack.Read(names.ConnectionMark), range, isSlot)
             .Select(a => new NetworkResource(NetworkResourceKind.Tracking, $"{names.ConnectionMark}/{a}", Address: a)),
     ];
 
-    /// <summary>Removes one.</summary>
+    /// <summary>Removes one resource.</summary>
     public static async Task RemoveAsync(NetworkResourceKind kind, string name)
     {
         switch (kind)

@@ -3,7 +3,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>What <see cref="NetworkWatch"/> looks at, and how it is put back.</summary>
+/// <summary>The checks and repairs of <see cref="NetworkWatch"/>.</summary>
 internal sealed partial class NetworkRules
 {
     private const ushort GetGeneration = 0x0A10; // NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
@@ -13,9 +13,9 @@ internal sealed partial class NetworkRules
     private IReadOnlyList<string>? _writtenOpened;
     private string _table = "";
     private long _verified = -1;
-    private int _mendedAtClaims;
+    private int _repairedAtClaims;
 
-    /// <summary>Whether no rule of the host was changed since the table was last seen whole: one question to the kernel.</summary>
+    /// <summary>Whether no rule of the host has changed since the table was last seen complete: one question to the kernel.</summary>
     internal bool IsUnchanged()
     {
         lock (_netlink)
@@ -24,18 +24,18 @@ internal sealed partial class NetworkRules
         }
     }
 
-    /// <summary>Compares the host's table with what was written. Where it is whole but of addresses that the host no longer has, it is
-    /// written anew.</summary>
-    /// <returns>Null when it is whole, else what is wrong with it.</returns>
-    /// <exception cref="NftablesException">It could not be written anew.</exception>
+    /// <summary>Compares the host's table with the table that this server wrote. If they are equal, but the host's addresses have changed,
+    /// the table is written again.</summary>
+    /// <returns>Null when the table is complete, else what is wrong with it.</returns>
+    /// <exception cref="NftablesException">The table could not be written again.</exception>
     internal string? CheckTable()
     {
-        // Before the rules are read: what changes meanwhile is looked at again.
+        // Read the generation before the rules: a change in between leads to another check.
         var generation = ReadHostGeneration();
         var now = TryListTable();
         if (now != _table)
         {
-            return now is null ? $"the table inet {_names.TableName} is gone" : $"the table inet {_names.TableName} was changed";
+            return now is null ? $"the table inet {_names.TableName} was removed" : $"the table inet {_names.TableName} was changed";
         }
 
         if (ReferenceEquals(_writtenPolicy, _policy) && ReferenceEquals(_writtenOpened, _opened))
@@ -50,8 +50,8 @@ internal sealed partial class NetworkRules
         return null;
     }
 
-    /// <summary>Writes the host's table, in place of one that is there, and remembers what the kernel makes of it.</summary>
-    /// <exception cref="NftablesException">It could not be written, or others change rules all the time.</exception>
+    /// <summary>Writes the host's table, replacing an existing one, and remembers how the kernel lists it.</summary>
+    /// <exception cref="NftablesException">The table could not be written, or other programs change rules all the time.</exception>
     internal void WriteTable()
     {
         for (var tries = 0; tries < WriteTries; tries++)
@@ -59,7 +59,7 @@ internal sealed partial class NetworkRules
             var (policy, opened, before) = (_policy, _opened, ReadHostGeneration());
             _nftables.Run(HostRules.Text(_names, policy, opened));
             var table = TryListTable();
-            // Only when nobody else changed a rule meanwhile is what was listed what was written.
+            // The list shows what was written only if no other program changed a rule in between.
             if (table is not null && ReadHostGeneration() == NextGeneration(before))
             {
                 (_table, _writtenPolicy, _writtenOpened) = (table, policy, opened);
@@ -71,10 +71,10 @@ internal sealed partial class NetworkRules
         throw new NftablesException($"other programs changed this host's rules at each of {WriteTries} tries to write the table");
     }
 
-    /// <summary>Takes note of the host's addresses. Its table and the slots' rules follow at their next check, and at each after it until
-    /// they do.</summary>
-    /// <returns>Whether they had changed.</returns>
-    internal bool FollowAddresses()
+    /// <summary>Reads the host's addresses. If they have changed, the next check writes the host's table and the slots' rules again, and if
+    /// that fails, the check after it.</summary>
+    /// <returns>Whether the addresses had changed.</returns>
+    internal bool UpdateAddresses()
     {
         var now = HostAddresses.Read();
         if (now.IsSameAs(_policy.Host))
@@ -88,38 +88,38 @@ internal sealed partial class NetworkRules
         return true;
     }
 
-    /// <summary>Looks whether each slot's rules are those that were written, and writes those again that are not, or that are of addresses
-    /// that the host no longer has.</summary>
-    /// <returns>How many another program had changed, and what is wrong with one that could not be looked at or written.</returns>
-    internal async Task<(int Mended, string? Problem)> CheckSlotsAsync()
+    /// <summary>Checks whether each slot's rules are those that this server wrote. Writes them again if they are not, or if the host's
+    /// addresses have changed.</summary>
+    /// <returns>How many slots another program had changed, and what is wrong with a slot that could not be checked or written.</returns>
+    internal async Task<(int Repaired, string? Problem)> CheckSlotsAsync()
     {
-        // In one go on the thread: it is mostly entering and asking one question.
+        // All slots in one job for the thread: for each slot it mostly enters the namespace and asks one question.
         var problems = new List<string>();
         var changed = await _checks.RunAsync(() => _guarded.Values.Where(s => Check(s, problems.Add)).ToList());
         changed.ForEach(s => LogSlotRepaired(_logger, s.Slot.Index));
-        return (changed.Count + Interlocked.Exchange(ref _mendedAtClaims, 0), problems.FirstOrDefault());
+        return (changed.Count + Interlocked.Exchange(ref _repairedAtClaims, 0), problems.FirstOrDefault());
     }
 
-    /// <summary>Turns forwarding on again where it was turned off.</summary>
-    /// <param name="withSlots">Whether to look at the slots' interfaces as well as at the uplinks.</param>
-    /// <returns>How many were put back.</returns>
+    /// <summary>Turns forwarding on again where another program turned it off.</summary>
+    /// <param name="withSlots">Whether to check the slots' interfaces in addition to the uplinks.</param>
+    /// <returns>How many interfaces were repaired.</returns>
     internal int CheckForwarding(bool withSlots)
     {
-        var off = Forwarding.FindOff(_ways);
+        var off = Forwarding.FindOff(_uplinks);
         if (off.Except(_opened).Any())
         {
-            // From now on such an uplink forwards because of us, and for our guests alone: the table says so first.
+            // From now on such an uplink forwards only for this instance's guests: the table enforces that before forwarding is on.
             _opened = [.. _opened.Union(off)];
             WriteTable();
         }
 
         _forwarding.Open(off);
         return off.Count + (withSlots ? _guarded.Values : [])
-            .Count(s => Forwarding.RepairOwn(s.Slot.InterfaceName, _policy.IsLocalResolver));
+            .Count(s => Forwarding.RepairInterface(s.Slot.InterfaceName, _policy.IsLocalResolver));
     }
 
-    /// <summary>Adds accepts again where a foreign firewall that cuts guests off has lost them.</summary>
-    /// <returns>Whether any was missing.</returns>
+    /// <summary>Adds accept rules again if they are missing in another program's firewall that drops guests' packets.</summary>
+    /// <returns>Whether a rule was missing.</returns>
     internal async Task<bool> CheckForeignAsync(CancellationToken cancellationToken)
     {
         if (!await _foreign.IsIncompleteAsync(_policy.IsLocalResolver, cancellationToken))
@@ -149,7 +149,7 @@ internal sealed partial class NetworkRules
             });
             if (egress == Egress.None)
             {
-                // What was opened under another server's ceiling is closed.
+                // Close connections that an earlier server with wider egress allowed.
                 ForgetConnections(slot);
             }
 
@@ -157,19 +157,19 @@ internal sealed partial class NetworkRules
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or NftablesException)
         {
-            LogNotTakenOver(_logger, slot.Index, e.Message);
+            LogNotAdopted(_logger, slot.Index, e.Message);
         }
     }
 
-    // In the slot's namespace: a guest's fragments are put together there.
+    // For the slot's namespace, where the kernel reassembles the guest's fragments.
     private static void LimitFragments()
     {
-        // The kernel refuses a high mark below the low one.
+        // The low threshold first: the kernel refuses a high threshold below it.
         File.WriteAllText("/proc/sys/net/ipv4/ipfrag_low_thresh", "196608");
         File.WriteAllText("/proc/sys/net/ipv4/ipfrag_high_thresh", "262144");
     }
 
-    // On the checks' thread. True when another program had changed something there.
+    // Runs on the thread of the checks. True when another program had changed the slot's rules.
     private bool Check(GuardedSlot slot, Action<string> problem)
     {
         try
@@ -191,11 +191,11 @@ internal sealed partial class NetworkRules
         }
         catch (Exception e) when (e is IOException or NftablesException)
         {
-            // One that is being taken down has no namespace any more.
+            // A slot that is being cleaned up has no namespace any more.
             if (_guarded.ContainsKey(slot.Slot.Index))
             {
                 LogSlotNotChecked(_logger, slot.Slot.Index, e.Message);
-                problem($"the rules in the namespace of network slot {slot.Slot.Index} could not be looked at or written: {e.Message}");
+                problem($"the rules in the namespace of network slot {slot.Slot.Index} could not be checked or written: {e.Message}");
             }
 
             return false;
@@ -222,7 +222,7 @@ internal sealed partial class NetworkRules
         }
     }
 
-    // The kernel adds one for each transaction, and leaves out 0 (nf_tables_commit in net/netfilter/nf_tables_api.c).
+    // The kernel adds one for each transaction, and skips 0 (nf_tables_commit in net/netfilter/nf_tables_api.c).
     private static long NextGeneration(long generation) => generation == uint.MaxValue ? 1 : generation + 1;
 
     // For the namespace of the calling thread.
@@ -248,31 +248,32 @@ internal sealed partial class NetworkRules
 
     [LoggerMessage(
         Level = LogLevel.Information,
-        Message = "The host's addresses changed: guests are refused the networks that it is on now ({Networks})")]
+        Message = "The host's addresses changed: guests cannot reach the networks of its interfaces, which are now {Networks}")]
     private static partial void LogAddresses(ILogger logger, string networks);
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "The rules in the namespace of network slot {Slot} were changed by another program, and were written again")]
+        Message = "Another program had changed the rules in the namespace of network slot {Slot}; they were written again")]
     private static partial void LogSlotRepaired(ILogger logger, int slot);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The rules in the namespace of network slot {Slot} could not be looked at: {Error}")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "The rules in the namespace of network slot {Slot} could not be checked: {Error}")]
     private static partial void LogSlotNotChecked(ILogger logger, int slot, string error);
 
-    /// <summary>A slot whose rules are watched. Locked while they are changed; what changes them runs in its namespace.</summary>
+    /// <summary>A slot whose rules are watched. Lock it to change the rules; the change must run in the slot's namespace.</summary>
     private sealed class GuardedSlot(NetworkSlot slot, Egress egress, NetworkPolicy policy)
     {
         public NetworkSlot Slot => slot;
 
         public Egress Egress { get; set; } = egress;
 
-        /// <summary>What its rules were made of.</summary>
+        /// <summary>The policy that its rules were made of.</summary>
         public NetworkPolicy Policy { get; private set; } = policy;
 
-        /// <summary>The kernel's count of changes after the last one of ours; -1 when others may have changed something since.</summary>
+        /// <summary>The kernel's generation id after this server's last change; -1 when another program may have changed rules
+        /// since.</summary>
         public long Generation { get; set; } = -1;
 
-        /// <summary>Whether its rules are what they should be: nobody changed them, and they are of a policy.</summary>
+        /// <summary>Whether its rules are of a policy and no other program has changed them.</summary>
         public bool IsAsWritten(NetworkPolicy policy) => ReferenceEquals(Policy, policy) && ReadGeneration() == Generation;
 
         /// <summary>Writes all of its rules.</summary>
@@ -282,7 +283,7 @@ internal sealed partial class NetworkRules
             Policy = policy;
         }
 
-        /// <summary>Writes what its guest may reach, where all else is as it was written.</summary>
+        /// <summary>Writes only what its guest may reach. All other rules must be as they were written.</summary>
         public void WriteEgress() => Run(SlotRules.EgressText(Egress));
 
         private void Run(string transaction)

@@ -7,15 +7,14 @@ using Pandora.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// The host's side of the network: the instance's one nftables table, the rules in each slot's namespace, forwarding for its interfaces,
-/// and an accept where the host's own firewall would cut guests off.
-/// All of it is made by <see cref="CreateAsync"/> and undone by <see cref="DisposeAsync"/>, or by the next start. <see
-/// cref="NetworkWatch"/> sees that it stays.
+/// All rules of an instance: its one nftables table on the host, the rules in each slot's namespace, forwarding for its interfaces, and
+/// accept rules where the host's own firewall drops guests' packets. <see cref="CreateAsync"/> makes them. <see cref="DisposeAsync"/> or
+/// the next start removes them. <see cref="NetworkWatch"/> checks and repairs them.
 /// </summary>
 internal sealed partial class NetworkRules : IAsyncDisposable
 {
-    // An address of the internet, for which the route is looked up. Nothing is sent to it.
-    private static readonly IPAddress SomewherePublic = IPAddress.Parse("1.1.1.1");
+    // An address of the internet, whose route names the uplink. Nothing is sent to it.
+    private static readonly IPAddress PublicAddress = IPAddress.Parse("1.1.1.1");
     private readonly ConcurrentDictionary<int, GuardedSlot> _guarded = new();
     private readonly NamespaceThread _claims = new("slots' rules"), _checks = new("slots' checks");
     private readonly Nftables _nftables;
@@ -23,21 +22,21 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     private readonly ForeignFirewall _foreign;
     private readonly Forwarding _forwarding;
     private readonly Netlink _netlink = new(Netlink.Netfilter);
-    private readonly IReadOnlyList<string> _ways;
+    private readonly IReadOnlyList<string> _uplinks;
     private readonly ILogger _logger;
     private volatile IReadOnlyList<string> _opened;
     private volatile NetworkPolicy _policy;
 
     private NetworkRules(
-        Nftables nftables, HostNames names, ForeignFirewall foreign, Forwarding forwarding, IReadOnlyList<string> ways,
+        Nftables nftables, HostNames names, ForeignFirewall foreign, Forwarding forwarding, IReadOnlyList<string> uplinks,
         NetworkPolicy policy, int mtu, ILogger logger)
     {
         _nftables = nftables;
         _names = names;
         _foreign = foreign;
         _forwarding = forwarding;
-        _ways = ways;
-        _opened = forwarding.FindClosed(ways);
+        _uplinks = uplinks;
+        _opened = forwarding.FindClosed(uplinks);
         _policy = policy;
         _logger = logger;
         Mtu = mtu;
@@ -46,24 +45,24 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     /// <summary>The range that slots take their addresses from.</summary>
     public Ipv4Network Range => _policy.Range;
 
-    /// <summary>The uplink's MTU, which guests are given.</summary>
+    /// <summary>The uplink's MTU, which guests use as well.</summary>
     public int Mtu { get; }
 
-    /// <summary>The ranges that are tried, in this order, where none is set.</summary>
+    /// <summary>The ranges that are tried in this order when none is set.</summary>
     internal static string[] CandidateRanges { get; } = [.. Enumerable.Range(200, 20).Select(i => $"10.{i}.0.0/16")];
 
-    /// <summary>Chooses the range, makes the table, and opens what must be open. Slots of living microVMs get this version's rules before
-    /// the table of an earlier server is replaced, so that no guest is without for an instant.</summary>
-    /// <param name="names">Whose network it is.</param>
+    /// <summary>Chooses the range, makes the table, and turns on forwarding. Slots of living microVMs get this version's rules before the
+    /// table of an earlier server is replaced, so that no guest is without rules at any time.</summary>
+    /// <param name="names">The instance's names on the host.</param>
     /// <param name="options">Ranges, egress, resolvers.</param>
-    /// <param name="living">Slots of microVMs of an earlier server: they keep their range, and their filter if this fails.</param>
-    /// <param name="logger">Where it tells what it found.</param>
-    /// <param name="cancellationToken">Ends the tools.</param>
-    /// <exception cref="StartupException">The range is not one, or overlaps, or nftables is not to be used.</exception>
+    /// <param name="living">Slots of microVMs of an earlier server. They keep their range, and also their rules if this fails.</param>
+    /// <param name="logger">Receives what was found.</param>
+    /// <param name="cancellationToken">Kills the tools.</param>
+    /// <exception cref="StartupException">The range is not valid or overlaps a route, or nftables cannot be used.</exception>
     public static async Task<NetworkRules> CreateAsync(
         HostNames names, EngineOptions options, IReadOnlyList<LivingSlot> living, ILogger logger, CancellationToken cancellationToken)
     {
-        // Routes to our own slots are of microVMs that outlived their server.
+        // Routes to this instance's slots are of microVMs that outlived their server.
         var routes = HostRoutes.Read().Where(r => !r.Interface.StartsWith(names.InterfacePrefix, StringComparison.Ordinal)).ToList();
         var range =
             options.Network is null && living.Count > 0 && Ipv4Network.TryParse(living[0].Network, out var known)
@@ -77,9 +76,9 @@ internal sealed partial class NetworkRules : IAsyncDisposable
             LogNoResolver(logger, options.ResolvConf);
         }
 
-        var uplink = HostRoutes.InterfaceTo(routes, SomewherePublic);
+        var uplink = HostRoutes.InterfaceTo(routes, PublicAddress);
         var mtu = uplink is null ? 1500 : await ReadMtuAsync(uplink, cancellationToken);
-        string?[] ways =
+        string?[] uplinks =
         [
             uplink,
             resolver is null ? null : HostRoutes.InterfaceTo(routes, resolver),
@@ -91,7 +90,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
         NetworkRules? network = null;
         try
         {
-            // nftables loads the kernel's connection tracking, which knows its size only then.
+            // This rule makes the kernel load connection tracking: its table size is not known before.
             nftables.Run($"table inet {names.TableName} {{ chain ours {{ ct state new accept; }}; }}");
             var policy = new NetworkPolicy
             {
@@ -109,16 +108,15 @@ internal sealed partial class NetworkRules : IAsyncDisposable
             }
 
             network = new NetworkRules(
-                nftables, names, foreign, forwarding, [.. ways.OfType<string>().Where(w => w != "lo").Distinct()], policy, mtu, logger);
+                nftables, names, foreign, forwarding, [.. uplinks.OfType<string>().Where(u => u != "lo").Distinct()], policy, mtu, logger);
             foreach (var slot in living)
             {
-                await network.TryAdoptAsync(
-                    NetworkSlot.At(slot.Index, names, range), slot.Egress);
+                await network.TryAdoptAsync(NetworkSlot.At(slot.Index, names, range), slot.Egress);
             }
 
             await foreign.RemoveAsync(cancellationToken);
             network.WriteTable();
-            // Not before the table is there, which says for whom they forward.
+            // After the table, because the table limits the uplinks to guests' packets.
             forwarding.Open(network._opened);
             foreach (var place in await foreign.AcceptAsync(policy.IsLocalResolver, cancellationToken))
             {
@@ -134,7 +132,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
                 await UndoAsync(nftables, foreign, forwarding, names, logger);
             }
 
-            // Those that live do so behind the filter that they have.
+            // Living microVMs keep the rules that they have.
             network?.DetachWithoutCleanup();
             nftables.Dispose();
             if (e is NftablesException or IOException or UnauthorizedAccessException or CommandException)
@@ -149,18 +147,18 @@ internal sealed partial class NetworkRules : IAsyncDisposable
         }
     }
 
-    /// <summary>Whether a slot of an earlier server has this version's rules. Without them its microVM is not taken over.</summary>
+    /// <summary>Whether a slot of an earlier server has this version's rules. Without them its microVM is not adopted.</summary>
     public bool IsGuarded(int slot) => _guarded.ContainsKey(slot);
 
-    /// <summary>Prepares a fresh slot's interface, and watches its rules from now on.</summary>
+    /// <summary>Prepares a new slot's interface, and watches the slot's rules from now on.</summary>
     /// <param name="slot">The slot.</param>
     /// <param name="egress">What its rules allow.</param>
-    /// <param name="rules">The rules that it has, of <see cref="RulesOf"/>. Where the host's addresses changed since, it gets
-    /// others.</param>
+    /// <param name="rules">The rules that the slot has, from <see cref="RulesOf"/>. If the host's addresses have changed since, the rules
+    /// are written again.</param>
     public async Task OpenAsync(NetworkSlot slot, Egress egress, string rules)
     {
         var policy = _policy;
-        Forwarding.EnableOwn(slot.InterfaceName, policy.IsLocalResolver);
+        Forwarding.PrepareInterface(slot.InterfaceName, policy.IsLocalResolver);
         var guarded = new GuardedSlot(slot, egress, policy);
         await _claims.RunAsync(slot.NamespacePath, () =>
         {
@@ -179,18 +177,18 @@ internal sealed partial class NetworkRules : IAsyncDisposable
         _guarded[slot.Index] = guarded;
     }
 
-    /// <summary>The rules of a slot's namespace, as nft(8) takes them.</summary>
+    /// <summary>Returns the rules of a slot's namespace, as nft(8) takes them.</summary>
     public string RulesOf(NetworkSlot slot, Egress egress) => SlotRules.Text(slot, _policy, egress);
 
-    /// <summary>Watches a slot's rules no more: it is being taken down.</summary>
+    /// <summary>Stops watching a slot's rules, because the slot is being cleaned up.</summary>
     public void Close(NetworkSlot slot) => _guarded.TryRemove(slot.Index, out _);
 
-    /// <summary>Deletes what the host's kernel tracks of a slot's connections.</summary>
+    /// <summary>Deletes the connections that the host's kernel tracks for a slot.</summary>
     /// <exception cref="IOException">The kernel refused.</exception>
     public void ForgetConnections(NetworkSlot slot) => Conntrack.Remove(_policy.Mark, slot.Address);
 
-    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. A guest that is shut in
-    /// loses the connections that it has open.</summary>
+    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. A guest that loses its egress also loses
+    /// the connections that it has open.</summary>
     /// <exception cref="PandoraException">The slot's rules could not be changed.</exception>
     public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
     {
@@ -208,9 +206,9 @@ internal sealed partial class NetworkRules : IAsyncDisposable
                     }
                     else
                     {
-                        // Another program was there: its changes are not taken for ours.
+                        // Another program changed the slot's rules: write all of them.
                         guarded.Write(_policy);
-                        Interlocked.Increment(ref _mendedAtClaims);
+                        Interlocked.Increment(ref _repairedAtClaims);
                         LogSlotRepaired(_logger, slot.Index);
                     }
 
@@ -228,10 +226,10 @@ internal sealed partial class NetworkRules : IAsyncDisposable
         }
     }
 
-    /// <summary>All of the host's rules, as libnftables' JSON.</summary>
+    /// <summary>Lists all of the host's rules, as libnftables' JSON.</summary>
     internal string ListRules() => _nftables.Run("list ruleset", asJson: true);
 
-    /// <summary>Leaves everything as it is, for guests that live on without a server.</summary>
+    /// <summary>Leaves all rules as they are, for guests that continue without a server.</summary>
     public void DetachWithoutCleanup()
     {
         _nftables.Dispose();
@@ -272,9 +270,9 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     }
 
     /// <summary>
-    /// The range that a server started now would take its slots from; what other Pandora servers hold here counts as free.
+    /// Chooses the range that a server started now would take its slots from. Ranges of other Pandora servers count as free.
     /// </summary>
-    /// <exception cref="StartupException">The range that is wanted is none or overlaps a route, or none is free.</exception>
+    /// <exception cref="StartupException">The wanted range is not valid or overlaps a route, or no range is free.</exception>
     public static Ipv4Network ChooseRange(string? wanted) =>
         ChooseRange(
             wanted,
@@ -294,7 +292,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
             return IsFree(range)
                 ? range
                 : throw new StartupException(
-                    $"PANDORA_NETWORK: {range} overlaps a route of this host; choose another, or leave it unset and a free one is found");
+                    $"PANDORA_NETWORK: {range} overlaps a route of this host: set another range, or unset it to have a free one chosen");
         }
 
         foreach (var candidate in CandidateRanges)
@@ -328,31 +326,32 @@ internal sealed partial class NetworkRules : IAsyncDisposable
         return Math.Clamp(links?[0]?["mtu"]?.GetValue<int>() ?? 1500, 576, 1500);
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The host has no IPv4 resolver in {Path}: names will not resolve in sandboxes")]
+    [LoggerMessage(
+        Level = LogLevel.Warning, Message = "The host has no IPv4 resolver in {Path}: sandboxes cannot resolve names")]
     private static partial void LogNoResolver(ILogger logger, string path);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "10.200.0.0/16 overlaps a route of this host: slots are in {Range} instead")]
+    [LoggerMessage(Level = LogLevel.Information, Message = "10.200.0.0/16 overlaps a route of this host: slots use {Range} instead")]
     private static partial void LogOtherRange(ILogger logger, string range);
 
     [LoggerMessage(
         Level = LogLevel.Information,
-        Message = "The host's firewall drops forwarded packets: an accept for sandboxes was added to {Place}, and goes when the server "
-            + "stops")]
+        Message = "The host's firewall drops forwarded packets: an accept rule for sandboxes was added to {Place}, and is removed when the "
+            + "server stops")]
     private static partial void LogForeignAccept(ILogger logger, string place);
 
     [LoggerMessage(
-        Level = LogLevel.Error, Message = "A part of the host's network could not be undone: {Error}. The next start tries again")]
+        Level = LogLevel.Error, Message = "The host's network rules could not be undone: {Error}. The next start tries again")]
     private static partial void LogUndoFailed(ILogger logger, string error);
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "Guests may have only {PerSlot} connections each: net.netfilter.nf_conntrack_max is {Maximum} and there may be {Slots} "
-            + "slots. Raise the first, or lower PANDORA_MAX_SANDBOXES")]
+        Message = "Each guest may have only {PerSlot} connections: net.netfilter.nf_conntrack_max is {Maximum}, for up to {Slots} slots. "
+            + "Raise nf_conntrack_max, or lower PANDORA_MAX_SANDBOXES")]
     private static partial void LogFewConnections(ILogger logger, long perSlot, int slots, long maximum);
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over "
-            + "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. Its microVM is not taken over")]
-    private static partial void LogNotTakenOver(ILogger logger, int slot, string error);
+        Message = "Network slot {Slot} of an earlier server could not be given this version's rules: {Error}. "
+            + "Its microVM is not adopted")]
+    private static partial void LogNotAdopted(ILogger logger, int slot, string error);
 }

@@ -5,10 +5,10 @@ using Pandora.Engine.Telemetry;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// Sees while the server runs that what keeps guests in is there, and puts back what is missing: the host's table (by nftables' generation
-/// id, compared when that changed), the rules of each slot, the host's own addresses in both, forwarding, accepts in foreign firewalls.
-/// While the table or a slot's rules are missing, or could not be looked at, no microVM is handed out. Where another program removes the
-/// table again and again it is put back at growing intervals.
+/// Checks the network rules every second while the server runs, and repairs them: the host's table (compared when nftables' generation id
+/// has changed), the rules of each slot, the host's addresses in both, forwarding, and accept rules in other programs' firewalls. While the
+/// table or a slot's rules are missing, or could not be checked, no microVM is handed out. If another program removes the table repeatedly,
+/// the table is written again at growing intervals.
 /// </summary>
 internal sealed partial class NetworkWatch : IAsyncDisposable
 {
@@ -19,23 +19,23 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly Counter<long> _repairs;
-    private readonly SemaphoreSlim _one = new(1, 1);
+    private readonly SemaphoreSlim _checking = new(1, 1);
     private readonly Queue<long> _recent = new();
     private readonly PeriodicWork _work;
     private int _pass;
     private long _pausedUntil;
-    private volatile string? _missing, _missingInSlots, _unseen;
+    private volatile string? _missing, _missingInSlots, _unchecked;
     private bool _wasForeignChanged = true;
 
-    /// <summary>Starts it.</summary>
+    /// <summary>Starts the watch.</summary>
     public NetworkWatch(NetworkRules network, Meter meter, TimeProvider time, ILogger<NetworkWatch> logger)
     {
         (_network, _time, _logger) = (network, time, logger);
         _pausedUntil = time.GetTimestamp();
         _repairs = meter.CreateCounter<long>("pandora_protection_repairs",
-            description: "What keeps guests in and was put back because another program had removed or changed it, by what it was");
+            description: "Network rules that another program had removed or changed and that were repaired, by kind");
         meter.CreateObservableGauge("pandora_protected", () => Missing is null ? 1 : 0,
-            description: "1 while what keeps guests in was there when it was last looked at, else 0: then no microVM is handed out");
+            description: "1 when the rules that isolate guests were complete at the last check, else 0: then no microVM is handed out");
         foreach (var what in Label.All<ProtectionRepair>())
         {
             _repairs.Add(0, new KeyValuePair<string, object?>("what", what));
@@ -44,12 +44,12 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
         _work = new PeriodicWork("The watch over the host's network", Interval, CheckAsync, time, logger);
     }
 
-    /// <summary>What of the protection is missing; null when nothing was when it was last looked at.</summary>
-    public string? Missing => _missing ?? _missingInSlots ?? _unseen;
+    /// <summary>Which part of the isolation rules is missing; null when they were complete at the last check.</summary>
+    public string? Missing => _missing ?? _missingInSlots ?? _unchecked;
 
-    /// <summary>Returns when guests are kept in: one question to the kernel, or where rules of the host were changed since, a look at the
-    /// table.</summary>
-    /// <exception cref="PandoraException">They are not, and it could not be put back.</exception>
+    /// <summary>Checks the isolation rules, and repairs the table if it is incomplete. This is one question to the kernel; the table is
+    /// listed only when rules of the host have changed since the last check.</summary>
+    /// <exception cref="PandoraException">The rules are incomplete and could not be repaired.</exception>
     public async ValueTask EnsureAsync(CancellationToken cancellationToken)
     {
         try
@@ -59,9 +59,9 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
                 return;
             }
 
-            if (!await _one.WaitAsync(ClaimWait, cancellationToken))
+            if (!await _checking.WaitAsync(ClaimWait, cancellationToken))
             {
-                throw Refused("it could not be looked at in time");
+                throw Refused("the rules could not be checked in time");
             }
 
             try
@@ -70,12 +70,12 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
             }
             finally
             {
-                _one.Release();
+                _checking.Release();
             }
         }
         catch (Exception e) when (e is IOException or NftablesException or ObjectDisposedException)
         {
-            throw Refused($"it could not be looked at ({e.Message})");
+            throw Refused($"the rules could not be checked ({e.Message})");
         }
 
         if (Missing is { } missing)
@@ -88,23 +88,25 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
     public ValueTask DisposeAsync() => _work.DisposeAsync();
 
     private static PandoraException Refused(string missing) =>
-        new(PandoraError.NotProtected, "what keeps guests from the host's networks is not whole, and no microVM is handed out until it is")
+        new(
+            PandoraError.NotProtected,
+            "the rules that isolate guests from the host's networks are incomplete, and no microVM is handed out until they are repaired")
         {
             Hint = missing,
         };
 
     private async Task CheckAsync(CancellationToken cancellationToken)
     {
-        await _one.WaitAsync(cancellationToken);
+        await _checking.WaitAsync(cancellationToken);
         try
         {
             var pass = _pass++;
             await CheckProtectionAsync(withSlots: pass % SlotsEvery == 0);
-            await CheckWaysOutAsync(pass, cancellationToken);
+            await CheckEgressAsync(pass, cancellationToken);
         }
         finally
         {
-            _one.Release();
+            _checking.Release();
         }
     }
 
@@ -112,33 +114,34 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
     {
         try
         {
-            var hasMoved = _network.FollowAddresses();
+            var hasChanged = _network.UpdateAddresses();
             if (_missing is not null || !_network.IsUnchanged())
             {
                 CheckTable();
             }
 
-            if (withSlots || hasMoved || _missingInSlots is not null)
+            if (withSlots || hasChanged || _missingInSlots is not null)
             {
-                (var mended, _missingInSlots) = await _network.CheckSlotsAsync();
-                Count(ProtectionRepair.SlotRules, mended);
+                (var repaired, _missingInSlots) = await _network.CheckSlotsAsync();
+                Count(ProtectionRepair.SlotRules, repaired);
             }
 
-            _unseen = null;
+            _unchecked = null;
         }
         catch (Exception e)
         {
-            _unseen = $"it could not be looked at ({e.Message})";
+            _unchecked = $"the rules could not be checked ({e.Message})";
             throw;
         }
     }
 
-    // Nothing of this keeps guests in: without it they do not get out.
-    private async Task CheckWaysOutAsync(int pass, CancellationToken cancellationToken)
+    // Nothing of this isolates guests: without it they cannot reach the internet.
+    private async Task CheckEgressAsync(int pass, CancellationToken cancellationToken)
     {
         Count(ProtectionRepair.Forwarding, _network.CheckForwarding(withSlots: pass % ForeignEvery == 0));
 
-        // Listing all of a large firewall takes long, so not at each change; the older iptables' changes are not seen at all.
+        // Listing a large firewall takes long, so this is not done at each change. Changes by the older iptables do not change the
+        // generation id, so all are listed from time to time.
         if ((_wasForeignChanged && pass % ForeignEvery == 0) || pass % LegacyEvery == 0)
         {
             _wasForeignChanged = false;
@@ -146,7 +149,7 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
         }
     }
 
-    // One at a time.
+    // Call it with the semaphore held.
     private void CheckTable()
     {
         _wasForeignChanged = true;
@@ -172,14 +175,14 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
         }
         catch (NftablesException e)
         {
-            _missing = $"{missing}, and it could not be put back: {e.Message}";
+            _missing = $"{missing}, and could not be written again: {e.Message}";
             LogNotRepaired(_missing);
         }
 
         Pause();
     }
 
-    // The first few are put back at once; from then on it is one every two seconds, every four, and so on.
+    // The first few times the table is written again at once; after that with pauses of two seconds, four seconds, and so on.
     private void Pause()
     {
         var now = _time.GetTimestamp();
@@ -205,17 +208,18 @@ internal sealed partial class NetworkWatch : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "Another program has changed this host's firewall: {Missing}. It was written again")]
+    [LoggerMessage(
+        Level = LogLevel.Error, Message = "Another program has changed this host's firewall: {Missing}. The table was written again")]
     private partial void LogRepaired(string missing);
 
     [LoggerMessage(
-        Level = LogLevel.Critical, Message = "Guests are not kept in as they should be, and no microVM is handed out: {Missing}")]
+        Level = LogLevel.Critical, Message = "The rules that isolate guests are incomplete, and no microVM is handed out: {Missing}")]
     private partial void LogNotRepaired(string missing);
 
     [LoggerMessage(
         Level = LogLevel.Critical,
-        Message = "Another program removes Pandora's firewall table again and again ({Count} times within {Window:0} s): it is written "
-            + "again in {Seconds:0} s, and no microVM is handed out while it is missing. Make that program leave tables alone that are "
-            + "not its own")]
+        Message = "Another program removes Pandora's firewall table again and again ({Count} times within {Window:0} s). The table is "
+            + "written again in {Seconds:0} s, and no microVM is handed out while it is missing. Configure that program not to remove "
+            + "tables of other programs")]
     private partial void LogContested(int count, double window, double seconds);
 }

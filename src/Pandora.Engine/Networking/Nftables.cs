@@ -4,7 +4,7 @@ using Pandora.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// nftables through its own library, so that a claim that changes a rule spawns no process. A command text is one transaction
+/// Runs nftables commands through libnftables, so that a claim that changes a rule starts no process. One command text is one transaction
 /// (libnftables(3)).
 /// </summary>
 internal sealed partial class Nftables : IDisposable
@@ -18,7 +18,7 @@ internal sealed partial class Nftables : IDisposable
     {
         try
         {
-            // Its socket would go to every VMM.
+            // Through Descriptors, so that no VMM inherits the library's socket.
             _context = Descriptors.Open(() => New(0));
         }
         catch (DllNotFoundException e)
@@ -30,17 +30,17 @@ internal sealed partial class Nftables : IDisposable
         _ = BufferError(_context);
     }
 
-    /// <summary>Runs commands as one transaction and returns what they printed.</summary>
-    /// <param name="commands">As nft(8) takes them.</param>
-    /// <param name="asJson">Print JSON.</param>
-    /// <param name="asText">Print text without the handles, which are others after each write.</param>
-    /// <exception cref="NftablesException">The kernel or the parser refused it; nothing was changed.</exception>
+    /// <summary>Runs commands as one transaction and returns their output.</summary>
+    /// <param name="commands">The commands, as nft(8) takes them.</param>
+    /// <param name="asJson">Whether to print JSON.</param>
+    /// <param name="asText">Whether to print text without the handles, which change with each write.</param>
+    /// <exception cref="NftablesException">The kernel or the parser refused the commands; nothing was changed.</exception>
     public string Run(string commands, bool asJson = false, bool asText = false)
     {
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_context == 0, this);
-            SetOutputFlags(_context, asText ? 0 : asJson ? OutputJson | OutputHandle : OutputHandle);
+            SetOutputFlags(_context, OutputFlags(asJson, asText));
             return RunCommands(_context, commands) == 0
                 ? Marshal.PtrToStringUTF8(GetOutput(_context)) ?? ""
                 : throw new NftablesException($"nftables refused: {(Marshal.PtrToStringUTF8(GetError(_context)) ?? "").Trim()}");
@@ -57,6 +57,16 @@ internal sealed partial class Nftables : IDisposable
                 _context = 0;
             }
         }
+    }
+
+    private static uint OutputFlags(bool asJson, bool asText)
+    {
+        if (asText)
+        {
+            return 0;
+        }
+
+        return asJson ? OutputJson | OutputHandle : OutputHandle;
     }
 
     [LibraryImport(Library, EntryPoint = "nft_ctx_new")]

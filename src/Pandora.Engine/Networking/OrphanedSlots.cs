@@ -2,11 +2,11 @@ using System.Net;
 
 namespace Pandora.Engine.Networking;
 
-/// <summary>What an instance has on the host for slots that no microVM has.</summary>
+/// <summary>Finds and removes an instance's resources of slots that no microVM holds.</summary>
 internal static class OrphanedSlots
 {
-    /// <summary>Removes the namespaces and interfaces of an instance but for those of some slots.</summary>
-    /// <param name="names">Names on the host.</param>
+    /// <summary>Removes the namespaces and interfaces of an instance, except those of living slots.</summary>
+    /// <param name="names">The instance's names on the host.</param>
     /// <param name="living">Numbers of the slots that stay.</param>
     public static async Task RemoveAsync(HostNames names, IReadOnlySet<int> living)
     {
@@ -23,9 +23,9 @@ internal static class OrphanedSlots
         }
     }
 
-    /// <summary>Deletes what the host's kernel tracks for slots of an instance but for some.</summary>
-    /// <param name="names">Names on the host.</param>
-    /// <param name="range">The range that is set for slots; null for one of those that are tried.</param>
+    /// <summary>Deletes the connections that the host's kernel tracks for slots of an instance, except those of living slots.</summary>
+    /// <param name="names">The instance's names on the host.</param>
+    /// <param name="range">The range that is set for slots; null when the server chose one of its candidate ranges.</param>
     /// <param name="living">Addresses of the slots that stay.</param>
     public static void ForgetConnections(HostNames names, string? range, IReadOnlySet<string> living)
     {
@@ -36,11 +36,11 @@ internal static class OrphanedSlots
         }
     }
 
-    /// <summary>The slots' addresses among those of tracked connections.</summary>
+    /// <summary>Returns the slots' addresses in a list of tracked connections.</summary>
     /// <param name="connections">Connections of this instance's guests. One end of each is a slot.</param>
-    /// <param name="range">The range that is set for slots; null for one of those that are tried.</param>
-    /// <param name="isKnown">Whether an address is a slot's that is in use. Then it is the slot, and the other end is not taken for
-    /// one, whatever its address.</param>
+    /// <param name="range">The range that is set for slots; null when the server chose one of its candidate ranges.</param>
+    /// <param name="isKnown">Whether an address is the address of a slot in use. If one end is such an address, the other end is not
+    /// treated as a slot.</param>
     internal static IReadOnlyList<IPAddress> GuestsIn(
         IEnumerable<(IPAddress Source, IPAddress Destination)> connections, string? range, Func<IPAddress, bool> isKnown) =>
     [
@@ -48,7 +48,7 @@ internal static class OrphanedSlots
             ? known : [.. new[] { c.Source, c.Destination }.Where(a => IsSlotAddress(a, range))]).Distinct(),
     ];
 
-    // A guest's end of a slot is the second address of a /30.
+    // A slot's address is the second address of a /30.
     private static bool IsSlotAddress(IPAddress address, string? range)
     {
         string[] ranges = range is null ? NetworkRules.CandidateRanges : [range];

@@ -1,6 +1,6 @@
 namespace Pandora.Engine.Networking;
 
-/// <summary>What keeps guests in, or gives them their way out, and is put back where another program has removed it.</summary>
+/// <summary>Kinds of network rules that are repaired when another program has removed or changed them.</summary>
 public enum ProtectionRepair
 {
     /// <summary>The host's table.</summary>
@@ -12,6 +12,6 @@ public enum ProtectionRepair
     /// <summary>The host's forwarding.</summary>
     Forwarding,
 
-    /// <summary>An accept of ours in the chain of another firewall.</summary>
+    /// <summary>Pandora's accept rule in the chain of another firewall.</summary>
     ForeignAccept,
 }

@@ -1,28 +1,28 @@
 namespace Pandora.Engine.Networking;
 
-/// <summary>How a slot stands.</summary>
+/// <summary>State of a slot.</summary>
 public enum SlotState
 {
     /// <summary>Its namespace is being made ahead of need.</summary>
     Making,
 
-    /// <summary>It waits for a microVM.</summary>
+    /// <summary>It is ready and waits for a microVM.</summary>
     Ready,
 
-    /// <summary>A microVM has it, whose record says so.</summary>
+    /// <summary>A microVM holds it, and the microVM's record names it.</summary>
     Held,
 
-    /// <summary>It is being taken down.</summary>
+    /// <summary>It is being cleaned up.</summary>
     Ending,
 }
 
 /// <summary>One slot.</summary>
-/// <param name="State">How it stands.</param>
-/// <param name="MicroVm">Id of the microVM that has it or had it last; null for one that is made ahead of need.</param>
+/// <param name="State">State of the slot.</param>
+/// <param name="MicroVm">Id of the microVM that holds or last held the slot; null for a slot made ahead of need.</param>
 public sealed record SlotEntry(SlotState State, string? MicroVm);
 
-/// <summary>The slots in use, kept in the file <c>slots</c> of the run directory, so that a program that looks at the host from outside
-/// knows whose each namespace is, also where a microVM's record is damaged. Written when a slot changes, never for a claim.</summary>
+/// <summary>The slots in use, kept in the file <c>slots</c> of the run directory. An audit by another process reads the owner of each
+/// namespace there, even if a microVM's record is damaged. The file is written when a slot changes, never for a claim.</summary>
 public sealed class SlotLedger
 {
     private readonly string _path;
@@ -31,10 +31,10 @@ public sealed class SlotLedger
     /// <param name="runDirectory">The instance's run directory.</param>
     public SlotLedger(string runDirectory) => _path = PathIn(runDirectory);
 
-    /// <summary>Notes how a slot stands; null when it is free.</summary>
-    /// <param name="slot">Its number.</param>
-    /// <param name="state">How it stands.</param>
-    /// <param name="microVm">Id of the microVM that has it; null keeps the one that is noted.</param>
+    /// <summary>Sets the state of a slot.</summary>
+    /// <param name="slot">Number of the slot.</param>
+    /// <param name="state">The state; null when the slot is free.</param>
+    /// <param name="microVm">Id of the microVM that holds the slot; null keeps the recorded id.</param>
     public void Set(int slot, SlotState? state, string? microVm = null)
     {
         lock (_states)
@@ -52,7 +52,7 @@ public sealed class SlotLedger
         }
     }
 
-    /// <summary>Removes it, and what an earlier server noted.</summary>
+    /// <summary>Removes all slots and the file, also that of an earlier server.</summary>
     public void Clear()
     {
         lock (_states)
@@ -62,7 +62,7 @@ public sealed class SlotLedger
         }
     }
 
-    /// <summary>Reads what a server wrote last; empty when there is nothing.</summary>
+    /// <summary>Reads what a server wrote last; empty when there is no file.</summary>
     public static IReadOnlyDictionary<int, SlotEntry> Read(string runDirectory)
     {
         var found = new Dictionary<int, SlotEntry>();
@@ -100,7 +100,7 @@ public sealed class SlotLedger
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // A full disk makes the audit blind, and must not keep a slot from being given back.
+            // On a full disk the audit does not know the slots, but a slot must still be released.
         }
     }
 

@@ -5,7 +5,7 @@ using Pandora.Linux;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// Hands out network slots. A few are made ahead of need; a returned one is taken down and its number used again for a namespace made anew.
+/// Hands out network slots. A few are made ahead of need. A released slot is cleaned up, and its number is used again for a new namespace.
 /// </summary>
 internal sealed partial class SlotPool : IAsyncDisposable
 {
@@ -24,13 +24,13 @@ internal sealed partial class SlotPool : IAsyncDisposable
     private int _making;
     private volatile bool _disposed;
 
-    /// <param name="network">The host's side.</param>
-    /// <param name="names">Whose slots they are.</param>
-    /// <param name="egress">What a fresh slot's guest may reach.</param>
-    /// <param name="ahead">How many to keep ready.</param>
-    /// <param name="taken">Numbers that microVMs of an earlier server hold, and those microVMs' ids.</param>
-    /// <param name="time">For pauses after failures.</param>
-    /// <param name="logger">Where failures go.</param>
+    /// <param name="network">The instance's rules.</param>
+    /// <param name="names">The instance's names on the host.</param>
+    /// <param name="egress">What a new slot's guest may reach.</param>
+    /// <param name="ahead">How many slots to keep ready.</param>
+    /// <param name="taken">Numbers of the slots that microVMs of an earlier server hold, with those microVMs' ids.</param>
+    /// <param name="time">Clock of the pauses after failures.</param>
+    /// <param name="logger">Receives the failures.</param>
     public SlotPool(NetworkRules network, HostNames names, Egress egress, int ahead, IReadOnlyDictionary<int, string> taken,
         TimeProvider time, ILogger<SlotPool> logger)
     {
@@ -53,10 +53,10 @@ internal sealed partial class SlotPool : IAsyncDisposable
         }
     }
 
-    /// <summary>How many slots there are in all.</summary>
+    /// <summary>Number of slots in all.</summary>
     public int Count { get; }
 
-    /// <summary>How many are held by microVMs, those that are being taken down counted in.</summary>
+    /// <summary>Number of slots that microVMs hold, including slots that are being cleaned up.</summary>
     public int HeldCount
     {
         get
@@ -68,9 +68,9 @@ internal sealed partial class SlotPool : IAsyncDisposable
         }
     }
 
-    /// <summary>Takes a slot, ready to be used.</summary>
-    /// <param name="microVm">Id of the microVM that it is for.</param>
-    /// <param name="cancellationToken">Ends the making of one.</param>
+    /// <summary>Acquires a slot that is ready for use.</summary>
+    /// <param name="microVm">Id of the microVM that the slot is for.</param>
+    /// <param name="cancellationToken">Stops the making of a slot.</param>
     /// <exception cref="PandoraException">Every slot is in use.</exception>
     public async Task<NetworkSlot> AcquireSlotAsync(string microVm, CancellationToken cancellationToken)
     {
@@ -84,14 +84,14 @@ internal sealed partial class SlotPool : IAsyncDisposable
         slot ??= await MakeAsync(cancellationToken)
             ?? throw new PandoraException(PandoraError.PoolEmpty, $"all {Count} network slots of {_network.Range} are in use")
             {
-                Hint = "a wider PANDORA_NETWORK has more",
+                Hint = "a wider range in PANDORA_NETWORK has more slots",
             };
         _ledger.Set(slot.Index, SlotState.Held, microVm);
         Prepare();
         return slot;
     }
 
-    /// <summary>Removes a slot's veth pair. The kernel would do it after the namespace, when it likes.</summary>
+    /// <summary>Removes a slot's veth pair. The kernel would remove it with the namespace, but only some time later.</summary>
     public Task DeleteInterfaceAsync(NetworkSlot slot) => Track(Task.Run(async () =>
     {
         _ledger.Set(slot.Index, SlotState.Ending);
@@ -99,14 +99,14 @@ internal sealed partial class SlotPool : IAsyncDisposable
         await IpTool.DeleteLinkAsync(slot.InterfaceName);
     }));
 
-    /// <summary>Deletes what the host's kernel tracks of a slot's connections, which would be kept for as long as they might go
-    /// on.</summary>
+    /// <summary>Deletes the connections that the host's kernel tracks for a slot. Otherwise the kernel keeps them until their
+    /// timeouts.</summary>
     public Task DeleteConnectionsAsync(NetworkSlot slot) => Track(Task.Run(() => _network.ForgetConnections(slot)));
 
-    /// <summary>Removes a slot's namespace with all that is in it.</summary>
+    /// <summary>Removes a slot's namespace with everything in it.</summary>
     public Task DeleteNamespaceAsync(NetworkSlot slot) => Track(IpTool.DeleteNamespaceAsync(slot.NamespaceName));
 
-    /// <summary>Lets a slot's number be used again, once nothing of it is there any more. Its VMM must have been reaped.</summary>
+    /// <summary>Releases a slot's number once no resource of the slot remains. The slot's VMM must have been reaped.</summary>
     public void Free(NetworkSlot slot)
     {
         if (File.Exists(slot.NamespacePath))
@@ -122,7 +122,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
         }
     }
 
-    /// <summary>Strikes a slot of an earlier server from the ledger, of which nothing is there any more.</summary>
+    /// <summary>Removes a slot of an earlier server from the ledger, once no resource of the slot remains.</summary>
     public void Forget(int slot) => _ledger.Set(slot, null);
 
     /// <summary>Starts making slots ahead of need.</summary>
@@ -227,7 +227,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
         Free(slot);
     }
 
-    // What could not be removed for want of something (memory, descriptors) is tried again; its number is nobody's until then.
+    // A slot may not be removable for lack of memory or descriptors: this tries again, and until then its number is not used.
     private async Task DestroyAgainAsync(NetworkSlot slot)
     {
         while (!_disposed)
@@ -282,7 +282,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
 
         """);
 
-    // A redirect of a guest's changes no route.
+    // Without accept_redirects an ICMP redirect from a guest changes no route.
     private string NamespaceSide(NetworkSlot slot, string rules) => $$"""
         if [ -d /proc/sys/net/ipv6 ]; then
             echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
@@ -307,7 +307,8 @@ internal sealed partial class SlotPool : IAsyncDisposable
         """;
 
     [LoggerMessage(
-        Level = LogLevel.Warning, Message = "Network slot {Slot} could not be taken down: {Error}. Its number is not used until it is")]
+        Level = LogLevel.Warning,
+        Message = "Network slot {Slot} could not be cleaned up: {Error}. Its number is not used again until that has succeeded")]
     private partial void LogDestroyFailed(int slot, string error);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A network slot could not be made ahead of need: {Error}")]

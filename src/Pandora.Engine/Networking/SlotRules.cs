@@ -3,15 +3,15 @@ using System.Net;
 namespace Pandora.Engine.Networking;
 
 /// <summary>
-/// The rules in a slot's own namespace. They deny by themselves: whatever becomes of the host's table, a guest reaches only what is said
-/// here. They are set and replaced as a whole.
+/// The rules in a slot's namespace. They do not depend on the host's table: even without that table a guest reaches only what these rules
+/// allow. They are always set and replaced as a whole.
 /// </summary>
 internal static class SlotRules
 {
     /// <summary>Name of the table.</summary>
     public const string Table = "slot";
 
-    /// <summary>The transaction that makes the rules or replaces those that are there, of an earlier version too.</summary>
+    /// <summary>Writes the transaction that makes the rules, or replaces existing rules, also those of an earlier version.</summary>
     public static string Text(NetworkSlot slot, NetworkPolicy policy, Egress egress)
     {
         var resolver = ResolverOf(slot, policy);
@@ -53,7 +53,7 @@ internal static class SlotRules
                 iifname "up0" oifname "tap0" goto to_guest
               }
               chain from_guest {
-                # Answers to the server's connections. The guest's own end when it is shut in.
+                # Answers on the server's connections. The guest's own connections end when it loses its egress.
                 ct state established,related ct direction reply accept
                 iifname != @open goto refuse
                 ct state established,related accept
@@ -70,7 +70,7 @@ internal static class SlotRules
               }
             {{NetworkPolicy.RefuseText}}
               chain to_guest {
-                # The server's own connections; nobody else is let in, from wherever the host forwards.
+                # The server's own connections. All other packets that the host forwards to the guest are refused.
                 ip saddr {{slot.HostAddress}} accept
                 oifname != @open goto refuse
                 ct state established,related accept
@@ -84,7 +84,7 @@ internal static class SlotRules
             table arp {{Table}} {
               chain input {
                 type filter hook input priority 0; policy accept;
-                # Each sender of a request becomes a neighbour, and all namespaces of the host share one table of those.
+                # The kernel adds each sender of a request to the neighbour table, which all namespaces of the host share.
                 iifname "tap0" arp saddr ip != {{NetworkSlot.GuestAddress}} drop
               }
             }
@@ -92,12 +92,12 @@ internal static class SlotRules
             """;
     }
 
-    /// <summary>The transaction that lets a slot's guest out, or shuts it in.</summary>
+    /// <summary>Writes the transaction that gives a slot's guest its egress, or removes it.</summary>
     public static string EgressText(Egress egress) =>
         egress == Egress.Internet ? $"add element inet {Table} open {{ \"tap0\" }}" : $"flush set inet {Table} open";
 
-    /// <summary>Where a slot's DNS goes: a resolver on the host's loopback is reached by way of the host's end, where the host's own table
-    /// sends it on.</summary>
+    /// <summary>Returns the address for a slot's DNS requests. If the resolver listens on the host's loopback, this is the host's end of
+    /// the veth pair, and the host's table forwards the requests to the resolver.</summary>
     private static IPAddress? ResolverOf(NetworkSlot slot, NetworkPolicy policy) =>
         policy.IsLocalResolver ? slot.HostAddress : policy.Resolver;
 }

@@ -1,13 +1,13 @@
 namespace Pandora.Engine.Networking;
 
-/// <summary>What no guest reaches unless the operator allows it, wherever the host is.</summary>
+/// <summary>Ranges that no guest reaches unless the operator allows them.</summary>
 internal static class SpecialPurpose
 {
     /// <summary>
-    /// Every block of IANA's IPv4 Special-Purpose Address Registry as of its version of 2020-09-04 (RFC 6890), those marked "globally
-    /// reachable" (AS112, AMT, anycast of 192.0.0.0/24) included: what answers there is the nearest network's own. Then multicast and
-    /// reserved (224.0.0.0/3), and the address outside the registry by which a cloud serves its machines: 168.63.129.16 (Azure). The
-    /// metadata addresses of the other clouds lie in 169.254.0.0/16, 100.64.0.0/10 and 192.0.0.0/24.
+    /// Every block of IANA's IPv4 Special-Purpose Address Registry, version of 2020-09-04 (RFC 6890). This includes the blocks marked
+    /// "globally reachable" (AS112, AMT, anycast of 192.0.0.0/24), because a host of the nearest network answers there. Also multicast and
+    /// reserved addresses (224.0.0.0/3), and 168.63.129.16, the address of Azure's services for its machines, which is not in the registry.
+    /// The metadata addresses of other clouds are in 169.254.0.0/16, 100.64.0.0/10 and 192.0.0.0/24.
     /// </summary>
     public static readonly IReadOnlyList<string> Ranges =
     [

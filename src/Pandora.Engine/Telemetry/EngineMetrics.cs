@@ -3,23 +3,23 @@ using System.Diagnostics.Metrics;
 namespace Pandora.Engine.Telemetry;
 
 /// <summary>
-/// What the engine measures. Names become Prometheus names by adding the unit and, for counters, <c>_total</c>. No label names a sandbox:
-/// series grow with templates only. The values of a label are those of an enum, written by <see cref="Label"/>.
+/// The engine's metrics. A Prometheus name is the name here with the unit and, for counters, <c>_total</c> added. No label names a sandbox:
+/// the number of series grows with templates only. The values of a label are those of an enum, written by <see cref="Label"/>.
 /// </summary>
 public sealed class EngineMetrics
 {
     /// <summary>Name of the meter.</summary>
     public const string MeterName = "Pandora.Engine";
 
-    /// <summary>Codes of failures that are no <see cref="PandoraError"/>, and that clients are told: a command ran into its timeout; the
+    /// <summary>Codes of failures that are not a <see cref="PandoraError"/> and that clients see: a command ran into its timeout; the
     /// server has a defect.</summary>
     internal const string ExecTimeout = "exec_timeout", InternalError = "internal_error";
 
-    /// <summary>Codes of failures that no client is told: it went away before the operation was done; it did not take the whole result
-    /// of a command.</summary>
+    /// <summary>Codes of failures that no client sees: the client disconnected before the operation was done; the client did not read the
+    /// whole result of a command.</summary>
     internal const string Cancelled = "cancelled", NotDelivered = "not_delivered";
 
-    // 100 µs to 60 s, and for lifetimes to a day.
+    // Latencies: 100 µs to 60 s. Lifetimes: 100 ms to a day.
     private static readonly InstrumentAdvice<double> Latency = new()
     {
         HistogramBucketBoundaries =
@@ -53,34 +53,34 @@ public sealed class EngineMetrics
     public EngineMetrics(IMeterFactory factory)
     {
         Meter = factory.Create(MeterName);
-        _boot = Meter.CreateHistogram("pandora_vm_boot", "s", "Time to boot a microVM until its guest was reached", advice: Latency);
+        _boot = Meter.CreateHistogram("pandora_vm_boot", "s", "Time to start a microVM until its guest was reached", advice: Latency);
         _bootStep = Meter.CreateHistogram("pandora_vm_boot_step", "s", "Time of each step of a boot", advice: Latency);
         _acquire = Meter.CreateHistogram("pandora_sandbox_acquire", "s", "Time to claim a microVM for a client", advice: Latency);
         _exec = Meter.CreateHistogram("pandora_vm_exec", "s", "Time of a command in a guest", advice: Latency);
         _teardown = Meter.CreateHistogram(
-            "pandora_vm_teardown", "s", "Time until a sandbox's guest was dead and its files gone", advice: Latency);
+            "pandora_vm_teardown", "s", "Time to end a sandbox's guest and to remove its files", advice: Latency);
         _lifetime = Meter.CreateHistogram("pandora_sandbox_lifetime", "s", "Time from claim to end", advice: Lifetimes);
         _executions = Count("pandora_executions", "Commands by outcome");
         _created = Count("pandora_sandboxes_created", "Sandboxes claimed");
-        _reaped = Count("pandora_sandboxes_reaped", "Sandboxes ended for idleness");
+        _reaped = Count("pandora_sandboxes_reaped", "Sandboxes ended because they were idle");
         _bootFailures = Count("pandora_warm_boot_failures", "Boots that failed, by step");
         _ended = Count("pandora_sandboxes_ended", "Sandboxes ended, by reason");
-        _failures = Count("pandora_failures", "Operations that clients were refused or that failed, by code");
+        _failures = Count("pandora_failures", "Clients' operations that were refused or failed, by code");
         _recovery = Meter.CreateGauge<double>(
-            "pandora_recovery", "s", "Time that the start of this server took to take over what an earlier one left");
-        _recovered = Count("pandora_recovered", "MicroVMs of an earlier server, by what became of them");
-        _snapshots = Count("pandora_snapshots", "Snapshots, by what became of them");
+            "pandora_recovery", "s", "Time that this server's start took to recover the microVMs of an earlier server");
+        _recovered = Count("pandora_recovered", "MicroVMs of an earlier server, by outcome of the recovery");
+        _snapshots = Count("pandora_snapshots", "Snapshots, by outcome");
         _restoreFailures = Count(
             "pandora_restore_failures", "MicroVMs that could not be restored from a snapshot and were booted instead");
         _teardownErrors = Count("pandora_teardown_errors", "Resources that could not be undone, by kind");
     }
 
-    /// <summary>For gauges that read what others hold.</summary>
+    /// <summary>The meter, for gauges that other classes add.</summary>
     public Meter Meter { get; }
 
-    /// <summary>Makes the series that count failures appear before the first one, so that they can be alerted on. To be called when the
-    /// exporter listens.</summary>
-    /// <param name="templates">The templates that a pool is kept of.</param>
+    /// <summary>Creates the series of counters with the value 0, so that alerts see the first failure. Call it when the exporter
+    /// listens.</summary>
+    /// <param name="templates">The templates that have a pool.</param>
     /// <param name="failures">Each operation with the code of each error that it may fail with.</param>
     public void CreateSeries(IEnumerable<string> templates, IEnumerable<(SandboxOperation Operation, string Code)> failures)
     {
@@ -110,41 +110,41 @@ public sealed class EngineMetrics
         _failures.Add(0, Operation(SandboxOperation.Exec), new("code", NotDelivered));
     }
 
-    /// <summary>A microVM is up.</summary>
-    /// <param name="template">Its template.</param>
+    /// <summary>Records that a microVM has started.</summary>
+    /// <param name="template">The microVM's template.</param>
     /// <param name="start">How it started.</param>
-    /// <param name="elapsed">Time until its guest was reached.</param>
+    /// <param name="elapsed">Time until the server reached its guest.</param>
     public void Booted(string template, PoolStart start, TimeSpan elapsed) =>
         _boot.Record(elapsed.TotalSeconds, Template(template), new("start", Label.Of(start)));
 
-    /// <summary>Something became of a snapshot.</summary>
+    /// <summary>Counts the outcome of a snapshot.</summary>
     public void SnapshotEnded(SnapshotOutcome outcome) => _snapshots.Add(1, Labelled("outcome", Label.Of(outcome)));
 
-    /// <summary>A microVM could not be restored.</summary>
+    /// <summary>Counts a microVM that could not be restored.</summary>
     public void RestoreFailed(string template) => _restoreFailures.Add(1, Template(template));
 
-    /// <summary>A step of a boot is done.</summary>
+    /// <summary>Records the time of a step of a boot.</summary>
     public void BootStepped(string template, BootStep step, TimeSpan elapsed) =>
         _bootStep.Record(elapsed.TotalSeconds, Template(template), new("step", Label.Of(step)));
 
-    /// <summary>A boot failed.</summary>
+    /// <summary>Counts a boot that failed.</summary>
     public void BootFailed(string template, BootStep step) => _bootFailures.Add(1, Template(template), new("step", Label.Of(step)));
 
-    /// <summary>A client has its sandbox.</summary>
+    /// <summary>Records a sandbox that was created for a client.</summary>
     public void Acquired(string template, TimeSpan elapsed)
     {
         _acquire.Record(elapsed.TotalSeconds, Template(template));
         _created.Add(1, Template(template));
     }
 
-    /// <summary>A command ended.</summary>
+    /// <summary>Records a command that ended.</summary>
     public void Executed(string template, ExecStatus status, TimeSpan elapsed)
     {
         _exec.Record(elapsed.TotalSeconds, Template(template));
         _executions.Add(1, Template(template), new("status", Label.Of(status)));
     }
 
-    /// <summary>A sandbox ended.</summary>
+    /// <summary>Records a sandbox that ended.</summary>
     public void Ended(string template, EndReason reason, TimeSpan lifetime, TimeSpan teardown)
     {
         _ended.Add(1, Template(template), new("reason", Label.Of(reason)));
@@ -156,10 +156,10 @@ public sealed class EngineMetrics
         }
     }
 
-    /// <summary>A client's operation was refused or failed; the code is the API's, or one that only the engine knows.</summary>
+    /// <summary>Counts a client's operation that was refused or failed. The code is the API's, or one that only the engine has.</summary>
     public void Failed(SandboxOperation operation, string code) => _failures.Add(1, Operation(operation), new("code", code));
 
-    /// <summary>What an earlier server left was taken over.</summary>
+    /// <summary>Records the end of the recovery, with the number of microVMs of each outcome.</summary>
     public void Recovered(int sandboxes, int warm, int lost, TimeSpan elapsed)
     {
         _recovery.Record(elapsed.TotalSeconds);
@@ -168,7 +168,7 @@ public sealed class EngineMetrics
         _recovered.Add(lost, Labelled("outcome", Label.Of(RecoveryOutcome.Lost)));
     }
 
-    /// <summary>Something could not be undone.</summary>
+    /// <summary>Counts a resource that could not be undone.</summary>
     public void TeardownFailed(ResourceKind kind) => _teardownErrors.Add(1, Labelled("kind", Label.Of(kind)));
 
     private Counter<long> Count(string name, string description) => Meter.CreateCounter<long>(name, description: description);

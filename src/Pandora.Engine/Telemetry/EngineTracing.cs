@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace Pandora.Engine.Telemetry;
 
 /// <summary>
-/// The engine's spans: <c>sandbox.claim</c>, <c>sandbox.exec</c> and <c>sandbox.end</c> under the request that asked, and
-/// <c>microvm.boot</c> with a child a step. Without a listener they cost a null check.
+/// The engine's spans: <c>sandbox.claim</c>, <c>sandbox.exec</c> and <c>sandbox.end</c> are children of the request's span;
+/// <c>microvm.boot</c> has one child for each step. Without a listener a span costs one null check.
 /// </summary>
 public static class EngineTracing
 {
@@ -13,14 +13,14 @@ public static class EngineTracing
 
     internal static readonly ActivitySource Source = new(SourceName);
 
-    /// <summary>Marks a span as failed. The message is one that a client could be told.</summary>
+    /// <summary>Marks a span as failed. The message must be one that clients may see.</summary>
     internal static void Fail(this Activity? span, string code, Exception exception)
     {
         span?.SetTag("error.type", code);
         span?.SetStatus(ActivityStatusCode.Error, exception.Message.Split('\n')[0]);
     }
 
-    /// <summary>Starts work that outlives its caller: it belongs to no request, so neither its spans nor its log lines do.</summary>
+    /// <summary>Starts work that outlives its caller. Its spans and log lines belong to no request.</summary>
     internal static Task Detach(Func<Task> work)
     {
         using var _ = ExecutionContext.SuppressFlow();

@@ -3,7 +3,7 @@ using System.Text.Json;
 
 namespace Pandora.Engine.Telemetry;
 
-/// <summary>How a value of an enum is written in metrics, logs, spans and answers: its name in snake case.</summary>
+/// <summary>Writes the value of an enum for metrics, logs, spans and answers: its name in snake case.</summary>
 public static class Label
 {
     /// <summary>Writes a value.</summary>

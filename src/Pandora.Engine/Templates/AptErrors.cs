@@ -4,18 +4,18 @@ using Pandora.Linux;
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// Runs apt, and the tools that run it, so that a failure is reported in apt's and dpkg's own sentences: those name the package, while the
-/// tools say only that something failed.
+/// Runs apt, and tools that run apt, and reports a failure in apt's and dpkg's own sentences. Those name the package; the other tools say
+/// only that something failed.
 /// </summary>
 internal static partial class AptErrors
 {
     /// <summary>Runs a tool to its end, as <see cref="Command"/> does.</summary>
     /// <param name="tool">Name of the program.</param>
     /// <param name="arguments">Its arguments.</param>
-    /// <param name="what">What it does, for the message.</param>
+    /// <param name="what">What the tool does, for the message.</param>
     /// <param name="onLine">Called with each line of standard error.</param>
-    /// <param name="cancellationToken">Kills it.</param>
-    /// <exception cref="CommandException">It failed; the message holds apt's reasons where there are any.</exception>
+    /// <param name="cancellationToken">Kills the tool.</param>
+    /// <exception cref="CommandException">The tool failed; the message has apt's reasons, if there are any.</exception>
     public static async Task<string> RunAsync(
         string tool, IEnumerable<string> arguments, string what, Action<string>? onLine, CancellationToken cancellationToken)
     {
@@ -34,7 +34,7 @@ internal static partial class AptErrors
         }
     }
 
-    /// <summary>The sentences that give a reason, each once, without the mark of an error before them.</summary>
+    /// <summary>Returns the lines that give a reason, each once, without the prefix of errors.</summary>
     internal static IReadOnlyList<string> Find(IEnumerable<string> lines)
     {
         var reasons = new List<string>();
@@ -43,7 +43,7 @@ internal static partial class AptErrors
         {
             if (isContinued && line.StartsWith(' '))
             {
-                // What is broken about a package that the line before announces.
+                // This line says what is wrong with the package that the line before names.
                 reasons.Add(SpacePattern().Replace(line.Trim(), " "));
                 continue;
             }
@@ -59,7 +59,7 @@ internal static partial class AptErrors
         return [.. reasons.Distinct()];
     }
 
-    // What tools say about a tool that they ran.
+    // What a tool prints about the failure of another tool that it ran.
     [GeneratedRegex(@"^E: (setup failed|mmdebstrap failed|(env |apt-get |dpkg |run_).* failed|Sub-process .* returned an error code)")]
     private static partial Regex WrapperPattern();
 

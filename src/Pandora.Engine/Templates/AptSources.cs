@@ -5,15 +5,15 @@ using Pandora.Linux;
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// Where the host's own apt gets the distribution's packages. Keys are the host's; signature checks stay on; credentials never reach a
-/// guest.
+/// The package sources of the distribution, as the host's apt has them. Keys are the host's. Signature checks stay on. Credentials never
+/// reach a guest.
 /// </summary>
 /// <param name="Distribution"><c>ID</c> in os-release(5), such as <c>debian</c>.</param>
 /// <param name="Suite">Code name, such as <c>bookworm</c>.</param>
 /// <param name="BuildLines">sources.list(5) lines as the host has them.</param>
-/// <param name="GuestLines">The same without credentials and without paths of the host.</param>
-/// <param name="BuildOptions">apt.conf(5) settings of the host that fetching needs: proxies, time-stamp checks, credentials.</param>
-/// <param name="GuestOptions">Those of them that a guest needs too and that hold no credentials.</param>
+/// <param name="GuestLines">The same lines without credentials and without paths of the host.</param>
+/// <param name="BuildOptions">apt.conf(5) settings of the host that downloads need: proxies, time-stamp checks, credentials.</param>
+/// <param name="GuestOptions">The build options that a guest needs too and that contain no credentials.</param>
 internal sealed partial record AptSources(
     string Distribution,
     string Suite,
@@ -24,8 +24,8 @@ internal sealed partial record AptSources(
 {
     private const string Format = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)|$(ORIGIN)";
 
-    /// <summary>Asks the host's apt.</summary>
-    /// <exception cref="StartupException">This is no Debian or Ubuntu, or apt has no package lists.</exception>
+    /// <summary>Reads the sources from the host's apt.</summary>
+    /// <exception cref="StartupException">The host is not Debian or Ubuntu, or apt has no package lists.</exception>
     public static async Task<AptSources> ReadAsync(CancellationToken cancellationToken)
     {
         var release = File.ReadLines("/etc/os-release")
@@ -37,8 +37,8 @@ internal sealed partial record AptSources(
         if (distribution is not ("debian" or "ubuntu") || suite.Length == 0)
         {
             throw new StartupException(
-                $"templates are built from Debian's or Ubuntu's packages, and this host is '{distribution}': bring your own with "
-                    + "'./pandora template build NAME --rootfs FILE --kernel FILE'");
+                $"templates are built from Debian's or Ubuntu's packages, and this host is '{distribution}': use your own root filesystem "
+                    + "and kernel with './pandora template build NAME --rootfs FILE --kernel FILE'");
         }
 
         var targets = await Command.RunAsync(
@@ -61,7 +61,8 @@ internal sealed partial record AptSources(
         if (repositories.Count == 0)
         {
             throw new StartupException(
-                $"apt knows no packages of {distribution} {suite}: run 'apt-get update' and see that /etc/apt/sources.list names a mirror");
+                $"apt knows no packages of {distribution} {suite}: run 'apt-get update', and check that /etc/apt/sources.list names a "
+                    + "mirror");
         }
 
         var options = config.Split('\n').Where(l => OptionPattern().IsMatch(l)).ToList();

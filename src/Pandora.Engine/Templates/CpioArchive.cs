@@ -3,7 +3,7 @@ using System.Text;
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// Writes the archives that Linux takes as initrd: cpio "newc" (kernel documentation, driver-api/early-userspace/buffer-format).
+/// Writes archives in the format of an initrd: cpio "newc" (kernel documentation, driver-api/early-userspace/buffer-format).
 /// </summary>
 public sealed class CpioArchive(Stream output)
 {

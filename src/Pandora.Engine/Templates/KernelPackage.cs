@@ -6,11 +6,11 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>The distribution's cloud kernel: its image uncompressed, and the modules a microVM needs from it.</summary>
+/// <summary>Reads the distribution's cloud kernel: the uncompressed image, and the modules that a microVM needs.</summary>
 internal static class KernelPackage
 {
     /// <summary>
-    /// What a microVM needs, wanted or not built in: drives, network, overlay, entropy, and the agent's device on either VMM.
+    /// Modules that a microVM needs, unless they are built in: drives, network, overlay, entropy, and the agent's device on either VMM.
     /// </summary>
     private static readonly string[] Wanted =
     [
@@ -32,8 +32,8 @@ internal static class KernelPackage
     };
 
     /// <summary>
-    /// Takes the bootable kernel out of a bzImage (kernel documentation, arch/x86/boot: payload_offset, payload_length); anything else is
-    /// returned as it is, unpacked if it is gzip.
+    /// Extracts the bootable kernel from a bzImage (kernel documentation, arch/x86/boot: payload_offset, payload_length). An image of
+    /// another format is copied, and decompressed if it is compressed.
     /// </summary>
     public static async Task UncompressAsync(string image, string target, CancellationToken cancellationToken)
     {
@@ -43,17 +43,17 @@ internal static class KernelPackage
         {
             var setupSectors = bytes[0x1F1] == 0 ? 4 : bytes[0x1F1];
             var offset = ((setupSectors + 1) * 512) + BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(0x248));
-            // The last four bytes are the unpacked size, not part of the stream.
+            // The last four bytes are the uncompressed size, not part of the stream.
             bytes = bytes.AsSpan(offset, BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(0x24C)) - 4).ToArray();
         }
 
         await File.WriteAllBytesAsync(target, await UnpackAsync(bytes, target + ".packed", cancellationToken), cancellationToken);
     }
 
-    /// <summary>The modules that the wanted ones need, each after what it depends on, as the modules themselves tell.</summary>
+    /// <summary>Reads the modules that a microVM needs, and the modules that those depend on.</summary>
     /// <param name="moduleDirectory">The package's <c>lib/modules/VERSION</c>.</param>
-    /// <param name="cancellationToken">Ends the tools.</param>
-    /// <returns>Name and uncompressed content, in the order to load them.</returns>
+    /// <param name="cancellationToken">Kills the tools.</param>
+    /// <returns>Name and uncompressed content, in the order to load them: each after its dependencies.</returns>
     public static async Task<IReadOnlyList<(string Name, byte[] Content)>> LoadModulesAsync(
         string moduleDirectory, CancellationToken cancellationToken)
     {
@@ -64,7 +64,7 @@ internal static class KernelPackage
 
         async Task VisitAsync(string name)
         {
-            // A driver that has no file is built in.
+            // A module that has no file is built in.
             if (!seen.Add(name) || !files.TryGetValue(name, out var file))
             {
                 return;
@@ -89,11 +89,12 @@ internal static class KernelPackage
     }
 
     /// <summary>
-    /// The <c>depends=</c> and <c>softdep=pre:</c>-free list in a module's <c>.modinfo</c> section, which is a run of NUL-ended strings.
+    /// Reads the list <c>depends=</c> in a module's <c>.modinfo</c> section, a sequence of strings that end with NUL. The list
+    /// <c>softdep=pre:</c> is not read.
     /// </summary>
     internal static IReadOnlyList<string> ReadDependencies(ReadOnlySpan<byte> module)
     {
-        // At the section's start or after another string's end, so preceded by NUL either way.
+        // The string is at the section's start or after the end of another string, so NUL precedes it in both cases.
         var start = module.IndexOf("\0depends="u8);
         if (start < 0)
         {

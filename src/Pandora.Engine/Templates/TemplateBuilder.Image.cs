@@ -2,12 +2,12 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>A root filesystem of the user's own: an ext4 image that Pandora's files are added to.</summary>
+/// <content>A root filesystem that the user brings: Pandora's files are added to an ext4 image.</content>
 /// <remarks>
-/// debugfs works inside the image, which nobody mounts: no link of it leads to the host. Three ways of debugfs to mind: it answers 0
-/// whatever happens, it follows a link in the middle of a name but not at the end (hence the "/." behind directories), and it stays in the
-/// image's root after a <c>cd</c> that failed. So each directory is looked at first, and each file is read again by its whole name, which
-/// debugfs follows as the guest's kernel will.
+/// debugfs works inside the image, which is never mounted: so no link in the image leads to the host. debugfs has three particular habits:
+/// its exit code is always 0; it follows a link in the middle of a name but not at the end (hence the "/." after directories); and it stays
+/// in the image's root after a <c>cd</c> that failed. So each directory is checked first, and each file is read again by its whole name.
+/// debugfs follows the links in that name as the guest's kernel does.
 /// </remarks>
 public sealed partial class TemplateBuilder
 {
@@ -15,11 +15,11 @@ public sealed partial class TemplateBuilder
     {
         var image = spec.RootPath!;
         SparseFile.Copy(image, template.RootPath);
-        // Requests hold no name of the host's, which may have spaces and quotes: they are relative to this directory.
+        // Paths of the host may have spaces and quotes. So the requests contain none: their names are relative to this directory.
         var files = Directory.CreateDirectory(Path.Combine(Path.GetFullPath(work), "files")).FullName;
         foreach (var (path, package) in new[] { ("/bin/bash", "bash"), ("/usr/sbin/dropbear", "dropbear-bin") })
         {
-            // A merged /usr may be a link, or not be merged at all: both spellings are tried.
+            // In an image with a merged /usr, /bin is a link; in others it is a directory. Both paths are tried.
             if (await StatAsync(path) is null && await StatAsync($"/usr{path}") is null)
             {
                 throw new StartupException($"'{image}' has no {path}: install the package {package} in it (it must be an ext4 image)");
@@ -33,8 +33,8 @@ public sealed partial class TemplateBuilder
             if (await StatAsync($"{directory}/.") is not { } found || !found.Contains("Type: directory", StringComparison.Ordinal))
             {
                 throw new StartupException(
-                    $"'{image}': {directory} is no directory, and could not be made one: is it a file, or a link that leads to no "
-                        + "directory in the image? (It must be an ext4 image with a few free MiB and no errors: e2fsck -f.)");
+                    $"'{image}': {directory} is no directory and could not be made. Is it a file, or a link that leads to no directory in "
+                        + "the image? The image must be ext4, with a few free MiB and no errors (e2fsck -f)");
             }
         }
 
@@ -42,20 +42,20 @@ public sealed partial class TemplateBuilder
         File.Copy(Busybox(work), Path.Combine(files, "busybox"));
         File.Copy(spec.AgentPath, Path.Combine(files, "agent"));
         string[] names = ["init", "busybox", "agent"];
-        // An image that an earlier template was made with has older ones, which are not written over.
+        // An image that an earlier template was made from has older files. debugfs does not overwrite a file, so they are removed first.
         await DebugAsync(
             [$"cd /{GuestDirectory}/.", .. names.SelectMany(n => new[] { $"rm {n}", $"write {n} {n}", $"sif {n} mode 0100755" })]);
         foreach (var name in names)
         {
             var path = $"/{GuestDirectory}/{name}";
             var written = new FileInfo(Path.Combine(files, name));
-            var isThere = await StatAsync(path) is { } found && found.Contains("Type: regular", StringComparison.Ordinal)
+            var isWritten = await StatAsync(path) is { } found && found.Contains("Type: regular", StringComparison.Ordinal)
                 && found.Contains($"Size: {written.Length}\n", StringComparison.Ordinal);
-            if (!isThere || !await ReadsAsAsync(path, written.FullName))
+            if (!isWritten || !await ReadsAsAsync(path, written.FullName))
             {
                 throw new StartupException(
-                    $"'{image}': {path} could not be written: is a directory in its place, or is it no ext4 image with a few free MiB "
-                        + "and no errors (e2fsck -f)?");
+                    $"'{image}': {path} could not be written. Is there a directory of that name? The image must be ext4, with a few free "
+                        + "MiB and no errors (e2fsck -f)");
             }
         }
 

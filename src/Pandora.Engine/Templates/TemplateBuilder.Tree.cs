@@ -3,20 +3,20 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>
-/// A root filesystem from packages: (1) mmdebstrap unpacks and installs them, (2) the set-up script runs in the tree, (3) Pandora's own
-/// files are added. From (2) on any name in the tree may be a link to anywhere: programs touch it by chroot only, and this class by
-/// <see cref="RootedDirectory"/> only.
-/// </summary>
+/// <content> A root filesystem from packages: (1) mmdebstrap unpacks and installs the packages, (2) the set-up script runs in the tree, (3)
+/// Pandora's files are added. After (2) any name in the tree may be a link that leads outside: so programs work in the tree by chroot only,
+/// and this class by <see cref="RootedDirectory"/> only.
+/// </content>
 public sealed partial class TemplateBuilder
 {
     private const UnixFileMode Plain = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
     private const string AptSettings = "etc/apt/apt.conf.d/00pandora-setup", NoDaemons = "usr/sbin/policy-rc.d";
 
-    // What the set-up script runs in: a chroot with mounts of its own, which end with it, as does every process that it leaves.
-    // mmdebstrap's own hook will not do. After the script it works from outside of the chroot: it empties what /tmp and /run lead to on the
-    // host, removes what is in the host's /dev and /usr/sbin if they are links, and where the script emptied /tmp, and with it apt's
-    // configuration, it empties the host's own package lists. What it would have emptied is emptied here, unless it is a link by now.
+    // Runs the set-up script in a chroot with separate mounts. When the script ends, the mounts and all its processes end with it.
+    // mmdebstrap's own hook is not safe, because after the script it works from outside of the chroot: it empties the directories that /tmp
+    // and /run lead to on the host; it removes files in the host's /dev and /usr/sbin if these are links; and if the script emptied /tmp,
+    // and so removed apt's configuration, it empties the host's own package lists. So this script empties those directories itself, unless
+    // they are links by then.
     private const string SetupSession = """
         set -e
         busybox mount -t proc -o ro,nosuid,nodev,noexec proc /proc
@@ -40,8 +40,9 @@ public sealed partial class TemplateBuilder
             esac
             find "$directory" -xdev -mindepth 1 "$@" -exec rm -rf --one-file-system {} +
         done
-        # Logs of the installation: room, no more.
-        rm -f /var/log/{dpkg,alternatives,apt/history,apt/term}.log /var/log/apt/eipp.log.xz /var/cache/ldconfig/aux-cache 2> /dev/null || true
+        # Logs of the installation only take room.
+        rm -f /var/log/{dpkg,alternatives,apt/history,apt/term}.log /var/log/apt/eipp.log.xz \
+            /var/cache/ldconfig/aux-cache 2> /dev/null || true
         """;
 
     private async Task InstallPackagesAsync(
@@ -60,7 +61,7 @@ public sealed partial class TemplateBuilder
         ];
         if (sources.BuildOptions.Count > 0)
         {
-            // In a file, because a proxy's password may be among them and command lines can be read by everybody.
+            // In a file, because the options may contain a proxy's password, and every user can read command lines.
             var options = Path.Combine(work, "apt.conf");
             await File.WriteAllLinesAsync(options, sources.BuildOptions, cancellationToken);
             arguments.Add($"--aptopt={options}");
@@ -68,11 +69,11 @@ public sealed partial class TemplateBuilder
 
         if (spec.SetupScriptPath is not null)
         {
-            // The script may install packages with the lists that are there.
+            // The script may install packages, and needs the package lists for that.
             arguments.Add("--skip=cleanup/apt");
         }
 
-        // Not --quiet, which keeps apt's words back when it fails.
+        // Without --quiet, which hides apt's messages when it fails.
         await AptErrors.RunAsync("mmdebstrap", [.. arguments, sources.Suite, tree, sourceFile], "installing packages", line =>
         {
             if (line.StartsWith("I: ", StringComparison.Ordinal) && line.EndsWith("...", StringComparison.Ordinal)
@@ -111,16 +112,16 @@ public sealed partial class TemplateBuilder
         }
     }
 
-    // What a package cannot bring: names, users, sources without secrets, and the three files that every root filesystem gets.
+    // Adds what no package contains: names, users, sources without secrets, and the three files that every root filesystem gets.
     private static async Task FinishTreeAsync(
         TemplateSpec spec, string work, string tree, AptSources sources, CancellationToken cancellationToken)
     {
         using var root = RootedDirectory.Open(tree);
         void Write(string path, params IEnumerable<string> lines) =>
             root.WriteFile(path, Encoding.UTF8.GetBytes(string.Concat(lines.Select(l => l + "\n"))), Plain);
-        foreach (var left in new[] { AptSettings, "etc/apt/apt.conf.d/99mmdebstrap", "etc/machine-id" })
+        foreach (var buildFile in new[] { AptSettings, "etc/apt/apt.conf.d/99mmdebstrap", "etc/machine-id" })
         {
-            root.Delete(left);
+            root.Delete(buildFile);
         }
 
         if (spec.SetupScriptPath is not null)

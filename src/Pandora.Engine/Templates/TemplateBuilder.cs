@@ -8,8 +8,8 @@ using Pandora.Linux;
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) in place by a rename. What an interrupted build
-/// leaves is swept by the next.
+/// Builds templates: (1) packages, (2) kernel and modules, (3) initrd, (4) images, (5) a rename to the final name. The next build removes
+/// the files of an interrupted build.
 /// </summary>
 public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider time, Action<string> report)
 {
@@ -24,12 +24,12 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         | UnixFileMode.OtherExecute;
 
     /// <summary>
-    /// Builds a template unless it is there already, made of the same things. Nothing is written to the store unless a template is built.
+    /// Builds a template, unless one made of the same things exists. Nothing is written to the store unless a template is built.
     /// </summary>
-    /// <param name="spec">What it is made of.</param>
-    /// <param name="rule">When one that is there is built again.</param>
-    /// <param name="cancellationToken">Stops it; what is half done does not count and is removed.</param>
-    /// <exception cref="StartupException">Something it needs is missing or failed; the old template, if any, is untouched.</exception>
+    /// <param name="spec">What the template is made of.</param>
+    /// <param name="rule">When an existing template is built again.</param>
+    /// <param name="cancellationToken">Stops the build; an unfinished build is removed.</param>
+    /// <exception cref="StartupException">Something that the build needs is missing or failed; an old template is not changed.</exception>
     public async Task<Template> BuildAsync(TemplateSpec spec, RebuildRule rule, CancellationToken cancellationToken)
     {
         Check(spec);
@@ -42,7 +42,7 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         Directory.CreateDirectory(store.Root);
         using var held = await TemplateLock.AcquireAsync(store.Root, $"builds template '{spec.Name}'", time, report, cancellationToken);
         store.Sweep();
-        // Another builder may just have made it, or one that was killed may have moved it aside.
+        // Another process may have built the template meanwhile, or a killed one may have moved it aside and Sweep put it back.
         if (FindUsable(spec.Name, key, rule) is { } made)
         {
             return made;
@@ -124,14 +124,15 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
 
         if (spec.RootPath is not null && (spec.Packages.Count > 0 || spec.SetupScriptPath is not null))
         {
-            throw new StartupException("--rootfs brings a finished root filesystem, so --packages and --setup cannot go with it");
+            throw new StartupException(
+                "--rootfs is a finished root filesystem, so --packages and --setup cannot be used together with --rootfs");
         }
 
         if (spec.ModulesPath is not null && (spec.KernelPath is null || !Directory.Exists(spec.ModulesPath)))
         {
             throw new StartupException(
                 spec.KernelPath is null
-                    ? "--modules are those of a kernel of your own, so --kernel must go with it"
+                    ? "--modules are the modules of your own kernel, so --modules needs --kernel"
                     : $"there is no directory '{spec.ModulesPath}'");
         }
 
@@ -150,7 +151,7 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
     }
 
-    // What is there and need not be built again; null when it must be.
+    // Returns an existing template that need not be built again; null when a build is needed.
     private Template? FindUsable(string name, string key, RebuildRule rule)
     {
         if (rule == RebuildRule.Always)
@@ -165,7 +166,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
         catch (StartupException) when (rule != RebuildRule.IfChangedAndNotOwn)
         {
-            // Damaged. Where an operator's own is kept, that is told instead: nothing says that it is not one.
+            // The description is damaged: build the template again. If the operator's own templates must be kept, the exception is reported
+            // instead, because this may be one of them.
             return null;
         }
 
@@ -189,8 +191,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         if (described is { BuiltWith: null } && rule == RebuildRule.IfChangedAndNotOwn)
         {
             report(
-                $"template '{name}' is of an older Pandora, which did not record its options, and looks like Pandora's own: it is "
-                    + "built again");
+                $"template '{name}' was built by an older Pandora, which did not record the options, and looks like Pandora's own "
+                    + "template: it is built again");
         }
 
         return null;
@@ -204,10 +206,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         Add(string.Join(',', spec.Packages.Order(StringComparer.Ordinal)));
         Add($"{spec.VcpuCount} {spec.MemoryMiB} {spec.DiskMiB}");
         Add(spec.KernelArguments);
-        foreach (
-            var module in spec.ModulesPath is null
-                ? Enumerable.Empty<string>()
-                : Directory.GetFiles(spec.ModulesPath, "*.ko*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+        var modules = spec.ModulesPath is null ? [] : Directory.GetFiles(spec.ModulesPath, "*.ko*", SearchOption.AllDirectories);
+        foreach (var module in modules.Order(StringComparer.Ordinal))
         {
             Add($"{module} {new FileInfo(module).Length} {File.GetLastWriteTimeUtc(module).Ticks}");
         }
@@ -272,11 +272,11 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         return await KernelPackage.LoadModulesAsync(Directory.GetDirectories(root).Single(), cancellationToken);
     }
 
-    // Packages of the distribution, unpacked and not installed.
+    // Downloads and unpacks packages of the distribution, without installing them.
     private static async Task FetchAsync(string work, IReadOnlyList<string> packages, string target, CancellationToken cancellationToken)
     {
         var archives = Directory.CreateDirectory(Path.Combine(work, $"archives-{packages[0]}")).FullName;
-        // apt would fetch as a user of its own, which cannot write there; the packages' signature chain is checked as always.
+        // As root, because apt's own user cannot write there. apt checks the packages' signatures as always.
         string[] fetch =
             ["-c", "cd \"$1\" && shift && exec apt-get -q -o APT::Sandbox::User=root download \"$@\"", "fetch", archives, .. packages];
         await AptErrors.RunAsync("sh", fetch, $"fetching {string.Join(", ", packages)}", null, cancellationToken);
@@ -286,7 +286,7 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
     }
 
-    // Static, whatever busybox the host has: it runs where there is no libc.
+    // The distribution's static busybox, not the host's: it runs in the initrd, where there is no libc.
     private static string BusyboxDirectory(string work) => Path.Combine(work, "busybox");
 
     private static string Busybox(string work) =>
@@ -324,22 +324,22 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         cpio.Finish();
         if (spec.KernelPath is not null)
         {
-            // Which compressions a kernel of the user's own unpacks is not known; none is always understood.
+            // It is not known which compressions a user's kernel supports. Every kernel takes an uncompressed initrd.
             await File.WriteAllBytesAsync(template.InitrdPath, archive.ToArray(), cancellationToken);
             return;
         }
 
         var unpacked = template.InitrdPath + ".cpio";
         await File.WriteAllBytesAsync(unpacked, archive.ToArray(), cancellationToken);
-        // The kernel unpacks only the old LZ4 format, which -l writes; it is several times faster to unpack than gzip.
+        // -l writes the old LZ4 format, the only LZ4 format that the kernel takes. Its decompression is several times faster than gzip's.
         await Command.RunAsync("lz4", ["-q", "-l", "-9", unpacked, template.InitrdPath], cancellationToken: cancellationToken);
         File.Delete(unpacked);
     }
 
     private static async Task MakeRootImageAsync(string tree, Template template, CancellationToken cancellationToken)
     {
-        // Room for the tree and the file system's own tables; it is read-only, so no more. Neither du nor mke2fs follows a link in the tree
-        // or opens a FIFO or a device.
+        // Room for the tree and for the file system's tables, and no more, because it is read-only. Neither du nor mke2fs follows a link in
+        // the tree or opens a FIFO or a device.
         var used = long.Parse(
             (await Command.RunAsync("du", ["-s", "--block-size=1M", tree], cancellationToken: cancellationToken)).Split('\t')[0]);
         await Command.RunAsync(

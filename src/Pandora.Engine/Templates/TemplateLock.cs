@@ -3,15 +3,15 @@ using Pandora.Linux;
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// One at a time builds or removes in a template directory, which servers may share: a lock (flock(2)) that the kernel drops when its
-/// holder dies. Readers need none, because a template comes by a rename.
+/// The lock of a template directory, which servers may share: one process at a time builds or removes templates there. The kernel releases
+/// the lock (flock(2)) when its holder dies. Readers need no lock, because a template appears by a rename.
 /// </summary>
 internal sealed class TemplateLock : IDisposable
 {
-    /// <summary>The file that is locked, and the one that says who holds it: a locked file cannot be read by those who wait.</summary>
+    /// <summary>The file that is locked, and the file that names the holder, because waiting processes cannot read a locked file.</summary>
     private const string LockName = ".lock", HolderName = ".lock-holder";
 
-    private const string Somebody = "another process builds or removes a template";
+    private const string UnknownHolder = "another process builds or removes a template";
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
 
     private readonly string _directory;
@@ -31,16 +31,16 @@ internal sealed class TemplateLock : IDisposable
         }
     }
 
-    /// <summary>Waits until nobody else builds or removes there, and says for whom it waits.</summary>
-    /// <param name="directory">The template directory, which is there.</param>
-    /// <param name="work">What others that wait are told of the holder, such as <c>builds template 'x'</c>.</param>
-    /// <param name="time">Clock of the waiting.</param>
-    /// <param name="report">Takes a line for each holder that is waited for.</param>
+    /// <summary>Acquires the lock. While it waits, it reports the holder.</summary>
+    /// <param name="directory">The template directory, which must exist.</param>
+    /// <param name="work">What this process does, for the processes that wait for it, such as <c>builds template 'x'</c>.</param>
+    /// <param name="time">Clock of the wait.</param>
+    /// <param name="report">Receives one line for each holder that this waits for.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     public static async Task<TemplateLock> AcquireAsync(
         string directory, string work, TimeProvider time, Action<string> report, CancellationToken cancellationToken)
     {
-        string? told = null;
+        string? reported = null;
         while (true)
         {
             if (LockFile.TryOpen(Path.Combine(directory, LockName)) is { } file)
@@ -49,10 +49,10 @@ internal sealed class TemplateLock : IDisposable
             }
 
             var holder = ReadHolder(directory);
-            if (told is null || (holder != told && holder != Somebody))
+            if (reported is null || (holder != reported && holder != UnknownHolder))
             {
                 report($"{holder} in {directory}: waiting for it");
-                told = holder;
+                reported = holder;
             }
 
             await Task.Delay(Interval, time, cancellationToken);
@@ -63,7 +63,7 @@ internal sealed class TemplateLock : IDisposable
     public void Dispose()
     {
         File.Delete(Path.Combine(_directory, HolderName));
-        // While it is locked: a process that opened it meanwhile sees that it is gone and makes another.
+        // Deleted while it is locked: a process that has opened it meanwhile finds that the name is gone, and makes a new file.
         File.Delete(Path.Combine(_directory, LockName));
         _file.Dispose();
     }
@@ -72,12 +72,12 @@ internal sealed class TemplateLock : IDisposable
     {
         try
         {
-            return File.ReadAllText(Path.Combine(directory, HolderName)) is { Length: > 0 } holder ? holder : Somebody;
+            return File.ReadAllText(Path.Combine(directory, HolderName)) is { Length: > 0 } holder ? holder : UnknownHolder;
         }
         catch (IOException)
         {
-            // It has just come or just gone.
-            return Somebody;
+            // The holder has just acquired or released the lock.
+            return UnknownHolder;
         }
     }
 }

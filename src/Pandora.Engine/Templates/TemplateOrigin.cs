@@ -2,20 +2,26 @@ using System.Globalization;
 
 namespace Pandora.Engine.Templates;
 
-/// <summary>The options of <c>template build</c> that a template was built with. A template without any is Pandora's own, which
-/// <c>./pandora up</c> may build again; others are their operator's.</summary>
+/// <summary>The options of <c>template build</c> that a template was built with. A template without options is Pandora's own, which
+/// <c>./pandora up</c> may build again; other templates are the operator's.</summary>
 internal static class TemplateOrigin
 {
     private const string BasePackages = "base packages";
 
     private static readonly TemplateSpec Defaults = new() { Name = "", AgentPath = "" };
 
-    /// <summary>What is in it, for people.</summary>
-    public static string Describe(TemplateSpec spec) => spec.RootPath is not null
-        ? $"root filesystem {Path.GetFileName(spec.RootPath)}"
-        : spec.Packages.Count == 0 ? BasePackages : $"{BasePackages} and {string.Join(", ", spec.Packages)}";
+    /// <summary>Describes the content of a template, for people.</summary>
+    public static string Describe(TemplateSpec spec)
+    {
+        if (spec.RootPath is not null)
+        {
+            return $"root filesystem {Path.GetFileName(spec.RootPath)}";
+        }
 
-    /// <summary>The options that make this of the defaults; files by their whole paths.</summary>
+        return spec.Packages.Count == 0 ? BasePackages : $"{BasePackages} and {string.Join(", ", spec.Packages)}";
+    }
+
+    /// <summary>Returns the options that differ from the defaults, with the full paths of files.</summary>
     public static IReadOnlyList<string> OptionsOf(TemplateSpec spec)
     {
         var options = new List<string>();
@@ -41,14 +47,14 @@ internal static class TemplateOrigin
         return options;
     }
 
-    /// <summary>The options of a template: as recorded, or, for one of an older Pandora, those that its files betray.</summary>
+    /// <summary>Returns the options of a template: as recorded or, if an older Pandora built it, guessed from its files.</summary>
     public static IReadOnlyList<string> OptionsOf(Template template) => template.BuiltWith ?? Guess(template);
 
-    /// <summary>The command that builds a template as it was built.</summary>
+    /// <summary>Returns the command that builds a template with the same options.</summary>
     public static string CommandFor(Template template) =>
         string.Join(' ', ["./pandora template build", template.Name, .. OptionsOf(template).Select(Quote)]);
 
-    /// <summary>The options as a shell reads them.</summary>
+    /// <summary>Quotes a word for a shell, if that is necessary.</summary>
     public static string Quote(string word) => word.All(c => char.IsAsciiLetterOrDigit(c) || "-_./,=:@%+".Contains(c)) ? word
         : $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 
@@ -71,7 +77,7 @@ internal static class TemplateOrigin
             options.AddRange(["--rootfs", "FILE"]);
         }
 
-        // Only with the distribution's kernel is it compressed.
+        // The initrd is compressed only with the distribution's kernel.
         if (File.Exists(template.InitrdPath) && IsPlainArchive(template.InitrdPath))
         {
             options.AddRange(["--kernel", "FILE"]);

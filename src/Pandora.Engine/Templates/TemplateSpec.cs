@@ -1,12 +1,12 @@
 namespace Pandora.Engine.Templates;
 
-/// <summary>What a template is made of. Either packages, or a root filesystem and a kernel of the user's own.</summary>
+/// <summary>What a template is made of: packages, or a root filesystem and a kernel that the user brings.</summary>
 public sealed record TemplateSpec
 {
-    /// <summary>Its name.</summary>
+    /// <summary>Name of the template.</summary>
     public required string Name { get; init; }
 
-    /// <summary>Packages besides those that every template has.</summary>
+    /// <summary>Packages in addition to those that every template has.</summary>
     public IReadOnlyList<string> Packages { get; init; } = [];
 
     /// <summary>A shell script run as root inside the new root filesystem, or null.</summary>
@@ -16,21 +16,21 @@ public sealed record TemplateSpec
     public string? RootPath { get; init; }
 
     /// <summary>
-    /// An uncompressed kernel (or bzImage) to use instead of the distribution's, with virtio, ext4 and overlayfs built in or among <see
+    /// An uncompressed kernel (or bzImage) to use instead of the distribution's. virtio, ext4 and overlayfs must be built in or be in <see
     /// cref="ModulesPath"/>.
     /// </summary>
     public string? KernelPath { get; init; }
 
     /// <summary>
     /// The <c>lib/modules/VERSION</c> directory of that kernel, from which the initrd takes the drivers that are not built in; null when
-    /// all are.
+    /// all drivers are built in.
     /// </summary>
     public string? ModulesPath { get; init; }
 
     /// <summary>The guest agent's program: static, for this architecture.</summary>
     public required string AgentPath { get; init; }
 
-    /// <summary>Kernel arguments besides the VMM's own.</summary>
+    /// <summary>Kernel arguments in addition to the VMM's.</summary>
     public string KernelArguments { get; init; } = "";
 
     /// <summary>Virtual CPUs, 1 to 32.</summary>
@@ -39,17 +39,17 @@ public sealed record TemplateSpec
     /// <summary>Memory in MiB, 128 to 65,536.</summary>
     public int MemoryMiB { get; init; } = 256;
 
-    /// <summary>Size of each microVM's own disk in MiB; sparse.</summary>
+    /// <summary>Size of each microVM's disk in MiB. The file is sparse.</summary>
     public int DiskMiB { get; init; } = 2048;
 }
 
-/// <summary>When a template that is there is built again.</summary>
+/// <summary>When an existing template is built again.</summary>
 public enum RebuildRule
 {
-    /// <summary>When it is made of other things than is wanted now.</summary>
+    /// <summary>When it is made of other things than the new specification.</summary>
     IfChanged,
 
-    /// <summary>The same, but not when it was built with options of the operator's own: that is kept, and a line says so.</summary>
+    /// <summary>The same, but a template that the operator built with options is kept, and a line reports that.</summary>
     IfChangedAndNotOwn,
 
     /// <summary>Always.</summary>

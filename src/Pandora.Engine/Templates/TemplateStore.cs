@@ -5,29 +5,30 @@ using System.Text.RegularExpressions;
 namespace Pandora.Engine.Templates;
 
 /// <summary>
-/// The templates in a directory, one directory each. A template is complete or not there: it is built beside and renamed.
+/// The templates in a directory, one subdirectory each. A template is either complete or absent: it is built under another name and then
+/// renamed.
 /// </summary>
 public sealed partial class TemplateStore(string directory)
 {
     private const string Description = "template.json";
 
-    // What a template that is being replaced is called for an instant, its name and random letters after it; and what is being built.
+    // Prefix of a template that is being replaced, before its name and random letters; pattern of unfinished builds.
     private const string OldPrefix = ".old-", BuildPattern = ".build-*";
 
-    // What the naming policy makes of MemoryMiB, and what templates of before have.
+    // The naming policy's name for MemoryMiB, which templates of earlier versions have.
     private const string OldMemoryName = "memory_mi_b";
 
-    /// <summary>Where they are.</summary>
+    /// <summary>The directory of the templates.</summary>
     public string Root => directory;
 
-    /// <summary>Whether a name can be a template's.</summary>
+    /// <summary>Whether a name is valid for a template.</summary>
     public static bool IsName(string name) => NamePattern().IsMatch(name);
 
-    /// <summary>Whether there is one of that name, whole or not.</summary>
+    /// <summary>Whether there is a template of that name, complete or not.</summary>
     public bool Has(string name) => IsName(name) && File.Exists(Path.Combine(directory, name, Description));
 
-    /// <summary>Reads a template, or returns null when there is none of that name.</summary>
-    /// <exception cref="StartupException">It is there, but a file of it is missing or unreadable.</exception>
+    /// <summary>Reads a template; null when there is none of that name.</summary>
+    /// <exception cref="StartupException">The template exists, but one of its files is missing or unreadable.</exception>
     public Template? Find(string name)
     {
         var template = Read(name);
@@ -37,10 +38,8 @@ public sealed partial class TemplateStore(string directory)
             : template;
     }
 
-    /// <summary>
-    /// Reads what a template says about itself, whether or not its files are there; null when there is none of that name.
-    /// </summary>
-    /// <exception cref="StartupException">It is unreadable.</exception>
+    /// <summary>Reads the description of a template, without a check of its files; null when there is no template of that name.</summary>
+    /// <exception cref="StartupException">The description is unreadable.</exception>
     internal Template? Read(string name)
     {
         if (!Has(name))
@@ -57,7 +56,7 @@ public sealed partial class TemplateStore(string directory)
         catch (JsonException e)
         {
             throw new StartupException(
-                $"template '{name}': {description} is damaged, which said what it was built with: "
+                $"template '{name}': {description} is damaged, which recorded the template's options: "
                 + $"'./pandora template build {name} --force', with your options if it had any, builds it again", e);
         }
     }
@@ -78,15 +77,15 @@ public sealed partial class TemplateStore(string directory)
                     .OfType<Template>(),
             ];
 
-    /// <summary>Puts a finished build in place of what has its name, which is moved aside first: should this end in between,
-    /// <see cref="Sweep"/> puts it back.</summary>
+    /// <summary>Installs a finished build under its name. An existing template of that name is moved aside first; if the process ends
+    /// before the new one is in place, <see cref="Sweep"/> puts the old one back.</summary>
     public void Install(Template template, string builtDirectory)
     {
         File.WriteAllBytes(
             Path.Combine(builtDirectory, Description), JsonSerializer.SerializeToUtf8Bytes(template, TemplateJson.Default.Template));
         foreach (var shared in new[] { template.KernelPath, template.RootPath })
         {
-            // A jailed VMM reads them as a user of its own.
+            // A jailed VMM runs as another user, which must be able to read them.
             File.SetUnixFileMode(shared, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
         }
 
@@ -105,11 +104,12 @@ public sealed partial class TemplateStore(string directory)
         }
     }
 
-    /// <summary>Removes a template once nobody builds; false when there is none of that name.</summary>
-    /// <param name="name">Its name.</param>
-    /// <param name="time">Clock of the waiting.</param>
-    /// <param name="report">Takes a line for each that is waited for.</param>
+    /// <summary>Removes a template, once no process builds or removes in the directory.</summary>
+    /// <param name="name">Name of the template.</param>
+    /// <param name="time">Clock of the wait.</param>
+    /// <param name="report">Receives one line for each process that this waits for.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
+    /// <returns>False when there is no template of that name.</returns>
     public async Task<bool> RemoveAsync(string name, TimeProvider time, Action<string> report, CancellationToken cancellationToken)
     {
         if (!IsName(name) || !Directory.Exists(directory))
@@ -118,7 +118,7 @@ public sealed partial class TemplateStore(string directory)
         }
 
         using var held = await TemplateLock.AcquireAsync(directory, $"removes template '{name}'", time, report, cancellationToken);
-        // Or what is removed now would be put back by the next build.
+        // Sweep first: otherwise the next build could put back a copy that was moved aside.
         Sweep();
         var path = Path.Combine(directory, name);
         if (!Directory.Exists(path))
@@ -130,8 +130,8 @@ public sealed partial class TemplateStore(string directory)
         return true;
     }
 
-    /// <summary>Removes what a process left that was killed while it built, and puts back the template that it had moved aside. Under the
-    /// lock only.</summary>
+    /// <summary>Removes the files of a process that was killed while it built, and puts back the template that it had moved aside. The
+    /// caller must hold the lock.</summary>
     internal void Sweep()
     {
         foreach (var old in Directory.GetDirectories(directory, OldPrefix + "*"))

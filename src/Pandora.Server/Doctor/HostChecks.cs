@@ -143,7 +143,7 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
     }
 
     private static HostCheckResult Cgroups() =>
-        CgroupTree.Look() is { Count: > 0 } controllers
+        CgroupTree.FindControllers() is { Count: > 0 } controllers
             ? new("cgroups", HostCheckStatus.Ok, string.Join(", ", controllers))
             : new(
                 "cgroups",

@@ -148,11 +148,11 @@ public sealed class GuestAgentTests
 
     [Fact]
     public Task Garbage_is_refused_at_once() =>
-        RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "no frame of the protocol's");
+        RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "not a frame of the protocol");
 
     [Fact]
     public Task A_length_over_the_limit_is_refused_before_memory_is_allocated() =>
-        RefusedAsync(guest => guest.SendAsync(Convert.FromHexString("504E4441010200000000FFFFFF7F")), "no frame of the protocol's");
+        RefusedAsync(guest => guest.SendAsync(Convert.FromHexString("504E4441010200000000FFFFFF7F")), "not a frame of the protocol");
 
     [Fact]
     public Task A_flood_is_refused_after_a_limit_of_bytes() => RefusedAsync(
@@ -171,7 +171,7 @@ public sealed class GuestAgentTests
     [Fact]
     public Task A_pong_with_another_body_is_refused() =>
         RefusedAsync(
-            async guest => await guest.SendAsync(AgentMessage.Pong, (await guest.ReadAsync()).Id, [1]), "something else than it was asked");
+            async guest => await guest.SendAsync(AgentMessage.Pong, (await guest.ReadAsync()).Id, [1]), "answered a ping with other bytes");
 
     [Fact]
     public Task The_text_of_a_failure_cannot_forge_a_log_line() =>
