@@ -41,10 +41,12 @@ internal static class FigureTable
         foreach (var group in newest.Values.GroupBy(n => n.Report.Machine))
         {
             var (first, last) = (group.Min(g => g.Report.At), group.Max(g => g.Report.At));
+            var until = first.Date == last.Date ? "" : $" to {last:yyyy-MM-dd}";
+            var machine = group.Key;
             text.Append(
                 CultureInfo.InvariantCulture,
-                $"\n{first:yyyy-MM-dd}{(first.Date == last.Date ? "" : $" to {last:yyyy-MM-dd}")}, {group.Key.Processors} × {group.Key.Processor}, {group.Key.MemoryMiB / 1024.0:0} GiB, {group.Key.System}.\n"
-            );
+                $"\n{first:yyyy-MM-dd}{until}, {machine.Processors} × {machine.Processor}, {machine.MemoryMiB / 1024.0:0} GiB, "
+                    + $"{machine.System}.\n");
         }
 
         return text.ToString();

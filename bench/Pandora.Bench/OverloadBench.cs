@@ -34,8 +34,9 @@ internal static class OverloadBench
                 flooded.Served.Percentile(99) / calm.Served.Percentile(99),
                 "×",
                 2,
-                $"{flooded.Served.Percentile(99):0.0} ms / {calm.Served.Percentile(99):0.0} ms; served {flooded.Served.Count} / {calm.Served.Count}, refused {flooded.Refused} / {calm.Refused} (all with Retry-After: {(flooded.AllToldWhen ? "yes" : "no")})"
-            ),
+                $"{flooded.Served.Percentile(99):0.0} ms / {calm.Served.Percentile(99):0.0} ms; served {flooded.Served.Count} / "
+                    + $"{calm.Served.Count}, refused {flooded.Refused} / {calm.Refused} (all with Retry-After: "
+                    + $"{(flooded.AllToldWhen ? "yes" : "no")})"),
             new(
                 "memory after 10 × what is accepted / before (managed heap)",
                 flooded.MemoryAfter / flooded.MemoryBefore,

@@ -33,7 +33,9 @@ root.SetAction(async (result, cancellationToken) =>
     if (result.GetValue(readme))
     {
         var path = Path.Combine(repository, "README.md");
-        await File.WriteAllTextAsync(path, FigureTable.Update(await File.ReadAllTextAsync(path, cancellationToken), Path.Combine(repository, "benchmarks")), cancellationToken);
+        var text = await File.ReadAllTextAsync(path, cancellationToken);
+        var updated = FigureTable.Update(text, Path.Combine(repository, "benchmarks"));
+        await File.WriteAllTextAsync(path, updated, cancellationToken);
         return 0;
     }
 

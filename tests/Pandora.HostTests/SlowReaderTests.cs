@@ -71,8 +71,8 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
         Assert.All(cut, c => Assert.True(c.Bytes < ResultBytes / 10, $"it got {c.Bytes} bytes"));
         TestContext.Current.TestOutputHelper!.WriteLine(
             $"RSS {before:0} MiB before, {most:0} at most, {after:0} after {Stopwatch.GetElapsedTime(returning).TotalSeconds:0} s; GC "
-                + $"paused {await PausedAsync() - paused:0.00} s; all results began to be read within {told.TotalSeconds:0} s, and all were "
-                + $"cut off {freed.TotalSeconds:0} s later");
+                + $"paused {await PausedAsync() - paused:0.00} s; all results began to be read within {told.TotalSeconds:0} s, and "
+                + $"all were cut off {freed.TotalSeconds:0} s later");
         Assert.True(most < before + (Readers * ResultBytes / 1048576) + 150, $"{most} MiB at most, {before} before");
         Assert.Matches(@"pandora_failures_total\{[^}]*code=""not_delivered""[^}]*\} [1-9]", await Server.Pandora.GetMetricsAsync());
         // And the sandbox is as good as before.

@@ -168,7 +168,8 @@ public sealed class TemplateTests : IDisposable
             host={host}
             [ ! -e "$host" ] || exit 9
             mkdir -p /usr/lib/pandora
-            for file in etc/hosts etc/resolv.conf etc/machine-id etc/apt/sources.list etc/apt/apt.conf.d/90pandora usr/lib/pandora/init usr/lib/pandora/busybox usr/lib/pandora/agent; do
+            for file in etc/hosts etc/resolv.conf etc/machine-id etc/apt/sources.list etc/apt/apt.conf.d/90pandora \
+                usr/lib/pandora/init usr/lib/pandora/busybox usr/lib/pandora/agent; do
                 ln -sf "$host/file" "/$file"
             done
             # A FIFO is neither waited for nor written to.

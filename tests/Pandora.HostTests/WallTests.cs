@@ -219,7 +219,8 @@ public sealed class WallTests : IAsyncLifetime
             mac = bytes.fromhex('02fc00000002')
             for i in range(300):
                 sender = bytes([172, 16, i // 250 + 1, i % 250 + 1])
-                s.send(b'\xff' * 6 + mac + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 1) + mac + sender + bytes(6) + bytes([172, 16, 0, 1]))
+                s.send(b'\xff' * 6 + mac + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 1)
+                    + mac + sender + bytes(6) + bytes([172, 16, 0, 1]))
             "
             """);
         var neighbours = await Command.RunAsync("nsenter", [$"--net={slot}", "ip", "neigh"]);

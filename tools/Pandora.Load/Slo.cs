@@ -40,7 +40,12 @@ public sealed partial record Slo
 
         var measure = match.Groups["measure"].Value;
         var unit = match.Groups["unit"].Value;
-        var expected = measure switch { "errors" => unit == "%", "throughput" => unit.Length == 0, _ => unit is "us" or "ms" or "s" };
+        var expected = measure switch
+        {
+            "errors" => unit == "%",
+            "throughput" => unit.Length == 0,
+            _ => unit is "us" or "ms" or "s",
+        };
         var limit = double.Parse(match.Groups["limit"].Value, CultureInfo.InvariantCulture);
         return expected
             ? new Slo(
@@ -53,9 +58,7 @@ public sealed partial record Slo
                     "s" => limit * 1000,
                     _ => limit,
                 })
-            : throw new FormatException(
-                $"'{text}': {measure switch { "errors" => "errors are limited in %", "throughput" => "a throughput is a number without a unit, in sandboxes a second", _ => "a time needs us, ms or s" }}"
-            );
+            : throw new FormatException($"'{text}': {UnitRule(measure)}");
     }
 
     /// <summary>Holds a report to it. What was not measured is not met.</summary>
@@ -79,6 +82,13 @@ public sealed partial record Slo
         };
         return new SloResult(Text, actual is null ? null : Math.Round(actual.Value, 3), unit, isMet);
     }
+
+    private static string UnitRule(string measure) => measure switch
+    {
+        "errors" => "errors are limited in %",
+        "throughput" => "a throughput is a number without a unit, in sandboxes a second",
+        _ => "a time needs us, ms or s",
+    };
 
     private double? Read(LoadReport report)
     {
@@ -106,8 +116,9 @@ public sealed partial record Slo
     }
 
     [GeneratedRegex(
-        @"^(?<measure>(acquire|first_exec|exec|delete)(\.server)?\.(min|mean|p50|p90|p99|p999|max)|total\.(min|mean|p50|p90|p99|p999|max)|errors|throughput)(?<comparison><=|>=|<|>)(?<limit>\d+(\.\d+)?)(?<unit>us|ms|s|%)?$"
-    )]
+        @"^(?<measure>(acquire|first_exec|exec|delete)(\.server)?\.(min|mean|p50|p90|p99|p999|max)"
+            + @"|total\.(min|mean|p50|p90|p99|p999|max)|errors|throughput)"
+            + @"(?<comparison><=|>=|<|>)(?<limit>\d+(\.\d+)?)(?<unit>us|ms|s|%)?$")]
     private static partial Regex Pattern();
 }
 

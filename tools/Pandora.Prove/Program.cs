@@ -10,7 +10,10 @@ using Pandora.Linux;
 // './pandora prove': the real server in a world of namespaces of its own, on this host; nothing of it touches a service that runs, the
 // network, or other guests.
 var json = new Option<bool>("--json") { Description = "Print JSON" };
-var root = new RootCommand("Shows on this host, in a minute or two, that what Pandora promises holds: isolation, each refusal with a positive control, timeouts, kill -9 of server and VMM, nothing left; and how fast it is. Exit code 1: something does not hold") { json };
+const string Description =
+    "Shows on this host, in a minute or two, that what Pandora promises holds: isolation, each refusal with a positive control, "
+        + "timeouts, kill -9 of server and VMM, nothing left; and how fast it is. Exit code 1: something does not hold";
+var root = new RootCommand(Description) { json };
 root.SetAction(async (result, cancellationToken) =>
 {
     var start = Stopwatch.GetTimestamp();
@@ -45,7 +48,9 @@ root.SetAction(async (result, cancellationToken) =>
         Console.Error.WriteLine("  starting a server of its own in a world of its own …");
         // What the user chose for the service is what is proven.
         var settings = new[] { "VMM", "ACCEL", "FIRECRACKER", "JAILER", "JAIL" }.Select(n => $"PANDORA_{n}")
-            .Select(n => (Name: n, Value: Environment.GetEnvironmentVariable(n))).Where(s => s.Value is { Length: > 0 }).ToDictionary(s => s.Name, s => s.Value!);
+            .Select(n => (Name: n, Value: Environment.GetEnvironmentVariable(n)))
+            .Where(s => s.Value is { Length: > 0 })
+            .ToDictionary(s => s.Name, s => s.Value!);
         settings.TryAdd("PANDORA_VMM", "auto");
         var stage = await Stage.CreateAsync(settings);
         try
@@ -62,7 +67,8 @@ root.SetAction(async (result, cancellationToken) =>
                     finally
                     {
                         // A check may have killed it, or the server.
-                        await stage.Server.Pandora.DeleteAsync(sandbox.Id, CancellationToken.None).ContinueWith(_ => { }, TaskScheduler.Default);
+                        await stage.Server.Pandora.DeleteAsync(sandbox.Id, CancellationToken.None)
+                            .ContinueWith(_ => { }, TaskScheduler.Default);
                     }
                 });
             }
@@ -95,7 +101,8 @@ root.SetAction(async (result, cancellationToken) =>
     var failed = outcomes.Count(o => !o.Holds);
     if (result.GetValue(json))
     {
-        Console.WriteLine(JsonSerializer.Serialize(new { checks = outcomes, figures, failed }, new JsonSerializerOptions(JsonSerializerDefaults.Web) { WriteIndented = true }));
+        var options = new JsonSerializerOptions(JsonSerializerDefaults.Web) { WriteIndented = true };
+        Console.WriteLine(JsonSerializer.Serialize(new { checks = outcomes, figures, failed }, options));
     }
     else
     {
@@ -105,7 +112,9 @@ root.SetAction(async (result, cancellationToken) =>
             Console.WriteLine($"{name,-24} {value}");
         }
 
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"\n{outcomes.Count - failed} hold, {failed} fail, in {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s"));
+        var seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        Console.WriteLine(
+            string.Create(CultureInfo.InvariantCulture, $"\n{outcomes.Count - failed} hold, {failed} fail, in {seconds:0} s"));
     }
 
     return failed == 0 ? 0 : 1;

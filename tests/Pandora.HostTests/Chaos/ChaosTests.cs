@@ -86,11 +86,8 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 
         await stop.CancelAsync();
         await Task.WhenAll(running);
-        output.WriteLine(
-            $"faults: {faults.Done.Values.Sum()} ({string.Join(", ", faults.Done.OrderBy(d => d.Key).Select(d => $"{d.Key} {d.Value}"))})");
-        output.WriteLine(
-            $"requests: {clients.Outcomes.Values.Sum()} ({string.Join(", ", clients.Outcomes.OrderBy(o => o.Key).Select(o => $"{o.Key} {o.Value}"))})"
-        );
+        output.WriteLine($"faults: {Describe(faults.Done)}");
+        output.WriteLine($"requests: {Describe(clients.Outcomes)}");
         output.WriteLine($"broken promises: {clients.Violations.Count}");
         Assert.True(clients.Violations.Count == 0, $"seed {seed}:\n{string.Join('\n', clients.Violations)}");
 
@@ -136,6 +133,9 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
             await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System);
         }
     }
+
+    private static string Describe(IReadOnlyDictionary<string, int> counts) =>
+        $"{counts.Values.Sum()} ({string.Join(", ", counts.OrderBy(c => c.Key).Select(c => $"{c.Key} {c.Value}"))})";
 
     private static string Tail(string log) => log.Length > 20_000 ? log[^20_000..] : log;
 

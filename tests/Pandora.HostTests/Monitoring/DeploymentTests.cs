@@ -146,7 +146,8 @@ public sealed partial class DeploymentTests
             [
                 "-c",
                 "cd \"$1\" && "
-                    + "{ node node_modules/typescript/bin/tsc --noEmit --strict --skipLibCheck --target es2022 --module nodenext --moduleResolution nodenext check.ts || true; }",
+                    + "{ node node_modules/typescript/bin/tsc --noEmit --strict --skipLibCheck --target es2022 "
+                    + "--module nodenext --moduleResolution nodenext check.ts || true; }",
                 "tsc",
                 directory,
             ]);

@@ -137,11 +137,17 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     {
         foreach (var (expression, expected) in new[]
         {
-            ("sum(pandora_sandboxes_created_total)", 6.0), ("sum(pandora_executions_total{status=\"success\"})", 12), ("sum(pandora_vm_exec_seconds_count)", 12),
-            ("sum(pandora_sandboxes_ended_total{reason=\"deleted\"})", 6), ("sum(pandora_warm_vms)", 2), ("sum(pandora_slots_held)", 2), ("count(pandora_info)", 1),
+            ("sum(pandora_sandboxes_created_total)", 6.0),
+            ("sum(pandora_executions_total{status=\"success\"})", 12),
+            ("sum(pandora_vm_exec_seconds_count)", 12),
+            ("sum(pandora_sandboxes_ended_total{reason=\"deleted\"})", 6),
+            ("sum(pandora_warm_vms)", 2),
+            ("sum(pandora_slots_held)", 2),
+            ("count(pandora_info)", 1),
         })
         {
-            Assert.Equal((expression, expected), (expression, Assert.Single((await fixture.Prometheus.QueryAsync(expression)).Samples).Value));
+            var sample = Assert.Single((await fixture.Prometheus.QueryAsync(expression)).Samples);
+            Assert.Equal((expression, expected), (expression, sample.Value));
         }
 
         Assert.True((await fixture.Prometheus.QueryAsync("sum(pandora_vmm_cpu_seconds_total)")).Samples[0].Value > 1);

@@ -105,9 +105,8 @@ internal static class Isolation
         await stage.SetForwardingAsync("peer0", 1);
         TestHostException.Require(
             !await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host forwards");
-        await stage.WithoutAsync([stage.OfHost("to_guest")], async () =>
-            TestHostException.Require(
-                !await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host's rules let it"));
+        await stage.WithoutAsync([stage.OfHost("to_guest")], async () => TestHostException.Require(
+            !await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host's rules let it"));
         await stage.WithoutAsync([stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward")], async () =>
             TestHostException.Require(
                 await Reachability.CanConnectAsync(from, to), "even without the rules nobody connected, so the check shows nothing"));
