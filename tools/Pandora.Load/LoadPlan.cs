@@ -39,5 +39,16 @@ public sealed record LoadPlan
     public double ExecTimeout { get; init; } = Limits.DefaultExecTimeout;
 
     /// <summary>How many will be started, as far as that is known beforehand.</summary>
-    public int? Expected => Duration is null ? Requests : Rate is { } rate ? (int)Math.Ceiling(rate * Duration.Value) : null;
+    public int? Expected
+    {
+        get
+        {
+            if (Duration is not { } seconds)
+            {
+                return Requests;
+            }
+
+            return Rate is { } rate ? (int)Math.Ceiling(rate * seconds) : null;
+        }
+    }
 }

@@ -85,10 +85,18 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         var isInterrupted = false;
         try
         {
-            await (
-                plan.Rate is { } rate ? OpenAsync(rate, cancellationToken)
-                : plan.Burst is { } burst ? BurstsAsync(burst, cancellationToken)
-                : ClosedAsync(cancellationToken));
+            if (plan.Rate is { } rate)
+            {
+                await OpenAsync(rate, cancellationToken);
+            }
+            else if (plan.Burst is { } burst)
+            {
+                await BurstsAsync(burst, cancellationToken);
+            }
+            else
+            {
+                await ClosedAsync(cancellationToken);
+            }
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {

@@ -89,7 +89,15 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             PandoraApiException? problem = null;
             var result = await TryAsync(
                 "exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t), e => problem = e);
-            tokens[token] = result is { ExitCode: 0 } ? true : problem is not null && Answers.SaysNotStarted(problem) ? false : null;
+            if (result is { ExitCode: 0 })
+            {
+                tokens[token] = true;
+            }
+            else
+            {
+                tokens[token] = problem is not null && Answers.SaysNotStarted(problem) ? false : null;
+            }
+
             if (problem is not null)
             {
                 await CheckAsync(sandbox.Id, token, problem);
@@ -104,10 +112,17 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             foreach (var (token, isPromised) in tokens)
             {
                 var count = lines.Count(l => l == token);
-                if (count > 1 || (isPromised == true && count == 0) || (isPromised == false && count > 0))
+                if (count > 1)
                 {
-                    _violations.Enqueue(count > 1 ? $"{token} ran {count} times in {sandbox.Id}" : count == 0
-                        ? $"{token} is lost in {sandbox.Id}" : $"{token} ran in {sandbox.Id}, although the answer was that it did not");
+                    _violations.Enqueue($"{token} ran {count} times in {sandbox.Id}");
+                }
+                else if (isPromised == true && count == 0)
+                {
+                    _violations.Enqueue($"{token} is lost in {sandbox.Id}");
+                }
+                else if (isPromised == false && count > 0)
+                {
+                    _violations.Enqueue($"{token} ran in {sandbox.Id}, although the answer was that it did not");
                 }
             }
 
