@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
@@ -94,6 +95,7 @@ internal static class BareRestore
         }
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "the caller disposes the agent's stream, the catch block on failure")]
     private static async Task<(ProcessHandle Vmm, Stream Agent)> QemuAsync(VirtualMachineSpec spec, SnapshotFiles files)
     {
         var arguments = QemuCommandLine.Create(
@@ -109,8 +111,25 @@ internal static class BareRestore
             spec.Network.NamespacePath,
             [QemuCommandLine.BinaryFor(System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture), .. arguments],
             files.StatePath);
-        var qmp = await ConnectAsync(QemuVmm.SocketPath(spec.Directory));
-        var agent = await ConnectAsync(QemuVmm.AgentSocketPath(spec.Directory));
+        NetworkStream? agent = null;
+        try
+        {
+            await using var qmp = await ConnectAsync(QemuVmm.SocketPath(spec.Directory));
+            agent = await ConnectAsync(QemuVmm.AgentSocketPath(spec.Directory));
+            await LoadAsync(qmp, spec.Directory);
+            return (vmm, agent);
+        }
+        catch
+        {
+            vmm.Kill();
+            agent?.Dispose();
+            throw;
+        }
+    }
+
+    // Loads the state that QEMU has as a descriptor, and resumes the guest.
+    private static async Task LoadAsync(Stream qmp, string directory)
+    {
         using var lines = new StreamReader(qmp, leaveOpen: true);
         async Task<JsonNode> AskAsync(string command)
         {
@@ -118,8 +137,7 @@ internal static class BareRestore
             while (true)
             {
                 var answer = JsonNode.Parse(
-                    await lines.ReadLineAsync() ?? throw new InvalidOperationException($"QEMU ended: {VmmProcess.ReadLog(spec.Directory)}")
-                )!;
+                    await lines.ReadLineAsync() ?? throw new InvalidOperationException($"QEMU ended: {VmmProcess.ReadLog(directory)}"))!;
                 if (answer["return"] is { } result)
                 {
                     return result;
@@ -142,7 +160,6 @@ internal static class BareRestore
         }
 
         await AskAsync("""{"execute":"cont"}""");
-        return (vmm, agent);
     }
 
     // A root directory of its own, for a snapshot holds its drives' paths.
@@ -156,7 +173,8 @@ internal static class BareRestore
                 "-ec",
                 """
                 cd "$1"; mkdir -p run dev/net; mknod dev/kvm c 10 232; mknod dev/net/tun c 10 200
-                cp "$2" firecracker; ln "$3" state; ln "$4" memory; ln "$5" drive0 || cp --reflink=auto "$5" drive0; ln "$6" drive1; touch firecracker.log firecracker.metrics
+                cp "$2" firecracker; ln "$3" state; ln "$4" memory; ln "$5" drive0 || cp --reflink=auto "$5" drive0
+                ln "$6" drive1; touch firecracker.log firecracker.metrics
                 """,
                 "bare",
                 root,
@@ -221,21 +239,6 @@ internal static class BareRestore
         }
     }
 
-    private static async Task<NetworkStream> ConnectAsync(string path)
-    {
-        for (var attempt = 0; ; attempt++)
-        {
-            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            try
-            {
-                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path));
-                return new NetworkStream(socket, ownsSocket: true);
-            }
-            catch (SocketException) when (attempt < 5000)
-            {
-                socket.Dispose();
-                await Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System);
-            }
-        }
-    }
+    [SuppressMessage("Reliability", "CA2000", Justification = "the stream disposes its socket")]
+    private static async Task<NetworkStream> ConnectAsync(string path) => new(await UnixSocket.ConnectAsync(path), ownsSocket: true);
 }

@@ -127,7 +127,7 @@ internal static class DriverBench
             spec, "console.log", spec.Network.NamespacePath, [firecracker, "--id", spec.Id, "--api-sock", socketPath]);
         try
         {
-            using var socket = await ConnectAsync(socketPath);
+            using var socket = await UnixSocket.ConnectAsync(socketPath);
             var answer = new byte[4096];
             var sum = TimeSpan.Zero;
             foreach (var request in requests)
@@ -148,24 +148,6 @@ internal static class DriverBench
         {
             process.Kill();
             await process.Exited;
-        }
-    }
-
-    private static async Task<Socket> ConnectAsync(string path)
-    {
-        for (var attempt = 0; ; attempt++)
-        {
-            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            try
-            {
-                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path));
-                return socket;
-            }
-            catch (SocketException) when (attempt < 5000)
-            {
-                socket.Dispose();
-                await Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System);
-            }
         }
     }
 }

@@ -139,8 +139,8 @@ internal static class WallBench
         }
 
         var idle = await ProcessorTimeAsync();
-        await using var watch = new NetworkWatch(
-            network, services.GetRequiredService<IMeterFactory>().Create("bench"), TimeProvider.System, NullLogger<NetworkWatch>.Instance);
+        using var meter = services.GetRequiredService<IMeterFactory>().Create("bench");
+        await using var watch = new NetworkWatch(network, meter, TimeProvider.System, NullLogger<NetworkWatch>.Instance);
         var watched = await ProcessorTimeAsync();
         return new Result(
             $"the watch with {Slots} slots", Math.Max(0, (watched - idle) / WatchTime * 100), "% of a core", 0.5,

@@ -16,8 +16,8 @@ public sealed class HostileFixture : ServerFixture
 
     internal override Task PrepareAsync()
     {
-        Internet = World.With(new DatagramListener(World.Internet, IPAddress.Parse(TestWorld.InternetAddress), 7001));
-        Lan = World.With(new DatagramListener(World.Lan, IPAddress.Parse(TestWorld.LanAddress), 7001));
+        Internet = World.ListenForDatagrams(World.Internet, TestWorld.InternetAddress, 7001);
+        Lan = World.ListenForDatagrams(World.Lan, TestWorld.LanAddress, 7001);
         foreach (var port in new[] { 80, 443, 7000 })
         {
             World.Listen(World.Host, "0.0.0.0", port);
@@ -155,7 +155,8 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
                 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
                 udp = struct.pack('!HHHH', 7001, 7001, 9, 0) + b'x'
                 for frag in (0x2000, 0x0001, 0x0000):
-                    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 7, frag, 64, 17, 0, socket.inet_aton('172.16.0.2'), socket.inet_aton(address))
+                    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 7, frag, 64, 17, 0,
+                        socket.inet_aton('172.16.0.2'), socket.inet_aton(address))
                     raw.sendto(ip + udp, (address, 0))
             send(os.sys.argv[1])
             """;
@@ -175,9 +176,11 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
                 me = b'\x02\xfc\x00\x00\x00\x99'
                 for target in ('172.16.0.1', '172.16.0.2', '10.200.0.1', '93.183.0.2'):
                     for _ in range(20):
-                        s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2) + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
+                        s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2)
+                            + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
                 END
-                (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up; ip route add default via 172.16.0.1) > /dev/null 2>&1
+                (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up
+                ip route add default via 172.16.0.1) > /dev/null 2>&1
                 """,
                 TimeSpan.FromSeconds(6)));
         await MustServeAsync();
@@ -187,6 +190,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     public async Task A_scan_of_host_and_neighbours_finds_nothing()
     {
         var neighbour = _neighbour.Created.GuestIp;
+        var neighboursGateway = $"{neighbour[..neighbour.LastIndexOf('.')]}.1";
         var found = await _hostile.ExecAsync($$"""
             python3 - <<'END'
             import socket
@@ -196,10 +200,10 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
                 try: s.connect(target); print('open', *target)
                 except OSError: pass
                 finally: s.close()
-            hosts = ['172.16.0.1', '{{TestWorld.HostUplinkAddress}}', '{{TestWorld.HostLanAddress}}', '{{neighbour}}', '{{neighbour[
-                ..neighbour.LastIndexOf('.')
-            ]}}.1']
-            with ThreadPoolExecutor(32) as pool: list(pool.map(look, [(h, p) for h in hosts for p in (22, 53, 80, 443, 2375, 7000, 8000, 9464, 10250)]))
+            hosts = ['172.16.0.1', '{{TestWorld.HostUplinkAddress}}', '{{TestWorld.HostLanAddress}}',
+                '{{neighbour}}', '{{neighboursGateway}}']
+            targets = [(h, p) for h in hosts for p in (22, 53, 80, 443, 2375, 7000, 8000, 9464, 10250)]
+            with ThreadPoolExecutor(32) as pool: list(pool.map(look, targets))
             END
             """, TimeSpan.FromSeconds(120));
         Assert.Equal((0, ""), (found.ExitCode, found.Stdout));

@@ -20,7 +20,7 @@ public sealed class ServiceTests : IAsyncLifetime
     public async Task Twenty_sandboxes_go_through_a_pool_of_four()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "4" });
-        var gate = new SemaphoreSlim(6);
+        using var gate = new SemaphoreSlim(6);
         var outputs = await Task.WhenAll(Enumerable.Range(0, 20).Select(async i =>
         {
             await gate.WaitAsync();

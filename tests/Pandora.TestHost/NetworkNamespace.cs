@@ -1,3 +1,5 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Net.Sockets;
 using System.Runtime.InteropServices;
 
 namespace Pandora.TestHost;
@@ -35,6 +37,22 @@ internal sealed partial class NetworkNamespace(string name)
         thread.Start();
         thread.Join();
         return error is null ? result : throw new InvalidOperationException($"in {name}: {error.Message}", error);
+    }
+
+    /// <summary>A client for a server in this namespace: every connection of the client is a socket of the namespace.</summary>
+    [SuppressMessage("Reliability", "CA2000", Justification = "the client disposes its handler, and the stream its socket")]
+    public HttpClient CreateHttpClient(string baseAddress)
+    {
+        var handler = new SocketsHttpHandler
+        {
+            ConnectCallback = async (context, token) =>
+            {
+                var socket = Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
+                await socket.ConnectAsync(context.DnsEndPoint, token);
+                return new NetworkStream(socket, ownsSocket: true);
+            },
+        };
+        return new HttpClient(handler) { BaseAddress = new Uri(baseAddress) };
     }
 
     [LibraryImport("libc", EntryPoint = "setns", SetLastError = true)]

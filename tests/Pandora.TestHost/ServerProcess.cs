@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Net;
-using System.Net.Sockets;
 using Pandora.Client;
 using Pandora.Linux;
 
@@ -27,17 +26,8 @@ internal sealed class ServerProcess : IAsyncDisposable
         _preamble = preamble;
         _ownsDirectory = directory is null;
         DataDir = directory ?? Directory.CreateTempSubdirectory("pandora-host-").FullName;
-        var handler = new SocketsHttpHandler
-        {
-            ConnectCallback = async (context, token) =>
-            {
-                var socket = world.Host.Run(() =>
-                    new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
-                await socket.ConnectAsync(context.DnsEndPoint, token);
-                return new NetworkStream(socket, ownsSocket: true);
-            },
-        };
-        Http = new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:8000"), Timeout = Timeout.InfiniteTimeSpan };
+        Http = world.Host.CreateHttpClient("http://127.0.0.1:8000");
+        Http.Timeout = Timeout.InfiniteTimeSpan;
         Pandora = new PandoraClient(Http);
     }
 

@@ -74,7 +74,7 @@ internal sealed class TestWorld : IAsyncDisposable
     }
 
     /// <summary>Keeps something for as long as the world lasts.</summary>
-    public T With<T>(T thing)
+    private T With<T>(T thing)
         where T : IDisposable
     {
         _things.Add(thing);
@@ -82,6 +82,10 @@ internal sealed class TestWorld : IAsyncDisposable
     }
 
     public Listener Listen(NetworkNamespace place, string address, int port) => With(new Listener(place, IPAddress.Parse(address), port));
+
+    public DatagramListener ListenForDatagrams(
+        NetworkNamespace place, string address, int port, Func<byte[], byte[]?>? answer = null) =>
+        With(new DatagramListener(place, IPAddress.Parse(address), port, answer));
 
     public static Task<string> InAsync(NetworkNamespace place, string batch) =>
         Command.RunAsync("ip", ["-n", place.Name, "-batch", "-"], batch + "\n");

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
@@ -77,6 +78,7 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
     private Task OnThread(Action action) => Task.Factory.StartNew(
         () => (run ?? (a => a()))(action), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "the finally block disposes every socket that is still in the queue")]
     private void Flood(CancellationToken end)
     {
         var held = new Queue<Socket>();

@@ -1,4 +1,3 @@
-using System.Net;
 using Pandora.TestHost;
 
 namespace Pandora.Prove;
@@ -68,9 +67,13 @@ internal sealed partial class Stage : IAsyncDisposable
         await TestWorld.InAsync(World.Neighbour, $"addr add {AllowedAddress}/24 dev eth0");
         (NetworkNamespace, string)[] places =
         [
-            (World.Internet, TestWorld.InternetAddress), (World.Metadata, TestWorld.MetadataAddress), (World.Lan, TestWorld.LanAddress),
+            (World.Internet, TestWorld.InternetAddress),
+            (World.Metadata, TestWorld.MetadataAddress),
+            (World.Lan, TestWorld.LanAddress),
             (World.Neighbour, TestWorld.NeighbourAddress),
-            (World.Neighbour, AllowedAddress), (World.Host, "0.0.0.0"), (World.Internet, TestWorld.GatewayAddress),
+            (World.Neighbour, AllowedAddress),
+            (World.Host, "0.0.0.0"),
+            (World.Internet, TestWorld.GatewayAddress),
             .. TestWorld.SpecialAddresses.Select(a => (World.Internet, a)),
         ];
         foreach (var (place, address) in places)
@@ -78,8 +81,8 @@ internal sealed partial class Stage : IAsyncDisposable
             World.Listen(place, address, Port);
         }
 
-        Datagrams = World.With(new DatagramListener(World.Internet, IPAddress.Parse(TestWorld.InternetAddress), DatagramPort));
-        World.With(new DatagramListener(World.Neighbour, IPAddress.Parse(TestWorld.ResolverAddress), 53, Resolver.Answer));
-        World.With(new DatagramListener(World.Host, IPAddress.Loopback, 5353, Resolver.Answer));
+        Datagrams = World.ListenForDatagrams(World.Internet, TestWorld.InternetAddress, DatagramPort);
+        World.ListenForDatagrams(World.Neighbour, TestWorld.ResolverAddress, 53, Resolver.Answer);
+        World.ListenForDatagrams(World.Host, "127.0.0.1", 5353, Resolver.Answer);
     }
 }

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Net;
-using System.Net.Sockets;
 using System.Text.Json;
 using Pandora.TestHost;
 using Pandora.Linux;
@@ -74,28 +73,17 @@ internal sealed class Prometheus : IAsyncDisposable
             start.ArgumentList.Add(argument);
         }
 
-        var handler = new SocketsHttpHandler
+        var prometheus = new Prometheus(directory, Process.Start(start)!, place.CreateHttpClient("http://127.0.0.1:9090"));
+        try
         {
-            ConnectCallback = async (context, token) =>
-            {
-                var socket = place.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
-                await socket.ConnectAsync(context.DnsEndPoint, token);
-                return new NetworkStream(socket, ownsSocket: true);
-            },
-        };
-        var prometheus = new Prometheus(
-            directory,
-            Process.Start(start)!,
-            new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:9090") }
-        );
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
-        while (!await prometheus.IsReadyAsync())
-        {
-            Assert.False(prometheus._process.HasExited || limit.IsCancellationRequested, File.ReadAllText(Path.Combine(directory, "log")));
-            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+            await prometheus.WaitUntilReadyAsync();
+            return prometheus;
         }
-
-        return prometheus;
+        catch
+        {
+            await prometheus.DisposeAsync();
+            throw;
+        }
     }
 
     /// <summary>Evaluates an expression now: the result's type and its samples.</summary>
@@ -134,6 +122,16 @@ internal sealed class Prometheus : IAsyncDisposable
         _process.Dispose();
         _http.Dispose();
         Directory.Delete(_directory, recursive: true);
+    }
+
+    private async Task WaitUntilReadyAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
+        while (!await IsReadyAsync())
+        {
+            Assert.False(_process.HasExited || limit.IsCancellationRequested, File.ReadAllText(Path.Combine(_directory, "log")));
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+        }
     }
 
     private async Task<bool> IsReadyAsync()
