@@ -18,8 +18,8 @@ using Pandora.Vmm.Qemu;
 namespace Pandora.Bench;
 
 /// <summary>
-/// The same steps as a restore of the server's, done by hand: namespace, tap, disk, VMM, the message that makes the guest its own, and SSH
-/// tried until it answers. No jailer, no NAT, no records, nothing undone with care.
+/// The steps of a restore, without the server: namespace, tap, disk, VMM, the message that gives the guest a new identity, and SSH attempts
+/// until the guest answers. Without a jailer, NAT, records and a careful cleanup.
 /// </summary>
 internal static class BareRestore
 {
@@ -33,12 +33,12 @@ internal static class BareRestore
         """;
 
     /// <summary>Restores one machine, runs <c>true</c> in it and ends it.</summary>
-    /// <param name="target">Which VMM.</param>
+    /// <param name="target">The VMM to use.</param>
     /// <param name="template">The snapshot's template.</param>
     /// <param name="snapshot">Directory of the snapshot.</param>
     /// <param name="work">An empty directory, on the same file system.</param>
-    /// <param name="key">Private key to log in with.</param>
-    /// <returns>Time to the end of the command, and the VMM's memory then in MiB (PSS).</returns>
+    /// <param name="key">Path of the private SSH key.</param>
+    /// <returns>The time to the end of the command, and the VMM's memory at that time in MiB (PSS).</returns>
     public static async Task<(TimeSpan Elapsed, double MiB)> RunAsync(
         Target target, Template template, string snapshot, string work, string key)
     {
@@ -127,7 +127,7 @@ internal static class BareRestore
         }
     }
 
-    // Loads the state that QEMU has as a descriptor, and resumes the guest.
+    // Loads the state from the descriptor that QEMU inherited, and resumes the guest.
     private static async Task LoadAsync(Stream qmp, string directory)
     {
         using var lines = new StreamReader(qmp, leaveOpen: true);
@@ -162,7 +162,7 @@ internal static class BareRestore
         await AskAsync("""{"execute":"cont"}""");
     }
 
-    // A root directory of its own, for a snapshot holds its drives' paths.
+    // Runs Firecracker in a new root directory, because a snapshot contains the paths of its drives.
     private static async Task<(ProcessHandle Vmm, Stream Agent)> FirecrackerAsync(
         VirtualMachineSpec spec, SnapshotFiles files, string firecracker)
     {
@@ -204,7 +204,7 @@ internal static class BareRestore
             {
                 while (agent.ReadByte() != '\n')
                 {
-                    // The rest of its line.
+                    // Skip the rest of the line.
                 }
 
                 return (vmm, agent);

@@ -5,8 +5,8 @@ using Pandora.Vmm.Host;
 namespace Pandora.Bench;
 
 /// <summary>
-/// What somebody would write by hand to boot a machine from the same files: namespace, tap, disk, VMM, and SSH tried until it answers. No
-/// jail, no NAT, no records.
+/// A handwritten script that boots a machine from the same files: namespace, tap, disk, VMM, and SSH attempts until the guest answers.
+/// Without a jail, NAT and records.
 /// </summary>
 internal static class BareScript
 {
@@ -44,7 +44,7 @@ internal static class BareScript
     private const string FirecrackerArguments =
         "console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off reboot=k 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd";
 
-    // From a file: the quickest way there is to start it.
+    // Firecracker reads a configuration file, which is the quickest way to start it.
     private const string Firecracker = """
         nsenter --net=/run/netns/$ns FIRECRACKER --no-api --config-file /dev/stdin <<END
         {
@@ -60,14 +60,14 @@ internal static class BareScript
         END
         """;
 
-    /// <summary>Boots one machine, runs a command in it and ends it; the time to the end of the command.</summary>
-    /// <param name="target">Which VMM.</param>
-    /// <param name="template">What from.</param>
+    /// <summary>Boots one machine, runs a command in it and ends it. Returns the time to the end of the command.</summary>
+    /// <param name="target">The VMM to use.</param>
+    /// <param name="template">The template to boot.</param>
     /// <param name="work">Directory with the machine's initrd.</param>
-    /// <param name="key">Private key to log in with.</param>
+    /// <param name="key">Path of the private SSH key.</param>
     public static async Task<TimeSpan> RunAsync(Target target, Template template, string work, string key)
     {
-        // A here-document cannot be followed by a redirection on its last line, so the VMM is a function.
+        // The VMM's command is a shell function, because no redirection can follow the last line of a here-document.
         var vmm = target.Firecracker is null
             ? Qemu.Replace("TSC", $"{HostTsc.KiloHertz}", StringComparison.Ordinal)
             : Firecracker

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Net.Sockets;
 using System.Text;
 using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
@@ -14,8 +13,8 @@ using Pandora.Linux;
 namespace Pandora.Bench;
 
 /// <summary>
-/// What the driver adds to Firecracker's API: all calls of a start by the driver, in its jail, and the same bytes written to the socket of
-/// an unjailed one, turn by turn.
+/// The time that the driver adds to the calls of Firecracker's API: all calls of a start by the driver with a jailed Firecracker, compared
+/// with the same bytes written to the socket of an unjailed one, alternately.
 /// </summary>
 internal static class DriverBench
 {
@@ -81,7 +80,7 @@ internal static class DriverBench
             $"{driver.Percentile(50):0.0} ms, {bare.Percentile(50):0.0} ms bare");
     }
 
-    // The spans of the calls: all steps from the first to the one that starts the guest.
+    // Adds the spans of all steps that call the API, from the first call to the one that starts the guest.
     private static async Task<double> ByDriverAsync(FirecrackerVmm vmm, VirtualMachineSpec spec)
     {
         var sum = TimeSpan.Zero;

@@ -3,12 +3,12 @@ using System.Text;
 
 namespace Pandora.Bench;
 
-/// <summary>The README's table of figures, made from the reports under <c>benchmarks/</c>: of each figure the newest.</summary>
+/// <summary>The README's table of figures: the newest value of each figure in the reports under <c>benchmarks/</c>.</summary>
 internal static class FigureTable
 {
     private const string Begin = "<!-- figures: made by './pandora bench --readme' -->", End = "<!-- end of figures -->";
 
-    /// <summary>The README with its table made anew.</summary>
+    /// <summary>Returns the README with a new table.</summary>
     public static string Update(string readme, string directory)
     {
         var begin = readme.IndexOf(Begin, StringComparison.Ordinal) + Begin.Length;
