@@ -4,7 +4,7 @@ using System.Runtime.InteropServices;
 
 namespace Pandora.TestHost;
 
-/// <summary>A network namespace, entered by one thread at a time: a socket made in it belongs to it for good (setns(2)).</summary>
+/// <summary>A network namespace. A socket that a thread makes in it belongs to it for the socket's whole life (setns(2)).</summary>
 internal sealed partial class NetworkNamespace(string name)
 {
     private const int NetworkKind = 0x40000000; // CLONE_NEWNET
@@ -13,6 +13,8 @@ internal sealed partial class NetworkNamespace(string name)
 
     public string Path => $"/run/netns/{name}";
 
+    /// <summary>Runs a function on a new thread that has entered the namespace.</summary>
+    /// <exception cref="InvalidOperationException">The namespace cannot be entered, or the function failed.</exception>
     public T Run<T>(Func<T> function)
     {
         var result = default(T)!;
@@ -39,7 +41,7 @@ internal sealed partial class NetworkNamespace(string name)
         return error is null ? result : throw new InvalidOperationException($"in {name}: {error.Message}", error);
     }
 
-    /// <summary>A client for a server in this namespace: every connection of the client is a socket of the namespace.</summary>
+    /// <summary>Creates a client for a server in this namespace: the client makes its sockets in the namespace.</summary>
     [SuppressMessage("Reliability", "CA2000", Justification = "the client disposes its handler, and the stream its socket")]
     public HttpClient CreateHttpClient(string baseAddress)
     {

@@ -7,8 +7,8 @@ using Pandora.Linux;
 namespace Pandora.HostTests.Monitoring;
 
 /// <summary>
-/// The distribution's Prometheus with this repository's own configuration, in a namespace. Only the intervals are shorter, and the key is
-/// put where it is read.
+/// The distribution's Prometheus with this repository's configuration, in a namespace. The intervals are shorter, and the key is written to
+/// the configured file.
 /// </summary>
 internal sealed class Prometheus : IAsyncDisposable
 {
@@ -27,11 +27,11 @@ internal sealed class Prometheus : IAsyncDisposable
         _http = http;
     }
 
-    /// <summary>Runs promtool; what it prints.</summary>
+    /// <summary>Runs promtool and returns what it prints.</summary>
     public static Task<string> ToolAsync(string[] arguments, string? input = null) =>
         Command.RunAsync($"{Tools}promtool", arguments, input);
 
-    /// <summary>A copy of the configuration with shorter intervals and a key.</summary>
+    /// <summary>Copies the configuration, with shorter intervals and a key, and returns the new directory.</summary>
     public static string CopyConfiguration(string key)
     {
         var directory = Directory.CreateTempSubdirectory("pandora-prometheus-").FullName;
@@ -86,7 +86,7 @@ internal sealed class Prometheus : IAsyncDisposable
         }
     }
 
-    /// <summary>Evaluates an expression now: the result's type and its samples.</summary>
+    /// <summary>Evaluates an expression now and returns the result's type and its samples.</summary>
     public async Task<(string Type, IReadOnlyList<(JsonElement Labels, double Value)> Samples)> QueryAsync(string expression)
     {
         var data = await GetAsync($"/api/v1/query?query={Uri.EscapeDataString(expression)}");
@@ -102,7 +102,7 @@ internal sealed class Prometheus : IAsyncDisposable
             ]);
     }
 
-    /// <summary>Asks its API; the answer's data.</summary>
+    /// <summary>Calls Prometheus' API and returns the data of the answer.</summary>
     public async Task<JsonElement> GetAsync(string path)
     {
         using var response = await _http.GetAsync(new Uri(path, UriKind.Relative));
