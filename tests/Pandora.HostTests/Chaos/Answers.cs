@@ -21,7 +21,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         problem.Problem.Command == CommandStates.NotStarted || problem.Message.Contains("nothing was run", StringComparison.Ordinal);
 
     /// <summary>Why a refusal is wrong, given the recent faults; null when it is right.</summary>
-    public string? FindLie(PandoraApiException problem) => problem.Code switch
+    public string? FindContradiction(PandoraApiException problem) => problem.Code switch
     {
         var code when code == ErrorCodes.NotProtected.Code && !faults.WasDone(Cause, "tables flushed") =>
             $"no fault removed the rules, and the answer was: {problem.Message}",
@@ -36,7 +36,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
     /// <summary>
     /// Why a command's answer is wrong about its sandbox or its processes; null when it is right or can no longer be checked.
     /// </summary>
-    public async Task<string?> FindLieAsync(string id, string token, PandoraApiException problem)
+    public async Task<string?> FindContradictionAsync(string id, string token, PandoraApiException problem)
     {
         switch (problem.Code)
         {

@@ -141,9 +141,9 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
     // A wrong answer is a violation too.
     private async Task CheckAsync(string id, string token, PandoraApiException problem)
     {
-        if (await answers.FindLieAsync(id, token, problem) is { } lie)
+        if (await answers.FindContradictionAsync(id, token, problem) is { } contradiction)
         {
-            _violations.Enqueue(lie);
+            _violations.Enqueue(contradiction);
         }
     }
 
@@ -163,9 +163,9 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         {
             Count(operation, e.Code ?? $"http_{e.Problem.Status}");
             onProblem?.Invoke(e);
-            if (answers.FindLie(e) is { } lie)
+            if (answers.FindContradiction(e) is { } contradiction)
             {
-                _violations.Enqueue($"{operation}: {lie}");
+                _violations.Enqueue($"{operation}: {contradiction}");
             }
 
             if (e.Code is null || e.Code == ErrorCodes.Internal.Code || e.Code == ErrorCodes.IdempotencyMismatch.Code)
