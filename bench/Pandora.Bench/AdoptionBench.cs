@@ -8,16 +8,16 @@ using Pandora.Load;
 namespace Pandora.Bench;
 
 /// <summary>
-/// From the death of a server with fifty sandboxes to the moment at which another one lets clients in, on the fake VMM, whose guests take
-/// 0.2 s to answer; and on the real one with eight.
+/// The time from the kill of a server until its successor serves clients: with fifty sandboxes on the fake VMM, whose guests take 0.2 s to
+/// answer, and with eight sandboxes on the real VMM.
 /// </summary>
 internal static class AdoptionBench
 {
     private const int Many = 50, Rounds = 5;
 
-    // The fake one is no figure of Firecracker's.
+    // The figure of the fake VMM is not reported as one of Firecracker.
     public static async Task<IReadOnlyList<Result>> RunAsync(Target target) =>
-        target.Firecracker is null ? [await OnFakesAsync(), await OnTheRealOneAsync(target)] : [await OnTheRealOneAsync(target)];
+        target.Firecracker is null ? [await OnFakesAsync(), await OnRealVmmAsync(target)] : [await OnRealVmmAsync(target)];
 
     private static async Task<Result> OnFakesAsync()
     {
@@ -41,10 +41,10 @@ internal static class AdoptionBench
         return node.Sandboxes.Count == Many
             ? new Result(
                 $"{Many} sandboxes taken over on the fake VMM's 0.2 s", latencies.Percentile(50) / 1000, "s", 2, $"{Rounds} restarts")
-            : throw new InvalidOperationException($"{node.Sandboxes.Count} of {Many} were taken over");
+            : throw new InvalidOperationException($"only {node.Sandboxes.Count} of {Many} sandboxes were adopted");
     }
 
-    private static async Task<Result> OnTheRealOneAsync(Target target)
+    private static async Task<Result> OnRealVmmAsync(Target target)
     {
         const int Few = 8;
         await using var server = await BenchServer.StartAsync(target, poolSize: 2);
@@ -71,6 +71,6 @@ internal static class AdoptionBench
                 "s",
                 5,
                 $"{Rounds} times kill -9")
-            : throw new InvalidOperationException("not all were taken over");
+            : throw new InvalidOperationException("not all sandboxes were adopted");
     }
 }

@@ -4,7 +4,8 @@ using Pandora.Load;
 namespace Pandora.Bench;
 
 /// <summary>
-/// <c>true</c> in microVMs that sat warm for ten minutes against fresh ones. It takes that long, so it runs only when it is asked for.
+/// Compares <c>true</c> in microVMs that were warm for ten minutes with <c>true</c> in new ones. It takes ten minutes, so it runs only on
+/// request.
 /// </summary>
 internal static class AgedBench
 {
@@ -16,7 +17,7 @@ internal static class AgedBench
         await using var server = await BenchServer.StartAsync(target, PoolSize);
         await server.WaitForSnapshotAsync();
         await server.WaitForWarmAsync(PoolSize);
-        // The first ones may have been booted.
+        // End the first microVMs, because they may have been booted.
         for (var i = 0; i < PoolSize; i++)
         {
             await (await server.Pandora.CreateAsync()).DisposeAsync();
@@ -49,7 +50,7 @@ internal static class AgedBench
                 old.Percentile(50) / young.Percentile(50),
                 "×",
                 1.2,
-                $"{old.Percentile(50):0.0} ms / {young.Percentile(50):0.0} ms; the very first {oldFirst.Percentile(50):0.0} ms / "
+                $"{old.Percentile(50):0.0} ms / {young.Percentile(50):0.0} ms; first command {oldFirst.Percentile(50):0.0} ms / "
                     + $"{youngFirst.Percentile(50):0.0} ms"),
         ];
     }

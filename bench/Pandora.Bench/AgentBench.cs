@@ -12,17 +12,17 @@ using Pandora.Vmm.Qemu;
 namespace Pandora.Bench;
 
 /// <summary>
-/// What the agent weighs in a guest, and what it adds to its transport: a question and its answer against as many bytes that busybox'
-/// <c>cat</c> sends back, in a guest each, turn by turn.
+/// The memory of the agent in a guest, and the time that it adds to its transport: a question to the agent and its answer, compared with as
+/// many bytes that busybox' <c>cat</c> sends back. Each runs in its own guest, alternately.
 /// </summary>
 internal static class AgentBench
 {
     private const int Rounds = 300, BodyBytes = 64;
     private const string Echo = """
         #!/usr/lib/pandora/busybox sh
-        for place in /sys/class/virtio-ports/*; do
-            read -r name < $place/name
-            [ "$name" != pandora.agent ] || exec 3<> /dev/${place##*/}
+        for path in /sys/class/virtio-ports/*; do
+            read -r name < $path/name
+            [ "$name" != pandora.agent ] || exec 3<> /dev/${path##*/}
         done
         exec /usr/lib/pandora/busybox cat <&3 >&3
 
@@ -34,17 +34,17 @@ internal static class AgentBench
         await using (var server = await BenchServer.StartAsync(target, poolSize: 1))
         {
             await using var sandbox = await server.Pandora.CreateAsync();
-            var told = (
+            var lines = (
                 await sandbox.ExecAsync(
                     "pid=$(pgrep -x agent); awk '/^(VmRSS|RssAnon)/ { print $2 }' /proc/$pid/status; stat -c %s /usr/lib/pandora/agent")
             ).Stdout.Split('\n');
             results.Add(
                 new Result(
                     "memory of the agent in a guest (RSS)",
-                    double.Parse(told[0]) / 1024,
+                    double.Parse(lines[0]) / 1024,
                     "MiB",
                     8,
-                    $"{double.Parse(told[1]) / 1024:0.0} MiB of it its own; program {double.Parse(told[2]) / 1024 / 1024:0.0} MiB"));
+                    $"{double.Parse(lines[1]) / 1024:0.0} MiB of it private; program {double.Parse(lines[2]) / 1024 / 1024:0.0} MiB"));
         }
 
         if (target.Firecracker is null)
@@ -71,18 +71,13 @@ internal static class AgentBench
             var store = new TemplateStore(Path.Combine(work, "templates"));
             var script = Path.Combine(work, "echo");
             await File.WriteAllTextAsync(script, Echo);
-            await new TemplateBuilder(store, TimeProvider.System,
-                _ => { }).BuildAsync(new TemplateSpec
-                {
-                    Name = "echo",
-                    RootPath = template.RootPath,
-                    AgentPath = script
-                }, RebuildRule.IfChanged, CancellationToken.None);
+            var spec = new TemplateSpec { Name = "echo", RootPath = template.RootPath, AgentPath = script };
+            await new TemplateBuilder(store, TimeProvider.System, _ => { }).BuildAsync(spec, RebuildRule.IfChanged, CancellationToken.None);
             using var vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the benchmark", null, TimeProvider.System, CancellationToken.None);
             using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
-            await using var ours = await StartAsync(vmm, template, names[0], work, key);
+            await using var real = await StartAsync(vmm, template, names[0], work, key);
             await using var bare = await StartAsync(vmm, store.Find("echo")!, names[1], work, key);
-            return await CompareAsync(ours, bare);
+            return await CompareAsync(real, bare);
         }
         finally
         {
@@ -95,12 +90,12 @@ internal static class AgentBench
         }
     }
 
-    private static async Task<Result> CompareAsync(IVirtualMachine ours, IVirtualMachine bare)
+    private static async Task<Result> CompareAsync(IVirtualMachine real, IVirtualMachine bare)
     {
-        await using var agent = await ours.ConnectAgentAsync(CancellationToken.None);
+        await using var agent = await real.ConnectAgentAsync(CancellationToken.None);
         await using var echo = await bare.ConnectAgentAsync(CancellationToken.None);
         Latencies asked = new(), echoed = new();
-        // The first answers wait for the guests to boot.
+        // The first rounds are not measured, because they wait until the guests have booted.
         for (var i = -20; i < Rounds; i++)
         {
             var question = AgentProtocol.Encode(AgentMessage.Ping, (uint)(i + 1000), new byte[BodyBytes]);
@@ -132,7 +127,7 @@ internal static class AgentBench
             await stream.ReadExactlyAsync(header, limit.Token);
             var body = new byte[BitConverter.ToInt32(header, AgentProtocol.HeaderSize - sizeof(int))];
             await stream.ReadExactlyAsync(body, limit.Token);
-            // What an agent says when it starts comes before.
+            // A message that the agent sends at its start may come first.
             if (header[5] == expected)
             {
                 return Stopwatch.GetElapsedTime(start);

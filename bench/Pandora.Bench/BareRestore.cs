@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
@@ -17,8 +18,8 @@ using Pandora.Vmm.Qemu;
 namespace Pandora.Bench;
 
 /// <summary>
-/// The same steps as a restore of the server's, done by hand: namespace, tap, disk, VMM, the message that makes the guest its own, and SSH
-/// tried until it answers. No jailer, no NAT, no records, nothing undone with care.
+/// The steps of a restore, without the server: namespace, tap, disk, VMM, the message that gives the guest a new identity, and SSH attempts
+/// until the guest answers. Without a jailer, NAT, records and a careful cleanup.
 /// </summary>
 internal static class BareRestore
 {
@@ -32,12 +33,12 @@ internal static class BareRestore
         """;
 
     /// <summary>Restores one machine, runs <c>true</c> in it and ends it.</summary>
-    /// <param name="target">Which VMM.</param>
+    /// <param name="target">The VMM to use.</param>
     /// <param name="template">The snapshot's template.</param>
     /// <param name="snapshot">Directory of the snapshot.</param>
     /// <param name="work">An empty directory, on the same file system.</param>
-    /// <param name="key">Private key to log in with.</param>
-    /// <returns>Time to the end of the command, and the VMM's memory then in MiB (PSS).</returns>
+    /// <param name="key">Path of the private SSH key.</param>
+    /// <returns>The time to the end of the command, and the VMM's memory at that time in MiB (PSS).</returns>
     public static async Task<(TimeSpan Elapsed, double MiB)> RunAsync(
         Target target, Template template, string snapshot, string work, string key)
     {
@@ -94,6 +95,7 @@ internal static class BareRestore
         }
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "the caller disposes the agent's stream, the catch block on failure")]
     private static async Task<(ProcessHandle Vmm, Stream Agent)> QemuAsync(VirtualMachineSpec spec, SnapshotFiles files)
     {
         var arguments = QemuCommandLine.Create(
@@ -109,8 +111,25 @@ internal static class BareRestore
             spec.Network.NamespacePath,
             [QemuCommandLine.BinaryFor(System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture), .. arguments],
             files.StatePath);
-        var qmp = await ConnectAsync(QemuVmm.SocketPath(spec.Directory));
-        var agent = await ConnectAsync(QemuVmm.AgentSocketPath(spec.Directory));
+        NetworkStream? agent = null;
+        try
+        {
+            await using var qmp = await ConnectAsync(QemuVmm.SocketPath(spec.Directory));
+            agent = await ConnectAsync(QemuVmm.AgentSocketPath(spec.Directory));
+            await LoadAsync(qmp, spec.Directory);
+            return (vmm, agent);
+        }
+        catch
+        {
+            vmm.Kill();
+            agent?.Dispose();
+            throw;
+        }
+    }
+
+    // Loads the state from the descriptor that QEMU inherited, and resumes the guest.
+    private static async Task LoadAsync(Stream qmp, string directory)
+    {
         using var lines = new StreamReader(qmp, leaveOpen: true);
         async Task<JsonNode> AskAsync(string command)
         {
@@ -118,8 +137,7 @@ internal static class BareRestore
             while (true)
             {
                 var answer = JsonNode.Parse(
-                    await lines.ReadLineAsync() ?? throw new InvalidOperationException($"QEMU ended: {VmmProcess.ReadLog(spec.Directory)}")
-                )!;
+                    await lines.ReadLineAsync() ?? throw new InvalidOperationException($"QEMU ended: {VmmProcess.ReadLog(directory)}"))!;
                 if (answer["return"] is { } result)
                 {
                     return result;
@@ -142,10 +160,9 @@ internal static class BareRestore
         }
 
         await AskAsync("""{"execute":"cont"}""");
-        return (vmm, agent);
     }
 
-    // A root directory of its own, for a snapshot holds its drives' paths.
+    // Runs Firecracker in a new root directory, because a snapshot contains the paths of its drives.
     private static async Task<(ProcessHandle Vmm, Stream Agent)> FirecrackerAsync(
         VirtualMachineSpec spec, SnapshotFiles files, string firecracker)
     {
@@ -156,7 +173,8 @@ internal static class BareRestore
                 "-ec",
                 """
                 cd "$1"; mkdir -p run dev/net; mknod dev/kvm c 10 232; mknod dev/net/tun c 10 200
-                cp "$2" firecracker; ln "$3" state; ln "$4" memory; ln "$5" drive0 || cp --reflink=auto "$5" drive0; ln "$6" drive1; touch firecracker.log firecracker.metrics
+                cp "$2" firecracker; ln "$3" state; ln "$4" memory; ln "$5" drive0 || cp --reflink=auto "$5" drive0
+                ln "$6" drive1; touch firecracker.log firecracker.metrics
                 """,
                 "bare",
                 root,
@@ -186,7 +204,7 @@ internal static class BareRestore
             {
                 while (agent.ReadByte() != '\n')
                 {
-                    // The rest of its line.
+                    // Skip the rest of the line.
                 }
 
                 return (vmm, agent);
@@ -221,21 +239,6 @@ internal static class BareRestore
         }
     }
 
-    private static async Task<NetworkStream> ConnectAsync(string path)
-    {
-        for (var attempt = 0; ; attempt++)
-        {
-            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            try
-            {
-                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path));
-                return new NetworkStream(socket, ownsSocket: true);
-            }
-            catch (SocketException) when (attempt < 5000)
-            {
-                socket.Dispose();
-                await Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System);
-            }
-        }
-    }
+    [SuppressMessage("Reliability", "CA2000", Justification = "the stream disposes its socket")]
+    private static async Task<NetworkStream> ConnectAsync(string path) => new(await UnixSocket.ConnectAsync(path), ownsSocket: true);
 }

@@ -4,9 +4,9 @@ using Pandora.Load;
 
 namespace Pandora.Bench;
 
-/// <summary>Figures of one run and the machine that they come from, as kept under <c>benchmarks/</c>.</summary>
-/// <param name="At">When it was made.</param>
-/// <param name="Machine">Where.</param>
+/// <summary>The figures of one run and its machine, as stored under <c>benchmarks/</c>.</summary>
+/// <param name="At">The time of the run.</param>
+/// <param name="Machine">The machine of the run.</param>
 /// <param name="Results">The figures.</param>
 internal sealed record BenchReport(DateTimeOffset At, Machine Machine, IReadOnlyList<Result> Results)
 {

@@ -4,13 +4,13 @@ using Pandora.TestHost;
 
 namespace Pandora.Bench;
 
-/// <summary>The real server on a data directory and port of its own.</summary>
+/// <summary>The real server with a new data directory and a given port.</summary>
 internal sealed class BenchServer : IAsyncDisposable
 {
     private readonly ProcessStartInfo _start;
     private Process _process;
 
-    // As in production, where /run is one: ext4 makes a rename wait for the disk.
+    // On a tmpfs, like /run in production. On ext4 a rename waits for the disk.
     private readonly string _runRoot;
 
     private BenchServer(string dataDir, string runRoot, string url, ProcessStartInfo start)
@@ -75,7 +75,7 @@ internal sealed class BenchServer : IAsyncDisposable
         await _process.WaitForExitAsync();
     }
 
-    /// <summary>Starts it once more on the same directories and returns when it is ready.</summary>
+    /// <summary>Starts the server again on the same directories and waits until it is ready.</summary>
     public async Task StartAgainAsync()
     {
         _process.Dispose();
@@ -91,7 +91,7 @@ internal sealed class BenchServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Until microVMs are restored; the snapshot's directory.</summary>
+    /// <summary>Waits until a snapshot is finished and returns its directory.</summary>
     public async Task<string> WaitForSnapshotAsync()
     {
         while (true)
@@ -108,7 +108,7 @@ internal sealed class BenchServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Until the pool is full and has been for a moment: nothing boots that could disturb.</summary>
+    /// <summary>Waits until the pool is full and for two more seconds, so that no boot disturbs a measurement.</summary>
     public async Task WaitForQuietAsync(int poolSize)
     {
         await WaitForWarmAsync(poolSize);
@@ -159,13 +159,13 @@ internal sealed class BenchServer : IAsyncDisposable
             }
             catch (HttpRequestException) when (attempt < 3000)
             {
-                // It does not listen yet.
+                // The server does not listen yet.
             }
 
             if (_process.HasExited || attempt > 3000)
             {
                 throw new InvalidOperationException(
-                    $"the server did not come up: {await File.ReadAllTextAsync(Path.Combine(DataDir, "log"))}");
+                    $"the server did not start: {await File.ReadAllTextAsync(Path.Combine(DataDir, "log"))}");
             }
 
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);

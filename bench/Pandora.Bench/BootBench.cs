@@ -7,7 +7,8 @@ using Pandora.Load;
 namespace Pandora.Bench;
 
 /// <summary>
-/// Cold boot to the end of the first command: by the server with no warm pool, and by a bare script with the same files, turn by turn.
+/// The time of a cold boot to the end of the first command: by the server without a warm pool, and by a bare script with the same files,
+/// alternately.
 /// </summary>
 internal static class BootBench
 {
@@ -22,7 +23,7 @@ internal static class BootBench
         await GuestIdentity
             .Create("barebare")
             .WriteInitrdAsync(template.InitrdPath, Path.Combine(work, "initrd"), key.PublicLine, 1400, CancellationToken.None);
-        Latencies ours = new(),
+        Latencies byServer = new(),
             bare = new();
         for (var i = -1; i < Rounds; i++)
         {
@@ -32,7 +33,7 @@ internal static class BootBench
                 await sandbox.ExecAsync("true");
                 if (i >= 0)
                 {
-                    ours.Add(Stopwatch.GetElapsedTime(start));
+                    byServer.Add(Stopwatch.GetElapsedTime(start));
                 }
             }
 
@@ -46,9 +47,9 @@ internal static class BootBench
         var (name, limit) = target.Firecracker is null ? ("QEMU", 1.15) : ("Firecracker", 1.1);
         return new Result(
             $"cold boot to first exec / bare {name} script",
-            ours.Percentile(50) / bare.Percentile(50),
+            byServer.Percentile(50) / bare.Percentile(50),
             "×",
             limit,
-            $"{ours.Percentile(50) / 1000:0.00} s / {bare.Percentile(50) / 1000:0.00} s");
+            $"{byServer.Percentile(50) / 1000:0.00} s / {bare.Percentile(50) / 1000:0.00} s");
     }
 }

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Net.Sockets;
 using System.Text;
 using Pandora.Engine.Guests;
 using Pandora.Engine.MicroVms;
@@ -14,8 +13,8 @@ using Pandora.Linux;
 namespace Pandora.Bench;
 
 /// <summary>
-/// What the driver adds to Firecracker's API: all calls of a start by the driver, in its jail, and the same bytes written to the socket of
-/// an unjailed one, turn by turn.
+/// The time that the driver adds to the calls of Firecracker's API: all calls of a start by the driver with a jailed Firecracker, compared
+/// with the same bytes written to the socket of an unjailed one, alternately.
 /// </summary>
 internal static class DriverBench
 {
@@ -81,7 +80,7 @@ internal static class DriverBench
             $"{driver.Percentile(50):0.0} ms, {bare.Percentile(50):0.0} ms bare");
     }
 
-    // The spans of the calls: all steps from the first to the one that starts the guest.
+    // Adds the spans of all steps that call the API, from the first call to the one that starts the guest.
     private static async Task<double> ByDriverAsync(FirecrackerVmm vmm, VirtualMachineSpec spec)
     {
         var sum = TimeSpan.Zero;
@@ -127,7 +126,7 @@ internal static class DriverBench
             spec, "console.log", spec.Network.NamespacePath, [firecracker, "--id", spec.Id, "--api-sock", socketPath]);
         try
         {
-            using var socket = await ConnectAsync(socketPath);
+            using var socket = await UnixSocket.ConnectAsync(socketPath);
             var answer = new byte[4096];
             var sum = TimeSpan.Zero;
             foreach (var request in requests)
@@ -148,24 +147,6 @@ internal static class DriverBench
         {
             process.Kill();
             await process.Exited;
-        }
-    }
-
-    private static async Task<Socket> ConnectAsync(string path)
-    {
-        for (var attempt = 0; ; attempt++)
-        {
-            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            try
-            {
-                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path));
-                return socket;
-            }
-            catch (SocketException) when (attempt < 5000)
-            {
-                socket.Dispose();
-                await Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System);
-            }
         }
     }
 }

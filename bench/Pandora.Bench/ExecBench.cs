@@ -8,8 +8,8 @@ using Renci.SshNet;
 namespace Pandora.Bench;
 
 /// <summary>
-/// <c>true</c> by the API, by OpenSSH's multiplexed connection with the same wrapper, and bare over SSH.NET, on one microVM and turn by
-/// turn.
+/// The command <c>true</c> on one microVM: by the API, by OpenSSH's multiplexed connection with the same wrapper, and bare over SSH.NET,
+/// alternately.
 /// </summary>
 internal static class ExecBench
 {
@@ -48,7 +48,7 @@ internal static class ExecBench
             var start = Stopwatch.GetTimestamp();
             var result = await sandbox.ExecAsync("true");
             var total = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
-            // Behind the answer its shell goes; the next in turn is not to pay for that.
+            // The command's shell ends after the answer. Wait, so that this does not slow down the next measurement.
             await Task.Delay(TimeSpan.FromMilliseconds(60), TimeProvider.System);
 
             var script = ExecScript.Create(new GuestCommand { Code = "true" }, 1_000_000, "bench", "bench");
@@ -101,7 +101,7 @@ internal static class ExecBench
         ];
     }
 
-    /// <summary>How a VMM grows while 200 commands run in its guest.</summary>
+    /// <summary>The growth of a VMM's memory while 200 commands run in its guest.</summary>
     public static async Task<Result> GrowthAsync(BenchServer server)
     {
         await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });

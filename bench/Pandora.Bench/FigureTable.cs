@@ -3,12 +3,12 @@ using System.Text;
 
 namespace Pandora.Bench;
 
-/// <summary>The README's table of figures, made from the reports under <c>benchmarks/</c>: of each figure the newest.</summary>
+/// <summary>The README's table of figures: the newest value of each figure in the reports under <c>benchmarks/</c>.</summary>
 internal static class FigureTable
 {
     private const string Begin = "<!-- figures: made by './pandora bench --readme' -->", End = "<!-- end of figures -->";
 
-    /// <summary>The README with its table made anew.</summary>
+    /// <summary>Returns the README with a new table.</summary>
     public static string Update(string readme, string directory)
     {
         var begin = readme.IndexOf(Begin, StringComparison.Ordinal) + Begin.Length;
@@ -41,10 +41,12 @@ internal static class FigureTable
         foreach (var group in newest.Values.GroupBy(n => n.Report.Machine))
         {
             var (first, last) = (group.Min(g => g.Report.At), group.Max(g => g.Report.At));
+            var until = first.Date == last.Date ? "" : $" to {last:yyyy-MM-dd}";
+            var machine = group.Key;
             text.Append(
                 CultureInfo.InvariantCulture,
-                $"\n{first:yyyy-MM-dd}{(first.Date == last.Date ? "" : $" to {last:yyyy-MM-dd}")}, {group.Key.Processors} × {group.Key.Processor}, {group.Key.MemoryMiB / 1024.0:0} GiB, {group.Key.System}.\n"
-            );
+                $"\n{first:yyyy-MM-dd}{until}, {machine.Processors} × {machine.Processor}, {machine.MemoryMiB / 1024.0:0} GiB, "
+                    + $"{machine.System}.\n");
         }
 
         return text.ToString();

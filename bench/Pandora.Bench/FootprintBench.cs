@@ -2,7 +2,7 @@ using Pandora.Client;
 
 namespace Pandora.Bench;
 
-/// <summary>What the server itself takes.</summary>
+/// <summary>Memory and processor time of the server process.</summary>
 internal static class FootprintBench
 {
     public static async Task<IReadOnlyList<Result>> RunAsync(BenchServer server)
@@ -43,7 +43,7 @@ internal static class FootprintBench
         ];
     }
 
-    // Fields 14 and 15 of proc(5)'s stat, in ticks of a hundredth of a second.
+    // Fields 14 and 15 of /proc/PID/stat (proc(5)): user and system time in ticks of a hundredth of a second.
     private static double CpuSeconds(int pid)
     {
         var fields = File.ReadAllText($"/proc/{pid}/stat").Split(") ")[1].Split(' ');

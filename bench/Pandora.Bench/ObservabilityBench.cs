@@ -11,8 +11,8 @@ using Pandora.Load;
 namespace Pandora.Bench;
 
 /// <summary>
-/// What it costs to be watched: <c>true</c> on a server that is scraped every second and traces everything, and on one with both turned
-/// off, turn by turn; and a scrape of many sandboxes.
+/// The cost of metrics and traces: <c>true</c> on a server that is scraped every second and traces everything, and on one with both turned
+/// off, alternately; and the time of a scrape with many sandboxes.
 /// </summary>
 internal static class ObservabilityBench
 {
@@ -30,7 +30,7 @@ internal static class ObservabilityBench
             ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf",
         });
         await using var unwatched = await BenchServer.StartAsync(target, 1, 8125, new() { ["OTEL_SDK_DISABLED"] = "true" });
-        // Two guests of the same template differ by more than what is looked for here, so there are several of each.
+        // Two guests of one template differ by more than the effect to measure, so each server runs several.
         var pairs = new List<(Sandbox Watched, Sandbox Unwatched)>();
         for (var i = 0; i < Pairs; i++)
         {
@@ -50,7 +50,7 @@ internal static class ObservabilityBench
         {
             foreach (var (first, second) in pairs)
             {
-                // Whoever comes second in a turn is not to pay for the first.
+                // The order alternates, so that neither server always comes second.
                 foreach (var (sandbox, latencies) in i % 2 == 0 ? new[] { (first, on), (second, off) } : [(second, off), (first, on)])
                 {
                     var start = Stopwatch.GetTimestamp();
@@ -89,7 +89,7 @@ internal static class ObservabilityBench
         var size = 0;
         for (var i = -20; i < Scrapes; i++)
         {
-            // The exporter keeps an answer for 300 ms; each of these is made anew.
+            // The exporter caches an answer for 300 ms. Wait longer, so that each scrape makes a new one.
             await Task.Delay(TimeSpan.FromMilliseconds(350), TimeProvider.System);
             var start = Stopwatch.GetTimestamp();
             size = (await pandora.GetMetricsAsync()).Length;
@@ -128,7 +128,7 @@ internal static class ObservabilityBench
         }
         catch (OperationCanceledException)
         {
-            // Measured.
+            // The measurement is finished.
         }
     }
 

@@ -10,8 +10,8 @@ using Pandora.Load;
 namespace Pandora.Bench;
 
 /// <summary>
-/// Ten times as much as is accepted: what is accepted must be served as before, what is not be told so at once, and the server's memory
-/// stay where it is. The doors, pool and registry are real, the guests are fakes; client and server share two processors.
+/// Ten times the accepted load: accepted requests must be served as fast as before, other requests must be refused at once, and the
+/// server's memory must not grow. The API, pool and registry are real, the guests are fakes. Client and server share the processors.
 /// </summary>
 internal static class OverloadBench
 {
@@ -34,8 +34,9 @@ internal static class OverloadBench
                 flooded.Served.Percentile(99) / calm.Served.Percentile(99),
                 "×",
                 2,
-                $"{flooded.Served.Percentile(99):0.0} ms / {calm.Served.Percentile(99):0.0} ms; served {flooded.Served.Count} / {calm.Served.Count}, refused {flooded.Refused} / {calm.Refused} (all with Retry-After: {(flooded.AllToldWhen ? "yes" : "no")})"
-            ),
+                $"{flooded.Served.Percentile(99):0.0} ms / {calm.Served.Percentile(99):0.0} ms; served {flooded.Served.Count} / "
+                    + $"{calm.Served.Count}, refused {flooded.Refused} / {calm.Refused} (all with Retry-After: "
+                    + $"{(flooded.AllHaveRetryAfter ? "yes" : "no")})"),
             new(
                 "memory after 10 × what is accepted / before (managed heap)",
                 flooded.MemoryAfter / flooded.MemoryBefore,
@@ -45,8 +46,8 @@ internal static class OverloadBench
         ];
     }
 
-    // An open loop: each arrives when it is due, whatever became of the others. Sandboxes live for half a second to one and a half, and
-    // forty may exist: nearly all of the calm run's.
+    // An open loop: each request arrives when it is due, independent of earlier ones. Sandboxes live for 0.5 s to 1.5 s, and forty may
+    // exist at once, which is enough for nearly all requests of the calm run.
     private static async Task RunAsync(int rate, int seconds, Run run)
     {
         await using var server = await FakeServer.StartAsync(
@@ -83,7 +84,7 @@ internal static class OverloadBench
         if (created.StatusCode is HttpStatusCode.ServiceUnavailable or HttpStatusCode.TooManyRequests)
         {
             Interlocked.Increment(ref run.Refused);
-            run.AllToldWhen &= created.Headers.RetryAfter is not null;
+            run.AllHaveRetryAfter &= created.Headers.RetryAfter is not null;
             return;
         }
 
@@ -114,7 +115,7 @@ internal static class OverloadBench
 
         public Latencies Served { get; } = new();
 
-        public bool AllToldWhen { get; set; } = true;
+        public bool AllHaveRetryAfter { get; set; } = true;
 
         public double MemoryBefore { get; set; }
 

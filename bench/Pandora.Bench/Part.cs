@@ -1,11 +1,11 @@
 namespace Pandora.Bench;
 
 /// <summary>One part of the benchmark.</summary>
-/// <param name="Name">What <c>--only</c> calls it.</param>
+/// <param name="Name">Its name for <c>--only</c>.</param>
 /// <param name="RunAsync">Measures it.</param>
 internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>>> RunAsync)
 {
-    /// <summary>All of them, in the order in which they run.</summary>
+    /// <summary>All parts, in the order in which they run.</summary>
     public static IReadOnlyList<Part> All { get; } =
     [
         new("pool", target => WithServerAsync(target, 4, PoolBench.RunAsync)),
@@ -17,19 +17,19 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         new("aged", AgedBench.RunAsync) { IsOnRequest = true },
         new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
         new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
-        new("overload", _ => OverloadBench.RunAsync()) { WhyNotFirecracker = "has no VMM in it" },
+        new("overload", _ => OverloadBench.RunAsync()) { WhyNotFirecracker = "uses no VMM" },
         new("adoption", AdoptionBench.RunAsync),
-        new("walls", WallBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
+        new("walls", NetworkProtectionBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
         new("driver", async target => [await DriverBench.RunAsync(target)]) { WhyNotQemu = "measures the calls of Firecracker's API" },
     ];
 
-    /// <summary>Whether it runs only when <c>--only</c> names it.</summary>
+    /// <summary>Whether the part runs only when <c>--only</c> names it.</summary>
     public bool IsOnRequest { get; private init; }
 
-    /// <summary>Why it is not measured on Firecracker; null when it is.</summary>
+    /// <summary>Why the part is not measured on Firecracker; null when it is.</summary>
     public string? WhyNotFirecracker { get; private init; }
 
-    /// <summary>Why it is not measured on QEMU; null when it is.</summary>
+    /// <summary>Why the part is not measured on QEMU; null when it is.</summary>
     public string? WhyNotQemu { get; private init; }
 
     /// <summary>Why a part cannot be measured on a VMM, as a sentence; null when it can.</summary>
@@ -40,7 +40,7 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         return why is null ? null : $"'{only}' is not measured on {vmm}, because it {why}: use --vmm {other}";
     }
 
-    /// <summary>The parts that run.</summary>
+    /// <summary>The parts to run.</summary>
     public static IReadOnlyList<Part> Choose(string? only, bool isFirecracker) =>
         [.. All.Where(p => (only is null ? !p.IsOnRequest : p.Name == only) && p.WhyNotOn(isFirecracker) is null)];
 

@@ -2,14 +2,14 @@ using Pandora.Load;
 
 namespace Pandora.Bench;
 
-/// <summary>Claims and deletions while the pool refills behind them.</summary>
+/// <summary>Claims and deletions while the pool refills.</summary>
 internal static class PoolBench
 {
     private const int Rounds = 40;
 
     public static async Task<IReadOnlyList<Result>> RunAsync(BenchServer server)
     {
-        // The first claims compile the way; a server's life is the rest.
+        // The first claims are not measured, because the runtime compiles the code that they use.
         await RunAsync(server, 4);
         var run = await RunAsync(server, Rounds);
         return

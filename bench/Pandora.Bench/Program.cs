@@ -6,17 +6,17 @@ using Pandora.TestHost;
 using Spectre.Console;
 
 CallersSettings.Forget();
-var json = new Option<FileInfo>("--json") { Description = "Write the figures to a file as well" };
-var only = new Option<string>("--only") { Description = "Run one part; aged, which takes ten minutes, runs only like this" };
+var json = new Option<FileInfo>("--json") { Description = "Also write the figures to a JSON file" };
+var only = new Option<string>("--only") { Description = "Run one part. The part 'aged' takes ten minutes and runs only with this option" };
 only.AcceptOnlyFromAmong([.. Part.All.Select(p => p.Name)]);
 var onVmm = new Option<string>("--vmm")
 {
-    Description = "Measure on firecracker or qemu; what does not depend on it is left out with firecracker",
+    Description = "Measure on firecracker or qemu. Parts that do not depend on the VMM do not run with firecracker",
     DefaultValueFactory = _ => "qemu",
 }.AcceptOnlyFromAmong("firecracker", "qemu");
-var list = new Option<bool>("--list") { Description = "Measure nothing; name the parts that would be measured" };
-var readme = new Option<bool>("--readme") { Description = "Measure nothing; make the README's table anew from benchmarks/bench-*.json" };
-var root = new RootCommand("Measures Pandora against references taken in the same run; about ten minutes on two cores")
+var list = new Option<bool>("--list") { Description = "Measure nothing; list the parts that would run" };
+var readme = new Option<bool>("--readme") { Description = "Measure nothing; update the README's table from benchmarks/bench-*.json" };
+var root = new RootCommand("Measures Pandora and references in the same run; takes about ten minutes on two cores")
 {
     json, only, onVmm, list, readme,
 };
@@ -33,7 +33,9 @@ root.SetAction(async (result, cancellationToken) =>
     if (result.GetValue(readme))
     {
         var path = Path.Combine(repository, "README.md");
-        await File.WriteAllTextAsync(path, FigureTable.Update(await File.ReadAllTextAsync(path, cancellationToken), Path.Combine(repository, "benchmarks")), cancellationToken);
+        var text = await File.ReadAllTextAsync(path, cancellationToken);
+        var updated = FigureTable.Update(text, Path.Combine(repository, "benchmarks"));
+        await File.WriteAllTextAsync(path, updated, cancellationToken);
         return 0;
     }
 
@@ -45,7 +47,7 @@ root.SetAction(async (result, cancellationToken) =>
         return 0;
     }
 
-    // Both are bench/run's to say.
+    // bench/run sets both variables.
     var target = new Target(
         repository, Environment.GetEnvironmentVariable("PANDORA_TEST_TEMPLATES") ?? "/var/lib/pandora/templates",
         !isFirecracker ? null : Environment.GetEnvironmentVariable("PANDORA_TEST_FIRECRACKER")
@@ -81,7 +83,7 @@ root.SetAction(async (result, cancellationToken) =>
 
     if (empty.Count > 0)
     {
-        Console.Error.WriteLine($"pandora: nothing was measured of {string.Join(", ", empty)}");
+        Console.Error.WriteLine($"pandora: these parts measured nothing: {string.Join(", ", empty)}");
         return 1;
     }
 

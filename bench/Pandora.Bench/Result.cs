@@ -3,11 +3,11 @@ using System.Globalization;
 namespace Pandora.Bench;
 
 /// <summary>One line of the table.</summary>
-/// <param name="Name">What was measured.</param>
-/// <param name="Value">What came out.</param>
-/// <param name="Unit">Its unit.</param>
-/// <param name="Target">At most this is wanted.</param>
-/// <param name="Reference">What it was measured against in the same run, where it is a ratio, or how often.</param>
+/// <param name="Name">What is measured.</param>
+/// <param name="Value">The measured value.</param>
+/// <param name="Unit">Unit of the value.</param>
+/// <param name="Target">The highest value that meets the objective.</param>
+/// <param name="Reference">For a ratio, the two values that it compares; else how often it was measured.</param>
 internal sealed record Result(string Name, double Value, string Unit, double Target, string Reference = "")
 {
     public double Value { get; init; } = Math.Round(Value, 3);

@@ -6,7 +6,7 @@ using Pandora.Load;
 
 namespace Pandora.Bench;
 
-/// <summary>What restoring from a snapshot brings: against a cold boot and a bare script, turn by turn, and in a burst.</summary>
+/// <summary>Restores from a snapshot, compared with cold boots and with a bare script, alternately, and in a burst.</summary>
 internal static class SnapshotBench
 {
     private const int Rounds = 9, Many = 8, Burst = 20, PoolSize = 4, BurstRounds = 3;
@@ -48,7 +48,7 @@ internal static class SnapshotBench
 
         var each = many.Average(s => BenchServer.PssMiB(restoring.VmmPid(s)));
         await Task.WhenAll(many.Select(s => s.DisposeAsync().AsTask()));
-        var (ours, byHand) = (Median(restoredMiB), Median(bareMiB));
+        var (byServer, byScript) = (Median(restoredMiB), Median(bareMiB));
         var p50 = restored.Percentile(50);
         return
         [
@@ -66,11 +66,11 @@ internal static class SnapshotBench
                 $"{p50 / 1000:0.00} s / {bare.Percentile(50) / 1000:0.00} s"),
             new(
                 "memory of an idle restored microVM / bare script's (PSS)",
-                ours / byHand,
+                byServer / byScript,
                 "×",
                 1.1,
-                $"{ours:0.0} MiB / {byHand:0.0} MiB, after one `true`"),
-            // No figure was set for Firecracker.
+                $"{byServer:0.0} MiB / {byScript:0.0} MiB, after one `true`"),
+            // There is no objective for Firecracker.
             .. target.Firecracker is null
                 ?
                 [
@@ -79,7 +79,7 @@ internal static class SnapshotBench
                         each,
                         "MiB",
                         64,
-                        $"each of {Many}, after one `true`; of one alone, which shares with nobody, {ours:0.0} MiB"),
+                        $"each of {Many}, after one `true`; of one alone, which shares no memory, {byServer:0.0} MiB"),
                 ]
                 : Array.Empty<Result>(),
         ];

@@ -6,10 +6,10 @@ namespace Pandora.Bench;
 /// <param name="Firecracker">Path of <c>firecracker</c>; null to run on QEMU.</param>
 internal sealed record Target(string Repository, string Templates, string? Firecracker)
 {
-    /// <summary>What the names of its figures begin with.</summary>
+    /// <summary>The prefix of the names of its figures.</summary>
     public string Label => Firecracker is null ? "" : "Firecracker: ";
 
-    /// <summary>The server's settings.</summary>
+    /// <summary>The server's settings for this VMM.</summary>
     public IReadOnlyDictionary<string, string> Settings =>
         Firecracker is null
             ? new Dictionary<string, string> { ["PANDORA_VMM"] = "qemu" }

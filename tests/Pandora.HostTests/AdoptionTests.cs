@@ -6,7 +6,7 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary>What outlives a server: killed, stopped or replaced.</summary>
+/// <summary>What a starting server recovers after its predecessor was killed, stopped or replaced.</summary>
 public sealed class AdoptionTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -16,7 +16,7 @@ public sealed class AdoptionTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world.DisposeAsync();
 
     [Fact]
-    public async Task A_killed_servers_sandboxes_and_warm_microVMs_live_on()
+    public async Task Sandboxes_and_warm_microVMs_outlive_a_killed_server()
     {
         using var internet = _world.Listen(_world.Internet, TestWorld.InternetAddress, 80);
         await using var server = await StartAsync();
@@ -66,7 +66,7 @@ public sealed class AdoptionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task What_died_without_a_server_is_gone_with_the_reason_and_what_cannot_be_understood_is_undone()
+    public async Task Dead_microVMs_and_unreadable_records_are_cleaned_up_and_the_reason_is_reported()
     {
         await using var server = await StartAsync(poolSize: 0);
         var (lives, died, damaged, newer, recycled) = (
@@ -112,7 +112,7 @@ public sealed class AdoptionTests : IAsyncLifetime
     [InlineData(10, "end", true)] // SIGUSR1: './pandora restart'
     [InlineData(12, "keep", false)] // SIGUSR2: './pandora down'
     [InlineData(2, "keep", false)]
-    public async Task A_stop_keeps_or_ends_what_lives_as_it_was_told(int signal, string setting, bool keeps)
+    public async Task A_stop_detaches_or_ends_the_microVMs_as_signal_and_setting_say(int signal, string setting, bool keeps)
     {
         await using var server = await StartAsync(settings: new() { ["PANDORA_ON_STOP"] = setting });
         await server.WaitForWarmAsync(1);
@@ -125,7 +125,7 @@ public sealed class AdoptionTests : IAsyncLifetime
         if (!keeps)
         {
             await Assert.ThrowsAnyAsync<PandoraApiException>(() => running);
-            await Audit.AssertNothingLeftAsync(server, _world);
+            await Audit.AssertNothingRemainsAsync(server, _world);
             return;
         }
 
@@ -136,7 +136,7 @@ public sealed class AdoptionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_claim_that_is_sent_again_after_a_restart_gets_the_same_sandbox()
+    public async Task A_create_that_is_sent_again_after_a_restart_gets_the_same_sandbox()
     {
         await using var server = await StartAsync();
         var first = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdempotencyKey = "abc-1" });
@@ -149,7 +149,7 @@ public sealed class AdoptionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_server_that_is_killed_again_and_again_while_it_boots_and_recovers_leaves_nothing()
+    public async Task A_server_that_is_killed_repeatedly_while_it_boots_and_recovers_leaks_nothing()
     {
         await using var server = await StartAsync(poolSize: 3);
         for (var i = 0; i < 6; i++)
@@ -161,19 +161,19 @@ public sealed class AdoptionTests : IAsyncLifetime
 
         await server.WaitUntilReadyAsync();
         await server.WaitForWarmAsync(3);
-        // The one that is to be snapshotted goes when it has been.
+        // The microVM that the snapshot is taken of ends when the snapshot is finished.
         await UntilAsync(() => Task.FromResult(Audit.Processes(server).Count == 3));
     }
 
     [Fact]
-    public async Task A_dead_guest_holds_up_nobody_else()
+    public async Task A_dead_guest_does_not_delay_other_sandboxes()
     {
         await using var server = await StartAsync(poolSize: 0);
         var healthy = new[] { await CreateAsync(server), await CreateAsync(server) };
         var dead = await CreateAsync(server);
         await server.KillAsync();
         using var stopped = ProcessHandle.TryOpen(PidOf(server, dead.Id))!;
-        stopped.Kill(19); // SIGSTOP: it lives and says nothing
+        stopped.Kill(19); // SIGSTOP: the VMM lives and answers nothing
         await server.StartAsync(waitUntilReady: false);
         var start = TimeProvider.System.GetTimestamp();
         foreach (var sandbox in healthy)
@@ -182,8 +182,8 @@ public sealed class AdoptionTests : IAsyncLifetime
         }
 
         var waited = TimeProvider.System.GetElapsedTime(start);
-        Assert.True(waited < TimeSpan.FromSeconds(8), $"the healthy waited {waited.TotalSeconds:0.0} s");
-        // Only the undecided one waits, it is listed as what it is, and new ones are made meanwhile.
+        Assert.True(waited < TimeSpan.FromSeconds(8), $"the healthy sandboxes waited {waited.TotalSeconds:0.0} s");
+        // Only the undecided sandbox waits. The list shows it as recovering, and new sandboxes are created meanwhile.
         Assert.Contains("whether sandbox", (await Assert.ThrowsAsync<SandboxUnavailableException>(() => dead.ExecAsync("true"))).Message);
         Assert.Equal(
             ["recovering", "running", "running"], (await server.Pandora.ListAsync()).Select(s => s.State).Order(StringComparer.Ordinal));
@@ -211,7 +211,7 @@ public sealed class AdoptionTests : IAsyncLifetime
     private Task<ServerProcess> StartAsync(int poolSize = 1, Dictionary<string, string>? settings = null) =>
         ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });
 
-    // Its exit code; null while the server does not serve it.
+    // The exit code of a command in the sandbox; null while the server does not serve the sandbox.
     private static async Task<int?> TryAsync(Sandbox sandbox)
     {
         try

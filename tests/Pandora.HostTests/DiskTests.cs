@@ -5,7 +5,7 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
-/// <summary>A small file system that several sandboxes share, and what becomes of them when it is full.</summary>
+/// <summary>Sandboxes that share a small file system, when the file system is full.</summary>
 public sealed class DiskTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -20,7 +20,7 @@ public sealed class DiskTests : IAsyncLifetime
         }
         catch
         {
-            // The runner does not dispose of a test whose set-up failed.
+            // The runner does not dispose a test whose set-up failed.
             await DisposeAsync();
             throw;
         }
@@ -42,14 +42,15 @@ public sealed class DiskTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_guest_that_fills_the_host_spoils_nobody_elses_file_and_goes_on_when_there_is_room()
+    public async Task A_guest_that_fills_the_disk_damages_no_other_guests_file_and_resumes_when_there_is_room()
     {
-        Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker tells the guest of an I/O error instead of letting it wait");
+        Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker reports an I/O error to the guest instead of letting the guest wait");
         await using var server = await StartAsync(reserve: 16, wait: 300);
         var (greedy, honest) = (
-            await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }), await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }));
-        // Written before and after the host is full.
-        await honest.ExecAsync("head -c 8000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
+            await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)), await server.Pandora.CreateAsync(TimeSpan.FromSeconds(300)));
+        // One file is written before the disk is full, the other while it is.
+        await honest.ExecAsync(
+            "head -c 8000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync", timeout: TimeSpan.FromSeconds(120));
         await greedy.ExecAsync("head -c 1800000000 /dev/zero > /root/big 2> /dev/null &");
         await UntilAsync(async () => (await server.Pandora.GetAsync(greedy.Id)).State == "degraded", 120);
         Assert.Contains("waits for room", (await server.Pandora.GetAsync(greedy.Id)).StateReason);
@@ -74,9 +75,9 @@ public sealed class DiskTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task One_that_waits_too_long_for_room_ends_with_the_reason()
+    public async Task A_sandbox_that_waits_too_long_for_room_ends_with_the_reason()
     {
-        Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker tells the guest of an I/O error instead of letting it wait");
+        Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker reports an I/O error to the guest instead of letting the guest wait");
         await using var server = await StartAsync(reserve: 16, wait: 5);
         var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await sandbox.ExecAsync("head -c 1800000000 /dev/zero > /root/big 2> /dev/null &");
@@ -98,11 +99,11 @@ public sealed class DiskTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_claim_needs_the_reserve_and_a_share_of_what_the_living_may_grow_by()
+    public async Task A_claim_needs_the_reserve_and_a_share_of_what_running_disks_may_grow_by()
     {
         await using var server = await StartAsync(reserve: 16, wait: 300, share: 10);
         await using var first = await server.Pandora.CreateAsync();
-        // 360 MiB hold one disk of 2 GiB at a tenth, and not ten.
+        // With a share of 10 %, a disk of 2 GiB needs 205 MiB: 360 MiB are enough for one disk, not for ten.
         var sandboxes = new List<Sandbox>();
         var refused = await Assert.ThrowsAnyAsync<PandoraApiException>(async () =>
         {

@@ -4,7 +4,7 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary><c>doctor</c> in the test world, on what it has and on what is wrong with it.</summary>
+/// <summary><c>doctor</c> in the test world, on a host without problems and on hosts with one.</summary>
 public sealed class DoctorTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -14,10 +14,10 @@ public sealed class DoctorTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world.DisposeAsync();
 
     [Fact]
-    public async Task A_host_that_has_all_it_needs_has_no_problem_and_keeps_nothing_of_the_visit()
+    public async Task Doctor_finds_no_problem_on_a_complete_host_and_leaves_its_rules_unchanged()
     {
         var before = await TestWorld.ListRulesAsync(_world.Host.Path);
-        var (exitCode, findings) = await ExamineAsync();
+        var (exitCode, findings) = await RunDoctorAsync();
         Assert.Equal(0, exitCode);
         Assert.DoesNotContain("problem", findings.Values.Select(f => f.GetProperty("standing").GetString()));
         Assert.Equal(
@@ -48,18 +48,18 @@ public sealed class DoctorTests : IAsyncLifetime
     [InlineData("network", "PANDORA_NETWORK=93.183.0.0/24", "overlaps a route")]
     [InlineData("VMM", "PANDORA_VMM=firecracker PANDORA_ACCEL=tcg", "contradict each other")]
     [InlineData("memory", "PANDORA_POOL_SIZE=256", "the warm pool alone")]
-    public async Task What_keeps_Pandora_from_running_is_a_problem_with_a_remedy(string name, string settings, string words)
+    public async Task A_condition_that_keeps_Pandora_from_running_is_a_problem_with_a_remedy(string name, string settings, string words)
     {
         Assert.SkipWhen(
             name == "memory" && GC.GetGCMemoryInfo().TotalAvailableMemoryBytes > 60L << 30, "this machine has room for such a pool");
-        var (exitCode, findings) = await ExamineAsync(settings);
+        var (exitCode, findings) = await RunDoctorAsync(settings);
         Assert.Equal(1, exitCode);
         Assert.Equal("problem", findings[name].GetProperty("standing").GetString());
         Assert.Contains(words, findings[name].GetProperty("detail").GetString());
         Assert.NotEmpty(findings[name].GetProperty("remedy").GetString()!);
     }
 
-    private async Task<(int ExitCode, Dictionary<string, JsonElement> Findings)> ExamineAsync(string settings = "")
+    private async Task<(int ExitCode, Dictionary<string, JsonElement> Findings)> RunDoctorAsync(string settings = "")
     {
         var server = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server");
         var output = await Command.RunAsync(

@@ -4,13 +4,13 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary>What the README shows, run as it stands there.</summary>
+/// <summary>The examples of the README, run as they are printed there.</summary>
 public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFixture>
 {
     private const string Interrupted = "interrupted; the request was ended, and the server stops a command whose client has gone";
 
     [Fact]
-    public async Task The_quickstart_does_what_the_readme_says()
+    public async Task The_quickstart_prints_what_the_readme_shows()
     {
         var code = await File.ReadAllTextAsync(Path.Combine(Repository.Root, "examples/Quickstart/Program.cs"));
         Assert.Contains(
@@ -45,7 +45,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     }
 
     [Fact]
-    public async Task Ctrl_C_stops_the_command_of_exec_and_says_that_the_sandbox_lives()
+    public async Task Ctrl_C_stops_the_command_of_exec_and_reports_that_the_sandbox_lives()
     {
         await using var sandbox = await fixture.Server.Pandora.CreateAsync();
         using var cli = Start("exec", sandbox.Id, "touch /tmp/started; exec sleep 298");
@@ -57,7 +57,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     }
 
     [Fact]
-    public async Task Ctrl_C_ends_the_sandbox_of_run_and_says_so()
+    public async Task Ctrl_C_ends_the_sandbox_of_run_and_reports_it()
     {
         var before = (await fixture.Server.Pandora.ListAsync()).Select(s => s.Id).ToHashSet();
         using var cli = Start("run", "--json", "sleep 297");
@@ -68,7 +68,8 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
         Assert.DoesNotContain(await fixture.Server.Pandora.ListAsync(), s => !before.Contains(s.Id));
     }
 
-    // With SIGINT as a terminal's shell has it: a test run in the background ignores it, and hands that on.
+    // Starts the CLI with SIGINT at its default action, as a shell in a terminal does. A test run in the background ignores SIGINT, and
+    // its children inherit that.
     private Process Start(params string[] arguments) => Process.Start(new ProcessStartInfo(
         "nsenter", [$"--net={fixture.World.Host.Path}", "env", "--default-signal=INT",
             Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli"), .. arguments])
@@ -86,10 +87,10 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
         await cli.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
     }
 
-    private static async Task WaitAsync(Func<Task<bool>> isSo)
+    private static async Task WaitAsync(Func<Task<bool>> condition)
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
-        while (!await isSo())
+        while (!await condition())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, limit.Token);
         }

@@ -14,7 +14,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public ValueTask DisposeAsync() => _sandbox.DisposeAsync();
 
     [Fact]
-    public async Task State_persists_and_the_environment_is_a_logins()
+    public async Task Files_persist_and_each_command_has_the_environment_of_a_login()
     {
         await _sandbox.ExecAsync("cd /tmp && echo kept > file && export GONE=1");
         var result = await _sandbox.ExecAsync(
@@ -33,11 +33,11 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [InlineData("python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGBUS)'", 135)]
     [InlineData("exec sh -c 'exit 9'", 9)]
     [InlineData("trap 'exit 4' EXIT; sleep 1000 & exit 5", 4)]
-    public async Task Exit_codes_and_signals_come_through(string code, int exitCode) =>
+    public async Task Exit_codes_and_signals_are_returned(string code, int exitCode) =>
         Assert.Equal(exitCode, (await _sandbox.ExecAsync(code)).ExitCode);
 
     [Fact]
-    public async Task Outputs_stay_apart_and_text_stays_text()
+    public async Task Stdout_and_stderr_are_separate_and_invalid_UTF8_is_replaced()
     {
         var result = await _sandbox.ExecAsync("echo out; echo err >&2; printf 'h\\303\\251 \\360\\237\\232\\200 \\377|'");
         Assert.Equal("out\nhé 🚀 \uFFFD|", result.Stdout);
@@ -45,7 +45,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task Directory_environment_user_and_input_are_as_asked()
+    public async Task Directory_environment_user_and_input_are_as_requested()
     {
         var env = new Dictionary<string, string> { ["A"] = "it's\n\"two\" lines $HOME", ["B"] = "" };
         var result = await _sandbox.ExecAsync("pwd; printf '%s|%s\\n' \"$A\" \"${B-unset}\"; cat", new ExecOptions { WorkingDirectory = "/usr/share", Environment = env, Stdin = "line\nmore" });
@@ -55,7 +55,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task A_directory_or_user_that_is_not_there_is_named()
+    public async Task A_directory_or_user_that_does_not_exist_is_named()
     {
         Assert.Contains(
             "cwd",
@@ -85,7 +85,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task Exec_returns_when_bash_exits_and_what_it_left_behind_lives_on()
+    public async Task Exec_returns_when_bash_exits_and_its_background_processes_keep_running()
     {
         var result = await _sandbox.ExecAsync(
             "(sleep 3; for i in 1 2 3 4 5; do echo $i; echo $i >&2; done; echo alive > /tmp/left) & setsid sleep 1000 & echo now; exit 5");
@@ -119,7 +119,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task A_client_that_goes_away_ends_its_command_and_not_the_sandbox()
+    public async Task A_client_that_disconnects_ends_its_command_and_not_the_sandbox()
     {
         using var client = new CancellationTokenSource();
         var running = _sandbox.ExecAsync("setsid sleep 505 & sleep 506", cancellationToken: client.Token);
@@ -130,7 +130,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task Many_run_at_once()
+    public async Task Forty_commands_run_at_once()
     {
         var start = TimeProvider.System.GetTimestamp();
         var results = await Task.WhenAll(Enumerable.Range(0, 40).Select(i => _sandbox.ExecAsync($"sleep 2; echo {i}")));
@@ -142,7 +142,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     [Fact]
     public async Task A_broken_connection_is_opened_again_and_nothing_runs_twice()
     {
-        // The SSH server's processes for this connection die under the command.
+        // The command kills the SSH server's process of its connection.
         var broken = await Assert.ThrowsAsync<PandoraApiException>(() =>
             _sandbox.ExecAsync("echo once >> /tmp/times; kill -9 $(ps -o ppid= $PPID); sleep 10"));
         Assert.Equal(ErrorCodes.GuestUnreachable.Code, broken.Code);
@@ -151,7 +151,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task More_commands_than_cgroups_were_made_ahead_all_run_apart()
+    public async Task More_commands_than_cgroups_created_in_advance_run_in_separate_cgroups()
     {
         for (var i = 0; i < 60; i++)
         {
@@ -165,7 +165,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task A_malformed_body_is_refused_by_the_real_server_too()
+    public async Task A_malformed_body_is_refused()
     {
         using var content = new StringContent("{", Encoding.UTF8, "application/json");
         using var response = await fixture.Server.Http.PostAsync(new Uri($"/sandboxes/{_sandbox.Id}/exec", UriKind.Relative), content);
@@ -183,7 +183,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
         while (!await condition())
         {
-            Assert.False(limit.IsCancellationRequested, "what was waited for did not come about");
+            Assert.False(limit.IsCancellationRequested, "the condition did not hold in time");
         }
     }
 }

@@ -3,7 +3,7 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
-/// <summary>What only the real Firecracker and its jailer can show.</summary>
+/// <summary>Properties that only the real Firecracker and its jailer can show.</summary>
 public sealed class FirecrackerTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -17,7 +17,7 @@ public sealed class FirecrackerTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world?.DisposeAsync() ?? ValueTask.CompletedTask;
 
     [Fact]
-    public async Task A_VMM_is_jailed_with_nothing_but_its_machines_files()
+    public async Task A_VMM_is_jailed_with_only_the_files_of_its_machine()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         var sandbox = await server.Pandora.CreateAsync();
@@ -29,12 +29,12 @@ public sealed class FirecrackerTests : IAsyncLifetime
         Assert.Equal("2", status["Seccomp"]);
         Assert.Equal(2, status["NSpid"].Split('\t').Length);
         var jail = Path.Combine(server.DataDir, "jail/firecracker", sandbox.Id);
-        // A booted one has what it boots, a restored one what it was restored from.
+        // A booted machine has its kernel and initrd in the jail, a restored one the files of its snapshot.
         string[] source = server.IsRestored(sandbox.Id) ? ["memory", "state"] : ["initrd", "kernel"];
         string[] common = ["dev", "drive0", "drive1", "firecracker", "firecracker.log", "firecracker.metrics", "firecracker.pid", "run"];
         Assert.Equal(common.Concat(source).Order(), Directory.GetFileSystemEntries(Path.Combine(jail, "root")).Select(Path.GetFileName)
             .Where(n => n != "firecracker.log.end").Order());
-        // The initrd is its own; what others start from too, it may only read.
+        // The initrd is private to the machine. The machine may only read the files that it shares with others.
         foreach (var shared in source.Where(n => n != "initrd").Append("drive0"))
         {
             var mode = File.GetUnixFileMode(Path.Combine(jail, "root", shared));
@@ -47,7 +47,7 @@ public sealed class FirecrackerTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Files_on_another_file_system_are_mounted_into_the_jail_and_nothing_stays_mounted()
+    public async Task Files_on_another_file_system_are_mounted_into_the_jail_and_unmounted_at_the_end()
     {
         var templates = Directory.CreateDirectory($"/dev/shm/pandora-test-{Path.GetRandomFileName()}").FullName;
         try
@@ -82,7 +82,7 @@ public sealed class FirecrackerTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Without_the_jailer_it_runs_and_warns()
+    public async Task Without_the_jailer_the_server_runs_and_warns()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_JAIL"] = "false" });
         await using var sandbox = await server.Pandora.CreateAsync();

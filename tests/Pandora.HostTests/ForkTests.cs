@@ -3,10 +3,13 @@ using Pandora.Prove.Checks;
 
 namespace Pandora.HostTests;
 
-/// <summary>Fork correctness, as <c>docs/fork-correctness.md</c> publishes it: twenty at once, and what './pandora prove' shows.</summary>
+/// <summary>
+/// Fork correctness, as <c>docs/fork-correctness.md</c> publishes it: twenty restored microVMs at once, and the checks of './pandora
+/// prove'.
+/// </summary>
 public sealed class ForkTests(StageFixture fixture) : IClassFixture<StageFixture>
 {
-    // The first compares a few of what is compared among twenty here.
+    // The first check compares a few microVMs. The test below compares twenty in the same way.
     public static TheoryData<string> Names => [.. Forks.All.Skip(1).Select(c => c.Name)];
 
     [Fact]
@@ -15,7 +18,7 @@ public sealed class ForkTests(StageFixture fixture) : IClassFixture<StageFixture
 
     [Theory]
     [MemberData(nameof(Names))]
-    public async Task It_holds(string name)
+    public async Task The_check_holds(string name)
     {
         await using Sandbox sandbox = await fixture.Stage.Server.Pandora.CreateAsync();
         Assert.NotEmpty(await Forks.All.Single(c => c.Name == name).RunAsync(fixture.Stage, sandbox));

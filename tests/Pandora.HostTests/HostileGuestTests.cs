@@ -5,7 +5,7 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
-/// <summary>A world with a server in it and listeners where a guest must not get to.</summary>
+/// <summary>A world with a server, and with listeners that a guest must not reach.</summary>
 public sealed class HostileFixture : ServerFixture
 {
     internal override Dictionary<string, string> Settings => new() { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_MAX_EXECS"] = "32" };
@@ -16,8 +16,8 @@ public sealed class HostileFixture : ServerFixture
 
     internal override Task PrepareAsync()
     {
-        Internet = World.With(new DatagramListener(World.Internet, IPAddress.Parse(TestWorld.InternetAddress), 7001));
-        Lan = World.With(new DatagramListener(World.Lan, IPAddress.Parse(TestWorld.LanAddress), 7001));
+        Internet = World.ListenForDatagrams(World.Internet, TestWorld.InternetAddress, 7001);
+        Lan = World.ListenForDatagrams(World.Lan, TestWorld.LanAddress, 7001);
         foreach (var port in new[] { 80, 443, 7000 })
         {
             World.Listen(World.Host, "0.0.0.0", port);
@@ -27,7 +27,7 @@ public sealed class HostileFixture : ServerFixture
     }
 }
 
-/// <summary>Guests whose root is out to harm: they may ruin themselves, and neither the host, the server nor a neighbour.</summary>
+/// <summary>Guests whose root user attacks: they may damage themselves, but not the host, the server or a neighbour.</summary>
 public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<HostileFixture>, IAsyncLifetime
 {
     private Sandbox _hostile = null!, _neighbour = null!;
@@ -42,15 +42,15 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
 
     public async ValueTask DisposeAsync()
     {
-        // However a guest behaves, its end is the host's to decide.
-        Assert.Equal(0, (await _hostile.EndAsync()).Remaining);
-        Assert.Equal(0, (await _neighbour.EndAsync()).Remaining);
+        // The host can end every guest, however the guest behaves.
+        Assert.Equal(0, (await _hostile.EndAsync()).Left);
+        Assert.Equal(0, (await _neighbour.EndAsync()).Left);
     }
 
     public static TheoryData<string, string> Bombs =>
         new()
         {
-            { "fork, out of the shell's reach", "setsid bash -c 'bomb() { bomb | bomb & }; bomb' & sleep 8" },
+            { "fork, in a session of its own", "setsid bash -c 'bomb() { bomb | bomb & }; bomb' & sleep 8" },
             { "memory", "python3 -c 'x = []\nwhile True: x.append(bytearray(1 << 20))'" },
             { "disk", "head -c 3G /dev/zero > /big; sync" },
             { "console", "yes flood > /dev/ttyS0" },
@@ -62,7 +62,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
 
     [Theory]
     [MemberData(nameof(Bombs))]
-    public async Task A_bomb_hurts_nobody_else(string name, string code)
+    public async Task A_bomb_harms_no_other_sandbox(string name, string code)
     {
         Assert.NotEmpty(name);
         var before = HostBytes();
@@ -72,14 +72,14 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             await MustServeAsync();
         }
 
-        Assert.True(HostBytes() - before < 2300L << 20, $"the host's disk has {(HostBytes() - before) >> 20} MiB more on it");
+        Assert.True(HostBytes() - before < 2300L << 20, $"the host's disk holds {(HostBytes() - before) >> 20} MiB more");
         Assert.True(DirectorySize(Server.RunDir) < 16 << 20, $"{DirectorySize(Server.RunDir)} bytes in the run directory");
         var vmm = CgroupBytes(_hostile.Id);
-        Assert.True(vmm is null or < 600L << 20, $"its VMM has had {vmm >> 20} MiB");
+        Assert.True(vmm is null or < 600L << 20, $"the VMM used {vmm >> 20} MiB");
         await MustServeAsync();
     }
 
-    // How long each is asked: those that send without end need time to do harm, the others do all that they do at once.
+    // The seconds are the timeout of each command. A server that sends without end needs time to do harm, the others act at once.
     public static TheoryData<string, string, int> FalseServers => new()
     {
         { "silence", "while True:\n    time.sleep(1)", 6 },
@@ -93,22 +93,24 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     };
 
     /// <summary>
-    /// The guest's SSH server is replaced by another program. The host key is the guest's own, so its root can also speak SSH correctly,
-    /// and lie: that gets it nothing but its own commands.
+    /// Another program replaces the guest's SSH server. The host key belongs to the guest, so its root user can also speak SSH correctly
+    /// and lie. That affects only the guest's own commands.
     /// </summary>
     [Theory]
     [MemberData(nameof(FalseServers))]
-    public async Task A_false_SSH_server_costs_its_own_sandbox_and_nothing_else(string name, string serve, int seconds)
+    public async Task A_false_SSH_server_harms_only_its_own_sandbox(string name, string serve, int seconds)
     {
         Assert.NotEmpty(name);
         var program =
             $"import os, socket, threading, time\ndef serve(c):\n    try:\n{Indent(serve, 8)}\n    except OSError: pass\ns = "
                 + "socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, "
                 + "args=(c,), daemon=True).start()\n";
-        await _hostile.ExecAsync("cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
-                + "d=$(command -v dropbear); rm $d; cp /root/false $d", new ExecOptions { Stdin = program });
-        // All of dropbear goes, and PID 1 starts what is in its place.
-        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }));
+        await _hostile.ExecAsync(
+            "cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
+                + "d=$(command -v dropbear); rm $d; cp /root/false $d",
+            stdin: program);
+        // Every dropbear process is killed, and PID 1 starts the program in its place.
+        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", TimeSpan.FromSeconds(5)));
         await UntilListeningAsync();
         var before = ResidentBytes();
         var asking = Task.WhenAll(Enumerable.Range(0, 3).Select(
@@ -119,7 +121,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
         }
 
         await asking;
-        Assert.True(ResidentBytes() - before < 150 << 20, $"the server has {(ResidentBytes() - before) >> 20} MiB more");
+        Assert.True(ResidentBytes() - before < 150 << 20, $"the server uses {(ResidentBytes() - before) >> 20} MiB more");
         await MustServeAsync();
     }
 
@@ -134,14 +136,14 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
         }
 
         await MustServeAsync();
-        Assert.True(ResidentBytes() - before < 250 << 20, $"the server has {(ResidentBytes() - before) >> 20} MiB more");
+        Assert.True(ResidentBytes() - before < 250 << 20, $"the server uses {(ResidentBytes() - before) >> 20} MiB more");
     }
 
     [Fact]
-    public async Task Packets_out_of_the_ordinary_get_no_further_than_ordinary_ones()
+    public async Task Unusual_packets_reach_no_more_than_ordinary_ones()
     {
-        // In fragments, by raw sockets, from another MAC address, with options: to the LAN nothing, to the internet the fragments of an
-        // honest sender.
+        // The guest sends fragments, packets from raw sockets and packets with IP options. None of them reaches the LAN. The fragments of
+        // an ordinary sender reach the internet.
         const string Send = """
             import os, socket, struct
             def send(address):
@@ -153,7 +155,8 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
                 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
                 udp = struct.pack('!HHHH', 7001, 7001, 9, 0) + b'x'
                 for frag in (0x2000, 0x0001, 0x0000):
-                    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 7, frag, 64, 17, 0, socket.inet_aton('172.16.0.2'), socket.inet_aton(address))
+                    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 7, frag, 64, 17, 0,
+                        socket.inet_aton('172.16.0.2'), socket.inet_aton(address))
                     raw.sendto(ip + udp, (address, 0))
             send(os.sys.argv[1])
             """;
@@ -163,7 +166,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             $"python3 /root/send.py {TestWorld.InternetAddress}; python3 /root/send.py {TestWorld.LanAddress}; sleep 0.5");
         Assert.NotEmpty(fixture.Internet.Senders);
         Assert.Empty(fixture.Lan.Senders);
-        // Another MAC address, and answers to questions that nobody asked (ARP): neighbour and host go on as if nothing were.
+        // The guest takes another MAC address and sends ARP replies without a request. Neighbour and host are not affected.
         await IgnoreAsync(() =>
             _hostile.ExecAsync("""
                 python3 - <<'END'
@@ -172,30 +175,34 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
                 me = b'\x02\xfc\x00\x00\x00\x99'
                 for target in ('172.16.0.1', '172.16.0.2', '10.200.0.1', '93.183.0.2'):
                     for _ in range(20):
-                        s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2) + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
+                        s.send(b'\xff' * 6 + me + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 2)
+                            + me + socket.inet_aton(target) + b'\xff' * 6 + socket.inet_aton(target))
                 END
-                (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up; ip route add default via 172.16.0.1) > /dev/null 2>&1
-                """, new ExecOptions { Timeout = TimeSpan.FromSeconds(6) }));
+                (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up
+                ip route add default via 172.16.0.1) > /dev/null 2>&1
+                """,
+                TimeSpan.FromSeconds(6)));
         await MustServeAsync();
     }
 
     [Fact]
-    public async Task A_scan_of_host_and_neighbours_finds_nothing()
+    public async Task A_scan_of_host_and_neighbours_finds_no_open_port()
     {
-        var neighbour = _neighbour.Wire!.GuestIp;
+        var neighbour = _neighbour.Created.GuestIp;
+        var neighboursGateway = $"{neighbour[..neighbour.LastIndexOf('.')]}.1";
         var found = await _hostile.ExecAsync($$"""
             python3 - <<'END'
             import socket
             from concurrent.futures import ThreadPoolExecutor
-            def look(target):
+            def probe(target):
                 s = socket.socket(); s.settimeout(3)
                 try: s.connect(target); print('open', *target)
                 except OSError: pass
                 finally: s.close()
-            hosts = ['172.16.0.1', '{{TestWorld.HostUplinkAddress}}', '{{TestWorld.HostLanAddress}}', '{{neighbour}}', '{{neighbour[
-                ..neighbour.LastIndexOf('.')
-            ]}}.1']
-            with ThreadPoolExecutor(32) as pool: list(pool.map(look, [(h, p) for h in hosts for p in (22, 53, 80, 443, 2375, 7000, 8000, 9464, 10250)]))
+            hosts = ['172.16.0.1', '{{TestWorld.HostUplinkAddress}}', '{{TestWorld.HostLanAddress}}',
+                '{{neighbour}}', '{{neighboursGateway}}']
+            targets = [(h, p) for h in hosts for p in (22, 53, 80, 443, 2375, 7000, 8000, 9464, 10250)]
+            with ThreadPoolExecutor(32) as pool: list(pool.map(probe, targets))
             END
             """, new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         Assert.Equal((0, ""), (found.ExitCode, found.Stdout));
@@ -219,7 +226,7 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
         }
     }
 
-    // A neighbour runs a command; its time limit is the objective.
+    // Requires that the neighbour runs a command within the time limit, 20 s.
     private async Task MustServeAsync()
     {
         var served = await _neighbour.ExecAsync("echo served", new ExecOptions { Timeout = TimeSpan.FromSeconds(20) });
@@ -252,12 +259,12 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
 
     private long? CgroupBytes(string id)
     {
-        string[] places =
+        string[] paths =
         [
             $"/sys/fs/cgroup/memory/pandora-{Server.Instance}/{id}/memory.max_usage_in_bytes",
             $"/sys/fs/cgroup/pandora-{Server.Instance}/{id}/memory.peak",
         ];
-        return places.FirstOrDefault(File.Exists) is { } path ? long.Parse(File.ReadAllText(path)) : null;
+        return paths.FirstOrDefault(File.Exists) is { } path ? long.Parse(File.ReadAllText(path)) : null;
     }
 
     private static long DirectorySize(string path) =>

@@ -3,7 +3,7 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary>What belongs to one server alone: names, directories, descriptors, files of its runtime.</summary>
+/// <summary>The resources of one server that no other may use: names, directories, descriptors, files of its runtime.</summary>
 public sealed class InstanceTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -15,7 +15,7 @@ public sealed class InstanceTests : IAsyncLifetime
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public async Task A_copy_of_the_data_directory_does_not_take_the_originals_sandboxes(bool sameRunDirectory)
+    public async Task A_copy_of_the_data_directory_does_not_adopt_the_originals_sandboxes(bool sameRunDirectory)
     {
         await using var server = await StartAsync(poolSize: 0);
         var sandbox = await server.Pandora.CreateAsync();
@@ -29,7 +29,7 @@ public sealed class InstanceTests : IAsyncLifetime
                     ["PANDORA_RUN_DIR"] = sameRunDirectory ? server.RunDir : Path.Combine(copy, "run"),
                     ["PANDORA_LISTEN"] = "http://127.0.0.1:8001"
                 }, copy, waitUntilReady: false);
-            second.Forget();
+            second.SkipAudit();
             Assert.Equal(1, await second.WaitForEndAsync());
             Assert.Contains("is a copy of that server's", second.Log);
         }
@@ -45,7 +45,7 @@ public sealed class InstanceTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Directories_that_others_can_change_are_mended_and_said_and_those_of_others_are_refused()
+    public async Task Directories_that_other_users_can_change_are_repaired_and_directories_of_other_users_refused()
     {
         var directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
         try
@@ -57,15 +57,15 @@ public sealed class InstanceTests : IAsyncLifetime
                 Assert.Equal("700", (await Command.RunAsync("stat", ["-c", "%a", directory])).Trim());
             }
 
-            foreach (var theirs in new[] { directory, Path.Combine(directory, "run") })
+            foreach (var foreign in new[] { directory, Path.Combine(directory, "run") })
             {
-                await Command.RunAsync("chown", ["nobody", theirs]);
+                await Command.RunAsync("chown", ["nobody", foreign]);
                 await using var server =
                     await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" }, directory, waitUntilReady: false);
-                server.Forget();
+                server.SkipAudit();
                 Assert.Equal(1, await server.WaitForEndAsync());
-                Assert.Contains($"{theirs} belongs to user 65534", server.LogSinceStart);
-                await Command.RunAsync("chown", ["root", theirs]);
+                Assert.Contains($"{foreign} belongs to user 65534", server.LogSinceStart);
+                await Command.RunAsync("chown", ["root", foreign]);
             }
 
             await MustRefuseAsync("/tmp", "a directory that many users share");
@@ -85,13 +85,13 @@ public sealed class InstanceTests : IAsyncLifetime
     {
         await using var server = await ServerProcess.StartAsync(
             _world, new() { ["PANDORA_POOL_SIZE"] = "0", ["PANDORA_RUN_DIR"] = runDirectory }, waitUntilReady: false);
-        server.Forget();
+        server.SkipAudit();
         Assert.Equal(1, await server.WaitForEndAsync());
         Assert.Contains(why, server.LogSinceStart);
     }
 
     [Fact]
-    public async Task A_VMM_has_no_descriptor_of_the_servers_or_of_who_started_it()
+    public async Task A_VMM_has_no_descriptor_of_the_server_or_of_the_servers_parent()
     {
         var directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
         try
@@ -101,7 +101,7 @@ public sealed class InstanceTests : IAsyncLifetime
             await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" }, directory,
                 preamble: $"exec 7<> {secret}; exec 8< /etc/hostname;");
             Assert.Contains(secret, LinksOf(server.Pid));
-            // One that was booted, and one that was restored, each started while much else is open.
+            // Booted and restored VMMs, each started while the server has many other files open.
             await server.WaitForSnapshotAsync();
             foreach (var _ in Enumerable.Range(0, 3))
             {
@@ -112,8 +112,8 @@ public sealed class InstanceTests : IAsyncLifetime
                 Assert.DoesNotContain("/etc/hostname", links);
                 Assert.DoesNotContain(
                     links, l => l.Contains("/keys/", StringComparison.Ordinal) || l.EndsWith("/lock", StringComparison.Ordinal));
-                // Sockets of its own: QMP and the agent's, each listening and connected at most, and one for signals of QEMU's own. The
-                // server's would be dozens.
+                // A VMM has at most five sockets: QMP and the agent's, each listening and connected, and one for QEMU's signals. The server
+                // has dozens.
                 Assert.InRange(links.Count(l => l.StartsWith("socket:", StringComparison.Ordinal)), 0, 5);
                 var netlink = (await File.ReadAllLinesAsync($"/proc/{server.Pid}/net/netlink")).Skip(1)
                     .Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)[^1]).ToHashSet();
@@ -126,21 +126,21 @@ public sealed class InstanceTests : IAsyncLifetime
         }
     }
 
-    // './pandora' turns diagnostics off, for this test as well: there would be nothing to remove.
+    // './pandora' turns .NET's diagnostics off for the tests too. The preamble undoes that, because the runtime makes no files otherwise.
     [Theory]
     [InlineData("unset DOTNET_EnableDiagnostics;", false)]
     [InlineData("export DOTNET_EnableDiagnostics=1;", true)]
-    public async Task A_server_that_was_killed_leaves_no_file_of_its_runtime(string preamble, bool untilTheNextStart)
+    public async Task Files_of_the_runtime_of_a_killed_server_are_removed_at_the_next_start(string preamble, bool makesFiles)
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" }, preamble: preamble);
         var pid = server.Pid;
         await server.KillAsync();
-        Assert.Equal(untilTheNextStart, RuntimeFilesOf(pid).Count > 0);
+        Assert.Equal(makesFiles, RuntimeFilesOf(pid).Count > 0);
         await server.StartAsync();
         Assert.Empty(RuntimeFilesOf(pid));
     }
 
-    // A socket and two pipes in the runtime's directory for temporary files, with the pid in their names.
+    // The .NET runtime makes a socket and two pipes in its directory for temporary files, with the pid in their names.
     private static List<string> RuntimeFilesOf(int pid) =>
     [
         .. new[] { $"dotnet-diagnostic-{pid}-*", $"clr-debug-pipe-{pid}-*" }.SelectMany(p => Directory.GetFiles(Path.GetTempPath(), p)),

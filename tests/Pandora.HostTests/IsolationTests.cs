@@ -7,7 +7,7 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
-/// <summary>The stage that './pandora prove' plays on.</summary>
+/// <summary>The stage that './pandora prove' uses.</summary>
 public sealed class StageFixture : IAsyncLifetime
 {
     internal Stage Stage { get; private set; } = null!;
@@ -17,12 +17,14 @@ public sealed class StageFixture : IAsyncLifetime
     public ValueTask DisposeAsync() => Stage?.DisposeAsync() ?? ValueTask.CompletedTask;
 }
 
-/// <summary>What './pandora prove' shows, each check by itself, and what needs a package mirror.</summary>
+/// <summary>The checks of './pandora prove', one test each, and tests that need a package mirror or the link's MTU.</summary>
 public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFixture>, IAsyncLifetime
 {
     private Sandbox _sandbox = null!;
 
-    public static TheoryData<string> Names => [.. Isolation.All.Concat(Walls.All).Concat(Lifecycle.All).Select(c => c.Name)];
+    private static IEnumerable<Check> Checks => [.. Isolation.All, .. NetworkProtection.All, .. Lifecycle.All];
+
+    public static TheoryData<string> Names => [.. Checks.Select(c => c.Name)];
 
     public async ValueTask InitializeAsync() => _sandbox = await fixture.Stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
 
@@ -40,13 +42,13 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
 
     [Theory]
     [MemberData(nameof(Names))]
-    public async Task It_holds(string name) => Assert.NotEmpty(
-        await Isolation.All.Concat(Walls.All).Concat(Lifecycle.All).Single(c => c.Name == name).RunAsync(fixture.Stage, _sandbox));
+    public async Task The_check_holds(string name) =>
+        Assert.NotEmpty(await Checks.Single(c => c.Name == name).RunAsync(fixture.Stage, _sandbox));
 
     [Fact]
     public async Task A_package_is_installed_from_a_mirror_over_the_network()
     {
-        // The original's example, from a mirror in this world: what the real one serves was fetched by the host's own apt.
+        // The original Pandora's example, with a mirror in the test world. The host's apt downloads the packages that the mirror serves.
         var mirror = Directory.CreateTempSubdirectory("pandora-mirror-");
         try
         {
@@ -74,6 +76,6 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
     }
 
     [Fact]
-    public async Task The_guest_has_the_uplinks_mtu() =>
+    public async Task The_guest_has_the_MTU_of_the_uplink() =>
         Assert.Equal("1400\n", (await _sandbox.ExecAsync("cat /sys/class/net/eth0/mtu")).Stdout);
 }

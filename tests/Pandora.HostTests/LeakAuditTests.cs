@@ -5,7 +5,7 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary><c>doctor --leaks</c>: everything has an owner, what has none is found, and fixed.</summary>
+/// <summary><c>doctor --leaks</c>: every resource has an owner, and an orphan is found and removed.</summary>
 public sealed class LeakAuditTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -15,7 +15,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world.DisposeAsync();
 
     [Fact]
-    public async Task Under_a_server_everything_has_an_owner_and_what_is_smuggled_in_has_none()
+    public async Task Every_resource_of_a_server_has_an_owner_and_planted_orphans_have_none()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         var sandbox = await server.Pandora.CreateAsync();
@@ -27,13 +27,13 @@ public sealed class LeakAuditTests : IAsyncLifetime
         var kinds = found.Where(r => OwnerOf(r) == $"sandbox {sandbox.Id}").Select(r => r.GetProperty("kind").GetString()!).ToHashSet();
         Assert.Superset(new HashSet<string> { "Process", "Cgroup", "Interface", "Namespace", "Tracking", "Socket", "File" }, kinds);
 
-        // One leftover of each kind that a dead microVM could leave, none of which the server knows.
+        // One orphan of each kind that a dead microVM could leak. The server knows none of them.
         var (id, lost) = (server.Instance, "lost0000000000000000lost");
         var cgroup = Directory.GetDirectories(
             "/sys/fs/cgroup", $"pandora-{id}", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 })[0];
         Directory.CreateDirectory(Path.Combine(cgroup, lost));
         var jail = Directory.CreateDirectory(Path.Combine(server.DataDir, "jail/firecracker", lost, "root")).FullName;
-        await Command.RunAsync("mount", ["-t", "tmpfs", "leftover", jail]);
+        await Command.RunAsync("mount", ["-t", "tmpfs", "orphan", jail]);
         await Command.RunAsync("ip", ["netns", "add", $"pnd-{id}-999"]);
         await TestWorld.InAsync(_world.Host, $"link add pnd{id}v999 type veth peer name peer999");
         await TestWorld.NftAsync(
@@ -47,10 +47,10 @@ public sealed class LeakAuditTests : IAsyncLifetime
             {
                 Environment = { ["PANDORA_MICROVM"] = lost },
             })!;
-        // Who only reads a file of it is not of it.
+        // A process that only names a file of the microVM in its command line is not a process of the microVM.
         using var reader = System.Diagnostics.Process.Start("sh", ["-c", $"sleep 300; : {server.RunDir}/{id}/{lost}/vmm.log"]);
 
-        // The rule that a foreign firewall keeps for the server is the server's; here it is in nobody's way.
+        // The accept rule in another program's table belongs to the server, so it is no orphan.
         var leaked = Leaked(await Audit.FindByProductAsync(server, _world));
         Assert.Equal(["Cgroup", "Chroot", "File", "File", "Interface", "Mount", "Namespace", "Process", "Snapshot"],
             leaked.Select(r => r.GetProperty("kind").GetString()!).Order(StringComparer.Ordinal));
@@ -65,7 +65,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task The_server_itself_tells_of_what_is_nobodys()
+    public async Task The_server_counts_and_logs_an_orphan()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         var lost = Path.Combine(server.DataDir, "disks", "lost0000000000000000lost.ext4");
@@ -89,14 +89,14 @@ public sealed class LeakAuditTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_damaged_record_of_a_living_sandbox_is_written_again_and_nothing_of_it_is_taken_for_a_leftover()
+    public async Task A_damaged_record_of_a_running_sandbox_is_repaired_and_its_resources_are_no_orphans()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "0" });
         await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         var record = Path.Combine(server.RunDir, server.Instance, sandbox.Id, "record.json");
         var before = await File.ReadAllTextAsync(record);
         await File.WriteAllTextAsync(record, "{\"version\":2,");
-        // From outside: id, slot, interface and namespace belong together all the same.
+        // doctor runs in another process. It still finds the owner of slot, interface and namespace, by the microVM's id.
         Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(40), TimeProvider.System);
@@ -108,7 +108,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
         Assert.Contains("was wrong (", server.Log);
         Assert.DoesNotContain("has no owner", server.Log);
         Assert.Matches(@"pandora_records_mended_total\{[^}]*\} 1\b", await server.Pandora.GetMetricsAsync());
-        // Without a server, too: what lives is not removed for a file.
+        // Without a server too, a damaged record is no reason to remove a running microVM.
         await server.KillAsync();
         await File.WriteAllTextAsync(record, "");
         Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));

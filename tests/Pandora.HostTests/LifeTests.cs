@@ -12,7 +12,7 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     private ServerProcess Server => fixture.Server;
 
     [Fact]
-    public async Task From_claim_to_receipt_nothing_is_left()
+    public async Task A_sandbox_works_from_create_to_delete_and_its_receipt_lists_nothing_that_remains()
     {
         await Server.WaitForWarmAsync(1);
         var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { Metadata = new Dictionary<string, string> { ["test"] = "life" } });
@@ -31,7 +31,7 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task The_vmm_has_a_user_of_its_own_no_capabilities_and_is_confined()
+    public async Task The_vmm_has_a_user_of_its_own_no_capabilities_and_a_seccomp_filter()
     {
         await using var first = await Server.Pandora.CreateAsync();
         await using var second = await Server.Pandora.CreateAsync();
@@ -46,13 +46,13 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         });
         Assert.NotEqual(status[0]["Uid"], status[1]["Uid"]);
         var pid = PidOf(first);
-        Assert.Equal(pid, int.Parse(File.ReadAllText($"/proc/{pid}/stat").Split(") ")[1].Split(' ')[3])); // leads its own session
+        Assert.Equal(pid, int.Parse(File.ReadAllText($"/proc/{pid}/stat").Split(") ")[1].Split(' ')[3])); // the VMM leads a session
         Assert.Contains($"pandora-{Server.Instance}/{first.Id}", File.ReadAllText($"/proc/{pid}/cgroup"));
         Assert.DoesNotContain("BEGIN", File.ReadAllText($"/proc/{pid}/environ") + File.ReadAllText($"/proc/{pid}/cmdline"));
     }
 
     [Fact]
-    public async Task Sandboxes_share_nothing_that_one_could_write()
+    public async Task Sandboxes_share_nothing_that_a_guest_can_write()
     {
         await using var first = await Server.Pandora.CreateAsync();
         await using var second = await Server.Pandora.CreateAsync();
@@ -82,8 +82,8 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     {
         Assert.SkipWhen(
             TestVmm.IsFirecracker && reason == "powered itself off",
-            "Firecracker is not told when a guest powers itself off: such a sandbox ends when it has been idle");
-        Assert.SkipWhen(TestVmm.NeedsOwnKernel && reason == "panicked", "the tests' own kernel has no sysrq");
+            "Firecracker does not notice that a guest powers itself off: such a sandbox ends when it is idle");
+        Assert.SkipWhen(TestVmm.NeedsOwnKernel && reason == "panicked", "the kernel that the tests build has no sysrq");
         await using var sandbox = await Server.Pandora.CreateAsync();
         var start = Stopwatch.GetTimestamp();
         var gone = await Assert.ThrowsAsync<SandboxGoneException>(() => sandbox.ExecAsync(code));
@@ -93,7 +93,7 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task A_vmm_killed_in_an_exec_ends_it_at_once_and_the_pool_goes_on()
+    public async Task A_vmm_killed_during_an_exec_ends_it_at_once_and_the_pool_continues()
     {
         var sandbox = await Server.Pandora.CreateAsync();
         var running = sandbox.ExecAsync("sleep 60");
@@ -127,7 +127,7 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task A_console_flood_stays_in_its_ring()
+    public async Task A_console_flood_does_not_fill_the_disk()
     {
         await using var sandbox = await Server.Pandora.CreateAsync();
         var before = DirectorySize(Server.DataDir);
@@ -138,9 +138,9 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     }
 
     [Fact]
-    public async Task Space_that_a_guest_frees_comes_back()
+    public async Task Space_that_a_guest_frees_is_freed_on_the_host()
     {
-        Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker's block device knows no discard");
+        Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker's block device has no discard");
         await using var sandbox = await Server.Pandora.CreateAsync();
         var disk = Path.Combine(Server.DataDir, "disks", $"{sandbox.Id}.ext4");
         await sandbox.ExecAsync("head -c 100000000 /dev/zero > /big; sync", new ExecOptions { Timeout = TimeSpan.FromSeconds(100) });
@@ -161,7 +161,7 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     private static Dictionary<string, string> ReadStatus(int pid) =>
         File.ReadLines($"/proc/{pid}/status").Select(l => l.Split(":\t")).Where(p => p.Length == 2).ToDictionary(p => p[0], p => p[1]);
 
-    // A jail's files are links to those that are counted elsewhere; others come and go with the microVMs of the pool.
+    // Files in a jail are hard links to files that are counted elsewhere. Disks come and go with the microVMs of the pool.
     private static long DirectorySize(string path)
     {
         var size = 0L;
@@ -176,7 +176,7 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
             }
             catch (FileNotFoundException)
             {
-                // It is gone.
+                // The file was deleted meanwhile.
             }
         }
 

@@ -6,15 +6,15 @@ using System.Text.Json;
 namespace Pandora.HostTests;
 
 /// <summary>
-/// A client as strict as the original Pandora's, which makes its result of all members of exec's answer and knows no others, against the
-/// real server.
+/// A client as strict as the original Pandora's, against the real server. The original client takes every member of an exec answer, and
+/// fails on a member that it does not know.
 /// </summary>
 public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassFixture<OriginalClientFixture>
 {
     private HttpClient Http => fixture.Server.Http;
 
     [Fact]
-    public async Task Every_answer_is_as_the_original_client_takes_it()
+    public async Task The_original_client_accepts_every_answer()
     {
         var created = await CreateAsync();
         Assert.Equal(60.0, created.IdleTimeout);
@@ -44,7 +44,7 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
             && health.GetProperty("active_sandboxes").GetInt32() > 0);
         Assert.Contains("pandora_executions_total", await Http.GetStringAsync(new Uri("/metrics", UriKind.Relative)));
 
-        // By the class of the status it tells success, and by detail why.
+        // The original client reads success from the class of the status, and the reason from 'detail'.
         await SendAsync(HttpMethod.Post, $"/sandboxes/{created.SandboxId}/exec", new { code = "sleep 60", timeout = 1.0 }, 504);
         await SendAsync(HttpMethod.Post, $"/sandboxes/{created.SandboxId}/exec", new { code = "true", timeout = 301.0 }, 400);
         await SendAsync(HttpMethod.Post, "/sandboxes", new { idle_timeout = 5.0 }, 400);
@@ -68,10 +68,10 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
     [Fact]
     public async Task The_originals_stress_run_succeeds()
     {
-        using var places = new SemaphoreSlim(4);
+        using var permits = new SemaphoreSlim(4);
         var slots = await Task.WhenAll(Enumerable.Range(0, 10).Select(async _ =>
         {
-            await places.WaitAsync();
+            await permits.WaitAsync();
             try
             {
                 var start = Stopwatch.GetTimestamp();
@@ -90,7 +90,7 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
             }
             finally
             {
-                places.Release();
+                permits.Release();
             }
         }));
         Assert.Equal(10, slots.Length);
@@ -105,7 +105,7 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
             answer.GetProperty("acquire_ms").GetDouble(), answer.GetProperty("idle_timeout").GetDouble());
     }
 
-    // ExecResult(**answer), as a frozen dataclass takes it: these members, each once, and no other.
+    // The original client calls ExecResult(**answer), a frozen dataclass: the answer must have exactly these members.
     private async Task<Result> ExecAsync(string id, string code)
     {
         var answer = await SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", new { code, timeout = 30.0 }, 200);
@@ -142,7 +142,7 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
     private sealed record Result(string SandboxId, int ExitCode, string Stdout, string Stderr, double ExecMs);
 }
 
-/// <summary>The original's own pool size.</summary>
+/// <summary>A server with the pool size of the original.</summary>
 public sealed class OriginalClientFixture : ServerFixture
 {
     internal override Dictionary<string, string> Settings => new() { ["PANDORA_POOL_SIZE"] = "4" };

@@ -8,7 +8,7 @@ using Pandora.Vmm.Qemu;
 
 namespace Pandora.HostTests;
 
-/// <summary>QEMU itself, held to what the engine counts on of each VMM.</summary>
+/// <summary>The contract that the engine requires of each VMM, tested on QEMU.</summary>
 public sealed class QemuContractTests : VmmContract, IAsyncLifetime
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
@@ -23,7 +23,7 @@ public sealed class QemuContractTests : VmmContract, IAsyncLifetime
         await Command.RunAsync("ip", ["netns", "add", _namespace]);
         await Command.RunAsync("ip", ["-n", _namespace, "-batch", "-"], "tuntap add dev tap0 mode tap user 65534\nlink set tap0 up\n");
         File.SetUnixFileMode(_directory, (UnixFileMode)0b111_101_101);
-        _vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "a test says so", null, TimeProvider.System, default);
+        _vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the test chooses it", null, TimeProvider.System, default);
     }
 
     public async ValueTask DisposeAsync()
@@ -33,7 +33,7 @@ public sealed class QemuContractTests : VmmContract, IAsyncLifetime
         Directory.Delete(_directory, recursive: true);
     }
 
-    // QEMU's control socket has one client at a time.
+    // QEMU's control socket accepts one client at a time.
     protected override async Task DetachAsync(IVirtualMachine machine) => await ((QemuVirtualMachine)machine).DetachAsync();
 
     protected override VirtualMachineSpec NewSpec()

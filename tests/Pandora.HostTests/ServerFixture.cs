@@ -2,7 +2,9 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
-/// <summary>A world and a server for the tests of one class. When they are done it is stopped, and nothing may be left.</summary>
+/// <summary>
+/// A world and a server for the tests of one class. After them the server is stopped, and nothing may remain on the host.
+/// </summary>
 public class ServerFixture : IAsyncLifetime
 {
     internal TestWorld World { get; private set; } = null!;

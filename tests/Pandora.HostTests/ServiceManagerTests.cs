@@ -5,7 +5,7 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary>The server under a service manager: what it tells systemd, and the unit that ships with it.</summary>
+/// <summary>The server under systemd: the notifications that it sends, and the unit file of this repository.</summary>
 public sealed class ServiceManagerTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -15,7 +15,7 @@ public sealed class ServiceManagerTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world.DisposeAsync();
 
     [Fact]
-    public async Task It_tells_when_it_is_up_that_it_is_alive_and_that_it_stops()
+    public async Task The_server_notifies_that_it_is_ready_alive_and_stopping()
     {
         var path = Path.Combine(Path.GetTempPath(), $"pandora-test-{Path.GetRandomFileName()}");
         using var manager = new Socket(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified);
@@ -53,11 +53,11 @@ public sealed class ServiceManagerTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Systemd_takes_the_unit()
+    public async Task Systemd_accepts_the_unit()
     {
         Assert.SkipUnless(File.Exists("/usr/bin/systemd-analyze"), "systemd-analyze is not installed here");
         var unit = Path.Combine(Repository.Root, "deploy/systemd/pandora.service");
-        // It complains of a program that is not there; the rest must be right.
+        // systemd-analyze reports a program that does not exist, so the unit is checked with /bin/true.
         var output = await Command.RunAsync(
             "sh",
             [

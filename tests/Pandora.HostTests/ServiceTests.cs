@@ -6,7 +6,7 @@ using Pandora.TestHost;
 namespace Pandora.HostTests;
 
 /// <summary>
-/// The service as a whole: load, death and restart, refusals to start. Each test has a server of its own, and the world's end audits each.
+/// The service as a whole: load, shutdown, networks, refusals to start. Each test starts a server, and the audit runs at its end.
 /// </summary>
 public sealed class ServiceTests : IAsyncLifetime
 {
@@ -17,10 +17,10 @@ public sealed class ServiceTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world.DisposeAsync();
 
     [Fact]
-    public async Task Twenty_sandboxes_go_through_a_pool_of_four()
+    public async Task Twenty_sandboxes_are_served_by_a_pool_of_four()
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "4" });
-        var gate = new SemaphoreSlim(6);
+        using var gate = new SemaphoreSlim(6);
         var outputs = await Task.WhenAll(Enumerable.Range(0, 20).Select(async i =>
         {
             await gate.WaitAsync();
@@ -64,7 +64,7 @@ public sealed class ServiceTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task When_slots_run_out_clients_wait_and_are_told_why()
+    public async Task When_slots_run_out_clients_wait_and_the_refusal_says_why()
     {
         // A /29 has two slots.
         await using var server = await ServerProcess.StartAsync(
@@ -87,7 +87,7 @@ public sealed class ServiceTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_host_that_forwards_nothing_still_lets_sandboxes_out()
+    public async Task Sandboxes_reach_the_internet_from_a_host_whose_firewall_forwards_nothing()
     {
         await TestWorld.NftAsync(_world.Host.Path, """
             table ip filter {
@@ -110,10 +110,10 @@ public sealed class ServiceTests : IAsyncLifetime
         {
             const string Connect = "timeout 5 bash -c 'exec 3<> /dev/tcp/93.184.0.10/7000 && head -c 5 <&3'";
             Assert.Equal("hello", (await sandbox.ExecAsync(Connect)).Stdout);
-            // It was our accept that let it out, in both.
+            // The server's accept rule matched the packets, in both tables.
             const string Counted = "iifname \"pnd[a-z0-9]*v\\*\" counter packets [1-9]";
             Assert.Equal(2, System.Text.RegularExpressions.Regex.Count(await TestWorld.ListRulesAsync(_world.Host.Path), Counted));
-            // Docker empties its chain when it starts anew: the accept comes back.
+            // Docker empties its chain when it restarts, and the server adds its accept rule again.
             await TestWorld.NftAsync(_world.Host.Path, "flush chain ip filter DOCKER-USER");
             using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(15), TimeProvider.System);
             while ((await sandbox.ExecAsync(Connect)).Stdout != "hello")
@@ -149,7 +149,7 @@ public sealed class ServiceTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Another_range_is_taken_when_a_route_overlaps()
+    public async Task Another_address_range_is_chosen_when_a_route_overlaps()
     {
         await TestWorld.InAsync(_world.Host, "route add 10.200.7.0/24 via 93.183.0.1");
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
@@ -159,7 +159,7 @@ public sealed class ServiceTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_second_server_on_the_directory_and_a_taken_port_are_refused_and_leave_nothing()
+    public async Task A_second_server_on_the_directory_and_a_used_port_are_refused_and_leak_nothing()
     {
         await using var first = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         var log = Path.Combine(first.DataDir, "log");
@@ -172,7 +172,7 @@ public sealed class ServiceTests : IAsyncLifetime
         {
             Assert.Equal(1, await second.WaitForEndAsync());
             Assert.Contains($"another Pandora server (pid {first.Pid})", File.ReadAllText(log));
-            second.Forget();
+            second.SkipAudit();
         }
 
         await using var third = await ServerProcess.StartAsync(
@@ -180,7 +180,8 @@ public sealed class ServiceTests : IAsyncLifetime
         Assert.Equal(1, await third.WaitForEndAsync());
         Assert.Contains("is taken by another program", third.Log);
         Assert.Empty(await Audit.FindAsync(third, _world));
-        third.Forget(); // what the first holds on the host is not its leftover
+        // The audit would report the first server's resources.
+        third.SkipAudit();
         await using var sandbox = await first.Pandora.CreateAsync();
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
     }
@@ -194,7 +195,7 @@ public sealed class ServiceTests : IAsyncLifetime
     [InlineData("PANDORA_ACCEL", "kvm", "PANDORA_ACCEL=auto")]
     [InlineData("PANDORA_LISTEN", "http://0.0.0.0:8000", "PANDORA_API_KEYS")]
     [InlineData("PANDORA_POOL", "4", "is not a setting")]
-    public async Task A_start_that_cannot_be_says_in_a_sentence_what_to_do(string name, string value, string words)
+    public async Task A_failed_start_says_in_one_sentence_what_to_do(string name, string value, string words)
     {
         Assert.SkipWhen(name == "PANDORA_ACCEL" && IsKvmUsable(), "KVM is usable on this host, so it is not refused");
         await using var server = await ServerProcess.StartAsync(
@@ -226,7 +227,7 @@ public sealed class ServiceTests : IAsyncLifetime
             }
             catch (SandboxUnavailableException) when (i < 5)
             {
-                // The boot that failed for want of a slot is tried again after its pause.
+                // The pool repeats the boot that found no free slot after a pause.
             }
         }
     }

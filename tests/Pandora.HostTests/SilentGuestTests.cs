@@ -8,7 +8,7 @@ using Pandora.TestHost;
 namespace Pandora.HostTests;
 
 /// <summary>
-/// A VMM that says yes to everything, and no guest behind it: Firecracker on a KVM that cannot run it, played by the double.
+/// Guests that never answer. The Firecracker double accepts every call and runs no guest, like Firecracker on a KVM that cannot run it.
 /// </summary>
 public sealed class SilentGuestTests : IAsyncLifetime
 {
@@ -19,7 +19,7 @@ public sealed class SilentGuestTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world.DisposeAsync();
 
     [Fact]
-    public async Task A_guest_that_never_answers_is_a_failed_boot_that_is_told_and_undone()
+    public async Task A_guest_that_never_answers_is_a_failed_boot_that_is_reported_and_cleaned_up()
     {
         Assert.SkipUnless(CanOpenKvm(), "/dev/kvm cannot be written to here, so Firecracker would not be started at all");
         await using var server = await ServerProcess.StartAsync(
@@ -43,7 +43,7 @@ public sealed class SilentGuestTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_guest_whose_SSH_server_says_its_name_and_no_more_is_given_up_when_its_time_is_over_and_not_when_the_librarys_is()
+    public async Task An_SSH_server_that_sends_only_its_version_is_given_up_when_the_callers_time_is_over()
     {
         var address = IPAddress.Parse("127.83.72.22");
         using var server = new TcpListener(address, 22);
@@ -65,10 +65,10 @@ public sealed class SilentGuestTests : IAsyncLifetime
                 address, key, [1], maxExecs: 1, isAdopted: false, TimeProvider.System, NullLogger.Instance, limit.Token);
             using var guest = await server.AcceptTcpClientAsync();
             await guest.GetStream().WriteAsync("SSH-2.0-silent\r\n"u8.ToArray());
-            // What the library answers to a name: it waits for keys now, and looks at no token.
+            // The library answers the version. From here on it waits for keys, and does not observe the cancellation token.
             await guest.GetStream().ReadAtLeastAsync(new byte[200], 200);
             await limit.CancelAsync();
-            // Its own limit would end this with an error of its own.
+            // The library's time limit would end the attempt with an error of the library.
             await Assert.ThrowsAnyAsync<OperationCanceledException>(() => connecting);
         }
         finally

@@ -9,18 +9,18 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.HostTests;
 
-/// <summary>As many commands as one sandbox may run are read by clients that hardly read.</summary>
+/// <summary>A sandbox runs as many commands as it may, and their clients read the results very slowly.</summary>
 public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<SlowReaderFixture>
 {
     private const int Readers = SlowReaderFixture.MaxExecs, ResultBytes = 10 * 1024 * 1024;
 
-    // MiB that the server may have more than before when all is over.
+    // MiB that the server may use more after the test than before.
     private const double Margin = 40;
 
     private ServerProcess Server => fixture.Server;
 
     [Fact]
-    public async Task Results_that_are_read_slowly_count_are_cut_off_and_give_their_memory_back()
+    public async Task Results_that_are_read_slowly_count_as_running_are_cut_off_and_release_their_memory()
     {
         await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await using var neighbour = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
@@ -36,26 +36,26 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
             .ToList();
         var most = 0.0;
         var all = Task.WhenAll(first.Select(f => f.Task));
-        // Each counts as running until it is read or cut.
+        // A command counts as running until its result is read or cut off.
         while (!all.IsCompleted)
         {
             most = Math.Max(most, ResidentMiB());
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
         }
 
-        var told = Stopwatch.GetElapsedTime(start);
+        var allBegan = Stopwatch.GetElapsedTime(start);
         Assert.Equal(ErrorCodes.TooManyExecs.Code, (await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("true"))).Code);
         Assert.Equal(TimeSpan.Zero, (await Server.Pandora.GetAsync(sandbox.Id)).Idle);
         Assert.Equal(0, (await neighbour.ExecAsync("true")).ExitCode);
-        // Cut off, which the clients see when they have read what their own kernel holds.
+        // The server logs each cut. A client sees it only after it has read the bytes that its own kernel buffers.
         var freed = TimeSpan.Zero;
         int Cut() => Server.Log.Split("did not reach its client").Length - 1;
-        while (Cut() < Readers && Stopwatch.GetElapsedTime(start) - told < TimeSpan.FromSeconds(60))
+        while (Cut() < Readers && Stopwatch.GetElapsedTime(start) - allBegan < TimeSpan.FromSeconds(60))
         {
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
         }
 
-        freed = Stopwatch.GetElapsedTime(start) - told;
+        freed = Stopwatch.GetElapsedTime(start) - allBegan;
         Assert.True(Cut() == Readers, $"{Cut()} were cut off:\n{Server.Log[^Math.Min(Server.Log.Length, 8000)..]}");
         var returning = Stopwatch.GetTimestamp();
         while (ResidentMiB() > before + Margin && Stopwatch.GetElapsedTime(returning) < TimeSpan.FromSeconds(60))
@@ -68,31 +68,31 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
         await stop.CancelAsync();
         var cut = await Task.WhenAll(readers);
-        Assert.All(cut, c => Assert.True(c.Bytes < ResultBytes / 10, $"it got {c.Bytes} bytes"));
+        Assert.All(cut, c => Assert.True(c.Bytes < ResultBytes / 10, $"the client got {c.Bytes} bytes"));
         TestContext.Current.TestOutputHelper!.WriteLine(
             $"RSS {before:0} MiB before, {most:0} at most, {after:0} after {Stopwatch.GetElapsedTime(returning).TotalSeconds:0} s; GC "
-                + $"paused {await PausedAsync() - paused:0.00} s; all results began to be read within {told.TotalSeconds:0} s, and all were "
-                + $"cut off {freed.TotalSeconds:0} s later");
+                + $"paused {await PausedAsync() - paused:0.00} s; all results began to be read within {allBegan.TotalSeconds:0} s, and "
+                + $"all were cut off {freed.TotalSeconds:0} s later");
         Assert.True(most < before + (Readers * ResultBytes / 1048576) + 150, $"{most} MiB at most, {before} before");
         Assert.Matches(@"pandora_failures_total\{[^}]*code=""not_delivered""[^}]*\} [1-9]", await Server.Pandora.GetMetricsAsync());
-        // And the sandbox is as good as before.
+        // The sandbox still works.
         Assert.Equal("10485760\n", (await sandbox.ExecAsync("wc -c < /root/result")).Stdout);
     }
 
-    // Both wait for most of the time.
+    // Both run at once, because they wait for most of the time.
     [Fact]
-    public Task Readers_that_are_slow_and_not_too_slow_or_late_get_all_of_it() => Task.WhenAll(ReadInGulpsAsync(), ReadLateAsync());
+    public Task Readers_that_are_moderately_slow_or_late_get_the_whole_result() => Task.WhenAll(ReadInBurstsAsync(), ReadLateAsync());
 
-    private async Task ReadInGulpsAsync()
+    private async Task ReadInBurstsAsync()
     {
         await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await sandbox.ExecAsync("head -c 2000000 /dev/zero | tr '\\0' b > /root/result");
-        // A good deal over 64 KiB/s, in gulps.
+        // 150 KiB/s, well over the 64 KiB/s that the server requires, in large reads with pauses between them.
         var (bytes, after) = await ReadAsync(sandbox.Id, new TaskCompletionSource(), CancellationToken.None, 150 * 1024);
         Assert.True(bytes > 2_000_000 && after > TimeSpan.FromSeconds(8), $"{bytes} bytes in {after}");
     }
 
-    // Small answers wait for a client that takes its time.
+    // The server keeps small answers for a client that begins to read late.
     private async Task ReadLateAsync()
     {
         await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
@@ -103,7 +103,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
                 + $"Content-Length: {Body.Length}\r\nConnection: close\r\n\r\n{Body}"));
         Assert.Contains("pandora_executions_total", answers[0]);
         Assert.Contains("\"stdout\":\"small\\n\"", answers[1]);
-        // Chunked, and whole.
+        // The answers are chunked, and end with the last chunk.
         Assert.All(answers, a => Assert.EndsWith("\r\n0\r\n\r\n", a));
 
         async Task<string> LateAsync(string request)
@@ -118,7 +118,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
         }
     }
 
-    // Raw: what a client library reads ahead is not the test's to say.
+    // Uses a raw socket: the test cannot control how far a client library reads ahead.
     private async Task<(long Bytes, TimeSpan After)> ReadAsync(
         string id, TaskCompletionSource first, CancellationToken cancellationToken, int perSecond = 400)
     {
@@ -176,11 +176,11 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
         }
 
-        Assert.True(condition(), "what was waited for did not come about");
+        Assert.True(condition(), "the condition did not hold in time");
     }
 }
 
-/// <summary>As many commands at once as there are slow readers.</summary>
+/// <summary>A server that runs as many commands at once in a sandbox as there are slow readers.</summary>
 public sealed class SlowReaderFixture : ServerFixture
 {
     public const int MaxExecs = 20;

@@ -6,7 +6,7 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary>Snapshots that are used, that are missing, and that are not what they say.</summary>
+/// <summary>Snapshots that are used, missing or damaged.</summary>
 public sealed class SnapshotTests : IAsyncLifetime
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
@@ -21,9 +21,9 @@ public sealed class SnapshotTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_snapshot_is_made_once_used_by_the_next_server_and_its_microVMs_outlive_a_server()
+    public async Task A_snapshot_is_made_once_and_used_by_the_next_server_and_restored_microVMs_are_adopted()
     {
-        // A directory of its own: without the snapshot that others begin with.
+        // A new directory, without the snapshot that other tests begin with.
         await using var server = await StartAsync(directory: Directory.CreateDirectory(Path.Combine(_directory, "data")).FullName);
         await server.WaitForSnapshotAsync();
         Assert.Equal(0, await server.StopAsync());
@@ -32,7 +32,7 @@ public sealed class SnapshotTests : IAsyncLifetime
         Assert.Single(Lines(server, "was made in"));
         Assert.EndsWith("(snapshot)", Lines(server, "is warm after")[^1]);
 
-        // What other microVMs start from cannot be written to by a VMM, whoever has taken it over.
+        // A VMM cannot write to the files that other microVMs start from, even when an attacker controls the VMM.
         await using (var first = await server.Pandora.CreateAsync())
         {
             foreach (
@@ -47,7 +47,7 @@ public sealed class SnapshotTests : IAsyncLifetime
                         .First(l => l.StartsWith("flags:", StringComparison.Ordinal))
                         .Split('\t')[1],
                     8);
-                // O_ACCMODE: read only; or a sealed file in memory, whose writes fail.
+                // The file is open read-only (O_ACCMODE), or it is a sealed file in memory, to which writes fail.
                 Assert.True(
                     (flags & 3) == 0
                         || new FileInfo(descriptor).LinkTarget!.StartsWith("/memfd:pandora-snapshot", StringComparison.Ordinal),
@@ -55,7 +55,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             }
         }
 
-        // Those that were restored are taken over like any other, with their agents.
+        // The server adopts restored microVMs like others, with their agents.
         var sandbox = await server.Pandora.CreateAsync();
         await sandbox.ExecAsync("echo kept > /root/file");
         await server.KillAsync();
@@ -65,7 +65,7 @@ public sealed class SnapshotTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_pool_that_is_to_boot_makes_no_snapshot()
+    public async Task A_pool_that_is_set_to_boot_makes_no_snapshot()
     {
         await using var server = await StartAsync(new() { ["PANDORA_POOL_START"] = "boot" });
         await server.WaitForWarmAsync(1);
@@ -80,7 +80,7 @@ public sealed class SnapshotTests : IAsyncLifetime
     [InlineData("state that is no state")]
     [InlineData("memory of another snapshot")]
     [InlineData("memory that is cut off")]
-    public async Task A_snapshot_that_its_description_vouches_for_and_no_VMM_can_use_is_dropped_and_booting_takes_over(string fault)
+    public async Task A_snapshot_that_matches_its_description_and_cannot_be_restored_is_dropped_and_microVMs_boot(string fault)
     {
         await using var server = await StartAsync();
         await server.WaitForSnapshotAsync();
@@ -105,7 +105,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             memory.SetLength(20 << 20);
         }
 
-        Vouch(path);
+        UpdateDescription(path);
         await server.StartAsync();
         await using (var sandbox = await server.Pandora.CreateAsync())
         {
@@ -123,7 +123,7 @@ public sealed class SnapshotTests : IAsyncLifetime
     [Theory]
     [InlineData(HostileAgent.Silence, "did not answer within 10 s")]
     [InlineData(HostileAgent.Flood, "sends without being asked")]
-    public async Task An_agent_that_does_not_resume_costs_a_boot_and_nothing_else(string resume, string words)
+    public async Task An_agent_that_does_not_resume_causes_a_boot_and_no_other_harm(string resume, string words)
     {
         var templates = await HostileAgent.BuildTemplateAsync(_directory, resume);
         await using var server = await StartAsync(new() { ["PANDORA_TEMPLATE_DIR"] = templates });
@@ -139,7 +139,7 @@ public sealed class SnapshotTests : IAsyncLifetime
             Lines(server, "could not be restored"),
             l => Assert.Contains($"at step 'agent': {(words.StartsWith("did", StringComparison.Ordinal) ? "the guest's agent " : "")}", l));
         Assert.All(Lines(server, "could not be restored"), l => Assert.Contains(words, l));
-        // A flood must not have grown it: the figure is of a server that has done nothing else.
+        // The flood must not grow the server's memory: 300 MiB is more than a server uses that does only this.
         Assert.InRange(
             double.Parse(
                 File.ReadLines($"/proc/{server.Pid}/status")
@@ -150,9 +150,9 @@ public sealed class SnapshotTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_host_whose_clock_is_set_takes_those_that_wait_with_it()
+    public async Task When_the_hosts_clock_is_set_the_clocks_of_warm_microVMs_follow()
     {
-        Assert.SkipUnless(SteppedClock.IsAvailable, "there is no libfaketime: './pandora test' fetches it");
+        Assert.SkipUnless(SteppedClock.IsAvailable, "libfaketime is not installed: './pandora test' fetches it");
         var clock = new SteppedClock(_directory);
         await using var server = await StartAsync(new(clock.Settings));
         await server.WaitForSnapshotAsync();
@@ -160,7 +160,7 @@ public sealed class SnapshotTests : IAsyncLifetime
         {
             await server.WaitForWarmAsync(1);
             clock.Set(offset);
-            // A second until it is seen, a second until they are looked after.
+            // The server needs a second to notice the step, and a second to set the clocks of its warm microVMs.
             await Task.Delay(TimeSpan.FromSeconds(4), TimeProvider.System);
             await using var sandbox = await server.Pandora.CreateAsync();
             Assert.True(sandbox.IsWarm);
@@ -170,21 +170,21 @@ public sealed class SnapshotTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_disk_that_is_full_while_a_snapshot_is_written_costs_the_snapshot_and_nothing_else()
+    public async Task A_disk_that_is_full_while_a_snapshot_is_written_prevents_only_the_snapshot()
     {
         var disk = Directory.CreateDirectory(Path.Combine(_directory, "small")).FullName;
-        // Room for the disks of a few microVMs, and none for a guest's memory.
+        // The file system has room for the disks of a few microVMs, but not for a guest's memory.
         await Command.RunAsync("mount", ["-t", "tmpfs", "-o", "size=48m,mode=0700", "pandora-small", disk]);
         try
         {
-            // Without a reserve: what is tried is the snapshot's own lack of room.
+            // Without a reserve, so that only writing the snapshot fails for lack of room.
             await using var server = await StartAsync(new() { ["PANDORA_DISK_RESERVE"] = "0", ["PANDORA_DISK_SHARE"] = "0" }, disk);
             int Logged() => Lines(server, "No snapshot of template default could be made").Count;
             await UntilAsync(() => Logged() > 0);
             Assert.Empty(Directory.GetFileSystemEntries(Path.Combine(disk, "snapshots")));
             await using var sandbox = await server.Pandora.CreateAsync();
             Assert.Equal("fine\n", (await sandbox.ExecAsync("echo fine")).Stdout);
-            // It is tried again when a microVM starts after ten seconds. Each attempt is counted, and then logged.
+            // A microVM that starts ten seconds later tries again. The server counts each attempt, and then logs it.
             var logged = Logged();
             var metrics = await server.Pandora.GetMetricsAsync();
             var counted = int.Parse(Regex.Match(metrics, "pandora_snapshots_total\\{[^}]*outcome=\"failed\"\\} ([0-9]+)").Groups[1].Value);
@@ -203,8 +203,8 @@ public sealed class SnapshotTests : IAsyncLifetime
     private static List<string> Lines(ServerProcess server, string words) =>
         [.. server.Log.Split('\n').Where(l => l.Contains(words, StringComparison.Ordinal))];
 
-    // Makes a description say that its files are what they are now: what its hashes would have told is left to the VMM and to the guest.
-    private static void Vouch(string path)
+    // Writes the files' current lengths and hashes into the description, so that only the VMM or the guest can find the fault.
+    private static void UpdateDescription(string path)
     {
         var description = JsonNode.Parse(File.ReadAllText(Path.Combine(path, "snapshot.json")))!;
         foreach (var (name, file) in description["files"]!.AsObject())

@@ -10,7 +10,7 @@ namespace Pandora.HostTests;
 public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFixture>
 {
     [Fact]
-    public async Task Measures_what_was_asked_for_and_holds_it_to_objectives_and_to_an_earlier_run()
+    public async Task Measures_the_requested_load_and_compares_it_with_objectives_and_an_earlier_run()
     {
         await fixture.Server.WaitForWarmAsync(2);
         var first = await RunAsync("-n", "4", "-p", "2", "-e", "2", "--json", "--slo", "errors<=0%", "--slo", "acquire.max<60s");
@@ -22,7 +22,8 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
         Assert.Equal(4, first.Error.Split('\n').Count(l => l.StartsWith('[')));
         foreach (var (name, sides) in report.Latency)
         {
-            Assert.True(name == "total" || sides.Server!.P50 <= sides.Client!.P50 * 1.05, $"{name}: the server saw more than the client");
+            Assert.True(
+                name == "total" || sides.Server!.P50 <= sides.Client!.P50 * 1.05, $"{name}: the server measured more than the client");
         }
 
         var file = Path.Combine(fixture.Server.DataDir, "baseline.json");
@@ -33,11 +34,11 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
         Assert.Contains("p50 / baseline", second.Output);
         Assert.DoesNotContain("[   1]", second.Output);
         File.Delete(file);
-        await AssertNoThreadsAreLeftAsync();
+        await AssertNoThreadsRemainAsync();
     }
 
-    // Each command has two threads of its own, which must not outlive it: those that do are never seen in a short run.
-    private async Task AssertNoThreadsAreLeftAsync()
+    // Each command uses two threads, which must end with the command. A short run would not show threads that stay.
+    private async Task AssertNoThreadsRemainAsync()
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
         while (
@@ -45,13 +46,13 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
                 .GetDirectories($"/proc/{fixture.Server.Pid}/task")
                 .Count(t => File.ReadAllText(Path.Combine(t, "comm")).StartsWith(".NET Long Runni", StringComparison.Ordinal)) > 2)
         {
-            Assert.False(limit.IsCancellationRequested, "threads of commands that have ended are left");
+            Assert.False(limit.IsCancellationRequested, "threads of ended commands remain");
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
         }
     }
 
     [Fact]
-    public async Task Ends_with_1_when_nothing_succeeded_and_tells_why()
+    public async Task Exits_with_1_and_the_reason_when_nothing_succeeded()
     {
         var (exitCode, output, _) = await RunAsync("-n", "1", "-e", "1", "--code", "exit 7");
         Assert.Equal(1, exitCode);
@@ -59,7 +60,7 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
     }
 
     [Fact]
-    public async Task Interrupted_it_deletes_what_it_made_and_tells_what_there_was()
+    public async Task An_interrupted_run_deletes_its_sandboxes_and_reports_what_it_measured()
     {
         var running = Start("--burst", "2", "-e", "1", "--code", "sleep 100", "--timeout", "200");
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
@@ -84,7 +85,7 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
     [InlineData("--requests must be", "-n", "0")]
     [InlineData("is no objective", "--slo", "acquire")]
     [InlineData("is no report", "--baseline", "/etc/hostname")]
-    public async Task What_cannot_be_done_is_told_in_a_sentence(string words, params string[] arguments)
+    public async Task An_invalid_option_is_refused_in_one_sentence(string words, params string[] arguments)
     {
         var (exitCode, _, error) = await RunAsync(arguments);
         Assert.Equal(125, exitCode);

@@ -7,12 +7,12 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary>Templates built for real, and used.</summary>
+/// <summary>Templates, built from packages and images, and used by a real server.</summary>
 public sealed class TemplateTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-host-").FullName;
 
-    // For builds whose guests are never started: without it the distribution's is fetched each time.
+    // For builds whose guests are never started. Without this option each build downloads the distribution's kernel.
     private static readonly string[] Kernel = ["--kernel", Path.Combine(Repository.Templates, "default", "vmlinux")];
 
     private string? _data;
@@ -24,14 +24,14 @@ public sealed class TemplateTests : IDisposable
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Fact]
-    public async Task An_interrupted_build_leaves_nothing_and_does_not_count()
+    public async Task An_interrupted_build_leaves_no_template_mount_or_process()
     {
         using var build = Start(["template", "build", "default", .. Kernel]);
         for (
             string? line;
             (line = await build.StandardError.ReadLineAsync()) is not null && !line.Contains("root filesystem", StringComparison.Ordinal);)
         {
-            // Until the longest step has begun.
+            // Read until the longest step has begun.
         }
 
         await Task.Delay(TimeSpan.FromSeconds(4), TimeProvider.System);
@@ -52,13 +52,13 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public async Task A_root_image_of_ones_own_and_a_template_with_more_packages_both_run()
+    public async Task A_given_root_image_and_a_template_with_more_packages_both_run()
     {
-        Assert.SkipWhen(TestVmm.NeedsOwnKernel, "these templates have the distribution's kernel, which does not run on this host's KVM");
+        Assert.SkipWhen(TestVmm.NeedsOwnKernel, "these templates contain the distribution's kernel, which does not run on this host's KVM");
         var image = Path.Combine(Repository.Templates, "default", "rootfs.ext4");
         var setup = Path.Combine(_directory, "set it up.sh");
         await File.WriteAllTextAsync(setup, "echo prepared > /etc/prepared\n");
-        // At once, each in a directory of its own.
+        // Both builds run at once, each with its own data directory.
         var building = BuildAsync("more", "--packages", "jq", "--setup", setup);
         await Task.WhenAll(building, In("second", () => BuildAsync("mine", "--rootfs", image, "--memory", "192")));
         Directory.CreateSymbolicLink(Path.Combine(Templates, "mine"), Path.Combine(_directory, "second/templates/mine"));
@@ -82,7 +82,7 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public async Task A_default_template_of_the_operators_own_is_kept_by_what_up_does()
+    public async Task A_default_template_that_the_operator_built_is_kept_by_keep_own()
     {
         var image = Path.Combine(Repository.Templates, "default", "rootfs.ext4");
         var kernel = Path.Combine(Repository.Templates, "default", "vmlinux");
@@ -93,14 +93,14 @@ public sealed class TemplateTests : IDisposable
         Assert.Contains($"kept as it was built, with --rootfs {image} --kernel {kernel}", words);
         Assert.Contains($"./pandora template build default --rootfs {image} --kernel {kernel} --force", words);
         Assert.Equal(before, await File.ReadAllTextAsync(Path.Combine(Templates, "default", "template.json")));
-        // One from before this was recorded, too.
+        // A template of a version that did not record its options is kept too.
         await File.WriteAllTextAsync(Path.Combine(Templates, "default", "template.json"),
             Regex.Replace(before, "\"built_with\":\\[[^]]*\\],?", "").Replace(",}", "}", StringComparison.Ordinal));
         Assert.Contains("kept as it was built, with --rootfs FILE --kernel FILE", await BuildAsync("default", "--keep-own"));
     }
 
     [Fact]
-    public async Task Two_builders_of_one_directory_build_once()
+    public async Task Two_builds_at_once_in_one_directory_build_the_template_once()
     {
         string[] arguments = ["template", "build", "mine", "--rootfs", Path.Combine(Repository.Templates, "default", "rootfs.ext4"),
             "--kernel", Path.Combine(Repository.Templates, "default", "vmlinux")];
@@ -115,7 +115,7 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public async Task A_package_that_does_not_exist_is_named_in_apts_own_words()
+    public async Task A_package_that_does_not_exist_is_named_with_apts_message()
     {
         var words = await FailAsync(["template", "build", "more", "--packages", "jq,nosuchpackage", .. Kernel]);
         Assert.Contains("apt says: Unable to locate package nosuchpackage", words);
@@ -123,7 +123,7 @@ public sealed class TemplateTests : IDisposable
         Assert.Empty(Directory.GetFileSystemEntries(Templates));
     }
 
-    // Where a checkout lies, and under what name its packages are found, is not in the program: its hash is a part of each template's key.
+    // The program must not contain the paths of the checkout or its packages, because its hash is a part of each template's key.
     [Fact]
     public async Task Two_checkouts_build_the_same_agent()
     {
@@ -134,7 +134,7 @@ public sealed class TemplateTests : IDisposable
             const string Copy = "cp Directory.* global.json BannedSymbols.txt .editorconfig \"$2\"; mkdir \"$2/src\"; "
                 + "cp -r src/Pandora.Agent src/Pandora.Agent.Protocol \"$2/src\"";
             await Command.RunAsync("sh", ["-ec", $"cd \"$1\"; {Copy}", "copy", Repository.Root, checkout]);
-            // No compiler or build node may outlive it.
+            // No compiler server or build node may outlive the command.
             await Command.RunAsync("dotnet",
             [
                 "publish", Path.Combine(checkout, "src/Pandora.Agent"), "-c", "Release", "-v", "q", "--nologo", "--disable-build-servers",
@@ -149,7 +149,7 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public async Task What_is_no_root_image_is_refused_by_name()
+    public async Task An_image_without_bash_is_refused_and_the_missing_file_is_named()
     {
         var image = Path.Combine(_directory, "empty.ext4");
         await Command.RunAsync("mke2fs", ["-q", "-t", "ext4", image, "16M"]);
@@ -162,17 +162,18 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public async Task Links_that_a_set_up_script_leaves_lead_nowhere_on_the_host()
+    public async Task Links_that_a_set_up_script_leaves_do_not_reach_the_host()
     {
         var (host, before) = await PrepareHostAsync();
         var script = $"""
             host={host}
             [ ! -e "$host" ] || exit 9
             mkdir -p /usr/lib/pandora
-            for file in etc/hosts etc/resolv.conf etc/machine-id etc/apt/sources.list etc/apt/apt.conf.d/90pandora usr/lib/pandora/init usr/lib/pandora/busybox usr/lib/pandora/agent; do
+            for file in etc/hosts etc/resolv.conf etc/machine-id etc/apt/sources.list etc/apt/apt.conf.d/90pandora \
+                usr/lib/pandora/init usr/lib/pandora/busybox usr/lib/pandora/agent; do
                 ln -sf "$host/file" "/$file"
             done
-            # A FIFO is neither waited for nor written to.
+            # The builder must neither wait for a FIFO nor write to it.
             mkfifo /etc/sudoers.d/pandora
             sleep 1000 &
             for directory in tmp var/log var/cache/apt var/lib/apt/lists etc/apt/sources.list.d/below; do
@@ -183,7 +184,7 @@ public sealed class TemplateTests : IDisposable
             """;
         var (setup, wrong) = (Path.Combine(_directory, "links.sh"), Path.Combine(_directory, "wrong.sh"));
         await File.WriteAllTextAsync(setup, script);
-        // Where a directory must be, a link out of the tree is an error, and the template is the old one still.
+        // A link out of the tree in place of a required directory is an error, and the old template stays.
         await File.WriteAllTextAsync(wrong, script + """
             for directory in etc/sudoers.d etc/apt/apt.conf.d usr/lib/pandora; do
                 rm -rf "/$directory"
@@ -195,7 +196,7 @@ public sealed class TemplateTests : IDisposable
         var description = Path.Combine(_directory, "second/templates/links/template.json");
         var kept = await File.ReadAllTextAsync(description);
 
-        // Both at once: each installs packages for half a minute.
+        // Both builds run at once, because each installs packages for half a minute.
         var building = BuildAsync(["links", "--setup", setup, .. Kernel]);
         var failing = In("second", () => FailAsync(["template", "build", "links", "--setup", wrong, .. Kernel]));
         await Task.WhenAll(building, failing);
@@ -210,10 +211,10 @@ public sealed class TemplateTests : IDisposable
     }
 
     [Fact]
-    public async Task Links_in_a_root_image_lead_where_they_lead_the_guest_or_are_an_error()
+    public async Task Links_in_a_root_image_are_followed_inside_the_image_or_are_an_error()
     {
         var (host, before) = await PrepareHostAsync();
-        // Names that debugfs would read as more than one word.
+        // A path that debugfs would split into several words.
         _data = Directory.CreateDirectory(Path.Combine(_directory, "it's \"mine\" ")).FullName;
         var inside = await MakeImageAsync(
             "inside", "ln -s /real/lib usr/lib; mkdir -p real/lib/pandora; ln -s /etc/agent real/lib/pandora/agent; ln -s /real run");
@@ -231,7 +232,7 @@ public sealed class TemplateTests : IDisposable
         Assert.Equal(before, await ReadAllAsync(host));
     }
 
-    // Files of the host's, as links of a tree name them: a path that is not in the tree.
+    // Creates the host's files that links in a tree point to, at a path that does not exist in the tree.
     private async Task<(string Path, IReadOnlyDictionary<string, string> Content)> PrepareHostAsync()
     {
         var host = Path.Combine(_directory, "host");
@@ -255,7 +256,7 @@ public sealed class TemplateTests : IDisposable
         return all;
     }
 
-    // An image that looks like a root filesystem, and no more.
+    // Makes an image with just the files that the builder requires of a root filesystem.
     private async Task<string> MakeImageAsync(string name, string commands)
     {
         var tree = Path.Combine(_directory, $"{name}-tree");
@@ -283,7 +284,7 @@ public sealed class TemplateTests : IDisposable
         return words;
     }
 
-    // Starts something with a data directory of its own.
+    // Runs a function with another data directory, named by the first argument.
     private T In<T>(string name, Func<T> start)
     {
         var data = _data;
@@ -298,7 +299,7 @@ public sealed class TemplateTests : IDisposable
         }
     }
 
-    // The templates that these tests made, and the default one beside them.
+    // Adds a link to the default template beside the templates that the test built; the directory of templates.
     private string Merge()
     {
         Directory.CreateSymbolicLink(Path.Combine(Templates, "default"), Path.Combine(Repository.Templates, "default"));

@@ -6,7 +6,7 @@ using Pandora.TestHost;
 namespace Pandora.HostTests;
 
 /// <summary>
-/// Guests that can no longer do what is asked of them, and commands that get away: each answer is held against what the guest's state is.
+/// Guests that no longer run commands, and commands that escape their kill: each answer of the server must agree with the guest's state.
 /// </summary>
 public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture<TrueAnswersFixture>
 {
@@ -20,7 +20,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         await using var sandbox = await CreateAsync();
         if (TestVmm.IsFirecracker)
         {
-            // Firecracker is not told, and its guest is as one that halted.
+            // Firecracker does not notice, so its guest behaves like one that halted.
             var timeout = await TimesOutAsync(sandbox, "/usr/lib/pandora/busybox poweroff -f; sleep 60");
             Assert.Equal(CommandStates.Unreachable, timeout.Command);
             return;
@@ -37,19 +37,19 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 
     [Fact]
-    public async Task A_guest_that_halted_is_unreachable_and_runs_nothing_more()
+    public async Task A_guest_that_halted_is_unreachable_and_runs_no_more_commands()
     {
         await using var sandbox = await CreateAsync();
         var timeout = await TimesOutAsync(sandbox, "echo halting; /usr/lib/pandora/busybox halt -f; sleep 60");
         Assert.Equal((CommandStates.Unreachable, "halting\n"), (timeout.Command, timeout.Stdout));
-        Assert.True(Directory.Exists($"/proc/{Server.VmmPidOf(sandbox.Id)}"), "its VMM runs on");
-        // The next may not even be sent.
+        Assert.True(Directory.Exists($"/proc/{Server.VmmPidOf(sandbox.Id)}"), "its VMM ended");
+        // The next command may fail before it is sent.
         Assert.Contains((await TimesOutAsync(sandbox, "true")).Command, new[] { CommandStates.NotStarted, CommandStates.Unreachable });
     }
 
-    // All at once: they wait for most of the time.
+    // All three run at once, because they wait for most of the time.
     [Fact]
-    public Task Guests_that_cannot_be_reached_are_said_to_be_unreachable_while_their_commands_run_on() => Task.WhenAll(
+    public Task Commands_in_unreachable_guests_are_reported_as_unreachable_and_keep_running() => Task.WhenAll(
         UnreachableAsync("SSH server stopped", "pkill -STOP dropbear", "pkill -CONT dropbear"),
         UnreachableAsync("addresses flushed",
             "ip addr flush dev eth0", "ip addr add 172.16.0.2/30 dev eth0; ip route add default via 172.16.0.1"),
@@ -64,13 +64,13 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         Assert.Equal((name, CommandStates.Unreachable, "began\n"), (name, timeout.Command, timeout.Stdout));
         Assert.DoesNotContain("was killed", timeout.Message);
         Assert.Contains("whether it still runs is not known", timeout.Message);
-        // It did, after the answer. The sandbox can be used again when its guest can be reached again.
+        // The command still ran after the answer. The sandbox works again when its guest is reachable again.
         Assert.Equal((name, "1\n"), (name, await LaterAsync(sandbox, "cat /root/seen")));
         Assert.Equal((name, "0\n"), (name, await LaterAsync(sandbox, "echo $?")));
     }
 
     [Fact]
-    public async Task A_command_whose_cgroup_is_frozen_is_killed_all_the_same()
+    public async Task A_command_whose_cgroup_is_frozen_is_killed()
     {
         await using var sandbox = await CreateAsync();
         var timeout = await TimesOutAsync(
@@ -80,11 +80,12 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 
     [Fact]
-    public async Task Commands_whose_cgroups_are_all_frozen_are_killed_and_nothing_of_them_runs()
+    public async Task A_command_that_starts_in_a_frozen_cgroup_is_killed_and_does_not_run()
     {
         await using var sandbox = await CreateAsync();
         const string Freeze = "/sys/fs/cgroup/exec/cgroup.freeze";
-        // Frozen when this returns: neither the shell that freezes the others nor the one that waits for it must be one of them.
+        // All commands are frozen when this call returns. The shell that freezes them, and the shell that waits for it, first leave the
+        // commands' cgroups.
         await sandbox.ExecAsync($"""
             for p in $PPID 0; do echo $p > /sys/fs/cgroup/cgroup.procs; done
             {Outside($"sleep 8; echo 0 > {Freeze}")}
@@ -108,7 +109,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         "a subshell",
         "mkfifo /tmp/f; (echo 0 > /sys/fs/cgroup/cgroup.procs; : sleep 615; read -r < /tmp/f) > /dev/null 2>&1 & sleep 616",
         "lives outside its cgroup")]
-    public async Task What_left_its_cgroup_is_not_said_to_be_dead(string name, string code, string words)
+    public async Task A_process_that_left_its_cgroup_is_not_reported_as_killed(string name, string code, string words)
     {
         await using var sandbox = await CreateAsync();
         var timeout = await TimesOutAsync(sandbox, code, seconds: 3);
@@ -119,7 +120,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 
     [Fact]
-    public async Task What_an_earlier_command_left_behind_is_not_taken_for_a_later_ones()
+    public async Task A_process_of_an_earlier_command_is_not_counted_for_a_later_command()
     {
         await using var sandbox = await CreateAsync();
         await sandbox.ExecAsync("sleep 617 > /dev/null 2>&1 &");
@@ -128,10 +129,10 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 
     [Fact]
-    public async Task A_command_that_was_never_started_is_said_not_to_be_and_holds_up_no_kill()
+    public async Task A_command_that_was_never_started_is_reported_as_such_and_delays_no_kill()
     {
         await using var sandbox = await CreateAsync();
-        // What takes standard input in the guest takes none: the command cannot be sent, nor any other meanwhile.
+        // The guest's program that receives standard input reads nothing: neither this command nor a later one can be sent.
         var running = TimesOutAsync(sandbox, "sleep 620 & sleep 621", seconds: 3);
         await UntilAsync(async () => (await sandbox.ExecAsync("pgrep -fcx 'sleep 62.'")).Stdout == "2\n");
         await sandbox.ExecAsync(
@@ -149,7 +150,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 
     [Fact]
-    public async Task A_broken_connection_says_what_became_of_the_command()
+    public async Task After_a_broken_connection_the_answer_says_what_happened_to_the_command()
     {
         await using var sandbox = await CreateAsync();
         var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", new ExecOptions { Timeout = TimeSpan.FromSeconds(20) }));
@@ -157,19 +158,20 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
             (ErrorCodes.GuestUnreachable.Status, ErrorCodes.GuestUnreachable.Code, CommandStates.Unknown),
             (broken.Status, broken.Code, broken.CommandState));
         Assert.Contains("not repeated", broken.Message);
-        // Its connection does not show that the shell has gone; it was killed with the rest.
+        // Without a connection the server cannot see that the shell ended. The shell was killed with the other processes.
         Assert.Equal("0\n", (await sandbox.ExecAsync("pgrep -cx sleep; true")).Stdout);
     }
 
     [Fact]
-    public async Task Nobody_who_tries_again_and_again_keeps_a_dead_guest()
+    public async Task Repeated_attempts_do_not_keep_a_dead_guest_alive()
     {
         await using var halted = await CreateAsync();
         await using var deaf = await CreateAsync();
         await using var stopped = await CreateAsync(idle: 10);
         await using var healthy = await CreateAsync();
-        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) }));
-        // Root may take the agent away: then nobody watches, which is no different from a guest that hangs.
+        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync(
+            "/usr/lib/pandora/busybox halt -f; sleep 60", TimeSpan.FromSeconds(1)));
+        // The guest's root may remove the agent. To the server, that guest looks like one that hangs.
         var deafSince = Stopwatch.GetTimestamp();
         await deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill agent");
         await stopped.ExecAsync(Outside("sleep 0.3; pkill -STOP dropbear"));
@@ -195,7 +197,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         {
             while (true)
             {
-                Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(150), "it is kept for good");
+                Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(150), "the sandbox never ends");
                 try
                 {
                     await sandbox.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) });
@@ -206,9 +208,9 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
                 }
                 catch (PandoraApiException e)
                 {
-                    // Only the one without an agent can still be reached, and looked up in.
-                    Assert.True(sandbox == deaf || e.CommandState is CommandStates.Unreachable or CommandStates.NotStarted, e.Message);
-                    Assert.Contains(e.Status!.Value, new[] { 502, 504 });
+                    // Only the sandbox without an agent can still be reached, and checked over SSH.
+                    Assert.True(sandbox == deaf || e.Problem.Command is CommandStates.Unreachable or CommandStates.NotStarted, e.Message);
+                    Assert.Contains(e.Problem.Status!.Value, new[] { 502, 504 });
                 }
 
                 await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
@@ -216,7 +218,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         }
     }
 
-    // What runs so is neither in its command's cgroup nor bears its mark, and holds none of its outputs.
+    // Runs code outside its command: not in the command's cgroup, without its mark in the environment, and without its output pipes.
     private static string Outside(string code) =>
         "env -u __PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- "
             + $"251>&- 252>&-; {code}' &";
@@ -229,8 +231,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         var timeout =
             await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(seconds), Stdin = stdin }));
         var elapsed = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        Assert.True(elapsed < seconds + MostAfterTimeout, $"told after {elapsed} s");
-        Assert.Equal(504, timeout.Status);
+        Assert.True(elapsed < seconds + MostAfterTimeout, $"answered after {elapsed} s");
+        Assert.Equal(504, timeout.Problem.Status);
         TestContext.Current.TestOutputHelper!.WriteLine($"{timeout.Command} after {elapsed:0.0} s: {timeout.Message}");
         return timeout;
     }
@@ -248,7 +250,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         }
     }
 
-    // Once the guest can be reached again.
+    // Repeats a command until the guest is reachable again; its output.
     private static async Task<string> LaterAsync(Sandbox sandbox, string code)
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90), TimeProvider.System);
@@ -278,7 +280,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     }
 }
 
-/// <summary>A pool that has the next one ready.</summary>
+/// <summary>A server with a pool of three, so that the next sandbox is ready.</summary>
 public sealed class TrueAnswersFixture : ServerFixture
 {
     internal override Dictionary<string, string> Settings => new() { ["PANDORA_POOL_SIZE"] = "3" };

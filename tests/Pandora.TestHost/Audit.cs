@@ -3,9 +3,10 @@ using Pandora.Linux;
 
 namespace Pandora.TestHost;
 
-/// <summary>Looks for anything of an instance that is left on the host: it runs at the end of every test that had a server.</summary>
+/// <summary>Scans the host for resources of an instance. It runs at the end of every test that started a server.</summary>
 internal static class Audit
 {
+    /// <summary>Lists the resources of the server's instance, found without the server's own code.</summary>
     public static async Task<IReadOnlyList<string>> FindAsync(ServerProcess server, TestWorld world)
     {
         var id = server.Instance;
@@ -47,13 +48,14 @@ internal static class Audit
         return found;
     }
 
-    public static async Task AssertNothingLeftAsync(ServerProcess server, TestWorld world)
+    /// <summary>Throws when a resource of the instance remains on the host, or when an interface still forwards.</summary>
+    /// <exception cref="TestHostException">Something remains.</exception>
+    public static async Task AssertNothingRemainsAsync(ServerProcess server, TestWorld world)
     {
-        Require("left on the host", await FindAsync(server, world));
-        // The product's own audit must see as much, or as little.
-        // Snapshots stay as templates do.
+        Require("resources remain on the host", await FindAsync(server, world));
+        // The server's own audit must find nothing either. Snapshots of a template stay, as templates do.
         Require(
-            "left on the host, by 'doctor --leaks'",
+            "resources remain on the host, by 'doctor --leaks'",
             (await FindByProductAsync(server, world))
                 .Where(r => r.GetProperty("kind").GetString() != "Snapshot" || r.GetProperty("owner").GetString() is null)
                 .Select(r => r.ToString()));
@@ -71,7 +73,7 @@ internal static class Audit
     private static void Require(string what, IEnumerable<string> found) =>
         TestHostException.Require(!found.Any(), $"{what}: {string.Join(", ", found)}");
 
-    /// <summary>What 'doctor --leaks' lists, in the server's world.</summary>
+    /// <summary>Runs 'doctor --leaks' in the server's world and returns the resources that it lists.</summary>
     public static async Task<IReadOnlyList<JsonElement>> FindByProductAsync(ServerProcess server, TestWorld world, bool fix = false) =>
         [
             .. JsonDocument
@@ -79,21 +81,21 @@ internal static class Audit
                 .RootElement.EnumerateArray(),
         ];
 
-    /// <summary>Ends what a server left that runs no more, as './pandora down' does.</summary>
-    public static Task EndLeftAsync(ServerProcess server, TestWorld world) => RunAsync(server, world, "end");
+    /// <summary>Cleans up the microVMs of a server that no longer runs, as './pandora down' does.</summary>
+    public static Task CleanUpAfterAsync(ServerProcess server, TestWorld world) => RunAsync(server, world, "end");
 
     /// <summary>Removes the lock file of an instance, as a server does when it stops, unless a server holds the lock.</summary>
     public static void RemoveLock(string id)
     {
         try
         {
-            // What is opened like this is locked with flock(2), as the server's own is. It is deleted before it is unlocked, too.
+            // FileShare.None locks the file with flock(2), as the server does. The file is deleted before the lock is released.
             using var held = new FileStream(LockOf(id), FileMode.Open, FileAccess.ReadWrite, FileShare.None);
             File.Delete(LockOf(id));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // There is none, or a server holds it.
+            // There is no lock file, or a server holds the lock.
         }
     }
 
@@ -114,7 +116,7 @@ internal static class Audit
                 $"{Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server")} {arguments} || [ $? = 1 ]",
             ]);
 
-    /// <summary>Ids of the VMM processes of a server, by the cgroups that each runs in (proc(5), cgroup).</summary>
+    /// <summary>Ids of the VMM processes of a server, found by the cgroups that they run in (proc(5), cgroup).</summary>
     public static IReadOnlyList<string> Processes(ServerProcess server)
     {
         var found = new List<string>();
@@ -122,7 +124,7 @@ internal static class Audit
         {
             try
             {
-                // Zombies and the kernel's own threads, which KVM keeps in a VMM's cgroup, have no command line.
+                // Zombies, and the kernel threads that KVM keeps in a VMM's cgroup, have no command line.
                 if (
                     File.ReadAllText($"{directory}/cgroup").Contains($"/pandora-{server.Instance}/", StringComparison.Ordinal)
                     && File.ReadAllText($"{directory}/cmdline").Length > 0)
@@ -132,7 +134,7 @@ internal static class Audit
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                // It ended while it was looked at.
+                // The process ended meanwhile.
             }
         }
 

@@ -2,12 +2,16 @@ using System.Diagnostics;
 
 namespace Pandora.TestHost;
 
-/// <summary>Settings of whoever starts a test program or a benchmark. They are for the caller's own service alone.</summary>
+/// <summary>
+/// The settings (<c>PANDORA_*</c>) of the person who starts a test or a benchmark. They are for that person's service only.
+/// </summary>
 internal static class CallersSettings
 {
     private const string Prefix = "PANDORA_", TestPrefix = "PANDORA_TEST_";
 
-    /// <summary>Removes them from this process, and so from all that it starts. The tests' own stay: <c>PANDORA_TEST_*</c>.</summary>
+    /// <summary>
+    /// Removes the settings from this process, and so from its children. The tests' settings stay: <c>PANDORA_TEST_*</c>.
+    /// </summary>
     public static void Forget()
     {
         foreach (var name in Environment.GetEnvironmentVariables().Keys.Cast<string>().Where(n => Is(n, Prefix) && !Is(n, TestPrefix)))
@@ -16,7 +20,7 @@ internal static class CallersSettings
         }
     }
 
-    /// <summary>Removes them from the environment of a server that is to be started, which knows none of the tests' own either.</summary>
+    /// <summary>Removes the settings from the environment of a server to start, including the tests' own, which a server refuses.</summary>
     public static void RemoveFrom(ProcessStartInfo start)
     {
         foreach (var name in start.Environment.Keys.Where(n => Is(n, Prefix)).ToList())

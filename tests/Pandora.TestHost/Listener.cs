@@ -3,7 +3,7 @@ using System.Net.Sockets;
 
 namespace Pandora.TestHost;
 
-/// <summary>A TCP service in a namespace that says hello, and counts who came. The positive control of every refusal.</summary>
+/// <summary>A TCP service in a namespace that sends hello and counts its clients: the positive control of every refusal.</summary>
 internal sealed class Listener : IDisposable
 {
     private readonly Socket _socket;
@@ -43,7 +43,7 @@ internal sealed class Listener : IDisposable
     }
 }
 
-/// <summary>Counts datagrams, and remembers whom they came from.</summary>
+/// <summary>Receives datagrams in a namespace, remembers their senders, and may answer them.</summary>
 internal sealed class DatagramListener : IDisposable
 {
     private readonly Socket _socket;
@@ -90,12 +90,12 @@ internal sealed class DatagramListener : IDisposable
     }
 }
 
-/// <summary>A resolver that knows one answer: every name is the internet's listener.</summary>
+/// <summary>A DNS resolver with one answer: every name has the address of the internet's listener.</summary>
 internal static class Resolver
 {
     public static byte[]? Answer(byte[] query)
     {
-        // RFC 1035: header of 12 bytes, then the question; its type is the two bytes before its class at the end of the name.
+        // RFC 1035: a header of 12 bytes, then the question: a name that ends with a zero byte, two bytes of type, two bytes of class.
         var end = Array.IndexOf(query, (byte)0, 12) + 5;
         if (query.Length < 17 || end > query.Length)
         {

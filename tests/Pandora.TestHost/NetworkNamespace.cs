@@ -1,8 +1,10 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Net.Sockets;
 using System.Runtime.InteropServices;
 
 namespace Pandora.TestHost;
 
-/// <summary>A network namespace, entered by one thread at a time: a socket made in it belongs to it for good (setns(2)).</summary>
+/// <summary>A network namespace. A socket that a thread makes in it belongs to it for the socket's whole life (setns(2)).</summary>
 internal sealed partial class NetworkNamespace(string name)
 {
     private const int NetworkKind = 0x40000000; // CLONE_NEWNET
@@ -11,6 +13,8 @@ internal sealed partial class NetworkNamespace(string name)
 
     public string Path => $"/run/netns/{name}";
 
+    /// <summary>Runs a function on a new thread that has entered the namespace.</summary>
+    /// <exception cref="InvalidOperationException">The namespace cannot be entered, or the function failed.</exception>
     public T Run<T>(Func<T> function)
     {
         var result = default(T)!;
@@ -35,6 +39,22 @@ internal sealed partial class NetworkNamespace(string name)
         thread.Start();
         thread.Join();
         return error is null ? result : throw new InvalidOperationException($"in {name}: {error.Message}", error);
+    }
+
+    /// <summary>Creates a client for a server in this namespace: the client makes its sockets in the namespace.</summary>
+    [SuppressMessage("Reliability", "CA2000", Justification = "the client disposes its handler, and the stream its socket")]
+    public HttpClient CreateHttpClient(string baseAddress)
+    {
+        var handler = new SocketsHttpHandler
+        {
+            ConnectCallback = async (context, token) =>
+            {
+                var socket = Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
+                await socket.ConnectAsync(context.DnsEndPoint, token);
+                return new NetworkStream(socket, ownsSocket: true);
+            },
+        };
+        return new HttpClient(handler) { BaseAddress = new Uri(baseAddress) };
     }
 
     [LibraryImport("libc", EntryPoint = "setns", SetLastError = true)]

@@ -1,14 +1,14 @@
 namespace Pandora.TestHost;
 
-/// <summary>Where things are.</summary>
+/// <summary>Paths of the repository and of the files that the tests use.</summary>
 internal static class Repository
 {
     public static readonly string Root = Find();
 
-    /// <summary>The templates that './pandora test' has seen to.</summary>
+    /// <summary>The directory of templates, which './pandora test' builds or updates.</summary>
     public static readonly string Templates = Environment.GetEnvironmentVariable("PANDORA_TEST_TEMPLATES") ?? "/var/lib/pandora/templates";
 
-    /// <summary>The guest agent's program, which './pandora' has built beside them.</summary>
+    /// <summary>The guest agent's program, which './pandora' builds beside the templates.</summary>
     public static readonly string Agent = Path.Combine(Path.GetDirectoryName(Templates)!, "agent/pandora-agent");
 
     private static string Find()

@@ -1,23 +1,22 @@
 using System.Diagnostics;
 using System.Net;
-using System.Net.Sockets;
 using Pandora.Client;
 using Pandora.Linux;
 
 namespace Pandora.TestHost;
 
-/// <summary>The real server as a process of its own, in a namespace of the test world, on a data directory of its own.</summary>
+/// <summary>The real server, as a process in a namespace of the test world, with a data directory of its own or a given one.</summary>
 internal sealed class ServerProcess : IAsyncDisposable
 {
     private static readonly string Binary = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server");
-    // Nothing waits for long where things go well, and a host may emulate.
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4);
+    // Long enough for hosts that emulate the processor; waits are short where nothing fails.
+    private static readonly TimeSpan LongestWait = TimeSpan.FromMinutes(4);
     private readonly TestWorld _world;
     private readonly Dictionary<string, string> _settings;
     private readonly string _preamble;
     private readonly bool _ownsDirectory;
     private Process? _process;
-    private bool _isForgotten;
+    private bool _skipsAudit;
     private int _logBegin;
 
     private ServerProcess(TestWorld world, Dictionary<string, string> settings, string? directory, string preamble)
@@ -27,23 +26,14 @@ internal sealed class ServerProcess : IAsyncDisposable
         _preamble = preamble;
         _ownsDirectory = directory is null;
         DataDir = directory ?? Directory.CreateTempSubdirectory("pandora-host-").FullName;
-        var handler = new SocketsHttpHandler
-        {
-            ConnectCallback = async (context, token) =>
-            {
-                var socket = world.Host.Run(() =>
-                    new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
-                await socket.ConnectAsync(context.DnsEndPoint, token);
-                return new NetworkStream(socket, ownsSocket: true);
-            },
-        };
-        Http = new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:8000"), Timeout = Timeout.InfiniteTimeSpan };
+        Http = world.Host.CreateHttpClient("http://127.0.0.1:8000");
+        Http.Timeout = Timeout.InfiniteTimeSpan;
         Pandora = new PandoraClient(Http);
     }
 
     /// <summary>
-    /// Where there is a snapshot, and the key that it knows, which servers of the default template on new data directories begin with; null
-    /// for none.
+    /// A directory with a snapshot of the default template and the key that it accepts. A server on a new data directory begins with a
+    /// copy; null for none.
     /// </summary>
     public static string? Seed { get; set; }
 
@@ -57,7 +47,7 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public string Log => File.Exists(LogPath) ? File.ReadAllText(LogPath) : "";
 
-    /// <summary>What it has written since it was started last.</summary>
+    /// <summary>The log since the last start.</summary>
     public string LogSinceStart => Log[_logBegin..];
 
     public string Instance => File.ReadAllText(Path.Combine(DataDir, "instance")).Trim();
@@ -66,26 +56,28 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public PandoraClient Pandora { get; }
 
-    /// <summary>Whether a resource may be undone late, because the test takes away what undoing needs.</summary>
-    public bool MayLeave { get; set; }
+    /// <summary>
+    /// Whether a cleanup may fail while the server runs, because the test takes away the descriptors that a cleanup needs.
+    /// </summary>
+    public bool AllowsFailedCleanup { get; set; }
 
     public int Pid => _process!.Id;
 
     public bool HasExited => _process!.HasExited;
 
-    /// <summary>The VMM of a sandbox.</summary>
+    /// <summary>The process id of a sandbox's VMM.</summary>
     public int VmmPidOf(string id) => int.Parse(File.ReadAllText(Path.Combine(RunDir, Instance, id, "vmm.pid")));
 
-    /// <summary>Whether a sandbox's microVM was restored from a snapshot, and not booted.</summary>
+    /// <summary>Whether a sandbox's microVM was restored from a snapshot, by the server's log.</summary>
     public bool IsRestored(string id) => Log.Split('\n')
         .Any(l => l.Contains($"microVM {id} ", StringComparison.Ordinal) && l.EndsWith("(snapshot)", StringComparison.Ordinal));
 
-    /// <summary>Starts one.</summary>
-    /// <param name="world">Where.</param>
-    /// <param name="settings">Its environment variables.</param>
-    /// <param name="directory">Its data directory; null for one of its own that goes with it.</param>
+    /// <summary>Starts a server in the host's namespace of a world.</summary>
+    /// <param name="world">The world.</param>
+    /// <param name="settings">The server's environment variables.</param>
+    /// <param name="directory">The data directory; null for a new one, which is deleted when the server is disposed.</param>
     /// <param name="waitUntilReady">Whether to return only when a sandbox can be claimed.</param>
-    /// <param name="preamble">Shell text that is run before the server takes the shell's place: opens descriptors, sets limits.</param>
+    /// <param name="preamble">Shell commands that run before the shell becomes the server: to open descriptors or set limits.</param>
     public static async Task<ServerProcess> StartAsync(TestWorld world, Dictionary<string, string>? settings = null,
         string? directory = null, bool waitUntilReady = true, string preamble = "")
     {
@@ -111,12 +103,12 @@ internal sealed class ServerProcess : IAsyncDisposable
         }
     }
 
-    /// <summary>Copies what <see cref="Seed"/> holds from one directory to another.</summary>
+    /// <summary>Copies the keys and snapshots of a seed (<see cref="Seed"/>) from one directory to another.</summary>
     public static Task CopySeedAsync(string from, string to) =>
         Command.RunAsync(
             "cp", ["-a", "--reflink=auto", "--sparse=always", Path.Combine(from, "keys"), Path.Combine(from, "snapshots"), to]);
 
-    /// <summary>Starts it, again if need be, on the same directory.</summary>
+    /// <summary>Starts the server, for the first time or again, on the same directory.</summary>
     public async Task StartAsync(bool waitUntilReady = true)
     {
         var resolvConf = Path.Combine(DataDir, "resolv.conf");
@@ -160,14 +152,14 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public async Task WaitUntilReadyAsync()
     {
-        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
+        using var limit = new CancellationTokenSource(LongestWait, TimeProvider.System);
         while (true)
         {
             TestHostException.Require(!_process!.HasExited, $"the server ended:\n{Log}");
             try
             {
                 using var response = await Http.GetAsync(new Uri("/ready", UriKind.Relative), limit.Token);
-                // A claim is served before all that an earlier server left is decided; most tests want it to be.
+                // The server is ready before it has recovered every microVM of its predecessor. Most tests need the recovery finished.
                 if (response.StatusCode == HttpStatusCode.OK && (await Pandora.GetHealthAsync(limit.Token)).Status != "recovering")
                 {
                     return;
@@ -175,7 +167,7 @@ internal sealed class ServerProcess : IAsyncDisposable
             }
             catch (HttpRequestException)
             {
-                // It does not listen yet.
+                // The server does not listen yet.
             }
 
             TestHostException.Require(!limit.IsCancellationRequested, $"the server was not ready in time:\n{Log}");
@@ -185,31 +177,31 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public async Task WaitForWarmAsync(int count)
     {
-        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
-        while ((await Pandora.GetHealthAsync(limit.Token)).WarmMicroVms < count)
+        using var limit = new CancellationTokenSource(LongestWait, TimeProvider.System);
+        while ((await Pandora.GetHealthAsync(limit.Token)).WarmVms < count)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
         }
     }
 
-    /// <summary>Waits until microVMs of the default template are restored and no longer booted.</summary>
+    /// <summary>Waits until a snapshot is finished, so that microVMs of the default template are restored and no longer booted.</summary>
     public async Task WaitForSnapshotAsync()
     {
-        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
+        using var limit = new CancellationTokenSource(LongestWait, TimeProvider.System);
         while (Snapshots.Count == 0)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
         }
     }
 
-    /// <summary>Directories of the snapshots that are finished.</summary>
+    /// <summary>Directories of the finished snapshots.</summary>
     public IReadOnlyList<string> Snapshots => Directory.Exists(Path.Combine(DataDir, "snapshots"))
         ? [.. Directory.GetDirectories(Path.Combine(DataDir, "snapshots")).Where(d => !Path.GetFileName(d).StartsWith('.'))] : [];
 
     /// <summary>Changes a setting for the next start.</summary>
     public void Set(string variable, string value) => _settings[variable] = value;
 
-    /// <summary>Stops it as './pandora down' does (SIGUSR2) and waits; the exit code.</summary>
+    /// <summary>Stops the server as './pandora down' does (SIGUSR2), waits and returns the exit code.</summary>
     public async Task<int> StopAsync()
     {
         Signal(12);
@@ -217,15 +209,15 @@ internal sealed class ServerProcess : IAsyncDisposable
         return _process.ExitCode;
     }
 
-    /// <summary>Waits for a server that is expected to end by itself; its exit code.</summary>
+    /// <summary>Waits for a server that is expected to end by itself and returns the exit code.</summary>
     public async Task<int> WaitForEndAsync()
     {
         await _process!.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
         return _process.ExitCode;
     }
 
-    /// <summary>Leaves the directory's audit to another server that runs on it.</summary>
-    public void Forget() => _isForgotten = true;
+    /// <summary>Turns off the audit at the end, because another server that runs still has resources on the host.</summary>
+    public void SkipAudit() => _skipsAudit = true;
 
     public async Task KillAsync()
     {
@@ -248,20 +240,20 @@ internal sealed class ServerProcess : IAsyncDisposable
                 await StopAsync();
             }
 
-            if (!_isForgotten && _process is not null && File.Exists(Path.Combine(DataDir, "instance")))
+            if (!_skipsAudit && _process is not null && File.Exists(Path.Combine(DataDir, "instance")))
             {
                 try
                 {
-                    await Audit.AssertNothingLeftAsync(this, _world);
-                    // Swept up at the end, it would not be seen above.
+                    await Audit.AssertNothingRemainsAsync(this, _world);
+                    // The scan above misses a cleanup that failed and was repeated later. The log shows it.
                     TestHostException.Require(
-                        MayLeave || !Log.Contains("could not be undone", StringComparison.Ordinal),
-                        $"something could not be undone while the server ran:\n{Log}");
+                        AllowsFailedCleanup || !Log.Contains("could not be undone", StringComparison.Ordinal),
+                        $"a cleanup failed while the server ran:\n{Log}");
                 }
                 catch (TestHostException)
                 {
-                    // It has failed, and is to leave the machine clean all the same.
-                    await Audit.EndLeftAsync(this, _world);
+                    // The test failed, and must still leave the machine clean.
+                    await Audit.CleanUpAfterAsync(this, _world);
                     throw;
                 }
             }
@@ -273,7 +265,7 @@ internal sealed class ServerProcess : IAsyncDisposable
             _process?.Dispose();
             if (File.Exists(Path.Combine(DataDir, "instance")))
             {
-                // A server that was killed, or refused to start, leaves it to the next one on its directory.
+                // A server that was killed, or refused to start, does not remove its lock file.
                 Audit.RemoveLock(Instance);
             }
 

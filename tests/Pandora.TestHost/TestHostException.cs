@@ -1,6 +1,6 @@
 namespace Pandora.TestHost;
 
-/// <summary>Something is not as it must be.</summary>
+/// <summary>A condition of a test or a check does not hold.</summary>
 internal sealed class TestHostException(string message) : Exception(message)
 {
     /// <summary>Throws unless a condition holds.</summary>

@@ -6,7 +6,7 @@ namespace Pandora.TestHost;
 /// </summary>
 internal static class TestVmm
 {
-    /// <summary>What every server of the tests is started with.</summary>
+    /// <summary>Settings that every server of the tests is started with.</summary>
     public static readonly IReadOnlyDictionary<string, string> Settings =
         Environment.GetEnvironmentVariable("PANDORA_TEST_VMM") == "firecracker"
             ? new Dictionary<string, string>
@@ -17,9 +17,9 @@ internal static class TestVmm
             }
             : new Dictionary<string, string> { ["PANDORA_VMM"] = "qemu" };
 
-    /// <summary>Whether only a kernel of the tests' own (<c>PANDORA_TEST_KERNEL</c>) runs on this host's KVM.</summary>
+    /// <summary>Whether only the kernel that the tests build (<c>PANDORA_TEST_KERNEL</c>) runs on this host's KVM.</summary>
     public static bool NeedsOwnKernel => IsFirecracker && Environment.GetEnvironmentVariable("PANDORA_TEST_KERNEL") is { Length: > 0 };
 
-    /// <summary>Whether it is Firecracker.</summary>
+    /// <summary>Whether the tests run on Firecracker.</summary>
     public static bool IsFirecracker => Settings["PANDORA_VMM"] == "firecracker";
 }

@@ -5,9 +5,10 @@ using Pandora.Linux;
 namespace Pandora.TestHost;
 
 /// <summary>
-/// A small world of namespaces around a host: an internet behind its uplink, a cloud's metadata service, a LAN, and a neighbour, each with
-/// live listeners. The server and its slots live in the host's namespace, so no test packet ever leaves through the machine's real uplink.
-/// The internet and the uplink have addresses of no special purpose, for those are refused; nothing of them is the machine's own.
+/// Network namespaces around a host: an internet behind the host's uplink, a cloud's metadata service, a LAN, and a neighbour, each with
+/// live listeners. The server and its slots run in the host's namespace, so no test packet leaves through the machine's real uplink. The
+/// internet and the uplink have ordinary public addresses, because special-purpose addresses are refused. The machine itself has none of
+/// them.
 /// </summary>
 internal sealed class TestWorld : IAsyncDisposable
 {
@@ -15,14 +16,14 @@ internal sealed class TestWorld : IAsyncDisposable
         MetadataAddress = "169.254.169.254", LanAddress = "192.168.77.10", HostLanAddress = "192.168.77.1",
         HostUplinkAddress = "93.183.0.2", GatewayAddress = "93.183.0.1";
 
-    /// <summary>One address of each special-purpose range that could be routed somewhere, and a cloud's own.</summary>
+    /// <summary>One address of each routable special-purpose range, and special addresses of cloud providers.</summary>
     public static readonly IReadOnlyList<string> SpecialAddresses =
     [
         "168.63.129.16", "192.0.0.10", "192.0.0.192", "192.0.2.7", "192.31.196.7", "192.52.193.7", "192.88.99.1", "192.175.48.7",
         "198.18.0.7", "198.51.100.7", "203.0.113.7", "100.100.100.200", "240.0.0.7",
     ];
 
-    private readonly List<IDisposable> _things = [];
+    private readonly List<IDisposable> _listeners = [];
 
     private TestWorld(string id)
     {
@@ -73,16 +74,15 @@ internal sealed class TestWorld : IAsyncDisposable
         return world;
     }
 
-    /// <summary>Keeps something for as long as the world lasts.</summary>
-    public T With<T>(T thing)
-        where T : IDisposable
-    {
-        _things.Add(thing);
-        return thing;
-    }
-
+    /// <summary>Starts a TCP listener, which is closed with the world.</summary>
     public Listener Listen(NetworkNamespace place, string address, int port) => With(new Listener(place, IPAddress.Parse(address), port));
 
+    /// <summary>Starts a UDP listener, which is closed with the world.</summary>
+    public DatagramListener ListenForDatagrams(
+        NetworkNamespace place, string address, int port, Func<byte[], byte[]?>? answer = null) =>
+        With(new DatagramListener(place, IPAddress.Parse(address), port, answer));
+
+    /// <summary>Runs commands of ip(8) in a namespace.</summary>
     public static Task<string> InAsync(NetworkNamespace place, string batch) =>
         Command.RunAsync("ip", ["-n", place.Name, "-batch", "-"], batch + "\n");
 
@@ -90,17 +90,25 @@ internal sealed class TestWorld : IAsyncDisposable
     public static Task<string> NftAsync(string namespacePath, string commands) =>
         Command.RunAsync("nsenter", [$"--net={namespacePath}", "nft", "-f", "-"], commands + "\n");
 
+    /// <summary>Lists the nftables rules of a namespace.</summary>
     public static Task<string> ListRulesAsync(string namespacePath) =>
         Command.RunAsync("nsenter", [$"--net={namespacePath}", "nft", "list", "ruleset"]);
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var thing in Enumerable.Reverse(_things))
+        foreach (var listener in Enumerable.Reverse(_listeners))
         {
-            thing.Dispose();
+            listener.Dispose();
         }
 
         await IpAsync(string.Join('\n', All.Select(n => $"netns del {n.Name}")));
+    }
+
+    private T With<T>(T listener)
+        where T : IDisposable
+    {
+        _listeners.Add(listener);
+        return listener;
     }
 
     private static Task IpAsync(string batch) => Command.RunAsync("ip", ["-batch", "-"], batch + "\n");

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
@@ -9,53 +10,56 @@ namespace Pandora.Load;
 /// <summary>What the connections of a flood do once they are open.</summary>
 public enum FloodKind
 {
-    /// <summary>They say nothing.</summary>
+    /// <summary>They send nothing.</summary>
     Silent,
 
     /// <summary>They send the first byte of a request and no more.</summary>
     OneByte,
 
-    /// <summary>They ask for <c>/sandboxes</c> without a key, once, and stay.</summary>
+    /// <summary>They send one <c>GET /sandboxes</c> without a key, and stay open.</summary>
     WithoutKey,
 }
 
 /// <summary>
-/// Opens connections to a server as fast as it can, shows no key on any of them, and meanwhile asks <c>GET /sandboxes</c> with a key: over
-/// and over on one kept connection, and each time on a new one. All of it is done by threads of its own with blocking sockets: the thread
-/// pool's load is in no figure, and the threads may be made in a network namespace.
+/// Opens connections without a key to a server as fast as it can. Meanwhile two clients with a key send <c>GET /sandboxes</c> repeatedly:
+/// one on one kept connection, the other on a new connection each time. Dedicated threads do this with blocking sockets, so that the load
+/// of the thread pool does not change the figures, and the threads can enter a network namespace.
 /// </summary>
-/// <param name="server">Where the server listens.</param>
-/// <param name="key">A key of the server's.</param>
-/// <param name="run">Runs an action on a thread of its own and returns when it has ended; null: here. For namespaces, whose sockets have
-/// to be made by a thread that has entered them.</param>
+/// <param name="server">The address that the server listens on.</param>
+/// <param name="key">An API key of the server.</param>
+/// <param name="run">
+/// Runs an action on another thread and returns at its end; null runs it on the calling thread. A thread must enter a network namespace to
+/// make sockets in it.
+/// </param>
 public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action>? run = null)
 {
-    // A client that has waited so long counts as not answered.
+    // A request without an answer for this time counts as not answered.
     private const int PatienceMs = 15_000;
-    // tcp(7), include/uapi/linux/tcp.h: TCP_SYNCNT. Without it a connect would hang for two minutes where the server's queue is full, and
-    // the flood with it.
+    // TCP_SYNCNT, tcp(7), include/uapi/linux/tcp.h: the number of repeated SYNs. By default a connect hangs for two minutes when the
+    // server's queue is full, and the flood would hang with it.
     private const int TcpSynCount = 7;
     private readonly ConcurrentQueue<string> _failures = [];
     private long _opened;
     private long _failed;
 
-    /// <summary>What the connections do.</summary>
+    /// <summary>What the connections do once they are open.</summary>
     public FloodKind Kind { get; init; } = FloodKind.Silent;
 
     /// <summary>Threads that open connections, 1 to 64.</summary>
     public int Threads { get; init; } = 2;
 
     /// <summary>
-    /// Connections that each thread keeps open; the oldest is closed for the next one. Bounded by this process's own descriptors.
+    /// Connections that each thread keeps open. At this number the thread closes the oldest one before it opens the next. The descriptors
+    /// of this process are the upper limit.
     /// </summary>
     public int HeldByThread { get; init; } = 4000;
 
-    /// <summary>Time between two requests of each of the two clients with a key.</summary>
+    /// <summary>Pause of each client with a key between two requests.</summary>
     public TimeSpan Interval { get; init; } = TimeSpan.FromMilliseconds(5);
 
     /// <summary>
-    /// Floods for so long; without <paramref name="isFlooding"/> only the clients with a key do their work, which is what the flood's
-    /// figures are compared with.
+    /// Floods the server for a time. Without <paramref name="isFlooding"/> only the two clients with a key run, for figures to compare
+    /// with.
     /// </summary>
     public async Task<FloodReport> RunAsync(TimeSpan duration, bool isFlooding = true, CancellationToken cancellationToken = default)
     {
@@ -77,6 +81,7 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
     private Task OnThread(Action action) => Task.Factory.StartNew(
         () => (run ?? (a => a()))(action), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "the finally block disposes every socket that is still in the queue")]
     private void Flood(CancellationToken end)
     {
         var held = new Queue<Socket>();
@@ -130,7 +135,7 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // Refused, reset or given up: the flood goes on.
+            // The connection was refused, reset or given up. The flood continues.
             Interlocked.Increment(ref _failed);
             Reset(socket);
             return null;
@@ -141,7 +146,7 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
     {
         using var socket = Connect();
         Ask(socket, isLast: true);
-        // The server closes; a close from here would use up this side's ports.
+        // Wait until the server closes the connection: the side that closes first keeps the port in TIME_WAIT.
         while (socket.Receive(new byte[256]) > 0)
         {
         }
@@ -175,7 +180,7 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
                 _failures.Enqueue($"after {Stopwatch.GetElapsedTime(start).TotalMilliseconds:0} ms: {e.Message}");
                 if (_failures.Count >= 20)
                 {
-                    // It will not get better, and each may take its whole time.
+                    // Give up: each further request may take the whole time limit.
                     return;
                 }
             }
@@ -204,14 +209,14 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
         }
     }
 
-    // One request, and its answer read to the end, which must be a 200.
+    // Sends one request and reads the whole answer, which must be 200.
     private void Ask(Socket socket, bool isLast)
     {
         var close = isLast ? "Connection: close\r\n" : "";
         socket.Send(Encoding.ASCII.GetBytes($"GET /sandboxes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n{close}\r\n"));
         var answer = new byte[64 * 1024];
         var length = 0;
-        // Minimal APIs write JSON in chunks; the last one is empty.
+        // Minimal APIs write JSON in chunks, and the last chunk is empty.
         while (!answer.AsSpan(0, length).EndsWith("0\r\n\r\n"u8))
         {
             var count = socket.Receive(answer.AsSpan(length));
@@ -229,7 +234,7 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
         }
     }
 
-    // Without TIME_WAIT, which would use up the ports.
+    // Closes a socket with a reset, without TIME_WAIT, so that the ports do not run out.
     private static void Reset(Socket socket)
     {
         try
@@ -238,19 +243,21 @@ public sealed class ConnectionFlood(IPEndPoint server, string key, Action<Action
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // It was reset already.
+            // The connection was already reset.
         }
 
         socket.Dispose();
     }
 }
 
-/// <summary>What a flood came to.</summary>
+/// <summary>The result of a flood.</summary>
 /// <param name="Opened">Connections opened without a key.</param>
 /// <param name="Failed">Connections that could not be opened.</param>
-/// <param name="Took">How long it went on.</param>
-/// <param name="OnNew">Times of requests with a key, each on a new connection, the opening included; null: none was answered.</param>
-/// <param name="OnKept">Times of requests with a key on a kept connection; null: none was answered.</param>
-/// <param name="Failures">Why requests with a key were not answered with 200, each with the time that it took.</param>
+/// <param name="Took">How long the flood lasted.</param>
+/// <param name="OnNew">
+/// Times of requests with a key, each on a new connection and including its opening; null when none was answered.
+/// </param>
+/// <param name="OnKept">Times of requests with a key on a kept connection; null when none was answered.</param>
+/// <param name="Failures">Reasons why requests with a key were not answered with 200, each with its time.</param>
 public sealed record FloodReport(
     long Opened, long Failed, TimeSpan Took, LatencySummary? OnNew, LatencySummary? OnKept, IReadOnlyList<string> Failures);

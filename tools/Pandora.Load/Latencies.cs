@@ -2,25 +2,25 @@ using HdrHistogram;
 
 namespace Pandora.Load;
 
-/// <summary>Times, kept in a histogram with three significant digits from a microsecond to an hour. Any thread may add to it.</summary>
+/// <summary>Times in a histogram with three significant digits, from a microsecond to an hour. Any thread may add to it.</summary>
 public sealed class Latencies
 {
     private const long HighestMicroseconds = 3_600_000_000;
     private readonly LongConcurrentHistogram _histogram = new(1, HighestMicroseconds, 3);
 
-    /// <summary>How many there are.</summary>
+    /// <summary>The number of times.</summary>
     public long Count => _histogram.TotalCount;
 
-    /// <summary>Adds one.</summary>
+    /// <summary>Adds a time.</summary>
     public void Add(TimeSpan time) => _histogram.RecordValue(Math.Clamp((long)time.TotalMicroseconds, 1, HighestMicroseconds));
 
-    /// <summary>Adds one, in milliseconds.</summary>
+    /// <summary>Adds a time in milliseconds.</summary>
     public void AddMs(double milliseconds) => Add(TimeSpan.FromMilliseconds(milliseconds));
 
-    /// <summary>The value in milliseconds that this percentage (0 to 100) of all is not above; 0 when there are none.</summary>
+    /// <summary>The time in milliseconds that a percentage (0 to 100) of all times does not exceed; 0 without times.</summary>
     public double Percentile(double percentage) => Count == 0 ? 0 : _histogram.GetValueAtPercentile(percentage) / 1000.0;
 
-    /// <summary>The usual figures; null when there are none.</summary>
+    /// <summary>The usual figures; null without times.</summary>
     public LatencySummary? Summarize() =>
         Count == 0
             ? null
@@ -37,18 +37,18 @@ public sealed class Latencies
     private static double Round(double milliseconds) => Math.Round(milliseconds, 3);
 }
 
-/// <summary>Figures of many times, in milliseconds.</summary>
-/// <param name="Count">How many.</param>
+/// <summary>Figures of many times, all in milliseconds.</summary>
+/// <param name="Count">The number of times.</param>
 /// <param name="Min">The shortest.</param>
-/// <param name="Mean">Their mean.</param>
-/// <param name="P50">Half are not above.</param>
-/// <param name="P90">90 % are not above.</param>
-/// <param name="P99">99 % are not above.</param>
-/// <param name="P999">99.9 % are not above.</param>
+/// <param name="Mean">The mean.</param>
+/// <param name="P50">50 % of the times do not exceed this.</param>
+/// <param name="P90">90 % of the times do not exceed this.</param>
+/// <param name="P99">99 % of the times do not exceed this.</param>
+/// <param name="P999">99.9 % of the times do not exceed this.</param>
 /// <param name="Max">The longest.</param>
 public sealed record LatencySummary(long Count, double Min, double Mean, double P50, double P90, double P99, double P999, double Max);
 
-/// <summary>The same times as the client and as the server saw them.</summary>
-/// <param name="Client">From the request, or with a rate from when it was due, to the answer.</param>
-/// <param name="Server">What the server told; null where it tells nothing.</param>
+/// <summary>The same operations as measured by the client and by the server.</summary>
+/// <param name="Client">Times from the request to the answer, or with a rate from the time when the request was due.</param>
+/// <param name="Server">Times that the server reported; null where it reports none.</param>
 public sealed record TwoSides(LatencySummary? Client, LatencySummary? Server);

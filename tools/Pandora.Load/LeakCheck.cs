@@ -4,11 +4,11 @@ using Pandora.Client;
 namespace Pandora.Load;
 
 /// <summary>
-/// Looks, before and after a load, for what it leaves on the server. What ends behind the answers is given half a minute.
+/// Checks, before and after a load, what the load leaks on the server. Resources that end after the answer have half a minute to end.
 /// </summary>
 internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<string, string> mark, TimeProvider time)
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan LongestWait = TimeSpan.FromSeconds(30);
     private double? _errorsBefore;
 
     public async Task BeginAsync(CancellationToken cancellationToken)
@@ -19,7 +19,7 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
         }
         catch (PandoraApiException)
         {
-            // Told at the end.
+            // The report at the end says that metrics cannot be read.
         }
     }
 
@@ -28,8 +28,8 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
         var start = time.GetTimestamp();
         while (true)
         {
-            var found = await LookAsync(cancellationToken);
-            if (found.IsClean || time.GetElapsedTime(start) > Patience)
+            var found = await CheckAsync(cancellationToken);
+            if (found.IsClean || time.GetElapsedTime(start) > LongestWait)
             {
                 return found;
             }
@@ -38,7 +38,7 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
         }
     }
 
-    /// <summary>The sum of a metric over all its labels, in Prometheus' text format.</summary>
+    /// <summary>The sum of a metric over all its labels, from Prometheus' text format; null when the metric is missing.</summary>
     internal static double? Sum(string text, string metric)
     {
         var values = text.Split('\n')
@@ -53,7 +53,7 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
         return values.Count == 0 ? null : values.Sum();
     }
 
-    private async Task<LeakReport> LookAsync(CancellationToken cancellationToken)
+    private async Task<LeakReport> CheckAsync(CancellationToken cancellationToken)
     {
         int? left = null;
         try
@@ -76,8 +76,8 @@ internal sealed class LeakCheck(PandoraClient pandora, IReadOnlyDictionary<strin
                 null,
                 null,
                 left is null
-                    ? $"nothing could be looked at: {e.Message}"
-                    : $"slots and teardown errors were not looked at, for /metrics cannot be read: {e.Message}");
+                    ? $"nothing could be checked: {e.Message}"
+                    : $"slots and cleanup errors were not checked, because /metrics cannot be read: {e.Message}");
         }
     }
 }

@@ -4,19 +4,20 @@ using Pandora.Client;
 
 namespace Pandora.Load;
 
-/// <summary>One sandbox of a load, when it is done.</summary>
+/// <summary>One sandbox of a load, after its end.</summary>
 /// <param name="Number">Its number, from 1.</param>
-/// <param name="Id">Its id; null when it was never claimed.</param>
+/// <param name="Id">Its id; null when it was never created.</param>
 /// <param name="Slot">Its slot.</param>
-/// <param name="AcquireMs">Claim, as the server saw it.</param>
-/// <param name="ExecMs">Commands, as the server saw them.</param>
-/// <param name="TotalMs">From its start to its end, as the client saw it.</param>
-/// <param name="Error">What went wrong, or null.</param>
+/// <param name="AcquireMs">Time of the claim in ms, measured by the server.</param>
+/// <param name="ExecMs">Times of the commands in ms, measured by the server.</param>
+/// <param name="TotalMs">Time from its start to its end in ms, measured by the client.</param>
+/// <param name="Error">Why it failed; null when it succeeded.</param>
 public sealed record LoadedSandbox(
     int Number, string? Id, int? Slot, double? AcquireMs, IReadOnlyList<double> ExecMs, double TotalMs, string? Error);
 
 /// <summary>
-/// A load: claims sandboxes, runs commands in them and deletes them, as the plan says. What it makes it deletes, also when it is stopped.
+/// A load: creates sandboxes, runs commands in them and deletes them, as the plan says. It deletes all its sandboxes, also when it is
+/// stopped.
 /// </summary>
 public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, TimeProvider time)
 {
@@ -34,45 +35,46 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
     private int _cold;
     private long _startedAt;
 
-    /// <summary>Called when a sandbox is done, from any thread.</summary>
+    /// <summary>Called when a sandbox has ended, from any thread.</summary>
     public Action<LoadedSandbox>? Finished { get; init; }
 
-    /// <summary>Awaited before each claim of a closed loop; its time is not measured.</summary>
+    /// <summary>Awaited before each create of a closed loop; its time is not measured.</summary>
     public Func<CancellationToken, Task>? BeforeEach { get; init; }
 
-    /// <summary>Claims, as the client saw them.</summary>
+    /// <summary>Times of claims, measured by the client.</summary>
     public Latencies AcquireAtClient { get; } = new();
 
-    /// <summary>Claims, as the server saw them.</summary>
+    /// <summary>Times of claims, measured by the server.</summary>
     public Latencies AcquireAtServer { get; } = new();
 
-    /// <summary>First commands, as the client saw them.</summary>
+    /// <summary>Times of first commands, measured by the client.</summary>
     public Latencies FirstExecAtClient { get; } = new();
 
-    /// <summary>First commands, as the server saw them.</summary>
+    /// <summary>Times of first commands, measured by the server.</summary>
     public Latencies FirstExecAtServer { get; } = new();
 
-    /// <summary>Later commands, as the client saw them.</summary>
+    /// <summary>Times of later commands, measured by the client.</summary>
     public Latencies ExecAtClient { get; } = new();
 
-    /// <summary>Later commands, as the server saw them.</summary>
+    /// <summary>Times of later commands, measured by the server.</summary>
     public Latencies ExecAtServer { get; } = new();
 
-    /// <summary>Deletions, as the client saw them.</summary>
+    /// <summary>Times of deletions, measured by the client.</summary>
     public Latencies DeleteAtClient { get; } = new();
 
-    /// <summary>Deletions, as the server saw them.</summary>
+    /// <summary>Times of deletions, measured by the server.</summary>
     public Latencies DeleteAtServer { get; } = new();
 
-    /// <summary>Whole sandboxes.</summary>
+    /// <summary>Times of whole sandboxes, from start to end.</summary>
     public Latencies Total { get; } = new();
 
-    /// <summary>Sandboxes started, ended well and failed so far, and how long it has gone on.</summary>
+    /// <summary>Sandboxes started, succeeded and failed so far, and the time since the beginning.</summary>
     public (int Started, int Succeeded, int Failed, TimeSpan Elapsed) Progress =>
         (_started, _succeeded, _failed, _startedAt == 0 ? TimeSpan.Zero : time.GetElapsedTime(_startedAt));
 
     /// <summary>
-    /// Runs it to its end, or until it is told to stop; either way everything of it is deleted and the report is of what there was.
+    /// Runs the load to its end, or until <paramref name="cancellationToken"/> is cancelled. In both cases all its sandboxes are deleted,
+    /// and the report covers what was measured.
     /// </summary>
     /// <exception cref="ServerUnreachableException">No server answers.</exception>
     public async Task<LoadReport> RunAsync(CancellationToken cancellationToken)
@@ -85,10 +87,18 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         var isInterrupted = false;
         try
         {
-            await (
-                plan.Rate is { } rate ? OpenAsync(rate, cancellationToken)
-                : plan.Burst is { } burst ? BurstsAsync(burst, cancellationToken)
-                : ClosedAsync(cancellationToken));
+            if (plan.Rate is { } rate)
+            {
+                await OpenAsync(rate, cancellationToken);
+            }
+            else if (plan.Burst is { } burst)
+            {
+                await BurstsAsync(burst, cancellationToken);
+            }
+            else
+            {
+                await ClosedAsync(cancellationToken);
+            }
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
@@ -184,7 +194,7 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         await Task.WhenAll(running);
     }
 
-    // Never throws: what goes wrong is a figure.
+    // Never throws: failures are counted.
     private async Task OneAsync(int number, long due, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref _started);
@@ -231,7 +241,7 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
             error = Count(operation, code, e.Message);
             if (operation == "create" && code != "interrupted")
             {
-                // Who waited in vain has waited all the same.
+                // A claim that failed still counts towards the waiting time.
                 AcquireAtClient.Add(time.GetElapsedTime(due));
             }
         }
@@ -281,7 +291,7 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         }
     }
 
-    // A claim whose answer never arrived may have been granted.
+    // Deletes sandboxes whose create was never answered: the server may have created them.
     private async Task SweepAsync()
     {
         using var limit = new CancellationTokenSource(DeleteLimit, TimeProvider.System);
@@ -293,7 +303,7 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
             }
             catch (Exception e) when (Classify(e, CancellationToken.None) is not null)
             {
-                // It ended by itself, or the leak check tells.
+                // The sandbox ended by itself, or the leak check reports it.
             }
         }
 
@@ -312,7 +322,7 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         return $"{operation}: {message}";
     }
 
-    // Null for what is a defect of ours.
+    // The code of a failure; null for a defect of this program.
     private static string? Classify(Exception exception, CancellationToken cancellationToken) => exception switch
     {
         PandoraApiException e => e.Code ?? $"http_{e.Status}",

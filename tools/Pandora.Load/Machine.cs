@@ -3,16 +3,16 @@ using System.Text.Json.Serialization;
 
 namespace Pandora.Load;
 
-/// <summary>The machine that figures come from.</summary>
+/// <summary>The machine on which figures were measured.</summary>
 /// <param name="System">Operating system and kernel.</param>
 /// <param name="Architecture">Such as <c>x64</c>.</param>
-/// <param name="Processor">The processor's own name, where the system tells it.</param>
-/// <param name="Processors">How many may be used.</param>
+/// <param name="Processor">The processor's model name; <c>unknown</c> where the system does not report it.</param>
+/// <param name="Processors">Number of processors that this process may use.</param>
 /// <param name="MemoryMiB">Memory in MiB.</param>
 public sealed record Machine(
     string System, string Architecture, string Processor, int Processors, [property: JsonPropertyName("memory_mib")] long MemoryMiB)
 {
-    /// <summary>This one.</summary>
+    /// <summary>Describes this machine.</summary>
     public static Machine Describe() =>
         new(
             $"{RuntimeInformation.OSDescription}, kernel {Environment.OSVersion.Version}",

@@ -17,7 +17,7 @@ public sealed partial record Slo
         Limit = limit;
     }
 
-    /// <summary>As it was written.</summary>
+    /// <summary>The objective as the user wrote it.</summary>
     public string Text { get; }
 
     private string Measure { get; }
@@ -26,8 +26,8 @@ public sealed partial record Slo
 
     private double Limit { get; }
 
-    /// <summary>Reads an objective.</summary>
-    /// <exception cref="FormatException">It is none; the message says what one looks like.</exception>
+    /// <summary>Parses an objective.</summary>
+    /// <exception cref="FormatException">The text is no objective; the message says how to write one.</exception>
     public static Slo Parse(string text)
     {
         var match = Pattern().Match(text.Replace(" ", "", StringComparison.Ordinal));
@@ -35,12 +35,17 @@ public sealed partial record Slo
         {
             throw new FormatException(
                 $"'{text}' is no objective: write (acquire|first_exec|exec|delete|total)[.server].(min|mean|p50|p90|p99|p999|max) and "
-                    + "a limit such as <5ms, or errors<1%, or throughput>2 (sandboxes a second)");
+                    + "a limit such as <5ms, or errors<1%, or throughput>2 (sandboxes per second)");
         }
 
         var measure = match.Groups["measure"].Value;
         var unit = match.Groups["unit"].Value;
-        var expected = measure switch { "errors" => unit == "%", "throughput" => unit.Length == 0, _ => unit is "us" or "ms" or "s" };
+        var expected = measure switch
+        {
+            "errors" => unit == "%",
+            "throughput" => unit.Length == 0,
+            _ => unit is "us" or "ms" or "s",
+        };
         var limit = double.Parse(match.Groups["limit"].Value, CultureInfo.InvariantCulture);
         return expected
             ? new Slo(
@@ -53,12 +58,10 @@ public sealed partial record Slo
                     "s" => limit * 1000,
                     _ => limit,
                 })
-            : throw new FormatException(
-                $"'{text}': {measure switch { "errors" => "errors are limited in %", "throughput" => "a throughput is a number without a unit, in sandboxes a second", _ => "a time needs us, ms or s" }}"
-            );
+            : throw new FormatException($"'{text}': {UnitRule(measure)}");
     }
 
-    /// <summary>Holds a report to it. What was not measured is not met.</summary>
+    /// <summary>Checks a report against the objective. An objective is not met when its value was not measured.</summary>
     public SloResult Check(LoadReport report)
     {
         var actual = Read(report);
@@ -79,6 +82,13 @@ public sealed partial record Slo
         };
         return new SloResult(Text, actual is null ? null : Math.Round(actual.Value, 3), unit, isMet);
     }
+
+    private static string UnitRule(string measure) => measure switch
+    {
+        "errors" => "errors need a limit in %",
+        "throughput" => "a throughput is a number without a unit, in sandboxes per second",
+        _ => "a time needs us, ms or s",
+    };
 
     private double? Read(LoadReport report)
     {
@@ -106,14 +116,15 @@ public sealed partial record Slo
     }
 
     [GeneratedRegex(
-        @"^(?<measure>(acquire|first_exec|exec|delete)(\.server)?\.(min|mean|p50|p90|p99|p999|max)|total\.(min|mean|p50|p90|p99|p999|max)|errors|throughput)(?<comparison><=|>=|<|>)(?<limit>\d+(\.\d+)?)(?<unit>us|ms|s|%)?$"
-    )]
+        @"^(?<measure>(acquire|first_exec|exec|delete)(\.server)?\.(min|mean|p50|p90|p99|p999|max)"
+            + @"|total\.(min|mean|p50|p90|p99|p999|max)|errors|throughput)"
+            + @"(?<comparison><=|>=|<|>)(?<limit>\d+(\.\d+)?)(?<unit>us|ms|s|%)?$")]
     private static partial Regex Pattern();
 }
 
-/// <summary>An objective and what came of it.</summary>
-/// <param name="Objective">As it was written.</param>
-/// <param name="Actual">What was measured; null when nothing was.</param>
-/// <param name="Unit">Its unit.</param>
-/// <param name="IsMet">Whether it was met.</param>
+/// <summary>An objective and its result.</summary>
+/// <param name="Objective">The objective as the user wrote it.</param>
+/// <param name="Actual">The measured value; null when it was not measured.</param>
+/// <param name="Unit">Unit of the value.</param>
+/// <param name="IsMet">Whether the objective was met.</param>
 public sealed record SloResult(string Objective, double? Actual, string Unit, bool IsMet);

@@ -8,16 +8,19 @@ using Pandora.Prove.Checks;
 using Pandora.TestHost;
 using Pandora.Linux;
 
-// './pandora prove': the real server in a world of namespaces of its own, on this host; nothing of it touches a service that runs, the
-// network, or other guests.
+// './pandora prove' runs the real server in a world of network namespaces on this host. It does not touch a running service, the network or
+// other guests.
 var json = new Option<bool>("--json") { Description = "Print JSON" };
-var root = new RootCommand("Shows on this host, in a minute or two, that what Pandora promises holds: isolation, each refusal with a positive control, timeouts, kill -9 of server and VMM, nothing left; and how fast it is. Exit code 1: something does not hold") { json };
+const string Description =
+    "Checks on this host, in one to two minutes, what Pandora guarantees: isolation (each refusal with a positive control), timeouts, "
+        + "kill -9 of server and VMM, no leaks; and measures the speed. Exit code 1: a check failed";
+var root = new RootCommand(Description) { json };
 root.SetAction(async (result, cancellationToken) =>
 {
     var start = Stopwatch.GetTimestamp();
     var outcomes = new List<Outcome>();
     var figures = new Dictionary<string, string>();
-    void Tell(Outcome outcome)
+    void Report(Outcome outcome)
     {
         outcomes.Add(outcome);
         if (!result.GetValue(json))
@@ -33,25 +36,27 @@ root.SetAction(async (result, cancellationToken) =>
         try
         {
             var seen = await run().WaitAsync(TimeSpan.FromMinutes(2), TimeProvider.System, cancellationToken);
-            Tell(new Outcome(name, true, seen, Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 1)));
+            Report(new Outcome(name, true, seen, Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 1)));
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
-            Tell(new Outcome(name, false, e.Message, Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 1)));
+            Report(new Outcome(name, false, e.Message, Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 1)));
         }
     }
 
     try
     {
-        Console.Error.WriteLine("  starting a server of its own in a world of its own …");
-        // What the user chose for the service is what is proven.
+        Console.Error.WriteLine("  starting a separate server in a separate network …");
+        // The VMM that the user chose for the service is the one that is checked.
         var settings = new[] { "VMM", "ACCEL", "FIRECRACKER", "JAILER", "JAIL" }.Select(n => $"PANDORA_{n}")
-            .Select(n => (Name: n, Value: Environment.GetEnvironmentVariable(n))).Where(s => s.Value is { Length: > 0 }).ToDictionary(s => s.Name, s => s.Value!);
+            .Select(n => (Name: n, Value: Environment.GetEnvironmentVariable(n)))
+            .Where(s => s.Value is { Length: > 0 })
+            .ToDictionary(s => s.Name, s => s.Value!);
         settings.TryAdd("PANDORA_VMM", "auto");
         var stage = await Stage.CreateAsync(settings);
         try
         {
-            foreach (var check in Isolation.All.Concat(Walls.All).Concat(Forks.All).Concat(Lifecycle.All))
+            foreach (var check in Isolation.All.Concat(NetworkProtection.All).Concat(Forks.All).Concat(Lifecycle.All))
             {
                 await TryAsync(check.Name, async () =>
                 {
@@ -62,8 +67,9 @@ root.SetAction(async (result, cancellationToken) =>
                     }
                     finally
                     {
-                        // A check may have killed it, or the server.
-                        await stage.Server.Pandora.DeleteAsync(sandbox.Id, CancellationToken.None).ContinueWith(_ => { }, TaskScheduler.Default);
+                        // The check may have killed the sandbox's VMM or the server.
+                        await stage.Server.Pandora.DeleteAsync(sandbox.Id, CancellationToken.None)
+                            .ContinueWith(_ => { }, TaskScheduler.Default);
                     }
                 });
             }
@@ -75,28 +81,29 @@ root.SetAction(async (result, cancellationToken) =>
         }
         finally
         {
-            await TryAsync("the server's end leaves the host as it was", async () =>
+            await TryAsync("the end of the server leaves no resource on the host", async () =>
             {
                 await stage.DisposeAsync();
-                return "looked for by name and by record";
+                return "scanned by name and by record";
             });
         }
     }
     catch (OperationCanceledException)
     {
-        Console.Error.WriteLine("pandora: interrupted; what it had made was removed");
+        Console.Error.WriteLine("pandora: interrupted; everything that was created is removed");
         return 130;
     }
     catch (Exception e) when (e is TestHostException or CommandException or IOException)
     {
-        Console.Error.WriteLine($"pandora: it could not be tried: {e.Message}");
+        Console.Error.WriteLine($"pandora: the checks could not run: {e.Message}");
         return 1;
     }
 
     var failed = outcomes.Count(o => !o.Holds);
     if (result.GetValue(json))
     {
-        Console.WriteLine(JsonSerializer.Serialize(new { checks = outcomes, figures, failed }, new JsonSerializerOptions(JsonSerializerDefaults.Web) { WriteIndented = true }));
+        var options = new JsonSerializerOptions(JsonSerializerDefaults.Web) { WriteIndented = true };
+        Console.WriteLine(JsonSerializer.Serialize(new { checks = outcomes, figures, failed }, options));
     }
     else
     {
@@ -106,12 +113,14 @@ root.SetAction(async (result, cancellationToken) =>
             Console.WriteLine($"{name,-24} {value}");
         }
 
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"\n{outcomes.Count - failed} hold, {failed} fail, in {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s"));
+        var seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        Console.WriteLine(
+            string.Create(CultureInfo.InvariantCulture, $"\n{outcomes.Count - failed} hold, {failed} fail, in {seconds:0} s"));
     }
 
     return failed == 0 ? 0 : 1;
 });
 return await root.Parse(args).InvokeAsync();
 
-/// <summary>What came of one check.</summary>
+/// <summary>The result of one check.</summary>
 internal sealed record Outcome(string Name, bool Holds, string Detail, double Seconds);

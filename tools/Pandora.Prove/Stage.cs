@@ -1,14 +1,14 @@
-using System.Net;
 using Pandora.TestHost;
 
 namespace Pandora.Prove;
 
 /// <summary>
-/// A world with listeners everywhere and a real server in it: its LAN and neighbour may not be reached, one private address is allowed.
+/// A test world with listeners on every address and a real server. Guests must not reach the LAN or the neighbour. They may reach one
+/// private address.
 /// </summary>
 internal sealed partial class Stage : IAsyncDisposable
 {
-    /// <summary>Where everything listens, and where a resolver does.</summary>
+    /// <summary>The port of every TCP listener, and the port of the datagram listener on the internet.</summary>
     public const int Port = 7000, DatagramPort = 7001;
 
     /// <summary>The private address that guests may reach.</summary>
@@ -20,11 +20,11 @@ internal sealed partial class Stage : IAsyncDisposable
 
     public ServerProcess Server { get; private set; } = null!;
 
-    /// <summary>What came to the internet's datagram port.</summary>
+    /// <summary>The datagrams that arrived at the internet's listener.</summary>
     public DatagramListener Datagrams { get; private set; } = null!;
 
-    /// <summary>Makes the world and starts the server in it.</summary>
-    /// <param name="settings">The server's settings besides the stage's own.</param>
+    /// <summary>Creates the world and starts the server in it.</summary>
+    /// <param name="settings">Settings of the server, in addition to those of the stage.</param>
     public static async Task<Stage> CreateAsync(IReadOnlyDictionary<string, string>? settings = null)
     {
         var stage = new Stage(await TestWorld.CreateAsync());
@@ -68,9 +68,13 @@ internal sealed partial class Stage : IAsyncDisposable
         await TestWorld.InAsync(World.Neighbour, $"addr add {AllowedAddress}/24 dev eth0");
         (NetworkNamespace, string)[] places =
         [
-            (World.Internet, TestWorld.InternetAddress), (World.Metadata, TestWorld.MetadataAddress), (World.Lan, TestWorld.LanAddress),
+            (World.Internet, TestWorld.InternetAddress),
+            (World.Metadata, TestWorld.MetadataAddress),
+            (World.Lan, TestWorld.LanAddress),
             (World.Neighbour, TestWorld.NeighbourAddress),
-            (World.Neighbour, AllowedAddress), (World.Host, "0.0.0.0"), (World.Internet, TestWorld.GatewayAddress),
+            (World.Neighbour, AllowedAddress),
+            (World.Host, "0.0.0.0"),
+            (World.Internet, TestWorld.GatewayAddress),
             .. TestWorld.SpecialAddresses.Select(a => (World.Internet, a)),
         ];
         foreach (var (place, address) in places)
@@ -78,8 +82,8 @@ internal sealed partial class Stage : IAsyncDisposable
             World.Listen(place, address, Port);
         }
 
-        Datagrams = World.With(new DatagramListener(World.Internet, IPAddress.Parse(TestWorld.InternetAddress), DatagramPort));
-        World.With(new DatagramListener(World.Neighbour, IPAddress.Parse(TestWorld.ResolverAddress), 53, Resolver.Answer));
-        World.With(new DatagramListener(World.Host, IPAddress.Loopback, 5353, Resolver.Answer));
+        Datagrams = World.ListenForDatagrams(World.Internet, TestWorld.InternetAddress, DatagramPort);
+        World.ListenForDatagrams(World.Neighbour, TestWorld.ResolverAddress, 53, Resolver.Answer);
+        World.ListenForDatagrams(World.Host, "127.0.0.1", 5353, Resolver.Answer);
     }
 }

@@ -6,49 +6,52 @@ using Pandora.Linux;
 namespace Pandora.HostTests.Chaos;
 
 /// <summary>
-/// Holds what the server answers against what is the case: in the guest, among the host's processes, and with what was just done to it.
+/// Compares the server's answers with the facts: the guest's processes, the host's processes, and the faults of the last minute.
 /// </summary>
 internal sealed class Answers(ServerProcess server, Faults faults)
 {
-    // A server that has just started may decide for so long, an undone cause may be noticed so late, and a VMM may take so long to die.
-    private static readonly TimeSpan Deciding = TimeSpan.FromSeconds(60), Cause = TimeSpan.FromSeconds(75), Dying =
-        TimeSpan.FromSeconds(20);
+    // Longest times: that a started server recovers its microVMs, that an answer may still name a fault that is over, and that a VMM takes
+    // to die.
+    private static readonly TimeSpan Recovering = TimeSpan.FromSeconds(60),
+        Cause = TimeSpan.FromSeconds(75),
+        Dying = TimeSpan.FromSeconds(20);
 
-    /// <summary>Whether an answer says that nothing of a command was run.</summary>
+    /// <summary>Whether an answer says that no part of a command ran.</summary>
     public static bool SaysNotStarted(PandoraApiException problem) =>
         problem.CommandState == CommandStates.NotStarted || problem.Message.Contains("nothing was run", StringComparison.Ordinal);
 
-    /// <summary>What is wrong with a refusal, by what was done to the server lately; null when nothing is.</summary>
-    public string? FindLie(PandoraApiException problem) => problem.Code switch
+    /// <summary>Why a refusal is wrong, given the recent faults; null when it is right.</summary>
+    public string? FindContradiction(PandoraApiException problem) => problem.Code switch
     {
         var code when code == ErrorCodes.NotProtected.Code && !faults.WasDone(Cause, "tables flushed") =>
-            $"nothing took the rules away, and the answer was: {problem.Message}",
-        var code when code == ErrorCodes.Recovering.Code && !faults.WasDone(Deciding, "server killed", "server restarted")
-            && !faults.WasDone(Deciding, "(gave up without descriptors)") =>
+            $"no fault removed the rules, and the answer was: {problem.Message}",
+        var code when code == ErrorCodes.Recovering.Code && !faults.WasDone(Recovering, "server killed", "server restarted")
+            && !faults.WasDone(Recovering, "(gave up without descriptors)") =>
             $"no server was started, and the answer was: {problem.Message}",
         var code when code == ErrorCodes.HostFull.Code && !faults.WasDone(Cause, "data disk full for a while", "disk filled by a guest",
-            "descriptors run out for a while") => $"nothing was full, and the answer was: {problem.Message}",
+            "descriptors run out for a while") => $"no fault filled the disk, and the answer was: {problem.Message}",
         _ => null,
     };
 
-    /// <summary>What is wrong with what a command's answer says of its sandbox and of itself; null when nothing is, or when that can no
-    /// longer be seen.</summary>
-    public async Task<string?> FindLieAsync(string id, string token, PandoraApiException problem)
+    /// <summary>
+    /// Why a command's answer is wrong about its sandbox or its processes; null when it is right or can no longer be checked.
+    /// </summary>
+    public async Task<string?> FindContradictionAsync(string id, string token, PandoraApiException problem)
     {
         switch (problem.Code)
         {
             case var code when code == ErrorCodes.SandboxGone.Code || code == ErrorCodes.SandboxNotFound.Code:
-                return await IsStillThereAsync(id) ? $"{id} is said to be gone, and its VMM runs: {problem.Message}" : null;
-            case var code when code == ErrorCodes.ExecTimeout.Code && problem.CommandState == CommandStates.Killed:
-                return await FindAsync(id, token) is { Length: > 0 } found
-                    ? $"{token} is said to have been killed in {id}, and runs: {found}" : null;
+                return await IsVmmRunningAsync(id) ? $"the answer says that {id} is gone, and its VMM runs: {problem.Message}" : null;
+            case var code when code == ErrorCodes.ExecTimeout.Code && problem.Problem.Command == CommandStates.Killed:
+                return await FindProcessesAsync(id, token) is { Length: > 0 } found
+                    ? $"the answer says that {token} was killed in {id}, and it runs: {found}" : null;
             default:
                 return null;
         }
     }
 
-    // The answer says that it is gone as soon as it is being ended.
-    private async Task<bool> IsStillThereAsync(string id)
+    // The server answers "gone" as soon as the end of a sandbox begins, so its VMM may run a little longer.
+    private async Task<bool> IsVmmRunningAsync(string id)
     {
         var start = TimeProvider.System.GetTimestamp();
         while (RunsVmm(id))
@@ -61,7 +64,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
 
             if (TimeProvider.System.GetElapsedTime(start) > 2 * Dying)
             {
-                // Whatever was done meanwhile, the audit at the end sees what is left.
+                // A fault delays the end. The audit after the run finds a VMM that remains.
                 return false;
             }
 
@@ -74,8 +77,9 @@ internal sealed class Answers(ServerProcess server, Faults faults)
     private bool RunsVmm(string id) =>
         Audit.Processes(server).Any(p => ProcessHandle.ReadEnvironment(int.Parse(p)).Contains($"PANDORA_MICROVM={id}"));
 
-    // Null when the guest cannot be asked any more. The command that asks has the token in brackets, and so does not find itself.
-    private async Task<string?> FindAsync(string id, string token)
+    // The processes whose command line contains the token; null when the guest no longer answers. The pattern has the first letter in
+    // brackets, so that pgrep does not find itself.
+    private async Task<string?> FindProcessesAsync(string id, string token)
     {
         try
         {

@@ -6,10 +6,10 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests.Chaos;
 
-/// <summary>Clients that use the server whatever happens to it, and keep book: what they were promised, and what broke a promise.</summary>
+/// <summary>Clients that use the server during the faults and record violations: answers that a later observation contradicts.</summary>
 internal sealed class Clients(ServerProcess server, Answers answers, int seed, TimeProvider time)
 {
-    // The longest that the server may take by its own settings, and some for a machine that is busy with everything else.
+    // The longest times that the server's settings allow, and a reserve for a busy machine.
     private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(45),
         ExecLimit = TimeSpan.FromSeconds(45),
         DeleteLimit = TimeSpan.FromSeconds(45);
@@ -17,20 +17,20 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
     private readonly ConcurrentQueue<string> _violations = new();
     private int _lastToken;
 
-    /// <summary>How many requests came to what.</summary>
+    /// <summary>The number of requests by operation and outcome.</summary>
     public IReadOnlyDictionary<string, int> Outcomes => _outcomes;
 
-    /// <summary>Promises that were broken.</summary>
+    /// <summary>What the server did wrong, a sentence each.</summary>
     public IReadOnlyCollection<string> Violations => _violations;
 
-    /// <summary>Runs one client until it is told to stop.</summary>
+    /// <summary>Runs one client until <paramref name="stop"/> is cancelled.</summary>
     public async Task RunAsync(int number, CancellationToken stop)
     {
         var random = new Random(HashCode.Combine(seed, number));
         while (!stop.IsCancellationRequested)
         {
             var key = $"chaos-{number}-{random.Next()}";
-            // A claim whose answer never came is sent again: it must not make a second sandbox.
+            // A create without an answer is sent again with the same key, and must not make a second sandbox.
             Sandbox? sandbox = null;
             for (var attempt = 0; sandbox is null && attempt < 20 && !stop.IsCancellationRequested; attempt++)
             {
@@ -51,12 +51,12 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         }
     }
 
-    /// <summary>Looks at what exists: no two sandboxes share an id, a slot or an address.</summary>
-    public async Task LookAsync()
+    /// <summary>Checks the list of sandboxes: no two may share an id, a slot or an address.</summary>
+    public async Task CheckUniqueAsync()
     {
         var list = await TryAsync("list", DeleteLimit, token => server.Pandora.ListAsync(null, token));
         foreach (
-            var (what, values) in list is null
+            var (kind, values) in list is null
                 ? []
                 : new (string, IEnumerable<string>)[]
                 {
@@ -67,19 +67,19 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         {
             foreach (var twice in values.GroupBy(v => v).Where(g => g.Count() > 1))
             {
-                _violations.Enqueue($"two sandboxes share the {what} {twice.Key}");
+                _violations.Enqueue($"two sandboxes share the {kind} {twice.Key}");
             }
         }
     }
 
     private async Task UseAsync(Sandbox sandbox, Random random, CancellationToken stop)
     {
-        // What each command's answer said of it: ran, did not, or nothing that holds.
+        // What each command's answer says: that it ran, that it did not, or nothing certain (null).
         var tokens = new Dictionary<string, bool?>();
         for (var i = random.Next(1, 6); i > 0 && !stop.IsCancellationRequested; i--)
         {
             var token = $"t{Interlocked.Increment(ref _lastToken)}";
-            // Each writes a line of its own: in the file once, or, where nobody promised, not at all.
+            // Each command appends its token to a file: once, or not at all when no answer says that it ran.
             var code = random.Next(4) switch
             {
                 0 => $"echo {token} >> /root/book; sleep 2",
@@ -88,8 +88,16 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             };
             PandoraApiException? problem = null;
             var result = await TryAsync(
-                "exec", ExecLimit, t => server.Pandora.Connect(sandbox.Id).ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, t), e => problem = e);
-            tokens[token] = result is { ExitCode: 0 } ? true : problem is not null && Answers.SaysNotStarted(problem) ? false : null;
+                "exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t), e => problem = e);
+            if (result is { ExitCode: 0 })
+            {
+                tokens[token] = true;
+            }
+            else
+            {
+                tokens[token] = problem is not null && Answers.SaysNotStarted(problem) ? false : null;
+            }
+
             if (problem is not null)
             {
                 await CheckAsync(sandbox.Id, token, problem);
@@ -101,13 +109,20 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             { ExitCode: 0 } book)
         {
             var lines = book.Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-            foreach (var (token, isPromised) in tokens)
+            foreach (var (token, hasRun) in tokens)
             {
                 var count = lines.Count(l => l == token);
-                if (count > 1 || (isPromised == true && count == 0) || (isPromised == false && count > 0))
+                if (count > 1)
                 {
-                    _violations.Enqueue(count > 1 ? $"{token} ran {count} times in {sandbox.Id}" : count == 0
-                        ? $"{token} is lost in {sandbox.Id}" : $"{token} ran in {sandbox.Id}, although the answer was that it did not");
+                    _violations.Enqueue($"{token} ran {count} times in {sandbox.Id}");
+                }
+                else if (hasRun == true && count == 0)
+                {
+                    _violations.Enqueue($"{token} did not run in {sandbox.Id}, although the answer was that it ran");
+                }
+                else if (hasRun == false && count > 0)
+                {
+                    _violations.Enqueue($"{token} ran in {sandbox.Id}, although the answer was that it did not");
                 }
             }
 
@@ -123,16 +138,16 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         }
     }
 
-    // A wrong answer is a broken promise as well.
+    // A wrong answer is a violation too.
     private async Task CheckAsync(string id, string token, PandoraApiException problem)
     {
-        if (await answers.FindLieAsync(id, token, problem) is { } lie)
+        if (await answers.FindContradictionAsync(id, token, problem) is { } contradiction)
         {
-            _violations.Enqueue(lie);
+            _violations.Enqueue(contradiction);
         }
     }
 
-    // Never throws: what went wrong is an outcome, or a broken promise.
+    // Never throws: a failure is an outcome or a violation.
     private async Task<T?> TryAsync<T>(
         string operation, TimeSpan limit, Func<CancellationToken, Task<T>> run, Action<PandoraApiException>? onProblem = null)
     {
@@ -148,9 +163,9 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         {
             Count(operation, e.Code ?? $"http_{e.Status}");
             onProblem?.Invoke(e);
-            if (answers.FindLie(e) is { } lie)
+            if (answers.FindContradiction(e) is { } contradiction)
             {
-                _violations.Enqueue($"{operation}: {lie}");
+                _violations.Enqueue($"{operation}: {contradiction}");
             }
 
             if (e.Code is null || e.Code == ErrorCodes.Internal.Code || e.Code == ErrorCodes.IdempotencyMismatch.Code)
@@ -169,7 +184,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
 
         if (Stopwatch.GetElapsedTime(start) < TimeSpan.FromMilliseconds(100))
         {
-            // A server that is away, or full, is not asked a thousand times a second.
+            // Pause after a quick answer: a stopped or full server must not get a thousand requests a second.
             await Task.Delay(TimeSpan.FromMilliseconds(100), time);
         }
 

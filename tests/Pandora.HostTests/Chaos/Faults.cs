@@ -7,132 +7,129 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests.Chaos;
 
-/// <summary>One thing that goes wrong.</summary>
-/// <param name="Name">What.</param>
-/// <param name="RunAsync">Does it, and takes it back where it can be taken back.</param>
+/// <summary>One kind of fault.</summary>
+/// <param name="Name">What happens.</param>
+/// <param name="RunAsync">Makes it happen, and ends it where it can be ended.</param>
 internal sealed record Fault(string Name, Func<Task> RunAsync);
 
-/// <summary>Does to a server, its VMMs and its guests what happens to servers in a bad year, in an order that a seed gives.</summary>
+/// <summary>Faults of a server, its VMMs, its guests and its host, in random order.</summary>
 internal sealed class Faults(ServerProcess server, TestWorld world, string dataDirectory, Random random)
 {
     private static readonly TimeSpan Moment = TimeSpan.FromSeconds(3);
 
-    /// <summary>Those who use the server wait here while none is meant to run.</summary>
-    public SemaphoreSlim Restarting { get; } = new(1, 1);
-
-    /// <summary>When something was last done that makes the server refuse claims or commands for want of room or rules.</summary>
+    /// <summary>The time stamp of the last fault of each name.</summary>
     public ConcurrentDictionary<string, long> LastDone { get; } = new();
 
-    /// <summary>How often each was done.</summary>
+    /// <summary>How often each fault was made.</summary>
     public ConcurrentDictionary<string, int> Done { get; } = new();
 
-    /// <summary>All of them.</summary>
+    /// <summary>All faults.</summary>
     public IReadOnlyList<Fault> All =>
-        [
-            new("server killed", () => RestartAsync(() => server.KillAsync())),
-            new(
-                "server restarted",
-                () =>
-                    RestartAsync(async () =>
-                    {
-                        server.Signal(10); // SIGUSR1: as './pandora restart'
-                        await server.WaitForEndAsync();
-                    })),
-            new("VMM killed", () => WithVmmAsync(p => p.Kill())),
-            new(
-                "VMM stopped for a while",
-                () =>
-                    WithVmmAsync(async p =>
-                    {
-                        p.Kill(19); // SIGSTOP
-                        await Pause();
-                        p.Kill(18); // SIGCONT
-                    })),
-            new("guest rebooted itself", () => InGuestAsync("/usr/lib/pandora/busybox reboot -f")),
-            new("SSH connection cut", () => InGuestAsync("kill -9 $(ps -o ppid= $PPID)")),
-            new(
-                "guest's network down for a while",
-                async () =>
+    [
+        new("server killed", () => RestartAsync(() => server.KillAsync())),
+        new(
+            "server restarted",
+            () =>
+                RestartAsync(async () =>
                 {
-                    var places = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
-                    if (places.Length > 0)
-                    {
-                        var place = Path.GetFileName(places[random.Next(places.Length)]);
-                        await TryAsync(() => Command.RunAsync("ip", ["-n", place, "link", "set", "tap0", "down"]));
-                        await Pause();
-                        await TryAsync(() => Command.RunAsync("ip", ["-n", place, "link", "set", "tap0", "up"]));
-                    }
-                }),
-            new(
-                "data disk full for a while",
-                async () =>
+                    server.Signal(10); // SIGUSR1: as './pandora restart'
+                    await server.WaitForEndAsync();
+                })),
+        new("VMM killed", () => WithVmmAsync(p => p.Kill())),
+        new(
+            "VMM stopped for a while",
+            () =>
+                WithVmmAsync(async p =>
                 {
-                    var filler = Path.Combine(dataDirectory, "filler");
-                    await TryAsync(() => Command.RunAsync("sh", ["-c", "head -c 4G /dev/zero > \"$1\"", "fill", filler]));
+                    p.Kill(19); // SIGSTOP
                     await Pause();
-                    File.Delete(filler);
-                }),
-            new(
-                "descriptors run out for a while",
-                async () =>
+                    p.Kill(18); // SIGCONT
+                })),
+        new("guest rebooted itself", () => InGuestAsync("/usr/lib/pandora/busybox reboot -f")),
+        new("SSH connection cut", () => InGuestAsync("kill -9 $(ps -o ppid= $PPID)")),
+        new(
+            "guest's network down for a while",
+            async () =>
+            {
+                var namespaces = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
+                if (namespaces.Length > 0)
                 {
-                    // Only this keeps things from being undone.
-                    server.MayLeave = true;
-                    var limit = Directory.GetFiles($"/proc/{server.Pid}/fd").Length + 3;
-                    // proc(5): limits has the soft one in the fourth column.
-                    var before = File.ReadLines($"/proc/{server.Pid}/limits")
-                        .First(l => l.StartsWith("Max open files", StringComparison.Ordinal))
-                        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[3];
-                    await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={limit}:"]));
+                    var name = Path.GetFileName(namespaces[random.Next(namespaces.Length)]);
+                    await TryAsync(() => Command.RunAsync("ip", ["-n", name, "link", "set", "tap0", "down"]));
                     await Pause();
-                    await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={before}:"]));
-                }),
-            new("tables flushed", () => TryAsync(() => TestWorld.NftAsync(world.Host.Path, "flush ruleset"))),
-            new(
-                "a slot's rules flushed",
-                async () =>
+                    await TryAsync(() => Command.RunAsync("ip", ["-n", name, "link", "set", "tap0", "up"]));
+                }
+            }),
+        new(
+            "data disk full for a while",
+            async () =>
+            {
+                var filler = Path.Combine(dataDirectory, "filler");
+                await TryAsync(() => Command.RunAsync("sh", ["-c", "head -c 4G /dev/zero > \"$1\"", "fill", filler]));
+                await Pause();
+                File.Delete(filler);
+            }),
+        new(
+            "descriptors run out for a while",
+            async () =>
+            {
+                // No other fault makes a cleanup fail.
+                server.AllowsFailedCleanup = true;
+                var limit = Directory.GetFiles($"/proc/{server.Pid}/fd").Length + 3;
+                // proc(5): the soft limit is in the fourth column of 'limits'.
+                var before = File.ReadLines($"/proc/{server.Pid}/limits")
+                    .First(l => l.StartsWith("Max open files", StringComparison.Ordinal))
+                    .Split(' ', StringSplitOptions.RemoveEmptyEntries)[3];
+                await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={limit}:"]));
+                await Pause();
+                await TryAsync(() => Command.RunAsync("prlimit", [$"--pid={server.Pid}", $"--nofile={before}:"]));
+            }),
+        new("tables flushed", () => TryAsync(() => TestWorld.NftAsync(world.Host.Path, "flush ruleset"))),
+        new(
+            "a slot's rules flushed",
+            async () =>
+            {
+                var namespaces = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
+                if (namespaces.Length > 0)
                 {
-                    var places = Directory.GetFiles("/run/netns", $"pnd-{server.Instance}-*");
-                    if (places.Length > 0)
-                    {
-                        await TryAsync(() => TestWorld.NftAsync(places[random.Next(places.Length)], "flush ruleset"));
-                    }
-                }),
-            new(
-                "forwarding turned off",
-                () =>
-                    TryAsync(() =>
-                        Command.RunAsync(
-                            "nsenter",
-                            [$"--net={world.Host.Path}", "sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done"])
-                    )),
-            new(
-                "connections driven to their bound",
-                () =>
-                    InGuestAsync(
-                        $"""
-                        ulimit -n 4096; timeout 4 python3 -c "
-                        import socket
-                        held = []
-                        while True:
-                            s = socket.socket(); s.settimeout(1)
-                            try: s.connect(('{TestWorld.InternetAddress}', 7000)); held.append(s)
-                            except OSError: s.close()
-                        " &
-                        """)),
-            new(
-                "descriptors taken by clients",
-                async () =>
+                    await TryAsync(() => TestWorld.NftAsync(namespaces[random.Next(namespaces.Length)], "flush ruleset"));
+                }
+            }),
+        new(
+            "forwarding turned off",
+            () =>
+                TryAsync(() =>
+                    Command.RunAsync(
+                        "nsenter",
+                        [$"--net={world.Host.Path}", "sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done"])
+                )),
+        new(
+            "connections driven to their bound",
+            () =>
+                InGuestAsync(
+                    $"""
+                    ulimit -n 4096; timeout 4 python3 -c "
+                    import socket
+                    held = []
+                    while True:
+                        s = socket.socket(); s.settimeout(1)
+                        try: s.connect(('{TestWorld.InternetAddress}', 7000)); held.append(s)
+                        except OSError: s.close()
+                    " &
+                    """)),
+        new(
+            "descriptors taken by clients",
+            async () =>
+            {
+                var silent = world.Host.Run(() =>
+                    Enumerable
+                        .Range(0, 600)
+                        .Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp))
+                        .ToList());
+                foreach (var socket in silent)
                 {
-                    var silent = world.Host.Run(() =>
-                        Enumerable
-                            .Range(0, 600)
-                            .Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp))
-                            .ToList());
-                    foreach (var socket in silent)
-                    {
-                        TrySocket(() => socket.Connect(IPAddress.Loopback, 8000));
-                    }
+                    TrySocket(() => socket.Connect(IPAddress.Loopback, 8000));
+                }
 
             await Pause();
             silent.ForEach(s => s.Dispose());
@@ -146,7 +143,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
             {
                 TryIo(() =>
                 {
-                    // A page in its middle, or its end.
+                    // Overwrite a page in the middle, or cut off the second half.
                     using var file = File.OpenWrite(Path.Combine(path, random.Next(2) == 0 ? "memory" : "state"));
                     if (random.Next(2) == 0)
                     {
@@ -165,10 +162,10 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
         new("control socket removed", () => InDirectoryAsync(d => Directory.GetFiles(d, "*.sock").ToList().ForEach(File.Delete))),
     ];
 
-    /// <summary>Does one.</summary>
+    /// <summary>Makes a fault happen.</summary>
     public async Task DoAsync(Fault fault)
     {
-        // From its beginning on: what clients are told while it goes on is its doing.
+        // Set at the start too: the fault explains answers that come while it lasts.
         LastDone[fault.Name] = TimeProvider.System.GetTimestamp();
         try
         {
@@ -176,22 +173,23 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
         }
         catch (DirectoryNotFoundException) when (server.HasExited)
         {
-            // Its /proc is gone with it.
+            // The server ended, and its /proc directory with it.
         }
 
         Done.AddOrUpdate(fault.Name, 1, (_, n) => n + 1);
         LastDone[fault.Name] = TimeProvider.System.GetTimestamp();
     }
 
-    /// <summary>Whether one of some was done within so long.</summary>
+    /// <summary>Whether one of these faults happened within a time.</summary>
     public bool WasDone(TimeSpan within, params string[] names) =>
         names.Any(n => LastDone.TryGetValue(n, out var at) && TimeProvider.System.GetElapsedTime(at) < within);
 
     /// <summary>
-    /// Starts a server again that has ended by itself, as a service manager would. Two ends are forgiven, of one that has no descriptor
-    /// left: .NET's runtime itself may give up, and says so; and a server that can take nothing over stops, for the next one to do so.
+    /// Starts the server again if it ended by itself, as a service manager does. A server may end by itself only without free descriptors,
+    /// in two cases: the .NET runtime gives up and says so, or a starting server can neither adopt nor clean up a microVM and stops, so
+    /// that the next one can.
     /// </summary>
-    /// <exception cref="InvalidOperationException">It ended otherwise.</exception>
+    /// <exception cref="InvalidOperationException">The server ended for another reason.</exception>
     public async Task ReviveAsync()
     {
         if (!server.HasExited)
@@ -203,7 +201,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
         var couldNotStart =
             log.Contains("could not be recovered; the server stops", StringComparison.Ordinal)
             && log.Contains("Too many open files", StringComparison.Ordinal);
-        if (!server.MayLeave || !(couldNotStart || log.Split('\n').Contains("Out of memory.")))
+        if (!server.AllowsFailedCleanup || !(couldNotStart || log.Split('\n').Contains("Out of memory.")))
         {
             throw new InvalidOperationException("the server ended by itself");
         }
@@ -251,7 +249,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
         catch (Exception e)
             when (e is PandoraApiException or ServerUnreachableException or OperationCanceledException or HttpRequestException)
         {
-            // It is meant to go wrong.
+            // The command is expected to fail.
         }
     }
 
@@ -276,7 +274,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
         }
         catch (SocketException)
         {
-            // The server is away, or closes what it has no room for.
+            // The server does not run, or closes connections above its limit.
         }
     }
 
@@ -288,7 +286,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
         }
         catch (IOException)
         {
-            // What it was for has ended meanwhile, or the disk is full.
+            // The target of the fault ended meanwhile, or the disk is full.
         }
     }
 
@@ -300,7 +298,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
         }
         catch (CommandException)
         {
-            // What it was for has ended meanwhile.
+            // The target of the fault ended meanwhile.
         }
     }
 }

@@ -10,7 +10,7 @@ internal static partial class Dashboard
 {
     public static readonly string Path = System.IO.Path.Combine(Repository.Root, "deploy/monitoring/grafana/dashboards/pandora.json");
 
-    // PromQL's own words, which look like metrics.
+    // Keywords of PromQL that look like metrics.
     private static readonly HashSet<string> Words =
     [
         "by",
@@ -28,7 +28,7 @@ internal static partial class Dashboard
         "nan",
     ];
 
-    /// <summary>Every query of every panel, variables filled in.</summary>
+    /// <summary>Every query of every panel, with values in place of its variables.</summary>
     public static IReadOnlyList<(string Panel, string Expression)> Queries()
     {
         using var document = JsonDocument.Parse(File.ReadAllText(Path));
@@ -66,7 +66,7 @@ internal static partial class Dashboard
         ];
     }
 
-    /// <summary>The rules of a file: name and expression.</summary>
+    /// <summary>The rules of a file: each with its name, expression and YAML node.</summary>
     public static IReadOnlyList<(string Name, string Expression, YamlMappingNode Rule)> Rules(string file)
     {
         var yaml = new YamlStream();

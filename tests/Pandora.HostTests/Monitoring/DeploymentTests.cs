@@ -6,13 +6,13 @@ using YamlDotNet.RepresentationModel;
 
 namespace Pandora.HostTests.Monitoring;
 
-/// <summary>The files that a container engine and Grafana read, as far as they can be held to anything without either.</summary>
+/// <summary>The files that a container engine and Grafana read, checked without either of them.</summary>
 public sealed partial class DeploymentTests
 {
     private static readonly string Monitoring = Path.Combine(Repository.Root, "deploy/monitoring");
 
     [Fact]
-    public void Images_are_pinned_checked_for_health_and_nothing_is_mounted_that_is_not_there()
+    public void Images_are_pinned_have_a_health_check_and_mount_only_files_that_exist()
     {
         var services = (YamlMappingNode)Load("compose.yaml")["services"];
         Assert.Equal(["prometheus", "grafana"], services.Children.Keys.Select(k => $"{k}"));
@@ -61,7 +61,7 @@ public sealed partial class DeploymentTests
     }
 
     [Fact]
-    public void Panels_lie_side_by_side_and_each_has_a_description_of_its_own()
+    public void Panels_do_not_overlap_and_each_has_a_description()
     {
         using var document = JsonDocument.Parse(File.ReadAllText(Dashboard.Path));
         var taken = new HashSet<(int, int)>();
@@ -78,7 +78,7 @@ public sealed partial class DeploymentTests
             Assert.True(x + w <= 24);
             Assert.All(
                 Enumerable.Range(x, w).SelectMany(cx => Enumerable.Range(y, h).Select(cy => (cx, cy))),
-                cell => Assert.True(taken.Add(cell), $"{panel.GetProperty("title")} lies on another"));
+                cell => Assert.True(taken.Add(cell), $"{panel.GetProperty("title")} overlaps another panel"));
             if (panel.GetProperty("type").GetString() != "row")
             {
                 Assert.NotEmpty(panel.GetProperty("description").GetString()!);
@@ -87,11 +87,11 @@ public sealed partial class DeploymentTests
     }
 
     [Fact]
-    public async Task The_dashboard_is_what_Grafanas_published_schema_allows_and_a_wrong_one_is_not()
+    public async Task Grafanas_published_schema_accepts_the_dashboard_and_refuses_a_wrong_one()
     {
         Assert.SkipUnless(
             Environment.GetEnvironmentVariable("PATH")!.Split(':').Any(d => File.Exists(Path.Combine(d, "npm"))),
-            "npm is not here, which brings Grafana's published schema");
+            "npm is not installed, which downloads Grafana's published schema");
         var version = Image().Match(File.ReadAllText(Path.Combine(Monitoring, "compose.yaml"))).Groups["version"].Value;
         var directory = Directory.CreateTempSubdirectory("pandora-grafana-").FullName;
         try
@@ -146,7 +146,8 @@ public sealed partial class DeploymentTests
             [
                 "-c",
                 "cd \"$1\" && "
-                    + "{ node node_modules/typescript/bin/tsc --noEmit --strict --skipLibCheck --target es2022 --module nodenext --moduleResolution nodenext check.ts || true; }",
+                    + "{ node node_modules/typescript/bin/tsc --noEmit --strict --skipLibCheck --target es2022 "
+                    + "--module nodenext --moduleResolution nodenext check.ts || true; }",
                 "tsc",
                 directory,
             ]);

@@ -4,7 +4,7 @@ using Pandora.Load;
 
 namespace Pandora.HostTests.Monitoring;
 
-/// <summary>A server that has had load, with a real Prometheus that has scraped it all the while.</summary>
+/// <summary>A server after a load, and a real Prometheus that scraped the server before, during and after the load.</summary>
 public sealed class MonitoredServer : ServerFixture
 {
     internal const string Key = "a-key-for-metrics-0123";
@@ -22,14 +22,14 @@ public sealed class MonitoredServer : ServerFixture
     {
         await base.InitializeAsync();
         Prometheus = await Prometheus.StartAsync(World.Host, Key);
-        // It finds its targets some seconds after its start; what happens before its first look at a counter has no rate.
+        // Prometheus finds its targets some seconds after its start. A counter has a rate only after its second scrape.
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
         while (!(await Prometheus.QueryAsync("count_over_time(up[1m]) >= 2 and up == 1")).Samples.Any())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);
         }
 
-        // One claim after the other, each with a warm microVM: nothing that an alert is for.
+        // One claim at a time, each with a warm microVM, so that no alert has a reason to fire.
         var run = new LoadRun(
             Server.Pandora,
             "",
@@ -49,7 +49,7 @@ public sealed class MonitoredServer : ServerFixture
         {
         }
 
-        // Two scrapes and an evaluation behind the last figure.
+        // Time for two scrapes and an evaluation after the last request.
         await Server.WaitForWarmAsync(2);
         await Task.Delay(TimeSpan.FromSeconds(3), TimeProvider.System);
     }
@@ -66,13 +66,13 @@ public sealed class MonitoredServer : ServerFixture
     }
 }
 
-/// <summary>Dashboard, rules and alerts against what the real server publishes and the real Prometheus makes of it.</summary>
+/// <summary>Dashboard, rules and alerts, evaluated by a real Prometheus on the metrics of a real server.</summary>
 public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFixture<MonitoredServer>
 {
-    // Published, and in no panel or rule: each with why.
+    // Metrics that are published and in no panel or rule, each with the reason.
     private static readonly Dictionary<string, string> Intended = new()
     {
-        ["target_info"] = "OpenTelemetry's own; dropped at the scrape",
+        ["target_info"] = "a metric of OpenTelemetry; dropped at the scrape",
         ["instance:pandora_vm_exec_seconds:p99_5m"] = "recorded for clients' own objectives",
     };
 
@@ -113,7 +113,7 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     }
 
     [Fact]
-    public async Task Where_nothing_failed_no_alert_has_anything_to_say_and_failures_are_counted_as_none()
+    public async Task Without_failures_no_alert_fires_and_counters_of_failures_are_zero()
     {
         foreach (var (name, expression, _) in Dashboard.Rules("alerts.yml"))
         {
@@ -133,15 +133,21 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     }
 
     [Fact]
-    public async Task What_was_loaded_is_what_is_counted()
+    public async Task The_metrics_count_exactly_the_load()
     {
         foreach (var (expression, expected) in new[]
         {
-            ("sum(pandora_sandboxes_created_total)", 6.0), ("sum(pandora_executions_total{status=\"success\"})", 12), ("sum(pandora_vm_exec_seconds_count)", 12),
-            ("sum(pandora_sandboxes_ended_total{reason=\"deleted\"})", 6), ("sum(pandora_warm_vms)", 2), ("sum(pandora_slots_held)", 2), ("count(pandora_info)", 1),
+            ("sum(pandora_sandboxes_created_total)", 6.0),
+            ("sum(pandora_executions_total{status=\"success\"})", 12),
+            ("sum(pandora_vm_exec_seconds_count)", 12),
+            ("sum(pandora_sandboxes_ended_total{reason=\"deleted\"})", 6),
+            ("sum(pandora_warm_vms)", 2),
+            ("sum(pandora_slots_held)", 2),
+            ("count(pandora_info)", 1),
         })
         {
-            Assert.Equal((expression, expected), (expression, Assert.Single((await fixture.Prometheus.QueryAsync(expression)).Samples).Value));
+            var sample = Assert.Single((await fixture.Prometheus.QueryAsync(expression)).Samples);
+            Assert.Equal((expression, expected), (expression, sample.Value));
         }
 
         Assert.True((await fixture.Prometheus.QueryAsync("sum(pandora_vmm_cpu_seconds_total)")).Samples[0].Value > 1);
@@ -149,7 +155,7 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     }
 
     [Fact]
-    public async Task Panels_and_rules_name_metrics_that_exist_and_every_metric_is_in_one()
+    public async Task Panels_and_rules_name_existing_metrics_and_every_metric_is_in_a_panel_or_rule()
     {
         var published = Published(await ScrapeAsync());
         var recorded = Dashboard.Rules("recording.yml").Select(r => r.Name).ToHashSet();
@@ -167,7 +173,7 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     }
 
     [Fact]
-    public void The_look_for_metrics_finds_them()
+    public void The_names_of_metrics_are_found_in_an_expression()
     {
         Assert.Equal(
             ["a_total", "b"],
@@ -196,7 +202,7 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
     }
 
     [Fact]
-    public async Task The_second_address_serves_metrics_to_who_has_the_key_and_nothing_else()
+    public async Task The_metrics_address_serves_metrics_to_clients_with_the_key_and_nothing_else()
     {
         foreach (
             var (path, key, status) in new[]
@@ -213,13 +219,13 @@ public sealed partial class MonitoringTests(MonitoredServer fixture) : IClassFix
         {
             using var request = new HttpRequestMessage(HttpMethod.Get, new Uri($"http://93.183.0.2:9464{path}"));
             request.Headers.Add("Authorization", $"Bearer {key}");
-            // By whatever name the scraper knows it.
+            // Any host name is accepted here, because a scraper may know the server by any name.
             request.Headers.Host = "host.docker.internal:9464";
             using var response = await fixture.Server.Http.SendAsync(request);
             Assert.Equal((path, status), (path, (int)response.StatusCode));
         }
 
-        // A name that the API's own address is not known by is still refused there, whatever port it claims.
+        // The API's address still refuses an unknown host name, even with the metrics port in it.
         using var rebound = new HttpRequestMessage(HttpMethod.Get, new Uri("/sandboxes", UriKind.Relative));
         rebound.Headers.Host = "host.docker.internal:9464";
         using var refused = await fixture.Server.Http.SendAsync(rebound);

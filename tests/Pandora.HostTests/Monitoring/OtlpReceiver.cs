@@ -10,7 +10,7 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests.Monitoring;
 
-/// <summary>An OTLP endpoint (HTTP, protobuf) in a namespace, which decodes what arrives and refuses all else.</summary>
+/// <summary>An OTLP endpoint (HTTP, protobuf) in a namespace. It decodes the spans, and answers 415 to other content types.</summary>
 internal sealed class OtlpReceiver : IAsyncDisposable
 {
     private readonly WebApplication _app;

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Net;
-using System.Net.Sockets;
 using System.Text.Json;
 using Pandora.TestHost;
 using Pandora.Linux;
@@ -8,8 +7,8 @@ using Pandora.Linux;
 namespace Pandora.HostTests.Monitoring;
 
 /// <summary>
-/// The distribution's Prometheus with this repository's own configuration, in a namespace. Only the intervals are shorter, and the key is
-/// put where it is read.
+/// The distribution's Prometheus with this repository's configuration, in a namespace. The intervals are shorter, and the key is written to
+/// the configured file.
 /// </summary>
 internal sealed class Prometheus : IAsyncDisposable
 {
@@ -28,11 +27,11 @@ internal sealed class Prometheus : IAsyncDisposable
         _http = http;
     }
 
-    /// <summary>Runs promtool; what it prints.</summary>
+    /// <summary>Runs promtool and returns what it prints.</summary>
     public static Task<string> ToolAsync(string[] arguments, string? input = null) =>
         Command.RunAsync($"{Tools}promtool", arguments, input);
 
-    /// <summary>A copy of the configuration with shorter intervals and a key.</summary>
+    /// <summary>Copies the configuration, with shorter intervals and a key, and returns the new directory.</summary>
     public static string CopyConfiguration(string key)
     {
         var directory = Directory.CreateTempSubdirectory("pandora-prometheus-").FullName;
@@ -74,31 +73,20 @@ internal sealed class Prometheus : IAsyncDisposable
             start.ArgumentList.Add(argument);
         }
 
-        var handler = new SocketsHttpHandler
+        var prometheus = new Prometheus(directory, Process.Start(start)!, place.CreateHttpClient("http://127.0.0.1:9090"));
+        try
         {
-            ConnectCallback = async (context, token) =>
-            {
-                var socket = place.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
-                await socket.ConnectAsync(context.DnsEndPoint, token);
-                return new NetworkStream(socket, ownsSocket: true);
-            },
-        };
-        var prometheus = new Prometheus(
-            directory,
-            Process.Start(start)!,
-            new HttpClient(handler) { BaseAddress = new Uri("http://127.0.0.1:9090") }
-        );
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
-        while (!await prometheus.IsReadyAsync())
-        {
-            Assert.False(prometheus._process.HasExited || limit.IsCancellationRequested, File.ReadAllText(Path.Combine(directory, "log")));
-            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+            await prometheus.WaitUntilReadyAsync();
+            return prometheus;
         }
-
-        return prometheus;
+        catch
+        {
+            await prometheus.DisposeAsync();
+            throw;
+        }
     }
 
-    /// <summary>Evaluates an expression now: the result's type and its samples.</summary>
+    /// <summary>Evaluates an expression now and returns the result's type and its samples.</summary>
     public async Task<(string Type, IReadOnlyList<(JsonElement Labels, double Value)> Samples)> QueryAsync(string expression)
     {
         var data = await GetAsync($"/api/v1/query?query={Uri.EscapeDataString(expression)}");
@@ -114,7 +102,7 @@ internal sealed class Prometheus : IAsyncDisposable
             ]);
     }
 
-    /// <summary>Asks its API; the answer's data.</summary>
+    /// <summary>Calls Prometheus' API and returns the data of the answer.</summary>
     public async Task<JsonElement> GetAsync(string path)
     {
         using var response = await _http.GetAsync(new Uri(path, UriKind.Relative));
@@ -134,6 +122,16 @@ internal sealed class Prometheus : IAsyncDisposable
         _process.Dispose();
         _http.Dispose();
         Directory.Delete(_directory, recursive: true);
+    }
+
+    private async Task WaitUntilReadyAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
+        while (!await IsReadyAsync())
+        {
+            Assert.False(_process.HasExited || limit.IsCancellationRequested, File.ReadAllText(Path.Combine(_directory, "log")));
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+        }
     }
 
     private async Task<bool> IsReadyAsync()

@@ -7,7 +7,7 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests.Monitoring;
 
-/// <summary>What the real server tells a collector and its log of a sandbox's life.</summary>
+/// <summary>The spans that a real server sends to a collector, and the log lines that it writes, about a sandbox's life.</summary>
 public sealed class TraceTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
@@ -17,7 +17,7 @@ public sealed class TraceTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world.DisposeAsync();
 
     [Fact]
-    public async Task Spans_reach_a_collector_and_json_lines_carry_their_ids_and_neither_what_was_run()
+    public async Task Spans_and_json_log_lines_have_the_trace_id_and_do_not_contain_the_commands()
     {
         await using var collector = await OtlpReceiver.StartAsync(_world.Host, 4318);
         await using var server = await ServerProcess.StartAsync(
@@ -58,7 +58,7 @@ public sealed class TraceTests : IAsyncLifetime
             Assert.True(request.StartTimeUnixNano <= span.StartTimeUnixNano && span.EndTimeUnixNano <= request.EndTimeUnixNano);
         }
 
-        // The boot belongs to no request; the claim points to it.
+        // The boot has no parent request. The claim's span links to it.
         var link = Assert.Single(mine.Single(s => s.Name == "sandbox.claim").Links);
         var boot = all.Select(s => s.Span).Single(s => s.Name == "microvm.boot" && s.SpanId.Equals(link.SpanId));
         Assert.Empty(boot.ParentSpanId);
@@ -67,9 +67,9 @@ public sealed class TraceTests : IAsyncLifetime
             .Where(s => s.ParentSpanId.Equals(boot.SpanId))
             .OrderBy(s => s.StartTimeUnixNano)
             .Select(s => s.Name);
-        // A host too slow to read the snapshot in time boots the first one.
-        string[] own = Attribute(boot, "pandora.start") == "snapshot" ? ["vmm", "agent", "guest", "warmup"] : ["vmm", "guest", "clock"];
-        Assert.Equal(((string[])["slot", "record", "disk", .. own]).Select(s => $"microvm.boot.{s}"), steps);
+        // On a slow host the first microVM may be booted, before the snapshot is loaded.
+        string[] last = Attribute(boot, "pandora.start") == "snapshot" ? ["vmm", "agent", "guest", "warmup"] : ["vmm", "guest", "clock"];
+        Assert.Equal(((string[])["slot", "record", "disk", .. last]).Select(s => $"microvm.boot.{s}"), steps);
 
         var lines = server.Log.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonDocument.Parse(l).RootElement).ToList();
         var audit = lines
@@ -94,7 +94,7 @@ public sealed class TraceTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_collector_that_is_not_there_costs_nothing_but_the_traces()
+    public async Task Without_a_reachable_collector_the_server_works_and_only_traces_are_lost()
     {
         await using var server = await ServerProcess.StartAsync(
             _world,
@@ -109,7 +109,7 @@ public sealed class TraceTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task With_telemetry_off_the_second_address_serves_nothing_at_all()
+    public async Task With_telemetry_off_the_metrics_address_serves_no_route()
     {
         await using var server = await ServerProcess.StartAsync(
             _world,

@@ -3,8 +3,10 @@ using System.Runtime.InteropServices;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>A job in the background begins with SIGINT ignored, and so does all that it starts. Several tests send it: they begin with what
-/// a terminal gives.</summary>
+/// <summary>
+/// Sets SIGINT and SIGQUIT to their default action, as in a terminal. A background job ignores SIGINT, and so do its children, but several
+/// tests send it.
+/// </summary>
 internal static partial class DefaultSignals
 {
     private const int Interrupt = 2, Quit = 3;

@@ -5,7 +5,7 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>Serves the files of a directory over HTTP in a namespace: just enough for apt.</summary>
+/// <summary>Serves the files of a directory over HTTP in a namespace, with just enough of HTTP for apt.</summary>
 internal sealed class FileServer : IDisposable
 {
     private readonly Socket _socket;
@@ -49,7 +49,7 @@ internal sealed class FileServer : IDisposable
         {
             while (await reader.ReadLineAsync() is { Length: > 0 })
             {
-                // Headers say nothing that matters here.
+                // The headers are not needed.
             }
 
             var path = Path.Combine(_directory, Path.GetFileName(Uri.UnescapeDataString(request.Split(' ')[1])));

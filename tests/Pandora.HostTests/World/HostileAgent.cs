@@ -3,10 +3,10 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>A template whose agent is an ordinary one until it is asked to resume. It is made of the default one's root image.</summary>
+/// <summary>Builds a template whose agent works until it is asked to resume. The root image is the default template's.</summary>
 internal static class HostileAgent
 {
-    /// <summary>What the agent does then, in Python.</summary>
+    /// <summary>What the agent does when it is asked to resume, in Python.</summary>
     public const string Silence = "time.sleep(1000)",
         Flood = "while True: write(b'PNDA\\x01\\x02' + struct.pack('<II', 0, 16384) + bytes(16384))";
 
@@ -33,9 +33,9 @@ internal static class HostileAgent
                     body = b''
                 write(b'PNDA\x01' + bytes([kind + 1]) + number + struct.pack('<I', len(body)) + body)
 
-        for place in glob.glob('/sys/class/virtio-ports/*'):
-            if open(place + '/name').read().strip() == 'pandora.agent':
-                port = os.open('/dev/' + os.path.basename(place), os.O_RDWR)
+        for path in glob.glob('/sys/class/virtio-ports/*'):
+            if open(path + '/name').read().strip() == 'pandora.agent':
+                port = os.open('/dev/' + os.path.basename(path), os.O_RDWR)
                 while True:
                     serve(lambda n: os.read(port, n), lambda b: os.write(port, b))
                     time.sleep(0.2)
@@ -47,15 +47,15 @@ internal static class HostileAgent
             try:
                 serve(connection.recv, connection.sendall)
             except OSError:
-                # Reset: a restored guest's connections are.
+                # A restored guest's connections are reset.
                 pass
             connection.close()
 
         """;
 
-    /// <summary>Builds it and returns the directory of templates that it is in, as the default one.</summary>
-    /// <param name="directory">Where to work.</param>
-    /// <param name="resume">What its agent does when it is to resume.</param>
+    /// <summary>Builds the template as the default one and returns its directory of templates.</summary>
+    /// <param name="directory">A directory for the build.</param>
+    /// <param name="resume">What the agent does when it is asked to resume: one of the constants.</param>
     public static async Task<string> BuildTemplateAsync(string directory, string resume)
     {
         var agent = Path.Combine(directory, "agent");
@@ -75,7 +75,7 @@ internal static class HostileAgent
         return Path.Combine(directory, "templates");
     }
 
-    // The tests' own kernel, where only that runs.
+    // The kernel that the tests build, on hosts where only that kernel runs.
     private static string[] Kernel(string template) =>
         TestVmm.NeedsOwnKernel
             ?

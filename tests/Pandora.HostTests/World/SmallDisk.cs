@@ -2,8 +2,9 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>A small file system of its own in a file, mounted on a new directory. A real one: what is on a tmpfs counts as memory of the
-/// VMM that wrote it.</summary>
+/// <summary>
+/// A small ext4 file system in a file, mounted on a new directory. Not a tmpfs: its files would count as memory of the VMM that wrote them.
+/// </summary>
 internal sealed class SmallDisk : IAsyncDisposable
 {
     private readonly string _image;
@@ -11,10 +12,11 @@ internal sealed class SmallDisk : IAsyncDisposable
 
     private SmallDisk(string directory) => (Directory, _image) = (directory, $"{directory}.img");
 
-    /// <summary>Where it is mounted.</summary>
+    /// <summary>Where the file system is mounted.</summary>
     public string Directory { get; }
 
-    /// <param name="size">Its size, as truncate(1) takes it.</param>
+    /// <summary>Creates and mounts a file system.</summary>
+    /// <param name="size">Its size, as truncate(1) reads it.</param>
     public static async Task<SmallDisk> CreateAsync(string size)
     {
         var disk = new SmallDisk(System.IO.Directory.CreateTempSubdirectory("pandora-host-").FullName);
@@ -45,7 +47,7 @@ internal sealed class SmallDisk : IAsyncDisposable
         }
         catch (CommandException)
         {
-            // Something that a test left keeps it busy. It goes with that, and the failure is told.
+            // A leaked process of a test keeps the file system busy. It is unmounted when that process ends, and the test fails.
             await Command.RunAsync("umount", ["--lazy", Directory]);
             throw;
         }

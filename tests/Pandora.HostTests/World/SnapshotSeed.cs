@@ -6,9 +6,9 @@ using Pandora.TestHost;
 namespace Pandora.HostTests.World;
 
 /// <summary>
-/// One snapshot of the default template, made before the first test: the servers of all tests begin with a copy of it, as a server does
-/// that is started for the second time. Those that boot, have templates of their own or are given a directory begin with nothing, and so do
-/// all where the VMM makes no snapshots.
+/// One snapshot of the default template, made before the first test. The server of each test begins with a copy of the snapshot, like a
+/// server that is started for the second time. A server that boots its pool, has other templates or gets a directory begins without, and so
+/// does every server whose VMM makes no snapshots.
 /// </summary>
 public sealed class SnapshotSeed : IAsyncLifetime
 {

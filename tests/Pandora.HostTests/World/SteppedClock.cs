@@ -3,8 +3,8 @@ using System.Globalization;
 namespace Pandora.HostTests.World;
 
 /// <summary>
-/// A wall clock of one server's own, which a test sets as an operator or NTP sets a host's: the distribution's libfaketime before that
-/// process alone. Monotonic clocks go on as they are, and VMMs, whose environment is not the server's, see none of it.
+/// A wall clock for one server, which a test sets as an operator or NTP sets a host's. Only that process loads the distribution's
+/// libfaketime. Monotonic clocks do not change, and neither do the clocks of VMMs, which do not inherit the server's environment.
 /// </summary>
 internal sealed class SteppedClock
 {
@@ -16,16 +16,16 @@ internal sealed class SteppedClock
         Set(TimeSpan.Zero);
     }
 
-    /// <summary>Whether the library is there: <c>./pandora test</c> fetches it.</summary>
+    /// <summary>Whether the library is installed: <c>./pandora test</c> fetches it.</summary>
     public static bool IsAvailable => Library is { Length: > 0 };
 
-    /// <summary>What the server is started with.</summary>
+    /// <summary>Environment variables for the server.</summary>
     public IReadOnlyDictionary<string, string> Settings => new Dictionary<string, string>
     {
         ["LD_PRELOAD"] = Library!,
         ["FAKETIME_TIMESTAMP_FILE"] = _offset,
         ["FAKETIME_CACHE_DURATION"] = "1",
-        // Both spellings of it; and its cure for old waits on the monotonic clock is .NET's disease.
+        // Older versions read the second name. FORCE_MONOTONIC_FIX would break .NET's waits, which use the monotonic clock.
         ["FAKETIME_DONT_FAKE_MONOTONIC"] = "1",
         ["DONT_FAKE_MONOTONIC"] = "1",
         ["FAKETIME_FORCE_MONOTONIC_FIX"] = "0",
@@ -33,7 +33,7 @@ internal sealed class SteppedClock
 
     private static string? Library => Environment.GetEnvironmentVariable("PANDORA_TEST_FAKETIME");
 
-    /// <summary>Sets it to so far from the machine's. It is seen within a second.</summary>
+    /// <summary>Sets the offset from the machine's clock. The server sees it within a second.</summary>
     public void Set(TimeSpan offset)
     {
         File.WriteAllText($"{_offset}.new", offset.TotalSeconds.ToString("+0;-0", CultureInfo.InvariantCulture));

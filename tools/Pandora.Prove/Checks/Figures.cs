@@ -3,12 +3,12 @@ using Pandora.Load;
 
 namespace Pandora.Prove.Checks;
 
-/// <summary>How fast it is here, and what its isolation is worth: told, not judged.</summary>
+/// <summary>The speed on this host, and the kind of isolation: reported, without a limit.</summary>
 internal static class Figures
 {
     private const int Claims = 6, Execs = 20;
 
-    /// <summary>Measures them on a quiet server.</summary>
+    /// <summary>Measures the figures on a server without other load.</summary>
     public static async Task<IReadOnlyList<(string Name, string Value)>> MeasureAsync(Stage stage)
     {
         Latencies acquire = new(), exec = new();
@@ -21,7 +21,7 @@ internal static class Figures
 
         await using (var sandbox = await stage.Server.Pandora.CreateAsync())
         {
-            // Nothing boots beside it.
+            // No microVM boots while the commands run.
             await stage.Server.WaitForWarmAsync(2);
             await sandbox.ExecAsync("true");
             for (var i = 0; i < Execs; i++)
@@ -40,7 +40,7 @@ internal static class Figures
             ("acquire", Invariant($"p50 {acquire.Percentile(50):0.00} ms, slowest of {Claims} {acquire.Percentile(100):0.00} ms")),
             ("exec of true", Invariant($"p50 {exec.Percentile(50):0.0} ms, slowest of {Execs} {exec.Percentile(100):0.0} ms")),
             (
-                "boot behind the claims",
+                "boot in the background",
                 boots == 0
                     ? "none"
                     : Invariant(

@@ -8,16 +8,16 @@ using Pandora.Linux;
 
 namespace Pandora.Prove.Checks;
 
-/// <summary>What microVMs that start from one snapshot may not share. <c>docs/fork-correctness.md</c> tells why each matters.</summary>
+/// <summary>What microVMs restored from one snapshot must not share. <c>docs/fork-correctness.md</c> says why each matters.</summary>
 internal static class Forks
 {
     private const int Few = 4, ClockPort = 7002, ClockSamples = 12;
     private const double ClockLimitMs = 50;
 
-    // For hosts that emulate, and run twenty at once.
+    // Long enough for hosts that emulate the processor and run twenty microVMs at once.
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
 
-    // A line each of what must differ.
+    // Prints one line for each value that must differ.
     private const string Tell = """
         cat /proc/sys/kernel/random/uuid
         head -c 16 /dev/urandom | od -An -tx1
@@ -28,7 +28,7 @@ internal static class Forks
         cat /proc/sys/net/ipv4/ip_local_port_range
         """;
 
-    private static readonly string[] Told =
+    private static readonly string[] ValueNames =
     [
         "/proc/sys/kernel/random/uuid",
         "/dev/urandom",
@@ -41,47 +41,47 @@ internal static class Forks
         "SSH key exchange",
     ];
 
-    /// <summary>All of them.</summary>
+    /// <summary>All checks of this class.</summary>
     public static IReadOnlyList<Check> All { get; } =
     [
         new("restored microVMs share no randomness, name, machine-id, SSH key or session", (stage, _) => NothingSharedAsync(stage, Few)),
-        new("a restored microVM's clock is the host's, and never goes back", ClockAsync),
-        new("no connection of the template's survives", NoConnectionAsync),
-        new("writes in one appear in no other and not in the snapshot", WritesAsync),
+        new("a restored microVM's clock equals the host's and never steps back", ClockAsync),
+        new("a restored microVM has no connection from the snapshot", NoConnectionAsync),
+        new("writes in one microVM do not appear in another or in the snapshot", WritesAsync),
     ];
 
-    /// <summary>Claims so many restored microVMs at once and compares them.</summary>
-    /// <exception cref="TestHostException">Two are alike in something.</exception>
+    /// <summary>Creates a number of sandboxes in restored microVMs and compares their values.</summary>
+    /// <exception cref="TestHostException">Two have the same value.</exception>
     public static async Task<string> NothingSharedAsync(Stage stage, int count)
     {
         await stage.Server.WaitForSnapshotAsync();
         var sandboxes = new List<Sandbox>();
         try
         {
-            var told = new List<string[]>();
-            while (told.Count < count)
+            var values = new List<string[]>();
+            while (values.Count < count)
             {
                 var sandbox = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
                 sandboxes.Add(sandbox);
                 if (!stage.Server.IsRestored(sandbox.Id))
                 {
-                    // Booted while the snapshot was made.
-                    TestHostException.Require(sandboxes.Count - told.Count < 12, "microVMs are booted and not restored");
+                    // This microVM booted while the snapshot was made.
+                    TestHostException.Require(sandboxes.Count - values.Count < 12, "microVMs are booted and not restored");
                     continue;
                 }
 
-                var lines = (await sandbox.ExecAsync(Tell, new ExecOptions { Timeout = Patience })).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-                told.Add([.. lines, await ReadCookieAsync(stage, sandbox)]);
-                TestHostException.Require(told[^1].Length == Told.Length, $"it told {string.Join(", ", lines)}");
+                var lines = (await sandbox.ExecAsync(Tell, Patience)).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+                values.Add([.. lines, await ReadCookieAsync(stage, sandbox)]);
+                TestHostException.Require(values[^1].Length == ValueNames.Length, $"the guest printed {string.Join(", ", lines)}");
             }
 
-            for (var i = 0; i < Told.Length; i++)
+            for (var i = 0; i < ValueNames.Length; i++)
             {
-                var twice = told.GroupBy(t => t[i]).FirstOrDefault(g => g.Count() > 1);
-                TestHostException.Require(twice is null, $"{twice?.Count()} of {count} have the same {Told[i]}: {twice?.Key}");
+                var twice = values.GroupBy(t => t[i]).FirstOrDefault(g => g.Count() > 1);
+                TestHostException.Require(twice is null, $"{twice?.Count()} of {count} have the same {ValueNames[i]}: {twice?.Key}");
             }
 
-            return $"{count} compared in {Told.Length} things";
+            return $"{count} compared in {ValueNames.Length} values";
         }
         finally
         {
@@ -102,25 +102,27 @@ internal static class Forks
         {
             var steps = await restored.ExecAsync($"for i in $(seq {ClockSamples}); do echo -n $EPOCHREALTIME > /dev/udp/{TestWorld.InternetAddress}/{ClockPort}; done; "
                     + "python3 -c 'import time\nlast = time.time()\nfor i in range(20000):\n    now = time.time()\n    assert now "
-                    + ">= last, last - now\n    last = now'", new ExecOptions { Timeout = Patience });
-            TestHostException.Require(steps.ExitCode == 0, $"its clock went back: {steps.Stderr}");
+                    + ">= last, last - now\n    last = now'",
+                Patience);
+            TestHostException.Require(steps.ExitCode == 0, $"the guest's clock stepped back: {steps.Stderr}");
         }
 
-        TestHostException.Require(!offsets.IsEmpty, "none of its datagrams came");
-        // What came was sent a little before: the one that took the least time tells the most.
+        TestHostException.Require(!offsets.IsEmpty, "none of the guest's datagrams arrived");
+        // A datagram arrives a little after it was sent. The fastest one has the largest offset, and is the most accurate.
         var offset = offsets.Max();
-        TestHostException.Require(Math.Abs(offset) <= ClockLimitMs, Invariant($"it is {offset:0.0} ms from the host's"));
-        return Invariant($"{offset:0.0} ms from the host's");
+        TestHostException.Require(Math.Abs(offset) <= ClockLimitMs, Invariant($"the clock differs by {offset:0.0} ms from the host's"));
+        return Invariant($"differs by {offset:0.0} ms");
     }
 
     private static async Task<string> NoConnectionAsync(Stage stage, Sandbox sandbox)
     {
         await using var restored = await ClaimAsync(stage);
-        // proc_net_tcp(5): the fourth column is the state, 01 is ESTABLISHED; that one is the server's own.
+        // proc_net_tcp(5): the fourth column is the state, 01 is ESTABLISHED. The server's SSH connection is the only one allowed.
         var open = (await restored.ExecAsync("awk '$4 == \"01\"' /proc/net/tcp")).Stdout;
         TestHostException.Require(
-            open.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length == 1, $"there are others than the server's:\n{open}");
-        return "only the server's own is open";
+            open.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length == 1,
+            $"the guest has other connections than the server's:\n{open}");
+        return "only the server's connection is open";
     }
 
     private static async Task<string> WritesAsync(Stage stage, Sandbox sandbox)
@@ -137,16 +139,16 @@ internal static class Forks
         await using var third = await ClaimAsync(stage);
         await MustNotHaveAsync(third);
         TestHostException.Require(before.SequenceEqual(Hashes(stage)), "the snapshot's files have changed");
-        return "not in the next two, and the snapshot's files are as they were";
+        return "not in the next two; the snapshot's files are unchanged";
     }
 
     private static async Task MustNotHaveAsync(Sandbox sandbox)
     {
         var seen = (await sandbox.ExecAsync("ls -d /root/mine /run/mine 2> /dev/null; grep -s mine /etc/motd; true")).Stdout;
-        TestHostException.Require(seen.Length == 0, $"another has it: {seen}");
+        TestHostException.Require(seen.Length == 0, $"another microVM has the writes: {seen}");
     }
 
-    /// <summary>Claims one that was restored.</summary>
+    /// <summary>Creates a sandbox in a restored microVM.</summary>
     private static async Task<Sandbox> ClaimAsync(Stage stage)
     {
         await stage.Server.WaitForSnapshotAsync();
@@ -166,8 +168,8 @@ internal static class Forks
     private static List<string> Hashes(Stage stage) =>
         [.. stage.Server.Snapshots.SelectMany(Directory.GetFiles).Order(StringComparer.Ordinal).Select(f => $"{f} {SparseFile.Hash(f)}")];
 
-    // RFC 4253, 7.1: a server's first packet is SSH_MSG_KEXINIT with 16 random bytes; whoever has the same random state sends the same, and
-    // makes the same keys.
+    // RFC 4253, 7.1: an SSH server's first packet is SSH_MSG_KEXINIT with a cookie of 16 random bytes. Two servers with the same random
+    // state send the same cookie and make the same keys.
     private static async Task<string> ReadCookieAsync(Stage stage, Sandbox sandbox)
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
@@ -182,10 +184,10 @@ internal static class Forks
         }
         while (one[0] != '\n');
 
-        // Length (4), padding (1), the message's number (1), the cookie.
+        // The packet: length (4 bytes), padding length (1), message number (1), cookie (16).
         var packet = new byte[22];
         await stream.ReadExactlyAsync(packet, limit.Token);
-        TestHostException.Require(packet[5] == 20, $"its SSH server sent message {packet[5]} first");
+        TestHostException.Require(packet[5] == 20, $"the SSH server sent message {packet[5]} first");
         return Convert.ToHexString(packet.AsSpan(6));
     }
 

@@ -5,15 +5,17 @@ using Pandora.Linux;
 
 namespace Pandora.Prove.Checks;
 
-/// <summary>Every line of what a guest may and may not reach, from inside a guest, against live listeners. Each refusal is shown to be the
-/// rules' doing by taking them away.</summary>
+/// <summary>
+/// What a guest may and may not reach, tried inside a guest, against live listeners. Each refusal has a positive control: without the rules
+/// the connection succeeds.
+/// </summary>
 internal static class Isolation
 {
-    /// <summary>All of them.</summary>
+    /// <summary>All checks of this class.</summary>
     public static IReadOnlyList<Check> All { get; } =
     [
-        new("the internet is reached, by name too", InternetAsync),
-        new("a private address that is allowed is reached", AllowedAsync),
+        new("the internet is reached, by address and by name", InternetAsync),
+        new("an allowed private address is reached", AllowedAsync),
         new("the metadata service is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.MetadataAddress, "from_guest")),
         new("the host's LAN is refused", (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.LanAddress, "from_guest")),
         new(
@@ -22,7 +24,7 @@ internal static class Isolation
         new(
             "a public network that the host is on is refused",
             (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.GatewayAddress, "from_guest")),
-        new("every special-purpose range, and clouds' own addresses, are refused", SpecialAsync),
+        new("special-purpose ranges and special addresses of clouds are refused", SpecialAsync),
         new(
             "the host is refused on its uplink's address",
             (stage, sandbox) => RefusedAsync(stage, sandbox, TestWorld.HostUplinkAddress, "to_host")),
@@ -32,13 +34,13 @@ internal static class Isolation
         new(
             "the host is refused on its link to the metadata service",
             (stage, sandbox) => RefusedAsync(stage, sandbox, "169.254.169.1", "to_host")),
-        new("the host is refused on the slot's own link", (stage, sandbox) => RefusedAsync(stage, sandbox, HostEnd(sandbox), "to_host")),
-        new("the gateway offers nothing", GatewayAsync),
+        new("the host is refused on its link to the slot", (stage, sandbox) => RefusedAsync(stage, sandbox, HostEnd(sandbox), "to_host")),
+        new("the guest's gateway is refused", GatewayAsync),
         new("another sandbox is refused", OtherSandboxAsync),
-        new("nobody reaches a guest unasked", UnaskedAsync),
-        new("a spoofed source is dropped", SpoofedAsync),
-        new("there is no IPv6", NoIpv6Async),
-        new("egress none reaches nothing, not even names", NoEgressAsync),
+        new("a neighbour of the host cannot connect to a guest", FromNeighbourAsync),
+        new("packets with a spoofed source address are dropped", SpoofedAsync),
+        new("a guest has no IPv6", NoIpv6Async),
+        new("with egress none no address is reached and no name resolved", NoEgressAsync),
     ];
 
     private static async Task<string> InternetAsync(Stage stage, Sandbox sandbox)
@@ -72,9 +74,9 @@ internal static class Isolation
         {
             var answers = await stage.RunInGuestAsync(sandbox, string.Join("; ", TestWorld.SpecialAddresses.Select(Reachability.Connect)));
             TestHostException.Require(answers == string.Concat(TestWorld.SpecialAddresses.Select(_ => "hello")),
-                $"even without the rules not all were reached, so the check shows nothing: {answers}");
+                $"without the rules not all were reached either, so the check proves nothing: {answers}");
         });
-        return $"{TestWorld.SpecialAddresses.Count} addresses refused; each connects with the rules taken away";
+        return $"{TestWorld.SpecialAddresses.Count} addresses refused; each connects without the rules";
     }
 
     private static async Task<string> GatewayAsync(Stage stage, Sandbox sandbox)
@@ -89,29 +91,28 @@ internal static class Isolation
     {
         await using var other = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await Reachability.ServeAsync(other);
-        var refused = await Reachability.MustBeRefusedAsync(sandbox, other.Wire!.GuestIp);
-        Wall[] walls =
+        var refused = await Reachability.MustBeRefusedAsync(sandbox, other.Created.GuestIp);
+        RuleChain[] chains =
             [stage.OfHost("from_guest"), stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward"), stage.OfSlot(other, "forward")];
-        await stage.WithoutAsync(walls, () => stage.MustReachAsync(sandbox, other.Wire!.GuestIp));
+        await stage.WithoutAsync(chains, () => stage.MustReachAsync(sandbox, other.Created.GuestIp));
         return refused;
     }
 
-    private static async Task<string> UnaskedAsync(Stage stage, Sandbox sandbox)
+    private static async Task<string> FromNeighbourAsync(Stage stage, Sandbox sandbox)
     {
         var (from, to) = (stage.World.Neighbour, sandbox.Wire!.GuestIp);
         await Reachability.ServeAsync(sandbox);
         TestHostException.Require(!await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest");
-        // Where forwarding of what comes in by that interface was off, too: with it on, it is our rules that refuse.
+        // Forwarding of that interface was off, and could be the reason. With forwarding on, only the rules refuse.
         await stage.SetForwardingAsync("peer0", 1);
         TestHostException.Require(
-            !await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host forwards");
-        await stage.WithoutAsync([stage.OfHost("to_guest")], async () =>
-            TestHostException.Require(
-                !await Reachability.CanConnectAsync(from, to), "a neighbour of the host connected to a guest once the host's rules let it"));
-        await stage.WithoutAsync([stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward")], async () =>
-            TestHostException.Require(
-                await Reachability.CanConnectAsync(from, to), "even without the rules nobody connected, so the check shows nothing"));
-        return "refused; connects with the rules taken away";
+            !await Reachability.CanConnectAsync(from, to), "with forwarding on, a neighbour of the host connected to a guest");
+        await stage.WithoutAsync([stage.OfHost("to_guest")], async () => TestHostException.Require(
+            !await Reachability.CanConnectAsync(from, to), "without the host's rules, a neighbour of the host connected to a guest"));
+        await stage.WithoutAsync([stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward")], async () => TestHostException.Require(
+            await Reachability.CanConnectAsync(from, to),
+            "without the rules the neighbour did not connect either, so the check proves nothing"));
+        return "refused; connects without the rules";
     }
 
     private static async Task<string> SpoofedAsync(Stage stage, Sandbox sandbox)
@@ -130,45 +131,45 @@ internal static class Isolation
             {
                 await stage.RunInGuestAsync(sandbox, Send);
                 TestHostException.Require(
-                    stage.Datagrams.Senders.Count > 0, "even without the rule nothing arrived, so the check shows nothing");
+                    stage.Datagrams.Senders.Count > 0, "without the rule nothing arrived either, so the check proves nothing");
             });
         stage.Datagrams.Senders.Clear();
-        return "dropped; arrives with the rule taken away";
+        return "dropped; arrives without the rule";
     }
 
     private static async Task<string> NoIpv6Async(Stage stage, Sandbox sandbox)
     {
-        var place = stage.SlotOf(sandbox);
+        var slot = stage.SlotOf(sandbox);
         const string Send =
             "python3 -c \"import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); i = socket.if_nametoindex('eth0'); "
                 + "[s.sendto(b'x', ('ff02::1', 7002, 0, i)) for _ in range(3)]\" 2>&1; sleep 0.5";
         await sandbox.ExecAsync(Send);
         TestHostException.Require(
-            place.Run(() => File.ReadAllText("/proc/thread-self/net/if_inet6").Trim()).Length == 0,
+            slot.Run(() => File.ReadAllText("/proc/thread-self/net/if_inet6").Trim()).Length == 0,
             "the slot's namespace has IPv6 addresses");
         if (!Directory.Exists("/proc/sys/net/ipv6"))
         {
             return "this host has no IPv6 at all";
         }
 
-        // With IPv6 and without our rule, the same packet arrives.
+        // The positive control: with IPv6 on and without the rule, the same packet arrives.
         await Command.RunAsync(
             "nsenter",
             [
-                $"--net={place.Path}",
+                $"--net={slot.Path}",
                 "sh",
                 "-c",
                 "echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 0 > /proc/sys/net/ipv6/conf/tap0/disable_ipv6",
             ]);
-        using var listener = new DatagramListener(place, IPAddress.IPv6Any, 7002);
+        using var listener = new DatagramListener(slot, IPAddress.IPv6Any, 7002);
         await sandbox.ExecAsync(Send);
-        TestHostException.Require(listener.Senders.Count == 0, "with IPv6 turned on in the namespace, the rule lets it through");
+        TestHostException.Require(listener.Senders.Count == 0, "with IPv6 on in the namespace, a packet passed the rule");
         await stage.WithoutAsync([stage.OfSlot(sandbox, "spoofed"), stage.OfSlot(sandbox, "input")], async () =>
         {
             await stage.RunInGuestAsync(sandbox, $"sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0; {Send}");
-            TestHostException.Require(listener.Senders.Count > 0, "even without the rule nothing arrived, so the check shows nothing");
+            TestHostException.Require(listener.Senders.Count > 0, "without the rule nothing arrived either, so the check proves nothing");
         });
-        return "dropped; arrives with IPv6 on and the rule taken away";
+        return "dropped; arrives with IPv6 on and without the rule";
     }
 
     private static async Task<string> NoEgressAsync(Stage stage, Sandbox sandbox)
@@ -186,7 +187,7 @@ internal static class Isolation
         return refused;
     }
 
-    // The host's own end of a slot is one below the guest's address.
+    // The host's address on its link to the slot is one below the guest's address.
     private static string HostEnd(Sandbox sandbox) =>
         string.Join('.', sandbox.Wire!.GuestIp.Split('.')[..3]) + "." + (int.Parse(sandbox.Wire!.GuestIp.Split('.')[3]) - 1);
 

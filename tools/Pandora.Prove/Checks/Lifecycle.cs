@@ -7,21 +7,21 @@ using Pandora.Linux;
 
 namespace Pandora.Prove.Checks;
 
-/// <summary>What must hold when commands run away, servers and VMMs are killed, and sandboxes end.</summary>
+/// <summary>What must hold when commands do not end, servers and VMMs are killed, and sandboxes end.</summary>
 internal static class Lifecycle
 {
-    // Those of QMP (with Firecracker, its API) and of the agent, each listening and connected, and one for QEMU's own signals.
+    // A VMM's sockets: QMP (Firecracker: its API) and the agent's, each listening and connected, and one for QEMU's signals.
     private const int MostSockets = 5;
 
-    /// <summary>All of them.</summary>
+    /// <summary>All checks of this class.</summary>
     public static IReadOnlyList<Check> All { get; } =
     [
-        new("a timeout kills a command and all that it started", TimeoutAsync),
+        new("a timeout kills a command and every process that it started", TimeoutAsync),
         new("kill -9 of a VMM ends its sandbox at once, and the next claim works", KilledVmmAsync),
-        new("kill -9 of the server: sandboxes live on, a running command is not repeated", KilledServerAsync),
-        new("a dead guest holds up no other at a restart", DeadGuestAsync),
-        new("a VMM has no file open but its own", OwnFilesAsync),
-        new("a copied data directory takes no sandboxes of the original's", CopyAsync),
+        new("kill -9 of the server: sandboxes live, a running command is not repeated", KilledServerAsync),
+        new("a dead guest delays no other sandbox at a restart", DeadGuestAsync),
+        new("a VMM has only files of its own microVM and template open", OwnFilesAsync),
+        new("a server on a copied data directory is refused", CopyAsync),
         new("a sandbox's end leaves nothing", NothingLeftAsync),
     ];
 
@@ -30,15 +30,15 @@ internal static class Lifecycle
         var start = Stopwatch.GetTimestamp();
         try
         {
-            await sandbox.ExecAsync("setsid sleep 4321 & sleep 4321", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) });
-            throw new TestHostException("it ran on");
+            await sandbox.ExecAsync("setsid sleep 4321 & sleep 4321", TimeSpan.FromSeconds(1));
+            throw new TestHostException("the command did not time out");
         }
         catch (ExecTimeoutException e)
         {
             TestHostException.Require(e.Command == CommandStates.Killed, e.Message);
             var elapsed = Stopwatch.GetElapsedTime(start);
             var left = await sandbox.ExecAsync("pgrep -fc '^sleep 4321'");
-            TestHostException.Require(left.Stdout.Trim() == "0", $"{left.Stdout.Trim()} processes are left of it");
+            TestHostException.Require(left.Stdout.Trim() == "0", $"{left.Stdout.Trim()} of its processes remain");
             return Invariant($"1 s of time, killed after {elapsed.TotalSeconds:0.0} s");
         }
     }
@@ -56,16 +56,16 @@ internal static class Lifecycle
         try
         {
             await running;
-            throw new TestHostException("its command ran on");
+            throw new TestHostException("the command did not end");
         }
         catch (SandboxGoneException)
         {
             var elapsed = Stopwatch.GetElapsedTime(start);
             TestHostException.Require(
-                elapsed < TimeSpan.FromSeconds(3), Invariant($"its client was told after {elapsed.TotalSeconds:0.0} s"));
+                elapsed < TimeSpan.FromSeconds(3), Invariant($"the client was answered after {elapsed.TotalSeconds:0.0} s"));
             await using var next = await stage.Server.Pandora.CreateAsync();
             TestHostException.Require((await next.ExecAsync("true")).ExitCode == 0, "the next sandbox does not work");
-            return Invariant($"told after {elapsed.TotalMilliseconds:0} ms");
+            return Invariant($"answered after {elapsed.TotalMilliseconds:0} ms");
         }
     }
 
@@ -89,8 +89,8 @@ internal static class Lifecycle
             var start = Stopwatch.GetTimestamp();
             await stage.Server.StartAsync(waitUntilReady: false);
             var seen = await FirstAnswerAsync(() => sandbox.ExecAsync("cat /root/kept /root/runs"));
-            TestHostException.Require(seen.Stdout == "kept\nonce\n", $"the sandbox is not as it was: {seen.Stdout}{seen.Stderr}");
-            return Invariant($"used again {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s after the start");
+            TestHostException.Require(seen.Stdout == "kept\nonce\n", $"the sandbox changed: {seen.Stdout}{seen.Stderr}");
+            return Invariant($"works again {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s after the start");
         }
     }
 
@@ -105,7 +105,7 @@ internal static class Lifecycle
             }
             catch (Exception e) when (e is ServerUnreachableException or SandboxUnavailableException)
             {
-                // It does not listen yet, or takes over what was left.
+                // The server does not listen yet, or has not adopted the sandbox yet.
                 await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, limit.Token);
             }
         }
@@ -117,7 +117,7 @@ internal static class Lifecycle
         await stage.Server.KillAsync();
         using (var vmm = ProcessHandle.TryOpen(stage.Server.VmmPidOf(dead.Id)))
         {
-            // SIGSTOP: it lives and says nothing.
+            // SIGSTOP: the VMM lives and answers nothing.
             vmm!.Kill(19);
         }
 
@@ -125,13 +125,14 @@ internal static class Lifecycle
         await stage.Server.StartAsync(waitUntilReady: false);
         await FirstAnswerAsync(() => sandbox.ExecAsync("true"));
         var elapsed = Stopwatch.GetElapsedTime(start);
-        TestHostException.Require(elapsed < TimeSpan.FromSeconds(10), Invariant($"the healthy one waited {elapsed.TotalSeconds:0.0} s"));
+        TestHostException.Require(
+            elapsed < TimeSpan.FromSeconds(10), Invariant($"the healthy sandbox waited {elapsed.TotalSeconds:0.0} s"));
         while (true)
         {
             try
             {
                 await dead.ExecAsync("true");
-                throw new TestHostException("a guest that says nothing is said to run commands");
+                throw new TestHostException("a command succeeded in a guest that is stopped");
             }
             catch (SandboxUnavailableException)
             {
@@ -140,7 +141,7 @@ internal static class Lifecycle
             catch (SandboxGoneException)
             {
                 await stage.Server.WaitUntilReadyAsync();
-                return Invariant($"served {elapsed.TotalSeconds:0.0} s after the start, while the dead one was not decided");
+                return Invariant($"served {elapsed.TotalSeconds:0.0} s after the start, while the dead one was recovering");
             }
         }
     }
@@ -151,17 +152,17 @@ internal static class Lifecycle
         var open = LinksOf(server.VmmPidOf(sandbox.Id));
         var files = open.Where(l => l.StartsWith('/') && !l.StartsWith("/dev/", StringComparison.Ordinal)).ToList();
         var sockets = open.Where(l => l.StartsWith("socket:", StringComparison.Ordinal)).ToList();
-        var strangeFiles = files.Where(f => !f.Contains(sandbox.Id, StringComparison.Ordinal)
+        var foreignFiles = files.Where(f => !f.Contains(sandbox.Id, StringComparison.Ordinal)
             && !f.StartsWith(server.TemplateDir, StringComparison.Ordinal) && !f.StartsWith("/memfd:", StringComparison.Ordinal)
             && !f.Contains("/snapshots/", StringComparison.Ordinal));
-        // A VMM makes no pipes. A socket of its own has another number than any of the server's, its peer's too.
-        List<string> strange =
+        // A VMM makes no pipes. None of its sockets has the inode of a socket of the server: connected peers have different inodes.
+        List<string> foreign =
         [
-            .. strangeFiles, .. open.Where(l => l.StartsWith("pipe:", StringComparison.Ordinal)), .. sockets.Intersect(LinksOf(server.Pid)),
+            .. foreignFiles, .. open.Where(l => l.StartsWith("pipe:", StringComparison.Ordinal)), .. sockets.Intersect(LinksOf(server.Pid)),
         ];
-        TestHostException.Require(strange.Count == 0, $"it has open: {string.Join(", ", strange)}");
-        TestHostException.Require(sockets.Count <= MostSockets, $"it has {sockets.Count} sockets open, and uses {MostSockets} at most");
-        return Task.FromResult($"{files.Count} files and {sockets.Count} sockets, all its own or its template's");
+        TestHostException.Require(foreign.Count == 0, $"the VMM has open: {string.Join(", ", foreign)}");
+        TestHostException.Require(sockets.Count <= MostSockets, $"the VMM has {sockets.Count} sockets open, more than {MostSockets}");
+        return Task.FromResult($"{files.Count} files and {sockets.Count} sockets, of the microVM or its template");
     }
 
     private static List<string> LinksOf(int pid) =>
@@ -175,7 +176,7 @@ internal static class Lifecycle
             File.Copy(Path.Combine(stage.Server.DataDir, "instance"), Path.Combine(copy, "instance"));
             await using var second = await ServerProcess.StartAsync(stage.World, new() { ["PANDORA_LISTEN"] = "http://127.0.0.1:8001" },
                 copy, waitUntilReady: false);
-            second.Forget();
+            second.SkipAudit();
             var isRefused = await second.WaitForEndAsync() == 1
                 && second.Log.Contains("is a copy of that server's", StringComparison.Ordinal);
             TestHostException.Require(isRefused, $"the second server was not refused: {second.Log}");
@@ -195,12 +196,12 @@ internal static class Lifecycle
         await other.ExecAsync("head -c 10000000 /dev/zero > /root/file");
         var receipt = await other.EndAsync();
         TestHostException.Require(
-            receipt.Remaining == 0, $"left: {string.Join(", ", receipt.Resources.Where(r => !r.IsGone).Select(r => $"{r.Kind} {r.Name}"))}");
+            receipt.Left == 0, $"remaining: {string.Join(", ", receipt.Resources.Where(r => !r.Gone).Select(r => $"{r.Kind} {r.Name}"))}");
         var leaked = (await Audit.FindByProductAsync(stage.Server, stage.World))
             .Where(r => r.GetProperty("owner").GetString() is null)
             .ToList();
         TestHostException.Require(leaked.Count == 0, $"leaked: {string.Join(", ", leaked)}");
-        return $"{receipt.Resources.Count} resources undone and looked up";
+        return $"{receipt.Resources.Count} resources cleaned up and checked";
     }
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);

@@ -5,14 +5,14 @@ using Pandora.TestHost;
 
 namespace Pandora.Prove.Checks;
 
-/// <summary>Attempts to connect, from a guest and to one.</summary>
+/// <summary>Attempts to connect, from a guest and to a guest.</summary>
 internal static class Reachability
 {
     private const string Serve =
         "python3 -c \"\nimport socket, threading\ns = socket.create_server(('0.0.0.0', 7000))\nwhile True:\n    c, _ = s.accept(); "
             + "c.send(b'hello'); c.close()\n\" > /dev/null 2>&1 &";
 
-    /// <summary>What a guest runs to connect; it prints what the listener says.</summary>
+    /// <summary>The command that connects from a guest and prints what the listener sends.</summary>
     public static string Connect(string address) => $"timeout 8 bash -c 'exec 3<> /dev/tcp/{address}/{Stage.Port} && head -c 5 <&3'";
 
     public static async Task MustReachAsync(Sandbox sandbox, string address)
@@ -28,12 +28,12 @@ internal static class Reachability
             $"s=$EPOCHREALTIME; exec 3<> /dev/tcp/{address}/{Stage.Port}; c=$?; echo $c $(( (${{EPOCHREALTIME/./}} - ${{s/./}}) / 1000 ))");
         var words = result.Stdout.Trim().Split(' ');
         TestHostException.Require(words[0] == "1", $"{address} was reached");
-        // The kernel would give up by itself after two minutes; a refusal comes at once, however slow the guest.
-        TestHostException.Require(int.Parse(words[1]) < 2500, $"it took {words[1]} ms to be refused by {address}: {result.Stderr}");
-        return $"refused in {words[1]} ms; connects with the rules taken away";
+        // The kernel gives up after two minutes without an answer. A refusal comes at once, even in a slow guest.
+        TestHostException.Require(int.Parse(words[1]) < 2500, $"{address} refused only after {words[1]} ms: {result.Stderr}");
+        return $"refused in {words[1]} ms; connects without the rules";
     }
 
-    /// <summary>Starts a service in a guest that greets.</summary>
+    /// <summary>Starts a TCP service in a guest that sends hello.</summary>
     public static async Task ServeAsync(Sandbox sandbox)
     {
         await sandbox.ExecAsync(Serve);
@@ -43,10 +43,10 @@ internal static class Reachability
             answer = (await sandbox.ExecAsync(Connect("127.0.0.1"))).Stdout;
         }
 
-        TestHostException.Require(answer == "hello", $"the service in the guest did not come up: {answer}");
+        TestHostException.Require(answer == "hello", $"the service in the guest did not start: {answer}");
     }
 
-    /// <summary>Whether an address is reached from somewhere in the world.</summary>
+    /// <summary>Whether a namespace of the world can connect to an address.</summary>
     public static async Task<bool> CanConnectAsync(NetworkNamespace from, string address)
     {
         using var socket = from.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));

@@ -7,9 +7,11 @@ using Pandora.Linux;
 
 namespace Pandora.HostTests;
 
-/// <summary>What keeps guests in: watched while the server runs, put back, and closed while it is not whole. <see cref="IsolationTests"/>
-/// has what it keeps out.</summary>
-public sealed class WallTests : IAsyncLifetime
+/// <summary>
+/// The network rules that confine guests: the server watches and repairs them, and serves no claim while they are incomplete. <see
+/// cref="IsolationTests"/> tests what the rules refuse.
+/// </summary>
+public sealed class NetworkProtectionTests : IAsyncLifetime
 {
     private TestWorld _world = null!;
 
@@ -18,7 +20,7 @@ public sealed class WallTests : IAsyncLifetime
     public ValueTask DisposeAsync() => _world.DisposeAsync();
 
     [Fact]
-    public async Task While_another_program_keeps_removing_the_table_no_sandbox_is_handed_out_and_it_is_said()
+    public async Task While_another_program_keeps_deleting_the_table_claims_are_refused_and_health_says_why()
     {
         await using var server = await StartAsync();
         await using var sandbox = await server.Pandora.CreateAsync();
@@ -43,7 +45,7 @@ public sealed class WallTests : IAsyncLifetime
         Assert.Equal(HttpStatusCode.ServiceUnavailable, ready.StatusCode);
         Assert.Contains(health.Notes, n => n.Contains("again and again", StringComparison.Ordinal));
         Assert.Matches(@"pandora_protected\{[^}]*\} 0\b", await server.Pandora.GetMetricsAsync());
-        // Who lives is served on, behind the rules of its own namespace.
+        // A running sandbox still works, because its namespace has rules too.
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
 
         await UntilAsync(async () => (await server.Pandora.GetHealthAsync()).Status == "ok", 40);
@@ -52,7 +54,7 @@ public sealed class WallTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_flushed_ruleset_a_slots_lost_rules_forwarding_and_accepts_in_a_new_firewall_are_put_back()
+    public async Task Host_rules_slot_rules_forwarding_and_accept_rules_in_a_new_firewall_are_repaired()
     {
         using var internet = _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
         using var lan = _world.Listen(_world.Lan, TestWorld.LanAddress, 7000);
@@ -60,7 +62,7 @@ public sealed class WallTests : IAsyncLifetime
         await using var sandbox = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Wire!.SlotId}";
 
-        // As a restart of nftables does, and then a firewall that forwards nothing.
+        // A restart of nftables flushes the ruleset. Then a firewall starts that forwards nothing.
         await TestWorld.NftAsync(_world.Host.Path,
             "flush ruleset\nadd table inet other\nadd chain inet other forward { type filter hook forward priority 0; policy drop; }");
         await UntilAsync(async () => (await TestWorld.ListRulesAsync(_world.Host.Path))
@@ -90,11 +92,11 @@ public sealed class WallTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_claim_does_not_take_another_programs_change_to_a_slots_rules_for_its_own()
+    public async Task A_claim_repairs_a_slots_rules_that_another_program_changed()
     {
         await using var server = await StartAsync(new() { ["PANDORA_EGRESS"] = "internet" });
         await server.WaitForWarmAsync(1);
-        // More than once: the watch over the slots may be first.
+        // Several rounds, because the periodic watch may repair the rules before a claim does.
         for (var i = 0; i < 3; i++)
         {
             await server.WaitForWarmAsync(1);
@@ -112,7 +114,7 @@ public sealed class WallTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_network_that_the_host_joins_is_refused_from_then_on_and_what_the_operator_denies_always()
+    public async Task A_network_that_the_host_joins_is_refused_from_then_on_and_a_denied_network_always()
     {
         const string Public = "94.1.2.3", Denied = "95.1.2.3";
         await TestWorld.InAsync(_world.Internet, $"addr add {Public}/32 dev lo\naddr add {Denied}/32 dev lo");
@@ -131,13 +133,13 @@ public sealed class WallTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Guests_of_an_earlier_version_get_this_ones_rules_and_a_lower_ceiling_closes_what_was_open()
+    public async Task Guests_of_an_earlier_version_get_the_current_rules_and_a_lower_ceiling_closes_open_connections()
     {
         using var internet = _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
         await using var server = await StartAsync(poolSize: 0);
         var (open, closed) = (await server.Pandora.CreateAsync(), await server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "none" }));
         await server.KillAsync();
-        // As version 0.1 had it: all that kept guests in was on the host.
+        // The namespaces of version 0.1 had no rules that refuse: all of those were on the host.
         foreach (var sandbox in new[] { open, closed })
         {
             await TestWorld.NftAsync($"/run/netns/pnd-{server.Instance}-{sandbox.Wire!.SlotId}", """
@@ -153,7 +155,7 @@ public sealed class WallTests : IAsyncLifetime
         await server.StartAsync();
         await Reachability.MustReachAsync(open, TestWorld.InternetAddress);
         await Reachability.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
-        // A connection that is in use all the time is cut, too.
+        // A connection in constant use is closed too.
         using var peer = new KeepingListener(_world.Internet, IPAddress.Parse(TestWorld.InternetAddress), 7001);
         await open.ExecAsync($"""
             nohup python3 -c "
@@ -182,11 +184,11 @@ public sealed class WallTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_guest_holds_only_its_share_of_connections_and_neighbours_and_gives_them_back()
+    public async Task A_guest_holds_only_its_share_of_connections_and_neighbours_and_releases_them_at_its_end()
     {
         using var listener = new KeepingListener(_world.Internet, IPAddress.Parse(TestWorld.InternetAddress), 7000);
         var max = long.Parse(await InHostAsync("cat /proc/sys/net/netfilter/nf_conntrack_max"));
-        // Few enough for each that a guest reaches its bound quickly.
+        // So many sandboxes that the share of each is small, and a guest reaches it quickly.
         var sandboxes = (int)Math.Clamp((max / 4 / 64) - 4, 2, 4096);
         var share = max / 4 / (sandboxes + 1 + Environment.ProcessorCount + 2);
         await using var server = await StartAsync(new() { ["PANDORA_MAX_SANDBOXES"] = $"{sandboxes}" });
@@ -207,11 +209,11 @@ public sealed class WallTests : IAsyncLifetime
         Assert.InRange(int.Parse(result.Stdout.Trim()), share / 2, share + 8);
         var entries = await TrackedAsync(sandbox.Wire!.GuestIp);
         Assert.NotEmpty(entries);
-        // Protocol, its number, and the seconds that the entry has left.
+        // The fields of an entry: two for the network protocol, two for the transport protocol, then the seconds until it expires.
         Assert.All(entries, e => Assert.InRange(int.Parse(e.Split(' ', StringSplitOptions.RemoveEmptyEntries)[4]), 0, 3600));
 
-        // Requests that claim to be from everywhere: the kernel has one table of neighbours for all namespaces.
-        var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Wire!.SlotId}";
+        // ARP requests from many sender addresses: the kernel has one neighbour table for all namespaces.
+        var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Created.SlotId}";
         await sandbox.ExecAsync("""
             python3 -c "
             import socket, struct
@@ -219,7 +221,8 @@ public sealed class WallTests : IAsyncLifetime
             mac = bytes.fromhex('02fc00000002')
             for i in range(300):
                 sender = bytes([172, 16, i // 250 + 1, i % 250 + 1])
-                s.send(b'\xff' * 6 + mac + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 1) + mac + sender + bytes(6) + bytes([172, 16, 0, 1]))
+                s.send(b'\xff' * 6 + mac + b'\x08\x06' + struct.pack('!HHBBH', 1, 0x0800, 6, 4, 1)
+                    + mac + sender + bytes(6) + bytes([172, 16, 0, 1]))
             "
             """);
         var neighbours = await Command.RunAsync("nsenter", [$"--net={slot}", "ip", "neigh"]);
@@ -249,7 +252,7 @@ public sealed class WallTests : IAsyncLifetime
         }
     }
 
-    /// <summary>A peer that accepts connections and keeps them.</summary>
+    /// <summary>A server that accepts connections and keeps them open.</summary>
     private sealed class KeepingListener : IDisposable
     {
         private readonly List<Socket> _kept = [];

@@ -6,25 +6,25 @@ using Pandora.Linux;
 
 namespace Pandora.Prove.Checks;
 
-/// <summary>What must hold when somebody takes the rules of the host away, and when guests use up what the kernel shares.</summary>
-internal static class Walls
+/// <summary>What must hold when another program deletes the host's rules, and what remains of a sandbox's connections.</summary>
+internal static class NetworkProtection
 {
-    /// <summary>All of them.</summary>
+    /// <summary>All checks of this class.</summary>
     public static IReadOnlyList<Check> All { get; } =
     [
-        new("without the host's table guests are kept in by their own namespaces", DeniesByItselfAsync),
-        new("the host's table is put back when another program removes it", PutBackAsync),
-        new("what the kernel tracks of a sandbox's connections goes with it", TrackingAsync),
+        new("without the host's table the rules of the slot's namespace still refuse", SlotRefusesAsync),
+        new("the host's table is repaired when another program deletes it", RepairedAsync),
+        new("the end of a sandbox deletes its connection tracking entries", TrackingAsync),
     ];
 
     private static readonly string[] Forbidden = [TestWorld.MetadataAddress, TestWorld.LanAddress, TestWorld.NeighbourAddress,
         TestWorld.HostUplinkAddress, TestWorld.HostLanAddress, TestWorld.GatewayAddress];
 
-    /// <summary>Deletes the host's table as another firewall's restart would.</summary>
+    /// <summary>Deletes the host's table, as the restart of another firewall does.</summary>
     public static Task DeleteTableAsync(Stage stage) =>
         Command.RunAsync("nsenter", [$"--net={stage.World.Host.Path}", "nft", "delete", "table", .. stage.Table.Split(' ')]);
 
-    private static async Task<string> DeniesByItselfAsync(Stage stage, Sandbox sandbox)
+    private static async Task<string> SlotRefusesAsync(Stage stage, Sandbox sandbox)
     {
         await using var closed = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300), Egress = "none" });
         return await stage.WithServerStoppedAsync(async () =>
@@ -32,11 +32,11 @@ internal static class Walls
             await DeleteTableAsync(stage);
             await stage.WithForwardingAsync(async () =>
             {
-                // What is allowed is reached by the same way.
+                // The positive control: the same path reaches an allowed address.
                 await stage.MustReachAsync(sandbox, TestWorld.InternetAddress);
                 var answers = await stage.RunInGuestAsync(sandbox, ConnectAll(Forbidden))
                     + await stage.RunInGuestAsync(closed, ConnectAll([.. Forbidden, TestWorld.InternetAddress]));
-                TestHostException.Require(answers.Length == 0, $"something was reached: {answers}");
+                TestHostException.Require(answers.Length == 0, $"a forbidden address was reached: {answers}");
             });
             return $"{(2 * Forbidden.Length) + 1} connections refused; an allowed one connects";
         });
@@ -44,32 +44,32 @@ internal static class Walls
 
     private static string ConnectAll(IEnumerable<string> addresses) => string.Join("; ", addresses.Select(Reachability.Connect));
 
-    private static async Task<string> PutBackAsync(Stage stage, Sandbox sandbox)
+    private static async Task<string> RepairedAsync(Stage stage, Sandbox sandbox)
     {
         var start = Stopwatch.GetTimestamp();
         await DeleteTableAsync(stage);
         while (!(await TestWorld.ListRulesAsync(stage.World.Host.Path)).Contains($"table {stage.Table}", StringComparison.Ordinal))
         {
-            TestHostException.Require(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(5), "it was not put back within 5 s");
+            TestHostException.Require(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(5), "the table was not repaired within 5 s");
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
         }
 
         var elapsed = Stopwatch.GetElapsedTime(start);
         await Reachability.MustReachAsync(sandbox, TestWorld.InternetAddress);
         await Reachability.MustBeRefusedAsync(sandbox, TestWorld.LanAddress);
-        return string.Create(CultureInfo.InvariantCulture, $"back after {elapsed.TotalSeconds:0.0} s");
+        return string.Create(CultureInfo.InvariantCulture, $"repaired after {elapsed.TotalSeconds:0.0} s");
     }
 
     private static async Task<string> TrackingAsync(Stage stage, Sandbox sandbox)
     {
         await using var other = await stage.Server.Pandora.CreateAsync();
         await other.ExecAsync($"for i in $(seq 20); do {Reachability.Connect(TestWorld.InternetAddress)}; done");
-        var before = await TrackedAsync(stage, other.Wire!.GuestIp);
-        TestHostException.Require(before >= 20, $"only {before} entries were there before, so the check shows nothing");
+        var before = await TrackedAsync(stage, other.Created.GuestIp);
+        TestHostException.Require(before >= 20, $"only {before} entries existed before, so the check proves nothing");
         var receipt = await other.EndAsync();
         var after = await TrackedAsync(stage, other.Wire!.GuestIp);
         TestHostException.Require(
-            receipt.Remaining == 0 && after == 0, $"the receipt says that {receipt.Remaining} are left, and {after} entries are");
+            receipt.Left == 0 && after == 0, $"{receipt.Left} resources remain by the receipt, and {after} entries remain");
         return $"{before} entries before, none afterwards";
     }
 

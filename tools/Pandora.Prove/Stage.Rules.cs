@@ -4,8 +4,10 @@ using Pandora.Linux;
 
 namespace Pandora.Prove;
 
-/// <summary>How rules are taken away, so that what they refuse is seen to be their doing. The server is stopped meanwhile (SIGSTOP), for it
-/// would put them back, and guests are reached past it.</summary>
+/// <summary>
+/// Removes network rules for a time, to show that these rules cause a refusal. The server is stopped meanwhile (SIGSTOP), because it would
+/// repair the rules, and commands run in guests without the server.
+/// </summary>
 internal sealed partial class Stage
 {
     private const int Stop = 19, Continue = 18;
@@ -17,23 +19,25 @@ internal sealed partial class Stage
     public NetworkNamespace SlotOf(Sandbox sandbox) => new($"pnd-{Server.Instance}-{sandbox.Wire!.SlotId}");
 
     /// <summary>A chain of the host's table.</summary>
-    public Wall OfHost(string chain) => new(World.Host.Path, $"{Table} {chain}");
+    public RuleChain OfHost(string chain) => new(World.Host.Path, $"{Table} {chain}");
 
     /// <summary>A chain of a slot's table.</summary>
-    public Wall OfSlot(Sandbox sandbox, string chain) => new(SlotOf(sandbox).Path, $"inet slot {chain}");
+    public RuleChain OfSlot(Sandbox sandbox, string chain) => new(SlotOf(sandbox).Path, $"inet slot {chain}");
 
-    /// <summary>Empties chains, tries, and puts their rules back as they were. Interfaces that forward nothing are opened meanwhile, so
-    /// that only the rules are tried.</summary>
-    public async Task WithoutAsync(IReadOnlyList<Wall> walls, Func<Task> action)
+    /// <summary>
+    /// Empties chains, runs an action, and restores the rules. Forwarding is on meanwhile for every interface, so that only the rules can
+    /// refuse.
+    /// </summary>
+    public async Task WithoutAsync(IReadOnlyList<RuleChain> chains, Func<Task> action)
     {
         await WithServerStoppedAsync(async () =>
         {
-            await WithForwardingAsync(() => WithEmptiedAsync(walls, action));
+            await WithForwardingAsync(() => WithEmptiedAsync(chains, action));
             return true;
         });
     }
 
-    /// <summary>Lets the links to the metadata service, the LAN and the neighbour forward for as long as something is tried.</summary>
+    /// <summary>Turns on forwarding on the links to the metadata service, the LAN and the neighbour while an action runs.</summary>
     public async Task WithForwardingAsync(Func<Task> action)
     {
         var before = new Dictionary<string, int>();
@@ -56,7 +60,7 @@ internal sealed partial class Stage
         }
     }
 
-    /// <summary>Stops the server for as long as something is tried.</summary>
+    /// <summary>Stops the server (SIGSTOP) while an action runs.</summary>
     public async Task<T> WithServerStoppedAsync<T>(Func<Task<T>> action)
     {
         Server.Signal(Stop);
@@ -70,7 +74,7 @@ internal sealed partial class Stage
         }
     }
 
-    /// <summary>Runs something in a guest past the server, by ssh(1) with the server's own key, and returns what it prints.</summary>
+    /// <summary>Runs code in a guest without the server, by ssh(1) with the server's key, and returns what it prints.</summary>
     public async Task<string> RunInGuestAsync(Sandbox sandbox, string code)
     {
         string[] options =
@@ -84,35 +88,35 @@ internal sealed partial class Stage
         return output.TrimEnd();
     }
 
-    /// <summary>Requires that a guest reaches an address, past the server.</summary>
+    /// <summary>Requires that a guest reaches an address. The command runs without the server.</summary>
     public async Task MustReachAsync(Sandbox sandbox, string address)
     {
         var answer = await RunInGuestAsync(sandbox, Checks.Reachability.Connect(address));
         TestHostException.Require(
-            answer == "hello", $"even without the rules {address} was not reached, so the check shows nothing: {answer}");
+            answer == "hello", $"without the rules {address} was not reached either, so the check proves nothing: {answer}");
     }
 
-    /// <summary>Whether an interface of the host forwards.</summary>
+    /// <summary>Whether an interface of the host forwards: 1 or 0.</summary>
     public async Task<int> ReadForwardingAsync(string link) =>
         int.Parse(await Command.RunAsync("nsenter", [$"--net={World.Host.Path}", "cat", $"/proc/sys/net/ipv4/conf/{link}/forwarding"]));
 
-    /// <summary>Lets an interface of the host forward, or not.</summary>
+    /// <summary>Turns forwarding of an interface of the host on (1) or off (0).</summary>
     public Task SetForwardingAsync(string link, int value) => Command.RunAsync(
         "nsenter", [$"--net={World.Host.Path}", "sh", "-c", $"echo {value} > /proc/sys/net/ipv4/conf/{link}/forwarding"]);
 
-    private static async Task WithEmptiedAsync(IReadOnlyList<Wall> walls, Func<Task> action)
+    private static async Task WithEmptiedAsync(IReadOnlyList<RuleChain> chains, Func<Task> action)
     {
         var rules = new List<string>();
         try
         {
-            foreach (var wall in walls)
+            foreach (var chain in chains)
             {
                 rules.Add(await Command.RunAsync(
-                    "nsenter", [$"--net={wall.NamespacePath}", "nft", "list", "chain", .. wall.Chain.Split(' ')]));
-                // A chain that drops by policy lets through what is accepted in it.
+                    "nsenter", [$"--net={chain.NamespacePath}", "nft", "list", "chain", .. chain.Name.Split(' ')]));
+                // An empty chain with the policy 'drop' drops everything, so it gets one rule that accepts.
                 var isDropping = rules[^1].Contains("policy drop", StringComparison.Ordinal);
                 await TestWorld.NftAsync(
-                    wall.NamespacePath, $"flush chain {wall.Chain}{(isDropping ? $"\nadd rule {wall.Chain} accept" : "")}");
+                    chain.NamespacePath, $"flush chain {chain.Name}{(isDropping ? $"\nadd rule {chain.Name} accept" : "")}");
             }
 
             await action();
@@ -121,13 +125,13 @@ internal sealed partial class Stage
         {
             for (var i = 0; i < rules.Count; i++)
             {
-                await TestWorld.NftAsync(walls[i].NamespacePath, $"flush chain {walls[i].Chain}\n{rules[i]}");
+                await TestWorld.NftAsync(chains[i].NamespacePath, $"flush chain {chains[i].Name}\n{rules[i]}");
             }
         }
     }
 }
 
-/// <summary>A chain that keeps something out.</summary>
-/// <param name="NamespacePath">The network namespace that it is in.</param>
-/// <param name="Chain">Family, table and name.</param>
-internal sealed record Wall(string NamespacePath, string Chain);
+/// <summary>A chain of nftables rules.</summary>
+/// <param name="NamespacePath">Path of the chain's network namespace.</param>
+/// <param name="Name">Family, table and name of the chain.</param>
+internal sealed record RuleChain(string NamespacePath, string Name);

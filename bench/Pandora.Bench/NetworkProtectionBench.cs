@@ -16,9 +16,11 @@ using Pandora.Linux;
 
 namespace Pandora.Bench;
 
-/// <summary>What it costs to watch what keeps guests in, how soon it is put back, and what an honest guest and a healthy sandbox notice of
-/// the bounds and of the dead.</summary>
-internal static class WallBench
+/// <summary>
+/// The network rules that confine guests: how soon they are repaired, what watching them costs, and what the bounds of connections cost an
+/// ordinary guest. Also the server under a flood of connections, and beside dead guests at a restart.
+/// </summary>
+internal static class NetworkProtectionBench
 {
     private const int Flushes = 3, Connections = 2000, ConnectionRounds = 3, Slots = 64, Few = 8, Restarts = 3;
     private static readonly TimeSpan WatchTime = TimeSpan.FromSeconds(20), FloodTime = TimeSpan.FromSeconds(30);
@@ -29,17 +31,17 @@ internal static class WallBench
     private static async Task<IReadOnlyList<Result>> OnStageAsync()
     {
         await using var stage = await Stage.CreateAsync();
-        await using var sandbox = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
-        return [.. await FlushAsync(stage, sandbox), await HonestAsync(stage, sandbox)];
+        await using var sandbox = await stage.Server.Pandora.CreateAsync(TimeSpan.FromSeconds(600));
+        return [.. await FlushAsync(stage, sandbox), await OrdinaryGuestAsync(stage, sandbox)];
     }
 
-    // A guest tries without pause to get to what is refused, while the host's table is deleted.
+    // A guest connects to forbidden addresses without pause, while the host's table is deleted.
     private static async Task<IReadOnlyList<Result>> FlushAsync(Stage stage, Sandbox sandbox)
     {
         string[] forbidden = [TestWorld.LanAddress, TestWorld.NeighbourAddress, TestWorld.MetadataAddress, TestWorld.HostLanAddress];
         foreach (var link in new[] { "lan0", "peer0", "meta0" })
         {
-            // Only the rules are in the way.
+            // With forwarding on, only the rules refuse.
             await stage.SetForwardingAsync(link, 1);
         }
 
@@ -64,7 +66,7 @@ internal static class WallBench
         {
             await Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System);
             var start = Stopwatch.GetTimestamp();
-            await Walls.DeleteTableAsync(stage);
+            await NetworkProtection.DeleteTableAsync(stage);
             while (!(await TestWorld.ListRulesAsync(stage.World.Host.Path)).Contains($"table {stage.Table}", StringComparison.Ordinal))
             {
                 await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System);
@@ -87,7 +89,7 @@ internal static class WallBench
         ];
     }
 
-    private static async Task<Result> HonestAsync(Stage stage, Sandbox sandbox)
+    private static async Task<Result> OrdinaryGuestAsync(Stage stage, Sandbox sandbox)
     {
         var code = $"""
             python3 -c "
@@ -103,7 +105,7 @@ internal static class WallBench
         for (var i = 0; i < ConnectionRounds; i++)
         {
             bounded.Add(Connections / await MeasureAsync());
-            // Without the bounds all that is not refused is let through.
+            // Without the bounds, every connection that is not refused is accepted.
             await stage.WithoutAsync([stage.OfSlot(sandbox, "admit"), stage.OfHost("bound")], async () =>
             {
                 await TestWorld.NftAsync(stage.SlotOf(sandbox).Path, "add rule inet slot admit accept");
@@ -116,7 +118,7 @@ internal static class WallBench
             string.Create(CultureInfo.InvariantCulture, $"{without:0} / {with:0} a second, best of {ConnectionRounds} each"));
     }
 
-    // The real rules in real namespaces, without guests.
+    // Uses the real rules in real namespaces, without guests.
     private static async Task<Result> WatchAsync()
     {
         var directory = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
@@ -139,8 +141,8 @@ internal static class WallBench
         }
 
         var idle = await ProcessorTimeAsync();
-        await using var watch = new NetworkWatch(
-            network, services.GetRequiredService<IMeterFactory>().Create("bench"), TimeProvider.System, NullLogger<NetworkWatch>.Instance);
+        using var meter = services.GetRequiredService<IMeterFactory>().Create("bench");
+        await using var watch = new NetworkWatch(network, meter, TimeProvider.System, NullLogger<NetworkWatch>.Instance);
         var watched = await ProcessorTimeAsync();
         return new Result(
             $"the watch with {Slots} slots", Math.Max(0, (watched - idle) / WatchTime * 100), "% of a core", 0.5,
@@ -158,7 +160,7 @@ internal static class WallBench
         return self.TotalProcessorTime - before;
     }
 
-    // A server with few descriptors, in a namespace of its own, and clients with a key among very many without.
+    // A server with few descriptors, clients with a key, and very many connections without a key.
     private static async Task<Result> FloodAsync()
     {
         const string Key = "a-key-of-the-benchmarks";
@@ -183,7 +185,7 @@ internal static class WallBench
                 250,
                 $"{report.OnNew.Count + report.OnKept.Count} requests, all answered, while {report.Opened} connections were opened in "
                     + $"{FloodTime.TotalSeconds:0} s")
-            : throw new InvalidOperationException($"{report.Failures.Count} were not answered: {report.Failures[0]}");
+            : throw new InvalidOperationException($"{report.Failures.Count} requests were not answered: {report.Failures[0]}");
     }
 
     private static async Task<Result> AdoptionAsync(Target target)
@@ -219,7 +221,7 @@ internal static class WallBench
         return sandboxes;
     }
 
-    // From the start of the process until each healthy one is shown as running.
+    // The time from the start of the process until every healthy sandbox is listed as running.
     private static async Task<TimeSpan> RestartAsync(BenchServer server, IReadOnlyList<Sandbox> healthy, IReadOnlyList<Sandbox> dead)
     {
         await server.KillAsync();
@@ -227,7 +229,7 @@ internal static class WallBench
         {
             using var vmm = ProcessHandle.TryOpen(
                 int.Parse(await File.ReadAllTextAsync(Path.Combine(server.RunDir, dead[i].Id, "vmm.pid")), CultureInfo.InvariantCulture));
-            // SIGSTOP: it lives and says nothing.
+            // SIGSTOP leaves a VMM alive and silent, SIGKILL ends it.
             vmm!.Kill(i % 2 == 0 ? 19 : 9);
         }
 
