@@ -43,8 +43,8 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     public async ValueTask DisposeAsync()
     {
         // The host can end every guest, however the guest behaves.
-        Assert.Equal(0, (await _hostile.EndAsync()).Left);
-        Assert.Equal(0, (await _neighbour.EndAsync()).Left);
+        Assert.Equal(0, (await _hostile.EndAsync()).Remaining);
+        Assert.Equal(0, (await _neighbour.EndAsync()).Remaining);
     }
 
     public static TheoryData<string, string> Bombs =>
@@ -105,12 +105,10 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
             $"import os, socket, threading, time\ndef serve(c):\n    try:\n{Indent(serve, 8)}\n    except OSError: pass\ns = "
                 + "socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, "
                 + "args=(c,), daemon=True).start()\n";
-        await _hostile.ExecAsync(
-            "cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
-                + "d=$(command -v dropbear); rm $d; cp /root/false $d",
-            stdin: program);
+        await _hostile.ExecAsync("cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
+                + "d=$(command -v dropbear); rm $d; cp /root/false $d", new ExecOptions { Stdin = program });
         // Every dropbear process is killed, and PID 1 starts the program in its place.
-        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", TimeSpan.FromSeconds(5)));
+        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }));
         await UntilListeningAsync();
         var before = ResidentBytes();
         var asking = Task.WhenAll(Enumerable.Range(0, 3).Select(
@@ -180,15 +178,14 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
                 END
                 (ip link set eth0 down; ip link set eth0 address 02:fc:00:00:00:99; ip link set eth0 up
                 ip route add default via 172.16.0.1) > /dev/null 2>&1
-                """,
-                TimeSpan.FromSeconds(6)));
+                """, new ExecOptions { Timeout = TimeSpan.FromSeconds(6) }));
         await MustServeAsync();
     }
 
     [Fact]
     public async Task A_scan_of_host_and_neighbours_finds_no_open_port()
     {
-        var neighbour = _neighbour.Created.GuestIp;
+        var neighbour = _neighbour.Wire!.GuestIp;
         var neighboursGateway = $"{neighbour[..neighbour.LastIndexOf('.')]}.1";
         var found = await _hostile.ExecAsync($$"""
             python3 - <<'END'

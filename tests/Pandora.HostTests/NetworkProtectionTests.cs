@@ -213,7 +213,7 @@ public sealed class NetworkProtectionTests : IAsyncLifetime
         Assert.All(entries, e => Assert.InRange(int.Parse(e.Split(' ', StringSplitOptions.RemoveEmptyEntries)[4]), 0, 3600));
 
         // ARP requests from many sender addresses: the kernel has one neighbour table for all namespaces.
-        var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Created.SlotId}";
+        var slot = $"/run/netns/pnd-{server.Instance}-{sandbox.Wire!.SlotId}";
         await sandbox.ExecAsync("""
             python3 -c "
             import socket, struct

@@ -169,8 +169,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         await using var deaf = await CreateAsync();
         await using var stopped = await CreateAsync(idle: 10);
         await using var healthy = await CreateAsync();
-        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync(
-            "/usr/lib/pandora/busybox halt -f; sleep 60", TimeSpan.FromSeconds(1)));
+        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) }));
         // The guest's root may remove the agent. To the server, that guest looks like one that hangs.
         var deafSince = Stopwatch.GetTimestamp();
         await deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill agent");
@@ -209,8 +208,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
                 catch (PandoraApiException e)
                 {
                     // Only the sandbox without an agent can still be reached, and checked over SSH.
-                    Assert.True(sandbox == deaf || e.Problem.Command is CommandStates.Unreachable or CommandStates.NotStarted, e.Message);
-                    Assert.Contains(e.Problem.Status!.Value, new[] { 502, 504 });
+                    Assert.True(sandbox == deaf || e.CommandState is CommandStates.Unreachable or CommandStates.NotStarted, e.Message);
+                    Assert.Contains(e.Status!.Value, new[] { 502, 504 });
                 }
 
                 await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
@@ -232,7 +231,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
             await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(seconds), Stdin = stdin }));
         var elapsed = Stopwatch.GetElapsedTime(start).TotalSeconds;
         Assert.True(elapsed < seconds + MostAfterTimeout, $"answered after {elapsed} s");
-        Assert.Equal(504, timeout.Problem.Status);
+        Assert.Equal(504, timeout.Status);
         TestContext.Current.TestOutputHelper!.WriteLine($"{timeout.Command} after {elapsed:0.0} s: {timeout.Message}");
         return timeout;
     }

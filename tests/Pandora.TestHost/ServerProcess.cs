@@ -178,7 +178,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     public async Task WaitForWarmAsync(int count)
     {
         using var limit = new CancellationTokenSource(LongestWait, TimeProvider.System);
-        while ((await Pandora.GetHealthAsync(limit.Token)).WarmVms < count)
+        while ((await Pandora.GetHealthAsync(limit.Token)).WarmMicroVms < count)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
         }

@@ -42,7 +42,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         {
             case var code when code == ErrorCodes.SandboxGone.Code || code == ErrorCodes.SandboxNotFound.Code:
                 return await IsVmmRunningAsync(id) ? $"the answer says that {id} is gone, and its VMM runs: {problem.Message}" : null;
-            case var code when code == ErrorCodes.ExecTimeout.Code && problem.Problem.Command == CommandStates.Killed:
+            case var code when code == ErrorCodes.ExecTimeout.Code && problem.CommandState == CommandStates.Killed:
                 return await FindProcessesAsync(id, token) is { Length: > 0 } found
                     ? $"the answer says that {token} was killed in {id}, and it runs: {found}" : null;
             default:

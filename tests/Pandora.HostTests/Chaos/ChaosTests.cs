@@ -93,7 +93,7 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 
         await server.WaitUntilReadyAsync();
         // Without faults the pool fills again, and sandboxes that no client deletes are reaped.
-        await UntilAsync("the pool recovers", server, async () => (await server.Pandora.GetHealthAsync()).WarmVms == PoolSize);
+        await UntilAsync("the pool recovers", server, async () => (await server.Pandora.GetHealthAsync()).WarmMicroVms == PoolSize);
         await UntilAsync("every sandbox ends", server, async () => (await server.Pandora.GetHealthAsync()).ActiveSandboxes == 0);
         if (server.AllowsFailedCleanup)
         {

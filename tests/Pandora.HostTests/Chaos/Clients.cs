@@ -88,7 +88,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             };
             PandoraApiException? problem = null;
             var result = await TryAsync(
-                "exec", ExecLimit, t => server.Pandora.ExecAsync(sandbox.Id, new ExecRequest(code, 10), t), e => problem = e);
+                "exec", ExecLimit, t => server.Pandora.Connect(sandbox.Id).ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, t), e => problem = e);
             if (result is { ExitCode: 0 })
             {
                 tokens[token] = true;

@@ -128,19 +128,11 @@ public sealed class PandoraClientTests
     [Fact]
     public void No_member_shows_a_message_of_the_wire()
     {
-        var wire = typeof(ApiProblem).Assembly;
-        var shown = from type in typeof(PandoraClient).Assembly.GetExportedTypes()
-            from member in type.GetMembers(BindingFlags.Public | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly)
-            where member.GetCustomAttribute<ObsoleteAttribute>() is null
-            let types = member switch
-            {
-                PropertyInfo property => [property.PropertyType],
-                MethodInfo { IsSpecialName: false } method => [method.ReturnType, .. method.GetParameters().Select(p => p.ParameterType)],
-                ConstructorInfo constructor => constructor.GetParameters().Select(p => p.ParameterType),
-                _ => Enumerable.Empty<Type>(),
-            }
-            where types.Any(t => t.Assembly == wire || t.GetGenericArguments().Any(a => a.Assembly == wire))
-            select $"{type.Name}.{member.Name}";
+        const BindingFlags All = BindingFlags.Public | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly;
+        var shown = typeof(PandoraClient).Assembly.GetExportedTypes()
+            .SelectMany(t => t.GetMembers(All))
+            .Where(m => m.GetCustomAttribute<ObsoleteAttribute>() is null && TypesOf(m).Any(IsOfWire))
+            .Select(m => $"{m.DeclaringType!.Name}.{m.Name}");
         Assert.Empty(shown);
     }
 
@@ -164,6 +156,17 @@ public sealed class PandoraClientTests
         Assert.Equal(["https://host/pandora/health"], server.Requested);
         Assert.Equal(["Bearer secret"], server.Keys);
     }
+
+    private static bool IsOfWire(Type type) =>
+        type.Assembly == typeof(ApiProblem).Assembly || type.GetGenericArguments().Any(IsOfWire);
+
+    private static IEnumerable<Type> TypesOf(MemberInfo member) => member switch
+    {
+        PropertyInfo property => [property.PropertyType],
+        MethodInfo { IsSpecialName: false } method => [method.ReturnType, .. method.GetParameters().Select(p => p.ParameterType)],
+        ConstructorInfo constructor => constructor.GetParameters().Select(p => p.ParameterType),
+        _ => [],
+    };
 
     private static string Problem(int status, string code) => $$"""{"status":{{status}},"code":"{{code}}","detail":"a test says so"}""";
 

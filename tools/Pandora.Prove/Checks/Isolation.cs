@@ -91,10 +91,10 @@ internal static class Isolation
     {
         await using var other = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await Reachability.ServeAsync(other);
-        var refused = await Reachability.MustBeRefusedAsync(sandbox, other.Created.GuestIp);
+        var refused = await Reachability.MustBeRefusedAsync(sandbox, other.Wire!.GuestIp);
         RuleChain[] chains =
             [stage.OfHost("from_guest"), stage.OfHost("to_guest"), stage.OfSlot(sandbox, "forward"), stage.OfSlot(other, "forward")];
-        await stage.WithoutAsync(chains, () => stage.MustReachAsync(sandbox, other.Created.GuestIp));
+        await stage.WithoutAsync(chains, () => stage.MustReachAsync(sandbox, other.Wire!.GuestIp));
         return refused;
     }
 

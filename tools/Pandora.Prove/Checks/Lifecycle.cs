@@ -30,7 +30,7 @@ internal static class Lifecycle
         var start = Stopwatch.GetTimestamp();
         try
         {
-            await sandbox.ExecAsync("setsid sleep 4321 & sleep 4321", TimeSpan.FromSeconds(1));
+            await sandbox.ExecAsync("setsid sleep 4321 & sleep 4321", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) });
             throw new TestHostException("the command did not time out");
         }
         catch (ExecTimeoutException e)
@@ -196,7 +196,7 @@ internal static class Lifecycle
         await other.ExecAsync("head -c 10000000 /dev/zero > /root/file");
         var receipt = await other.EndAsync();
         TestHostException.Require(
-            receipt.Left == 0, $"remaining: {string.Join(", ", receipt.Resources.Where(r => !r.Gone).Select(r => $"{r.Kind} {r.Name}"))}");
+            receipt.Remaining == 0, $"remaining: {string.Join(", ", receipt.Resources.Where(r => !r.IsGone).Select(r => $"{r.Kind} {r.Name}"))}");
         var leaked = (await Audit.FindByProductAsync(stage.Server, stage.World))
             .Where(r => r.GetProperty("owner").GetString() is null)
             .ToList();

@@ -64,12 +64,12 @@ internal static class NetworkProtection
     {
         await using var other = await stage.Server.Pandora.CreateAsync();
         await other.ExecAsync($"for i in $(seq 20); do {Reachability.Connect(TestWorld.InternetAddress)}; done");
-        var before = await TrackedAsync(stage, other.Created.GuestIp);
+        var before = await TrackedAsync(stage, other.Wire!.GuestIp);
         TestHostException.Require(before >= 20, $"only {before} entries existed before, so the check proves nothing");
         var receipt = await other.EndAsync();
         var after = await TrackedAsync(stage, other.Wire!.GuestIp);
         TestHostException.Require(
-            receipt.Left == 0 && after == 0, $"{receipt.Left} resources remain by the receipt, and {after} entries remain");
+            receipt.Remaining == 0 && after == 0, $"{receipt.Remaining} resources remain by the receipt, and {after} entries remain");
         return $"{before} entries before, none afterwards";
     }
 
