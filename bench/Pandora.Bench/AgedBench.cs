@@ -56,5 +56,8 @@ internal static class AgedBench
     }
 
     private static Task<Sandbox[]> ClaimAsync(BenchServer server) =>
-        Task.WhenAll(Enumerable.Range(0, PoolSize).Select(_ => server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) })));
+        Task.WhenAll(
+            Enumerable
+                .Range(0, PoolSize)
+                .Select(_ => server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) })));
 }

@@ -31,7 +31,8 @@ internal static class NetworkProtectionBench
     private static async Task<IReadOnlyList<Result>> OnStageAsync()
     {
         await using var stage = await Stage.CreateAsync();
-        await using var sandbox = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
+        await using var sandbox = await stage.Server.Pandora.CreateAsync(
+            new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) });
         return [.. await FlushAsync(stage, sandbox), await OrdinaryGuestAsync(stage, sandbox)];
     }
 

@@ -118,7 +118,9 @@ internal static class SnapshotBench
             await server.WaitForQuietAsync(PoolSize);
             var start = Stopwatch.GetTimestamp();
             var sandboxes = await Task.WhenAll(
-                Enumerable.Range(0, Burst).Select(_ => server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) })));
+                Enumerable
+                    .Range(0, Burst)
+                    .Select(_ => server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(600) })));
             times.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
             await Task.WhenAll(sandboxes.Select(s => s.DisposeAsync().AsTask()));
         }

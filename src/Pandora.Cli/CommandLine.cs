@@ -11,8 +11,9 @@ internal static class CommandLine
         var root = new RootCommand("""
             Throw-away sandboxes in real microVMs
 
-            Exit codes: run and exec pass the command's own on; 124 says that it ran into its timeout, 125 that Pandora or the command line failed, 130 that Ctrl-C ended it.
-            Errors go to standard error, with --json as one JSON object (code, detail, and what the API said), so that standard output holds results only.
+            Exit codes: run and exec exit with the command's code. 124: the command reached its timeout. 125: Pandora failed, or the
+            command line is wrong. 130: Ctrl-C ended it.
+            Standard output holds results only. Errors go to standard error; with --json, as one JSON object with code and detail.
             """)
         {
             RunCommand.Create(),

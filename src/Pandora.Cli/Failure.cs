@@ -6,7 +6,7 @@ using Pandora.Contracts;
 namespace Pandora.Cli;
 
 /// <summary>
-/// Why a command line was not carried out. It goes to standard error: as a sentence, or with <c>--json</c> as one JSON object with
+/// Why a command failed. It goes to standard error: as a sentence, or with <c>--json</c> as one JSON object with
 /// <c>code</c> and <c>detail</c> and, of an API's problem, all its members. Standard output holds results only, so what reads it never
 /// takes an error for one.
 /// </summary>
@@ -26,7 +26,7 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     /// <summary>Exit code of timeout(1).</summary>
     public const int TimedOut = 124;
 
-    /// <summary>The failure that an exception tells; null when it is a defect.</summary>
+    /// <summary>The failure that an exception stands for; null when it is a defect.</summary>
     public static Failure? Of(Exception exception) => exception switch
     {
         PandoraApiException e =>
@@ -36,7 +36,7 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
         StoppedException => new(Interrupted, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
         UnexpectedAnswerException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "unexpected_answer")),
-        // The client reads whole answers and tells a connection that breaks as an HttpRequestException: this is a file or stream of ours.
+        // The client has exceptions of its own for broken connections, so this is a local file or stream.
         IOException or UnauthorizedAccessException =>
             new(Failed, new ApiProblem(Detail: $"this program could not read or write: {exception.Message}", Code: "local_io")),
         _ => null,
@@ -50,10 +50,10 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     {
         var words = string.Join("; ", result.Errors.Select(e => e.Message.TrimEnd('.')));
         var command = result.CommandResult.Command;
-        return Usage($"{words} ('./pandora {(command is RootCommand ? "" : $"{command.Name} ")}--help' says what it takes)");
+        return Usage($"{words} ('./pandora {(command is RootCommand ? "" : $"{command.Name} ")}--help' shows how it is used)");
     }
 
-    /// <summary>Tells it on standard error and returns the exit code.</summary>
+    /// <summary>Prints it on standard error and returns the exit code.</summary>
     public int Print(bool asJson)
     {
         var hint = Problem.Hint is null ? "" : $"\npandora: hint: {Problem.Hint}";
@@ -64,7 +64,7 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // Standard error is closed or full: the exit code is all that is left to tell it by.
+            // Standard error is closed or full: only the exit code can report the failure.
         }
 
         return ExitCode;

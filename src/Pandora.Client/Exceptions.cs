@@ -60,7 +60,9 @@ public class PandoraApiException : PandoraClientException
     internal PandoraApiException(string message, ApiProblem problem, TimeSpan? retryAfter = null, Exception? innerException = null)
         : base(message, innerException) => (Wire, RetryAfter) = (problem, retryAfter);
 
-    /// <summary>Stable code of the error, one of <see cref="ErrorCodes"/>; null when something between client and server answered.</summary>
+    /// <summary>
+    /// Stable code of the error, one of <see cref="ErrorCodes"/>; null when something between client and server answered.
+    /// </summary>
     public string? Code => Wire.Code;
 
     /// <summary>HTTP status; null when there was no answer.</summary>

@@ -35,6 +35,7 @@ public partial class PandoraClient : IDisposable
 
     /// <summary>Creates a client.</summary>
     /// <param name="options">Its settings.</param>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The API disposes the HTTP client, and Dispose the API")]
     public PandoraClient(PandoraClientOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -44,8 +45,8 @@ public partial class PandoraClient : IDisposable
 
     /// <summary>Creates a client on an <see cref="HttpClient"/> of the caller's, such as one of <c>IHttpClientFactory</c>.</summary>
     /// <param name="http">
-    /// The HTTP client. It is not disposed. Its <see cref="HttpClient.BaseAddress"/>, where it has one, is the server's address; its timeout
-    /// must be longer than the longest command.
+    /// The HTTP client. It is not disposed. Its <see cref="HttpClient.BaseAddress"/>, where it has one, is the server's address; its
+    /// timeout must be longer than the longest command.
     /// </param>
     /// <param name="options">Settings of the client.</param>
     public PandoraClient(HttpClient http, PandoraClientOptions options)
@@ -89,8 +90,8 @@ public partial class PandoraClient : IDisposable
     }
 
     /// <summary>
-    /// Returns a sandbox that is known by its id, without asking the server. The sandbox is detached: the client does not keep it alive, and
-    /// disposing the result does not end it.
+    /// Returns a sandbox that is known by its id, without asking the server. The sandbox is detached: the client does not keep it alive,
+    /// and disposing the result does not end it.
     /// </summary>
     /// <param name="id">Id of the sandbox.</param>
     public virtual Sandbox Connect(string id)

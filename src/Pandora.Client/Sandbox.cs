@@ -4,8 +4,8 @@ using Pandora.Contracts;
 namespace Pandora.Client;
 
 /// <summary>
-/// A sandbox. One that <see cref="PandoraClient.CreateAsync(CreateSandboxOptions, CancellationToken)"/> returned is kept alive by the client
-/// and ended by <see cref="DisposeAsync"/>, unless it was detached before. Members are virtual, so that a test can replace them.
+/// A sandbox. One that <see cref="PandoraClient.CreateAsync(CreateSandboxOptions, CancellationToken)"/> returned is kept alive by the
+/// client and ended by <see cref="DisposeAsync"/>, unless it was detached before. Members are virtual, so that a test can replace them.
 /// </summary>
 public partial class Sandbox : IAsyncDisposable
 {
@@ -36,7 +36,9 @@ public partial class Sandbox : IAsyncDisposable
     /// <summary>Time that the server took to provide the sandbox; null after <see cref="PandoraClient.Connect"/>.</summary>
     public TimeSpan? AcquireTime => _created is null ? null : TimeSpan.FromMilliseconds(_created.AcquireMs);
 
-    /// <summary>Whether a microVM was ready, so that nothing had to be waited for; null after <see cref="PandoraClient.Connect"/>.</summary>
+    /// <summary>
+    /// Whether a microVM was ready, so that nothing had to be waited for; null after <see cref="PandoraClient.Connect"/>.
+    /// </summary>
     public bool? IsWarm => _created?.Warm;
 
     /// <summary>Idle time after which the server ends the sandbox; null after <see cref="PandoraClient.Connect"/>.</summary>
@@ -111,8 +113,8 @@ public partial class Sandbox : IAsyncDisposable
     }
 
     /// <summary>
-    /// Ends the sandbox, unless it was detached or has ended. A server that cannot be reached is no error here: the sandbox then ends by its
-    /// idle timeout. <see cref="EndAsync"/> reports the result.
+    /// Ends the sandbox, unless it was detached or has ended. A server that cannot be reached is no error here: the sandbox then ends by
+    /// its idle timeout. <see cref="EndAsync"/> reports the result.
     /// </summary>
     public virtual async ValueTask DisposeAsync()
     {
@@ -134,5 +136,5 @@ public partial class Sandbox : IAsyncDisposable
         GC.SuppressFinalize(this);
     }
 
-    private void StopKeepingAlive() => Interlocked.Exchange(ref _keepAlive, null)?.Stop();
+    private void StopKeepingAlive() => Interlocked.Exchange(ref _keepAlive, null)?.Dispose();
 }

@@ -4,7 +4,7 @@ namespace Pandora.Client;
 /// Restarts a sandbox's idle time, three times in each idle timeout, until it is stopped or the sandbox has ended. It holds the sandbox
 /// weakly: one that the program has lost ends by its idle timeout.
 /// </summary>
-internal sealed class SandboxKeepAlive
+internal sealed class SandboxKeepAlive : IDisposable
 {
     private readonly CancellationTokenSource _stopping = new();
 
@@ -14,31 +14,34 @@ internal sealed class SandboxKeepAlive
         var keepAlive = new SandboxKeepAlive();
         var weak = new WeakReference<Sandbox>(sandbox);
         // Without the caller's context: nothing of it may live as long as the sandbox.
+        var stopping = keepAlive._stopping.Token;
         using (ExecutionContext.SuppressFlow())
         {
-            _ = Task.Run(() => RunAsync(weak, new PeriodicTimer(idleTimeout / 3, time), keepAlive._stopping.Token));
+            _ = Task.Run(() => RunAsync(weak, idleTimeout / 3, time, stopping), CancellationToken.None);
         }
 
         return keepAlive;
     }
 
     /// <summary>Stops it.</summary>
-    public void Stop() => _stopping.Cancel();
-
-    private static async Task RunAsync(WeakReference<Sandbox> weak, PeriodicTimer timer, CancellationToken stopping)
+    public void Dispose()
     {
-        using (timer)
+        _stopping.Cancel();
+        _stopping.Dispose();
+    }
+
+    private static async Task RunAsync(WeakReference<Sandbox> weak, TimeSpan interval, TimeProvider time, CancellationToken stopping)
+    {
+        using var timer = new PeriodicTimer(interval, time);
+        try
         {
-            try
+            while (await timer.WaitForNextTickAsync(stopping) && await TryKeepAliveAsync(weak, stopping))
             {
-                while (await timer.WaitForNextTickAsync(stopping) && await TryKeepAliveAsync(weak, stopping))
-                {
-                }
             }
-            catch (OperationCanceledException)
-            {
-                // Stopped.
-            }
+        }
+        catch (OperationCanceledException)
+        {
+            // Stopped.
         }
     }
 

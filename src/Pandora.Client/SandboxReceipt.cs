@@ -23,7 +23,7 @@ public sealed record SandboxReceipt
     /// <summary>Each resource on the host, in the order in which it was cleaned up.</summary>
     public IReadOnlyList<ReceiptItem> Resources { get; init; } = [];
 
-    /// <summary>How many of the resources remain: looked up on the host afterwards. 0 is the promise.</summary>
+    /// <summary>How many of the resources remain: as checked on the host afterwards. 0 is the promise.</summary>
     public int Remaining { get; init; }
 
     /// <summary>How well the VMM isolated the sandbox.</summary>

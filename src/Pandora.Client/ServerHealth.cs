@@ -5,8 +5,10 @@ namespace Pandora.Client;
 /// <summary>State of a server.</summary>
 public sealed record ServerHealth
 {
-    /// <summary><c>ok</c>; <c>recovering</c> while it adopts an earlier server's sandboxes; <c>not_protected</c> while the rules that isolate
-    /// guests are incomplete, when it creates no sandbox.</summary>
+    /// <summary>
+    /// <c>ok</c>; <c>recovering</c> while it adopts an earlier server's sandboxes; <c>not_protected</c> while the rules that isolate guests
+    /// are incomplete, when it creates no sandbox.
+    /// </summary>
     public string Status { get; init; } = "ok";
 
     /// <summary>Version of the server.</summary>

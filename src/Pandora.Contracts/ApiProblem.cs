@@ -18,7 +18,7 @@ public sealed record ApiProblem(
 /// <summary>The values of <see cref="ApiProblem.Command"/>. What a guest says of itself its root can forge.</summary>
 public static class CommandStates
 {
-    /// <summary>It was killed, and looked up afterwards: its shell has ended, its cgroup is empty, and no process bears its mark.</summary>
+    /// <summary>It was killed, and that was checked: its shell has ended, its cgroup is empty, and no process bears its mark.</summary>
     public const string Killed = "killed";
 
     /// <summary>It was to be killed, and the guest does not confirm that all of it is gone: it may run on.</summary>

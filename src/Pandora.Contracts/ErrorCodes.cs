@@ -15,7 +15,7 @@ public sealed record ErrorCode(
 /// <summary>What the .NET client makes of an error: each kind but <see cref="Other"/> is the exception of its name.</summary>
 public enum ErrorKind
 {
-    /// <summary>A <c>PandoraApiException</c>, whose code tells which.</summary>
+    /// <summary>A <c>PandoraApiException</c>; its code says which.</summary>
     Other,
 
     /// <summary>An <c>InvalidRequestException</c>.</summary>
@@ -164,23 +164,24 @@ public static class ErrorCodes
     public static readonly ErrorCode Recovering = Add(new(
         "recovering", 503, "Not available now", ErrorKind.SandboxUnavailable,
         ApiOperations.OnSandbox | ApiOperations.List | ApiOperations.Ready,
-        "the server has just started and takes over what the last one left", RetryAfterSeconds: 1));
+        "the server has just started and adopts the sandboxes of the last one", RetryAfterSeconds: 1));
 
     /// <summary>The server stopped while a command ran.</summary>
     public static readonly ErrorCode Interrupted = Add(new(
         "interrupted", 503, "Not available now", ErrorKind.ExecInterrupted, ApiOperations.Exec,
         "the server stopped while the command ran; it is not repeated, `command` says what became of it, "
-        + "and the sandbox is left to the next server"));
+        + "and the next server adopts the sandbox"));
 
     /// <summary>The server's host has no room.</summary>
     public static readonly ErrorCode HostFull = Add(new(
         "host_full", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.WithBody,
-        "the server's host has no room left, of disk, memory or descriptors", RetryAfterSeconds: 5));
+        "the server's host has too little disk, memory or descriptors", RetryAfterSeconds: 5));
 
     /// <summary>Guests are not isolated as they should be.</summary>
     public static readonly ErrorCode NotProtected = Add(new(
         "not_protected", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.Create | ApiOperations.Ready,
-        "what keeps guests from the host's networks is not whole, so no sandbox is handed out until it is", RetryAfterSeconds: 5));
+        "the rules that isolate guests from the host's networks are incomplete; no sandbox is created until they are repaired",
+        RetryAfterSeconds: 5));
 
     /// <summary>The operator forbids what was asked for.</summary>
     public static readonly ErrorCode EgressForbidden = Add(new(

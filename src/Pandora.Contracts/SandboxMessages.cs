@@ -85,8 +85,8 @@ public sealed record ExecResponse(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? DiskLostData = null);
 
 /// <summary>Answer to <c>GET /health</c>.</summary>
-/// <param name="Status"><c>ok</c>; <c>recovering</c> while it takes over what an earlier server left; <c>not_protected</c> while what keeps
-/// guests in is not whole, when no sandbox is handed out: <c>Notes</c> say what is missing.</param>
+/// <param name="Status"><c>ok</c>; <c>recovering</c> while it adopts the sandboxes of an earlier server; <c>not_protected</c> while what
+/// keeps guests in is not whole, when no sandbox is handed out: <c>Notes</c> say what is missing.</param>
 /// <param name="Version">Version of the server.</param>
 /// <param name="PoolSize">MicroVMs that the default template's pool keeps warm.</param>
 /// <param name="WarmVms">MicroVMs that are warm now, in all pools.</param>
@@ -107,7 +107,7 @@ public sealed record Health(
 /// <param name="ExecCount">Commands that were started in it.</param>
 /// <param name="TeardownMs">Milliseconds until the guest was dead and its files gone.</param>
 /// <param name="Resources">Each host resource, in the order it was undone.</param>
-/// <param name="Left">How many of them are still there, looked up on the host afterwards; 0 is the promise.</param>
+/// <param name="Left">How many of them are still there, as checked on the host afterwards; 0 is the promise.</param>
 /// <param name="Isolation">What the VMM is worth as a security boundary.</param>
 public sealed record Receipt(
     string SandboxId, string Reason, double LifetimeSeconds, int ExecCount, double TeardownMs,

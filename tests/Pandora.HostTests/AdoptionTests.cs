@@ -22,7 +22,12 @@ public sealed class AdoptionTests : IAsyncLifetime
         await using var server = await StartAsync();
         await server.WaitForSnapshotAsync();
         await server.WaitForWarmAsync(1);
-        var online = await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(120), Metadata = new Dictionary<string, string> { ["who"] = "me" } });
+        var online = await server.Pandora.CreateAsync(
+            new CreateSandboxOptions
+            {
+                IdleTimeout = TimeSpan.FromSeconds(120),
+                Metadata = new Dictionary<string, string> { ["who"] = "me" },
+            });
         var offline = await server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "none" });
         await online.ExecAsync("echo kept > /root/file; sleep 1000 > /dev/null 2>&1 & echo $! > /root/pid");
         await server.WaitForWarmAsync(1);

@@ -47,9 +47,12 @@ public sealed class DiskTests : IAsyncLifetime
         Assert.SkipWhen(TestVmm.IsFirecracker, "Firecracker reports an I/O error to the guest instead of letting the guest wait");
         await using var server = await StartAsync(reserve: 16, wait: 300);
         var (greedy, honest) = (
-            await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }), await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }));
+            await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }),
+            await server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }));
         // One file is written before the disk is full, the other while it is.
-        await honest.ExecAsync("head -c 8000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
+        await honest.ExecAsync(
+            "head -c 8000000 /dev/urandom > /root/file && sha256sum /root/file > /root/sum && sync",
+            new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         await greedy.ExecAsync("head -c 1800000000 /dev/zero > /root/big 2> /dev/null &");
         await UntilAsync(async () => (await server.Pandora.GetAsync(greedy.Id)).State == "degraded", 120);
         Assert.Contains("waits for room", (await server.Pandora.GetAsync(greedy.Id)).StateReason);
@@ -67,7 +70,9 @@ public sealed class DiskTests : IAsyncLifetime
         await greedy.EndAsync();
         await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "running", 30);
         await UntilAsync(async () => (await honest.ExecAsync("test -e /root/done")).ExitCode == 0, 120);
-        var sums = await honest.ExecAsync("echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
+        var sums = await honest.ExecAsync(
+            "echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2",
+            new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         Assert.Equal(0, sums.ExitCode);
         await (await server.Pandora.CreateAsync()).EndAsync();
         await honest.EndAsync();

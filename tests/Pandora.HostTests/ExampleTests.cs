@@ -17,7 +17,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
             code[code.IndexOf("using var", StringComparison.Ordinal)..].Trim(),
             await File.ReadAllTextAsync(Path.Combine(Repository.Root, "README.md")));
         var output = await RunAsync(Path.Combine(Repository.Root, "artifacts/bin/Quickstart/release/Quickstart"), "http://127.0.0.1:8000");
-        Assert.Matches(@"^claimed in [\d.]+ ms\nLinux (x86_64|aarch64) \([\d.]+ ms\)\nhello, exit code 3\n$", output);
+        Assert.Matches(@"^hello, exit code 3, created in [\d.]+ ms\n$", output);
     }
 
     [Fact]
@@ -27,7 +27,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
         Assert.Equal("INPUT\n", await RunAsync("sh", "-c", $"printf input | {cli} run -i -- tr a-z A-Z"));
         Assert.Equal("0\n", await RunAsync("sh", "-c", $"printf input | {cli} run -q -- wc -c"));
         Assert.Matches(
-            @"claimed [\d.]+ ms.* · ran [\d.]+ ms · torn down [\d.]+ ms · 0 left · isolation: (QEMU|Firecracker)/",
+            @"claimed [\d.]+ ms.* · ran [\d.]+ ms · torn down [\d.]+ ms · 0 remaining · isolation: (QEMU|Firecracker)/",
             await RunAsync("sh", "-c", $"{cli} run true 2>&1"));
         Assert.Equal("7\n", await RunAsync("sh", "-c", $"{cli} run -q 'exit 7'; echo $?"));
         var id = (await RunAsync(cli, "create", "--metadata", "by=test")).Trim();

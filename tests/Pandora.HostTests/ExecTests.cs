@@ -9,7 +9,8 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
 {
     private Sandbox _sandbox = null!;
 
-    public async ValueTask InitializeAsync() => _sandbox = await fixture.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+    public async ValueTask InitializeAsync() =>
+        _sandbox = await fixture.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
 
     public ValueTask DisposeAsync() => _sandbox.DisposeAsync();
 
@@ -48,7 +49,14 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task Directory_environment_user_and_input_are_as_requested()
     {
         var env = new Dictionary<string, string> { ["A"] = "it's\n\"two\" lines $HOME", ["B"] = "" };
-        var result = await _sandbox.ExecAsync("pwd; printf '%s|%s\\n' \"$A\" \"${B-unset}\"; cat", new ExecOptions { WorkingDirectory = "/usr/share", Environment = env, Stdin = "line\nmore" });
+        var result = await _sandbox.ExecAsync(
+            "pwd; printf '%s|%s\\n' \"$A\" \"${B-unset}\"; cat",
+            new ExecOptions
+            {
+                WorkingDirectory = "/usr/share",
+                Environment = env,
+                Stdin = "line\nmore",
+            });
         Assert.Equal("/usr/share\nit's\n\"two\" lines $HOME|\nline\nmore", result.Stdout);
         var user = await _sandbox.ExecAsync("id -un; pwd; echo $HOME; sudo id -un; cat", new ExecOptions { User = "user", Stdin = "in" });
         Assert.Equal("user\n/home/user\n/home/user\nroot\nin", user.Stdout);
@@ -59,10 +67,16 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     {
         Assert.Contains(
             "cwd",
-            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", new ExecOptions { WorkingDirectory = "/no/such" }))).Errors!.Keys);
+            (
+                await Assert.ThrowsAsync<InvalidRequestException>(() =>
+                    _sandbox.ExecAsync("true", new ExecOptions { WorkingDirectory = "/no/such" })))
+                .Errors!
+                .Keys);
         Assert.Contains(
             "user",
-            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", new ExecOptions { User = "nobodyhere" }))).Errors!.Keys);
+            (await Assert.ThrowsAsync<InvalidRequestException>(() => _sandbox.ExecAsync("true", new ExecOptions { User = "nobodyhere" })))
+                .Errors!
+                .Keys);
     }
 
     [Fact]
@@ -71,14 +85,16 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var code =
             "n=0\n" + string.Concat(Enumerable.Repeat("n=$((n + 1)) # é, a comment to make it long enough\n", 900)) + "echo $n\nwc -c\n#";
         code += new string('x', (1024 * 1024) - Encoding.UTF8.GetByteCount(code));
-        var result = await _sandbox.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(120), Stdin = new string('y', 1024 * 1024) });
+        var result = await _sandbox.ExecAsync(
+            code, new ExecOptions { Timeout = TimeSpan.FromSeconds(120), Stdin = new string('y', 1024 * 1024) });
         Assert.Equal("900\n1048576\n", result.Stdout);
     }
 
     [Fact]
     public async Task Long_output_is_cut_and_flagged()
     {
-        var result = await _sandbox.ExecAsync("head -c 12000000 /dev/zero | tr '\\0' 'a'; echo end >&2", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
+        var result = await _sandbox.ExecAsync(
+            "head -c 12000000 /dev/zero | tr '\\0' 'a'; echo end >&2", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
         Assert.True(result.IsTruncated);
         Assert.Equal(10 * 1024 * 1024, result.Stdout.Length);
         Assert.Equal("end\n", result.Stderr);
@@ -113,7 +129,9 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task A_timeout_kills_everything_and_keeps_output_and_sandbox()
     {
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() =>
-            _sandbox.ExecAsync("echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504", new ExecOptions { Timeout = TimeSpan.FromSeconds(2) }));
+            _sandbox.ExecAsync(
+                "echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504",
+                new ExecOptions { Timeout = TimeSpan.FromSeconds(2) }));
         Assert.Equal(("so far\n", "bad\n", CommandStates.Killed), (timeout.Stdout, timeout.Stderr, timeout.Command));
         Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
     }

@@ -103,16 +103,24 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
         Assert.NotEmpty(name);
         var program =
             $"import os, socket, threading, time\ndef serve(c):\n    try:\n{Indent(serve, 8)}\n    except OSError: pass\ns = "
-                + "socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, "
-                + "args=(c,), daemon=True).start()\n";
-        await _hostile.ExecAsync("cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
-                + "d=$(command -v dropbear); rm $d; cp /root/false $d", new ExecOptions { Stdin = program });
+            + "socket.create_server(('172.16.0.2', 22))\nwhile True:\n    c, _ = s.accept()\n    threading.Thread(target=serve, "
+            + "args=(c,), daemon=True).start()\n";
+        await _hostile.ExecAsync(
+            "cat > /root/false.py; printf '#!/bin/sh\\nexec python3 /root/false.py\\n' > /root/false; chmod +x /root/false; "
+                + "d=$(command -v dropbear); rm $d; cp /root/false $d",
+            new ExecOptions { Stdin = program });
         // Every dropbear process is killed, and PID 1 starts the program in its place.
-        await IgnoreAsync(() => _hostile.ExecAsync("(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }));
+        await IgnoreAsync(() =>
+            _hostile.ExecAsync(
+                "(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }));
         await UntilListeningAsync();
         var before = ResidentBytes();
-        var asking = Task.WhenAll(Enumerable.Range(0, 3).Select(
-            async _ => Assert.NotNull(await IgnoreAsync(() => _hostile.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromSeconds(seconds) })))));
+        var asking = Task.WhenAll(
+            Enumerable
+                .Range(0, 3)
+                .Select(async _ =>
+                    Assert.NotNull(
+                        await IgnoreAsync(() => _hostile.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromSeconds(seconds) })))));
         while (!asking.IsCompleted)
         {
             await MustServeAsync();
@@ -127,7 +135,8 @@ public sealed class HostileGuestTests(HostileFixture fixture) : IClassFixture<Ho
     public async Task Endless_output_is_bounded_on_both_outputs_and_after_the_end()
     {
         var before = ResidentBytes();
-        var flooding = IgnoreAsync(() => _hostile.ExecAsync("yes & yes >&2 & sleep 6", new ExecOptions { Timeout = TimeSpan.FromSeconds(8) }));
+        var flooding = IgnoreAsync(() =>
+            _hostile.ExecAsync("yes & yes >&2 & sleep 6", new ExecOptions { Timeout = TimeSpan.FromSeconds(8) }));
         while (!flooding.IsCompleted)
         {
             await MustServeAsync();

@@ -26,7 +26,8 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
 
     public static TheoryData<string> Names => [.. Checks.Select(c => c.Name)];
 
-    public async ValueTask InitializeAsync() => _sandbox = await fixture.Stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+    public async ValueTask InitializeAsync() =>
+        _sandbox = await fixture.Stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
 
     public async ValueTask DisposeAsync()
     {
@@ -63,9 +64,14 @@ public sealed class IsolationTests(StageFixture fixture) : IClassFixture<StageFi
                     mirror.FullName,
                 ]);
             using var server = new FileServer(
-                fixture.Stage.World.Internet, IPAddress.Parse(TestWorld.InternetAddress), 80, mirror.FullName);
-            var result = await _sandbox.ExecAsync("echo 'deb [trusted=yes] http://mirror.example/ ./' > /etc/apt/sources.list && apt-get update -q && apt-get install "
-                    + "-q -y cowsay && /usr/games/cowsay moo", new ExecOptions { Timeout = TimeSpan.FromSeconds(200) });
+                fixture.Stage.World.Internet,
+                IPAddress.Parse(TestWorld.InternetAddress),
+                80,
+                mirror.FullName);
+            var result = await _sandbox.ExecAsync(
+                "echo 'deb [trusted=yes] http://mirror.example/ ./' > /etc/apt/sources.list && apt-get update -q && apt-get install "
+                    + "-q -y cowsay && /usr/games/cowsay moo",
+                new ExecOptions { Timeout = TimeSpan.FromSeconds(200) });
             Assert.True(result.ExitCode == 0, result.Stdout + result.Stderr);
             Assert.Contains("< moo >", result.Stdout);
         }

@@ -15,7 +15,8 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task A_sandbox_works_from_create_to_delete_and_its_receipt_lists_nothing_that_remains()
     {
         await Server.WaitForWarmAsync(1);
-        var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { Metadata = new Dictionary<string, string> { ["test"] = "life" } });
+        var sandbox = await Server.Pandora.CreateAsync(
+            new CreateSandboxOptions { Metadata = new Dictionary<string, string> { ["test"] = "life" } });
         Assert.True(sandbox.IsWarm);
         Assert.Equal("hi\n", (await sandbox.ExecAsync("echo hi")).Stdout);
         var info = Assert.Single(await Server.Pandora.ListAsync(new Dictionary<string, string> { ["test"] = "life" }));

@@ -137,7 +137,8 @@ public sealed class NetworkProtectionTests : IAsyncLifetime
     {
         using var internet = _world.Listen(_world.Internet, TestWorld.InternetAddress, 7000);
         await using var server = await StartAsync(poolSize: 0);
-        var (open, closed) = (await server.Pandora.CreateAsync(), await server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "none" }));
+        var (open, closed) = (
+            await server.Pandora.CreateAsync(), await server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "none" }));
         await server.KillAsync();
         // The namespaces of version 0.1 had no rules that refuse: all of those were on the host.
         foreach (var sandbox in new[] { open, closed })
@@ -178,9 +179,13 @@ public sealed class NetworkProtectionTests : IAsyncLifetime
         await Reachability.MustBeRefusedAsync(open, TestWorld.InternetAddress);
         await UntilAsync(async () => await HeldAsync() == "cut", 10);
         Assert.Equal("none", (await server.Pandora.GetAsync(open.Id)).Egress);
-        Assert.Equal(HttpStatusCode.Forbidden,
-            (HttpStatusCode)(await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "internet" })))
-            .Status!);
+        Assert.Equal(
+            HttpStatusCode.Forbidden,
+            (HttpStatusCode)
+                (
+                    await Assert.ThrowsAnyAsync<PandoraApiException>(() =>
+                        server.Pandora.CreateAsync(new CreateSandboxOptions { Egress = "internet" })
+                    )).Status!);
     }
 
     [Fact]

@@ -21,19 +21,24 @@ public sealed class ServiceTests : IAsyncLifetime
     {
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "4" });
         using var gate = new SemaphoreSlim(6);
-        var outputs = await Task.WhenAll(Enumerable.Range(0, 20).Select(async i =>
-        {
-            await gate.WaitAsync();
-            try
-            {
-                await using var sandbox = await server.Pandora.CreateAsync();
-                return (await sandbox.ExecAsync($"echo {i} > /root/n; cat /root/n", new ExecOptions { Timeout = TimeSpan.FromSeconds(60) })).Stdout;
-            }
-            finally
-            {
-                gate.Release();
-            }
-        }));
+        var outputs = await Task.WhenAll(
+            Enumerable
+                .Range(0, 20)
+                .Select(async i =>
+                {
+                    await gate.WaitAsync();
+                    try
+                    {
+                        await using var sandbox = await server.Pandora.CreateAsync();
+                        return (
+                            await sandbox.ExecAsync(
+                                $"echo {i} > /root/n; cat /root/n", new ExecOptions { Timeout = TimeSpan.FromSeconds(60) })).Stdout;
+                    }
+                    finally
+                    {
+                        gate.Release();
+                    }
+                }));
         Assert.Equal(Enumerable.Range(0, 20).Select(i => $"{i}\n"), outputs);
         Assert.Equal(0, (await server.Pandora.GetHealthAsync()).ActiveSandboxes);
     }

@@ -25,7 +25,9 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
         await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await using var neighbour = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await sandbox.ExecAsync($"head -c {ResultBytes} /dev/zero | tr '\\0' a > /root/result");
-        Assert.Equal(ResultBytes, (await sandbox.ExecAsync("cat /root/result", new ExecOptions { Timeout = TimeSpan.FromSeconds(100) })).Stdout.Length);
+        Assert.Equal(
+            ResultBytes,
+            (await sandbox.ExecAsync("cat /root/result", new ExecOptions { Timeout = TimeSpan.FromSeconds(100) })).Stdout.Length);
         await UntilAsync(() => ResidentMiB() < 220, TimeSpan.FromSeconds(30));
         var before = ResidentMiB();
         var paused = await PausedAsync();

@@ -77,7 +77,7 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
         var (exitCode, output, _) = await EndAsync(running);
         Assert.Equal(130, exitCode);
         Assert.Contains("interrupted", output);
-        Assert.Contains("left on the server: 0 sandboxes", output);
+        Assert.Contains("remaining on the server: 0 sandboxes", output);
         Assert.Empty(await fixture.Server.Pandora.ListAsync());
     }
 

@@ -31,8 +31,9 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
             "powered itself off",
             (
                 await Assert.ThrowsAsync<SandboxGoneException>(() =>
-                    sandbox.ExecAsync("/usr/lib/pandora/busybox poweroff -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) })
-                )).Message);
+                    sandbox.ExecAsync(
+                        "/usr/lib/pandora/busybox poweroff -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }))
+            ).Message);
         await UntilAsync(() => !Directory.Exists($"/proc/{pid}"));
     }
 
@@ -153,7 +154,9 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     public async Task After_a_broken_connection_the_answer_says_what_happened_to_the_command()
     {
         await using var sandbox = await CreateAsync();
-        var broken = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", new ExecOptions { Timeout = TimeSpan.FromSeconds(20) }));
+        var broken = await Assert.ThrowsAsync<PandoraApiException>(() =>
+            sandbox.ExecAsync(
+                "setsid sleep 623 & kill -9 $(ps -o ppid= $PPID); sleep 624", new ExecOptions { Timeout = TimeSpan.FromSeconds(20) }));
         Assert.Equal(
             (ErrorCodes.GuestUnreachable.Status, ErrorCodes.GuestUnreachable.Code, CommandStates.Unknown),
             (broken.Status, broken.Code, broken.CommandState));
@@ -169,7 +172,8 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         await using var deaf = await CreateAsync();
         await using var stopped = await CreateAsync(idle: 10);
         await using var healthy = await CreateAsync();
-        await Assert.ThrowsAsync<ExecTimeoutException>(() => halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) }));
+        await Assert.ThrowsAsync<ExecTimeoutException>(() =>
+            halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) }));
         // The guest's root may remove the agent. To the server, that guest looks like one that hangs.
         var deafSince = Stopwatch.GetTimestamp();
         await deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill agent");
@@ -222,13 +226,14 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         "env -u __PANDORA_COMMAND setsid bash -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1 < /dev/null 250<&- "
             + $"251>&- 252>&-; {code}' &";
 
-    private Task<Sandbox> CreateAsync(int idle = 300) => Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(idle) });
+    private Task<Sandbox> CreateAsync(int idle = 300) =>
+        Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(idle) });
 
     private static async Task<ExecTimeoutException> TimesOutAsync(Sandbox sandbox, string code, int seconds = 1, string? stdin = null)
     {
         var start = Stopwatch.GetTimestamp();
-        var timeout =
-            await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(seconds), Stdin = stdin }));
+        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() =>
+            sandbox.ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(seconds), Stdin = stdin }));
         var elapsed = Stopwatch.GetElapsedTime(start).TotalSeconds;
         Assert.True(elapsed < seconds + MostAfterTimeout, $"answered after {elapsed} s");
         Assert.Equal(504, timeout.Status);

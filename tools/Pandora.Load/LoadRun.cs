@@ -259,7 +259,9 @@ public sealed class LoadRun(PandoraClient pandora, string url, LoadPlan plan, Ti
         }
 
         Finished?.Invoke(
-            new LoadedSandbox(number, sandbox?.Id, sandbox?.Wire?.SlotId, sandbox?.AcquireTime?.TotalMilliseconds, execs, total.TotalMilliseconds, error));
+            new LoadedSandbox(
+                number, sandbox?.Id, sandbox?.Wire?.SlotId, sandbox?.AcquireTime?.TotalMilliseconds, execs, total.TotalMilliseconds, error)
+        );
     }
 
     private async Task<ExecResult> ExecAsync(Sandbox sandbox, CancellationToken cancellationToken)

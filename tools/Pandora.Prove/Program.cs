@@ -60,7 +60,8 @@ root.SetAction(async (result, cancellationToken) =>
             {
                 await TryAsync(check.Name, async () =>
                 {
-                    var sandbox = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) }, cancellationToken);
+                    var options = new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) };
+                    var sandbox = await stage.Server.Pandora.CreateAsync(options, cancellationToken);
                     try
                     {
                         return await check.RunAsync(stage, sandbox);

@@ -38,7 +38,7 @@ internal sealed class CommandOptions
         command.Options.Add(_interactive);
     }
 
-    /// <summary>The request that the user's words make, with the input that it wants.</summary>
+    /// <summary>The request that the command line describes, with the command's standard input.</summary>
     /// <exception cref="StoppedException">The user stopped it while the input was read.</exception>
     public async Task<ExecRequest> ReadAsync(ParseResult result, CancellationToken cancellationToken)
     {

@@ -47,7 +47,7 @@ internal static class RemoveCommand
             }
             finally
             {
-                // Those that have ended are told when the server goes away or Ctrl-C comes in between, too.
+                // The ids of ended sandboxes are printed also when the server goes away or Ctrl-C comes in between.
                 if (asJson)
                 {
                     Shared.PrintJson([.. ended], CliJson.Default.StringArray);

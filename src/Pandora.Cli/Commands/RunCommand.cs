@@ -6,7 +6,7 @@ using Pandora.Contracts;
 
 namespace Pandora.Cli.Commands;
 
-/// <summary><c>run</c>: claim, run, tear down, and one line on standard error that tells what happened.</summary>
+/// <summary><c>run</c>: claim, run, tear down, and one line on standard error with the result.</summary>
 internal static class RunCommand
 {
     private static readonly TimeSpan ClaimGrace = TimeSpan.FromSeconds(2), EndLimit = TimeSpan.FromSeconds(60);
@@ -17,7 +17,7 @@ internal static class RunCommand
         var egress = new Option<string>("--egress") { Description = "internet or none" };
         var quiet = new Option<bool>("--quiet", "-q")
         {
-            Description = "Leave out the line that tells what happened (with --json the receipt, one JSON object on standard error)",
+            Description = "Leave out the line with the result (with --json: the receipt, one JSON object on standard error)",
         };
         var exec = new CommandOptions();
         var command = new Command(
@@ -79,7 +79,8 @@ internal static class RunCommand
         return command;
     }
 
-    // The server may have claimed a sandbox that the client never hears of. So a claim that is being answered is waited for, and ended.
+    // The server may have created a sandbox whose id this program never receives. So a create under way is waited for, and its sandbox
+    // ended.
     private static async Task<SandboxCreated> ClaimAsync(
         PandoraClient pandora, string? template, string? egress, CancellationToken cancellationToken)
     {
@@ -111,7 +112,7 @@ internal static class RunCommand
         {
             var receipt = await pandora.Api.DeleteWithReceiptAsync(id, limit.Token);
             return receipt.Left == 0 ? "its sandbox ended"
-                : $"its sandbox ended, but {receipt.Left} of its resources are left on the host ('./pandora doctor --leaks' names them)";
+                : $"its sandbox ended, but {receipt.Left} of its resources remain on the host ('./pandora doctor --leaks' names them)";
         }
         catch (Exception e) when (e is SandboxNotFoundException or SandboxGoneException)
         {
@@ -123,8 +124,7 @@ internal static class RunCommand
         }
     }
 
-    /// <summary>What is told when the command has run and its sandbox could not be ended. The exit code is the command's all the
-    /// same.</summary>
+    /// <summary>The error for a command that has run and whose sandbox could not be ended. It has the command's exit code.</summary>
     internal static Failure NotEnded(string id, Exception exception, int exitCode) =>
         exception is SandboxNotFoundException or SandboxGoneException
             ? Failure.Of(exception)! with { ExitCode = exitCode }
@@ -149,7 +149,8 @@ internal static class RunCommand
         var ran = ranMs is null ? "timed out" : $"ran {Milliseconds(ranMs.Value)}";
         var claimed = $"claimed {Milliseconds(sandbox.AcquireMs)}{(sandbox.Warm ? "" : " (none was warm)")}";
         Console.Error.WriteLine(
-            $"{claimed} · {ran} · torn down {Milliseconds(receipt.TeardownMs)} · {receipt.Left} left · isolation: {receipt.Isolation}");
+            $"{claimed} · {ran} · torn down {Milliseconds(receipt.TeardownMs)} · {receipt.Left} remaining · isolation: "
+                + $"{receipt.Isolation}");
     }
 
     private static string Milliseconds(double ms) =>

@@ -5,7 +5,7 @@ using Pandora.Load;
 
 namespace Pandora.Cli.Commands;
 
-/// <summary><c>stress</c>: load on a running service, figures as client and server saw them, and a look for leftovers.</summary>
+/// <summary><c>stress</c>: load on a running service, figures as client and server measured them, and a check for leaks.</summary>
 internal static class StressCommand
 {
     private static readonly LoadPlan Defaults = new();
@@ -52,16 +52,17 @@ internal static class StressCommand
         var quiet = new Option<bool>("--quiet", "-q") { Description = "Leave out each sandbox's line" };
         var command = new Command(
             "stress",
-            "Put load on a running service, measure it, and look for leftovers. Exit code 1: nothing succeeded, an objective was "
-                + "missed, or something was left")
+            "Put load on a running service, measure it, and check for leaks. Exit code 1: nothing succeeded, an objective was "
+                + "missed, or something leaked")
         {
             requests, parallel, execs, code, rate, duration, burst, template, timeout, slo, baseline, quiet,
         };
         command.SetAction(async (result, cancellationToken) =>
         {
+            var isRequestsGiven = result.GetResult(requests) is { Implicit: false };
             var plan = new LoadPlan
             {
-                Requests = result.GetResult(requests) is { Implicit: false } || result.GetValue(burst) is not { } size ? result.GetValue(requests) : size,
+                Requests = isRequestsGiven || result.GetValue(burst) is not { } size ? result.GetValue(requests) : size,
                 Parallel = result.GetValue(parallel),
                 ExecsPer = result.GetValue(execs),
                 Code = result.GetValue(code)!,

@@ -23,8 +23,10 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
             return;
         }
 
+        var execs = string.Join(", ", sandbox.ExecMs.Select(e => Ms(e)));
         var text = sandbox.Error is null
-            ? $"[{sandbox.Number,4}] {sandbox.Id} slot {sandbox.Slot,-3} acquire {Ms(sandbox.AcquireMs)}  exec {string.Join(", ", sandbox.ExecMs.Select(e => Ms(e)))}  total {Ms(sandbox.TotalMs)}"
+            ? $"[{sandbox.Number,4}] {sandbox.Id} slot {sandbox.Slot,-3} acquire {Ms(sandbox.AcquireMs)}  exec {execs}  "
+                + $"total {Ms(sandbox.TotalMs)}"
             : $"[{sandbox.Number,4}] {sandbox.Id ?? "-"} failed after {Ms(sandbox.TotalMs)}: {sandbox.Error}";
         lock (_lock)
         {
@@ -44,10 +46,13 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
         while (await Task.WhenAny(running, timer.WaitForNextTickAsync().AsTask()) != running)
         {
             var (started, succeeded, failed, elapsed) = run.Progress;
+            var ended = plan.Expected is { } expected ? $"{succeeded + failed}/{expected}" : $"{succeeded + failed}";
+            var acquire = $"acquire p50 {Ms(run.AcquireAtClient.Percentile(50))} p99 {Ms(run.AcquireAtClient.Percentile(99))}";
+            var exec = $"exec p50 {Ms(run.ExecAtClient.Percentile(50))} p99 {Ms(run.ExecAtClient.Percentile(99))}";
             var line = string.Create(
                 CultureInfo.InvariantCulture,
-                $"{succeeded + failed}{(plan.Expected is { } expected ? $"/{expected}" : "")} done, {started - succeeded - failed} in flight, {failed} failed · acquire p50 {Ms(run.AcquireAtClient.Percentile(50))} p99 {Ms(run.AcquireAtClient.Percentile(99))} · exec p50 {Ms(run.ExecAtClient.Percentile(50))} p99 {Ms(run.ExecAtClient.Percentile(99))} · {elapsed.TotalSeconds:0} s"
-            );
+                $"{ended} done, {started - succeeded - failed} in flight, {failed} failed · {acquire} · {exec} · "
+                    + $"{elapsed.TotalSeconds:0} s");
             lock (_lock)
             {
                 Console.Error.Write(_isTerminal ? $"{ClearLine}{line}" : $"{line}\n");
@@ -63,23 +68,29 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
     }
 
     /// <summary>Shows the report, and what changed since an earlier one.</summary>
+    private static string Describe(LeakReport leaks)
+    {
+        static string Count(double? number) => number is { } known ? known.ToString(CultureInfo.InvariantCulture) : "?";
+        var leaked = leaks.Leaked is null ? "" : $", {Count(leaks.Leaked)} leaked resources";
+        var note = leaks.Note is null ? "" : $" ({leaks.Note})";
+        return $"remaining on the server: {Count(leaks.Sandboxes)} sandboxes, {Count(leaks.Slots)} slots, "
+            + $"{Count(leaks.TeardownErrors)} teardown errors{leaked}{note}";
+    }
+
     public void Show(LoadReport report, LoadReport? baseline)
     {
         _writer.WriteLine();
         var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(_writer) });
         console.Profile.Width = Math.Max(console.Profile.Width, 120);
         console.Write(LatencyTable(report, baseline));
-        var l = report.Leaks;
-        _writer.WriteLine(
-            string.Create(
-                CultureInfo.InvariantCulture,
-                $"""
-                wall clock {report.WallSeconds:0.00} s · {report.Succeeded} succeeded, {report.Failed} failed, {report.Cold} had to wait for a microVM · {report.Execs} execs · slots used: {report.SlotsUsed}
-                throughput {report.SandboxesPerSecond:0.00} sandboxes/s, {report.ExecsPerSecond:0.00} execs/s
-                left on the server: {(l.Sandboxes is null ? "?" : l.Sandboxes)} sandboxes, {(l.Slots is null ? "?" : l.Slots)} slots, {(
-                    l.TeardownErrors is null ? "?" : l.TeardownErrors
-                )} teardown errors{(l.Leaked is null ? "" : $", {l.Leaked} leaked resources")}{(l.Note is null ? "" : $" ({l.Note})")}
-                """));
+        var ended = $"{report.Succeeded} succeeded, {report.Failed} failed, {report.Cold} had to wait for a microVM";
+        _writer.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"""
+            wall clock {report.WallSeconds:0.00} s · {ended} · {report.Execs} execs · slots used: {report.SlotsUsed}
+            throughput {report.SandboxesPerSecond:0.00} sandboxes/s, {report.ExecsPerSecond:0.00} execs/s
+            {Describe(report.Leaks)}
+            """));
         foreach (var (code, count) in report.Errors)
         {
             _writer.WriteLine($"failed: {count} × {code}");
@@ -87,11 +98,8 @@ internal sealed class StressOutput(bool asJson, bool isQuiet)
 
         foreach (var s in report.Slo)
         {
-            _writer.WriteLine(
-                string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"objective {s.Objective}: {(s.IsMet ? "met" : "MISSED")} ({(s.Actual is null ? "nothing was measured" : $"{s.Actual} {s.Unit}".TrimEnd())})"
-                ));
+            var actual = s.Actual is null ? "nothing was measured" : string.Create(CultureInfo.InvariantCulture, $"{s.Actual} {s.Unit}");
+            _writer.WriteLine($"objective {s.Objective}: {(s.IsMet ? "met" : "MISSED")} ({actual.TrimEnd()})");
         }
 
         if (

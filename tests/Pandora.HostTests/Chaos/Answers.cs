@@ -84,8 +84,12 @@ internal sealed class Answers(ServerProcess server, Faults faults)
         try
         {
             using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
-            return (await server.Pandora.Connect(id).ExecAsync($"pgrep -fa '[{token[0]}]{token[1..]} '", new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, limit.Token))
-                .Stdout.Trim();
+            return (
+                await server
+                    .Pandora.Connect(id)
+                    .ExecAsync(
+                        $"pgrep -fa '[{token[0]}]{token[1..]} '", new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, limit.Token)
+            ).Stdout.Trim();
         }
         catch (Exception e) when (
             e is PandoraApiException or ServerUnreachableException or HttpRequestException or IOException or OperationCanceledException)

@@ -37,7 +37,9 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
                 sandbox = await TryAsync(
                     "create",
                     CreateLimit,
-                    token => server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(10), IdempotencyKey = key }, token));
+                    token =>
+                        server.Pandora.CreateAsync(
+                            new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(10), IdempotencyKey = key }, token));
                 if (sandbox is null)
                 {
                     await Task.Delay(TimeSpan.FromMilliseconds(300), time, CancellationToken.None);
@@ -88,7 +90,10 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             };
             PandoraApiException? problem = null;
             var result = await TryAsync(
-                "exec", ExecLimit, t => server.Pandora.Connect(sandbox.Id).ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, t), e => problem = e);
+                "exec",
+                ExecLimit,
+                t => server.Pandora.Connect(sandbox.Id).ExecAsync(code, new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, t),
+                e => problem = e);
             if (result is { ExitCode: 0 })
             {
                 tokens[token] = true;
@@ -105,7 +110,13 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
         }
 
         if (
-            await TryAsync("exec", ExecLimit, t => server.Pandora.Connect(sandbox.Id).ExecAsync("cat /root/book", new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, t)) is
+            await TryAsync(
+                "exec",
+                ExecLimit,
+                t =>
+                    server
+                        .Pandora.Connect(sandbox.Id)
+                        .ExecAsync("cat /root/book", new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, t)) is
             { ExitCode: 0 } book)
         {
             var lines = book.Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);

@@ -66,7 +66,8 @@ public sealed class ProgramTests
     public async Task An_error_of_the_api_has_its_members_in_json_and_its_sentence_in_text()
     {
         const string Problem =
-            """{"title":"Bad Request","status":400,"detail":"timeout must be from 1 to 300","code":"invalid_request","errors":{"timeout":["must be from 1 to 300"]}}""";
+            """{"title":"Bad Request","status":400,"detail":"timeout must be """
+            + """from 1 to 300","code":"invalid_request","errors":{"timeout":["must be from 1 to 300"]}}""";
         await using var server = new OneAnswerServer(400, Problem);
         var (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "--timeout", "0", "abc", "true"]);
         Assert.Equal((125, "", "pandora: timeout must be from 1 to 300\n"), (exitCode, output, error));
@@ -139,7 +140,8 @@ public sealed class ProgramTests
     [Theory]
     [InlineData(
         200,
-        """{"sandbox_id":"abc","slot":0,"guest_ip":"","age_seconds":1,"idle_seconds":0,"idle_timeout":60,"exec_count":1,"template":"default","egress":"none","metadata":{}}""",
+        """{"sandbox_id":"abc","slot":0,"guest_ip":"","age_seconds":"""
+            + """1,"idle_seconds":0,"idle_timeout":60,"exec_count":1,"template":"default","egress":"none","metadata":{}}""",
         "sandbox abc lives on")]
     [InlineData(404, """{"status":404,"code":"sandbox_not_found"}""", "sandbox abc has ended")]
     [InlineData(503, """{"status":503,"detail":"not now","code":"recovering"}""", "whether sandbox abc lives on is not known: not now")]

@@ -83,7 +83,8 @@ public sealed class PandoraClientTests
         var time = new FakeTimeProvider();
         using var server = new Answers((429, Problem(429, "overloaded")));
         using var http = new HttpClient(server);
-        using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = time, MaxRetryTime = TimeSpan.FromSeconds(5) });
+        using var pandora = new PandoraClient(
+            http, new PandoraClientOptions { TimeProvider = time, MaxRetryTime = TimeSpan.FromSeconds(5) });
         var call = pandora.GetHealthAsync();
         await UntilAsync(() =>
         {

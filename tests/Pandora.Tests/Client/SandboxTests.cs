@@ -76,7 +76,7 @@ public sealed class SandboxTests
         await using var created = await pandora.CreateAsync();
         await using (var connected = pandora.Connect(created.Id))
         {
-            Assert.Equal(0, (await connected.ExecAsync("true")).ExitCode);
+            Assert.Equal(7, (await connected.ExecAsync("exit 7")).ExitCode);
             Assert.Equal(1, (await connected.GetAsync()).ExecCount);
             Assert.Null(connected.AcquireTime);
         }
@@ -128,6 +128,7 @@ public sealed class SandboxTests
         for (var i = 0; i < seconds; i++)
         {
             api.Node.Time.Advance(TimeSpan.FromSeconds(1));
+            await api.Node.Sandboxes.ReapAsync();
             await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System);
         }
     }

@@ -70,7 +70,8 @@ internal static class Forks
                     continue;
                 }
 
-                var lines = (await sandbox.ExecAsync(Tell, new ExecOptions { Timeout = Patience })).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+                var lines = (await sandbox.ExecAsync(Tell, new ExecOptions { Timeout = Patience })).Stdout.Split(
+                    '\n', StringSplitOptions.RemoveEmptyEntries);
                 values.Add([.. lines, await ReadCookieAsync(stage, sandbox)]);
                 TestHostException.Require(values[^1].Length == ValueNames.Length, $"the guest printed {string.Join(", ", lines)}");
             }
@@ -100,9 +101,11 @@ internal static class Forks
             return null;
         }))
         {
-            var steps = await restored.ExecAsync($"for i in $(seq {ClockSamples}); do echo -n $EPOCHREALTIME > /dev/udp/{TestWorld.InternetAddress}/{ClockPort}; done; "
+            var steps = await restored.ExecAsync(
+                $"for i in $(seq {ClockSamples}); do echo -n $EPOCHREALTIME > /dev/udp/{TestWorld.InternetAddress}/{ClockPort}; done; "
                     + "python3 -c 'import time\nlast = time.time()\nfor i in range(20000):\n    now = time.time()\n    assert now "
-                    + ">= last, last - now\n    last = now'", new ExecOptions { Timeout = Patience });
+                    + ">= last, last - now\n    last = now'",
+                new ExecOptions { Timeout = Patience });
             TestHostException.Require(steps.ExitCode == 0, $"the guest's clock stepped back: {steps.Stderr}");
         }
 

@@ -89,7 +89,8 @@ internal static class Isolation
 
     private static async Task<string> OtherSandboxAsync(Stage stage, Sandbox sandbox)
     {
-        await using var other = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+        await using var other = await stage.Server.Pandora.CreateAsync(
+            new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
         await Reachability.ServeAsync(other);
         var refused = await Reachability.MustBeRefusedAsync(sandbox, other.Wire!.GuestIp);
         RuleChain[] chains =
@@ -174,7 +175,8 @@ internal static class Isolation
 
     private static async Task<string> NoEgressAsync(Stage stage, Sandbox sandbox)
     {
-        await using var closed = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300), Egress = "none" });
+        await using var closed = await stage.Server.Pandora.CreateAsync(
+            new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300), Egress = "none" });
         var refused = await Reachability.MustBeRefusedAsync(closed, TestWorld.InternetAddress);
         await Reachability.MustBeRefusedAsync(closed, Stage.AllowedAddress);
         TestHostException.Require(

@@ -196,7 +196,8 @@ internal static class Lifecycle
         await other.ExecAsync("head -c 10000000 /dev/zero > /root/file");
         var receipt = await other.EndAsync();
         TestHostException.Require(
-            receipt.Remaining == 0, $"remaining: {string.Join(", ", receipt.Resources.Where(r => !r.IsGone).Select(r => $"{r.Kind} {r.Name}"))}");
+            receipt.Remaining == 0,
+            $"remaining: {string.Join(", ", receipt.Resources.Where(r => !r.IsGone).Select(r => $"{r.Kind} {r.Name}"))}");
         var leaked = (await Audit.FindByProductAsync(stage.Server, stage.World))
             .Where(r => r.GetProperty("owner").GetString() is null)
             .ToList();

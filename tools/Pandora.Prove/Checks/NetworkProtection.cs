@@ -26,7 +26,8 @@ internal static class NetworkProtection
 
     private static async Task<string> SlotRefusesAsync(Stage stage, Sandbox sandbox)
     {
-        await using var closed = await stage.Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300), Egress = "none" });
+        await using var closed = await stage.Server.Pandora.CreateAsync(
+            new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300), Egress = "none" });
         return await stage.WithServerStoppedAsync(async () =>
         {
             await DeleteTableAsync(stage);

@@ -26,7 +26,8 @@ public sealed partial class HintTests
     {
         await using var api = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 1, MaxSandboxes = 1, MaxLifetime = 60 });
         using var pandora = new PandoraClient(api.Http);
-        var unknown = await Assert.ThrowsAsync<InvalidRequestException>(() => pandora.CreateAsync(new CreateSandboxOptions { Template = "nope" }));
+        var unknown = await Assert.ThrowsAsync<InvalidRequestException>(() =>
+            pandora.CreateAsync(new CreateSandboxOptions { Template = "nope" }));
         Assert.Equal(
             ("template: there is no template 'nope'", "'./pandora template ls' lists the templates"), (unknown.Message, unknown.Hint));
         var id = await api.CreateAsync();

@@ -40,15 +40,21 @@ public sealed class MetadataTests
         await using var api = await FakeServer.StartAsync();
         using var pandora = new PandoraClient(api.Http);
         var text = Gen.OneOf(
-            Gen.Int[0, Letters.Length - 1].Select(i => Letters[i]).Array[0, 6].Select(c => new string(c)), Gen.String.AlphaNumeric);
-        await Gen.Select(text, text, text).SampleAsync(
-            async (key, value, other) =>
-            {
-                await using var mine = await pandora.CreateAsync(new CreateSandboxOptions { Metadata = new Dictionary<string, string> { [key] = value } });
-                await using var another = await pandora.CreateAsync(new CreateSandboxOptions { Metadata = new Dictionary<string, string> { [other] = $"{value}:{key}" } });
-                var found = await pandora.ListAsync(new Dictionary<string, string> { [key] = value });
-                Assert.Equal(mine.Id, Assert.Single(found).Id);
-            }, iter: 200, threads: 1);
+            Gen.Int[0, Letters.Length - 1].Select(i => Letters[i]).Array[0, 6].Select(c => new string(c)),
+            Gen.String.AlphaNumeric);
+        await Gen.Select(text, text, text)
+            .SampleAsync(
+                async (key, value, other) =>
+                {
+                    await using var mine = await pandora.CreateAsync(
+                        new CreateSandboxOptions { Metadata = new Dictionary<string, string> { [key] = value } });
+                    await using var another = await pandora.CreateAsync(
+                        new CreateSandboxOptions { Metadata = new Dictionary<string, string> { [other] = $"{value}:{key}" } });
+                    var found = await pandora.ListAsync(new Dictionary<string, string> { [key] = value });
+                    Assert.Equal(mine.Id, Assert.Single(found).Id);
+                },
+                iter: 200,
+                threads: 1);
     }
 
     [Fact]
