@@ -122,7 +122,8 @@ public static class Settings
         return name.ToString();
     }
 
-    private static IEnumerable<PropertyInfo> Known() =>
+    /// <summary>The property of each setting.</summary>
+    internal static IEnumerable<PropertyInfo> Known() =>
         new[] { typeof(EngineOptions), typeof(VmmOptions), typeof(ServerOptions) }.SelectMany(Properties);
 
     private static IEnumerable<PropertyInfo> Properties(Type type) => type.GetProperties().Where(p => p.CanWrite);

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Reflection;
 using System.Text;
-using System.Text.RegularExpressions;
 using Pandora.Client;
 using Pandora.Contracts;
 using Pandora.Engine;
@@ -13,22 +12,14 @@ using Pandora.Server.Hosting.Connections;
 namespace Pandora.Tests.Docs;
 
 /// <summary>Generates <c>docs/reference.md</c> from the tables in the code and their comments.</summary>
-public sealed partial class ReferenceTests
+public sealed class ReferenceTests
 {
     private const string Page = "docs/reference.md";
 
     [Fact]
     public void The_page_in_the_repository_agrees_with_the_code()
     {
-        var page = Write();
-        if (Environment.GetEnvironmentVariable("MAKE_REFERENCE") == "1")
-        {
-            File.WriteAllText(Repository.PathOf(Page), page);
-        }
-
-        Assert.True(
-            File.Exists(Repository.PathOf(Page)) && Repository.Read(Page) == page,
-            $"{Page} differs from the code. If the change is intended, run this test with MAKE_REFERENCE=1 in its environment");
+        GeneratedPage.Check(Page, Write());
     }
 
     private static string Write()
@@ -74,7 +65,7 @@ public sealed partial class ReferenceTests
             var value = limit.GetValue(null);
             var shown = limit.Name.EndsWith("Bytes", StringComparison.Ordinal) ? Limits.Size((int)value!)
                 : string.Create(CultureInfo.InvariantCulture, $"{value}");
-            var comment = CommentOf("src/Pandora.Contracts/Limits.cs", $@"public const \w+ {limit.Name} =");
+            var comment = SourceComment.Of("src/Pandora.Contracts/Limits.cs", $@"public const \w+ {limit.Name} =");
             page.AppendLine(CultureInfo.InvariantCulture, $"| `{limit.Name}` | {shown} | {comment} |");
         }
 
@@ -106,7 +97,8 @@ public sealed partial class ReferenceTests
             .Single(f => File.ReadAllText(f).Contains(declaration, StringComparison.Ordinal));
         foreach (var value in Enum.GetValues<T>())
         {
-            page.AppendLine(CultureInfo.InvariantCulture, $"| `{Label.Of(value)}` | {CommentOf(source, $"{value}[,\n]", declaration)} |");
+            var comment = SourceComment.Of(source, $"{value}[,\n]", declaration);
+            page.AppendLine(CultureInfo.InvariantCulture, $"| `{Label.Of(value)}` | {comment} |");
         }
     }
 
@@ -117,21 +109,4 @@ public sealed partial class ReferenceTests
         _ => string.Join(", ", Enum.GetValues<ApiOperations>().Where(o => int.PopCount((int)o) == 1 && operations.HasFlag(o))
             .Select(o => $"{o}".ToLowerInvariant())),
     };
-
-    // The summary above the member that the pattern matches, with Markdown code instead of the summary's tags.
-    private static string CommentOf(string file, string pattern, string from = "")
-    {
-        var text = Repository.Read(file);
-        text = text[text.IndexOf(from, StringComparison.Ordinal)..];
-        var found = Regex.Match(text, $@"/// <summary>(?<words>(?:(?!<summary>)[\s\S])*?)</summary>\s*{pattern}");
-        Assert.True(found.Success, $"{file}: {pattern}");
-        var words = LinePattern().Replace(found.Groups["words"].Value, " ").Trim();
-        return TagPattern().Replace(words, m => $"`{m.Groups["code"].Value}{m.Groups["name"].Value}`");
-    }
-
-    [GeneratedRegex(@"\s*\n\s*///\s*")]
-    private static partial Regex LinePattern();
-
-    [GeneratedRegex(@"<c>(?<code>[^<]*)</c>|<see cref=""(\w+\.)*(?<name>\w+)""\s*/>")]
-    private static partial Regex TagPattern();
 }
