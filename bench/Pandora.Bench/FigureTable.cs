@@ -3,19 +3,19 @@ using System.Text;
 
 namespace Pandora.Bench;
 
-/// <summary>The README's table of figures: the newest value of each figure in the reports under <c>benchmarks/</c>.</summary>
+/// <summary>The table of figures in <c>docs/performance.md</c>: the newest value of each figure in the reports under <c>benchmarks/</c>.</summary>
 internal static class FigureTable
 {
-    private const string Begin = "<!-- figures: made by './pandora bench --readme' -->", End = "<!-- end of figures -->";
+    private const string Begin = "<!-- figures: made by './pandora bench --table' -->", End = "<!-- end of figures -->";
 
-    /// <summary>Returns the README with a new table.</summary>
-    public static string Update(string readme, string directory)
+    /// <summary>Returns the page with a new table.</summary>
+    public static string Update(string page, string directory)
     {
-        var begin = readme.IndexOf(Begin, StringComparison.Ordinal) + Begin.Length;
-        var end = readme.IndexOf(End, StringComparison.Ordinal);
+        var begin = page.IndexOf(Begin, StringComparison.Ordinal) + Begin.Length;
+        var end = page.IndexOf(End, StringComparison.Ordinal);
         return begin < Begin.Length || end < begin
-            ? throw new InvalidOperationException($"the README has no lines '{Begin}' and '{End}'")
-            : $"{readme[..begin]}\n{Make(directory)}{readme[end..]}";
+            ? throw new InvalidOperationException($"the page has no lines '{Begin}' and '{End}'")
+            : $"{page[..begin]}\n{Make(directory)}{page[end..]}";
     }
 
     private static string Make(string directory)

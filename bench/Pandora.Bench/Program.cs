@@ -15,10 +15,13 @@ var onVmm = new Option<string>("--vmm")
     DefaultValueFactory = _ => "qemu",
 }.AcceptOnlyFromAmong("firecracker", "qemu");
 var list = new Option<bool>("--list") { Description = "Measure nothing; list the parts that would run" };
-var readme = new Option<bool>("--readme") { Description = "Measure nothing; update the README's table from benchmarks/bench-*.json" };
+var update = new Option<bool>("--table")
+{
+    Description = "Measure nothing; update the table of docs/performance.md from benchmarks/bench-*.json",
+};
 var root = new RootCommand("Measures Pandora and references in the same run; takes about ten minutes on two cores")
 {
-    json, only, onVmm, list, readme,
+    json, only, onVmm, list, update,
 };
 root.Validators.Add(result =>
 {
@@ -30,9 +33,9 @@ root.Validators.Add(result =>
 root.SetAction(async (result, cancellationToken) =>
 {
     var repository = FindRepository();
-    if (result.GetValue(readme))
+    if (result.GetValue(update))
     {
-        var path = Path.Combine(repository, "README.md");
+        var path = Path.Combine(repository, "docs/performance.md");
         var text = await File.ReadAllTextAsync(path, cancellationToken);
         var updated = FigureTable.Update(text, Path.Combine(repository, "benchmarks"));
         await File.WriteAllTextAsync(path, updated, cancellationToken);

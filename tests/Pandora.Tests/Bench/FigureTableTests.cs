@@ -5,10 +5,10 @@ namespace Pandora.Tests.Bench;
 public sealed class FigureTableTests
 {
     [Fact]
-    public void The_readmes_figures_are_those_of_the_committed_reports()
+    public void The_figures_of_the_page_are_those_of_the_committed_reports()
     {
-        var readme = Repository.Read("README.md");
-        Assert.Equal(FigureTable.Update(readme, Repository.PathOf("benchmarks")), readme);
+        var page = Repository.Read("docs/performance.md");
+        Assert.Equal(FigureTable.Update(page, Repository.PathOf("benchmarks")), page);
     }
 
     [Fact]
@@ -26,8 +26,8 @@ public sealed class FigureTableTests
                 new DateTimeOffset(2026, 1, 2, 0, 0, 0, TimeSpan.Zero),
                 machine,
                 [new("b", 3.14159, "ms", 2, "10 times")]).Write(Path.Combine(directory, "bench-2.json"));
-            var readme = "before\n<!-- figures: made by './pandora bench --readme' -->\nold\n<!-- end of figures -->\nafter\n";
-            var updated = FigureTable.Update(readme, directory);
+            var page = "before\n<!-- figures: made by './pandora bench --table' -->\nold\n<!-- end of figures -->\nafter\n";
+            var updated = FigureTable.Update(page, directory);
             Assert.Contains(
                 "| a | 1 ms | ≤ 2 | yes |  |\n| b | 3.14 ms | ≤ 2 | **no** | 10 times |\n\n2026-01-01 to 2026-01-02, 2 × Some CPU, "
                     + "2 GiB, Some system.\n<!-- end of figures -->\nafter\n",

@@ -42,11 +42,13 @@ public sealed class LimitsTests
     [Fact]
     public void Pages_have_the_limits()
     {
-        var readme = Repository.Read("README.md");
-        Assert.Contains($"`idle_timeout` ({Limits.MinIdleTimeout:0}–{Limits.MaxIdleTimeout:0} s)", readme);
-        Assert.Contains($"`timeout` ({Limits.MinExecTimeout:0}–{Limits.MaxExecTimeout:0} s)", readme);
-        Assert.Contains($"up to {Limits.Size(Limits.MaxStdinBytes)})", readme);
-        Assert.Contains($"`PANDORA_MAX_IDLE_TIMEOUT` | {Limits.DefaultIdleTimeout:0}, {Limits.MaxIdleTimeout:0} |", readme);
+        var http = Repository.Read("docs/http.md");
+        Assert.Contains($"`idle_timeout` ({Limits.MinIdleTimeout:0}–{Limits.MaxIdleTimeout:0} s)", http);
+        Assert.Contains($"`timeout` ({Limits.MinExecTimeout:0}–{Limits.MaxExecTimeout:0} s)", http);
+        Assert.Contains($"up to {Limits.Size(Limits.MaxStdinBytes)})", Repository.Read("docs/cli.md"));
+        Assert.Contains($"The default is {Limits.DefaultIdleTimeout:0} s.", http);
+        Assert.Contains($"The default is {Limits.DefaultExecTimeout:0} s.", http);
+        Assert.Contains($"At most {Limits.Size(Limits.MaxOutputBytes)} of each output", http);
         Assert.Contains(
             $"Bodies over {Limits.Size(Limits.MaxBodyBytes)} are refused, outputs kept to {Limits.Size(Limits.MaxOutputBytes)} each",
             Repository.Read("docs/operations.md"));
