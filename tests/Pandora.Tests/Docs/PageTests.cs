@@ -35,11 +35,32 @@ public sealed partial class PageTests
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Pages))]
+    public void Every_test_that_a_page_names_exists(string page)
+    {
+        foreach (Match test in TestName().Matches(Repository.Read(page)))
+        {
+            var (name, method) = (test.Groups["class"].Value, test.Groups["method"].Value);
+            var source = Directory
+                .EnumerateFiles(Repository.PathOf("tests"), "*.cs", SearchOption.AllDirectories)
+                .Select(File.ReadAllText)
+                .Where(text => text.Contains($"class {name}", StringComparison.Ordinal))
+                .ToList();
+            Assert.True(source.Count > 0, $"{page}: {name}");
+            var exists = method.Length == 0 || source.Any(text => text.Contains($" {method}", StringComparison.Ordinal));
+            Assert.True(exists, $"{page}: {method}");
+        }
+    }
+
     // As renderers of Markdown make it.
     private static string AnchorOf(string heading) => NoAnchor().Replace(heading.Trim().ToLowerInvariant(), "").Replace(' ', '-');
 
     [GeneratedRegex(@"\]\((?!https?:|mailto:)(?<path>[^)#\s]*)(#(?<anchor>[^)\s]+))?\)")]
     private static partial Regex Link();
+
+    [GeneratedRegex(@"`(?<class>[A-Z]\w*Tests)(\.(?<method>\w+))?…?`")]
+    private static partial Regex TestName();
 
     [GeneratedRegex(@"^#+ (?<text>.+)$", RegexOptions.Multiline)]
     private static partial Regex Heading();
