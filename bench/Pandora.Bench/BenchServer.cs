@@ -20,7 +20,8 @@ internal sealed class BenchServer : IAsyncDisposable
         _start = start;
         _process = Process.Start(start)!;
         Url = url;
-        Pandora = new PandoraClient(url);
+        Pandora = new PandoraClient(
+            new PandoraClientOptions { Url = new Uri(url), MaxRetryTime = TimeSpan.Zero, KeepAlive = false });
     }
 
     public string DataDir { get; }

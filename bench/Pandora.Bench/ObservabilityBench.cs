@@ -79,7 +79,8 @@ internal static class ObservabilityBench
     {
         await using var server = await FakeServer.StartAsync(
             options: new EngineOptions { PoolSize = 4, MaxSandboxes = ManySandboxes }, onLoopback: true);
-        using var pandora = new PandoraClient(server.Http);
+        using var pandora = new PandoraClient(
+            server.Http, new PandoraClientOptions { MaxRetryTime = TimeSpan.Zero, KeepAlive = false });
         for (var i = 0; i < ManySandboxes; i++)
         {
             await (await pandora.CreateAsync()).ExecAsync("exit 0");

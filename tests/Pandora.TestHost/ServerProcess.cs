@@ -28,7 +28,8 @@ internal sealed class ServerProcess : IAsyncDisposable
         DataDir = directory ?? Directory.CreateTempSubdirectory("pandora-host-").FullName;
         Http = world.Host.CreateHttpClient("http://127.0.0.1:8000");
         Http.Timeout = Timeout.InfiniteTimeSpan;
-        Pandora = new PandoraClient(Http);
+        // As the server answers: a test sees each refusal, and each idle sandbox ends.
+        Pandora = new PandoraClient(Http, new PandoraClientOptions { MaxRetryTime = TimeSpan.Zero, KeepAlive = false });
     }
 
     /// <summary>
@@ -165,7 +166,7 @@ internal sealed class ServerProcess : IAsyncDisposable
                     return;
                 }
             }
-            catch (HttpRequestException)
+            catch (Exception e) when (e is HttpRequestException or PandoraClientException)
             {
                 // The server does not listen yet.
             }

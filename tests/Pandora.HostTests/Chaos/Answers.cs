@@ -91,8 +91,7 @@ internal sealed class Answers(ServerProcess server, Faults faults)
                         $"pgrep -fa '[{token[0]}]{token[1..]} '", new ExecOptions { Timeout = TimeSpan.FromSeconds(10) }, limit.Token)
             ).Stdout.Trim();
         }
-        catch (Exception e) when (
-            e is PandoraApiException or ServerUnreachableException or HttpRequestException or IOException or OperationCanceledException)
+        catch (Exception e) when (e is PandoraClientException or OperationCanceledException)
         {
             return null;
         }

@@ -184,7 +184,7 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
                 _violations.Enqueue($"{operation}: {e.Message}");
             }
         }
-        catch (Exception e) when (e is ServerUnreachableException or HttpRequestException or IOException)
+        catch (Exception e) when (e is ServerUnreachableException or UnexpectedAnswerException)
         {
             Count(operation, "connection");
         }
