@@ -3,7 +3,9 @@ using System.Text;
 
 namespace Pandora.Bench;
 
-/// <summary>The table of figures in <c>docs/performance.md</c>: the newest value of each figure in the reports under <c>benchmarks/</c>.</summary>
+/// <summary>
+/// The table of figures in <c>docs/performance.md</c>: the newest value of each figure in the reports under <c>benchmarks/</c>.
+/// </summary>
 internal static class FigureTable
 {
     private const string Begin = "<!-- figures: made by './pandora bench --table' -->", End = "<!-- end of figures -->";

@@ -17,7 +17,7 @@ namespace Pandora.Client;
 /// </example>
 public partial class PandoraClient : IDisposable
 {
-    private readonly PandoraApi _api;
+    private readonly PandoraApi? _api;
 
     /// <summary>Creates a client.</summary>
     /// <param name="url">Address of the server, such as <c>http://127.0.0.1:8000</c>.</param>
@@ -62,14 +62,13 @@ public partial class PandoraClient : IDisposable
     {
     }
 
-    /// <summary>For a class of a test that replaces members.</summary>
+    /// <summary>For a class of a test that replaces members. The others throw <see cref="NotSupportedException"/>.</summary>
     protected PandoraClient()
-        : this(new PandoraClientOptions())
     {
     }
 
     /// <summary>The API on the wire.</summary>
-    internal PandoraApi Api => _api;
+    internal PandoraApi Api => _api ?? throw new NotSupportedException("this client has no server: replace the member in your test");
 
     /// <summary>
     /// Creates a sandbox. Disposing the result ends the sandbox; until then the client keeps it alive, unless the options say otherwise.
@@ -85,8 +84,8 @@ public partial class PandoraClient : IDisposable
     {
         options ??= new CreateSandboxOptions();
         var request = new CreateSandboxRequest(options.IdleTimeout?.TotalSeconds, options.Template, options.Metadata, options.Egress);
-        var created = await _api.CreateAsync(request, options.IdempotencyKey, cancellationToken);
-        return new Sandbox(_api, created, options.KeepAlive ?? _api.KeepsAlive);
+        var created = await Api.CreateAsync(request, options.IdempotencyKey, cancellationToken);
+        return new Sandbox(Api, created, options.KeepAlive ?? Api.KeepsAlive);
     }
 
     /// <summary>
@@ -97,7 +96,7 @@ public partial class PandoraClient : IDisposable
     public virtual Sandbox Connect(string id)
     {
         ArgumentException.ThrowIfNullOrEmpty(id);
-        return new Sandbox(_api, id);
+        return new Sandbox(Api, id);
     }
 
     /// <summary>Lists the sandboxes, oldest first.</summary>
@@ -106,14 +105,14 @@ public partial class PandoraClient : IDisposable
     /// <exception cref="PandoraClientException">The request failed.</exception>
     public virtual async Task<IReadOnlyList<SandboxDetails>> ListAsync(
         IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default) =>
-        [.. (await _api.ListAsync(metadata, cancellationToken)).Select(SandboxDetails.From)];
+        [.. (await Api.ListAsync(metadata, cancellationToken)).Select(SandboxDetails.From)];
 
     /// <summary>Shows one sandbox.</summary>
     /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
     public virtual async Task<SandboxDetails> GetAsync(string id, CancellationToken cancellationToken = default) =>
-        SandboxDetails.From(await _api.GetAsync(id, cancellationToken));
+        SandboxDetails.From(await Api.GetAsync(id, cancellationToken));
 
     /// <summary>Ends a sandbox.</summary>
     /// <returns>Time until its guest was dead and its files were gone, as the server measured it; null when the answer does not
@@ -121,16 +120,16 @@ public partial class PandoraClient : IDisposable
     /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
     public virtual Task<TimeSpan?> DeleteAsync(string id, CancellationToken cancellationToken = default) =>
-        _api.DeleteAsync(id, cancellationToken);
+        Api.DeleteAsync(id, cancellationToken);
 
     /// <summary>Shows the state of the server.</summary>
     /// <exception cref="PandoraClientException">The request failed.</exception>
     public virtual async Task<ServerHealth> GetHealthAsync(CancellationToken cancellationToken = default) =>
-        ServerHealth.From(await _api.GetHealthAsync(cancellationToken));
+        ServerHealth.From(await Api.GetHealthAsync(cancellationToken));
 
     /// <summary>Reads the server's metrics, in Prometheus' text format.</summary>
     /// <exception cref="PandoraClientException">The request failed.</exception>
-    public virtual Task<string> GetMetricsAsync(CancellationToken cancellationToken = default) => _api.GetMetricsAsync(cancellationToken);
+    public virtual Task<string> GetMetricsAsync(CancellationToken cancellationToken = default) => Api.GetMetricsAsync(cancellationToken);
 
     /// <summary>Closes the client's connections. Sandboxes that it keeps alive end by their idle timeout.</summary>
     public void Dispose()
@@ -145,7 +144,7 @@ public partial class PandoraClient : IDisposable
     {
         if (disposing)
         {
-            _api.Dispose();
+            _api?.Dispose();
         }
     }
 }

@@ -148,7 +148,7 @@ public static class ErrorCodes
     /// <summary>The server's limit of sandboxes is reached.</summary>
     public static readonly ErrorCode SandboxLimit = Add(new(
         "sandbox_limit", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.Create,
-        "as many sandboxes exist as may; claims that wait are not counted", RetryAfterSeconds: 5));
+        "the largest allowed number of sandboxes exists", RetryAfterSeconds: 5));
 
     /// <summary>No microVM was ready in time.</summary>
     public static readonly ErrorCode PoolEmpty = Add(new(
@@ -191,7 +191,7 @@ public static class ErrorCodes
     /// <summary>The limit of clients that wait is reached.</summary>
     public static readonly ErrorCode Overloaded = Add(new(
         "overloaded", 429, "Too many at once", ErrorKind.SandboxUnavailable, ApiOperations.Create,
-        "as many clients wait for a microVM as may", RetryAfterSeconds: 5));
+        "the largest allowed number of clients waits for a microVM", RetryAfterSeconds: 5));
 
     /// <summary>The idempotency key belongs to another request.</summary>
     public static readonly ErrorCode IdempotencyMismatch = Add(new(

@@ -86,7 +86,9 @@ public sealed class EngineOptions
     [Range(0.0, 31_536_000.0)]
     public double MaxLifetime { get; set; } = 86400;
 
-    /// <summary>Most clients that may wait for a microVM at once; more are answered with 429 at once: 0 to 100,000.</summary>
+    /// <summary>
+    /// Most clients that may wait for a microVM of one template; a further client is answered with 429 at once: 0 to 100,000.
+    /// </summary>
     [Range(0, 100_000)]
     public int MaxWaiting { get; set; } = 256;
 

@@ -144,6 +144,8 @@ public sealed class PandoraClientTests
         await using var sandbox = await pandora.CreateAsync();
         Assert.Equal("echo 1", (await sandbox.ExecAsync("echo 1")).Stdout);
         Assert.Equal("scripted", sandbox.Id);
+        await Assert.ThrowsAsync<NotSupportedException>(() => pandora.GetHealthAsync());
+        await Assert.ThrowsAsync<NotSupportedException>(() => sandbox.EndAsync());
     }
 
     [Fact]

@@ -136,7 +136,9 @@ internal sealed partial class BoundedListener : IConnectionListener
             }
 
             var address = ((IPEndPoint)socket.RemoteEndPoint!).Address;
-            if (_table.TryAdd(address, () => TrackedConnection.Reset(socket), () => HasUnread(socket)) is { } tracked)
+            var tracked = _table.TryAdd(
+                address, () => TrackedConnection.Reset(socket), () => HasUnread(socket), () => HasUnreadKey(socket));
+            if (tracked is not null)
             {
                 _ = PassWhenReadableAsync(socket, tracked);
             }
@@ -164,6 +166,18 @@ internal sealed partial class BoundedListener : IConnectionListener
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
             // The socket is closed already.
+            return false;
+        }
+    }
+
+    private bool HasUnreadKey(Socket socket)
+    {
+        try
+        {
+            return TryPeek(socket, out _, out var hasKey) && hasKey;
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
             return false;
         }
     }

@@ -12,7 +12,7 @@ internal sealed partial class ConnectionTable : IDisposable
     private static readonly TimeSpan SweepInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LogInterval = TimeSpan.FromMinutes(1);
     // The descriptors of closing connections are free; their memory is not free yet.
-    private const int MaxClosing = 64, MaxSkipped = 8;
+    private const int MaxClosing = 64, MaxSkipped = 8, MaxSkippedWithKey = 72;
     private readonly ConnectionLimits _limits;
     private readonly ServerMetrics _metrics;
     private readonly TimeProvider _time;
@@ -64,11 +64,12 @@ internal sealed partial class ConnectionTable : IDisposable
     /// <param name="address">Address of the client.</param>
     /// <param name="close">Resets the connection; used until the web server has it.</param>
     /// <param name="hasSent">Whether bytes have come on it that nothing has read yet. Must not block or throw.</param>
-    public TrackedConnection? TryAdd(IPAddress address, Action close, Func<bool>? hasSent = null)
+    /// <param name="hasKey">Whether these bytes are headers with a valid key. Must not block or throw.</param>
+    public TrackedConnection? TryAdd(IPAddress address, Action close, Func<bool>? hasSent = null, Func<bool>? hasKey = null)
     {
         var plain = address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
         var source = ConnectionLimits.SourceOf(plain);
-        var added = new TrackedConnection(this, source, close, hasSent);
+        var added = new TrackedConnection(this, source, close, hasSent, hasKey);
         var victims = new List<(TrackedConnection Connection, ClosingReason Reason)>(2);
         ClosingReason? refusal = null;
         lock (_lock)
@@ -303,8 +304,8 @@ internal sealed partial class ConnectionTable : IDisposable
         }
 
         // A connection on which bytes have come waits for the server, so it is skipped. Only a few are skipped: otherwise one byte on each
-        // connection would protect a flood.
-        for (var skipped = 0; skipped < MaxSkipped && victim.HasUnread; skipped++)
+        // connection would protect a flood. One with a valid key is skipped in any case: no flood has keys.
+        for (var skipped = 0; skipped < MaxSkipped ? victim.HasUnread : skipped < MaxSkippedWithKey && victim.HasUnreadKey; skipped++)
         {
             victim.SetState(ConnectionState.Silent);
             victim = bound.Oldest!;

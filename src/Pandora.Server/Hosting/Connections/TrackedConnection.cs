@@ -28,7 +28,7 @@ internal enum ConnectionState
 
 /// <summary>A connection in the table. All members but <see cref="Close"/> are used under the table's lock.</summary>
 internal sealed class TrackedConnection(
-    ConnectionTable table, IPAddress address, Action? close = null, Func<bool>? hasSent = null) : IAdmission
+    ConnectionTable table, IPAddress address, Action? close = null, Func<bool>? hasSent = null, Func<bool>? hasKey = null) : IAdmission
 {
     private ConnectionContext? _context;
 
@@ -51,6 +51,9 @@ internal sealed class TrackedConnection(
 
     /// <summary>Whether bytes have come that the server has not read yet.</summary>
     public bool HasUnread => State == ConnectionState.Silent && hasSent?.Invoke() == true;
+
+    /// <summary>Whether the unread bytes are the headers of a request with a valid key.</summary>
+    public bool HasUnreadKey => HasUnread && hasKey?.Invoke() == true;
 
     public void Attach(ConnectionContext? context) => _context = context;
 

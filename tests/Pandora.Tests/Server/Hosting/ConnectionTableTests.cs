@@ -26,6 +26,26 @@ public sealed class ConnectionTableTests : IDisposable
     }
 
     [Fact]
+    public void A_connection_whose_unread_bytes_show_a_key_is_not_closed_for_any_number_of_others()
+    {
+        Open(20);
+        for (var i = 0; i < 20; i++)
+        {
+            var name = $"{i}";
+            Assert.NotNull(_table!.TryAdd(Loopback, () => _closed.Add(name), () => true, () => name == "3"));
+        }
+
+        for (var i = 20; i < 200; i++)
+        {
+            var name = $"{i}";
+            Assert.NotNull(_table!.TryAdd(Loopback, () => _closed.Add(name), () => true, () => false));
+        }
+
+        Assert.Equal(180, _closed.Count);
+        Assert.DoesNotContain("3", _closed);
+    }
+
+    [Fact]
     public void The_oldest_waiting_connection_is_closed_for_a_new_one_and_an_admitted_one_never()
     {
         Open(4);
