@@ -33,14 +33,22 @@ internal static class Shared
             throw new UsageException($"'{url}' is not an address such as http://127.0.0.1:8000");
         }
 
-        return new PandoraClient(new PandoraClientOptions
+        var options = new PandoraClientOptions
         {
             Url = address,
             ApiKey = Environment.GetEnvironmentVariable("PANDORA_API_KEY") is { Length: > 0 } key ? key : null,
             // A command reports the server's answer at once; scripts decide whether to try again.
             MaxRetryTime = TimeSpan.Zero,
             KeepAlive = false,
-        });
+        };
+        try
+        {
+            return new PandoraClient(options);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException(e.Message);
+        }
     }
 
     public static void PrintJson<T>(T value, JsonTypeInfo<T> type) => Console.WriteLine(JsonSerializer.Serialize(value, type));

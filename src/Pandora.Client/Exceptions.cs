@@ -79,7 +79,7 @@ public class PandoraApiException : PandoraClientException
     public string? CommandState => Wire.Command;
 
     /// <summary>Time after which a new try makes sense, as the server said; null when it did not say.</summary>
-    public TimeSpan? RetryAfter { get; }
+    public TimeSpan? RetryAfter { get; init; }
 
     /// <summary>The answer of the server.</summary>
     [Obsolete("Use Code, Status, Errors and Hint")]
@@ -89,7 +89,8 @@ public class PandoraApiException : PandoraClientException
 
     internal static PandoraApiException From(ApiProblem problem, TimeSpan? retryAfter)
     {
-        var message = problem.Detail ?? problem.Title ?? $"HTTP {problem.Status}";
+        var words = new[] { problem.Detail, problem.Title };
+        var message = words.FirstOrDefault(w => !string.IsNullOrWhiteSpace(w)) ?? $"HTTP {problem.Status}";
         return (ErrorCodes.Find(problem.Code)?.Kind ?? ErrorKind.Other) switch
         {
             ErrorKind.Other => new PandoraApiException(message, problem, retryAfter),
@@ -168,9 +169,18 @@ public sealed class SandboxUnavailableException : PandoraApiException
 /// <summary>A command reached its timeout; <see cref="Command"/> says what became of it.</summary>
 public sealed class ExecTimeoutException : PandoraApiException
 {
-    /// <inheritdoc cref="PandoraApiException(string, string, int?)"/>
-    public ExecTimeoutException(string message)
-        : base(message, ErrorCodes.ExecTimeout.Code, ErrorCodes.ExecTimeout.Status)
+    /// <summary>Creates it, for tests of a program that uses the client.</summary>
+    /// <param name="message">What happened.</param>
+    /// <param name="stdout">Standard output until the timeout.</param>
+    /// <param name="stderr">Standard error until the timeout.</param>
+    /// <param name="command">One of <see cref="CommandStates"/>.</param>
+    public ExecTimeoutException(string message, string stdout = "", string stderr = "", string command = CommandStates.Killed)
+        : this(
+            message,
+            new ApiProblem(
+                Status: ErrorCodes.ExecTimeout.Status, Detail: message, Code: ErrorCodes.ExecTimeout.Code, Stdout: stdout, Stderr: stderr,
+                Command: command),
+            retryAfter: null)
     {
     }
 

@@ -30,9 +30,9 @@ public sealed record ExecResult
     internal static ExecResult From(ExecResponse response) => new()
     {
         ExitCode = response.ExitCode,
-        Stdout = response.Stdout,
-        Stderr = response.Stderr,
-        Duration = TimeSpan.FromMilliseconds(response.ExecMs),
+        Stdout = response.Stdout ?? "",
+        Stderr = response.Stderr ?? "",
+        Duration = WireTime.Milliseconds(response.ExecMs),
         IsTruncated = response.Truncated == true,
         HasDiskLostData = response.DiskLostData == true,
     };

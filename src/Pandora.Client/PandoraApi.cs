@@ -13,6 +13,8 @@ namespace Pandora.Client;
 /// </summary>
 internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, Uri url, bool ownsHttp) : IDisposable
 {
+    private static readonly TimeSpan MinRetryDelay = TimeSpan.FromMilliseconds(200), MaxRetryDelay = TimeSpan.FromHours(1);
+
     // Relative paths are resolved against the last '/': without it, the last part of the path would be lost.
     private readonly Uri _base = new(url.AbsoluteUri.TrimEnd('/') + "/");
 
@@ -23,16 +25,21 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
     public bool KeepsAlive => options.KeepAlive;
 
     public async Task<SandboxCreated> CreateAsync(
-        CreateSandboxRequest request, string? idempotencyKey, CancellationToken cancellationToken) =>
-        await ReadAsync(
+        CreateSandboxRequest request, string? idempotencyKey, CancellationToken cancellationToken)
+    {
+        var created = await ReadAsync(
             HttpMethod.Post, "sandboxes", PandoraJson.Default.SandboxCreated, cancellationToken,
-            () => Content(request, PandoraJson.Default.CreateSandboxRequest, idempotencyKey));
+            () => Content(request, PandoraJson.Default.CreateSandboxRequest, idempotencyKey)).ConfigureAwait(false);
+        return string.IsNullOrEmpty(created.SandboxId) ? throw NotUnderstood("it names no sandbox") : created;
+    }
 
     public async Task<SandboxInfo[]> ListAsync(IReadOnlyDictionary<string, string>? metadata, CancellationToken cancellationToken)
     {
         var pairs = metadata?.Select(p => $"metadata={Uri.EscapeDataString(MetadataFilter.Write(p.Key, p.Value))}") ?? [];
-        return await ReadAsync(
-            HttpMethod.Get, $"sandboxes?{string.Join('&', pairs)}", PandoraJson.Default.SandboxInfoArray, cancellationToken);
+        var list = await ReadAsync(
+            HttpMethod.Get, $"sandboxes?{string.Join('&', pairs)}", PandoraJson.Default.SandboxInfoArray, cancellationToken)
+            .ConfigureAwait(false);
+        return list.Any(s => s?.SandboxId is null) ? throw NotUnderstood("a sandbox in it has no id") : list;
     }
 
     public Task<SandboxInfo> GetAsync(string id, CancellationToken cancellationToken) =>
@@ -47,11 +54,11 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
         {
             return await ReadAsync(
                 HttpMethod.Post, $"{PathOf(id)}/exec", PandoraJson.Default.ExecResponse, cancellationToken,
-                () => Content(request, PandoraJson.Default.ExecRequest));
+                () => Content(request, PandoraJson.Default.ExecRequest)).ConfigureAwait(false);
         }
-        catch (UnexpectedAnswerException e) when (e.InnerException is HttpRequestException or IOException)
+        catch (UnexpectedAnswerException e) when (e.InnerException is not null and not JsonException)
         {
-            const string Message = "the connection to the server broke before the whole answer had come: "
+            const string Message = "the whole answer of the server did not come: "
                 + "the command may have run, in part or to its end, and is not repeated";
             throw new ExecInterruptedException(
                 Message, new ApiProblem(Detail: Message, Code: ErrorCodes.Interrupted.Code), null, e.InnerException);
@@ -65,7 +72,7 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
     public async Task<TimeSpan?> DeleteAsync(string id, CancellationToken cancellationToken)
     {
         const string Teardown = "teardown;dur=";
-        using var response = await SendAsync(HttpMethod.Delete, PathOf(id), null, cancellationToken);
+        using var response = await SendAsync(HttpMethod.Delete, PathOf(id), null, cancellationToken).ConfigureAwait(false);
         var timing = response.Headers.TryGetValues("Server-Timing", out var values)
             ? values.FirstOrDefault(v => v.StartsWith(Teardown, StringComparison.Ordinal))
             : null;
@@ -79,8 +86,8 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
 
     public async Task<string> GetMetricsAsync(CancellationToken cancellationToken)
     {
-        using var response = await SendAsync(HttpMethod.Get, "metrics", null, cancellationToken);
-        return await response.Content.ReadAsStringAsync(cancellationToken);
+        using var response = await SendAsync(HttpMethod.Get, "metrics", null, cancellationToken).ConfigureAwait(false);
+        return await response.Content.ReadAsStringAsync(cancellationToken).ConfigureAwait(false);
     }
 
     /// <inheritdoc/>
@@ -108,15 +115,15 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
     private async Task<T> ReadAsync<T>(
         HttpMethod method, string path, JsonTypeInfo<T> type, CancellationToken cancellationToken, Func<HttpContent>? content = null)
     {
-        using var response = await SendAsync(method, path, content, cancellationToken);
+        using var response = await SendAsync(method, path, content, cancellationToken).ConfigureAwait(false);
         try
         {
-            return await response.Content.ReadFromJsonAsync(type, cancellationToken)
+            return await response.Content.ReadFromJsonAsync(type, cancellationToken).ConfigureAwait(false)
                 ?? throw new UnexpectedAnswerException("the server's answer is empty");
         }
-        catch (Exception e) when (e is JsonException or HttpRequestException or IOException or NotSupportedException)
+        catch (Exception e) when (e is JsonException or NotSupportedException or InvalidOperationException)
         {
-            throw new UnexpectedAnswerException($"the server's answer was not understood: {e.Message}", e);
+            throw NotUnderstood(e.Message, new JsonException(e.Message, e));
         }
     }
 
@@ -126,7 +133,7 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
         var start = Time.GetTimestamp();
         while (true)
         {
-            var response = await SendOnceAsync(method, path, content?.Invoke(), cancellationToken);
+            var response = await SendOnceAsync(method, path, content?.Invoke(), cancellationToken).ConfigureAwait(false);
             if (response.IsSuccessStatusCode)
             {
                 return response;
@@ -135,22 +142,36 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
             PandoraApiException error;
             using (response)
             {
-                var retryAfter = response.Headers.RetryAfter?.Delta;
-                error = PandoraApiException.From(await ReadProblemAsync(response, cancellationToken), retryAfter);
+                var problem = await ReadProblemAsync(response, cancellationToken).ConfigureAwait(false);
+                error = PandoraApiException.From(problem, RetryAfterOf(response));
             }
 
-            if (!IsRetryable(error) || Time.GetElapsedTime(start) + error.RetryAfter > options.MaxRetryTime)
+            // A little later than the server says, and not all clients at once.
+            var delay = Max(error.RetryAfter ?? TimeSpan.Zero, MinRetryDelay) * (1 + (Random.Shared.NextDouble() / 10));
+            if (!IsRetryable(error) || Time.GetElapsedTime(start) + delay > options.MaxRetryTime)
             {
                 throw error;
             }
 
-            await Task.Delay(error.RetryAfter!.Value, Time, cancellationToken);
+            await Task.Delay(delay, Time, cancellationToken).ConfigureAwait(false);
         }
     }
 
+    private TimeSpan? RetryAfterOf(HttpResponseMessage response) => response.Headers.RetryAfter switch
+    {
+        { Delta: { } delta } => delta,
+        { Date: { } date } => Max(date - Time.GetUtcNow(), TimeSpan.Zero),
+        _ => null,
+    };
+
+    private static TimeSpan Max(TimeSpan a, TimeSpan b) => a > b ? a : b;
+
+    private static UnexpectedAnswerException NotUnderstood(string why, Exception? cause = null) =>
+        new($"the server's answer was not understood: {why}", cause);
+
     // With either the server has done nothing of the request.
     private static bool IsRetryable(PandoraApiException error) =>
-        error.RetryAfter is not null
+        error.RetryAfter <= MaxRetryDelay
         && (error.Status == (int)HttpStatusCode.TooManyRequests || error.Code == ErrorCodes.Recovering.Code);
 
     private async Task<HttpResponseMessage> SendOnceAsync(
@@ -164,30 +185,50 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
 
         try
         {
-            return await http.SendAsync(request, cancellationToken);
+            return await http.SendAsync(request, cancellationToken).ConfigureAwait(false);
         }
-        catch (HttpRequestException e) when (e.HttpRequestError is HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError)
+        catch (HttpRequestException e) when (IsBeforeSending(e.HttpRequestError))
         {
-            throw new ServerUnreachableException($"no Pandora server answers at {url}", e);
+            var why = e.HttpRequestError == HttpRequestError.ConnectionError ? "" : $": {e.Message}";
+            throw new ServerUnreachableException($"no Pandora server answers at {url}{why}", e);
         }
-        catch (Exception e) when (e is HttpRequestException or IOException)
+        catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
         {
+            throw new UnexpectedAnswerException("the HTTP client's own timeout ended before the answer had come", e);
+        }
+        catch (Exception e) when (e is not (OperationCanceledException or ObjectDisposedException))
+        {
+            // Also what a message handler of the caller's throws.
             throw new UnexpectedAnswerException($"the connection to the server broke before the whole answer had come: {e.Message}", e);
         }
     }
 
+    private static bool IsBeforeSending(HttpRequestError error) =>
+        error
+            is HttpRequestError.ConnectionError
+                or HttpRequestError.NameResolutionError
+                or HttpRequestError.SecureConnectionError
+                or HttpRequestError.ProxyTunnelError
+                or HttpRequestError.VersionNegotiationError;
+
     private static async Task<ApiProblem> ReadProblemAsync(HttpResponseMessage response, CancellationToken cancellationToken)
     {
-        var text = await response.Content.ReadAsStringAsync(cancellationToken);
+        var text = "";
         try
         {
-            var problem = JsonSerializer.Deserialize(text, PandoraJson.Default.ApiProblem);
-            return problem! with { Status = problem.Status ?? (int)response.StatusCode };
+            text = await response.Content.ReadAsStringAsync(cancellationToken).ConfigureAwait(false);
+            if (JsonSerializer.Deserialize(text, PandoraJson.Default.ApiProblem) is { } problem)
+            {
+                return problem with { Status = problem.Status ?? (int)response.StatusCode };
+            }
+
+            text = "";
         }
-        catch (JsonException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             // The answer of something else, such as a proxy.
-            return new ApiProblem(response.ReasonPhrase, (int)response.StatusCode, text.Length > 200 ? text[..200] : text);
         }
+
+        return new ApiProblem(response.ReasonPhrase, (int)response.StatusCode, text.Length > 200 ? text[..200] : text);
     }
 }

@@ -35,10 +35,12 @@ public partial class PandoraClient : IDisposable
 
     /// <summary>Creates a client.</summary>
     /// <param name="options">Its settings.</param>
+    /// <exception cref="ArgumentException">A setting is not allowed.</exception>
     [SuppressMessage("Reliability", "CA2000", Justification = "The API disposes the HTTP client, and Dispose the API")]
     public PandoraClient(PandoraClientOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
+        options.Check();
         // Commands may run for minutes: the server limits their time, and the caller's token ends a wait.
         _api = new PandoraApi(new HttpClient { Timeout = Timeout.InfiniteTimeSpan }, options, options.Url, ownsHttp: true);
     }
@@ -53,6 +55,7 @@ public partial class PandoraClient : IDisposable
     {
         ArgumentNullException.ThrowIfNull(http);
         ArgumentNullException.ThrowIfNull(options);
+        options.Check();
         _api = new PandoraApi(http, options, http.BaseAddress ?? options.Url, ownsHttp: false);
     }
 
@@ -79,12 +82,11 @@ public partial class PandoraClient : IDisposable
     /// time.</exception>
     /// <exception cref="InvalidRequestException">An option is out of its range.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
-    [SuppressMessage("ApiDesign", "RS0026", Justification = "The other overload is removed in the next version")]
     public virtual async Task<Sandbox> CreateAsync(CreateSandboxOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new CreateSandboxOptions();
         var request = new CreateSandboxRequest(options.IdleTimeout?.TotalSeconds, options.Template, options.Metadata, options.Egress);
-        var created = await Api.CreateAsync(request, options.IdempotencyKey, cancellationToken);
+        var created = await Api.CreateAsync(request, options.IdempotencyKey, cancellationToken).ConfigureAwait(false);
         return new Sandbox(Api, created, options.KeepAlive ?? Api.KeepsAlive);
     }
 
@@ -105,14 +107,14 @@ public partial class PandoraClient : IDisposable
     /// <exception cref="PandoraClientException">The request failed.</exception>
     public virtual async Task<IReadOnlyList<SandboxDetails>> ListAsync(
         IReadOnlyDictionary<string, string>? metadata = null, CancellationToken cancellationToken = default) =>
-        [.. (await Api.ListAsync(metadata, cancellationToken)).Select(SandboxDetails.From)];
+        [.. (await Api.ListAsync(metadata, cancellationToken).ConfigureAwait(false)).Select(SandboxDetails.From)];
 
     /// <summary>Shows one sandbox.</summary>
     /// <exception cref="SandboxNotFoundException">There is none with that id.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
     public virtual async Task<SandboxDetails> GetAsync(string id, CancellationToken cancellationToken = default) =>
-        SandboxDetails.From(await Api.GetAsync(id, cancellationToken));
+        SandboxDetails.From(await Api.GetAsync(id, cancellationToken).ConfigureAwait(false));
 
     /// <summary>Ends a sandbox.</summary>
     /// <returns>Time until its guest was dead and its files were gone, as the server measured it; null when the answer does not
@@ -125,13 +127,16 @@ public partial class PandoraClient : IDisposable
     /// <summary>Shows the state of the server.</summary>
     /// <exception cref="PandoraClientException">The request failed.</exception>
     public virtual async Task<ServerHealth> GetHealthAsync(CancellationToken cancellationToken = default) =>
-        ServerHealth.From(await Api.GetHealthAsync(cancellationToken));
+        ServerHealth.From(await Api.GetHealthAsync(cancellationToken).ConfigureAwait(false));
 
     /// <summary>Reads the server's metrics, in Prometheus' text format.</summary>
     /// <exception cref="PandoraClientException">The request failed.</exception>
     public virtual Task<string> GetMetricsAsync(CancellationToken cancellationToken = default) => Api.GetMetricsAsync(cancellationToken);
 
-    /// <summary>Closes the client's connections. Sandboxes that it keeps alive end by their idle timeout.</summary>
+    /// <summary>
+    /// Closes the client's connections, unless its <see cref="HttpClient"/> is the caller's. Sandboxes whose client is closed are no longer
+    /// kept alive, and end by their idle timeout.
+    /// </summary>
     public void Dispose()
     {
         Dispose(disposing: true);

@@ -11,8 +11,9 @@ public sealed class PandoraClientOptions
     public string? ApiKey { get; set; }
 
     /// <summary>
-    /// Longest time that one call may spend on retries. A call is retried after the answer's <c>Retry-After</c> when the server did nothing
-    /// of it: status 429, or code <c>recovering</c> (the server has just started). <see cref="TimeSpan.Zero"/> turns retries off.
+    /// Longest time that one call may spend on retries, zero or more. A call is retried after the answer's <c>Retry-After</c> when the
+    /// server did nothing of it: status 429, or code <c>recovering</c> (the server has just started). <see cref="TimeSpan.Zero"/> turns
+    /// retries off.
     /// Default: 30 s.
     /// </summary>
     public TimeSpan MaxRetryTime { get; set; } = TimeSpan.FromSeconds(30);
@@ -25,4 +26,24 @@ public sealed class PandoraClientOptions
 
     /// <summary>Clock of retries and of keeping alive. Default: the system's.</summary>
     public TimeProvider TimeProvider { get; set; } = TimeProvider.System;
+
+    internal void Check()
+    {
+        ArgumentNullException.ThrowIfNull(Url);
+        ArgumentNullException.ThrowIfNull(TimeProvider);
+        if (!Url.IsAbsoluteUri || Url.Scheme is not ("http" or "https") || Url.UserInfo.Length + Url.Query.Length + Url.Fragment.Length > 0)
+        {
+            throw new ArgumentException("the address must be http://HOST or https://HOST, with a path at most; the key goes into ApiKey");
+        }
+
+        if (ApiKey?.Any(c => c is <= ' ' or > '~') == true)
+        {
+            throw new ArgumentException("the API key has a character that is not allowed in a header, such as a space or a line break");
+        }
+
+        if (MaxRetryTime < TimeSpan.Zero)
+        {
+            throw new ArgumentException($"MaxRetryTime must not be negative: {MaxRetryTime}");
+        }
+    }
 }

@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using Pandora.Contracts;
 
 namespace Pandora.Client;
@@ -13,20 +12,4 @@ public partial class Sandbox
     /// <summary>The server's answer to the creation.</summary>
     [Obsolete("Use Id, AcquireTime, IsWarm and IdleTimeout")]
     public SandboxCreated Created => _created ?? throw new InvalidOperationException("this sandbox was not created by this client");
-
-    /// <summary>Runs shell text in bash.</summary>
-    [SuppressMessage("ApiDesign", "RS0026", Justification = "It is removed in the next version")]
-    [Obsolete("Use ExecAsync(code, new ExecOptions { Timeout = … })")]
-    public Task<ExecResult> ExecAsync(
-        string code,
-        TimeSpan? timeout,
-        string? cwd = null,
-        IReadOnlyDictionary<string, string>? env = null,
-        string? user = null,
-        string? stdin = null,
-        CancellationToken cancellationToken = default) =>
-        ExecAsync(
-            code,
-            new ExecOptions { Timeout = timeout, WorkingDirectory = cwd, Environment = env, User = user, Stdin = stdin },
-            cancellationToken);
 }

@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using Pandora.Contracts;
 
 namespace Pandora.Client;
@@ -20,7 +19,7 @@ public partial class Sandbox : IAsyncDisposable
         (_api, _created, _isOwned, Id) = (api, created, true, created.SandboxId);
         if (keepAlive)
         {
-            _keepAlive = SandboxKeepAlive.Start(this, api.Time, TimeSpan.FromSeconds(created.IdleTimeout));
+            _keepAlive = SandboxKeepAlive.Start(this, api.Time, WireTime.Seconds(created.IdleTimeout));
         }
     }
 
@@ -34,7 +33,7 @@ public partial class Sandbox : IAsyncDisposable
     public string Id { get; }
 
     /// <summary>Time that the server took to provide the sandbox; null after <see cref="PandoraClient.Connect"/>.</summary>
-    public TimeSpan? AcquireTime => _created is null ? null : TimeSpan.FromMilliseconds(_created.AcquireMs);
+    public TimeSpan? AcquireTime => _created is null ? null : WireTime.Milliseconds(_created.AcquireMs);
 
     /// <summary>
     /// Whether a microVM was ready, so that nothing had to be waited for; null after <see cref="PandoraClient.Connect"/>.
@@ -42,7 +41,7 @@ public partial class Sandbox : IAsyncDisposable
     public bool? IsWarm => _created?.Warm;
 
     /// <summary>Idle time after which the server ends the sandbox; null after <see cref="PandoraClient.Connect"/>.</summary>
-    public TimeSpan? IdleTimeout => _created is null ? null : TimeSpan.FromSeconds(_created.IdleTimeout);
+    public TimeSpan? IdleTimeout => _created is null ? null : WireTime.Seconds(_created.IdleTimeout);
 
     /// <summary>The server's answer to the creation; null after <see cref="PandoraClient.Connect"/>.</summary>
     internal SandboxCreated? Wire => _created;
@@ -59,13 +58,12 @@ public partial class Sandbox : IAsyncDisposable
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     /// <exception cref="InvalidRequestException">An option is out of its range.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
-    [SuppressMessage("ApiDesign", "RS0026", Justification = "The other overload is removed in the next version")]
     public virtual async Task<ExecResult> ExecAsync(
         string code, ExecOptions? options = null, CancellationToken cancellationToken = default)
     {
         var request = new ExecRequest(
             code, options?.Timeout?.TotalSeconds, options?.WorkingDirectory, options?.Environment, options?.User, options?.Stdin);
-        return ExecResult.From(await Api.ExecAsync(Id, request, cancellationToken));
+        return ExecResult.From(await Api.ExecAsync(Id, request, cancellationToken).ConfigureAwait(false));
     }
 
     /// <summary>Shows the sandbox's state.</summary>
@@ -73,13 +71,13 @@ public partial class Sandbox : IAsyncDisposable
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
     public virtual async Task<SandboxDetails> GetAsync(CancellationToken cancellationToken = default) =>
-        SandboxDetails.From(await Api.GetAsync(Id, cancellationToken));
+        SandboxDetails.From(await Api.GetAsync(Id, cancellationToken).ConfigureAwait(false));
 
     /// <summary>Restarts the sandbox's idle time, once.</summary>
     /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
     public virtual async Task<SandboxDetails> KeepAliveAsync(CancellationToken cancellationToken = default) =>
-        SandboxDetails.From(await Api.KeepAliveAsync(Id, cancellationToken));
+        SandboxDetails.From(await Api.KeepAliveAsync(Id, cancellationToken).ConfigureAwait(false));
 
     /// <summary>Ends the sandbox and returns what was cleaned up on the host.</summary>
     /// <exception cref="SandboxNotFoundException">The sandbox has ended already.</exception>
@@ -90,7 +88,7 @@ public partial class Sandbox : IAsyncDisposable
         SandboxReceipt receipt;
         try
         {
-            receipt = SandboxReceipt.From(await Api.DeleteWithReceiptAsync(Id, cancellationToken));
+            receipt = SandboxReceipt.From(await Api.DeleteWithReceiptAsync(Id, cancellationToken).ConfigureAwait(false));
         }
         catch (Exception e) when (e is SandboxNotFoundException or SandboxGoneException)
         {
@@ -125,9 +123,9 @@ public partial class Sandbox : IAsyncDisposable
             using var limit = new CancellationTokenSource(DisposeLimit, Api.Time);
             try
             {
-                await Api.DeleteAsync(Id, limit.Token);
+                await Api.DeleteAsync(Id, limit.Token).ConfigureAwait(false);
             }
-            catch (Exception e) when (e is PandoraClientException or OperationCanceledException)
+            catch (Exception e) when (e is PandoraClientException or OperationCanceledException or ObjectDisposedException)
             {
                 // An exception here would hide the one that ends the caller's block.
             }

@@ -1,11 +1,13 @@
 namespace Pandora.Client;
 
 /// <summary>
-/// Restarts a sandbox's idle time, three times in each idle timeout, until it is stopped or the sandbox has ended. It holds the sandbox
+/// Restarts a sandbox's idle time, four times in each idle timeout, until it is stopped or the sandbox has ended. It holds the sandbox
 /// weakly: one that the program has lost ends by its idle timeout.
 /// </summary>
 internal sealed class SandboxKeepAlive : IDisposable
 {
+    // A timer accepts at most 49 days.
+    private static readonly TimeSpan MaxInterval = TimeSpan.FromDays(1);
     private readonly CancellationTokenSource _stopping = new();
 
     /// <summary>Starts it.</summary>
@@ -15,9 +17,11 @@ internal sealed class SandboxKeepAlive : IDisposable
         var weak = new WeakReference<Sandbox>(sandbox);
         // Without the caller's context: nothing of it may live as long as the sandbox.
         var stopping = keepAlive._stopping.Token;
+        var interval = idleTimeout / 4 < MaxInterval ? idleTimeout / 4 : MaxInterval;
+        interval = interval > TimeSpan.Zero ? interval : MaxInterval;
         using (ExecutionContext.SuppressFlow())
         {
-            _ = Task.Run(() => RunAsync(weak, idleTimeout / 3, time, stopping), CancellationToken.None);
+            _ = Task.Run(() => RunAsync(weak, interval, time, stopping), CancellationToken.None);
         }
 
         return keepAlive;
@@ -35,9 +39,13 @@ internal sealed class SandboxKeepAlive : IDisposable
         using var timer = new PeriodicTimer(interval, time);
         try
         {
-            while (await timer.WaitForNextTickAsync(stopping) && await TryKeepAliveAsync(weak, stopping))
+            bool isAlive;
+            do
             {
+                await timer.WaitForNextTickAsync(stopping).ConfigureAwait(false);
+                isAlive = await TryKeepAliveAsync(weak, interval, time, stopping).ConfigureAwait(false);
             }
+            while (isAlive);
         }
         catch (OperationCanceledException)
         {
@@ -45,25 +53,29 @@ internal sealed class SandboxKeepAlive : IDisposable
         }
     }
 
-    private static async Task<bool> TryKeepAliveAsync(WeakReference<Sandbox> weak, CancellationToken stopping)
+    private static async Task<bool> TryKeepAliveAsync(
+        WeakReference<Sandbox> weak, TimeSpan interval, TimeProvider time, CancellationToken stopping)
     {
         if (!weak.TryGetTarget(out var sandbox))
         {
             return false;
         }
 
+        // A call on a dead connection must not stop the ones after it.
+        using var limit = new CancellationTokenSource(interval, time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(stopping, limit.Token);
         try
         {
-            await sandbox.KeepAliveAsync(stopping);
+            await sandbox.KeepAliveAsync(either.Token).ConfigureAwait(false);
             return true;
         }
         catch (Exception e) when (e is SandboxNotFoundException or SandboxGoneException or ObjectDisposedException)
         {
             return false;
         }
-        catch (PandoraClientException)
+        catch (Exception) when (!stopping.IsCancellationRequested)
         {
-            // The server may be restarting: two more tries fit into the idle timeout.
+            // The server may be restarting: more tries fit into the idle timeout.
             return true;
         }
     }

@@ -33,9 +33,9 @@ public sealed record SandboxReceipt
     {
         SandboxId = receipt.SandboxId,
         Reason = receipt.Reason,
-        Lifetime = TimeSpan.FromSeconds(receipt.LifetimeSeconds),
+        Lifetime = WireTime.Seconds(receipt.LifetimeSeconds),
         ExecCount = receipt.ExecCount,
-        Teardown = TimeSpan.FromMilliseconds(receipt.TeardownMs),
+        Teardown = WireTime.Milliseconds(receipt.TeardownMs),
         Resources = [.. receipt.Resources.Select(ReceiptItem.From)],
         Remaining = receipt.Left,
         Isolation = receipt.Isolation,
@@ -64,7 +64,7 @@ public sealed record ReceiptItem
     {
         Kind = resource.Kind,
         Name = resource.Name,
-        Duration = TimeSpan.FromMilliseconds(resource.Ms),
+        Duration = WireTime.Milliseconds(resource.Ms),
         IsGone = resource.Gone,
         Error = resource.Error,
     };

@@ -14,8 +14,16 @@ public static class ServiceCollectionExtensions
         ArgumentNullException.ThrowIfNull(configure);
         var options = new PandoraClientOptions();
         configure(options);
+        options.Check();
         return services
-            .AddHttpClient(nameof(PandoraClient), http => http.Timeout = Timeout.InfiniteTimeSpan)
+            .AddHttpClient(
+                nameof(PandoraClient),
+                http =>
+                {
+                    // Set here, so that no default of the program's other clients holds: the key goes to this address only.
+                    http.BaseAddress = options.Url;
+                    http.Timeout = Timeout.InfiniteTimeSpan;
+                })
             .AddTypedClient(http => new PandoraClient(http, options));
     }
 

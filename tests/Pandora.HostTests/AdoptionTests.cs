@@ -97,7 +97,7 @@ public sealed class AdoptionTests : IAsyncLifetime
             {
                 (died, "no longer runs"),
                 (damaged, "record is damaged"),
-                (newer, "record is of version 99"),
+                (newer, "record has version 99"),
                 (recycled, "no longer runs"),
             })
         {

@@ -192,7 +192,7 @@ public sealed class ServiceTests : IAsyncLifetime
     }
 
     [Theory]
-    [InlineData("PANDORA_DATA_DIR", "/proc/nothing", "cannot be written to")]
+    [InlineData("PANDORA_DATA_DIR", "/proc/nothing", "cannot write to one of its directories")]
     [InlineData("PANDORA_TEMPLATE_DIR", "/tmp/no-such-templates", "./pandora template build")]
     [InlineData("PANDORA_IDLE_TIMEOUT", "700", "PANDORA_MAX_IDLE_TIMEOUT")]
     [InlineData("PANDORA_POOL_SIZE", "four", "a whole number")]

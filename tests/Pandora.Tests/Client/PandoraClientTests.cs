@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Http.Headers;
 using System.Reflection;
 using System.Text;
 using Microsoft.Extensions.DependencyInjection;
@@ -55,9 +56,11 @@ public sealed class PandoraClientTests
         using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = time });
         var call = pandora.GetHealthAsync();
         Assert.Single(server.Requested);
-        time.Advance(TimeSpan.FromSeconds(2));
+        time.Advance(TimeSpan.FromSeconds(1.9));
+        Assert.Single(server.Requested);
+        time.Advance(TimeSpan.FromSeconds(0.4));
         await UntilAsync(() => server.Requested.Count == 2);
-        time.Advance(TimeSpan.FromSeconds(2));
+        time.Advance(TimeSpan.FromSeconds(2.3));
         Assert.Equal("ok", (await call).Status);
         Assert.Equal(3, server.Requested.Count);
     }
@@ -93,6 +96,90 @@ public sealed class PandoraClientTests
         });
         Assert.Equal("overloaded", (await Assert.ThrowsAsync<SandboxUnavailableException>(() => call)).Code);
         Assert.InRange(server.Requested.Count, 2, 3);
+    }
+
+    [Fact]
+    public async Task Zero_seconds_of_Retry_After_make_no_flood()
+    {
+        using var server = new Answers((429, Problem(429, "overloaded"))) { RetryAfter = new(TimeSpan.Zero) };
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { MaxRetryTime = TimeSpan.FromSeconds(1) });
+        await Assert.ThrowsAsync<SandboxUnavailableException>(() => pandora.GetHealthAsync());
+        Assert.InRange(server.Requested.Count, 2, 6);
+    }
+
+    [Fact]
+    public async Task Retry_After_may_be_a_date()
+    {
+        var time = new FakeTimeProvider(new DateTimeOffset(2026, 1, 1, 12, 0, 0, TimeSpan.Zero));
+        using var server = new Answers((503, Problem(503, "sandbox_limit"))) { RetryAfter = new(time.GetUtcNow().AddSeconds(7)) };
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = time });
+        var error = await Assert.ThrowsAsync<SandboxUnavailableException>(() => pandora.GetHealthAsync());
+        Assert.Equal(TimeSpan.FromSeconds(7), error.RetryAfter);
+    }
+
+    [Theory]
+    [InlineData("localhost:8000")]
+    [InlineData("ftp://host")]
+    [InlineData("http://user:secret@host")]
+    [InlineData("http://host/?token=secret")]
+    public void An_address_that_is_none_is_refused_at_once_without_its_secrets(string url)
+    {
+        var refused = Assert.Throws<ArgumentException>(() => new PandoraClient(url));
+        Assert.DoesNotContain("secret", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_key_with_a_line_break_is_refused_at_once()
+    {
+        var refused = Assert.Throws<ArgumentException>(() => new PandoraClient("http://host", "secret\n"));
+        Assert.DoesNotContain("secret", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_timeout_of_the_callers_HTTP_client_is_no_cancellation()
+    {
+        using var server = new Answers((200, Health)) { Delay = TimeSpan.FromMinutes(1) };
+        using var http = new HttpClient(server) { Timeout = TimeSpan.FromMilliseconds(100) };
+        using var pandora = new PandoraClient(http);
+        await Assert.ThrowsAsync<UnexpectedAnswerException>(() => pandora.GetHealthAsync());
+        await Assert.ThrowsAsync<ExecInterruptedException>(() => pandora.Connect("x").ExecAsync("true"));
+        using var stop = new CancellationTokenSource();
+        var call = pandora.GetHealthAsync(stop.Token);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => call);
+    }
+
+    [Fact]
+    public async Task What_a_handler_of_the_program_throws_has_the_base()
+    {
+        using var server = new Answers((200, Health)) { Error = new InvalidTimeZoneException("a handler's") };
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http);
+        Assert.Contains("a handler's", (await Assert.ThrowsAsync<UnexpectedAnswerException>(() => pandora.GetHealthAsync())).Message);
+    }
+
+    [Theory]
+    [InlineData(502, "null", "Bad Gateway")]
+    [InlineData(502, "", "Bad Gateway")]
+    [InlineData(401, "{}", "HTTP 401")]
+    public async Task An_error_without_words_has_a_message(int status, string body, string message)
+    {
+        using var server = new Answers((status, body));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http);
+        Assert.Equal(message, (await Assert.ThrowsAsync<PandoraApiException>(() => pandora.GetHealthAsync())).Message);
+    }
+
+    [Fact]
+    public async Task An_answer_without_an_id_is_an_error()
+    {
+        using var server = new Answers((200, "{}"), (200, "[null]"));
+        using var http = new HttpClient(server);
+        using var pandora = new PandoraClient(http);
+        await Assert.ThrowsAsync<UnexpectedAnswerException>(() => pandora.CreateAsync(new() { Egress = "none" }));
+        await Assert.ThrowsAsync<UnexpectedAnswerException>(() => pandora.ListAsync());
     }
 
     [Fact]
@@ -199,12 +286,28 @@ public sealed class PandoraClientTests
     // Each answer once, the last one for ever; every error names two seconds.
     private sealed class Answers(params (int Status, string Body)[] answers) : HttpMessageHandler
     {
+        public RetryConditionHeaderValue RetryAfter { get; init; } = new(TimeSpan.FromSeconds(2));
+
+        public TimeSpan Delay { get; init; }
+
+        public Exception? Error { get; init; }
+
         public List<string> Requested { get; } = [];
 
         public List<string?> Keys { get; } = [];
 
-        protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
+            if (Delay > TimeSpan.Zero)
+            {
+                await Task.Delay(Delay, TimeProvider.System, cancellationToken);
+            }
+
+            if (Error is not null)
+            {
+                throw Error;
+            }
+
             var (status, body) = answers[Math.Min(Requested.Count, answers.Length - 1)];
             Requested.Add(request.RequestUri!.AbsoluteUri);
             Keys.Add(request.Headers.Authorization?.ToString());
@@ -214,10 +317,10 @@ public sealed class PandoraClientTests
             };
             if (status >= 400)
             {
-                response.Headers.RetryAfter = new(TimeSpan.FromSeconds(2));
+                response.Headers.RetryAfter = RetryAfter;
             }
 
-            return Task.FromResult(response);
+            return response;
         }
     }
 }

@@ -24,6 +24,19 @@ public sealed class SandboxTests
     }
 
     [Fact]
+    public async Task It_is_kept_alive_over_calls_that_fail_or_hang()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var faults = new Faults(api);
+        using var http = new HttpClient(faults) { BaseAddress = new Uri("http://127.0.0.1:8000"), Timeout = Timeout.InfiniteTimeSpan };
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        await using var sandbox = await pandora.CreateAsync(TenSeconds);
+        await PassAsync(api, seconds: 60);
+        Assert.True(faults.Count > 5, $"{faults.Count} calls");
+        Assert.Equal(sandbox.Id, (await sandbox.GetAsync()).Id);
+    }
+
+    [Fact]
     public async Task Without_keeping_alive_it_ends_when_idle()
     {
         await using var api = await FakeServer.StartAsync();
@@ -117,6 +130,30 @@ public sealed class SandboxTests
         var refused = await Assert.ThrowsAsync<InvalidRequestException>(() =>
             sandbox.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromHours(1) }));
         Assert.Equal(["timeout"], refused.Errors.Keys);
+    }
+
+    // Of each three calls that keep a sandbox alive, one fails, one hangs, and one reaches the server.
+    private sealed class Faults(FakeServer api) : HttpMessageHandler
+    {
+        public int Count { get; private set; }
+
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            if (request.RequestUri!.AbsolutePath.EndsWith("/keepalive", StringComparison.Ordinal))
+            {
+                switch (Count++ % 3)
+                {
+                    case 0:
+                        throw new InvalidOperationException("a handler of the program's");
+                    case 1:
+                        await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
+                        break;
+                }
+            }
+
+            using var copy = new HttpRequestMessage(request.Method, request.RequestUri.PathAndQuery) { Content = request.Content };
+            return await api.Http.SendAsync(copy, cancellationToken);
+        }
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
