@@ -104,9 +104,15 @@ internal static unsafe partial class Linux
         info[1] = seed.Length;
         seed.CopyTo(new Span<byte>(info + 2, words * 4));
         var random = Open("/dev/urandom");
-        Check(ioctl(random, AddEntropy, info), "RNDADDENTROPY");
-        Check(ioctl(random, Reseed, null), "RNDRESEEDCRNG");
-        Close(random);
+        try
+        {
+            Check(ioctl(random, AddEntropy, info), "RNDADDENTROPY");
+            Check(ioctl(random, Reseed, null), "RNDRESEEDCRNG");
+        }
+        finally
+        {
+            Close(random);
+        }
     }
 
     public static void SetHostname(string name)

@@ -31,7 +31,8 @@ public sealed class ClientKey : IDisposable
                 "ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "pandora", "-f", path], cancellationToken: cancellationToken);
         }
 
-        return new ClientKey(new PrivateKeyFile(path), (await File.ReadAllTextAsync(path + ".pub", cancellationToken)).Trim());
+        var publicLine = (await File.ReadAllTextAsync(path + ".pub", cancellationToken)).Trim();
+        return new ClientKey(new PrivateKeyFile(path), publicLine);
     }
 
     /// <inheritdoc/>
