@@ -6,12 +6,12 @@ namespace Pandora.Tests.Channel;
 /// <summary>Streams between host and agent, over a connection that is cut anywhere.</summary>
 public sealed class ChannelTests(ITestOutputHelper output)
 {
-    private const int Window = 1000;
+    private const int Window = ChannelLink.Window;
 
     [Fact]
     public void Bytes_go_both_ways_and_each_way_ends_by_itself()
     {
-        var link = new Link();
+        var link = new ChannelLink();
         var stream = link.Host.Open("run"u8)!;
         stream.Write("input"u8);
         stream.End();
@@ -33,7 +33,7 @@ public sealed class ChannelTests(ITestOutputHelper output)
     [Fact]
     public void A_reader_that_stops_holds_its_own_stream_and_no_other()
     {
-        var link = new Link();
+        var link = new ChannelLink();
         var (slow, quick) = (link.Host.Open("slow"u8)!, link.Host.Open("quick"u8)!);
         Assert.Equal(Window, slow.Write(new byte[5 * Window]));
         link.PumpAll();
@@ -62,15 +62,15 @@ public sealed class ChannelTests(ITestOutputHelper output)
         var seed = Environment.TickCount ^ (salt << 20);
         output.WriteLine($"seed {seed}");
         var random = new Random(seed);
-        var link = new Link();
-        var (open, done) = (new Dictionary<uint, Talk>(), 0);
+        var link = new ChannelLink();
+        var (open, done) = (new Dictionary<uint, ChannelTalk>(), 0);
         for (var step = 0; step < 20_000 || open.Count > 0; step++)
         {
             Assert.True(step < 60_000, $"{open.Count} streams never end, seed {seed}");
             var isClosing = step >= 20_000;
             if (!isClosing && open.Count < 8 && random.Next(20) == 0 && link.Host.Open("x"u8) is { } stream)
             {
-                open.Add(stream.Id, new Talk(stream, random.Next(5000), random.Next(5000)));
+                open.Add(stream.Id, new ChannelTalk(stream, random.Next(5000), random.Next(5000)));
             }
 
             link.Pump(random.Next(4000), random.Next(4000));
@@ -105,7 +105,7 @@ public sealed class ChannelTests(ITestOutputHelper output)
     [Fact]
     public void A_stream_that_a_dead_agent_may_have_seen_is_not_opened_again()
     {
-        var link = new Link();
+        var link = new ChannelLink();
         var seen = link.Host.Open("seen"u8)!;
         link.PumpAll();
         var unseen = link.Host.Open("unseen"u8)!;
@@ -120,7 +120,7 @@ public sealed class ChannelTests(ITestOutputHelper output)
     [Fact]
     public void A_stream_that_the_agent_closed_during_a_cut_is_not_opened_again()
     {
-        var link = new Link();
+        var link = new ChannelLink();
         var stream = link.Host.Open("run"u8)!;
         link.PumpAll();
         link.Agent.Reset(link.Agent.Accept()!, "there is no such program");
@@ -133,7 +133,7 @@ public sealed class ChannelTests(ITestOutputHelper output)
     [Fact]
     public void A_new_host_closes_the_streams_of_the_old_one()
     {
-        var link = new Link();
+        var link = new ChannelLink();
         link.Host.Open("old"u8);
         link.PumpAll();
         var old = link.Agent.Accept()!;
@@ -147,7 +147,7 @@ public sealed class ChannelTests(ITestOutputHelper output)
     [Fact]
     public void Two_cuts_in_a_row_lose_no_stream()
     {
-        var link = new Link();
+        var link = new ChannelLink();
         var stream = link.Host.Open("run"u8)!;
         link.PumpAll();
         var accepted = link.Agent.Accept()!;
@@ -165,7 +165,7 @@ public sealed class ChannelTests(ITestOutputHelper output)
     [Fact]
     public void At_rest_nothing_is_under_way_until_the_host_goes_on()
     {
-        var link = new Link();
+        var link = new ChannelLink();
         var stream = link.Host.Open("run"u8)!;
         link.PumpAll();
         var accepted = link.Agent.Accept()!;
@@ -248,196 +248,5 @@ public sealed class ChannelTests(ITestOutputHelper output)
     {
         var bytes = new byte[10 * Window];
         return Encoding.ASCII.GetString(bytes, 0, stream.Read(bytes));
-    }
-
-    // Two ends, and the bytes between them.
-    private sealed class Link
-    {
-        private readonly Queue<byte> _toAgent = new(), _toHost = new();
-        private FrameReader _atAgent = new(), _atHost = new();
-        private ulong _epoch;
-
-        public Link() => Connect();
-
-        public ChannelEnd Host { get; private set; } = new(isHost: true, Window);
-
-        public ChannelEnd Agent { get; private set; } = new(isHost: false, Window);
-
-        public int Cuts { get; private set; }
-
-        public bool IsEmpty => _toAgent.Count + _toHost.Count == 0;
-
-        public void PumpAll()
-        {
-            for (var i = 0; i < 20; i++)
-            {
-                Pump(int.MaxValue, int.MaxValue);
-            }
-        }
-
-        public void Pump(int toAgent, int toHost)
-        {
-            Fill(Host, _toAgent);
-            Move(_toAgent, _atAgent, Agent, toAgent);
-            Fill(Agent, _toHost);
-            Move(_toHost, _atHost, Host, toHost);
-        }
-
-        // The end of what is under way is lost, at any byte, in each direction; the agent does not notice.
-        public void Cut(Random random)
-        {
-            Cuts++;
-            Shorten(_toAgent, random);
-            _toHost.Clear();
-            _atHost = new FrameReader();
-            Connect();
-        }
-
-        public void RestartAgent()
-        {
-            Agent = new ChannelEnd(isHost: false, Window);
-            _atAgent = new FrameReader();
-            Cut(new Random(1));
-        }
-
-        public void RestartHost()
-        {
-            Host = new ChannelEnd(isHost: true, Window);
-            Cut(new Random(1));
-        }
-
-        private static void Shorten(Queue<byte> bytes, Random random)
-        {
-            var kept = bytes.Take(random.Next(bytes.Count + 1)).ToArray();
-            bytes.Clear();
-            Add(bytes, kept);
-        }
-
-        private void Connect()
-        {
-            Add(_toAgent, FrameReader.Padding.Span);
-            Host.Connect(++_epoch);
-        }
-
-        // A little at a time: what is in the queue is lost by a cut, and what is in the ends is not.
-        private static void Fill(ChannelEnd end, Queue<byte> bytes)
-        {
-            while (bytes.Count < 3000 && end.TryNext(out var frame))
-            {
-                var wire = new byte[frame.Size];
-                frame.Write(wire);
-                Add(bytes, wire);
-            }
-        }
-
-        private static void Move(Queue<byte> bytes, FrameReader reader, ChannelEnd end, int most)
-        {
-            while (most > 0 && bytes.Count > 0)
-            {
-                var room = reader.Room.Span;
-                var count = Math.Min(Math.Min(most, bytes.Count), room.Length);
-                for (var i = 0; i < count; i++)
-                {
-                    room[i] = bytes.Dequeue();
-                }
-
-                most -= count;
-                reader.Received(count);
-                while (reader.TryRead(out var frame))
-                {
-                    end.Receive(frame);
-                }
-            }
-        }
-
-        private static void Add(Queue<byte> bytes, ReadOnlySpan<byte> more)
-        {
-            foreach (var b in more)
-            {
-                bytes.Enqueue(b);
-            }
-        }
-    }
-
-    // What both users of a stream write and read: the byte at each offset is known.
-    private sealed class Talk(ChannelStream host, int toAgent, int toHost)
-    {
-        private readonly Way _there = new(toAgent), _back = new(toHost);
-        private ChannelStream? _agent;
-
-        public uint Id => host.Id;
-
-        public string Problem => host.ResetReason ?? _agent?.ResetReason ?? _there.Problem ?? _back.Problem ?? "";
-
-        public bool IsDone => _there.IsRead && _back.IsRead;
-
-        public bool Accept(ChannelStream stream)
-        {
-            var isFirst = _agent is null;
-            _agent = stream;
-            return isFirst;
-        }
-
-        public bool Step(Random random)
-        {
-            _there.Write(host, random);
-            _back.Read(host, random);
-            if (_agent is not null)
-            {
-                _there.Read(_agent, random);
-                _back.Write(_agent, random);
-            }
-
-            return Problem.Length == 0;
-        }
-
-        private sealed class Way(int length)
-        {
-            private int _written, _read;
-            private bool _isWritten;
-
-            public string? Problem { get; private set; }
-
-            public bool IsRead { get; private set; }
-
-            public void Write(ChannelStream stream, Random random)
-            {
-                var bytes = new byte[random.Next(300)];
-                var count = Math.Min(bytes.Length, length - _written);
-                for (var i = 0; i < count; i++)
-                {
-                    bytes[i] = At(_written + i);
-                }
-
-                _written += stream.Write(bytes.AsSpan(0, count));
-                if (_written == length && !_isWritten)
-                {
-                    stream.End();
-                    _isWritten = true;
-                }
-            }
-
-            public void Read(ChannelStream stream, Random random)
-            {
-                var bytes = new byte[random.Next(300)];
-                var count = stream.Read(bytes);
-                for (var i = 0; i < count; i++)
-                {
-                    if (bytes[i] != At(_read + i))
-                    {
-                        Problem = $"another byte at {_read + i}";
-                    }
-                }
-
-                _read += count;
-                IsRead |= stream.IsAtEnd;
-                if (IsRead && _read != length)
-                {
-                    Problem = $"an end after {_read} of {length} bytes";
-                }
-            }
-
-            private static byte At(int offset) => (byte)((offset * 31) ^ (offset >> 8));
-        }
     }
 }
