@@ -9,19 +9,22 @@ internal sealed class SandboxKeepAlive : IDisposable
     // A timer accepts at most 49 days.
     private static readonly TimeSpan MaxInterval = TimeSpan.FromDays(1);
     private readonly CancellationTokenSource _stopping = new();
+    private readonly PeriodicTimer _timer;
+
+    private SandboxKeepAlive(TimeSpan interval, TimeProvider time) => _timer = new PeriodicTimer(interval, time);
 
     /// <summary>Starts it.</summary>
     public static SandboxKeepAlive Start(Sandbox sandbox, TimeProvider time, TimeSpan idleTimeout)
     {
-        var keepAlive = new SandboxKeepAlive();
         var weak = new WeakReference<Sandbox>(sandbox);
-        // Without the caller's context: nothing of it may live as long as the sandbox.
-        var stopping = keepAlive._stopping.Token;
         var interval = idleTimeout / 4 < MaxInterval ? idleTimeout / 4 : MaxInterval;
         interval = interval > TimeSpan.Zero ? interval : MaxInterval;
+        var keepAlive = new SandboxKeepAlive(interval, time);
+        var (timer, stopping) = (keepAlive._timer, keepAlive._stopping.Token);
+        // Without the caller's context: nothing of it may live as long as the sandbox.
         using (ExecutionContext.SuppressFlow())
         {
-            _ = Task.Run(() => RunAsync(weak, interval, time, stopping), CancellationToken.None);
+            _ = Task.Run(() => RunAsync(weak, timer, interval, time, stopping), CancellationToken.None);
         }
 
         return keepAlive;
@@ -32,11 +35,14 @@ internal sealed class SandboxKeepAlive : IDisposable
     {
         _stopping.Cancel();
         _stopping.Dispose();
+        _timer.Dispose();
     }
 
-    private static async Task RunAsync(WeakReference<Sandbox> weak, TimeSpan interval, TimeProvider time, CancellationToken stopping)
+    private static async Task RunAsync(
+        WeakReference<Sandbox> weak, PeriodicTimer timer, TimeSpan interval, TimeProvider time, CancellationToken stopping)
     {
-        using var timer = new PeriodicTimer(interval, time);
+        // A lost sandbox disposes nothing, so the loop does.
+        using var ends = timer;
         try
         {
             bool isAlive;

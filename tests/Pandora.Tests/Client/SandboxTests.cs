@@ -13,10 +13,16 @@ public sealed class SandboxTests
     public async Task It_is_kept_alive_until_it_is_disposed()
     {
         await using var api = await FakeServer.StartAsync();
-        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        using var calls = new Calls(api);
+        using var http = new HttpClient(calls) { BaseAddress = new Uri("http://127.0.0.1:8000") };
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = api.Node.Time });
         await using (var sandbox = await pandora.CreateAsync(TenSeconds))
         {
-            await PassAsync(api, seconds: 120);
+            for (var i = 1; i <= 20; i++)
+            {
+                await PassIntervalAsync(api, () => calls.Ended == i);
+            }
+
             Assert.Equal(sandbox.Id, Assert.Single(await pandora.ListAsync()).Id);
         }
 
@@ -27,13 +33,19 @@ public sealed class SandboxTests
     public async Task It_is_kept_alive_over_calls_that_fail_or_hang()
     {
         await using var api = await FakeServer.StartAsync();
-        using var faults = new Faults(api);
-        using var http = new HttpClient(faults) { BaseAddress = new Uri("http://127.0.0.1:8000"), Timeout = Timeout.InfiniteTimeSpan };
+        using var calls = new Calls(api) { HasFaults = true };
+        using var http = new HttpClient(calls) { BaseAddress = new Uri("http://127.0.0.1:8000"), Timeout = Timeout.InfiniteTimeSpan };
         using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = api.Node.Time });
         await using var sandbox = await pandora.CreateAsync(TenSeconds);
-        await PassAsync(api, seconds: 60);
-        Assert.True(faults.Count > 5, $"{faults.Count} calls");
-        Assert.Equal(sandbox.Id, (await sandbox.GetAsync()).Id);
+        for (var i = 0; i < 5; i++)
+        {
+            var ended = calls.Ended;
+            await PassIntervalAsync(api, () => calls.Ended == ended + 1);
+            await PassIntervalAsync(api, () => calls.IsHanging);
+            // The call that hangs ends after an interval, and the next one reaches the server.
+            await PassIntervalAsync(api, () => calls.Ended == ended + 3);
+            Assert.Equal(sandbox.Id, (await sandbox.GetAsync()).Id);
+        }
     }
 
     [Fact]
@@ -132,32 +144,62 @@ public sealed class SandboxTests
         Assert.Equal(["timeout"], refused.Errors.Keys);
     }
 
-    // Of each three calls that keep a sandbox alive, one fails, one hangs, and one reaches the server.
-    private sealed class Faults(FakeServer api) : HttpMessageHandler
+    // Counts the calls that keep a sandbox alive. With faults, of each three one fails, one hangs, and one reaches the server.
+    private sealed class Calls(FakeServer api) : HttpMessageHandler
     {
-        public int Count { get; private set; }
+        private int _begun, _ended;
+
+        public bool HasFaults { get; init; }
+
+        public int Ended => Volatile.Read(ref _ended);
+
+        public bool IsHanging { get; private set; }
 
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
-            if (request.RequestUri!.AbsolutePath.EndsWith("/keepalive", StringComparison.Ordinal))
+            var isKeepAlive = request.RequestUri!.AbsolutePath.EndsWith("/keepalive", StringComparison.Ordinal);
+            try
             {
-                switch (Count++ % 3)
+                if (isKeepAlive && HasFaults)
                 {
-                    case 0:
-                        throw new InvalidOperationException("a handler of the program's");
-                    case 1:
-                        await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
-                        break;
+                    await FailAsync(_begun++ % 3, cancellationToken);
                 }
+
+                using var copy = new HttpRequestMessage(request.Method, request.RequestUri.PathAndQuery) { Content = request.Content };
+                return await api.Http.SendAsync(copy, cancellationToken);
+            }
+            finally
+            {
+                IsHanging = false;
+                Interlocked.Add(ref _ended, isKeepAlive ? 1 : 0);
+            }
+        }
+
+        private async Task FailAsync(int turn, CancellationToken cancellationToken)
+        {
+            if (turn == 0)
+            {
+                throw new InvalidOperationException("a handler of the program's");
             }
 
-            using var copy = new HttpRequestMessage(request.Method, request.RequestUri.PathAndQuery) { Content = request.Content };
-            return await api.Http.SendAsync(copy, cancellationToken);
+            if (turn == 1)
+            {
+                IsHanging = true;
+                await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
+            }
         }
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static async Task<string> LoseOneAsync(PandoraClient pandora) => (await pandora.CreateAsync(TenSeconds)).Id;
+
+    // A quarter of the idle time, until the client's call is where it should be: the clock never runs ahead of the client.
+    private static async Task PassIntervalAsync(FakeServer api, Func<bool> condition)
+    {
+        api.Node.Time.Advance(TimeSpan.FromSeconds(2.5));
+        await FakeNode.UntilAsync(condition);
+        await api.Node.Sandboxes.ReapAsync();
+    }
 
     // In steps, with the client's requests in between.
     private static async Task PassAsync(FakeServer api, int seconds)
