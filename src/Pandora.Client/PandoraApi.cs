@@ -77,7 +77,7 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
             ? values.FirstOrDefault(v => v.StartsWith(Teardown, StringComparison.Ordinal))
             : null;
         return double.TryParse(timing?[Teardown.Length..], CultureInfo.InvariantCulture, out var milliseconds)
-            ? TimeSpan.FromMilliseconds(milliseconds)
+            ? WireTime.Milliseconds(milliseconds)
             : null;
     }
 

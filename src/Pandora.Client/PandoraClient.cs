@@ -55,7 +55,7 @@ public partial class PandoraClient : IDisposable
     {
         ArgumentNullException.ThrowIfNull(http);
         ArgumentNullException.ThrowIfNull(options);
-        options.Check();
+        options.Check(http.BaseAddress);
         _api = new PandoraApi(http, options, http.BaseAddress ?? options.Url, ownsHttp: false);
     }
 

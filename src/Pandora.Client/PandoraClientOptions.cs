@@ -27,11 +27,12 @@ public sealed class PandoraClientOptions
     /// <summary>Clock of retries and of keeping alive. Default: the system's.</summary>
     public TimeProvider TimeProvider { get; set; } = TimeProvider.System;
 
-    internal void Check()
+    internal void Check(Uri? baseAddress = null)
     {
-        ArgumentNullException.ThrowIfNull(Url);
+        var url = baseAddress ?? Url;
+        ArgumentNullException.ThrowIfNull(url);
         ArgumentNullException.ThrowIfNull(TimeProvider);
-        if (!Url.IsAbsoluteUri || Url.Scheme is not ("http" or "https") || Url.UserInfo.Length + Url.Query.Length + Url.Fragment.Length > 0)
+        if (!url.IsAbsoluteUri || url.Scheme is not ("http" or "https") || url.UserInfo.Length + url.Query.Length + url.Fragment.Length > 0)
         {
             throw new ArgumentException("the address must be http://HOST or https://HOST, with a path at most; the key goes into ApiKey");
         }

@@ -128,6 +128,12 @@ public sealed class PandoraClientTests
     {
         var refused = Assert.Throws<ArgumentException>(() => new PandoraClient(url));
         Assert.DoesNotContain("secret", refused.Message, StringComparison.Ordinal);
+        using var http = new HttpClient();
+        if (url.StartsWith("http", StringComparison.Ordinal))
+        {
+            http.BaseAddress = new Uri(url);
+            Assert.Throws<ArgumentException>(() => new PandoraClient(http));
+        }
     }
 
     [Fact]
