@@ -67,11 +67,23 @@ internal static class AgentProtocol
     /// <summary>Most bytes of a body.</summary>
     public const int MaxBody = 16 * 1024;
 
-    /// <summary>The port that the agent listens on, in a guest with vsock.</summary>
-    public const int VsockPort = 1024;
+    /// <summary>The port that the agent listens on for questions, in a guest with vsock. Only root may listen below 1024.</summary>
+    public const int VsockPort = 1000;
 
-    /// <summary>Name of the virtio-serial port, in a guest without vsock.</summary>
+    /// <summary>The port of agents before there were streams.</summary>
+    public const int OldVsockPort = 1024;
+
+    /// <summary>The port that the agent listens on for streams, in a guest with vsock.</summary>
+    public const int StreamVsockPort = 1001;
+
+    /// <summary>Name of the virtio-serial port for questions, in a guest without vsock.</summary>
     public const string SerialPort = "pandora.agent";
+
+    /// <summary>Name of the virtio-serial port for streams.</summary>
+    public const string StreamSerialPort = "pandora.streams";
+
+    /// <summary>Bytes of the secret with which each connection for a stream begins, in a guest with vsock.</summary>
+    public const int SecretSize = 32;
 
     private static ReadOnlySpan<byte> Magic => "PNDA"u8;
 
@@ -161,15 +173,17 @@ internal static class AgentProtocol
 /// <param name="Hostname">The guest's hostname.</param>
 /// <param name="MachineId">Content of <c>/etc/machine-id</c>: 32 hexadecimal digits.</param>
 /// <param name="HostKey">The private SSH host key in dropbear's format.</param>
-internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Hostname, string MachineId, byte[] HostKey)
+/// <param name="Secret">The guest's secret: <see cref="AgentProtocol.SecretSize"/> bytes; empty for an agent that has no streams.</param>
+internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Hostname, string MachineId, byte[] HostKey, byte[] Secret)
 {
-    /// <summary>Writes the body: the time, then each part after its length in 2 bytes.</summary>
+    /// <summary>Writes the body: the time, then each part after its length in 2 bytes. Agents without streams know no secret.</summary>
     public byte[] Encode()
     {
         using var body = new MemoryStream();
         body.Write(AgentProtocol.EncodeNanoseconds(UnixNanoseconds));
         Span<byte> length = stackalloc byte[2];
-        foreach (var part in new[] { Seed, Encoding.ASCII.GetBytes(Hostname), Encoding.ASCII.GetBytes(MachineId), HostKey })
+        byte[][] parts = [Seed, Encoding.ASCII.GetBytes(Hostname), Encoding.ASCII.GetBytes(MachineId), HostKey, Secret];
+        foreach (var part in Secret.Length == 0 ? parts[..^1] : parts)
         {
             BinaryPrimitives.WriteUInt16LittleEndian(length, checked((ushort)part.Length));
             body.Write(length);
@@ -183,7 +197,7 @@ internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Host
     /// <exception cref="FormatException">The body is too short or too long.</exception>
     public static ResumeBody Decode(ReadOnlySpan<byte> body)
     {
-        var parts = new byte[4][];
+        var parts = new byte[5][];
         var rest = body.Length >= 8 ? body[8..] : throw new FormatException("a resume without a time");
         for (var i = 0; i < parts.Length; i++)
         {
@@ -202,7 +216,8 @@ internal sealed record ResumeBody(long UnixNanoseconds, byte[] Seed, string Host
                 parts[0],
                 Encoding.ASCII.GetString(parts[1]),
                 Encoding.ASCII.GetString(parts[2]),
-                parts[3])
+                parts[3],
+                parts[4])
             : throw new FormatException("a resume that is too long");
     }
 }

@@ -10,6 +10,7 @@ internal static unsafe partial class Linux
     private const int ReadWrite = 2, CloseOnExec = 0x80000; // O_RDWR, O_CLOEXEC
     private const int FamilyVsock = 40, Stream = 1; // AF_VSOCK, SOCK_STREAM
     private const nuint AddEntropy = 0x40085203, Reseed = 0x5207; // RNDADDENTROPY, RNDRESEEDCRNG: include/uapi/linux/random.h
+    private const int NonBlocking = 0x800; // O_NONBLOCK
     private const int SigKill = 9;
 
     public static int Open(string path)
@@ -65,17 +66,56 @@ internal static unsafe partial class Linux
     public static void Pause(int milliseconds) => _ = poll(null, 0, milliseconds);
 
     /// <summary>Listens for connections from the host (vsock(7)).</summary>
-    public static int ListenVsock(uint port)
+    /// <param name="port">The port; below 1024 only root may listen.</param>
+    /// <param name="isWaiting">Whether <see cref="Accept"/> waits.</param>
+    public static int ListenVsock(uint port, bool isWaiting)
     {
-        var socketDescriptor = Check(socket(FamilyVsock, Stream | CloseOnExec, 0), "vsock");
+        var socketDescriptor = Check(socket(FamilyVsock, Stream | CloseOnExec | (isWaiting ? 0 : NonBlocking), 0), "vsock");
         // struct sockaddr_vm: family, reserved, port, cid (any), padding.
         var address = stackalloc uint[4] { FamilyVsock, port, uint.MaxValue, 0 };
         Check(bind(socketDescriptor, address, 16), "vsock port");
-        Check(listen(socketDescriptor, 4), "vsock port");
+        Check(listen(socketDescriptor, 128), "vsock port");
         return socketDescriptor;
     }
 
-    public static int Accept(int listener) => accept4(listener, null, null, CloseOnExec);
+    /// <summary>Accepts a connection of the host, and closes those of others (vsock(7): the host's address is 2).</summary>
+    /// <returns>A descriptor that does not wait; null when nobody connects.</returns>
+    public static int? AcceptFromHost(int listener)
+    {
+        var address = stackalloc uint[4];
+        while (true)
+        {
+            uint length = 16;
+            var connection = accept4(listener, address, &length, CloseOnExec | NonBlocking);
+            if (connection < 0)
+            {
+                return null;
+            }
+
+            if (address[2] == 2)
+            {
+                return connection;
+            }
+
+            Close(connection);
+        }
+    }
+
+    /// <summary>Waits until a connection of the host comes, and accepts it.</summary>
+    /// <returns>The descriptor; negative when the wait failed, or another program connected.</returns>
+    public static int Accept(int listener)
+    {
+        var address = stackalloc uint[4];
+        uint length = 16;
+        var connection = accept4(listener, address, &length, CloseOnExec);
+        if (connection >= 0 && address[2] != 2)
+        {
+            Close(connection);
+            return -1;
+        }
+
+        return connection;
+    }
 
     /// <summary>Nanoseconds since 1970.</summary>
     public static long Now()

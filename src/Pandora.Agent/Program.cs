@@ -1,115 +1,130 @@
-using System.Text;
-using Pandora.Agent;
+using Pandora.Agent.Control;
+using Pandora.Agent.Processes;
 using Pandora.Agent.Protocol;
+using Pandora.Agent.Transport;
 
-// PID 1 starts the agent, and starts it again when it ends. The agent serves one connection at a time: QEMU's port has only one, and on
-// Firecracker's vsock only the server connects.
-if (FindSerialPort() is { } path)
+namespace Pandora.Agent;
+
+/// <summary>
+/// The agent. PID 1 starts it, and starts it again when it ends. One thread answers the server's questions about the guest, one connection
+/// at a time; the other one serves streams. With <c>--stdio</c> it serves the streams of one SSH session, and ends with it.
+/// </summary>
+internal static class Program
 {
-    var port = Linux.Open(path);
-    var session = new Session(port);
-    session.Announce();
-    while (true)
+    private const int NoDevice = 3;
+
+    /// <summary>Whether the agent runs before all ordinary processes of the guest.</summary>
+    public static bool HasPrecedence { get; private set; }
+
+    private static int Main(string[] arguments)
     {
-        session.Run();
-        // The host's end of the port is not open. Each read would return at once, so pause before the next.
-        Linux.Pause(250);
-    }
-}
-
-int listener;
-try
-{
-    listener = Linux.ListenVsock(AgentProtocol.VsockPort);
-}
-catch (IOException)
-{
-    // The guest has neither device: PID 1 does not start the agent again after exit code 3.
-    return 3;
-}
-
-while (true)
-{
-    var connection = Linux.Accept(listener);
-    if (connection < 0)
-    {
-        Linux.Pause(50);
-        continue;
+        Linux.RaiseFileLimit(1_048_576);
+        // A guest in which every processor is wanted must stay under control. Processes that the agent starts do not inherit this.
+        HasPrecedence = Linux.TryTakePrecedence();
+        return arguments is ["--stdio"] ? ServeSshSession() : ServeDevices();
     }
 
-    var session = new Session(connection);
-    session.Announce();
-    session.Run();
-    Linux.Close(connection);
-}
-
-static string? FindSerialPort() =>
-    !Directory.Exists("/sys/class/virtio-ports")
-        ? null
-        : Directory
-            .GetDirectories("/sys/class/virtio-ports")
-            .Where(d => File.Exists($"{d}/name") && File.ReadAllText($"{d}/name").Trim() == AgentProtocol.SerialPort)
-            .Select(d => $"/dev/{Path.GetFileName(d)}")
-            .FirstOrDefault();
-
-/// <summary>Answers the frames that come over one descriptor, in order.</summary>
-internal sealed class Session(int descriptor)
-{
-    private static readonly KernelLog Kernel = new();
-    private readonly byte[] _buffer = new byte[AgentProtocol.HeaderSize + AgentProtocol.MaxBody];
-    private int _length;
-
-    public void Announce() => Linux.Write(descriptor, AgentProtocol.Encode(AgentMessage.Ready, 0, []));
-
-    /// <summary>Answers frames until the other side closes. A frame that is incomplete then is dropped.</summary>
-    public void Run()
+    private static int ServeDevices()
     {
-        _length = 0;
-        while (Linux.Read(descriptor, _buffer.AsSpan(_length)) is var count && count > 0)
+        if (Devices.FindSerialPort(AgentProtocol.SerialPort) is { } control)
         {
-            _length += count;
-            var used = 0;
-            while (used < _length && AgentProtocol.Decode(_buffer.AsSpan(used, _length - used), out var frame) is var size && size != 0)
-            {
-                // If the bytes are no frame, skip one byte and try again.
-                used += Math.Max(size, 1);
-                if (size > 0 && !Linux.Write(descriptor, Answer(frame)))
-                {
-                    return;
-                }
-            }
-
-            _buffer.AsSpan(used, _length - used).CopyTo(_buffer);
-            _length -= used;
+            new Thread(() => Control(control), 256 * 1024) { IsBackground = true }.Start();
+            return Devices.FindSerialPort(AgentProtocol.StreamSerialPort) is { } streams ? ServeSerialPort(streams) : WaitForEver();
         }
-    }
 
-    private static byte[] Answer(AgentFrame frame)
-    {
+        int listener;
         try
         {
-            switch (frame.Message)
-            {
-                case AgentMessage.Ping:
-                    return AgentProtocol.Encode(AgentMessage.Pong, frame.Id, frame.Body.Span);
-                case AgentMessage.Resume:
-                    Resume.Apply(ResumeBody.Decode(frame.Body.Span));
-                    return AgentProtocol.Encode(AgentMessage.Resumed, frame.Id, []);
-                case AgentMessage.AskHealth:
-                    return AgentProtocol.Encode(AgentMessage.Health, frame.Id, AgentProtocol.EncodeHealth(Kernel.CountDiskErrors()));
-                case AgentMessage.ReadClock:
-                    return AgentProtocol.Encode(AgentMessage.Clock, frame.Id, AgentProtocol.EncodeNanoseconds(Linux.Now()));
-                case AgentMessage.ShiftClock:
-                    Linux.SetClock(Linux.Now() + AgentProtocol.DecodeNanoseconds(frame.Body.Span));
-                    return AgentProtocol.Encode(AgentMessage.ClockShifted, frame.Id, []);
-                default:
-                    return AgentProtocol.Encode(
-                        AgentMessage.Failed, frame.Id, Encoding.UTF8.GetBytes($"there is no message {(int)frame.Message}"));
-            }
+            listener = Linux.ListenVsock(AgentProtocol.VsockPort, isWaiting: true);
         }
-        catch (Exception e)
+        catch (IOException)
         {
-            return AgentProtocol.Encode(AgentMessage.Failed, frame.Id, Encoding.UTF8.GetBytes($"{frame.Message}: {e.Message}"));
+            // The guest has neither device: PID 1 starts an SSH server instead.
+            return NoDevice;
         }
+
+        new Thread(() => ControlByVsock(listener), 256 * 1024) { IsBackground = true }.Start();
+        return ServeVsock();
+    }
+
+    private static int ServeSerialPort(string path)
+    {
+        var loop = new EventLoop();
+        var processes = new ProcessTable(loop);
+        CommandCgroup.RemoveEmpty();
+        var port = Linux.OpenWithoutWaiting(path);
+        var transport = new ChannelTransport(loop, port, port, stream => _ = new ProcessSession(stream, processes), ended: null);
+        loop.Handled = transport.Flush;
+        loop.Run();
+        return 0;
+    }
+
+    private static int ServeVsock()
+    {
+        var loop = new EventLoop();
+        var processes = new ProcessTable(loop);
+        CommandCgroup.RemoveEmpty();
+        var transport = new VsockTransport(loop, stream => _ = new ProcessSession(stream, processes));
+        loop.Handled = transport.Flush;
+        loop.Run();
+        return 0;
+    }
+
+    private static int ServeSshSession()
+    {
+        var loop = new EventLoop();
+        var processes = new ProcessTable(loop);
+        Linux.StopWaiting(0);
+        Linux.StopWaiting(1);
+        var transport = new ChannelTransport(loop, 0, 1, stream => _ = new ProcessSession(stream, processes), () =>
+        {
+            // The server has gone, and nothing else could end what clients wait for.
+            foreach (var process in processes.All.Where(p => p.End is null))
+            {
+                process.Kill(_ => { });
+            }
+
+            Environment.Exit(0);
+        });
+        loop.Handled = transport.Flush;
+        loop.Run();
+        return 0;
+    }
+
+    private static void Control(string path)
+    {
+        var port = Linux.Open(path);
+        var session = new ControlSession(port);
+        session.Announce();
+        while (true)
+        {
+            session.Run();
+            // The host's end of the port is not open. Each read would return at once, so pause before the next.
+            Linux.Pause(250);
+        }
+    }
+
+    private static void ControlByVsock(int listener)
+    {
+        while (true)
+        {
+            var connection = Linux.Accept(listener);
+            if (connection < 0)
+            {
+                Linux.Pause(50);
+                continue;
+            }
+
+            var session = new ControlSession(connection);
+            session.Announce();
+            session.Run();
+            Linux.Close(connection);
+        }
+    }
+
+    private static int WaitForEver()
+    {
+        Thread.CurrentThread.Join();
+        return 0;
     }
 }

@@ -15,6 +15,9 @@ internal sealed class ByteQueue(int limit)
     /// <summary>Number of bytes that are kept.</summary>
     public int Count { get; private set; }
 
+    /// <summary>Bytes of memory that the ring has.</summary>
+    public int Capacity => _ring.Length;
+
     /// <summary>Number of bytes that can be added.</summary>
     public int Free => limit - Count;
 

@@ -12,13 +12,14 @@ namespace Pandora.Agent.Protocol.Channel;
 /// Flow control: an end keeps the bytes that it sent until the other end's user has taken them, at most a window for each stream. It is not
 /// safe for use by many threads.
 /// </remarks>
-internal sealed class ChannelEnd
+internal sealed partial class ChannelEnd
 {
     private const int MaxControl = 1024;
     private readonly bool _isHost;
     private readonly int _window, _maxStreams;
     private readonly Dictionary<uint, ChannelStream> _streams = [];
     private readonly Queue<ChannelStream> _accepted = new();
+    private readonly Queue<ChannelStream> _changed = new();
     private readonly Queue<ChannelFrame> _control = new();
     private readonly Queue<uint> _turns = new();
     private readonly byte[] _scratch = new byte[ChannelFrame.MaxBody];
@@ -46,6 +47,9 @@ internal sealed class ChannelEnd
     /// <summary>What the other end did wrong; null for nothing. The connection is of no use then.</summary>
     public string? Fault { get; private set; }
 
+    /// <summary>Whether the agent has started anew, so that the host must <see cref="Connect"/> again.</summary>
+    public bool MustConnect { get; private set; }
+
     /// <summary>Whether nothing is under way in either direction, and nothing will be before <see cref="Continue"/>.</summary>
     public bool IsQuiet => _isQuiescing && _isPeerQuiet;
 
@@ -65,6 +69,21 @@ internal sealed class ChannelEnd
         Begin(epoch);
         var hello = new ChannelHello(_known.SingleOrDefault(), 0, Entries());
         _control.Enqueue(new ChannelFrame(FrameKind.Hello, epoch, 0, 0, hello.Encode()));
+    }
+
+    /// <summary>The agent's first frame: the host may have begun an epoch that the agent never saw.</summary>
+    public void Announce() => _control.Enqueue(new ChannelFrame(FrameKind.Started, 0, 0, 0, default));
+
+    /// <summary>A stream that frames have changed since it was returned last; null for none.</summary>
+    public ChannelStream? TakeChanged()
+    {
+        if (!_changed.TryDequeue(out var stream))
+        {
+            return null;
+        }
+
+        stream.IsChanged = false;
+        return stream;
     }
 
     /// <summary>Opens a stream. What is written to it is sent once there is a connection.</summary>
@@ -121,6 +140,11 @@ internal sealed class ChannelEnd
         if (frame.Kind == FrameKind.Hello && !_isHost)
         {
             ReceiveHello(frame);
+        }
+        else if (frame.Kind == FrameKind.Started && _isHost)
+        {
+            // What is sent in the old epoch would be lost: a stream that is opened now waits for the next.
+            (MustConnect, IsConnected) = (true, false);
         }
         else if (frame.Epoch != _epoch || Fault is not null)
         {
@@ -191,7 +215,7 @@ internal sealed class ChannelEnd
     private void Begin(ulong epoch)
     {
         _control.Clear();
-        (_epoch, IsConnected, Fault) = (epoch, false, null);
+        (_epoch, IsConnected, Fault, MustConnect) = (epoch, false, null, false);
         (_rest, _isQuiescing, _isPeerQuiet, _isHeld, _hasToContinue) = (0, false, false, false, false);
     }
 
@@ -277,80 +301,16 @@ internal sealed class ChannelEnd
     {
         _streams.Remove(stream.Id);
         stream.Close(reason);
+        Change(stream);
     }
 
-    private string? ReceiveOfEpoch(in ChannelFrame frame)
+    private void Change(ChannelStream stream)
     {
-        if (_known.Count > 1)
+        if (!stream.IsChanged)
         {
-            // The welcome has come: the host does not go back to an earlier epoch.
-            _known.Clear();
-            _known.Add(_epoch);
+            stream.IsChanged = true;
+            _changed.Enqueue(stream);
         }
-
-        switch (frame.Kind)
-        {
-            case FrameKind.Open when !_isHost:
-                return ReceiveOpen(frame);
-            case FrameKind.Quiesce when !_isHost:
-                _rest = frame.Offset;
-                Control(new ChannelFrame(FrameKind.Quiesced, _epoch, 0, _rest, default));
-                return null;
-            case FrameKind.Continue when !_isHost:
-                (_rest, _isHeld) = (0, false);
-                return null;
-            case FrameKind.Quiesced when _isHost:
-                // It may answer a question that was given up meanwhile.
-                _isPeerQuiet = _isQuiescing && frame.Offset == _rest;
-                return null;
-            case FrameKind.Data or FrameKind.Taken or FrameKind.End or FrameKind.Ended or FrameKind.Reset:
-                return _isPeerQuiet ? "a frame during the rest" : ReceiveOfStream(frame);
-            default:
-                return $"a frame of kind {(int)frame.Kind}";
-        }
-    }
-
-    private string? ReceiveOpen(in ChannelFrame frame)
-    {
-        if (frame.Stream <= _lastStream)
-        {
-            return "a stream that was opened already";
-        }
-
-        _lastStream = frame.Stream;
-
-        if (_streams.Count >= _maxStreams)
-        {
-            Control(new ChannelFrame(FrameKind.Reset, _epoch, frame.Stream, 0, Encoding.UTF8.GetBytes("too many streams")));
-            return null;
-        }
-
-        _accepted.Enqueue(Add(new ChannelStream(frame.Stream, frame.Body.ToArray(), _window, isOpenSent: true)));
-        return null;
-    }
-
-    private string? ReceiveOfStream(in ChannelFrame frame)
-    {
-        if (!_streams.TryGetValue(frame.Stream, out var stream))
-        {
-            // It was closed here while the frame was under way.
-            return null;
-        }
-
-        var isGood = frame.Kind switch
-        {
-            FrameKind.Data => stream.Receive(frame.Offset, frame.Body.Span),
-            FrameKind.Taken => stream.ReceiveTaken(frame.Offset),
-            FrameKind.End => stream.ReceiveEnd(frame.Offset),
-            FrameKind.Ended => stream.ReceiveEnded(),
-            _ => true,
-        };
-        if (frame.Kind == FrameKind.Reset)
-        {
-            Forget(stream, Encoding.UTF8.GetString(frame.Body.Span));
-        }
-
-        return isGood ? null : $"{frame.Kind} of stream {frame.Stream} at {frame.Offset}, which cannot be";
     }
 
     private void RemoveIfDone(ChannelStream stream)

@@ -38,6 +38,9 @@ internal enum FrameKind : byte
 
     /// <summary>Ends the rest that <see cref="Quiesce"/> began.</summary>
     Continue = 10,
+
+    /// <summary>From the agent, in epoch 0: it has just started, and knows no epoch. The host begins the next.</summary>
+    Started = 12,
 }
 
 /// <summary>One frame.</summary>

@@ -39,6 +39,9 @@ internal sealed class ChannelStream
     /// <summary>Number of bytes that the other end's user has taken.</summary>
     public ulong Acknowledged => _out.Begin;
 
+    /// <summary>Whether <see cref="ChannelEnd.TakeChanged"/> is to return the stream.</summary>
+    internal bool IsChanged { get; set; }
+
     internal bool IsOpenSent { get; set; }
 
     internal bool HasEndReceived { get; private set; }

@@ -16,9 +16,17 @@ internal sealed class ChannelLink
 
     public ChannelEnd Agent { get; private set; } = new(isHost: false, Window);
 
+    public ulong Epoch => _epoch;
+
     public int Cuts { get; private set; }
 
     public bool IsEmpty => _toAgent.Count + _toHost.Count == 0;
+
+    public void Connect()
+    {
+        Add(_toAgent, FrameReader.Padding.Span);
+        Host.Connect(++_epoch);
+    }
 
     public void PumpAll()
     {
@@ -53,6 +61,14 @@ internal sealed class ChannelLink
         Cut(new Random(1));
     }
 
+    // The connection stays as it is.
+    public void StartAgentAnew()
+    {
+        Agent = new ChannelEnd(isHost: false, Window);
+        _atAgent = new FrameReader();
+        Agent.Announce();
+    }
+
     public void RestartHost()
     {
         Host = new ChannelEnd(isHost: true, Window);
@@ -64,12 +80,6 @@ internal sealed class ChannelLink
         var kept = bytes.Take(random.Next(bytes.Count + 1)).ToArray();
         bytes.Clear();
         Add(bytes, kept);
-    }
-
-    private void Connect()
-    {
-        Add(_toAgent, FrameReader.Padding.Span);
-        Host.Connect(++_epoch);
     }
 
     // A little at a time: what is in the queue is lost by a cut, and what is in the ends is not.

@@ -206,6 +206,64 @@ public sealed class ChannelTests(ITestOutputHelper output)
         Assert.Equal("done", ReadAll(stream));
     }
 
+    [Fact]
+    public void An_agent_that_started_anew_says_so_and_receives_what_is_opened_from_then_on()
+    {
+        var link = new ChannelLink();
+        var old = link.Host.Open("old"u8)!;
+        link.PumpAll();
+        Assert.False(link.Host.MustConnect);
+        link.StartAgentAnew();
+        link.PumpAll();
+        Assert.Equal((true, false), (link.Host.MustConnect, link.Host.IsConnected));
+        var next = link.Host.Open("next"u8)!;
+        link.PumpAll();
+        Assert.False(next.IsOpenSent);
+        Assert.Null(link.Agent.Accept());
+        Assert.Null(old.ResetReason);
+        link.Connect();
+        link.PumpAll();
+        Assert.Equal((false, true), (link.Host.MustConnect, link.Host.IsConnected));
+        Assert.Equal("the agent no longer has the stream", old.ResetReason);
+        Assert.Same(old, link.Host.TakeChanged());
+        Assert.Equal("next", Encoding.ASCII.GetString(link.Agent.Accept()!.Request));
+        // A second word of it, late, costs another epoch and no stream.
+        link.Agent.Announce();
+        link.PumpAll();
+        Assert.True(link.Host.MustConnect);
+        link.Connect();
+        link.PumpAll();
+        Assert.Null(next.ResetReason);
+        Assert.True(link.Host.IsConnected);
+    }
+
+    [Fact]
+    public void A_stream_is_told_once_for_all_its_changes_and_not_when_nothing_changed()
+    {
+        var link = new ChannelLink();
+        var (one, two) = (link.Host.Open("1"u8)!, link.Host.Open("2"u8)!);
+        link.PumpAll();
+        Assert.Null(link.Host.TakeChanged());
+        var (first, second) = (link.Agent.Accept()!, link.Agent.Accept()!);
+        second.Write("a"u8);
+        first.Write("a"u8);
+        link.PumpAll();
+        second.Write("b"u8);
+        second.End();
+        link.PumpAll();
+        Assert.Equal([one, two], new[] { link.Host.TakeChanged()!, link.Host.TakeChanged()! }.OrderBy(s => s.Id));
+        Assert.Null(link.Host.TakeChanged());
+        link.Host.Receive(new ChannelFrame(FrameKind.Data, link.Epoch, one.Id, 0, "a"u8.ToArray()));
+        link.Host.Receive(new ChannelFrame(FrameKind.Data, link.Epoch, one.Id, 1, default));
+        link.Host.Receive(new ChannelFrame(FrameKind.Taken, link.Epoch, one.Id, 0, default));
+        Assert.Null(link.Host.Fault);
+        Assert.Null(link.Host.TakeChanged());
+        link.Agent.Reset(first, "gone");
+        link.PumpAll();
+        Assert.Same(one, link.Host.TakeChanged());
+        Assert.Equal(("gone", 0), (one.ResetReason, one.Free));
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

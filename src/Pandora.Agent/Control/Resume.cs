@@ -1,6 +1,6 @@
 using Pandora.Agent.Protocol;
 
-namespace Pandora.Agent;
+namespace Pandora.Agent.Control;
 
 /// <summary>
 /// Gives a guest that was restored from a snapshot its identity: clock, random state, names, SSH host key. The programs that read the
@@ -13,6 +13,7 @@ internal static class Resume
         Linux.SetClock(resume.UnixNanoseconds);
         Linux.SeedRandom(resume.Seed);
         Linux.SetHostname(resume.Hostname);
+        GuestSecret.Replace(resume.Secret);
         RenewPorts();
         File.WriteAllLines(
             "/etc/pandora/machine",
@@ -20,7 +21,7 @@ internal static class Resume
                 .Select(l => l.StartsWith("hostname=", StringComparison.Ordinal) ? $"hostname={resume.Hostname}" : l)
                 .ToList());
         File.WriteAllText("/etc/hostname", $"{resume.Hostname}\n");
-        File.WriteAllText("/etc/hosts", $"127.0.0.1 localhost {resume.Hostname}\n");
+        File.WriteAllText("/etc/hosts", $"127.0.0.1 localhost {resume.Hostname}\n::1 localhost\n");
         File.WriteAllText("/etc/machine-id", $"{resume.MachineId}\n");
         // The file exists, only root can read it, and it keeps its mode.
         File.WriteAllBytes("/etc/pandora/host_key", resume.HostKey);

@@ -1,6 +1,6 @@
 using System.Text;
 
-namespace Pandora.Agent;
+namespace Pandora.Agent.Control;
 
 /// <summary>
 /// Counts the errors of the guest's disks (vda, vdb, …) that the kernel reports in <c>/dev/kmsg</c>
