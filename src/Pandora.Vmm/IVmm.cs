@@ -52,11 +52,11 @@ public interface IVmm
     /// Connects to a machine that an earlier server started. Returns null if the machine no longer runs or does not answer. Kills nothing.
     /// </summary>
     /// <param name="handle">The recorded handle of the machine.</param>
-    /// <param name="agent">Channel to its agent, as in the spec with which the machine was started.</param>
+    /// <param name="channels">Channels to its agent, as in the spec with which the machine was started.</param>
     /// <param name="cancellationToken">Cancels the attempt; the machine keeps running.</param>
     /// <exception cref="VmmException">Another VMM runs the machine, or its guest has stopped; the message says which.</exception>
     /// <exception cref="IOException">It could not be checked whether the machine runs.</exception>
-    Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken);
+    Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, GuestChannels channels, CancellationToken cancellationToken);
 }
 
 /// <summary>One running virtual machine. Disposing it ends it.</summary>
@@ -80,6 +80,13 @@ public interface IVirtualMachine : IAsyncDisposable
     /// </summary>
     /// <exception cref="VmmException">The machine has no such device.</exception>
     Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken);
+
+    /// <summary>Whether <see cref="ConnectStreamsAsync"/> makes a new connection for each caller; else all share one.</summary>
+    bool HasManyConnections { get; }
+
+    /// <summary>Connects to the streams of the agent, through a device like that of <see cref="ConnectAgentAsync"/>.</summary>
+    /// <exception cref="VmmException">The machine has no such device.</exception>
+    Task<Stream> ConnectStreamsAsync(CancellationToken cancellationToken);
 
     /// <summary>
     /// Whether the VMM has paused the guest because the host's disk has no room for what the guest writes. Nothing is lost then. False if
@@ -116,8 +123,8 @@ public sealed record VirtualMachineSpec
     /// <summary>The network device.</summary>
     public required NetworkSpec Network { get; init; }
 
-    /// <summary>Channel to the agent in the guest.</summary>
-    public required AgentChannel Agent { get; init; }
+    /// <summary>Channels to the agent in the guest.</summary>
+    public required GuestChannels Channels { get; init; }
 
     /// <summary>Kernel arguments to add to those of the driver; empty for none.</summary>
     public string KernelArguments { get; init; } = "";
@@ -153,7 +160,12 @@ public sealed record SnapshotFiles(string StatePath, string MemoryPath);
 /// <param name="IsReadOnly">Whether the guest can only read it.</param>
 public sealed record DriveSpec(string Path, bool IsReadOnly);
 
-/// <summary>Channel to the agent in the guest, through a device that does not depend on the guest's network.</summary>
+/// <summary>The channels to the agent in the guest.</summary>
+/// <param name="Agent">For questions about the guest.</param>
+/// <param name="Streams">For processes; null for a guest whose agent has none.</param>
+public sealed record GuestChannels(AgentChannel Agent, AgentChannel? Streams);
+
+/// <summary>A channel to the agent in the guest, through a device that does not depend on the guest's network.</summary>
 /// <param name="PortName">Name of the virtio-serial port, for a VMM with virtio-serial.</param>
 /// <param name="VsockPort">Port on which the agent listens, for a VMM with vsock.</param>
 public sealed record AgentChannel(string PortName, int VsockPort);

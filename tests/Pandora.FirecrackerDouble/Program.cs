@@ -300,7 +300,7 @@ internal sealed class Machine(string id, string misbehaviour)
         {
             using var client = new NetworkStream(await listener.AcceptAsync(), ownsSocket: true);
             using var reader = new StreamReader(client);
-            if (count == 0 || !_isStarted || _isPaused || await reader.ReadLineAsync() != "CONNECT 1024")
+            if (count == 0 || !_isStarted || _isPaused || await reader.ReadLineAsync() != "CONNECT 1000")
             {
                 continue;
             }

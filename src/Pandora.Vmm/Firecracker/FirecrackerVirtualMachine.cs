@@ -12,16 +12,16 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
     public const string ConsoleName = "console.log";
     private readonly TaskCompletionSource<string> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ProcessHandle _process;
-    private readonly byte[] _connectCommand;
+    private readonly GuestChannels _channels;
     private static readonly TimeSpan AgentPoll = TimeSpan.FromMilliseconds(2);
     private readonly FirecrackerJail? _jail;
     private int _killed;
 
-    public FirecrackerVirtualMachine(VirtualMachineHandle handle, AgentChannel agent, ProcessHandle process, FirecrackerJail? jail)
+    public FirecrackerVirtualMachine(VirtualMachineHandle handle, GuestChannels channels, ProcessHandle process, FirecrackerJail? jail)
     {
         Handle = handle;
         _process = process;
-        _connectCommand = Encoding.ASCII.GetBytes($"CONNECT {agent.VsockPort}\n");
+        _channels = channels;
         _jail = jail;
         _ = WatchAsync();
     }
@@ -34,10 +34,19 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
 
     public FirecrackerJail? Jail => _jail;
 
+    public Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken) => ConnectAsync(_channels.Agent, cancellationToken);
+
+    public bool HasManyConnections => true;
+
+    public Task<Stream> ConnectStreamsAsync(CancellationToken cancellationToken) => _channels.Streams is { } streams
+        ? ConnectAsync(streams, cancellationToken)
+        : throw new VmmException("the microVM's agent has no streams");
+
     // Firecracker's docs/vsock.md: it answers 'CONNECT port' with 'OK' and a number. While no program in the guest listens on the port, it
     // closes the connection.
-    public async Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken)
+    private async Task<Stream> ConnectAsync(AgentChannel channel, CancellationToken cancellationToken)
     {
+        var connect = Encoding.ASCII.GetBytes($"CONNECT {channel.VsockPort}\n");
         var path = _jail?.AgentPath ?? Path.Combine(Handle.Directory, "agent.sock");
         while (true)
         {
@@ -46,7 +55,7 @@ internal sealed partial class FirecrackerVirtualMachine : IVirtualMachine
             {
                 socket = await UnixSocket.ConnectAsync(path, cancellationToken);
                 var stream = new NetworkStream(socket, ownsSocket: true);
-                await stream.WriteAsync(_connectCommand, cancellationToken);
+                await stream.WriteAsync(connect, cancellationToken);
                 if (await ReadLineAsync(stream, cancellationToken) is { } line && line.StartsWith("OK ", StringComparison.Ordinal))
                 {
                     return stream;

@@ -153,7 +153,8 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
     }
 
     /// <inheritdoc/>
-    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken)
+    public async Task<IVirtualMachine?> AttachAsync(
+        VirtualMachineHandle handle, GuestChannels channels, CancellationToken cancellationToken)
     {
         handle.MustBeOf(Capabilities);
         var process = ProcessHandle.TryOpen(handle.Pid, handle.StartTime);
@@ -169,7 +170,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
             using var api = new FirecrackerApi(jail?.SocketPath ?? Path.Combine(handle.Directory, "api.sock"), CallLimit, _time);
             await api.GetAsync("/", FirecrackerJson.Default.InstanceInfo, cancellationToken);
             WatchLogs(handle.Directory, jail);
-            return new FirecrackerVirtualMachine(handle, agent, process, jail);
+            return new FirecrackerVirtualMachine(handle, channels, process, jail);
         }
         catch (VmmException)
         {
@@ -278,7 +279,7 @@ public sealed class FirecrackerVmm : IVmm, IDisposable
 
         start.Machine = new FirecrackerVirtualMachine(
             new VirtualMachineHandle(spec.Id, spec.Directory, start.Process.Pid, start.Process.StartTime, Capabilities.Name),
-            spec.Agent,
+            spec.Channels,
             start.Process,
             start.Jail);
         WatchLogs(spec.Directory, start.Jail);

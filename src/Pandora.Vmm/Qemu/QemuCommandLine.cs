@@ -88,12 +88,22 @@ internal static class QemuCommandLine
             "-device", $"virtio-net-device,netdev=net0,mac={spec.Network.MacAddress}",
             "-device", "virtio-serial-device",
             "-chardev", $"socket,id=agent,path={Escape(QemuVmm.AgentSocketPath(spec.Directory))},server=on,wait=off",
-            "-device", $"virtserialport,chardev=agent,name={spec.Agent.PortName}",
+            "-device", $"virtserialport,chardev=agent,name={spec.Channels.Agent.PortName}",
+            .. StreamsPort(spec),
             canRunWith ? "-run-with" : "-runas", canRunWith ? $"user={spec.Uid}:{spec.Uid}" : $"{spec.Uid}:{spec.Uid}",
             "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
         ]);
         return arguments;
     }
+
+    // A device of its own, so that no stream waits for a question, and no question for a stream.
+    private static string[] StreamsPort(VirtualMachineSpec spec) => spec.Channels.Streams is not { } streams
+        ? []
+        :
+        [
+            "-chardev", $"socket,id=streams,path={Escape(QemuVmm.StreamsSocketPath(spec.Directory))},server=on,wait=off",
+            "-device", $"virtserialport,chardev=streams,name={streams.PortName}",
+        ];
 
     // A machine that will be snapshotted writes to the file (share=on). A machine that starts from it gets a copy on write (share=off).
     private static string[] MemoryBackend(VirtualMachineSpec spec, string? path, bool isRestored)

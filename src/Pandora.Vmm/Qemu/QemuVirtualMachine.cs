@@ -11,7 +11,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     private static readonly TimeSpan ControlTimeout = TimeSpan.FromSeconds(10), MigrationPoll = TimeSpan.FromMilliseconds(2);
     private readonly TaskCompletionSource<string> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private QmpClient? _qmp;
-    private Socket? _agent;
+    private Socket? _agent, _streams;
     private string? _lastConsole;
     private int _killed;
     private volatile bool _isStalled;
@@ -71,7 +71,8 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
             throw new VmmException($"QEMU's control socket broke at once: {VmmProcess.ReadLog(handle.Directory)}", e);
         }
 
-        await ConnectAgentSocketAsync(cancellationToken);
+        _agent = await ConnectPortAsync(QemuVmm.AgentSocketPath(handle.Directory), cancellationToken);
+        _streams = await ConnectPortAsync(QemuVmm.StreamsSocketPath(handle.Directory), cancellationToken);
     }
 
     /// <summary>Pauses the machine and writes its state without its memory to a file.</summary>
@@ -125,6 +126,14 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         ? Task.FromResult<Stream>(new NetworkStream(agent, ownsSocket: false))
         : throw new VmmException("the microVM was started without a port for the agent");
 
+    /// <inheritdoc/>
+    public bool HasManyConnections => false;
+
+    /// <inheritdoc/>
+    public Task<Stream> ConnectStreamsAsync(CancellationToken cancellationToken) => _streams is { } streams
+        ? Task.FromResult<Stream>(new NetworkStream(streams, ownsSocket: false))
+        : throw new VmmException("the microVM was started without a port for the agent's streams");
+
     public async Task<string> ReadConsoleAsync(CancellationToken cancellationToken)
     {
         if (_lastConsole is not null || _qmp is null || process.Exited.IsCompleted)
@@ -162,6 +171,7 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
     public async Task DetachAsync()
     {
         _agent?.Dispose();
+        _streams?.Dispose();
         if (_qmp is not null)
         {
             await _qmp.DisposeAsync();
@@ -193,23 +203,29 @@ internal sealed class QemuVirtualMachine(VirtualMachineHandle handle, ProcessHan
         }
     }
 
-    // The socket stays connected as long as the guest runs: the agent polls its port while nothing is connected to it.
-    private async Task ConnectAgentSocketAsync(CancellationToken cancellationToken)
+    // The sockets stay connected as long as the guest runs: the agent polls its port while nothing is connected to it.
+    private static async Task<Socket?> ConnectPortAsync(string path, CancellationToken cancellationToken)
     {
-        var path = QemuVmm.AgentSocketPath(handle.Directory);
         if (!File.Exists(path))
         {
-            return;
+            return null;
         }
 
-        _agent = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try
         {
-            await _agent.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellationToken);
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellationToken);
+            return socket;
         }
         catch (SocketException e)
         {
+            socket.Dispose();
             throw new VmmException("QEMU's socket for the agent refuses connections", e);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
         }
     }
 

@@ -134,7 +134,8 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     }
 
     /// <inheritdoc/>
-    public async Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken)
+    public async Task<IVirtualMachine?> AttachAsync(
+        VirtualMachineHandle handle, GuestChannels channels, CancellationToken cancellationToken)
     {
         handle.MustBeOf(Capabilities);
         var process = File.Exists(SocketPath(handle.Directory)) ? ProcessHandle.TryOpen(handle.Pid, handle.StartTime) : null;
@@ -188,6 +189,8 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     }
 
     internal static string AgentSocketPath(string directory) => Path.Combine(directory, "agent.sock");
+
+    internal static string StreamsSocketPath(string directory) => Path.Combine(directory, "streams.sock");
 
     internal static string SocketPath(string directory) => Path.Combine(directory, "qmp.sock");
 

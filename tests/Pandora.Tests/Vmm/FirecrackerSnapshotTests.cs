@@ -178,7 +178,7 @@ public sealed class FirecrackerSnapshotTests : IDisposable
             Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"),
             MemoryMiB = 300,
             Uid = OwnUid,
-            Agent = new AgentChannel("pandora.agent", 1024),
+            Channels = new GuestChannels(new AgentChannel("pandora.agent", 1000), new AgentChannel("pandora.streams", 1001)),
         };
     }
 

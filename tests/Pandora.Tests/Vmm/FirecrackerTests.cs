@@ -9,7 +9,8 @@ namespace Pandora.Tests.Vmm;
 /// <summary>The driver on a strict double without a jail: the calls that it sends, and how it handles failures.</summary>
 public sealed class FirecrackerTests : IDisposable
 {
-    private static readonly AgentChannel Agent = new("pandora.agent", 1024);
+    private static readonly GuestChannels Channels = new(
+        new AgentChannel("pandora.agent", 1000), new AgentChannel("pandora.streams", 1001));
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly List<FirecrackerVmm> _vmms = [];
 
@@ -61,15 +62,15 @@ public sealed class FirecrackerTests : IDisposable
     {
         using var vmm = Create();
         await using var machine = await StartAsync(vmm: vmm);
-        await using (var again = await vmm.AttachAsync(machine.Handle, Agent, default))
+        await using (var again = await vmm.AttachAsync(machine.Handle, Channels, default))
         {
             Assert.NotNull(again);
             Assert.True(again.IsRunning);
-            Assert.Null(await vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, Agent, default));
+            Assert.Null(await vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, Channels, default));
         }
 
         await machine.Exited;
-        Assert.Null(await vmm.AttachAsync(machine.Handle, Agent, default));
+        Assert.Null(await vmm.AttachAsync(machine.Handle, Channels, default));
     }
 
     [Fact]
@@ -275,7 +276,7 @@ public sealed class FirecrackerTests : IDisposable
             VcpuCount = 2,
             MemoryMiB = 300,
             Uid = 0,
-            Agent = Agent,
+            Channels = Channels,
             KernelArguments = "extra=1",
         };
     }

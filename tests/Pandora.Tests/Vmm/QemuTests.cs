@@ -16,7 +16,7 @@ public sealed class QemuTests
         Uid = 70001,
         Drives = [new DriveSpec("/t/rootfs.ext4", true), new DriveSpec("/d/abc.ext4", false)],
         Network = new NetworkSpec("/run/netns/n", "tap0", "02:fc:00:00:00:02"),
-        Agent = new AgentChannel("pandora.agent", 1024),
+        Channels = new GuestChannels(new AgentChannel("pandora.agent", 1000), new AgentChannel("pandora.streams", 1001)),
     };
 
     [Fact]

@@ -5,7 +5,8 @@ namespace Pandora.Tests.Vmm;
 /// <summary>The behaviour that the engine expects of every VMM. The fake, the double of Firecracker and QEMU run the same tests.</summary>
 public abstract class VmmContract
 {
-    private static readonly AgentChannel Agent = new("pandora.agent", 1024);
+    private static readonly GuestChannels Channels = new(
+        new AgentChannel("pandora.agent", 1000), new AgentChannel("pandora.streams", 1001));
 
     /// <summary>The VMM under test.</summary>
     protected abstract IVmm Vmm { get; }
@@ -39,22 +40,22 @@ public abstract class VmmContract
         // The first handle is detached and not disposed. The second handle ends the machine.
         var machine = await Vmm.StartAsync(NewSpec(), default);
         await DetachAsync(machine);
-        var again = await Vmm.AttachAsync(machine.Handle, Agent, default);
+        var again = await Vmm.AttachAsync(machine.Handle, Channels, default);
         Assert.NotNull(again);
         Assert.Equal((machine.Handle, true), (again.Handle, again.IsRunning));
         await again.DisposeAsync();
         Assert.NotEqual("", await again.Exited);
         Assert.False(again.IsRunning);
-        Assert.Null(await Vmm.AttachAsync(machine.Handle, Agent, default));
+        Assert.Null(await Vmm.AttachAsync(machine.Handle, Channels, default));
     }
 
     [Fact]
     public async Task A_missing_machine_is_not_found_and_a_machine_of_another_VMM_is_refused()
     {
         await using var machine = await Vmm.StartAsync(NewSpec(), default);
-        Assert.Null(await Vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, Agent, default));
+        Assert.Null(await Vmm.AttachAsync(machine.Handle with { StartTime = machine.Handle.StartTime + 1 }, Channels, default));
         var refused = await Assert.ThrowsAsync<VmmException>(() =>
-            Vmm.AttachAsync(machine.Handle with { Vmm = "Another" }, Agent, default));
+            Vmm.AttachAsync(machine.Handle with { Vmm = "Another" }, Channels, default));
         Assert.Contains("it runs on Another", refused.Message);
         Assert.True(machine.IsRunning);
     }

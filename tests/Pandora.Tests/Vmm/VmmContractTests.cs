@@ -22,7 +22,7 @@ public sealed class FakeVmmTests : VmmContract, IDisposable
         InitrdPath = "",
         Drives = [],
         Uid = 0,
-        Agent = new AgentChannel("", 0),
+        Channels = new GuestChannels(new AgentChannel("", 0), Streams: null),
         Network = new NetworkSpec("", "", ""),
     };
 }
@@ -73,7 +73,7 @@ public sealed class FirecrackerContractTests : VmmContract, IDisposable
             Uid = OwnUid,
             Drives = [new DriveSpec(Made("root"), IsReadOnly: true), new DriveSpec(Made("disk"), IsReadOnly: false)],
             Network = new NetworkSpec("", "tap0", "02:fc:00:00:00:02"),
-            Agent = new AgentChannel("pandora.agent", 1024),
+            Channels = new GuestChannels(new AgentChannel("pandora.agent", 1000), new AgentChannel("pandora.streams", 1001)),
         };
     }
 
