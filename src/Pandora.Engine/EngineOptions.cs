@@ -74,6 +74,12 @@ public sealed class EngineOptions
     [Range(1, 512)]
     public int MaxExecs { get; set; } = 160;
 
+    /// <summary>
+    /// How commands reach a guest: <c>agent</c> (by a device, so that the guest's network does not matter; by SSH where the guest has no
+    /// such device) or <c>ssh</c> (by the SSH server of the guest).
+    /// </summary>
+    public ExecWay Exec { get; set; } = ExecWay.Agent;
+
     /// <summary>Seconds of idleness after which a sandbox is ended unless it asks otherwise.</summary>
     [Range(10.0, 86400.0)]
     public double IdleTimeout { get; set; } = 60;

@@ -48,7 +48,7 @@ public enum PandoraError
     /// <summary>The request asks for more network access than the operator allows.</summary>
     EgressForbidden,
 
-    /// <summary>The guest lives, but its SSH server does not answer.</summary>
+    /// <summary>The guest lives, but its agent or SSH server does not answer.</summary>
     GuestUnreachable,
 }
 

@@ -56,6 +56,11 @@ internal sealed class FakeMachine : IVirtualMachine
 
     public Task<string> ReadConsoleAsync(CancellationToken cancellationToken) => Task.FromResult("");
 
+    public bool HasManyConnections => false;
+
+    public Task<Stream> ConnectStreamsAsync(CancellationToken cancellationToken) =>
+        throw new VmmException("a fake machine has no streams");
+
     public Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken) =>
         Task.FromResult(Agent?.Invoke() ?? throw new VmmException("it has no device for the agent"));
 

@@ -78,7 +78,7 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm, IDisposable
         await File.WriteAllTextAsync(files.MemoryPath, "memory", cancellationToken);
     }
 
-    public Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, AgentChannel agent, CancellationToken cancellationToken)
+    public Task<IVirtualMachine?> AttachAsync(VirtualMachineHandle handle, GuestChannels channels, CancellationToken cancellationToken)
     {
         OnAttaching?.Invoke();
         if (handle.Vmm != Capabilities.Name)

@@ -1,14 +1,40 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using Microsoft.Extensions.Logging;
+using Pandora.Vmm;
 
 namespace Pandora.Engine.Guests;
 
 /// <summary>What the server needs to connect to a guest.</summary>
-/// <param name="Address">The guest's address on the host.</param>
-/// <param name="HostKey">The only SSH host key that is accepted.</param>
-/// <param name="IsAdopted">Whether an earlier server used the guest. Then the commands that it had running are killed.</param>
-public sealed record GuestLogin(IPAddress Address, byte[] HostKey, bool IsAdopted);
+public sealed record GuestLogin
+{
+    /// <summary>The microVM's id.</summary>
+    public required string Id { get; init; }
+
+    /// <summary>Its virtual machine.</summary>
+    public required IVirtualMachine Machine { get; init; }
+
+    /// <summary>The guest's address on the host.</summary>
+    public required IPAddress Address { get; init; }
+
+    /// <summary>The only SSH host key that is accepted.</summary>
+    public required byte[] HostKey { get; init; }
+
+    /// <summary>The guest's secret; empty for a guest of an older Pandora.</summary>
+    public required byte[] Secret { get; init; }
+
+    /// <summary>Version of the streams' protocol of its agent; 0 for an agent that has none.</summary>
+    public required int AgentVersion { get; init; }
+
+    /// <summary>How commands reached it so far; null for a guest that has just started.</summary>
+    public required ExecWay? Way { get; init; }
+
+    /// <summary>Whether the guest may have no device for its agent, and then has an SSH server.</summary>
+    public required bool MayLackDevice { get; init; }
+
+    /// <summary>Whether an earlier server used the guest. Then the commands that it had running are killed.</summary>
+    public required bool IsAdopted { get; init; }
+}
 
 /// <summary>Connects this server to guests. Disposing it leaves open connections as they are, but no new one can be made.</summary>
 /// <param name="publicKey">The server's public key, as a line of a guest's <c>authorized_keys</c>.</param>
@@ -20,18 +46,14 @@ public sealed class GuestAccess(string publicKey, Func<GuestLogin, CancellationT
     /// <summary>The server's public key, as a line of a guest's <c>authorized_keys</c>.</summary>
     public string PublicKey => publicKey;
 
-    /// <summary>Loads the key pair of the data directory and returns access by SSH.</summary>
+    /// <summary>Loads the key pair of the data directory and returns access by the guests' agents.</summary>
     [SuppressMessage("Reliability", "CA2000", Justification = "The returned GuestAccess disposes of the key.")]
-    public static async Task<GuestAccess> OpenSshAsync(
+    public static async Task<GuestAccess> OpenAsync(
         EngineOptions options, TimeProvider time, ILoggerFactory loggers, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);
-        var logger = loggers.CreateLogger<SshGuest>();
         var key = await ClientKey.LoadAsync(options.DataDir, cancellationToken);
-        return new GuestAccess(
-            key.PublicLine,
-            async (login, token) => await SshGuest.ConnectAsync(
-                login.Address, key, login.HostKey, options.MaxExecs, login.IsAdopted, time, logger, token), key);
+        return new GuestAccess(key.PublicLine, new GuestConnector(options, key, time, loggers).ConnectAsync, key);
     }
 
     /// <summary>Waits until a guest is up, and connects to it.</summary>

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using System.Text;
 using Pandora.Agent.Protocol;
 using Pandora.Vmm;
 
@@ -74,10 +75,14 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
 
     /// <summary>Sets the identity, the random state and the clock of a restored guest.</summary>
     /// <exception cref="VmmException">The agent does not answer, or could not set them.</exception>
-    public async Task ResumeAsync(GuestIdentity identity, CancellationToken cancellationToken)
+    /// <param name="identity">The guest's identity.</param>
+    /// <param name="hasStreams">Whether the agent has streams, and so a secret.</param>
+    /// <param name="cancellationToken">Cancels the wait.</param>
+    public async Task ResumeAsync(GuestIdentity identity, bool hasStreams, CancellationToken cancellationToken)
     {
         var body = new ResumeBody(
-            Now(), RandomNumberGenerator.GetBytes(SeedBytes), identity.Hostname, identity.MachineId, identity.HostKeyFile);
+            Now(), RandomNumberGenerator.GetBytes(SeedBytes), identity.Hostname, identity.MachineId, identity.HostKeyFile,
+            hasStreams ? identity.Secret : []);
         await AskAsync(AgentMessage.Resume, body.Encode(), AgentMessage.Resumed, cancellationToken);
     }
 
@@ -168,7 +173,7 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
             var answer = await ReadAnswerAsync(_stream, id, linked.Token);
             if (answer.Message == AgentMessage.Failed)
             {
-                throw new AgentFailedException(Printable(answer.Body.Span));
+                throw new AgentFailedException(GuestText.Printable(Encoding.UTF8.GetString(answer.Body.Span)));
             }
 
             return answer.Message == expected
@@ -237,18 +242,6 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
     {
         _buffer.AsSpan(count, _length - count).CopyTo(_buffer);
         _length -= count;
-    }
-
-    // The guest chose the text, and logs show it.
-    private static string Printable(ReadOnlySpan<byte> text)
-    {
-        var printable = new System.Text.StringBuilder();
-        foreach (var c in text[..Math.Min(text.Length, 200)])
-        {
-            printable.Append(c is >= 32 and < 127 ? (char)c : '.');
-        }
-
-        return printable.ToString();
     }
 }
 

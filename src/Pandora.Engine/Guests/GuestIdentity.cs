@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Org.BouncyCastle.Crypto.Parameters;
 using Org.BouncyCastle.Security;
+using Pandora.Agent.Protocol;
 using Pandora.Engine.Templates;
 
 namespace Pandora.Engine.Guests;
@@ -15,7 +16,8 @@ namespace Pandora.Engine.Guests;
 /// <param name="HostKeyFile">The private host key in dropbear's format.</param>
 /// <param name="Hostname">The guest's hostname.</param>
 /// <param name="MachineId">The guest's machine-id: 32 hexadecimal digits (machine-id(5)).</param>
-internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string Hostname, string MachineId)
+/// <param name="Secret">The secret that only the server and the guest's root know.</param>
+internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string Hostname, string MachineId, byte[] Secret)
 {
     private const string Algorithm = "ssh-ed25519";
 
@@ -29,7 +31,8 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
         return new GuestIdentity(
             [.. SshString(Encoding.ASCII.GetBytes(Algorithm)), .. SshString(publicKey)],
             [.. SshString(Encoding.ASCII.GetBytes(Algorithm)), .. SshString([.. privateKey.GetEncoded(), .. publicKey])],
-            $"pandora-{id[^8..]}", RandomNumberGenerator.GetHexString(32, lowercase: true));
+            $"pandora-{id[^8..]}", RandomNumberGenerator.GetHexString(32, lowercase: true),
+            RandomNumberGenerator.GetBytes(AgentProtocol.SecretSize));
     }
 
     /// <summary>
@@ -40,9 +43,11 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
     /// <param name="target">File to write, readable by root only.</param>
     /// <param name="authorizedKey">Line for root's <c>authorized_keys</c>.</param>
     /// <param name="mtu">MTU of the guest's network device.</param>
+    /// <param name="useSsh">Whether the guest starts its SSH server at once. Otherwise it does so only if it has no device for the
+    /// agent.</param>
     /// <param name="cancellationToken">Cancels the writing.</param>
     public async Task WriteInitrdAsync(
-        string templateInitrd, string target, string authorizedKey, int mtu, CancellationToken cancellationToken)
+        string templateInitrd, string target, string authorizedKey, int mtu, bool useSsh, CancellationToken cancellationToken)
     {
         await using var output = new FileStream(
             target,
@@ -53,20 +58,22 @@ internal sealed record GuestIdentity(byte[] HostKey, byte[] HostKeyFile, string 
                 UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
             });
         const int Private = 0x1C0; // 0700
-        const int Secret = 0x180; // 0600
+        const int RootOnly = 0x180; // 0600
         var cpio = new CpioArchive(output);
         cpio.AddDirectory("machine");
         cpio.AddDirectory("machine/etc");
         cpio.AddDirectory("machine/etc/pandora", Private);
-        cpio.AddFile("machine/etc/pandora/machine", Encoding.ASCII.GetBytes($"hostname={Hostname}\nmtu={mtu}\n"));
-        cpio.AddFile("machine/etc/pandora/host_key", HostKeyFile, Secret);
+        var machine = $"hostname={Hostname}\nmtu={mtu}\nexec={(useSsh ? "ssh" : "agent")}\n";
+        cpio.AddFile("machine/etc/pandora/machine", Encoding.ASCII.GetBytes(machine));
+        cpio.AddFile("machine/etc/pandora/host_key", HostKeyFile, RootOnly);
+        cpio.AddFile("machine/etc/pandora/secret", Secret, RootOnly);
         cpio.AddFile("machine/etc/hostname", Encoding.ASCII.GetBytes(Hostname + "\n"));
         cpio.AddFile("machine/etc/machine-id", Encoding.ASCII.GetBytes(MachineId + "\n"));
-        cpio.AddFile("machine/etc/hosts", Encoding.ASCII.GetBytes($"127.0.0.1 localhost {Hostname}\n"));
+        cpio.AddFile("machine/etc/hosts", Encoding.ASCII.GetBytes($"127.0.0.1 localhost {Hostname}\n::1 localhost\n"));
         cpio.AddFile("machine/etc/resolv.conf", "nameserver 172.16.0.1\n"u8);
         cpio.AddDirectory("machine/root", Private);
         cpio.AddDirectory("machine/root/.ssh", Private);
-        cpio.AddFile("machine/root/.ssh/authorized_keys", Encoding.ASCII.GetBytes(authorizedKey + "\n"), Secret);
+        cpio.AddFile("machine/root/.ssh/authorized_keys", Encoding.ASCII.GetBytes(authorizedKey + "\n"), RootOnly);
         cpio.Finish();
         await using var input = File.OpenRead(templateInitrd);
         await input.CopyToAsync(output, cancellationToken);

@@ -27,13 +27,18 @@ public sealed class GuestOutput
     /// <summary>Makes an output from a text.</summary>
     public static GuestOutput FromText(string text) => new([Encoding.UTF8.GetBytes(text)], isTruncated: false);
 
+    /// <summary>Reads the output as it came, in pieces.</summary>
+    public IEnumerable<ReadOnlyMemory<byte>> ReadBytes() => _pieces;
+
     /// <summary>
     /// Reads the output as UTF-8, in pieces. Each piece is valid until the caller asks for the next. A character that the output limit cut
     /// is omitted; bytes that are not UTF-8 become U+FFFD.
     /// </summary>
-    public IEnumerable<ReadOnlyMemory<char>> ReadText()
+    /// <param name="onReplaced">Called after the last piece if bytes became U+FFFD.</param>
+    public IEnumerable<ReadOnlyMemory<char>> ReadText(Action? onReplaced = null)
     {
         var decoder = Encoding.UTF8.GetDecoder();
+        var replacements = 0L;
         var buffer = new char[(int)Math.Min(CharsAtOnce, Math.Max(Length, 2))];
         for (var i = 0; i < _pieces.Count; i++)
         {
@@ -46,9 +51,16 @@ public sealed class GuestOutput
                 rest = rest[used..];
                 if (count > 0)
                 {
+                    replacements += buffer.AsSpan(0, count).Count('\uFFFD');
                     yield return buffer.AsMemory(0, count);
                 }
             }
+        }
+
+        // A command may write U+FFFD itself. A decoder's own fallback would tell the two apart, and takes a call and an object for each.
+        if (replacements > 0 && replacements > CountWrittenReplacements())
+        {
+            onReplaced?.Invoke();
         }
     }
 
@@ -62,5 +74,25 @@ public sealed class GuestOutput
         }
 
         return text.ToString();
+    }
+
+    // The byte EF only begins a character, so these three bytes are U+FFFD wherever they are.
+    private long CountWrittenReplacements()
+    {
+        ReadOnlySpan<byte> replacement = "\uFFFD"u8;
+        var (count, matched) = (0L, 0);
+        foreach (var piece in _pieces)
+        {
+            foreach (var value in piece.Span)
+            {
+                matched = value == replacement[matched] ? matched + 1 : value == replacement[0] ? 1 : 0;
+                if (matched == replacement.Length)
+                {
+                    (count, matched) = (count + 1, 0);
+                }
+            }
+        }
+
+        return count;
     }
 }

@@ -3,16 +3,32 @@ namespace Pandora.Engine.Guests;
 /// <summary>The connection to one running guest. Disposing it closes the connection and does not change the guest.</summary>
 public interface IGuest : IAsyncDisposable
 {
-    /// <summary>
-    /// Runs code in the guest's bash. Returns when that bash has exited, or was killed at its timeout. Commands may run at the same time.
-    /// </summary>
-    /// <param name="command">The command.</param>
-    /// <param name="cancellationToken">Stops the command as its timeout does.</param>
-    /// <exception cref="PandoraException">The guest does not answer, or the request names a directory or user that the guest does not
-    /// have.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled. A <see cref="CommandStoppedException"/> says what became of the command; any
-    /// other type means that nothing was sent to the guest.</exception>
-    Task<GuestResult> ExecAsync(GuestCommand command, CancellationToken cancellationToken);
+    /// <summary>How its processes are reached.</summary>
+    ExecWay Way { get; }
+
+    /// <summary>Starts a process. Many may run at the same time.</summary>
+    /// <param name="spec">What to start.</param>
+    /// <param name="cancellationToken">Ends the wait for the start; a process that may have started is killed.</param>
+    /// <exception cref="PandoraException">The guest does not answer, or the request names a directory, a user or a program that the guest
+    /// does not have.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled. A <see cref="CommandStoppedException"/> says what became of the process; any
+    /// other type means that nothing was started.</exception>
+    Task<IGuestProcess> StartAsync(ProcessSpec spec, CancellationToken cancellationToken);
+
+    /// <summary>Continues with a process that was started before.</summary>
+    /// <param name="id">Id of the process.</param>
+    /// <param name="offset">First offset of the output to be read; -1 for what comes from now on.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="PandoraException">The guest does not know the process, or does not answer.</exception>
+    Task<IGuestProcess> AttachAsync(string id, long offset, CancellationToken cancellationToken);
+
+    /// <summary>Lists the processes that were started, running or ended.</summary>
+    /// <exception cref="PandoraException">The guest does not answer.</exception>
+    Task<IReadOnlyList<ProcessInfo>> ListAsync(CancellationToken cancellationToken);
+
+    /// <summary>Makes sure that nothing is under way to or from the guest, and that nothing will be: it is to be saved.</summary>
+    /// <exception cref="InvalidOperationException">A process is being read.</exception>
+    Task QuiesceAsync(CancellationToken cancellationToken);
 }
 
 /// <summary>A command for a guest.</summary>
@@ -30,11 +46,14 @@ public sealed record GuestCommand
     /// <summary>Environment variables in addition to the usual ones.</summary>
     public IReadOnlyDictionary<string, string> Env { get; init; } = new Dictionary<string, string>();
 
-    /// <summary>User to run as; root when null.</summary>
+    /// <summary>User to run as, a name or a number; root when null.</summary>
     public string? User { get; init; }
 
-    /// <summary>Standard input; empty when null.</summary>
-    public string? Stdin { get; init; }
+    /// <summary>Standard input.</summary>
+    public ReadOnlyMemory<byte> Stdin { get; init; }
+
+    /// <summary>Whether both outputs go to standard output, in their order.</summary>
+    public bool Merge { get; init; }
 
     /// <summary>Most bytes kept of each output.</summary>
     public int OutputLimit { get; init; } = 10 * 1024 * 1024;
@@ -45,7 +64,9 @@ public sealed record GuestCommand
 /// <param name="Stdout">Standard output.</param>
 /// <param name="Stderr">Standard error.</param>
 /// <param name="Stopped">What became of the command at its timeout; null when it ended by itself.</param>
-public sealed record GuestResult(int ExitCode, GuestOutput Stdout, GuestOutput Stderr, CommandStop? Stopped = null)
+/// <param name="OomLimit">The limit in bytes at which the guest's kernel killed a process of the command; null when it killed none.</param>
+public sealed record GuestResult(
+    int ExitCode, GuestOutput Stdout, GuestOutput Stderr, CommandStop? Stopped = null, long? OomLimit = null)
 {
     /// <summary>Whether an output was longer than the limit.</summary>
     public bool IsTruncated => Stdout.IsTruncated || Stderr.IsTruncated;

@@ -51,6 +51,15 @@ public sealed record MicroVmRecord
     /// <summary>The guest's SSH host key, base64.</summary>
     public required string HostKey { get; init; }
 
+    /// <summary>The guest's secret, base64; null for the guests of an older Pandora. Only root can read the record.</summary>
+    public string? Secret { get; init; }
+
+    /// <summary>Version of the streams' protocol of the guest's agent; 0 for an agent of an older Pandora, which has none.</summary>
+    public int AgentVersion { get; init; }
+
+    /// <summary>How commands reach the guest; null before it was reached, and for the guests of an older Pandora.</summary>
+    public ExecWay? Exec { get; init; }
+
     /// <summary>The VMM; null before it has started.</summary>
     public VirtualMachineHandle? Vmm { get; init; }
 

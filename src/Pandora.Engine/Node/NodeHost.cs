@@ -14,7 +14,7 @@ public sealed record NodeHost
     public CleanUpHostNetwork CleanUpNetwork { get; init; } = HostNetwork.CleanUpAsync;
 
     /// <summary>Opens the access to guests.</summary>
-    public OpenGuestAccess OpenGuests { get; init; } = GuestAccess.OpenSshAsync;
+    public OpenGuestAccess OpenGuests { get; init; } = GuestAccess.OpenAsync;
 
     /// <summary>
     /// The clock of the watches that check at intervals; null for the node's clock. It stands still in a test that triggers the checks.

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
-using Pandora.Engine.Guests;
+using Pandora.Engine.Guests.Agent;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Telemetry;
 
@@ -10,7 +10,7 @@ namespace Pandora.Engine.Sandboxes;
 // How sandboxes end: deleted, idle, too old, died, or shut down with the server.
 public sealed partial class SandboxRegistry
 {
-    private static readonly TimeSpan KillLimit = CommandKiller.LongestWait + TimeSpan.FromSeconds(0.5);
+    private static readonly TimeSpan KillLimit = AgentProcess.KillLimit + TimeSpan.FromSeconds(0.5);
     private readonly ConcurrentDictionary<Task, bool> _ending = new();
 
     /// <summary>Ends a sandbox because its client asked for it.</summary>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -24,7 +25,7 @@ public sealed record SandboxRequest(
         var text = new StringBuilder($"{IdleTimeout:R}\n{Template}\n{Egress}\n");
         foreach (var (key, value) in (Metadata ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal))
         {
-            text.Append(System.Globalization.CultureInfo.InvariantCulture, $"{key.Length}:{key}{value.Length}:{value}");
+            text.Append(CultureInfo.InvariantCulture, $"{key.Length}:{key}{value.Length}:{value}");
         }
 
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())));
@@ -41,8 +42,12 @@ public sealed record CreatedSandbox(Sandbox Sandbox, bool IsWarm, TimeSpan Elaps
 /// <summary>Checks the limits of requests before any other work.</summary>
 internal static partial class RequestLimits
 {
-    public const int MaxCodeBytes = 1024 * 1024, MaxStdinBytes = 1024 * 1024, MaxEnvBytes = 64 * 1024, MaxMetadataBytes = 16 * 1024;
+    public const int MaxCodeBytes = 1024 * 1024, MaxStdinBytes = 10 * 1024 * 1024, MaxEnvBytes = 64 * 1024, MaxMetadataBytes = 16 * 1024;
     public const int MaxCwdBytes = 4096, MaxIdempotencyKeyLength = 255;
+
+    /// <summary>The kernel takes the number above it for "no user": setresuid(2).</summary>
+    public const uint MaxUserNumber = uint.MaxValue - 1;
+
     public const double MinIdleTimeout = 10, MinTimeout = 1, MaxTimeout = 300;
 
     // Variables that are read-only in bash: bash(1), Shell Variables.
@@ -92,18 +97,23 @@ internal static partial class RequestLimits
         }
 
         CheckText("code", command.Code, MaxCodeBytes);
-        CheckText("stdin", command.Stdin ?? "", MaxStdinBytes, mayHoldNul: true);
         CheckText("cwd", command.Cwd ?? "/", MaxCwdBytes);
+        if (command.Stdin.Length > MaxStdinBytes)
+        {
+            throw PandoraException.Invalid("stdin", $"must be at most {MaxStdinBytes} bytes, and is {command.Stdin.Length}");
+        }
+
         if (command.Cwd is "")
         {
             throw PandoraException.Invalid("cwd", "must not be empty; leave it out for the user's home");
         }
 
-        if (command.User is not null && !UserPattern().IsMatch(command.User))
+        if (command.User is { } user && !UserPattern().IsMatch(user) && !IsUserNumber(user))
         {
             throw PandoraException.Invalid(
                 "user",
-                "must be a user name: lower-case letters, digits, hyphen and underscore, at most 32, not beginning with a digit or hyphen");
+                "must be a user name: lower-case letters, digits, hyphen and underscore, at most 32, not beginning with a digit or hyphen; "
+                    + $"or a number up to {MaxUserNumber}");
         }
 
         var size = 0;
@@ -133,9 +143,14 @@ internal static partial class RequestLimits
         }
     }
 
-    private static void CheckText(string field, string text, int maxBytes, bool mayHoldNul = false)
+    private static bool IsUserNumber(string user) =>
+        user.Length <= 10
+        && uint.TryParse(user, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+        && number <= MaxUserNumber;
+
+    private static void CheckText(string field, string text, int maxBytes)
     {
-        if (!mayHoldNul && text.Contains('\0'))
+        if (text.Contains('\0'))
         {
             throw PandoraException.Invalid(field, "must not contain a NUL character");
         }

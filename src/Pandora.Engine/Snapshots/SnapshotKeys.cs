@@ -21,7 +21,8 @@ internal static class SnapshotKeys
     /// <param name="limits">Limits of the devices, which are part of their state.</param>
     /// <param name="publicKey">The server's public key, which the guest accepts.</param>
     /// <param name="mtu">MTU of the guest's network.</param>
-    public static string Create(Template template, string compatibility, DeviceLimits limits, string publicKey, int mtu) =>
+    /// <param name="exec">How commands reach the guest, which runs an SSH server or none.</param>
+    public static string Create(Template template, string compatibility, DeviceLimits limits, string publicKey, int mtu, ExecWay exec) =>
         Convert.ToHexStringLower(
             SHA256.HashData(
                 Encoding.UTF8.GetBytes(
@@ -37,5 +38,7 @@ internal static class SnapshotKeys
                         template.KernelArguments,
                         limits,
                         publicKey,
-                        mtu))));
+                        mtu,
+                        template.AgentVersion,
+                        exec))));
 }

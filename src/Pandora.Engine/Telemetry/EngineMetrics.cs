@@ -56,7 +56,8 @@ public sealed class EngineMetrics
         _boot = Meter.CreateHistogram("pandora_vm_boot", "s", "Time to start a microVM until its guest was reached", advice: Latency);
         _bootStep = Meter.CreateHistogram("pandora_vm_boot_step", "s", "Time of each step of a boot", advice: Latency);
         _acquire = Meter.CreateHistogram("pandora_sandbox_acquire", "s", "Time to claim a microVM for a client", advice: Latency);
-        _exec = Meter.CreateHistogram("pandora_vm_exec", "s", "Time of a command in a guest", advice: Latency);
+        _exec = Meter.CreateHistogram(
+            "pandora_vm_exec", "s", "Time from the request to the guest's agent to the end of the command and its output", advice: Latency);
         _teardown = Meter.CreateHistogram(
             "pandora_vm_teardown", "s", "Time to end a sandbox's guest and to remove its files", advice: Latency);
         _lifetime = Meter.CreateHistogram("pandora_sandbox_lifetime", "s", "Time from claim to end", advice: Lifetimes);

@@ -19,6 +19,9 @@ public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt,
     /// Null in a template of an older version, which did not record them.</summary>
     public IReadOnlyList<string>? BuiltWith { get; init; }
 
+    /// <summary>Version of the streams' protocol of the agent in the initrd; 0 for an agent of an older Pandora, which has none.</summary>
+    public int AgentVersion { get; init; }
+
     /// <summary>Directory of the template's files.</summary>
     [JsonIgnore]
     public string Directory { get; init; } = "";
@@ -38,6 +41,11 @@ public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt,
     /// <summary>The empty formatted disk: a sparse file, copied for each microVM.</summary>
     [JsonIgnore]
     public string DiskPath => Path.Combine(Directory, "disk.ext4");
+
+    /// <summary>A copy of the agent's program, which the guest gets from the initrd. A template of an older Pandora has none, so this is
+    /// not one of <see cref="Files"/>.</summary>
+    [JsonIgnore]
+    public string AgentPath => Path.Combine(Directory, "agent");
 
     /// <summary>The files that a complete template has.</summary>
     [JsonIgnore]

@@ -2,80 +2,69 @@ using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
 
-/// <content>A root filesystem that the user brings: Pandora's files are added to an ext4 image.</content>
+/// <content>Root images: one that the user brings is copied and not changed. Each image is checked for what the guest needs.</content>
 /// <remarks>
-/// debugfs works inside the image, which is never mounted: so no link in the image leads to the host. debugfs has three particular habits:
-/// its exit code is always 0; it follows a link in the middle of a name but not at the end (hence the "/." after directories); and it stays
-/// in the image's root after a <c>cd</c> that failed. So each directory is checked first, and each file is read again by its whole name.
-/// debugfs follows the links in that name as the guest's kernel does.
+/// debugfs reads the image, which is never mounted: so no link in the image leads to the host. debugfs has two particular habits: its exit
+/// code is always 0; and it follows a link in the middle of a name but not at the end (hence the "/." after directories), as the guest's
+/// kernel does with the image as its root.
 /// </remarks>
 public sealed partial class TemplateBuilder
 {
-    private static async Task UseRootImageAsync(TemplateSpec spec, string work, Template template, CancellationToken cancellationToken)
+    private static readonly string[] MountPoints = ["proc", "sys", "dev", "run"];
+
+    private async Task UseRootImageAsync(TemplateSpec spec, Template template, CancellationToken cancellationToken)
     {
         var image = spec.RootPath!;
         SparseFile.Copy(image, template.RootPath);
-        // Paths of the host may have spaces and quotes. So the requests contain none: their names are relative to this directory.
-        var files = Directory.CreateDirectory(Path.Combine(Path.GetFullPath(work), "files")).FullName;
-        foreach (var (path, package) in new[] { ("/bin/bash", "bash"), ("/usr/sbin/dropbear", "dropbear-bin") })
+        if (!await HasProgramAsync("/bin/bash"))
         {
-            // In an image with a merged /usr, /bin is a link; in others it is a directory. Both paths are tried.
-            if (await StatAsync(path) is null && await StatAsync($"/usr{path}") is null)
-            {
-                throw new StartupException($"'{image}' has no {path}: install the package {package} in it (it must be an ext4 image)");
-            }
+            throw new StartupException($"'{image}' has no /bin/bash: install the package bash in it (it must be an ext4 image)");
         }
 
-        string[] mountPoints = ["/proc", "/sys", "/dev", "/run"];
-        await DebugAsync(["mkdir /usr/lib/./pandora", .. mountPoints.Select(m => $"mkdir {m}")]);
-        foreach (var directory in mountPoints.Prepend($"/{GuestDirectory}"))
+        if (!await HasProgramAsync("/usr/sbin/dropbear"))
         {
-            if (await StatAsync($"{directory}/.") is not { } found || !found.Contains("Type: directory", StringComparison.Ordinal))
-            {
-                throw new StartupException(
-                    $"'{image}': {directory} is no directory and could not be made. Is it a file, or a link that leads to no directory in "
-                        + "the image? The image must be ext4, with a few free MiB and no errors (e2fsck -f)");
-            }
+            report("    it has no SSH server (dropbear): commands need the agent's device, virtio-console (QEMU) or vsock (Firecracker)");
         }
 
-        await File.WriteAllBytesAsync(Path.Combine(files, "init"), ReadResource("guest/init"), cancellationToken);
-        File.Copy(Busybox(work), Path.Combine(files, "busybox"));
-        File.Copy(spec.AgentPath, Path.Combine(files, "agent"));
-        string[] names = ["init", "busybox", "agent"];
-        // An image that an earlier template was made from has older files. debugfs does not overwrite a file, so they are removed first.
-        await DebugAsync(
-            [$"cd /{GuestDirectory}/.", .. names.SelectMany(n => new[] { $"rm {n}", $"write {n} {n}", $"sif {n} mode 0100755" })]);
-        foreach (var name in names)
+        // In an image with a merged /usr, /bin is a link; in others it is a directory. Both paths are tried.
+        async Task<bool> HasProgramAsync(string path) =>
+            await StatAsync(template.RootPath, path, cancellationToken) is not null
+            || await StatAsync(template.RootPath, $"/usr{path}", cancellationToken) is not null;
+    }
+
+    // The guest makes a mount point that is missing.
+    private static async Task CheckMountPointsAsync(TemplateSpec spec, Template template, CancellationToken cancellationToken)
+    {
+        Task<string?> StatImageAsync(string path) => StatAsync(template.RootPath, path, cancellationToken);
+        var image = spec.RootPath is { } path ? $"'{path}'" : "the root filesystem";
+        foreach (var mountPoint in MountPoints)
         {
-            var path = $"/{GuestDirectory}/{name}";
-            var written = new FileInfo(Path.Combine(files, name));
-            var isWritten = await StatAsync(path) is { } found && found.Contains("Type: regular", StringComparison.Ordinal)
-                && found.Contains($"Size: {written.Length}\n", StringComparison.Ordinal);
-            if (!isWritten || !await ReadsAsAsync(path, written.FullName))
+            if (await StatImageAsync($"/{mountPoint}") is not null && !IsDirectory(await StatImageAsync($"/{mountPoint}/.")))
             {
                 throw new StartupException(
-                    $"'{image}': {path} could not be written. Is there a directory of that name? The image must be ext4, with a few free "
-                        + "MiB and no errors (e2fsck -f)");
+                    $"{image}: /{mountPoint} is no directory. Is it a file, or a link that leads to no directory in the image?");
             }
         }
 
-        async Task<string?> StatAsync(string path) =>
-            await DebugAsync([$"stat {path}"]) is var answer && answer.Contains("Inode:", StringComparison.Ordinal) ? answer : null;
-
-        async Task<bool> ReadsAsAsync(string path, string source)
+        // The initrd mounts on this directory before the image is the guest's root, so a link would lead into the initrd.
+        var parts = GuestDirectory.Split('/');
+        for (var count = 1; count <= parts.Length; count++)
         {
-            await DebugAsync([$"dump {path} read"]);
-            var read = await File.ReadAllBytesAsync(Path.Combine(files, "read"), cancellationToken);
-            var expected = await File.ReadAllBytesAsync(source, cancellationToken);
-            return read.AsSpan().SequenceEqual(expected);
+            var directory = $"/{string.Join('/', parts[..count])}";
+            if (await StatImageAsync(directory) is { } found && !IsDirectory(found))
+            {
+                throw new StartupException($"{image}: {directory} must be a directory, and no link: the guest mounts /{GuestDirectory}");
+            }
         }
 
-        async Task<string> DebugAsync(IReadOnlyList<string> requests)
-        {
-            await File.WriteAllLinesAsync(Path.Combine(files, "requests"), requests, cancellationToken);
-            return await Command.RunAsync(
-                "sh", ["-c", "cd \"$1\" && exec debugfs -w -f requests \"$2\"", "debugfs", files, Path.GetFullPath(template.RootPath)],
-                cancellationToken: cancellationToken);
-        }
+        static bool IsDirectory(string? found) => found is not null && found.Contains("Type: directory", StringComparison.Ordinal);
+    }
+
+    // What debugfs says of a file in the image; null when there is no such file.
+    private static async Task<string?> StatAsync(string image, string path, CancellationToken cancellationToken)
+    {
+        string[] arguments = ["-R", $"stat {path}", Path.GetFullPath(image)];
+        var answer = await Command.RunAsync("debugfs", arguments, cancellationToken: cancellationToken);
+        return answer.Contains("Inode:", StringComparison.Ordinal) ? answer : null;
     }
 }

@@ -4,8 +4,8 @@ using Pandora.Linux;
 namespace Pandora.Engine.Templates;
 
 /// <content> A root filesystem from packages: (1) mmdebstrap unpacks and installs the packages, (2) the set-up script runs in the tree, (3)
-/// Pandora's files are added. After (2) any name in the tree may be a link that leads outside: so programs work in the tree by chroot only,
-/// and this class by <see cref="RootedDirectory"/> only.
+/// Pandora's settings are added. After (2) any name in the tree may be a link that leads outside: so programs work in the tree by chroot
+/// only, and this class by <see cref="RootedDirectory"/> only.
 /// </content>
 public sealed partial class TemplateBuilder
 {
@@ -82,6 +82,13 @@ public sealed partial class TemplateBuilder
                 report($"    {line[3..]}");
             }
         }, cancellationToken);
+
+        // The distribution's pip refuses to install outside of a virtual environment (PEP 668), to protect the system's packages. A microVM
+        // is thrown away, so there is nothing to protect. pip knows this setting since 23.0.1 (Debian 12) and ignores it before. The
+        // marker file EXTERNALLY-MANAGED would come back with each update of Python. This is written before the set-up script runs, so
+        // that the script can use pip, and can write settings of its own.
+        using var root = RootedDirectory.Open(tree);
+        root.WriteFile("etc/pip.conf", "[global]\nbreak-system-packages = true\n"u8, Plain);
     }
 
     private static async Task RunSetupScriptAsync(string script, string tree, CancellationToken cancellationToken)
@@ -112,9 +119,8 @@ public sealed partial class TemplateBuilder
         }
     }
 
-    // Adds what no package contains: names, users, sources without secrets, and the three files that every root filesystem gets.
-    private static async Task FinishTreeAsync(
-        TemplateSpec spec, string work, string tree, AptSources sources, CancellationToken cancellationToken)
+    // Adds what no package contains: names, users, sources without secrets, and the directories that the guest mounts on.
+    private static async Task FinishTreeAsync(TemplateSpec spec, string tree, AptSources sources, CancellationToken cancellationToken)
     {
         using var root = RootedDirectory.Open(tree);
         void Write(string path, params IEnumerable<string> lines) =>
@@ -133,14 +139,11 @@ public sealed partial class TemplateBuilder
         Write("etc/apt/sources.list", sources.GuestLines);
         Write("etc/apt/apt.conf.d/90pandora", sources.GuestOptions);
         Write("etc/resolv.conf", "nameserver 172.16.0.1");
-        Write("etc/hosts", "127.0.0.1 localhost");
+        Write("etc/hosts", "127.0.0.1 localhost", "::1 localhost");
         root.WriteFile("etc/sudoers.d/pandora", "user ALL=(ALL) NOPASSWD: ALL\n"u8, UnixFileMode.UserRead | UnixFileMode.GroupRead);
         await Command.RunAsync("chroot", [tree, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "user"],
             cancellationToken: cancellationToken);
-        root.WriteFile($"{GuestDirectory}/init", ReadResource("guest/init"), Plain);
-        await root.CopyFileAsync(Busybox(work), $"{GuestDirectory}/busybox", Executable, cancellationToken);
-        await root.CopyFileAsync(spec.AgentPath, $"{GuestDirectory}/agent", Executable, cancellationToken);
-        foreach (var mountPoint in new[] { "proc", "sys", "dev", "run" })
+        foreach (var mountPoint in MountPoints.Append(GuestDirectory))
         {
             root.CreateDirectory(mountPoint);
         }

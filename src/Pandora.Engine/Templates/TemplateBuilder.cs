@@ -3,6 +3,7 @@ using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
+using Pandora.Agent.Protocol.Channel;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Templates;
@@ -60,6 +61,7 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
                 Directory = result,
                 KernelArguments = spec.KernelArguments,
                 BuiltWith = TemplateOrigin.OptionsOf(spec),
+                AgentVersion = ChannelHello.Version,
             };
             var sources = await AptSources.ReadAsync(cancellationToken);
             await StepAsync("busybox", () => FetchAsync(work, ["busybox-static"], BusyboxDirectory(work), cancellationToken));
@@ -78,14 +80,15 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
                     await StepAsync("set-up script", () => RunSetupScriptAsync(script, tree, cancellationToken));
                 }
 
-                await StepAsync("Pandora's own files", () => FinishTreeAsync(spec, work, tree, sources, cancellationToken));
+                await StepAsync("Pandora's own files", () => FinishTreeAsync(spec, tree, sources, cancellationToken));
                 await StepAsync("root image", () => MakeRootImageAsync(tree, template, cancellationToken));
             }
             else
             {
-                await StepAsync("your root image", () => UseRootImageAsync(spec, work, template, cancellationToken));
+                await StepAsync("your root image", () => UseRootImageAsync(spec, template, cancellationToken));
             }
 
+            await CheckMountPointsAsync(spec, template, cancellationToken);
             await StepAsync("disk image", () => MakeDiskAsync(spec, work, template, cancellationToken));
             store.Install(template, result);
             report($"template '{spec.Name}' built in {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
@@ -308,13 +311,16 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
     {
         using var archive = new MemoryStream();
         var cpio = new CpioArchive(archive);
-        foreach (var directory in new[] { "bin", "dev", "proc", "base", "own", "root", "modules", "machine" })
+        foreach (var directory in new[] { "bin", "dev", "proc", "base", "own", "root", "modules", "machine", "pandora" })
         {
             cpio.AddDirectory(directory);
         }
 
         cpio.AddFile("bin/busybox", await File.ReadAllBytesAsync(Busybox(work), cancellationToken), 0x1ED);
         cpio.AddFile("init", ReadResource("guest/initrd-init"), 0x1ED);
+        // The guest runs these, and not files of the root filesystem: so a root filesystem that the user brings needs none of them.
+        cpio.AddFile("pandora/init", ReadResource("guest/init"));
+        cpio.AddFile("pandora/agent", await File.ReadAllBytesAsync(spec.AgentPath, cancellationToken), 0x1ED);
         cpio.AddFile("modules/order", Encoding.UTF8.GetBytes(string.Concat(modules.Select(m => m.Name + "\n"))));
         foreach (var (name, content) in modules)
         {
@@ -322,6 +328,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         }
 
         cpio.Finish();
+        File.Copy(spec.AgentPath, template.AgentPath);
+        File.SetUnixFileMode(template.AgentPath, Executable);
         if (spec.KernelPath is not null)
         {
             // It is not known which compressions a user's kernel supports. Every kernel takes an uncompressed initrd.

@@ -12,7 +12,8 @@ public sealed record TemplateSpec
     /// <summary>A shell script run as root inside the new root filesystem, or null.</summary>
     public string? SetupScriptPath { get; init; }
 
-    /// <summary>An ext4 image to use instead of packages. It must hold bash and dropbear.</summary>
+    /// <summary>An ext4 image to use instead of packages. It must hold bash; without dropbear its microVMs run commands only through
+    /// the agent's device.</summary>
     public string? RootPath { get; init; }
 
     /// <summary>

@@ -18,7 +18,7 @@ namespace Pandora.Tests.Fuzz;
 /// Damaged bytes for every parser of bytes from a client, a guest, a VMM or a file. Each test runs for three seconds, or for as long as
 /// <c>./pandora test --fuzz MINUTES</c> says. A failure names the seed (<c>--seed</c>) and the bytes.
 /// </summary>
-public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
+public sealed partial class FuzzTests(ITestOutputHelper output) : IDisposable
 {
     private static readonly TimeSpan Duration = TimeSpan.FromSeconds(
         int.TryParse(Environment.GetEnvironmentVariable("PANDORA_TEST_FUZZ_SECONDS"), out var seconds) ? seconds : 3);
@@ -213,7 +213,7 @@ public sealed class FuzzTests(ITestOutputHelper output) : IDisposable
     [Fact]
     public Task Bytes_from_a_server_to_an_agent_are_understood_or_refused() => FuzzAsync(
         [
-            new ResumeBody(1, new byte[64], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", new byte[80]).Encode(),
+            new ResumeBody(1, new byte[64], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", new byte[80], new byte[32]).Encode(),
             AgentProtocol.EncodeNanoseconds(7),
         ],
         bytes =>

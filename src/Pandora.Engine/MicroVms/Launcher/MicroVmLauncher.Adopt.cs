@@ -16,7 +16,7 @@ internal sealed partial class MicroVmLauncher
 
     /// <summary>
     /// Adopts a microVM whose VMM runs and whose guest answers: (1) attach to the VMM, (2) probe the agent, which is cheap, so that all
-    /// agents are probed at once, (3) log in to the SSH server. Commands that the old server was running in the guest are killed, because
+    /// agents are probed at once, (3) connect for commands. Commands that the old server was running in the guest are killed, because
     /// no client waits for them any more.
     /// </summary>
     /// <param name="record">The microVM's record; its slot is reserved.</param>
@@ -35,7 +35,7 @@ internal sealed partial class MicroVmLauncher
         try
         {
             await WithinAsync(AdoptLimit, async token =>
-                boot.Machine = await vmm.AttachAsync(record.Vmm, Channel, token)
+                boot.Machine = await vmm.AttachAsync(record.Vmm, ChannelsOf(record.AgentVersion), token)
                     ?? throw new VmmException("its VMM no longer runs or does not answer"), stopping);
             await WaitForRoomAsync(boot.Machine!, stopping);
             await WithinAsync(AdoptLimit, async token =>
@@ -46,7 +46,7 @@ internal sealed partial class MicroVmLauncher
                     await boot.Agent!.PingAsync(ReadOnlyMemory<byte>.Empty, token);
                 }
             }, stopping);
-            await LogInAsync(boot, Convert.FromBase64String(record.HostKey), stopping);
+            await LogInAsync(boot, stopping);
             return new Adoption(
                 new MicroVm(boot.File, boot.Slot, boot.Machine!, boot.Guest!, boot.Teardown) { Agent = boot.Agent }, null, boot.Teardown);
         }
@@ -78,7 +78,7 @@ internal sealed partial class MicroVmLauncher
         }
     }
 
-    private async Task LogInAsync(Boot boot, byte[] hostKey, CancellationToken stopping)
+    private async Task LogInAsync(Boot boot, CancellationToken stopping)
     {
         await _adoptionPermits.WaitAsync(stopping);
         var isHeld = 1;
@@ -93,7 +93,7 @@ internal sealed partial class MicroVmLauncher
         try
         {
             await using var timer = time.CreateTimer(_ => ReleasePermit(), null, PermitLimit, Timeout.InfiniteTimeSpan);
-            await WithinAsync(AdoptLimit, token => ConnectGuestAsync(boot, hostKey, isAdopted: true, token), stopping);
+            await WithinAsync(AdoptLimit, token => ConnectGuestAsync(boot, isAdopted: true, token), stopping);
         }
         finally
         {

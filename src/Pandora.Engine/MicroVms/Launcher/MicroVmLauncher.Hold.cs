@@ -75,7 +75,7 @@ internal sealed partial class MicroVmLauncher
     private static void HoldGuest(Boot boot, IGuest guest)
     {
         boot.Guest = guest;
-        boot.Teardown.Push(new HostResource(ResourceKind.Connection, $"ssh {boot.Slot!.Address}"), () =>
+        boot.Teardown.Push(new HostResource(ResourceKind.Connection, $"guest {boot.Slot!.Address}"), () =>
         {
             // Not awaited: an orderly close waits for a guest that may be dead or hostile, and the VMM's end closes the connection anyway.
             _ = guest.DisposeAsync().AsTask();

@@ -21,7 +21,7 @@ internal sealed partial class MicroVmLauncher
     {
         var compatibility = vmm.SnapshotCompatibility
             ?? throw new VmmException($"{vmm.Capabilities.Name} cannot make snapshots on this host any more");
-        return SnapshotKeys.Create(template, compatibility, options.DeviceLimits, guests.PublicKey, network.Mtu);
+        return SnapshotKeys.Create(template, compatibility, options.DeviceLimits, guests.PublicKey, network.Mtu, options.Exec);
     }
 
     /// <summary>Boots a microVM of a template, warms it up, writes its snapshot into a directory, and cleans up the microVM.</summary>
@@ -63,8 +63,9 @@ internal sealed partial class MicroVmLauncher
 
     private async Task WriteSnapshotAsync(Boot boot, CancellationToken cancellationToken)
     {
-        // No connection survives the snapshot.
-        await boot.Guest!.DisposeAsync().AsTask().WaitAsync(cancellationToken);
+        // Nothing is under way, and no connection survives the snapshot.
+        await boot.Guest!.QuiesceAsync(cancellationToken);
+        await boot.Guest.DisposeAsync().AsTask().WaitAsync(cancellationToken);
         await vmm.SnapshotAsync(boot.Machine!, Snapshot.FilesIn(boot.SnapshotDirectory!), cancellationToken);
         // The machine is paused, so disk and memory match.
         await Task.Run(() => SparseFile.Copy(boot.DiskPath, Path.Combine(boot.SnapshotDirectory!, Snapshot.DiskName)), cancellationToken);
@@ -81,7 +82,7 @@ internal sealed partial class MicroVmLauncher
     // Before any other use of the guest: until then it has the identity of the snapshot.
     private async Task ResumeAsync(Boot boot, CancellationToken cancellationToken)
     {
-        await boot.Agent!.ResumeAsync(boot.Identity!, cancellationToken);
+        await boot.Agent!.ResumeAsync(boot.Identity!, boot.Template!.AgentVersion > 0, cancellationToken);
         await boot.Agent.SetClockAsync(cancellationToken);
     }
 

@@ -21,8 +21,13 @@ internal sealed partial class MicroVmLauncher(
     EngineOptions options, HostNames names, TemplateStore templates, IHostNetwork network, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
     GuestAccess guests, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers) : IDisposable
 {
-    /// <summary>The channel on which the server connects to the agents of all guests.</summary>
-    internal static readonly AgentChannel Channel = new(AgentProtocol.SerialPort, AgentProtocol.VsockPort);
+    private static readonly GuestChannels Channels = new(
+        new AgentChannel(AgentProtocol.SerialPort, AgentProtocol.VsockPort),
+        new AgentChannel(AgentProtocol.StreamSerialPort, AgentProtocol.StreamVsockPort));
+
+    private static readonly GuestChannels OldChannels = new(
+        new AgentChannel(AgentProtocol.SerialPort, AgentProtocol.OldVsockPort), Streams: null);
+
     private static readonly TimeSpan ClockLimit = TimeSpan.FromSeconds(3);
     private readonly ILogger _logger = loggers.CreateLogger<MicroVmLauncher>();
     private readonly ConcurrentDictionary<(string Key, DateTimeOffset CreatedAt), bool> _withoutAgent = new();
@@ -95,6 +100,8 @@ internal sealed partial class MicroVmLauncher(
             Network = network.Range.ToString(),
             Uid = boot.Uid,
             HostKey = Convert.ToBase64String(boot.Identity.HostKey),
+            Secret = Convert.ToBase64String(boot.Identity.Secret),
+            AgentVersion = boot.Template.AgentVersion,
             HasAgent = true,
             Resources = boot.Teardown.Resources,
         });
@@ -103,7 +110,7 @@ internal sealed partial class MicroVmLauncher(
         if (boot.Snapshot is null)
         {
             await boot.Identity.WriteInitrdAsync(
-                boot.Template.InitrdPath, boot.InitrdPath, guests.PublicKey, network.Mtu, cancellationToken);
+                boot.Template.InitrdPath, boot.InitrdPath, guests.PublicKey, network.Mtu, options.Exec == ExecWay.Ssh, cancellationToken);
         }
     }
 
@@ -132,7 +139,7 @@ internal sealed partial class MicroVmLauncher(
             MemoryMiB = boot.Template.MemoryMiB,
             KernelArguments = boot.Template.KernelArguments ?? "",
             Limits = options.DeviceLimits,
-            Agent = Channel,
+            Channels = ChannelsOf(boot.Template.AgentVersion),
             Uid = boot.Uid,
             SnapshotMemoryPath = boot.SnapshotDirectory is { } directory ? Snapshot.FilesIn(directory).MemoryPath : null,
             Cgroups = cgroups.PathsFor(boot.Id),
@@ -141,17 +148,40 @@ internal sealed partial class MicroVmLauncher(
 
     private async Task ReachGuestAsync(Boot boot, CancellationToken cancellationToken)
     {
-        await ConnectGuestAsync(boot, boot.Identity!.HostKey, isAdopted: false, cancellationToken);
+        await ConnectGuestAsync(boot, isAdopted: false, cancellationToken);
         // The guest has unpacked the initrd, which contains the host key.
         File.Delete(boot.InitrdPath);
         // Another server must not adopt a microVM of which a snapshot is being made.
-        boot.File!.Write(r => r with { IsReady = boot.SnapshotDirectory is null, Resources = boot.Teardown.Resources });
+        boot.File!.Write(r => r with
+        {
+            IsReady = boot.SnapshotDirectory is null,
+            Exec = boot.Guest!.Way,
+            Resources = boot.Teardown.Resources,
+        });
     }
 
-    private async Task ConnectGuestAsync(Boot boot, byte[] hostKey, bool isAdopted, CancellationToken cancellationToken)
+    /// <summary>The channels to an agent.</summary>
+    /// <param name="agentVersion">Version of the agent's streams; 0 for an agent that has none.</param>
+    internal static GuestChannels ChannelsOf(int agentVersion) => agentVersion == 0 ? OldChannels : Channels;
+
+    private async Task ConnectGuestAsync(Boot boot, bool isAdopted, CancellationToken cancellationToken)
     {
+        var record = boot.File!.Record;
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var connecting = guests.ConnectAsync(new GuestLogin(boot.Slot!.Address, hostKey, isAdopted), stop.Token);
+        var connecting = guests.ConnectAsync(
+            new GuestLogin
+            {
+                Id = boot.Id,
+                Machine = boot.Machine!,
+                Address = boot.Slot!.Address,
+                HostKey = Convert.FromBase64String(record.HostKey),
+                Secret = Convert.FromBase64String(record.Secret ?? ""),
+                AgentVersion = record.AgentVersion,
+                Way = isAdopted ? record.Exec ?? ExecWay.Ssh : null,
+                MayLackDevice = boot.Snapshot is null && !isAdopted,
+                IsAdopted = isAdopted,
+            },
+            stop.Token);
         if (await Task.WhenAny(connecting, boot.Machine!.Exited) != connecting)
         {
             await stop.CancelAsync();

@@ -54,12 +54,14 @@ public sealed class AgentProtocolTests
     [Fact]
     public void A_resume_is_decoded_as_encoded_and_other_bytes_are_refused()
     {
-        var body = new ResumeBody(1_795_536_956_901_323_970, [1, 2, 3], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", [9, 8]);
+        var body = new ResumeBody(
+            1_795_536_956_901_323_970, [1, 2, 3], "pandora-abcdefgh", "0123456789abcdef0123456789abcdef", [9, 8], [7]);
         var bytes = body.Encode();
         var read = ResumeBody.Decode(bytes);
         Assert.Equal((body.UnixNanoseconds, body.Hostname, body.MachineId), (read.UnixNanoseconds, read.Hostname, read.MachineId));
         Assert.Equal(body.Seed, read.Seed);
         Assert.Equal(body.HostKey, read.HostKey);
+        Assert.Equal(body.Secret, read.Secret);
         for (var length = 0; length < bytes.Length; length++)
         {
             Assert.Throws<FormatException>(() => ResumeBody.Decode(bytes.AsSpan(0, length)));

@@ -40,12 +40,13 @@ public sealed class GuestAgentTests
             sent = ResumeBody.Decode(resume.Body.Span);
             await guest.SendAsync(AgentMessage.Resumed, resume.Id);
         });
-        await agent.ResumeAsync(identity, default);
+        await agent.ResumeAsync(identity, hasStreams: true, default);
         Assert.Equal((identity.Hostname, identity.MachineId), (sent!.Hostname, sent.MachineId));
         Assert.Equal("pandora-efghijkl", sent.Hostname);
         Assert.Matches("^[0-9a-f]{32}$", sent.MachineId);
         Assert.Equal(identity.HostKeyFile, sent.HostKey);
-        Assert.Equal(64, sent.Seed.Length);
+        Assert.Equal(identity.Secret, sent.Secret);
+        Assert.Equal((64, 32), (sent.Seed.Length, sent.Secret.Length));
         Assert.Equal((_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100, sent.UnixNanoseconds);
     }
 

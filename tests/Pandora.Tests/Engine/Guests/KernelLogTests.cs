@@ -1,4 +1,4 @@
-using Pandora.Agent;
+using Pandora.Agent.Control;
 
 namespace Pandora.Tests.Guests;
 

@@ -172,7 +172,7 @@ public sealed class NodeTests
                 InitrdPath = "",
                 Drives = [],
                 Uid = 0,
-                Agent = new AgentChannel("", 0),
+                Channels = new GuestChannels(new AgentChannel("", 0), Streams: null),
                 Network = new NetworkSpec($"/run/netns/pnd-{instance}-{slot}", "tap0", ""),
             }, default);
         await File.WriteAllTextAsync(Path.Combine(directory, "record.json"), $$$"""

@@ -138,6 +138,33 @@ public sealed class TemplateTests : IDisposable
         Assert.Equal(first.HostKey[^32..], first.HostKeyFile[^32..]);
     }
 
+    [Theory]
+    [InlineData(true, "exec=ssh")]
+    [InlineData(false, "exec=agent")]
+    public async Task A_microVMs_initrd_begins_with_its_names_and_the_way_of_its_commands(bool useSsh, string line)
+    {
+        var (template, target) = (Path.Combine(_directory, "initrd"), Path.Combine(_directory, "own"));
+        await File.WriteAllTextAsync(template, "the template's");
+        var identity = GuestIdentity.Create("abcdefghij");
+        await identity.WriteInitrdAsync(template, target, "key", 1400, useSsh, TestContext.Current.CancellationToken);
+        var written = await File.ReadAllTextAsync(target, Encoding.Latin1);
+        Assert.Contains($"hostname={identity.Hostname}\nmtu=1400\n{line}\n", written);
+        Assert.Contains($"127.0.0.1 localhost {identity.Hostname}\n::1 localhost\n", written);
+        Assert.EndsWith("the template's", written);
+    }
+
+    [Fact]
+    public void A_template_of_an_older_Pandora_has_agent_version_0_and_needs_no_copy_of_the_agent()
+    {
+        var store = new TemplateStore(_directory);
+        Install(store, "web");
+        var description = Path.Combine(_directory, "web", "template.json");
+        File.WriteAllText(description, File.ReadAllText(description).Replace(",\"agent_version\":0", "", StringComparison.Ordinal));
+        Assert.DoesNotContain("agent", File.ReadAllText(description));
+        var read = store.Find("web")!;
+        Assert.Equal((0, Path.Combine(_directory, "web", "agent")), (read.AgentVersion, read.AgentPath));
+    }
+
     [Fact]
     public void A_template_stored_with_the_misspelt_size_is_still_read()
     {
