@@ -1,4 +1,3 @@
-using System.Text;
 using Pandora.Contracts;
 
 namespace Pandora.Cli;
@@ -6,12 +5,10 @@ namespace Pandora.Cli;
 /// <summary>Standard input of a command, read to its end before the command starts, because the API takes it with the request.</summary>
 internal static class CommandInput
 {
-    private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
-
-    /// <summary>Reads text to its end.</summary>
-    /// <exception cref="UsageException">It is longer than <see cref="Limits.MaxStdinBytes"/>, or no UTF-8.</exception>
+    /// <summary>Reads it to its end.</summary>
+    /// <exception cref="UsageException">It is longer than <see cref="Limits.MaxStdinBytes"/>.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
-    public static async Task<string> ReadAsync(Stream input, CancellationToken cancellationToken)
+    public static async Task<ReadOnlyMemory<byte>> ReadAsync(Stream input, CancellationToken cancellationToken)
     {
         var bytes = new byte[Limits.MaxStdinBytes + 1];
         // A terminal or a pipe without a writer is read by a thread that no token reaches: this waits, and the program's end ends the
@@ -34,14 +31,6 @@ internal static class CommandInput
                 + "or let the sandbox fetch it");
         }
 
-        try
-        {
-            return Strict.GetString(bytes.AsSpan(0, length));
-        }
-        catch (DecoderFallbackException)
-        {
-            throw new UsageException(
-                "standard input is not UTF-8 text, and bytes cannot be sent as they are: send them as base64 and decode in the sandbox");
-        }
+        return bytes.AsMemory(0, length);
     }
 }

@@ -1,3 +1,4 @@
+using System.Text;
 using Pandora.Contracts;
 
 namespace Pandora.Client;
@@ -189,14 +190,34 @@ public sealed class ExecTimeoutException : PandoraApiException
     {
     }
 
-    /// <summary>Standard output until the timeout.</summary>
-    public string Stdout => Wire.Stdout ?? "";
+    /// <summary>Standard output until the timeout, as in <see cref="ExecResult.Stdout"/>.</summary>
+    public string Stdout => StdoutBytes is { } bytes ? Encoding.UTF8.GetString(bytes.Span) : Wire.Stdout ?? "";
 
     /// <summary>Standard error until the timeout.</summary>
-    public string Stderr => Wire.Stderr ?? "";
+    public string Stderr => StderrBytes is { } bytes ? Encoding.UTF8.GetString(bytes.Span) : Wire.Stderr ?? "";
+
+    /// <summary>Standard output until the timeout, as in <see cref="ExecResult.StdoutBytes"/>.</summary>
+    public ReadOnlyMemory<byte>? StdoutBytes { get; private set; }
+
+    /// <summary>Standard error until the timeout, likewise.</summary>
+    public ReadOnlyMemory<byte>? StderrBytes { get; private set; }
+
+    /// <summary>Whether one of the outputs was longer than the part that is kept.</summary>
+    public bool IsTruncated => Wire.Truncated == true;
+
+    /// <summary>Whether bytes of an output were replaced, as in <see cref="ExecResult.IsLossy"/>.</summary>
+    public bool IsLossy => Wire.Lossy == true;
+
+    /// <summary>Whether the sandbox's memory was full, as in <see cref="ExecResult.IsOutOfMemory"/>.</summary>
+    public bool IsOutOfMemory => Wire.Oom == true;
+
+    /// <summary>The limit of memory that was reached, in bytes; null unless <see cref="IsOutOfMemory"/>.</summary>
+    public long? MemoryLimit => Wire.MemoryLimitBytes;
 
     /// <summary>What the server knows of the command: one of <see cref="CommandStates"/>.</summary>
     public string Command => Wire.Command ?? CommandStates.Unknown;
+
+    internal void DecodeOutputs() => (StdoutBytes, StderrBytes) = (PandoraApi.Decode(Wire.Stdout), PandoraApi.Decode(Wire.Stderr));
 }
 
 /// <summary>

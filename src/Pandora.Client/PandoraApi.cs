@@ -56,12 +56,31 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
                 HttpMethod.Post, $"{PathOf(id)}/exec", PandoraJson.Default.ExecResponse, cancellationToken,
                 () => Content(request, PandoraJson.Default.ExecRequest)).ConfigureAwait(false);
         }
+        catch (ExecTimeoutException e) when (request.Encoding == ByteEncodings.Base64)
+        {
+            e.DecodeOutputs();
+            throw;
+        }
         catch (UnexpectedAnswerException e) when (e.InnerException is not null and not JsonException)
         {
             const string Message = "the whole answer of the server did not come: "
                 + "the command may have run, in part or to its end, and is not repeated";
             throw new ExecInterruptedException(
                 Message, new ApiProblem(Detail: Message, Code: ErrorCodes.Interrupted.Code), null, e.InnerException);
+        }
+    }
+
+    /// <summary>The bytes of an output that was asked for as base64.</summary>
+    /// <exception cref="UnexpectedAnswerException">It is not base64.</exception>
+    public static byte[] Decode(string? output)
+    {
+        try
+        {
+            return Convert.FromBase64String(output ?? "");
+        }
+        catch (FormatException e)
+        {
+            throw NotUnderstood("an output is not base64", e);
         }
     }
 

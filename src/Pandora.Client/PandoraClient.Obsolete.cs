@@ -8,7 +8,7 @@ public partial class PandoraClient
     /// <summary>Runs a command in a sandbox that is known by its id.</summary>
     [Obsolete("Use Connect(id).ExecAsync(…)")]
     public async Task<ExecResult> ExecAsync(string id, ExecRequest request, CancellationToken cancellationToken = default) =>
-        ExecResult.From(await Api.ExecAsync(id, request, cancellationToken).ConfigureAwait(false));
+        ExecResult.From(await Api.ExecAsync(id, request, cancellationToken).ConfigureAwait(false), request);
 
     /// <summary>Restarts a sandbox's idle time.</summary>
     [Obsolete("Use Connect(id).KeepAliveAsync()")]

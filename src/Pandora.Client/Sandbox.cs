@@ -61,9 +61,8 @@ public partial class Sandbox : IAsyncDisposable
     public virtual async Task<ExecResult> ExecAsync(
         string code, ExecOptions? options = null, CancellationToken cancellationToken = default)
     {
-        var request = new ExecRequest(
-            code, options?.Timeout?.TotalSeconds, options?.WorkingDirectory, options?.Environment, options?.User, options?.Stdin);
-        return ExecResult.From(await Api.ExecAsync(Id, request, cancellationToken).ConfigureAwait(false));
+        var request = ExecOptions.ToRequest(code, options);
+        return ExecResult.From(await Api.ExecAsync(Id, request, cancellationToken).ConfigureAwait(false), request);
     }
 
     /// <summary>Shows the sandbox's state.</summary>

@@ -28,8 +28,8 @@ public static class Limits
     /// <summary>Most bytes of a command's shell text, as UTF-8.</summary>
     public const int MaxCodeBytes = 1024 * 1024;
 
-    /// <summary>Most bytes of a command's standard input, as UTF-8.</summary>
-    public const int MaxStdinBytes = 1024 * 1024;
+    /// <summary>Most bytes of a command's standard input.</summary>
+    public const int MaxStdinBytes = 10 * 1024 * 1024;
 
     /// <summary>Most bytes of a command's environment variables, names and values together.</summary>
     public const int MaxEnvBytes = 64 * 1024;
@@ -56,7 +56,7 @@ public static class Limits
     public const int MaxBodyBytes = (6 * (MaxCodeBytes + MaxStdinBytes)) + (1024 * 1024);
 
     /// <summary>Writes a number of bytes for people: <c>64 KiB</c>, <c>1 MiB</c>.</summary>
-    public static string Size(int bytes) => bytes >= 1024 * 1024
+    public static string Size(long bytes) => bytes >= 1024 * 1024
         ? FormattableString.Invariant($"{bytes / (1024.0 * 1024):0.#} MiB")
         : FormattableString.Invariant($"{bytes / 1024.0:0.#} KiB");
 }

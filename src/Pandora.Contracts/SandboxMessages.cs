@@ -52,8 +52,12 @@ public sealed record SandboxInfo(
 /// 30.</param>
 /// <param name="Cwd">Directory to run in. Default: the user's home.</param>
 /// <param name="Env">Environment variables, at most 64 KiB in all.</param>
-/// <param name="User">User to run as. Default: root.</param>
-/// <param name="Stdin">Text for standard input, at most 1 MiB of UTF-8. Default: empty.</param>
+/// <param name="User">User to run as: a name, or a number. Default: root.</param>
+/// <param name="Stdin">Standard input, at most 10 MiB of bytes, which may include NUL. Default: empty.</param>
+/// <param name="StdinEncoding">How <c>stdin</c> is written: <c>utf-8</c>, as text, or <c>base64</c>. Default: <c>utf-8</c>.</param>
+/// <param name="Encoding">How the answer writes <c>stdout</c> and <c>stderr</c>: <c>utf-8</c>, as text, or <c>base64</c>, which has each
+/// byte as the command wrote it. Default: <c>utf-8</c>.</param>
+/// <param name="Merge">True writes both outputs to <c>stdout</c>, in their order; <c>stderr</c> is then empty. Default: false.</param>
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record ExecRequest(
     [property: Required(AllowEmptyStrings = true, ErrorMessage = "must be given, as text")] string Code,
@@ -62,7 +66,23 @@ public sealed record ExecRequest(
     [property: StringLength(Limits.MaxCwdLength, ErrorMessage = "must be at most {1} characters")] string? Cwd = null,
     IReadOnlyDictionary<string, string>? Env = null,
     [property: StringLength(Limits.MaxUserLength, ErrorMessage = "must be at most {1} characters")] string? User = null,
-    string? Stdin = null);
+    [property: JsonConverter(typeof(LongTextConverter))] string? Stdin = null,
+    [property: AllowedValues(ByteEncodings.Utf8, ByteEncodings.Base64, null, ErrorMessage = "must be utf-8 or base64")]
+    string? StdinEncoding = null,
+    [property: AllowedValues(ByteEncodings.Utf8, ByteEncodings.Base64, null, ErrorMessage = "must be utf-8 or base64")]
+    string? Encoding = null,
+    bool? Merge = null);
+
+/// <summary>The values of <see cref="ExecRequest.StdinEncoding"/> and <see cref="ExecRequest.Encoding"/>: how bytes are written in
+/// JSON.</summary>
+public static class ByteEncodings
+{
+    /// <summary>As text. In an answer, bytes that are not UTF-8 become U+FFFD.</summary>
+    public const string Utf8 = "utf-8";
+
+    /// <summary>As base64 (RFC 4648, section 4), with padding.</summary>
+    public const string Base64 = "base64";
+}
 
 /// <summary>
 /// Answer to <c>POST /sandboxes/{id}/exec</c>. A command that failed is a result, not an error of the API. A plain answer has the first
@@ -71,10 +91,14 @@ public sealed record ExecRequest(
 /// </summary>
 /// <param name="SandboxId">The sandbox it ran in.</param>
 /// <param name="ExitCode">Exit code; 128 + n when bash was ended by signal n.</param>
-/// <param name="Stdout">Standard output as UTF-8, at most 10 MiB; what is not UTF-8 becomes U+FFFD.</param>
-/// <param name="Stderr">Standard error, likewise.</param>
+/// <param name="Stdout">Standard output, at most 10 MiB; as text, where bytes that are not UTF-8 become U+FFFD, or as base64 if the request
+/// asked for it.</param>
+/// <param name="Stderr">Standard error, likewise; empty when the request asked to merge the outputs.</param>
 /// <param name="ExecMs">Milliseconds from the server's start of the command to its end.</param>
 /// <param name="Truncated">True when either output was longer than is kept; else left out.</param>
+/// <param name="Lossy">True when bytes of an output were not UTF-8 and became U+FFFD; else left out, as always with base64.</param>
+/// <param name="Oom">True when the guest's memory was full and its kernel killed a process of the command; else left out.</param>
+/// <param name="MemoryLimitBytes">With <c>oom</c>, the limit that was reached, in bytes; else left out.</param>
 /// <param name="DiskLostData">True when the sandbox's disk has lost data that the guest had written; else left out.</param>
 public sealed record ExecResponse(
     string SandboxId, int ExitCode,
@@ -82,6 +106,9 @@ public sealed record ExecResponse(
     [property: JsonConverter(typeof(LongTextConverter))] string Stderr,
     double ExecMs,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Truncated = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Lossy = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Oom = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] long? MemoryLimitBytes = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? DiskLostData = null);
 
 /// <summary>Answer to <c>GET /health</c>.</summary>

@@ -24,8 +24,13 @@ internal sealed class CommandOptions
 
     private readonly Option<bool> _interactive = new("--interactive", "-i")
     {
-        Description = $"Give the command this program's standard input: UTF-8 text, at most {Limits.Size(Limits.MaxStdinBytes)}, "
+        Description = $"Give the command this program's standard input: any bytes, at most {Limits.Size(Limits.MaxStdinBytes)}, "
             + "read to its end before the command starts. Without -i the input is empty",
+    };
+
+    private readonly Option<bool> _merge = new("--merge")
+    {
+        Description = "Write both of the command's outputs to standard output, in their order",
     };
 
     public void AddTo(Command command)
@@ -36,15 +41,21 @@ internal sealed class CommandOptions
         command.Options.Add(_user);
         command.Options.Add(_env);
         command.Options.Add(_interactive);
+        command.Options.Add(_merge);
     }
 
-    /// <summary>The request that the command line describes, with the command's standard input.</summary>
+    /// <summary>The request that the command line describes, with the command's standard input. With JSON the answer is printed as it is,
+    /// so it has the outputs as text; else it has their bytes.</summary>
     /// <exception cref="StoppedException">The user stopped it while the input was read.</exception>
     public async Task<ExecRequest> ReadAsync(ParseResult result, CancellationToken cancellationToken)
     {
         var request = new ExecRequest(
             CommandTail.ToCode(result.GetRequiredValue(_words)), result.GetValue(_timeout), result.GetValue(_cwd),
-            Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user));
+            Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user))
+        {
+            Encoding = result.GetValue(Shared.Json) ? null : ByteEncodings.Base64,
+            Merge = result.GetValue(_merge) ? true : null,
+        };
         if (!result.GetValue(_interactive))
         {
             return request;
@@ -53,7 +64,8 @@ internal sealed class CommandOptions
         try
         {
             using var input = Console.OpenStandardInput();
-            return request with { Stdin = await CommandInput.ReadAsync(input, cancellationToken) };
+            var bytes = await CommandInput.ReadAsync(input, cancellationToken);
+            return request with { Stdin = Convert.ToBase64String(bytes.Span), StdinEncoding = ByteEncodings.Base64 };
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
@@ -70,13 +82,8 @@ internal sealed class CommandOptions
             return response.ExitCode;
         }
 
-        Console.Out.Write(response.Stdout);
-        Console.Error.Write(response.Stderr);
-        if (response.Truncated == true)
-        {
-            Console.Error.WriteLine($"pandora: the output was longer than the {Limits.Size(Limits.MaxOutputBytes)} that are kept");
-        }
-
+        Write(PandoraApi.Decode(response.Stdout), PandoraApi.Decode(response.Stderr));
+        Warn(response.Truncated, response.Oom, response.MemoryLimitBytes);
         return response.ExitCode;
     }
 
@@ -86,10 +93,33 @@ internal sealed class CommandOptions
     {
         if (!asJson)
         {
-            Console.Out.Write(timeout.Stdout);
-            Console.Error.Write(timeout.Stderr);
+            Write(timeout.StdoutBytes, timeout.StderrBytes);
+            Warn(timeout.IsTruncated, timeout.IsOutOfMemory, timeout.MemoryLimit);
         }
 
         return Failure.Of(timeout)!.Print(asJson);
+    }
+
+    // As bytes: a console's text writer would change those that are not UTF-8.
+    private static void Write(ReadOnlyMemory<byte>? stdout, ReadOnlyMemory<byte>? stderr)
+    {
+        using var output = Console.OpenStandardOutput();
+        output.Write((stdout ?? default).Span);
+        using var error = Console.OpenStandardError();
+        error.Write((stderr ?? default).Span);
+    }
+
+    private static void Warn(bool? isTruncated, bool? isOutOfMemory, long? memoryLimit)
+    {
+        if (isTruncated == true)
+        {
+            Console.Error.WriteLine($"pandora: the output was longer than the {Limits.Size(Limits.MaxOutputBytes)} that are kept");
+        }
+
+        if (isOutOfMemory == true)
+        {
+            var limit = memoryLimit is { } bytes ? $" ({Limits.Size(bytes)})" : "";
+            Console.Error.WriteLine($"pandora: the sandbox's memory{limit} was full, and its kernel killed a process of the command");
+        }
     }
 }

@@ -41,7 +41,7 @@ internal static partial class ApiDescription
             // The framework writes no type for a property with a custom converter, and a generated client would not read it as text.
             if (context.JsonPropertyInfo?.CustomConverter is LongTextConverter)
             {
-                schema.Type = JsonSchemaType.String;
+                schema.Type = JsonSchemaType.String | (context.JsonPropertyInfo.IsGetNullable ? JsonSchemaType.Null : 0);
             }
 
             if (context.JsonPropertyInfo is { } property && Values.TryGetValue((property.DeclaringType, property.Name), out var values))

@@ -14,9 +14,10 @@ namespace Pandora.Server.Api;
 /// The answer to an exec: <see cref="ExecResponse"/>, or a problem when the command ran into its timeout. It is written in pieces from the
 /// output's bytes as the client reads, so the output is in memory only once. A client that reads too slowly is disconnected.
 /// </summary>
-internal sealed partial class ExecAnswer(string id, Execution execution, double timeout) : IResult
+internal sealed partial class ExecAnswer(string id, Execution execution, double timeout, bool asBase64) : IResult
 {
-    private const int FlushFrom = 16 * 1024;
+    private const int FlushFrom = 16 * 1024, BytesAtOnce = 12 * 1024;
+    private bool _isLossy;
 
     public async Task ExecuteAsync(HttpContext httpContext)
     {
@@ -70,14 +71,21 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
                 json.WriteNumber("exit_code", result.ExitCode);
             }
 
-            await WriteTextAsync(httpContext, json, "stdout", result.Stdout, pace);
-            await WriteTextAsync(httpContext, json, "stderr", result.Stderr, pace);
+            await WriteOutputAsync(httpContext, json, "stdout", result.Stdout, pace);
+            await WriteOutputAsync(httpContext, json, "stderr", result.Stderr, pace);
             if (result.Stopped is null)
             {
                 json.WriteNumber("exec_ms", Math.Round(execution.Elapsed.TotalMilliseconds, 3));
             }
 
             WriteFlag(json, "truncated", result.IsTruncated);
+            WriteFlag(json, "lossy", _isLossy);
+            if (result.OomLimit is { } limit)
+            {
+                json.WriteBoolean("oom", true);
+                json.WriteNumber("memory_limit_bytes", limit);
+            }
+
             WriteFlag(json, "disk_lost_data", execution.HasLostData);
             json.WriteEndObject();
             json.Flush();
@@ -95,21 +103,41 @@ internal sealed partial class ExecAnswer(string id, Execution execution, double 
         }
     }
 
-    private static async ValueTask WriteTextAsync(
+    private async ValueTask WriteOutputAsync(
         HttpContext httpContext, Utf8JsonWriter json, string name, GuestOutput output, ReadingPace pace)
     {
         json.WritePropertyName(name);
-        foreach (var piece in output.ReadText())
+        if (asBase64)
+        {
+            foreach (var piece in output.ReadBytes())
+            {
+                for (var rest = piece; !rest.IsEmpty; rest = rest[Math.Min(BytesAtOnce, rest.Length)..])
+                {
+                    json.WriteBase64StringSegment(rest.Span[..Math.Min(BytesAtOnce, rest.Length)], isFinalSegment: false);
+                    await FlushAsync(httpContext, json, pace);
+                }
+            }
+
+            json.WriteBase64StringSegment([], isFinalSegment: true);
+            return;
+        }
+
+        foreach (var piece in output.ReadText(() => _isLossy = true))
         {
             json.WriteStringValueSegment(piece.Span, isFinalSegment: false);
-            if (json.BytesCommitted + json.BytesPending - pace.Written >= FlushFrom)
-            {
-                json.Flush();
-                await pace.FlushAsync(httpContext.Response.BodyWriter, json.BytesCommitted, httpContext.RequestAborted);
-            }
+            await FlushAsync(httpContext, json, pace);
         }
 
         json.WriteStringValueSegment(ReadOnlySpan<char>.Empty, isFinalSegment: true);
+    }
+
+    private static async ValueTask FlushAsync(HttpContext httpContext, Utf8JsonWriter json, ReadingPace pace)
+    {
+        if (json.BytesCommitted + json.BytesPending - pace.Written >= FlushFrom)
+        {
+            json.Flush();
+            await pace.FlushAsync(httpContext.Response.BodyWriter, json.BytesCommitted, httpContext.RequestAborted);
+        }
     }
 
     [LoggerMessage(

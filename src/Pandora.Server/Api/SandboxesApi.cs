@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
@@ -29,13 +30,15 @@ internal static class SandboxesApi
         group.MapGet("{id}", Get).WithSummary("Show a sandbox").Fails(ApiOperations.Show);
         group.MapPost("{id}/exec", ExecAsync).WithSummary("Run a command")
             .WithDescription(
-                "An answer has five members, and also each of the flags truncated and disk_lost_data when it is true. "
+                "An answer has five members, and also each of the flags truncated, lossy, oom (with memory_limit_bytes) and disk_lost_data "
+                    + "when it is true. "
                     + "A 504, and every other problem that says that a command did not end by itself, has the member command. "
                     + "Its value is what is known of the command: "
                     + "killed (checked afterwards: its shell has ended, its cgroup is empty, no process bears its mark), "
                     + "unknown (the command may still run), "
                     + "not_started, "
                     + "unreachable (the guest did not answer; the command may still run). "
+                    + "A 504 has the outputs until then, and the flags, too. "
                     + $"A client that reads less than {Limits.Size(ReadingPace.MinRate)}/s of the answer on average, "
                     + $"after {ReadingPace.Grace.TotalSeconds:0} s, is disconnected.")
             .Produces<ExecResponse>()
@@ -101,12 +104,26 @@ internal static class SandboxesApi
             Cwd = request.Cwd,
             Env = request.Env ?? new Dictionary<string, string>(),
             User = request.User,
-            Stdin = request.Stdin,
+            Stdin = StdinOf(request),
+            Merge = request.Merge == true,
         };
         var execution = await sandboxes.GetFor(id, SandboxOperation.Exec).ExecAsync(command, cancellationToken);
         // While the result is written, the command counts as running. It stops counting however the writing ends.
         response.RegisterForDispose(execution);
-        return new ExecAnswer(id, execution, timeout);
+        return new ExecAnswer(id, execution, timeout, asBase64: request.Encoding == ByteEncodings.Base64);
+    }
+
+    private static byte[] StdinOf(ExecRequest request)
+    {
+        var text = request.Stdin ?? "";
+        try
+        {
+            return request.StdinEncoding == ByteEncodings.Base64 ? Convert.FromBase64String(text) : Encoding.UTF8.GetBytes(text);
+        }
+        catch (FormatException)
+        {
+            throw PandoraException.Invalid("stdin", "is not base64, and stdin_encoding says that it is");
+        }
     }
 
     private static async Task<IResult> DeleteAsync(

@@ -31,7 +31,7 @@ internal static class TemplateCommand
         var setup = new Option<string>("--setup") { Description = "Shell script to run as root in the new root filesystem" };
         var rootfs = new Option<string>("--rootfs")
         {
-            Description = "ext4 image to use instead of packages (it must contain bash and dropbear)",
+            Description = "ext4 image to use instead of packages (it must contain bash)",
         };
         var kernel = new Option<string>("--kernel")
         {

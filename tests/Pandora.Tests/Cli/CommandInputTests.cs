@@ -1,4 +1,3 @@
-using System.Text;
 using Pandora.Cli;
 using Pandora.Contracts;
 
@@ -6,24 +5,21 @@ namespace Pandora.Tests.Cli;
 
 public sealed class CommandInputTests
 {
-    [Fact]
-    public async Task Input_is_passed_as_it_is()
-    {
-        var bytes = Encoding.UTF8.GetBytes("\ufeffgrün\0\r\n");
-        Assert.Equal("\ufeffgrün\0\r\n", await CommandInput.ReadAsync(new MemoryStream(bytes), TestContext.Current.CancellationToken));
-        var longest = new string('x', Limits.MaxStdinBytes);
-        Assert.Equal(longest,
-            await CommandInput.ReadAsync(new MemoryStream(Encoding.UTF8.GetBytes(longest)), TestContext.Current.CancellationToken));
-    }
+    [Theory]
+    [InlineData(new byte[] { })]
+    [InlineData(new byte[] { 0xEF, 0xBB, 0xBF, 0x67, 0x00, 0x0D, 0x0A })]
+    [InlineData(new byte[] { 0xC3, 0x28, 0xFF, 0x80 })]
+    public async Task Input_is_passed_as_it_is(byte[] bytes) =>
+        Assert.Equal(bytes, (await CommandInput.ReadAsync(new MemoryStream(bytes), TestContext.Current.CancellationToken)).ToArray());
 
     [Fact]
-    public async Task What_the_api_does_not_take_is_told_before_anything_is_sent()
+    public async Task Input_that_the_api_does_not_take_is_refused_before_anything_is_sent()
     {
+        var longest = new byte[Limits.MaxStdinBytes];
+        Assert.Equal(
+            longest.Length, (await CommandInput.ReadAsync(new MemoryStream(longest), TestContext.Current.CancellationToken)).Length);
         var tooLong = await Assert.ThrowsAsync<UsageException>(() => CommandInput.ReadAsync(
             new MemoryStream(new byte[Limits.MaxStdinBytes + 1]), TestContext.Current.CancellationToken));
-        Assert.Contains("1 MiB", tooLong.Message);
-        var binary = await Assert.ThrowsAsync<UsageException>(() => CommandInput.ReadAsync(
-            new MemoryStream([0xC3, 0x28]), TestContext.Current.CancellationToken));
-        Assert.Contains("base64", binary.Message);
+        Assert.Contains("10 MiB", tooLong.Message);
     }
 }

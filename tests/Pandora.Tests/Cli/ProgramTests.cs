@@ -1,7 +1,4 @@
 using System.Diagnostics;
-using System.Net;
-using System.Net.Sockets;
-using System.Text;
 using System.Text.Json;
 using Pandora.Cli.Commands;
 using Pandora.Linux;
@@ -85,7 +82,11 @@ public sealed class ProgramTests
     public async Task A_command_that_timed_out_has_its_output_in_the_error()
     {
         await using var server = new OneAnswerServer(
-            504, """{"status":504,"detail":"it ran into its timeout","code":"exec_timeout","stdout":"so far","stderr":"err"}""");
+            504, """{"status":504,"detail":"it ran into its timeout","code":"exec_timeout","stdout":"so far","stderr":"err"}""")
+        {
+            ProblemOfBytes =
+                """{"status":504,"detail":"it ran into its timeout","code":"exec_timeout","stdout":"c28gZmFy","stderr":"ZXJy"}""",
+        };
         var (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "abc", "true"]);
         Assert.Equal((124, "so far", "errpandora: it ran into its timeout\n"), (exitCode, output, error));
         (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "--json", "abc", "true"]);
@@ -108,7 +109,7 @@ public sealed class ProgramTests
     public async Task Standard_input_is_read_only_when_asked_for()
     {
         await using var server = new OneAnswerServer(
-            200, """{"sandbox_id":"abc","exit_code":0,"stdout":"out\n","stderr":"","exec_ms":1}""");
+            200, """{"sandbox_id":"abc","exit_code":0,"stdout":"b3V0Cg==","stderr":"","exec_ms":1}""");
         // Never closed: a program that reads it to its end waits for ever.
         using var waiting = Start(["--url", server.Url, "exec", "abc", "true"]);
         Assert.Equal("out\n",
@@ -131,10 +132,55 @@ public sealed class ProgramTests
             .WaitAsync(Limit, TestContext.Current.CancellationToken));
 
         using var interactive = Start(["--url", server.Url, "exec", "-i", "abc", "true"]);
-        await interactive.StandardInput.WriteAsync("some words");
+        await interactive.StandardInput.BaseStream.WriteAsync(new byte[] { 0, 0xFF, 0x0A });
         interactive.StandardInput.Close();
         await interactive.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
-        Assert.Contains("\"stdin\":\"some words\"", server.LastRequest);
+        Assert.Contains("\"stdin\":\"AP8K\",\"stdin_encoding\":\"base64\"", server.LastRequest);
+    }
+
+    [Fact]
+    public async Task The_commands_bytes_are_written_as_they_are()
+    {
+        await using var server = new OneAnswerServer(
+            200, """{"sandbox_id":"abc","exit_code":0,"stdout":"77u/AP8NCsMo","stderr":"/w==","exec_ms":1}""");
+        using var process = Start(["--url", server.Url, "exec", "--merge", "abc", "true"]);
+        process.StandardInput.Close();
+        using var output = new MemoryStream();
+        using var error = new MemoryStream();
+        await process.StandardOutput.BaseStream.CopyToAsync(output, TestContext.Current.CancellationToken);
+        await process.StandardError.BaseStream.CopyToAsync(error, TestContext.Current.CancellationToken);
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
+        Assert.Equal([0xEF, 0xBB, 0xBF, 0, 0xFF, 0x0D, 0x0A, 0xC3, 0x28], output.ToArray());
+        Assert.Equal([0xFF], error.ToArray());
+        Assert.Contains("\"encoding\":\"base64\",\"merge\":true", server.LastRequest);
+    }
+
+    [Theory]
+    [InlineData("\"truncated\":true", "pandora: the output was longer than the 10 MiB that are kept\n")]
+    [InlineData("\"oom\":true,\"memory_limit_bytes\":536870912",
+        "pandora: the sandbox's memory (512 MiB) was full, and its kernel killed a process of the command\n")]
+    [InlineData("\"oom\":true,\"memory_limit_bytes\":6442450944",
+        "pandora: the sandbox's memory (6144 MiB) was full, and its kernel killed a process of the command\n")]
+    public async Task What_the_outputs_do_not_show_is_said_on_standard_error(string members, string words)
+    {
+        await using var server = new OneAnswerServer(
+            200, $$"""{"sandbox_id":"abc","exit_code":137,"stdout":"b3V0Cg==","stderr":"ZXJyCg==","exec_ms":1,{{members}}}""");
+        Assert.Equal((137, "out\n", $"err\n{words}"), await RunAsync(["--url", server.Url, "exec", "abc", "true"]));
+        await using var slow = new OneAnswerServer(
+            504, $$"""{"status":504,"detail":"too slow","code":"exec_timeout","stdout":"b3V0Cg==","stderr":"ZXJyCg==",{{members}}}""");
+        Assert.Equal(
+            (124, "out\n", $"err\n{words}pandora: too slow\n"),
+            await RunAsync(["--url", slow.Url, "exec", "abc", "true"]));
+    }
+
+    [Fact]
+    public async Task An_output_that_is_not_base64_is_an_unexpected_answer()
+    {
+        await using var server = new OneAnswerServer(
+            200, """{"sandbox_id":"abc","exit_code":0,"stdout":"plain!","stderr":"","exec_ms":1}""");
+        var (exitCode, output, error) = await RunAsync(["--url", server.Url, "exec", "abc", "true"]);
+        Assert.Equal((125, ""), (exitCode, output));
+        Assert.Contains("base64", error);
     }
 
     [Theory]
@@ -163,6 +209,11 @@ public sealed class ProgramTests
 
     private const string Ran = """{"sandbox_id":"abc","exit_code":7,"stdout":"out\n","stderr":"","exec_ms":1}""";
 
+    private const string RanAsBytes = """{"sandbox_id":"abc","exit_code":7,"stdout":"b3V0Cg==","stderr":"","exec_ms":1}""";
+
+    private static string RanAsAskedFor(string request) =>
+        request.Contains("\"base64\"", StringComparison.Ordinal) ? RanAsBytes : Ran;
+
     [Theory]
     [InlineData(503, """{"status":503,"detail":"the server is shutting down","code":"shutting_down"}""", "not_removed",
         "whether its sandbox abc ended is not known (the server is shutting down): './pandora rm abc' ends it, as does its idle timeout")]
@@ -173,7 +224,7 @@ public sealed class ProgramTests
         await using var server = new OneAnswerServer(status, body)
         {
             AnswerTo = r => r.StartsWith("DELETE", StringComparison.Ordinal) ? null
-                : r.Contains("/exec ", StringComparison.Ordinal) ? Ran
+                : r.Contains("/exec ", StringComparison.Ordinal) ? RanAsAskedFor(r)
                 : Created,
         };
         Assert.Equal((7, "out\n", $"pandora: {words}\n"), await RunAsync(["--url", server.Url, "run", "exit 7"]));
@@ -203,7 +254,7 @@ public sealed class ProgramTests
             "isolation":"x","notes":[]}
             """)
         {
-            AnswerTo = r => r.Contains("/exec ", StringComparison.Ordinal) ? Ran : null,
+            AnswerTo = r => r.Contains("/exec ", StringComparison.Ordinal) ? RanAsAskedFor(r) : null,
         };
         var cli = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
         using var process = Process.Start(new ProcessStartInfo("sh", ["-c", $"'{cli}' --json --url {server.Url} {arguments}"])
@@ -268,9 +319,11 @@ public sealed class ProgramTests
     {
         var (exitCode, output, error) = await RunAsync([command, "--help"]);
         Assert.Equal((0, ""), (exitCode, error));
-        foreach (var words in new[] { "-i, --interactive", "1 MiB", "124", "125", "Ctrl-C", "one JSON object on standard error" })
+        var help = string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
+        string[] all = ["-i, --interactive", "10 MiB", "--merge", "124", "125", "Ctrl-C", "one JSON object on standard error"];
+        foreach (var words in all)
         {
-            Assert.Contains(words, string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)));
+            Assert.Contains(words, help);
         }
     }
 
@@ -305,80 +358,5 @@ public sealed class ProgramTests
         }
 
         return Process.Start(start)!;
-    }
-
-    // Answers each request in the same way, but for those that AnswerTo has a body for.
-    private sealed class OneAnswerServer : IAsyncDisposable
-    {
-        private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
-        private readonly int _status;
-        private readonly string _body;
-        private readonly List<TcpClient> _silent = []; // held: a client that nothing refers to is closed by the collector
-        private readonly Task _serving;
-
-        public OneAnswerServer(int status, string body)
-        {
-            (_status, _body) = (status, body);
-            _listener.Start();
-            _serving = ServeAsync();
-        }
-
-        public string Url => $"http://{_listener.LocalEndpoint}";
-
-        public Func<string, bool> IsSilent { get; init; } = _ => false;
-
-        /// <summary>The body of a 200 for a request, or null for the usual answer.</summary>
-        public Func<string, string?> AnswerTo { get; init; } = _ => null;
-
-        /// <summary>Whether each body is shorter than its header says.</summary>
-        public bool IsCut { get; init; }
-
-        public string LastRequest { get; private set; } = "";
-
-        public async ValueTask DisposeAsync()
-        {
-            _listener.Dispose();
-            _silent.ForEach(c => c.Dispose());
-            await _serving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        }
-
-        private async Task ServeAsync()
-        {
-            while (true)
-            {
-                var connection = await _listener.AcceptTcpClientAsync();
-                var stream = connection.GetStream();
-                var request = "";
-                var buffer = new byte[65536];
-                // The client's bodies come in chunks, which a last one of no length ends.
-                while (!request.EndsWith("\r\n\r\n", StringComparison.Ordinal)
-                    || (request.Contains("chunked", StringComparison.Ordinal)
-                    && !request.EndsWith("\r\n0\r\n\r\n", StringComparison.Ordinal)))
-                {
-                    var length = await stream.ReadAsync(buffer);
-                    if (length == 0)
-                    {
-                        break;
-                    }
-
-                    request += Encoding.UTF8.GetString(buffer, 0, length);
-                }
-
-                LastRequest = request;
-                if (IsSilent(request))
-                {
-                    _silent.Add(connection);
-                }
-                else
-                {
-                    var own = AnswerTo(request);
-                    var (status, body) = own is null ? (_status, _body) : (200, own);
-                    var length = Encoding.UTF8.GetByteCount(body) + (IsCut ? 1 : 0);
-                    await stream.WriteAsync(Encoding.UTF8.GetBytes($"HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\n"
-                        + $"{(status == 204 ? "" : $"Content-Length: {length}\r\n")}Connection: close\r\n\r\n{body}"));
-                    connection.Dispose();
-                }
-            }
-        }
     }
 }

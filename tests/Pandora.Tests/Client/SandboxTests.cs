@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 using Pandora.Client;
 using Pandora.Fakes;
 
@@ -142,6 +143,55 @@ public sealed class SandboxTests
         var refused = await Assert.ThrowsAsync<InvalidRequestException>(() =>
             sandbox.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromHours(1) }));
         Assert.Equal(["timeout"], refused.Errors.Keys);
+    }
+
+    [Theory]
+    [InlineData(new byte[] { })]
+    [InlineData(new byte[] { 0, 1, 0xFF, 0xC3, 0x28, 0x0A })]
+    public async Task Bytes_go_in_and_come_out_unchanged(byte[] bytes)
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        await using var sandbox = await pandora.CreateAsync();
+        var result = await sandbox.ExecAsync("cat", new ExecOptions { StdinBytes = bytes, BinaryOutput = true });
+        Assert.Equal(bytes, result.StdoutBytes!.Value.ToArray());
+        Assert.Equal((Encoding.UTF8.GetString(bytes), "", 0, false),
+            (result.Stdout, result.Stderr, result.StderrBytes!.Value.Length, result.IsLossy));
+        var text = await sandbox.ExecAsync("cat", new ExecOptions { StdinBytes = bytes });
+        Assert.Equal((Encoding.UTF8.GetString(bytes), null, bytes.Length > 0), (text.Stdout, text.StdoutBytes, text.IsLossy));
+    }
+
+    [Fact]
+    public async Task The_flags_of_an_answer_and_of_a_timeout_are_there()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        await using var sandbox = await pandora.CreateAsync();
+        var plain = await sandbox.ExecAsync("exit 0");
+        Assert.Equal(
+            (false, false, false, null), (plain.IsTruncated, plain.IsLossy, plain.IsOutOfMemory, plain.MemoryLimit));
+        var killed = await sandbox.ExecAsync("oom 536870912");
+        Assert.Equal((true, 536870912), (killed.IsOutOfMemory, killed.MemoryLimit));
+        var merged = await sandbox.ExecAsync("both", new ExecOptions { MergeOutputs = true });
+        Assert.Equal(("out\nerr\n", ""), (merged.Stdout, merged.Stderr));
+
+        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => sandbox.ExecAsync("timeout-with-all"));
+        Assert.Equal(("a\uFFFD", null, true, true, true, 1024),
+            (timeout.Stdout, timeout.StdoutBytes, timeout.IsTruncated, timeout.IsLossy, timeout.IsOutOfMemory, timeout.MemoryLimit));
+        timeout = await Assert.ThrowsAsync<ExecTimeoutException>(
+            () => sandbox.ExecAsync("timeout-with-all", new ExecOptions { BinaryOutput = true }));
+        Assert.Equal([0x61, 0xFF], timeout.StdoutBytes!.Value.ToArray());
+        Assert.Equal(("a\uFFFD", "and so wrong", false), (timeout.Stdout, timeout.Stderr, timeout.IsLossy));
+    }
+
+    [Fact]
+    public async Task Two_inputs_are_a_mistake_of_the_program()
+    {
+        await using var api = await FakeServer.StartAsync();
+        using var pandora = new PandoraClient(api.Http, new PandoraClientOptions { TimeProvider = api.Node.Time });
+        await using var sandbox = await pandora.CreateAsync();
+        await Assert.ThrowsAsync<ArgumentException>(
+            () => sandbox.ExecAsync("cat", new ExecOptions { Stdin = "a", StdinBytes = new byte[] { 1 } }));
     }
 
     // Counts the calls that keep a sandbox alive. With faults, of each three one fails, one hangs, and one reaches the server.

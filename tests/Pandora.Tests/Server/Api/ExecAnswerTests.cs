@@ -1,4 +1,6 @@
+using System.Text;
 using System.Text.Json;
+using System.Text.Unicode;
 using CsCheck;
 using Pandora.Client;
 using Pandora.Contracts;
@@ -58,8 +60,74 @@ public sealed class ExecAnswerTests
         Assert.Equal("""{"sandbox_id":"x","exit_code":0,"stdout":"","stderr":"","exec_ms":1}""",
             JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1), PandoraJson.Default.ExecResponse));
         Assert.EndsWith(""","truncated":true,"disk_lost_data":true}""",
-            JsonSerializer.Serialize(new ExecResponse("x", 0, "", "", 1, true, true), PandoraJson.Default.ExecResponse));
+            JsonSerializer.Serialize(
+                new ExecResponse("x", 0, "", "", 1, Truncated: true, DiskLostData: true), PandoraJson.Default.ExecResponse));
         Assert.True(JsonSerializer.Deserialize(cut.Body.GetRawText(), PandoraJson.Default.ExecResponse)!.Truncated);
+    }
+
+    [Fact]
+    public async Task Any_bytes_arrive_unchanged_as_base64_and_are_told_to_be_lossy_as_text()
+    {
+        await using var api = await FakeServer.StartAsync();
+        var id = await api.CreateAsync();
+        await Gen.Byte.Array[0, 40].SampleAsync(
+            async bytes =>
+            {
+                var code = $"bytes {Convert.ToHexString(bytes)}";
+                var answer = (await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec",
+                    $$"""{"code": "{{code}}", "encoding": "base64"}""")).Body;
+                Assert.Equal(bytes, answer.GetProperty("stdout").GetBytesFromBase64());
+                Assert.Equal(
+                    ["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms"], answer.EnumerateObject().Select(p => p.Name));
+                var text = (await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", $$"""{"code": "{{code}}"}""")).Body;
+                Assert.Equal(Encoding.UTF8.GetString(bytes), text.GetProperty("stdout").GetString());
+                Assert.Equal(!Utf8.IsValid(bytes), text.TryGetProperty("lossy", out var lossy) && lossy.GetBoolean());
+            }, iter: 200, threads: 1);
+    }
+
+    [Fact]
+    public async Task An_output_of_the_greatest_length_arrives_whole_as_base64()
+    {
+        await using var api = await FakeServer.StartAsync(onLoopback: true);
+        using var pandora = new PandoraClient(api.Http);
+        var bytes = new byte[Limits.MaxStdinBytes];
+        new Random(1).NextBytes(bytes);
+        var result = await pandora.Connect(await api.CreateAsync()).ExecAsync(
+            "cat", new ExecOptions { StdinBytes = bytes, BinaryOutput = true });
+        Assert.True(result.StdoutBytes!.Value.Span.SequenceEqual(bytes));
+        Assert.False(result.IsLossy);
+    }
+
+    [Fact]
+    public async Task A_command_whose_process_the_memory_killer_ended_says_so_with_the_limit()
+    {
+        await using var api = await FakeServer.StartAsync();
+        var answer = await api.SendAsync(
+            HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", """{"code": "oom 6000000000"}""");
+        Assert.Equal(
+            ["sandbox_id", "exit_code", "stdout", "stderr", "exec_ms", "oom", "memory_limit_bytes"],
+            answer.Body.EnumerateObject().Select(p => p.Name));
+        Assert.Equal(
+            (true, 6_000_000_000), (answer.Body.GetProperty("oom").GetBoolean(), answer.Body.GetProperty("memory_limit_bytes").GetInt64()));
+    }
+
+    [Theory]
+    [InlineData("utf-8", "a\uFFFD", "and so wrong", true)]
+    [InlineData("base64", "Yf8=", "YW5kIHNvIHdyb25n", false)]
+    public async Task A_timeout_has_the_flags_and_the_encoding_of_an_answer(string encoding, string stdout, string stderr, bool isLossy)
+    {
+        await using var api = await FakeServer.StartAsync();
+        var id = await api.CreateAsync();
+        api.Node.Sandboxes.Get(id).HasLostData = true;
+        var answer = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec",
+            $$"""{"code": "timeout-with-all", "encoding": "{{encoding}}"}""");
+        Assert.Equal(504, answer.Status);
+        // The record of the contract reads each of them.
+        var problem = JsonSerializer.Deserialize(answer.Body.GetRawText(), PandoraJson.Default.ApiProblem)!;
+        Assert.Equal(
+            (stdout, stderr, true, isLossy ? true : null, true, 1024L, true),
+            (problem.Stdout, problem.Stderr, problem.Truncated, problem.Lossy, problem.Oom, problem.MemoryLimitBytes,
+                problem.DiskLostData));
     }
 
     [Theory]

@@ -76,6 +76,8 @@ public sealed class LimitsTests
         RequestLimits.Check(new GuestCommand { Code = "true", User = new string('u', Limits.MaxUserLength) });
         Assert.Throws<PandoraException>(
             () => RequestLimits.Check(new GuestCommand { Code = "true", User = new string('u', Limits.MaxUserLength + 1) }));
+        RequestLimits.Check(new GuestCommand { Code = "true", User = "0" });
+        RequestLimits.Check(new GuestCommand { Code = "true", User = $"{RequestLimits.MaxUserNumber}" });
         Assert.True(TemplateStore.IsName(new string('t', Limits.MaxTemplateLength)));
         Assert.False(TemplateStore.IsName(new string('t', Limits.MaxTemplateLength + 1)));
     }

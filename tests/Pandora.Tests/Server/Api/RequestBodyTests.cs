@@ -27,6 +27,9 @@ public sealed class RequestBodyTests
     [InlineData("env", "exit 0")]
     [InlineData("user", "exit 0")]
     [InlineData("stdin", "exit 0")]
+    [InlineData("stdin_encoding", "exit 0")]
+    [InlineData("encoding", "exit 0")]
+    [InlineData("merge", "exit 0")]
     [InlineData("", "")]
     public async Task Null_is_the_default_of_every_optional_field_of_an_exec(string field, string code)
     {
@@ -35,7 +38,65 @@ public sealed class RequestBodyTests
         var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec",
             field.Length == 0 ? $$"""{"code": "{{code}}"}""" : $$"""{"code": "{{code}}", "{{field}}": null}""");
         Assert.Equal((200, 0), (exec.Status, exec.Body.GetProperty("exit_code").GetInt32()));
-        Assert.Equal(TimeSpan.FromSeconds(30), Assert.Single(api.Node.GuestOf(id).Commands).Timeout);
+        Assert.Equal(TimeSpan.FromSeconds(30), Assert.Single(api.Node.GuestOf(id).Commands).TimeLimit);
+    }
+
+    [Theory]
+    [InlineData("AP/+DQo=", null)]
+    [InlineData("", null)]
+    [InlineData("AP/+\\r\\nDQo=\\n", null)]
+    [InlineData("AP/+DQo", "is not base64")]
+    [InlineData("AP_-DQo=", "is not base64")]
+    [InlineData("gr\u00fcn", "is not base64")]
+    [InlineData("=", "is not base64")]
+    public async Task Input_as_base64_reaches_the_command_or_is_refused_by_name(string stdin, string? fault)
+    {
+        await using var api = await FakeServer.StartAsync();
+        var id = await api.CreateAsync();
+        var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec",
+            $$"""{"code": "cat", "stdin": "{{stdin}}", "stdin_encoding": "base64", "encoding": "base64"}""");
+        if (fault is not null)
+        {
+            Assert.Equal(400, exec.Status);
+            Assert.Contains(fault, exec.Body.GetProperty("errors").GetProperty("stdin")[0].GetString());
+            Assert.Empty(api.Node.GuestOf(id).Commands);
+            return;
+        }
+
+        Assert.Equal(200, exec.Status);
+        Assert.Equal(stdin.Length > 0, Assert.Single(api.Node.GuestOf(id).Commands).HasInput);
+        Assert.Equal(stdin.Length == 0 ? "" : "AP/+DQo=", exec.Body.GetProperty("stdout").GetString());
+    }
+
+    [Theory]
+    [InlineData("encoding", "\"latin1\"", "must be utf-8 or base64")]
+    [InlineData("encoding", "\"UTF-8\"", "must be utf-8 or base64")]
+    [InlineData("encoding", "\"\"", "must be utf-8 or base64")]
+    [InlineData("encoding", "64", "has the wrong type")]
+    [InlineData("stdin_encoding", "\"hex\"", "must be utf-8 or base64")]
+    [InlineData("stdin", "[1, 2]", "has the wrong type")]
+    [InlineData("merge", "\"true\"", "has the wrong type")]
+    [InlineData("merge", "1", "has the wrong type")]
+    public async Task A_way_to_write_bytes_that_there_is_not_is_refused_by_name(string field, string value, string fault)
+    {
+        await using var api = await FakeServer.StartAsync();
+        var id = await api.CreateAsync();
+        var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", $$"""{"code": "cat", "{{field}}": {{value}}}""");
+        Assert.Equal(400, exec.Status);
+        Assert.Equal(fault, exec.Body.GetProperty("errors").GetProperty(field)[0].GetString());
+        Assert.Empty(api.Node.GuestOf(id).Commands);
+    }
+
+    [Theory]
+    [InlineData("", "out\n", "err\n")]
+    [InlineData(""", "merge": false""", "out\n", "err\n")]
+    [InlineData(""", "merge": true""", "out\nerr\n", "")]
+    public async Task Outputs_are_merged_only_on_request(string member, string stdout, string stderr)
+    {
+        await using var api = await FakeServer.StartAsync();
+        var exec = await api.SendAsync(HttpMethod.Post, $"/sandboxes/{await api.CreateAsync()}/exec", $$"""{"code": "both"{{member}}}""");
+        Assert.Equal(
+            (stdout, stderr), (exec.Body.GetProperty("stdout").GetString(), exec.Body.GetProperty("stderr").GetString()));
     }
 
     [Theory]
@@ -100,11 +161,14 @@ public sealed class RequestBodyTests
         await using var api = await FakeServer.StartAsync(options: new() { PoolSize = 1, MaxSandboxes = 500, IdleTimeout = 60 });
         var id = await api.CreateAsync();
         string[] fields =
-            ["code", "timeout", "cwd", "env", "user", "stdin", "idle_timeout", "template", "metadata", "egress", "other", "", "\\ud800"];
+        [
+            "code", "timeout", "cwd", "env", "user", "stdin", "stdin_encoding", "encoding", "merge",
+            "idle_timeout", "template", "metadata", "egress", "other", "", "\\ud800",
+        ];
         string[] values =
         [
             "\"exit 0\"", "null", "true", "-1", "1e400", "NaN", "Infinity", "30", "1.5", "\"\"", "\"30\"", "\"\\u0000\"", "\"\\ud800\"",
-            "[]", "[1]", "{}", "{\"A\":1}", "{\"A\":null}", "{\"A\":\"b\"}", "{\"A\":{}}",
+            "[]", "[1]", "{}", "{\"A\":1}", "{\"A\":null}", "{\"A\":\"b\"}", "{\"A\":{}}", "\"base64\"",
             "\"internet\"", "'a'", "01", "\"\\x\"", "\"unended", "nul", "{\"A\":\"\\udc00\"}", new string('[', 70),
             $"\"{new string('a', 5000)}\"", "\"a\nb\"", "",
         ];
