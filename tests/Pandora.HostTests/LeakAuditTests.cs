@@ -17,7 +17,8 @@ public sealed class LeakAuditTests : IAsyncLifetime
     [Fact]
     public async Task Every_resource_of_a_server_has_an_owner_and_planted_orphans_have_none()
     {
-        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
+        // Over SSH each sandbox has a connection that the host's kernel tracks.
+        await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1", ["PANDORA_EXEC"] = "ssh" });
         var sandbox = await server.Pandora.CreateAsync();
         await server.WaitForSnapshotAsync();
         await server.WaitForWarmAsync(1);

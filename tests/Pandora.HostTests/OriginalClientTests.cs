@@ -23,7 +23,7 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
             {
                 ("echo hello", 0, "hello\n", ""),
                 ("echo no >&2; exit 3", 3, "", "no\n"),
-                ("printf '\\377'", 0, "\uFFFD", ""),
+                ("printf 'h\\303\\251'", 0, "hé", ""),
             })
         {
             var result = await ExecAsync(created.SandboxId, code);

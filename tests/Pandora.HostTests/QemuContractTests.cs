@@ -52,7 +52,7 @@ public sealed class QemuContractTests : VmmContract, IAsyncLifetime
             Uid = 65534,
             Drives = [new DriveSpec(template.RootPath, IsReadOnly: true), new DriveSpec(disk, IsReadOnly: false)],
             Network = new NetworkSpec($"/run/netns/{_namespace}", "tap0", "02:fc:00:00:00:02"),
-            Agent = new AgentChannel("pandora.agent", 1024),
+            Channels = new GuestChannels(new AgentChannel("pandora.agent", 1000), new AgentChannel("pandora.streams", 1001)),
         };
     }
 }

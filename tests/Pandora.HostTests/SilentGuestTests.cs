@@ -1,8 +1,8 @@
 using System.Net;
 using System.Net.Sockets;
-using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Client;
 using Pandora.Engine.Guests;
+using Pandora.Engine.Guests.Ssh;
 using Pandora.TestHost;
 
 namespace Pandora.HostTests;
@@ -61,8 +61,7 @@ public sealed class SilentGuestTests : IAsyncLifetime
         {
             using var key = await ClientKey.LoadAsync(directory, CancellationToken.None);
             using var limit = new CancellationTokenSource();
-            var connecting = SshGuest.ConnectAsync(
-                address, key, [1], maxExecs: 1, isAdopted: false, TimeProvider.System, NullLogger.Instance, limit.Token);
+            var connecting = new SshLogin(address, key, [1], TimeProvider.System).ConnectAsync(limit.Token);
             using var guest = await server.AcceptTcpClientAsync();
             await guest.GetStream().WriteAsync("SSH-2.0-silent\r\n"u8.ToArray());
             // The library answers the version. From here on it waits for keys, and does not observe the cancellation token.

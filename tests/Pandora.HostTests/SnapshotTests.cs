@@ -126,7 +126,7 @@ public sealed class SnapshotTests : IAsyncLifetime
     public async Task An_agent_that_does_not_resume_causes_a_boot_and_no_other_harm(string resume, string words)
     {
         var templates = await HostileAgent.BuildTemplateAsync(_directory, resume);
-        await using var server = await StartAsync(new() { ["PANDORA_TEMPLATE_DIR"] = templates });
+        await using var server = await StartAsync(new() { ["PANDORA_TEMPLATE_DIR"] = templates, ["PANDORA_EXEC"] = "ssh" });
         await server.WaitForSnapshotAsync();
         for (var i = 0; i < 2; i++)
         {

@@ -63,6 +63,8 @@ public sealed class TemplateTests : IDisposable
         await Task.WhenAll(building, In("second", () => BuildAsync("mine", "--rootfs", image, "--memory", "192")));
         Directory.CreateSymbolicLink(Path.Combine(Templates, "mine"), Path.Combine(_directory, "second/templates/mine"));
         Assert.Contains("up to date", await BuildAsync("more", "--packages", "jq", "--setup", setup));
+        // cmp fails if the builder has changed the image in any byte.
+        await Command.RunAsync("cmp", [image, Path.Combine(Templates, "mine", "rootfs.ext4")]);
 
         await using var world = await TestWorld.CreateAsync();
         await using var server = await ServerProcess.StartAsync(world, new()
@@ -168,9 +170,7 @@ public sealed class TemplateTests : IDisposable
         var script = $"""
             host={host}
             [ ! -e "$host" ] || exit 9
-            mkdir -p /usr/lib/pandora
-            for file in etc/hosts etc/resolv.conf etc/machine-id etc/apt/sources.list etc/apt/apt.conf.d/90pandora \
-                usr/lib/pandora/init usr/lib/pandora/busybox usr/lib/pandora/agent; do
+            for file in etc/hosts etc/resolv.conf etc/machine-id etc/apt/sources.list etc/apt/apt.conf.d/90pandora; do
                 ln -sf "$host/file" "/$file"
             done
             # The builder must neither wait for a FIFO nor write to it.
@@ -202,9 +202,9 @@ public sealed class TemplateTests : IDisposable
         await Task.WhenAll(building, failing);
         Assert.Equal(before, await ReadAllAsync(host));
         var image = Path.Combine(Templates, "links", "rootfs.ext4");
-        Assert.Equal("127.0.0.1 localhost\n", await DebugAsync(image, "cat /etc/hosts"));
+        Assert.Equal("127.0.0.1 localhost\n::1 localhost\n", await DebugAsync(image, "cat /etc/hosts"));
         Assert.Contains("NOPASSWD", await DebugAsync(image, "cat /etc/sudoers.d/pandora"));
-        Assert.Contains("Type: regular", await DebugAsync(image, "stat /usr/lib/pandora/agent"));
+        Assert.Contains("Type: directory", await DebugAsync(image, "stat /usr/lib/pandora"));
         Assert.Contains("/etc/apt/apt.conf.d", await failing);
         Assert.Equal(kept, await File.ReadAllTextAsync(description));
         Assert.Equal(["links"], Directory.GetFileSystemEntries(Path.Combine(_directory, "second/templates")).Select(Path.GetFileName));
@@ -216,20 +216,36 @@ public sealed class TemplateTests : IDisposable
         var (host, before) = await PrepareHostAsync();
         // A path that debugfs would split into several words.
         _data = Directory.CreateDirectory(Path.Combine(_directory, "it's \"mine\" ")).FullName;
-        var inside = await MakeImageAsync(
-            "inside", "ln -s /real/lib usr/lib; mkdir -p real/lib/pandora; ln -s /etc/agent real/lib/pandora/agent; ln -s /real run");
-        await BuildAsync(["inside", "--rootfs", inside, .. Kernel]);
-        var image = Path.Combine(Templates, "inside", "rootfs.ext4");
-        Assert.Contains("Type: regular", await DebugAsync(image, "stat /real/lib/pandora/agent"));
-        Assert.DoesNotContain("Inode:", await DebugAsync(image, "stat /etc/agent"));
+        var inside = await MakeImageAsync("inside", "mkdir -p real usr/lib; ln -s /real run; ln -s real sys");
+        var words = await BuildAsync(["inside", "--rootfs", inside, .. Kernel]);
+        Assert.DoesNotContain("SSH server", words);
+        await Command.RunAsync("cmp", [inside, Path.Combine(Templates, "inside", "rootfs.ext4")]);
 
-        var outside = await MakeImageAsync("outside", $"ln -s {host} usr/lib");
-        Assert.Contains("/usr/lib/pandora is no directory",
-            await FailAsync(["template", "build", "outside", "--rootfs", outside, .. Kernel]));
-        var occupied = await MakeImageAsync("occupied", "mkdir -p usr/lib/pandora/agent");
-        Assert.Contains("/usr/lib/pandora/agent could not be written",
-            await FailAsync(["template", "build", "occupied", "--rootfs", occupied, .. Kernel]));
+        foreach (var (name, commands, message) in new[]
+        {
+            ("outside", $"ln -s {host} run", "/run is no directory"),
+            ("file", "touch proc", "/proc is no directory"),
+            ("below", $"ln -s {host} usr/lib", "/usr/lib must be a directory, and no link"),
+            // The initrd would mount on the directory that this link has in the initrd.
+            ("moved", "mkdir real usr/lib; ln -s /real usr/lib/pandora", "/usr/lib/pandora must be a directory, and no link"),
+        })
+        {
+            var image = await MakeImageAsync(name, commands);
+            Assert.Contains(message, await FailAsync(["template", "build", name, "--rootfs", image, .. Kernel]));
+        }
+
+        Assert.Equal(["inside"], Directory.GetFileSystemEntries(Templates).Select(Path.GetFileName));
         Assert.Equal(before, await ReadAllAsync(host));
+    }
+
+    [Fact]
+    public async Task A_root_image_without_an_SSH_server_is_taken_and_what_it_lacks_is_reported()
+    {
+        var image = await MakeImageAsync("agent", "rm usr/sbin/dropbear");
+        Assert.Contains("it has no SSH server", await BuildAsync(["agent", "--rootfs", image, .. Kernel]));
+        var template = Path.Combine(Templates, "agent");
+        Assert.Contains("\"agent_version\":1", await File.ReadAllTextAsync(Path.Combine(template, "template.json")));
+        Assert.Equal(await File.ReadAllBytesAsync(Repository.Agent), await File.ReadAllBytesAsync(Path.Combine(template, "agent")));
     }
 
     // Creates the host's files that links in a tree point to, at a path that does not exist in the tree.

@@ -36,6 +36,8 @@ internal sealed partial class Stage : IAsyncDisposable
                 new Dictionary<string, string>(settings ?? new Dictionary<string, string>())
                 {
                     ["PANDORA_POOL_SIZE"] = "2",
+                    // Some checks enter a guest while the server is stopped, and one compares the guests' SSH servers.
+                    ["PANDORA_EXEC"] = "ssh",
                     ["PANDORA_EGRESS_ALLOW"] = $"{AllowedAddress}/32",
                 });
             return stage;

@@ -3,7 +3,8 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests.World;
 
-/// <summary>Builds a template whose agent works until it is asked to resume. The root image is the default template's.</summary>
+/// <summary>Builds a template whose agent works until it is asked to resume. Its commands must run over
+/// SSH. The root image is the default template's.</summary>
 internal static class HostileAgent
 {
     /// <summary>What the agent does when it is asked to resume, in Python.</summary>
@@ -12,7 +13,14 @@ internal static class HostileAgent
 
     private const string Program = """
         #!/usr/bin/python3
-        import glob, os, socket, struct, time
+        import base64, glob, os, socket, struct, sys, time
+
+        if sys.argv[1:] == ['--stdio']:
+            # Commands, over SSH, by the real agent.
+            with open('/run/agent', 'wb') as real:
+                real.write(base64.b64decode('@AGENT@'))
+            os.chmod('/run/agent', 0o700)
+            os.execv('/run/agent', ['agent', '--stdio'])
 
         def serve(read, write):
             held = b''
@@ -40,7 +48,7 @@ internal static class HostileAgent
                     serve(lambda n: os.read(port, n), lambda b: os.write(port, b))
                     time.sleep(0.2)
         listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-        listener.bind((socket.VMADDR_CID_ANY, 1024))
+        listener.bind((socket.VMADDR_CID_ANY, 1000))
         listener.listen()
         while True:
             connection = listener.accept()[0]
@@ -59,8 +67,11 @@ internal static class HostileAgent
     public static async Task<string> BuildTemplateAsync(string directory, string resume)
     {
         var agent = Path.Combine(directory, "agent");
-        await File.WriteAllTextAsync(agent, Program.Replace("RESUME", resume, StringComparison.Ordinal));
         var original = Path.Combine(Repository.Templates, "default");
+        var real = Convert.ToBase64String(await File.ReadAllBytesAsync(Path.Combine(original, "agent")));
+        await File.WriteAllTextAsync(
+            agent,
+            Program.Replace("RESUME", resume, StringComparison.Ordinal).Replace("@AGENT@", real, StringComparison.Ordinal));
         var start = new ProcessStartInfo(
             Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server"),
             ["template", "build", "default", "--rootfs", Path.Combine(original, "rootfs.ext4"), .. Kernel(original)])
