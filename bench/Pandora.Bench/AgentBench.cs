@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using Pandora.Agent.Protocol;
+using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine.Guests;
+using Pandora.Engine.Guests.Agent;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Templates;
 using Pandora.Engine;
@@ -13,7 +15,8 @@ namespace Pandora.Bench;
 
 /// <summary>
 /// The memory of the agent in a guest, and the time that it adds to its transport: a question to the agent and its answer, compared with as
-/// many bytes that busybox' <c>cat</c> sends back. Each runs in its own guest, alternately.
+/// many bytes that busybox' <c>cat</c> sends back. And the time of a command by the agent, compared with a program that only forks,
+/// executes and answers (<c>bare.c</c>). Each runs in its own guest, alternately.
 /// </summary>
 internal static class AgentBench
 {
@@ -49,16 +52,16 @@ internal static class AgentBench
 
         if (target.Firecracker is null)
         {
-            results.Add(await RoundTripAsync(target));
+            results.AddRange(await CompareAsync(target));
         }
 
         return results;
     }
 
-    private static async Task<Result> RoundTripAsync(Target target)
+    private static async Task<IReadOnlyList<Result>> CompareAsync(Target target)
     {
         var work = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
-        var names = new[] { "a", "b" }.Select(n => $"pandora-bench-{Environment.ProcessId}{n}").ToList();
+        var names = new[] { "a", "b", "c" }.Select(n => $"pandora-bench-{Environment.ProcessId}{n}").ToList();
         try
         {
             foreach (var name in names)
@@ -71,13 +74,27 @@ internal static class AgentBench
             var store = new TemplateStore(Path.Combine(work, "templates"));
             var script = Path.Combine(work, "echo");
             await File.WriteAllTextAsync(script, Echo);
-            var spec = new TemplateSpec { Name = "echo", RootPath = template.RootPath, AgentPath = script };
-            await new TemplateBuilder(store, TimeProvider.System, _ => { }).BuildAsync(spec, RebuildRule.IfChanged, CancellationToken.None);
+            var program = Path.Combine(work, "bare");
+            using (var source = new StreamReader(typeof(AgentBench).Assembly.GetManifestResourceStream("bare.c")!))
+            {
+                await Command.RunAsync("gcc", ["-O2", "-static", "-x", "c", "-", "-o", program], await source.ReadToEndAsync());
+            }
+
+            var builder = new TemplateBuilder(store, TimeProvider.System, _ => { });
+            foreach (var (name, path) in new[] { ("echo", script), ("bare", program) })
+            {
+                await builder.BuildAsync(
+                    new TemplateSpec { Name = name, RootPath = template.RootPath, AgentPath = path }, RebuildRule.IfChanged,
+                    CancellationToken.None);
+            }
+
             using var vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the benchmark", null, TimeProvider.System, CancellationToken.None);
             using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
             await using var real = await StartAsync(vmm, template, names[0], work, key);
-            await using var bare = await StartAsync(vmm, store.Find("echo")!, names[1], work, key);
-            return await CompareAsync(real, bare);
+            await using var echo = await StartAsync(vmm, store.Find("echo")!, names[1], work, key);
+            var question = await CompareQuestionsAsync(real, echo);
+            await using var bare = await StartAsync(vmm, store.Find("bare")!, names[2], work, key);
+            return [question, await CompareCommandsAsync(real, bare)];
         }
         finally
         {
@@ -90,7 +107,37 @@ internal static class AgentBench
         }
     }
 
-    private static async Task<Result> CompareAsync(IVirtualMachine real, IVirtualMachine bare)
+    private static async Task<Result> CompareCommandsAsync(IVirtualMachine real, IVirtualMachine bare)
+    {
+        await using var connection = new ChannelConnection(
+            await real.ConnectStreamsAsync(CancellationToken.None), "bench", TimeProvider.System, NullLogger.Instance);
+        await using var guest = new AgentGuest(connection, ExecWay.Agent, TimeProvider.System);
+        await using var program = await bare.ConnectStreamsAsync(CancellationToken.None);
+        Latencies byAgent = new(), byProgram = new();
+        for (var i = -20; i < Rounds; i++)
+        {
+            var start = Stopwatch.GetTimestamp();
+            await guest.ExecAsync(new GuestCommand { Code = "true" }, CancellationToken.None);
+            var agentTook = Stopwatch.GetElapsedTime(start);
+            start = Stopwatch.GetTimestamp();
+            await program.WriteAsync(new byte[1]);
+            await program.ReadExactlyAsync(new byte[1]);
+            if (i >= 0)
+            {
+                byAgent.Add(agentTook);
+                byProgram.Add(Stopwatch.GetElapsedTime(start));
+            }
+        }
+
+        return new Result(
+            "exec `true` by the agent / by a bare program that forks, executes and answers, p50",
+            byAgent.Percentile(50) / byProgram.Percentile(50),
+            "×",
+            1.2,
+            $"{byAgent.Percentile(50):0.0} ms / {byProgram.Percentile(50):0.0} ms, {Rounds} each");
+    }
+
+    private static async Task<Result> CompareQuestionsAsync(IVirtualMachine real, IVirtualMachine bare)
     {
         await using var agent = await real.ConnectAgentAsync(CancellationToken.None);
         await using var echo = await bare.ConnectAgentAsync(CancellationToken.None);
@@ -139,7 +186,8 @@ internal static class AgentBench
     {
         var directory = Directory.CreateDirectory(Path.Combine(work, netns)).FullName;
         var (initrd, disk) = (Path.Combine(directory, "initrd"), Path.Combine(directory, "disk"));
-        await GuestIdentity.Create(netns).WriteInitrdAsync(template.InitrdPath, initrd, key.PublicLine, 1400, CancellationToken.None);
+        await GuestIdentity.Create(netns).WriteInitrdAsync(
+            template.InitrdPath, initrd, key.PublicLine, 1400, useSsh: true, CancellationToken.None);
         SparseFile.Copy(template.DiskPath, disk);
         return await vmm.StartAsync(
             new VirtualMachineSpec
@@ -151,7 +199,7 @@ internal static class AgentBench
                 Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(disk, false)],
                 Network = new NetworkSpec($"/run/netns/{netns}", "tap0", "02:fc:00:00:00:02"),
                 Uid = 65534,
-                Agent = MicroVmLauncher.Channel,
+                Channels = MicroVmLauncher.ChannelsOf(template.AgentVersion),
             },
             CancellationToken.None);
     }

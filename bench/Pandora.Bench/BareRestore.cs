@@ -4,8 +4,12 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
+using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Agent.Protocol;
+using Pandora.Agent.Protocol.Processes;
+using Pandora.Engine;
 using Pandora.Engine.Guests;
+using Pandora.Engine.Guests.Agent;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
@@ -18,8 +22,8 @@ using Pandora.Vmm.Qemu;
 namespace Pandora.Bench;
 
 /// <summary>
-/// The steps of a restore, without the server: namespace, tap, disk, VMM, the message that gives the guest a new identity, and SSH attempts
-/// until the guest answers. Without a jailer, NAT, records and a careful cleanup.
+/// The steps of a restore, without the server: namespace, tap, disk, VMM, the message that gives the guest a new identity, and one
+/// command by the agent. Without a jailer, NAT, records and a careful cleanup.
 /// </summary>
 internal static class BareRestore
 {
@@ -37,10 +41,9 @@ internal static class BareRestore
     /// <param name="template">The snapshot's template.</param>
     /// <param name="snapshot">Directory of the snapshot.</param>
     /// <param name="work">An empty directory, on the same file system.</param>
-    /// <param name="key">Path of the private SSH key.</param>
     /// <returns>The time to the end of the command, and the VMM's memory at that time in MiB (PSS).</returns>
     public static async Task<(TimeSpan Elapsed, double MiB)> RunAsync(
-        Target target, Template template, string snapshot, string work, string key)
+        Target target, Template template, string snapshot, string work)
     {
         var name = $"pandora-bench-{Environment.ProcessId}";
         var directory = Directory.CreateDirectory(Path.Combine(work, "bare")).FullName;
@@ -63,25 +66,15 @@ internal static class BareRestore
                 VcpuCount = template.VcpuCount,
                 MemoryMiB = template.MemoryMiB,
                 Uid = 65534,
-                Agent = MicroVmLauncher.Channel,
+                Channels = MicroVmLauncher.ChannelsOf(template.AgentVersion),
             };
-            (vmm, var agent) = target.Firecracker is null
+            (vmm, var agent, var streams) = target.Firecracker is null
                 ? await QemuAsync(spec, Snapshot.FilesIn(snapshot))
                 : await FirecrackerAsync(spec, Snapshot.FilesIn(snapshot), target.Firecracker);
             using (agent)
             {
-                await ResumeAsync(agent);
-                await Command.RunAsync(
-                    "sh",
-                    [
-                        "-c",
-                        "until nsenter --net=/run/netns/$1 ssh -i \"$2\" -o StrictHostKeyChecking=no -o "
-                            + "UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=1 root@172.16.0.2 true 2> /dev/null; do "
-                            + "sleep 0.02; done",
-                        "bare",
-                        name,
-                        key,
-                    ]);
+                var secret = await ResumeAsync(agent);
+                await (streams is null ? RunTrueAsync(directory, secret) : RunTrueAsync(streams));
             }
 
             return (Stopwatch.GetElapsedTime(start), BenchServer.PssMiB(vmm.Pid));
@@ -96,7 +89,7 @@ internal static class BareRestore
     }
 
     [SuppressMessage("Reliability", "CA2000", Justification = "the caller disposes the agent's stream, the catch block on failure")]
-    private static async Task<(ProcessHandle Vmm, Stream Agent)> QemuAsync(VirtualMachineSpec spec, SnapshotFiles files)
+    private static async Task<(ProcessHandle Vmm, Stream Agent, Stream? Streams)> QemuAsync(VirtualMachineSpec spec, SnapshotFiles files)
     {
         var arguments = QemuCommandLine.Create(
             spec,
@@ -111,18 +104,20 @@ internal static class BareRestore
             spec.Network.NamespacePath,
             [QemuCommandLine.BinaryFor(System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture), .. arguments],
             files.StatePath);
-        NetworkStream? agent = null;
+        NetworkStream? agent = null, streams = null;
         try
         {
             await using var qmp = await ConnectAsync(QemuVmm.SocketPath(spec.Directory));
             agent = await ConnectAsync(QemuVmm.AgentSocketPath(spec.Directory));
+            streams = await ConnectAsync(QemuVmm.StreamsSocketPath(spec.Directory));
             await LoadAsync(qmp, spec.Directory);
-            return (vmm, agent);
+            return (vmm, agent, streams);
         }
         catch
         {
             vmm.Kill();
             agent?.Dispose();
+            streams?.Dispose();
             throw;
         }
     }
@@ -163,7 +158,7 @@ internal static class BareRestore
     }
 
     // Runs Firecracker in a new root directory, because a snapshot contains the paths of its drives.
-    private static async Task<(ProcessHandle Vmm, Stream Agent)> FirecrackerAsync(
+    private static async Task<(ProcessHandle Vmm, Stream Agent, Stream? Streams)> FirecrackerAsync(
         VirtualMachineSpec spec, SnapshotFiles files, string firecracker)
     {
         var root = Directory.CreateDirectory(Path.Combine(spec.Directory, "root")).FullName;
@@ -195,26 +190,52 @@ internal static class BareRestore
             "/snapshot/load",
             """{"snapshot_path":"/state","mem_backend":{"backend_path":"/memory","backend_type":"File"},"resume_vm":true}"""u8.ToArray(),
             CancellationToken.None);
+        return (vmm, await ConnectVsockAsync(root, AgentProtocol.VsockPort), null);
+    }
+
+    private static async Task<Stream> ConnectVsockAsync(string root, int port)
+    {
         while (true)
         {
-            var agent = await ConnectAsync(Path.Combine(root, FirecrackerJail.AgentName));
-            await agent.WriteAsync(Encoding.ASCII.GetBytes($"CONNECT {AgentProtocol.VsockPort}\n"));
+            var stream = await ConnectAsync(Path.Combine(root, FirecrackerJail.AgentName));
+            await stream.WriteAsync(Encoding.ASCII.GetBytes($"CONNECT {port}\n"));
             var answer = new byte[3];
-            if (await agent.ReadAtLeastAsync(answer, 3, throwOnEndOfStream: false) == 3)
+            if (await stream.ReadAtLeastAsync(answer, 3, throwOnEndOfStream: false) == 3)
             {
-                while (agent.ReadByte() != '\n')
+                while (stream.ReadByte() != '\n')
                 {
                     // Skip the rest of the line.
                 }
 
-                return (vmm, agent);
+                return stream;
             }
 
-            agent.Dispose();
+            stream.Dispose();
         }
     }
 
-    private static async Task ResumeAsync(Stream agent)
+    // Firecracker: a connection for the one command.
+    private static async Task RunTrueAsync(string directory, byte[] secret)
+    {
+        await using var stream = await ConnectVsockAsync(Path.Combine(directory, "root"), AgentProtocol.StreamVsockPort);
+        var start = new StartRequest { Id = "bare", Code = "true" }.Encode();
+        await stream.WriteAsync((byte[])[.. secret, .. ProcessMessages.Encode(ProcessMessage.Start, start)]);
+        var parser = new MessageParser(ProcessMessages.MaxBody);
+        while (!parser.TryRead(out var kind, out _) || kind != ProcessMessage.Ended)
+        {
+            parser.Received(await stream.ReadAsync(parser.Room));
+        }
+    }
+
+    // QEMU: one connection for all commands.
+    private static async Task RunTrueAsync(Stream streams)
+    {
+        await using var connection = new ChannelConnection(streams, "bare", TimeProvider.System, NullLogger.Instance);
+        await using var guest = new AgentGuest(connection, ExecWay.Agent, TimeProvider.System);
+        await guest.ExecAsync(new GuestCommand { Code = "true" }, CancellationToken.None);
+    }
+
+    private static async Task<byte[]> ResumeAsync(Stream agent)
     {
         var identity = GuestIdentity.Create("barebarebare");
         var resume = new ResumeBody(
@@ -222,7 +243,8 @@ internal static class BareRestore
             RandomNumberGenerator.GetBytes(64),
             identity.Hostname,
             identity.MachineId,
-            identity.HostKeyFile);
+            identity.HostKeyFile,
+            identity.Secret);
         await agent.WriteAsync(AgentProtocol.Encode(AgentMessage.Resume, 1, resume.Encode()));
         var buffer = new byte[1024];
         for (var (used, length) = (0, 0); ;)
@@ -233,7 +255,7 @@ internal static class BareRestore
                 used += size;
                 if (frame.Message == AgentMessage.Resumed)
                 {
-                    return;
+                    return identity.Secret;
                 }
             }
         }

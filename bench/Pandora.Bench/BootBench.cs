@@ -22,7 +22,8 @@ internal static class BootBench
         var work = Directory.CreateDirectory(Path.Combine(server.DataDir, "bare")).FullName;
         await GuestIdentity
             .Create("barebare")
-            .WriteInitrdAsync(template.InitrdPath, Path.Combine(work, "initrd"), key.PublicLine, 1400, CancellationToken.None);
+            .WriteInitrdAsync(
+                template.InitrdPath, Path.Combine(work, "initrd"), key.PublicLine, 1400, useSsh: true, CancellationToken.None);
         Latencies byServer = new(),
             bare = new();
         for (var i = -1; i < Rounds; i++)

@@ -43,7 +43,8 @@ internal static class DriverBench
         var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
         using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
         var initrd = Path.Combine(work, "initrd");
-        await GuestIdentity.Create("benchvms").WriteInitrdAsync(template.InitrdPath, initrd, key.PublicLine, 1400, CancellationToken.None);
+        await GuestIdentity.Create("benchvms").WriteInitrdAsync(
+            template.InitrdPath, initrd, key.PublicLine, 1400, useSsh: true, CancellationToken.None);
         var binaries = await FirecrackerBinaries.FindAsync(
             target.Firecracker!, Path.Combine(Path.GetDirectoryName(target.Firecracker)!, "jailer"), CancellationToken.None);
         using var vmm = new FirecrackerVmm(binaries, Path.Combine(work, "jail"), "the benchmark", TimeProvider.System);
@@ -61,7 +62,7 @@ internal static class DriverBench
                 Drives = [new DriveSpec(template.RootPath, true), new DriveSpec(Path.Combine(directory, "disk"), false)],
                 Network = new NetworkSpec($"/run/netns/{name}", "tap0", "02:fc:00:00:00:02"),
                 Uid = 0,
-                Agent = MicroVmLauncher.Channel,
+                Channels = MicroVmLauncher.ChannelsOf(template.AgentVersion),
             };
         }
 

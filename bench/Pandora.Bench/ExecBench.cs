@@ -1,6 +1,5 @@
 using Pandora.Client;
 using System.Diagnostics;
-using Pandora.Engine.Guests;
 using Pandora.Load;
 using Pandora.Linux;
 using Renci.SshNet;
@@ -8,7 +7,7 @@ using Renci.SshNet;
 namespace Pandora.Bench;
 
 /// <summary>
-/// The command <c>true</c> on one microVM: by the API, by OpenSSH's multiplexed connection with the same wrapper, and bare over SSH.NET,
+/// The command <c>true</c> on one microVM: by the API, by OpenSSH's multiplexed connection, and bare over SSH.NET,
 /// alternately.
 /// </summary>
 internal static class ExecBench
@@ -38,10 +37,11 @@ internal static class ExecBench
             "ControlPersist=no",
             $"root@{sandbox.Wire!.GuestIp}",
         ];
+        // Commands go by the agent; the SSH server is for what they are compared with.
+        await sandbox.ExecAsync("dropbear -E -s -j -k -r /etc/pandora/host_key -p 172.16.0.2:22");
         await Command.RunAsync("sh", ["-c", "exec ssh -M -N -f \"$@\" > /dev/null 2>&1", "ssh", .. options]);
         using var bare = new SshClient(sandbox.Wire!.GuestIp, "root", new PrivateKeyFile(key));
         await bare.ConnectAsync(CancellationToken.None);
-        await sandbox.ExecAsync("mkdir /sys/fs/cgroup/exec/1000000");
         Latencies api = new(), http = new(), openSsh = new(), bareTrue = new();
         for (var i = -40; i < Rounds; i++)
         {
@@ -51,11 +51,10 @@ internal static class ExecBench
             // The command's shell ends after the answer. Wait, so that this does not slow down the next measurement.
             await Task.Delay(TimeSpan.FromMilliseconds(60), TimeProvider.System);
 
-            var script = ExecScript.Create(new GuestCommand { Code = "true" }, 1_000_000, "bench", "bench");
             start = Stopwatch.GetTimestamp();
             using (
                 var ssh = Process.Start(
-                    new ProcessStartInfo("ssh", ["-n", .. options, script]) { RedirectStandardOutput = true, RedirectStandardError = true }
+                    new ProcessStartInfo("ssh", ["-n", .. options, "true"]) { RedirectStandardOutput = true, RedirectStandardError = true }
                 )!)
             {
                 await ssh.WaitForExitAsync();
@@ -86,7 +85,7 @@ internal static class ExecBench
         return
         [
             new(
-                "exec `true` p50 / OpenSSH ControlMaster, same wrapper",
+                "exec `true` p50 / `true` over OpenSSH ControlMaster",
                 p50 / openSsh.Percentile(50),
                 "×",
                 0.9,
@@ -95,7 +94,7 @@ internal static class ExecBench
                 "exec `true` p50 / bare `true` over SSH.NET",
                 p50 / bareTrue.Percentile(50),
                 "×",
-                1.3,
+                0.6,
                 $"{p50:0.0} ms / {bareTrue.Percentile(50):0.0} ms"),
             new("HTTP request minus guest time, p50", http.Percentile(50), "ms", 1),
         ];

@@ -28,7 +28,7 @@ internal static class SnapshotBench
             var (elapsed, memory) = await FirstExecAsync(restoring);
             var (bootElapsed, _) = await FirstExecAsync(booting);
             var (bareElapsed, bareMemory) = await BareRestore.RunAsync(
-                target, template, snapshot, work, Path.Combine(restoring.DataDir, "keys/pandora"));
+                target, template, snapshot, work);
             if (i >= 0)
             {
                 restored.Add(elapsed);
