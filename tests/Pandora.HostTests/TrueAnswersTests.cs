@@ -133,7 +133,6 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     {
         await using var halted = await CreateAsync();
         await using var deaf = await CreateAsync();
-        await using var stopped = await CreateAsync(idle: 10);
         await using var healthy = await CreateAsync();
         await Assert.ThrowsAsync<ExecTimeoutException>(() =>
             halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) }));
@@ -141,6 +140,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         var deafSince = Stopwatch.GetTimestamp();
         await Assert.ThrowsAnyAsync<PandoraApiException>(() =>
             deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill -x agent", new ExecOptions { Timeout = TimeSpan.FromSeconds(2) }));
+        await using var stopped = await CreateAsync(idle: 10);
         await stopped.ExecAsync(Outside("sleep 0.3; pkill -STOP -x agent"));
         await UntilAsync(async () => await DoesTimeOutAsync(stopped));
         var start = Stopwatch.GetTimestamp();
