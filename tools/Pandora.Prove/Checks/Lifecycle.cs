@@ -11,7 +11,7 @@ namespace Pandora.Prove.Checks;
 internal static class Lifecycle
 {
     // A VMM's sockets: QMP (Firecracker: its API) and the agent's, each listening and connected, and one for QEMU's signals.
-    private const int MostSockets = 5;
+    private const int MostSockets = 7;
 
     /// <summary>All checks of this class.</summary>
     public static IReadOnlyList<Check> All { get; } =

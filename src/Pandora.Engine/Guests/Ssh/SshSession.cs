@@ -132,8 +132,9 @@ internal sealed class SshSession : Stream
             // In the background: an orderly close waits for a guest that may be dead or hostile.
             _ = Task.Run(() =>
             {
-                _command.Dispose();
+                // The socket first: a command that is disposed of waits for the guest.
                 _client.Dispose();
+                _command.Dispose();
             });
         }
 
