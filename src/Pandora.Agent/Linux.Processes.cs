@@ -7,7 +7,7 @@ namespace Pandora.Agent;
 internal static unsafe partial class Linux
 {
     public const uint EpollIn = 1, EpollPriority = 2, EpollOut = 4, EpollError = 8, EpollHangUp = 16, EpollEdge = 1u << 31;
-    public const int NoSuchFile = 2, TryAgain = 11, NoAccess = 13, NotExecutable = 8, TooLarge = 7;
+    public const int NoSuchFile = 2, TryAgain = 11;
     private const int PathOnly = 0x200000, DirectoryOnly = 0x10000; // O_PATH, O_DIRECTORY
     private const int SetFlags = 4; // F_SETFL
     private const nuint ReadableBytes = 0x541B; // FIONREAD
@@ -131,9 +131,6 @@ internal static unsafe partial class Linux
         }
     }
 
-    /// <summary>Whether a path names a directory or file that can be seen.</summary>
-    public static bool Exists(string path) => TryOpen(path) is var file && file >= 0 && CloseAnd(file, true);
-
     /// <summary>Makes a new file that only root can open, and removes its name; negative when it could not be made.</summary>
     public static int OpenUnnamed(string path)
     {
@@ -232,12 +229,6 @@ internal static unsafe partial class Linux
     }
 
     private static int EventData => RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 4 : 8;
-
-    private static bool CloseAnd(int descriptor, bool value)
-    {
-        Close(descriptor);
-        return value;
-    }
 
     private static int OpenWith(string path, int flags)
     {

@@ -121,7 +121,7 @@ public abstract partial class CommandContract
         var running = RunAsync($"touch /tmp/on; until [ -e /tmp/go ]; do sleep 0.3; done; cat # {new string('x', 200_000)}", options);
         await UntilAsync("ls /tmp/on", "/tmp/on\n");
         const string Look = "cat /proc/[0-9]*/{0} 2> /dev/null | tr '\\0' '\\n' | grep -ac 's3[c]ret-7f1c'";
-        // Root may see the environment, and nobody's command line has it.
+        // Root may see the environment, and no command line has it.
         Assert.Equal("0\n", (await RunAsync(Look.Replace("{0}", "cmdline", StringComparison.Ordinal))).Stdout);
         foreach (var file in new[] { "cmdline", "environ" })
         {

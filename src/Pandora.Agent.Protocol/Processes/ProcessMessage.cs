@@ -73,8 +73,11 @@ internal enum KillReport : byte
     /// <summary>No process outside of its cgroup bears its mark.</summary>
     HasNoStrays = 4,
 
-    /// <summary>All of these.</summary>
+    /// <summary>Nothing is left.</summary>
     All = HasEnded | IsGroupEmpty | HasNoStrays,
+
+    /// <summary>The guest has no cgroup v2, so that only the mark was looked for.</summary>
+    HasNoGroup = 8,
 }
 
 /// <summary>Sizes of messages on a stream. A message is the length of its body in 4 bytes, its kind in 1, and the body.</summary>

@@ -7,7 +7,6 @@ internal sealed class CommandCgroup
 {
     private const string Root = "/sys/fs/cgroup/exec";
     private readonly string _path;
-
     private bool _isRemoved;
 
     private CommandCgroup(string path, int directory) => (_path, Directory) = (path, directory);

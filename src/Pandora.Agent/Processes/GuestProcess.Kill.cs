@@ -44,7 +44,7 @@ internal sealed partial class GuestProcess
             return;
         }
 
-        report((_status >= 0 ? KillReport.HasEnded : 0) | (isEmpty ? KillReport.IsGroupEmpty : 0)
-            | (strays.Count == 0 ? KillReport.HasNoStrays : 0));
+        var group = _cgroup is null ? KillReport.HasNoGroup : isEmpty ? KillReport.IsGroupEmpty : KillReport.None;
+        report(group | (_status >= 0 ? KillReport.HasEnded : 0) | (strays.Count == 0 ? KillReport.HasNoStrays : 0));
     }
 }

@@ -23,7 +23,4 @@ internal abstract class AgentStream
 
     /// <summary>Sends no more bytes after those written so far.</summary>
     public abstract void End();
-
-    /// <summary>Closes the stream in both directions.</summary>
-    public abstract void Reset(string reason);
 }

@@ -162,11 +162,5 @@ internal sealed class ChannelTransport
             inner.End();
             transport._streams.Remove(inner.Id);
         }
-
-        public override void Reset(string reason)
-        {
-            transport._end.Reset(inner, reason);
-            transport._streams.Remove(inner.Id);
-        }
     }
 }

@@ -53,7 +53,7 @@ internal sealed class VsockTransport
             {
                 if (!stream.IsTrusted)
                 {
-                    stream.Reset("");
+                    stream.Close();
                 }
             });
         }
@@ -102,8 +102,6 @@ internal sealed class VsockTransport
         }
 
         public override void End() => _mustEnd = true;
-
-        public override void Reset(string reason) => Close();
 
         public void OnReady(uint events)
         {
@@ -169,7 +167,7 @@ internal sealed class VsockTransport
             return true;
         }
 
-        private void Close()
+        public void Close()
         {
             if (!_isClosed)
             {

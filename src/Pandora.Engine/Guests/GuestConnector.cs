@@ -29,7 +29,7 @@ internal sealed class GuestConnector(EngineOptions options, ClientKey key, TimeP
         }
 
         AgentConnection connection = login.Machine.HasManyConnections
-            ? new VsockConnection(login.Machine, login.Secret)
+            ? new VsockConnection(login.Machine, login.Secret, time)
             : new ChannelConnection(await login.Machine.ConnectStreamsAsync(cancellationToken), login.Id, time, _logger);
         try
         {

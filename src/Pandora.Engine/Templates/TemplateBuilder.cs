@@ -350,24 +350,7 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         // the tree or opens a FIFO or a device.
         var used = long.Parse(
             (await Command.RunAsync("du", ["-s", "--block-size=1M", tree], cancellationToken: cancellationToken)).Split('\t')[0]);
-        await Command.RunAsync(
-            "mke2fs",
-            [
-                "-q",
-                "-t",
-                "ext4",
-                "-O",
-                "^has_journal,^resize_inode",
-                "-E",
-                "lazy_itable_init=0,nodiscard",
-                "-m",
-                "0",
-                "-d",
-                tree,
-                template.RootPath,
-                $"{(used * 5 / 4) + 64}M",
-            ],
-            cancellationToken: cancellationToken);
+        await MakeExt4Async(tree, template.RootPath, (used * 5 / 4) + 64, "lazy_itable_init=0", cancellationToken);
     }
 
     private static async Task MakeDiskAsync(TemplateSpec spec, string work, Template template, CancellationToken cancellationToken)
@@ -375,25 +358,18 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         var layout = Directory.CreateDirectory(Path.Combine(work, "disk"));
         layout.CreateSubdirectory("upper");
         layout.CreateSubdirectory("work");
-        await Command.RunAsync(
+        await MakeExt4Async(layout.FullName, template.DiskPath, spec.DiskMiB, "lazy_itable_init=1", cancellationToken);
+    }
+
+    // Without a journal: the root is read-only, and a disk does not outlive its microVM.
+    private static Task MakeExt4Async(string tree, string image, long sizeMiB, string tables, CancellationToken cancellationToken) =>
+        Command.RunAsync(
             "mke2fs",
             [
-                "-q",
-                "-t",
-                "ext4",
-                "-O",
-                "^has_journal,^resize_inode",
-                "-E",
-                "lazy_itable_init=1,nodiscard",
-                "-m",
-                "0",
-                "-d",
-                layout.FullName,
-                template.DiskPath,
-                $"{spec.DiskMiB}M",
+                "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", $"{tables},nodiscard", "-m", "0",
+                "-d", tree, image, $"{sizeMiB}M",
             ],
             cancellationToken: cancellationToken);
-    }
 
     private static byte[] ReadResource(string name)
     {

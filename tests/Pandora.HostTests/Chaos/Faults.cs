@@ -46,7 +46,7 @@ internal sealed class Faults(ServerProcess server, TestWorld world, string dataD
                     p.Kill(18); // SIGCONT
                 })),
         new("guest rebooted itself", () => InGuestAsync("/usr/lib/pandora/busybox reboot -f")),
-        new("SSH connection cut", () => InGuestAsync("kill -9 $(ps -o ppid= $PPID)")),
+        new("agent killed", () => InGuestAsync("kill -9 $PPID")),
         new(
             "guest's network down for a while",
             async () =>

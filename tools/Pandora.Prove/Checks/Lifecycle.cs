@@ -10,7 +10,7 @@ namespace Pandora.Prove.Checks;
 /// <summary>What must hold when commands do not end, servers and VMMs are killed, and sandboxes end.</summary>
 internal static class Lifecycle
 {
-    // A VMM's sockets: QMP (Firecracker: its API) and the agent's, each listening and connected, and one for QEMU's signals.
+    // A VMM's sockets: QMP (Firecracker: its API), the agent's and its streams', each listening and connected, and one for QEMU's signals.
     private const int MostSockets = 7;
 
     /// <summary>All checks of this class.</summary>

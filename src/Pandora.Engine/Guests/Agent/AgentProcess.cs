@@ -16,6 +16,9 @@ internal sealed class AgentProcess : IGuestProcess
     private static readonly CommandStop NoAnswer = new(
         CommandOutcome.Unreachable, "it was to be killed, and the guest did not answer: whether it still runs is not known");
 
+    private static readonly CommandStop KilledInGuest = new(
+        CommandOutcome.Unknown, "the guest's agent killed it at its time limit, and was not asked what is left of it");
+
     private static readonly CommandStop Lost = new(
         CommandOutcome.Unknown, "the guest's agent ended and was started again: whether the command still runs is not known");
 
@@ -282,8 +285,7 @@ internal sealed class AgentProcess : IGuestProcess
                 _report = EndReport.Decode(body.Span);
                 if (Volatile.Read(ref _mustKill) == 0)
                 {
-                    _stop = _report.HasReachedLimit ? Interpret(KillReport.All) : null;
-                    Finish(_stop);
+                    Finish(_report.HasReachedLimit ? KilledInGuest : null);
                 }
                 else if (_stop is not null)
                 {
@@ -338,7 +340,11 @@ internal sealed class AgentProcess : IGuestProcess
     private static CommandStop Interpret(KillReport report)
     {
         List<string> findings = [];
-        if (!report.HasFlag(KillReport.IsGroupEmpty))
+        if (report.HasFlag(KillReport.HasNoGroup))
+        {
+            findings.Add("the guest has no cgroup v2, which would show all of its processes");
+        }
+        else if (!report.HasFlag(KillReport.IsGroupEmpty))
         {
             findings.Add("its cgroup has processes that did not die");
         }

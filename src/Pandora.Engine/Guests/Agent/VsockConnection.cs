@@ -6,8 +6,12 @@ namespace Pandora.Engine.Guests.Agent;
 /// <summary>A vsock connection for each stream: flow control is the kernel's.</summary>
 /// <param name="machine">The virtual machine.</param>
 /// <param name="secret">The guest's secret, with which each connection begins.</param>
-internal sealed class VsockConnection(IVirtualMachine machine, ReadOnlyMemory<byte> secret) : AgentConnection
+/// <param name="time">Clock of the limit.</param>
+internal sealed class VsockConnection(IVirtualMachine machine, ReadOnlyMemory<byte> secret, TimeProvider time) : AgentConnection
 {
+    // A guest that reads nothing must not keep a connection that the server has done with.
+    private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(5);
+    private readonly TimeProvider _time = time;
     private int _open;
     private volatile bool _isDisposed;
 
@@ -92,12 +96,13 @@ internal sealed class VsockConnection(IVirtualMachine machine, ReadOnlyMemory<by
             {
                 if (mustForget)
                 {
-                    await stream.WriteAsync(ProcessMessages.Encode(ProcessMessage.Forget, []));
+                    using var limit = new CancellationTokenSource(CloseLimit, connection._time);
+                    await stream.WriteAsync(ProcessMessages.Encode(ProcessMessage.Forget, []), limit.Token);
                 }
             }
-            catch (Exception e) when (e is IOException or ObjectDisposedException)
+            catch (Exception e) when (e is IOException or ObjectDisposedException or OperationCanceledException)
             {
-                // The guest has closed it.
+                // The guest has closed it, or does not read.
             }
 
             await stream.DisposeAsync();

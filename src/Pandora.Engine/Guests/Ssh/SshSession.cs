@@ -17,6 +17,7 @@ internal sealed class SshSession : Stream
     private readonly SshCommand _command;
     private readonly Stream _input;
     private readonly Pipe _output = new(new PipeOptions(pauseWriterThreshold: 0));
+    private readonly Stream _reader;
     private long _unread;
     private int _isDisposed;
 
@@ -29,6 +30,7 @@ internal sealed class SshSession : Stream
         _command = client.CreateCommand(program);
         _ = _command.ExecuteAsync(CancellationToken.None);
         _input = _command.CreateInputStream();
+        _reader = _output.Reader.AsStream();
         _ = OnThread(Read);
         _ = OnThread(() => Discard(_command.ExtendedOutputStream));
     }
@@ -71,17 +73,7 @@ internal sealed class SshSession : Stream
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
-        var result = await _output.Reader.ReadAsync(cancellationToken);
-        var count = (int)Math.Min(buffer.Length, result.Buffer.Length);
-        var taken = result.Buffer.Slice(0, count);
-        var at = 0;
-        foreach (var segment in taken)
-        {
-            segment.CopyTo(buffer[at..]);
-            at += segment.Length;
-        }
-
-        _output.Reader.AdvanceTo(taken.End);
+        var count = await _reader.ReadAsync(buffer, cancellationToken);
         Interlocked.Add(ref _unread, -count);
         return count;
     }

@@ -96,6 +96,7 @@ public sealed partial class AgentProcessTests
     [InlineData(KillReport.HasEnded | KillReport.IsGroupEmpty, CommandOutcome.Unknown, "lives outside its cgroup")]
     [InlineData(KillReport.IsGroupEmpty | KillReport.HasNoStrays, CommandOutcome.Unknown, "its shell was not seen to end")]
     [InlineData(KillReport.HasEnded, CommandOutcome.Unknown, "did not die, and a process that it started lives outside")]
+    [InlineData(KillReport.HasEnded | KillReport.HasNoStrays | KillReport.HasNoGroup, CommandOutcome.Unknown, "the guest has no cgroup v2")]
     [InlineData(KillReport.None, CommandOutcome.Unknown, "its shell was not seen to end: whether it still runs is not known")]
     internal async Task When_its_time_is_over_it_is_killed_and_counts_as_killed_only_if_the_guest_confirms_it(
         KillReport report, CommandOutcome outcome, string words)
@@ -137,7 +138,7 @@ public sealed partial class AgentProcessTests
     }
 
     [Fact]
-    public async Task An_agent_that_ended_the_process_at_its_own_limit_has_killed_it()
+    public async Task Of_a_process_that_the_agent_killed_at_its_own_limit_it_is_not_known_what_is_left()
     {
         var (guest, _) = Guest((stream, _, _) =>
         {
@@ -146,7 +147,8 @@ public sealed partial class AgentProcessTests
         });
         await using var process = await guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit }, default);
         Assert.Equal(0, await ReadAllAsync(process));
-        Assert.Equal((137, CommandOutcome.Killed), (process.End!.ExitCode, process.End.Stopped!.Outcome));
+        Assert.Equal((137, CommandOutcome.Unknown), (process.End!.ExitCode, process.End.Stopped!.Outcome));
+        Assert.Contains("was not asked what is left", process.End.Stopped.Words);
     }
 
     [Theory]
