@@ -68,11 +68,14 @@ public enum ApiOperations
     /// <summary><c>GET /ready</c>.</summary>
     Ready = 128,
 
+    /// <summary>Those under <c>/sandboxes/{id}/processes</c>.</summary>
+    Process = 256,
+
     /// <summary>Those with a body.</summary>
-    WithBody = Create | Exec,
+    WithBody = Create | Exec | Process,
 
     /// <summary>Those on one sandbox. A create with an idempotency key is one: the key names a sandbox.</summary>
-    OnSandbox = Create | Show | Exec | KeepAlive | Delete,
+    OnSandbox = Create | Show | Exec | KeepAlive | Delete | Process,
 
     /// <summary>Those that need a key, where keys are set.</summary>
     WithKey = OnSandbox | List | Health,
@@ -140,10 +143,20 @@ public static class ErrorCodes
     public static readonly ErrorCode SandboxGone = Add(new(
         "sandbox_gone", 410, "Gone", ErrorKind.SandboxGone, ApiOperations.OnSandbox, "the sandbox's microVM died; the detail says why"));
 
+    /// <summary>There is no such process.</summary>
+    public static readonly ErrorCode ProcessNotFound = Add(new(
+        "process_not_found", 404, "Not found", ErrorKind.Other, ApiOperations.Process,
+        "the sandbox has no such process, or knows it no longer: of those that ended, the last 1,000 are known"));
+
+    /// <summary>The process cannot do that any more, or never could.</summary>
+    public static readonly ErrorCode ProcessState = Add(new(
+        "process_state", 409, "Not possible", ErrorKind.Other, ApiOperations.Process,
+        "the process has ended, has no input or no terminal, or its input is at another offset; the detail says which"));
+
     /// <summary>The sandbox's limit of commands is reached.</summary>
     public static readonly ErrorCode TooManyExecs = Add(new(
-        "too_many_execs", 429, "Too many at once", ErrorKind.Other, ApiOperations.Exec,
-        "too many commands run in this sandbox at once", RetryAfterSeconds: 5));
+        "too_many_execs", 429, "Too many at once", ErrorKind.Other, ApiOperations.Exec | ApiOperations.Process,
+        "too many commands run in this sandbox at once, or too many clients are attached", RetryAfterSeconds: 5));
 
     /// <summary>The server's limit of sandboxes is reached.</summary>
     public static readonly ErrorCode SandboxLimit = Add(new(
@@ -205,7 +218,7 @@ public static class ErrorCodes
 
     /// <summary>The guest does not answer.</summary>
     public static readonly ErrorCode GuestUnreachable = Add(new(
-        "guest_unreachable", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Exec,
+        "guest_unreachable", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Exec | ApiOperations.Process,
         "the guest does not answer; `command` says what is known of the command"));
 
     /// <summary>The server has a defect.</summary>

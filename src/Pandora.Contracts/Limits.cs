@@ -10,17 +10,17 @@ public static class Limits
     /// <summary>Least seconds of idleness that a sandbox may ask for.</summary>
     public const double MinIdleTimeout = 10;
 
-    /// <summary>Most seconds of idleness that a sandbox may ask for, unless the server's operator sets another cap.</summary>
-    public const double MaxIdleTimeout = 600;
+    /// <summary>
+    /// Most seconds of idleness that a sandbox may ask for, and most seconds that a command may be given, where the server's operator sets
+    /// no longest lifetime: 7 days. Where one is set, that is the most, unless the operator sets another cap of the idle time.
+    /// </summary>
+    public const double MaxTimeout = 7 * 24 * 3600;
 
     /// <summary>Seconds of idleness where a sandbox asks for none, unless the server's operator sets others.</summary>
     public const double DefaultIdleTimeout = 60;
 
     /// <summary>Least seconds that a command may be given.</summary>
     public const double MinExecTimeout = 1;
-
-    /// <summary>Most seconds that a command may be given.</summary>
-    public const double MaxExecTimeout = 300;
 
     /// <summary>Seconds that a command is given where none are asked for.</summary>
     public const double DefaultExecTimeout = 30;
@@ -42,6 +42,12 @@ public static class Limits
 
     /// <summary>Most characters of a user's name.</summary>
     public const int MaxUserLength = 32;
+
+    /// <summary>Most characters of a process's tag.</summary>
+    public const int MaxTagLength = 256;
+
+    /// <summary>Most arguments of a process, its program among them.</summary>
+    public const int MaxArguments = 10_000;
 
     /// <summary>Most characters of a template's name.</summary>
     public const int MaxTemplateLength = 63;

@@ -4,8 +4,8 @@ using System.Text.Json.Serialization;
 namespace Pandora.Contracts;
 
 /// <summary>Body of <c>POST /sandboxes</c>. Every field may be left out, and so may the body.</summary>
-/// <param name="IdleTimeout">Seconds without activity after which the sandbox is ended: 10 to 600 unless the server raises the cap.
-/// Default: the server's, 60.</param>
+/// <param name="IdleTimeout">Seconds without activity after which the sandbox is ended: 10 to the longest lifetime of a sandbox, unless
+/// the server has a lower cap. Default: the server's, 60.</param>
 /// <param name="Template">Name of the template to start from. Default: <c>default</c>.</param>
 /// <param name="Metadata">Free text pairs to find the sandbox again by; at most 16 KiB in all.</param>
 /// <param name="Egress"><c>internet</c> or <c>none</c>. Default: the server's.</param>
@@ -48,8 +48,8 @@ public sealed record SandboxInfo(
 
 /// <summary>Body of <c>POST /sandboxes/{id}/exec</c>.</summary>
 /// <param name="Code">Shell text, run by bash; at most 1 MiB of UTF-8, without NUL. Empty text does nothing, with exit code 0.</param>
-/// <param name="Timeout">Seconds after which the command is killed with what it started: 1 to 300. Default, and what null means:
-/// 30.</param>
+/// <param name="Timeout">Seconds after which the command is killed with what it started: 1 to the longest lifetime of a sandbox.
+/// Default, and what null means: 30.</param>
 /// <param name="Cwd">Directory to run in. Default: the user's home.</param>
 /// <param name="Env">Environment variables, at most 64 KiB in all.</param>
 /// <param name="User">User to run as: a name, or a number. Default: root.</param>
@@ -61,7 +61,7 @@ public sealed record SandboxInfo(
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record ExecRequest(
     [property: Required(AllowEmptyStrings = true, ErrorMessage = "must be given, as text")] string Code,
-    [property: Range(Limits.MinExecTimeout, Limits.MaxExecTimeout, ErrorMessage = "must be between {1} and {2} seconds")]
+    [property: Range(Limits.MinExecTimeout, double.MaxValue, ErrorMessage = "must be at least {1} second")]
     double? Timeout = Limits.DefaultExecTimeout,
     [property: StringLength(Limits.MaxCwdLength, ErrorMessage = "must be at most {1} characters")] string? Cwd = null,
     IReadOnlyDictionary<string, string>? Env = null,
@@ -123,9 +123,11 @@ public sealed record ExecResponse(
 /// <param name="Vmm">The VMM, its version and accelerator.</param>
 /// <param name="Isolation">What the VMM is worth as a security boundary.</param>
 /// <param name="Notes">What an operator should know, such as missing limits; empty when all is well.</param>
+/// <param name="MaxTimeout">Most seconds that a command may be given.</param>
+/// <param name="MaxIdleTimeout">Most seconds of idleness that a sandbox may ask for.</param>
 public sealed record Health(
     string Status, string Version, int PoolSize, int WarmVms, int ActiveSandboxes, int MaxSandboxes, string Instance,
-    string Vmm, string Isolation, IReadOnlyList<string> Notes);
+    string Vmm, string Isolation, IReadOnlyList<string> Notes, double MaxTimeout = 0, double MaxIdleTimeout = 0);
 
 /// <summary>Answer to <c>DELETE /sandboxes/{id}?receipt=true</c>: what was undone and how long it took.</summary>
 /// <param name="SandboxId">The sandbox that ended.</param>
