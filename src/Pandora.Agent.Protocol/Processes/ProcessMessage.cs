@@ -14,7 +14,7 @@ internal enum ProcessMessage : byte
     /// <summary>Continues with a process that another stream started: <see cref="AttachRequest"/>.</summary>
     Attach = 3,
 
-    /// <summary>Asks for all processes; the body is empty.</summary>
+    /// <summary>Asks for all processes, with an empty body, or for the one whose id is the body.</summary>
     List = 5,
 
     /// <summary>Bytes for standard input.</summary>
@@ -35,7 +35,7 @@ internal enum ProcessMessage : byte
     /// <summary>The server has the end, and asks for nothing more: the agent may forget the process.</summary>
     Forget = 17,
 
-    /// <summary>Answers <see cref="Start"/> and <see cref="Attach"/>: the pid in 4 bytes, and whether it has input in 1.</summary>
+    /// <summary>Answers <see cref="Start"/> and <see cref="Attach"/>: <see cref="StartedReport"/>.</summary>
     Started = 2,
 
     /// <summary>Bytes of an output: the offset of the first in 8 bytes, 1 for standard output or 2 for standard error, the bytes.</summary>
@@ -55,6 +55,15 @@ internal enum ProcessMessage : byte
 
     /// <summary>The request could not be done: <see cref="FailureReport"/>. The stream ends.</summary>
     Failed = 14,
+
+    /// <summary>
+    /// Answers each <see cref="EndInput"/>, <see cref="Signal"/> and <see cref="Resize"/>, in their order, with 1 in 1 byte when it was
+    /// done, and 0 when the process has ended. After <see cref="Ended"/> no more come.
+    /// </summary>
+    Done = 16,
+
+    /// <summary>The process does not read its input any more: what was sent, or is sent from now on, is lost. The body is empty.</summary>
+    InputLost = 18,
 }
 
 /// <summary>What the agent found after it had killed a process with all that it started.</summary>

@@ -8,9 +8,12 @@ namespace Pandora.Agent.Protocol.Processes;
 /// <param name="Offset">Offset after its last output.</param>
 internal sealed record EndReport(int ExitCode, bool HasReachedLimit, bool HasLeftovers, long OomLimit, long Offset)
 {
+    /// <summary>When its time was over, what was left after the kill; else nothing.</summary>
+    public KillReport Kill { get; init; }
+
     /// <summary>Writes the body.</summary>
     public byte[] Encode() => new BodyWriter().Number(ExitCode).Number(HasReachedLimit ? 1 : 0).Number(HasLeftovers ? 1 : 0)
-        .Number(OomLimit).Number(Offset).ToArray();
+        .Number(OomLimit).Number(Offset).Number((byte)Kill).ToArray();
 
     /// <summary>Reads a body.</summary>
     /// <exception cref="FormatException">It is no such body.</exception>
@@ -18,7 +21,10 @@ internal sealed record EndReport(int ExitCode, bool HasReachedLimit, bool HasLef
     {
         var reader = new BodyReader(body);
         var report = new EndReport(
-            reader.Number(0, 255), reader.Number(0, 1) == 1, reader.Number(0, 1) == 1, Math.Max(0, reader.Number()), reader.Number());
+            reader.Number(0, 255), reader.Number(0, 1) == 1, reader.Number(0, 1) == 1, Math.Max(0, reader.Number()), reader.Number())
+        {
+            Kill = (KillReport)reader.Number(0, 15),
+        };
         reader.End();
         return report;
     }
@@ -65,17 +71,68 @@ internal sealed record FailureReport(FailureKind Kind, string Reason)
     }
 }
 
+/// <summary>What a process has, and how far it is.</summary>
+/// <param name="HasInput">Whether it has an input.</param>
+/// <param name="HasTerminal">Whether it has a terminal.</param>
+/// <param name="IsForeground">Whether a client waits for it.</param>
+/// <param name="KeepsAlive">Whether it is an activity of its sandbox while it runs.</param>
+/// <param name="OutputBegin">Offset of the oldest output that is kept.</param>
+/// <param name="OutputEnd">Offset after the newest output.</param>
+/// <param name="InputOffset">Bytes of input that were accepted for it.</param>
+internal readonly record struct ProcessFacts(
+    bool HasInput, bool HasTerminal, bool IsForeground, bool KeepsAlive, long OutputBegin, long OutputEnd, long InputOffset)
+{
+    /// <summary>Writes them.</summary>
+    public void Write(BodyWriter writer) => writer.Number(HasInput ? 1 : 0).Number(HasTerminal ? 1 : 0).Number(IsForeground ? 1 : 0)
+        .Number(KeepsAlive ? 1 : 0).Number(OutputBegin).Number(OutputEnd).Number(InputOffset);
+
+    /// <summary>Reads what <see cref="Write"/> wrote.</summary>
+    /// <exception cref="FormatException">It is no such part of a body.</exception>
+    public static ProcessFacts Read(ref BodyReader reader)
+    {
+        var facts = new ProcessFacts(
+            reader.Number(0, 1) == 1, reader.Number(0, 1) == 1, reader.Number(0, 1) == 1, reader.Number(0, 1) == 1,
+            reader.Number(), reader.Number(), reader.Number());
+        return facts is { OutputBegin: >= 0, InputOffset: >= 0 } && facts.OutputEnd >= facts.OutputBegin
+            ? facts
+            : throw new FormatException("offsets that cannot be");
+    }
+}
+
+/// <summary>A process that a stream started or attached to: body of <see cref="ProcessMessage.Started"/>.</summary>
+/// <param name="Pid">Its pid in the guest.</param>
+/// <param name="Facts">What it has.</param>
+internal sealed record StartedReport(int Pid, ProcessFacts Facts)
+{
+    /// <summary>Writes the body.</summary>
+    public byte[] Encode()
+    {
+        var writer = new BodyWriter().Number(Pid);
+        Facts.Write(writer);
+        return writer.ToArray();
+    }
+
+    /// <summary>Reads a body.</summary>
+    /// <exception cref="FormatException">It is no such body.</exception>
+    public static StartedReport Decode(ReadOnlySpan<byte> body)
+    {
+        var reader = new BodyReader(body);
+        var report = new StartedReport(reader.Number(0, int.MaxValue), ProcessFacts.Read(ref reader));
+        reader.End();
+        return report;
+    }
+}
+
 /// <summary>One process that the agent knows: body of <see cref="ProcessMessage.Entry"/>.</summary>
 /// <param name="Id">Its id.</param>
 /// <param name="Pid">Its pid in the guest, which the guest may have used again after its end.</param>
 /// <param name="Tag">The name that the client chose; null for none.</param>
 /// <param name="Command">The beginning of its shell text, or its arguments.</param>
 /// <param name="StartedAt">Nanoseconds since 1970, by the guest's clock.</param>
-/// <param name="IsForeground">Whether a client waits for it.</param>
-/// <param name="HasTerminal">Whether it has a terminal.</param>
+/// <param name="Facts">What it has.</param>
 /// <param name="End">Its end; null while it runs.</param>
 internal sealed record ProcessEntry(
-    string Id, int Pid, string? Tag, string Command, long StartedAt, bool IsForeground, bool HasTerminal, EndReport? End)
+    string Id, int Pid, string? Tag, string Command, long StartedAt, ProcessFacts Facts, EndReport? End)
 {
     /// <summary>Most characters of <see cref="Command"/>.</summary>
     public const int MaxCommand = 256;
@@ -83,8 +140,9 @@ internal sealed record ProcessEntry(
     /// <summary>Writes the body.</summary>
     public byte[] Encode()
     {
-        var writer = new BodyWriter().Text(Id).Number(Pid).Text(Tag).Text(Command).Number(StartedAt).Number(IsForeground ? 1 : 0)
-            .Number(HasTerminal ? 1 : 0).Number(End is null ? 0 : 1);
+        var writer = new BodyWriter().Text(Id).Number(Pid).Text(Tag).Text(Command).Number(StartedAt);
+        Facts.Write(writer);
+        writer.Number(End is null ? 0 : 1);
         return End is null ? writer.ToArray() : [.. writer.ToArray(), .. End.Encode()];
     }
 
@@ -99,8 +157,7 @@ internal sealed record ProcessEntry(
             reader.Text(),
             reader.Text() ?? "",
             reader.Number(),
-            reader.Number(0, 1) == 1,
-            reader.Number(0, 1) == 1,
+            ProcessFacts.Read(ref reader),
             End: null);
         return reader.Number(0, 1) == 0 ? entry : entry with { End = EndReport.Decode(reader.Rest) };
     }

@@ -6,8 +6,16 @@ internal enum OutputPolicy : byte
     /// <summary>The process never waits. What no longer fits is dropped, the oldest first.</summary>
     Keep = 0,
 
-    /// <summary>The process waits for the reader, as at a pipe. Without a reader it is as <see cref="Keep"/>.</summary>
+    /// <summary>
+    /// The process waits for its fastest reader, as at a pipe; what that has read is not kept. Without a reader it waits when all that is
+    /// kept is unread.
+    /// </summary>
     Wait = 1,
+
+    /// <summary>
+    /// As <see cref="Wait"/>, and what was read is kept as long as there is room: a reader whose connection broke begins again there.
+    /// </summary>
+    WaitAndKeep = 2,
 }
 
 /// <summary>Body of <see cref="ProcessMessage.Start"/>.</summary>
@@ -55,14 +63,17 @@ internal sealed record StartRequest
     /// <summary>What becomes of output that is not read.</summary>
     public OutputPolicy Policy { get; init; }
 
-    /// <summary>Whether a client waits for the process: then a server that adopts the guest kills it.</summary>
+    /// <summary>Whether a client waits for the process: then a server that adopts the guest kills it, unless a client attaches.</summary>
     public bool IsForeground { get; init; }
+
+    /// <summary>Whether the process is an activity of its sandbox while it runs.</summary>
+    public bool KeepsAlive { get; init; }
 
     /// <summary>Writes the body.</summary>
     public byte[] Encode() => new BodyWriter()
         .Text(Id).Text(Tag).Text(Code).Texts(Arguments).Texts(Environment).Text(Directory).Text(User)
         .Number(HasInput ? 1 : 0).Number(IsMerged ? 1 : 0).Number(Columns).Number(Rows).Number(TimeLimit).Number((byte)Policy)
-        .Number(IsForeground ? 1 : 0).ToArray();
+        .Number(IsForeground ? 1 : 0).Number(KeepsAlive ? 1 : 0).ToArray();
 
     /// <summary>Reads a body.</summary>
     /// <exception cref="FormatException">It is no such body.</exception>
@@ -83,8 +94,9 @@ internal sealed record StartRequest
             Columns = (ushort)reader.Number(0, ushort.MaxValue),
             Rows = (ushort)reader.Number(0, ushort.MaxValue),
             TimeLimit = Math.Max(0, reader.Number()),
-            Policy = (OutputPolicy)reader.Number(0, 1),
+            Policy = (OutputPolicy)reader.Number(0, 2),
             IsForeground = reader.Number(0, 1) == 1,
+            KeepsAlive = reader.Number(0, 1) == 1,
         };
         reader.End();
         return request.Id.Length is > 0 and <= MaxNameLength && request.Environment.Count % 2 == 0
@@ -95,9 +107,15 @@ internal sealed record StartRequest
 
 /// <summary>Body of <see cref="ProcessMessage.Attach"/>.</summary>
 /// <param name="Id">Id of the process.</param>
-/// <param name="Offset">First offset of the output to be sent; -1 for what comes from now on.</param>
+/// <param name="Offset">First offset of the output to be sent; <see cref="FromNow"/> or <see cref="NoOutput"/>.</param>
 internal sealed record AttachRequest(string Id, long Offset)
 {
+    /// <summary>Offset for what comes from now on.</summary>
+    public const long FromNow = -1;
+
+    /// <summary>Offset for a stream that reads no output, so that the process does not wait for it.</summary>
+    public const long NoOutput = -2;
+
     /// <summary>Writes the body.</summary>
     public byte[] Encode() => new BodyWriter().Text(Id).Number(Offset).ToArray();
 

@@ -9,10 +9,16 @@ internal sealed partial class GuestProcess
     // Of all sessions together; each has one window.
     private readonly ByteQueue _pendingInput = new(16 * ProcessMessages.InputWindow);
     private readonly byte[] _inputPiece = new byte[4096];
+    private readonly Dictionary<ProcessSession, ulong> _readers = [];
+    private ulong _readTo;
+    private long _inputAccepted;
     private bool _mustEndInput;
 
     /// <summary>Number of bytes of input that the process has not read yet.</summary>
     public int PendingInput => InputDescriptor < 0 ? 0 : _pendingInput.Count;
+
+    /// <summary>Whether the process has ended its input or does not read it any more, or has none.</summary>
+    public bool IsInputClosed => InputDescriptor < 0;
 
     /// <summary>Writes to standard input. What does not fit waits, in the order in which it came.</summary>
     /// <returns>False when too much waits.</returns>
@@ -24,6 +30,7 @@ internal sealed partial class GuestProcess
             return true;
         }
 
+        _inputAccepted += bytes.Length;
         if (_pendingInput.Count == 0)
         {
             var count = WriteToInput(bytes);
@@ -50,17 +57,38 @@ internal sealed partial class GuestProcess
     }
 
     /// <summary>Ends standard input after what was written. A terminal has no end; programs there take the character 4.</summary>
-    public void EndInput()
+    /// <returns>False when the process has ended.</returns>
+    public bool EndInput()
     {
+        var isRunning = End is null && _status < 0;
         _mustEndInput = true;
         if (_pendingInput.Count == 0 && _terminal < 0)
         {
             CloseInput();
         }
+
+        return isRunning;
     }
 
-    /// <summary>Reads again from pipes that waited for a reader.</summary>
-    public void ReadOutputs()
+    /// <summary>Sets how far a session has read the output.</summary>
+    public void SetReader(ProcessSession reader, ulong offset)
+    {
+        _readers[reader] = offset;
+        _readTo = Math.Max(_readTo, offset);
+        ReadOutputs();
+    }
+
+    /// <summary>Forgets a session, which reads no more.</summary>
+    public void RemoveReader(ProcessSession reader)
+    {
+        if (_readers.Remove(reader))
+        {
+            ReadOutputs();
+        }
+    }
+
+    // Reads again from pipes that waited for a reader.
+    private void ReadOutputs()
     {
         foreach (var pipe in _outputs.OfType<OutputPipe>().Where(p => !p.IsClosed && !p.IsDiscarding))
         {
@@ -233,13 +261,17 @@ internal sealed partial class GuestProcess
     private int RoomFor(OutputPipe pipe)
     {
         var room = pipe.Remaining > 0 ? Math.Min(ReadAtOnce, pipe.Remaining) : ReadAtOnce;
-        return pipe.IsDiscarding || _request.Policy == OutputPolicy.Keep || ReadTo is not { } readTo
-            ? room
-            : Math.Min(room, Output.FreeAfter(readTo));
+        if (pipe.IsDiscarding || _request.Policy == OutputPolicy.Keep)
+        {
+            return room;
+        }
+
+        // What a program has left at its end is read, so that the end is seen.
+        return HasReader ? Math.Min(room, Output.FreeAfter(_readTo)) : _status >= 0 || Output.CanKeep(room, _readTo) ? room : 0;
     }
 
-    // What a waiting reader has had goes nowhere; everything else is kept as long as there is room.
-    private ulong KeepFrom => _request.Policy == OutputPolicy.Wait && ReadTo is { } readTo ? readTo : 0;
+    // Everything is kept as long as there is room; or only what a reader has not had.
+    private ulong KeepFrom => _request.Policy != OutputPolicy.Wait ? 0 : HasReader ? _readers.Values.Min() : _readTo;
 
     private void Close(OutputPipe pipe)
     {

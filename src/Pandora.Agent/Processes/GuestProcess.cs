@@ -19,6 +19,7 @@ internal sealed partial class GuestProcess
     private readonly int _pidfd;
     private int _input = -1, _terminal = -1, _events = -1, _status = -1;
     private bool _hasReachedLimit, _isInputWatched;
+    private KillReport? _limitReport;
 
     /// <param name="loop">Tells when the process's pipes are ready.</param>
     /// <param name="request">What to start.</param>
@@ -88,9 +89,13 @@ internal sealed partial class GuestProcess
 
     public int Pid { get; }
 
-    public bool IsForeground => _request.IsForeground;
+    /// <summary>How many processes were started up to this one.</summary>
+    public required long Number { get; init; }
 
-    public bool HasInput => _request.HasInput || _request.Columns > 0;
+    /// <summary>What the process has, and how far it is.</summary>
+    public ProcessFacts Facts => new(
+        _request.HasInput || _request.Columns > 0, _request.Columns > 0, _request.IsForeground, _request.KeepsAlive,
+        (long)Output.Begin, (long)Output.End, _inputAccepted);
 
     /// <summary>What the process has written.</summary>
     public OutputLog Output { get; } = new();
@@ -98,8 +103,11 @@ internal sealed partial class GuestProcess
     /// <summary>The end; null while the program runs, or has output that was not read.</summary>
     public EndReport? End { get; private set; }
 
-    /// <summary>Offset up to which readers have taken the output; null without a reader.</summary>
-    public ulong? ReadTo { get; set; }
+    /// <summary>Whether its program has ended. There may be output of it that was not read.</summary>
+    public bool HasExited => _status >= 0;
+
+    /// <summary>Whether a session reads its output.</summary>
+    public bool HasReader => _readers.Count > 0;
 
     /// <summary>The process as the list shows it.</summary>
     public ProcessEntry Entry
@@ -108,27 +116,34 @@ internal sealed partial class GuestProcess
         {
             var command = _request.Code ?? string.Join(' ', _request.Arguments);
             return new ProcessEntry(
-                Id, Pid, _request.Tag, command[..Math.Min(command.Length, ProcessEntry.MaxCommand)], _startedAt, IsForeground,
-                _request.Columns > 0, End);
+                Id, Pid, _request.Tag, command[..Math.Min(command.Length, ProcessEntry.MaxCommand)], _startedAt, Facts, End);
         }
     }
 
     /// <summary>Sends a signal to the process and its group.</summary>
-    public void Signal(int signal)
+    /// <returns>False when the process has ended, or there is no such signal.</returns>
+    public bool Signal(int signal)
     {
-        if (End is null && _status < 0 && signal is > 0 and <= 64)
+        var isPossible = End is null && _status < 0 && signal is > 0 and <= 64;
+        if (isPossible)
         {
             Linux.SignalGroup(Pid, signal);
         }
+
+        return isPossible;
     }
 
     /// <summary>Sets the size of the terminal.</summary>
-    public void Resize(ushort columns, ushort rows)
+    /// <returns>False when it has no terminal, or no more.</returns>
+    public bool Resize(ushort columns, ushort rows)
     {
-        if (_terminal >= 0 && columns > 0 && rows > 0)
+        var isPossible = _terminal >= 0 && columns > 0 && rows > 0;
+        if (isPossible)
         {
             Linux.Resize(_terminal, columns, rows);
         }
+
+        return isPossible;
     }
 
     private (int Input, int Output, int Error) OpenPipes(Account account, List<int> others)
@@ -182,7 +197,11 @@ internal sealed partial class GuestProcess
         if (End is null && _status < 0)
         {
             _hasReachedLimit = true;
-            Kill(_ => { });
+            Kill(report =>
+            {
+                _limitReport = report;
+                FinishIfRead();
+            });
         }
     }
 
@@ -208,13 +227,17 @@ internal sealed partial class GuestProcess
 
     private void FinishIfRead()
     {
-        if (End is not null || _status < 0 || _outputs.OfType<OutputPipe>().Any(p => !p.IsClosed && p.Remaining != 0))
+        var isUnread = _outputs.OfType<OutputPipe>().Any(p => !p.IsClosed && p.Remaining != 0);
+        if (End is not null || _status < 0 || isUnread || (_hasReachedLimit && _limitReport is null))
         {
             return;
         }
 
         var hasLeftovers = _cgroup?.IsPopulated() ?? _outputs.OfType<OutputPipe>().Any(p => !p.IsClosed);
-        End = new EndReport(_status, _hasReachedLimit, hasLeftovers, _cgroup?.FindOomLimit() ?? 0, (long)Output.End);
+        End = new EndReport(_status, _hasReachedLimit, hasLeftovers, _cgroup?.FindOomLimit() ?? 0, (long)Output.End)
+        {
+            Kill = _limitReport ?? KillReport.None,
+        };
         if (hasLeftovers)
         {
             WatchLeftovers();

@@ -33,6 +33,9 @@ internal sealed class OutputLog
     /// <summary>How many bytes can be added so that the ring still has those from an offset on.</summary>
     public int FreeAfter(ulong offset) => Math.Max(0, RingSize - (int)(End - Math.Max(offset, _ring.Begin)));
 
+    /// <summary>Whether bytes can be added so that all from an offset on are kept, in the ring or in the file.</summary>
+    public bool CanKeep(int count, ulong offset) => FreeAfter(offset) >= count || SpillFile.HasRoom(_file?.CountBefore(offset) ?? 0);
+
     /// <summary>Adds bytes.</summary>
     /// <param name="output">1 for standard output, 2 for standard error.</param>
     /// <param name="bytes">At most <see cref="LeastRing"/> times 8 bytes.</param>

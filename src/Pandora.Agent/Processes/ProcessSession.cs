@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Text;
 using Pandora.Agent.Protocol.Processes;
 using Pandora.Agent.Transport;
 
@@ -16,7 +17,7 @@ internal sealed class ProcessSession
     private ulong _offset;
     private long _inputReceived, _inputTaken;
     private int _answered;
-    private bool _isEndSent, _mustEnd, _isOver, _isPumping;
+    private bool _isEndSent, _mustEnd, _isOver, _isPumping, _readsOutput, _isInputLost;
 
     /// <param name="stream">The stream.</param>
     /// <param name="processes">The processes.</param>
@@ -95,16 +96,10 @@ internal sealed class ProcessSession
                     break;
                 case ProcessMessage.Attach when _process is null:
                     var attach = AttachRequest.Decode(body);
-                    var process = _processes.Get(attach.Id);
-                    Join(process, attach.Offset < 0 ? process.Output.End : (ulong)attach.Offset);
+                    Join(_processes.Get(attach.Id), attach.Offset);
                     break;
                 case ProcessMessage.List when _process is null:
-                    foreach (var known in _processes.All)
-                    {
-                        Answer(ProcessMessage.Entry, known.Entry.Encode());
-                    }
-
-                    _mustEnd = true;
+                    List(body);
                     break;
                 case ProcessMessage.Input when _process is not null:
                     _inputReceived += body.Length;
@@ -115,13 +110,14 @@ internal sealed class ProcessSession
 
                     break;
                 case ProcessMessage.EndInput when _process is not null:
-                    _process.EndInput();
+                    AnswerDone(_process.EndInput());
                     break;
                 case ProcessMessage.Signal when _process is not null && body.Length == 4:
-                    _process.Signal(BinaryPrimitives.ReadInt32LittleEndian(body));
+                    AnswerDone(_process.Signal(BinaryPrimitives.ReadInt32LittleEndian(body)));
                     break;
                 case ProcessMessage.Resize when _process is not null && body.Length == 4:
-                    _process.Resize(BinaryPrimitives.ReadUInt16LittleEndian(body), BinaryPrimitives.ReadUInt16LittleEndian(body[2..]));
+                    AnswerDone(_process.Resize(
+                        BinaryPrimitives.ReadUInt16LittleEndian(body), BinaryPrimitives.ReadUInt16LittleEndian(body[2..])));
                     break;
                 case ProcessMessage.Kill when _process is not null:
                     _process.Kill(report =>
@@ -144,17 +140,31 @@ internal sealed class ProcessSession
         }
     }
 
-    private void Join(GuestProcess process, ulong offset)
+    private void List(ReadOnlySpan<byte> id)
+    {
+        IEnumerable<GuestProcess> listed = id.IsEmpty ? _processes.All : [_processes.Get(Encoding.UTF8.GetString(id))];
+        foreach (var process in listed)
+        {
+            Answer(ProcessMessage.Entry, process.Entry.Encode());
+        }
+
+        _mustEnd = true;
+    }
+
+    private void Join(GuestProcess process, long offset)
     {
         _process = process;
-        _offset = offset;
-        var body = new byte[5];
-        BinaryPrimitives.WriteInt32LittleEndian(body, process.Pid);
-        body[4] = process.HasInput ? (byte)1 : (byte)0;
-        Answer(ProcessMessage.Started, body);
-        process.ReadTo = process.ReadTo is { } readTo ? Math.Max(readTo, offset) : offset;
+        _readsOutput = offset != AttachRequest.NoOutput;
+        _offset = offset < 0 ? process.Output.End : Math.Min((ulong)offset, process.Output.End);
+        Answer(ProcessMessage.Started, new StartedReport(process.Pid, process.Facts).Encode());
         process.Changed += OnProcessChanged;
+        if (_readsOutput)
+        {
+            process.SetReader(this, _offset);
+        }
     }
+
+    private void AnswerDone(bool isDone) => Answer(ProcessMessage.Done, [isDone ? (byte)1 : (byte)0]);
 
     private void OnProcessChanged(GuestProcess process) => Pump();
 
@@ -164,9 +174,7 @@ internal sealed class ProcessSession
         if (_process is not null)
         {
             _process.Changed -= OnProcessChanged;
-            // Nobody reads any more, so that it must not wait for a reader.
-            _process.ReadTo = null;
-            _process.ReadOutputs();
+            _process.RemoveReader(this);
         }
     }
 
@@ -182,12 +190,21 @@ internal sealed class ProcessSession
     {
         if (SendAnswers())
         {
+            AnswerLostInput();
             AnswerInput();
         }
 
         if (SendAnswers() && !_mustEnd && _process is not null && !_isEndSent)
         {
-            SendOutput(_process);
+            if (_readsOutput)
+            {
+                SendOutput(_process);
+            }
+            else
+            {
+                SendEnd(_process);
+            }
+
             _ = SendAnswers();
         }
 
@@ -201,7 +218,8 @@ internal sealed class ProcessSession
     // In steps of a part of the window, so that small pieces do not cost an answer each while more waits.
     private void AnswerInput()
     {
-        if (_process is null || _mustEnd || _isEndSent || _answers.Count > 0)
+        // What waited at the process's end was not taken, although it waits no more.
+        if (_process is null || _mustEnd || _isEndSent || _process.HasExited || _answers.Count > 0)
         {
             return;
         }
@@ -213,6 +231,15 @@ internal sealed class ProcessSession
             var body = new byte[8];
             BinaryPrimitives.WriteInt64LittleEndian(body, taken);
             Answer(ProcessMessage.Taken, body);
+        }
+    }
+
+    private void AnswerLostInput()
+    {
+        if (_process is { IsInputClosed: true, HasExited: false } && _inputReceived > _inputTaken && !_isInputLost && !_mustEnd)
+        {
+            _isInputLost = true;
+            Answer(ProcessMessage.InputLost, []);
         }
     }
 
@@ -259,11 +286,15 @@ internal sealed class ProcessSession
             BinaryPrimitives.WriteUInt64LittleEndian(Scratch.AsSpan(ProcessMessages.HeaderSize), _offset);
             _stream.Write(Scratch.AsSpan(0, Prefix + count));
             _offset += (ulong)count;
-            process.ReadTo = _offset;
-            process.ReadOutputs();
+            process.SetReader(this, _offset);
         }
 
-        if (process.End is { } end && _offset >= process.Output.End && _stream.Free > 0)
+        SendEnd(process);
+    }
+
+    private void SendEnd(GuestProcess process)
+    {
+        if (process.End is { } end && (!_readsOutput || _offset >= process.Output.End) && _stream.Free > 0)
         {
             _isEndSent = true;
             Answer(ProcessMessage.Ended, end.Encode());

@@ -8,9 +8,10 @@ internal sealed class ProcessTable(EventLoop loop)
     private const int MostEnded = 1000;
     private readonly Dictionary<string, GuestProcess> _processes = [];
     private readonly Queue<GuestProcess> _ended = new();
+    private long _started;
 
-    /// <summary>All processes that are known.</summary>
-    public IReadOnlyCollection<GuestProcess> All => _processes.Values;
+    /// <summary>All processes that are known, in the order in which they were started.</summary>
+    public IReadOnlyCollection<GuestProcess> All => [.. _processes.Values.OrderBy(p => p.Number)];
 
     /// <summary>Starts a process.</summary>
     /// <exception cref="RequestFailedException">It could not be started.</exception>
@@ -26,7 +27,7 @@ internal sealed class ProcessTable(EventLoop loop)
             throw new RequestFailedException(FailureKind.Protocol, "an id consists of letters and digits");
         }
 
-        var process = new GuestProcess(loop, request, Keep);
+        var process = new GuestProcess(loop, request, Keep) { Number = ++_started };
         _processes.Add(request.Id, process);
         return process;
     }
@@ -58,7 +59,7 @@ internal sealed class ProcessTable(EventLoop loop)
         if (OutputLog.IsMemoryTight)
         {
             // Their ends stay; their output goes, the oldest first. What a reader still takes stays.
-            foreach (var old in _ended.Where(p => p.ReadTo is null))
+            foreach (var old in _ended.Where(p => !p.HasReader))
             {
                 old.Output.Drop();
                 if (!OutputLog.IsMemoryTight)

@@ -9,6 +9,7 @@ internal sealed class SpillFile
     /// <summary>Most bytes in the files of all processes together.</summary>
     public const long Limit = 64L * 1024 * 1024;
 
+    private const long Reserve = 4 * 1024 * 1024;
     private static long s_total;
     private static int s_lastName;
     private readonly int _file = Open();
@@ -16,6 +17,13 @@ internal sealed class SpillFile
 
     /// <summary>Where the files are made; a test has another place.</summary>
     public static string Directory { get; set; } = "/var/lib/pandora";
+
+    /// <summary>Whether there is room, also for what several processes may have left at their end.</summary>
+    /// <param name="droppable">Bytes that may be dropped for it.</param>
+    public static bool HasRoom(long droppable) => s_total - droppable < Limit - Reserve;
+
+    /// <summary>Number of bytes that are kept before an offset.</summary>
+    public long CountBefore(ulong offset) => Math.Max(0, (long)(Math.Min(offset, _end) - Begin));
 
     /// <summary>Offset of the first byte that is kept.</summary>
     public ulong Begin { get; private set; }

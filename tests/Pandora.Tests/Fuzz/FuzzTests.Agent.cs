@@ -22,12 +22,15 @@ public sealed partial class FuzzTests
             ],
             ProcessMessages.Encode(ProcessMessage.Attach, new AttachRequest("abcdefghijklmnop", -1).Encode()),
             [
+                .. ProcessMessages.Encode(
+                    ProcessMessage.Started, new StartedReport(7, new ProcessFacts(true, false, true, true, 0, 5, 7)).Encode()),
                 .. ProcessMessages.Encode(ProcessMessage.Output, new byte[20]),
                 .. ProcessMessages.Encode(ProcessMessage.Ended, new EndReport(1, true, false, 4096, 20).Encode()),
             ],
             ProcessMessages.Encode(ProcessMessage.Failed, new FailureReport(FailureKind.User, "there is no such user").Encode()),
             ProcessMessages.Encode(ProcessMessage.Entry, new ProcessEntry(
-                "abcdefghijklmnop", 77, "tag", "sleep 5", 1, true, false, new EndReport(0, false, true, 0, 5)).Encode()),
+                "abcdefghijklmnop", 77, "tag", "sleep 5", 1, new ProcessFacts(true, false, true, true, 0, 5, 7),
+                new EndReport(0, false, true, 0, 5)).Encode()),
         ],
         bytes =>
         {
@@ -110,6 +113,7 @@ public sealed partial class FuzzTests
         ProcessMessage.Start => StartRequest.Decode(body),
         ProcessMessage.Attach => AttachRequest.Decode(body),
         ProcessMessage.Ended => EndReport.Decode(body),
+        ProcessMessage.Started => StartedReport.Decode(body),
         ProcessMessage.Failed => FailureReport.Decode(body),
         _ => ProcessEntry.Decode(body),
     };

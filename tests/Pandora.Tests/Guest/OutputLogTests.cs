@@ -173,6 +173,79 @@ public sealed class OutputLogTests : IDisposable
         Assert.Equal(piece.Length, _log.Read(_log.Begin, piece, out _));
     }
 
+    [Fact]
+    public void A_process_that_waits_without_a_reader_keeps_all_that_is_unread()
+    {
+        var piece = new byte[32 * 1024];
+        void Fill(ulong readTo)
+        {
+            while (_log.CanKeep(piece.Length, readTo))
+            {
+                BitConverter.GetBytes(_log.End).CopyTo(piece, 0);
+                _log.Add(1, piece, 0);
+                Assert.True(_log.Begin <= readTo);
+            }
+        }
+
+        Fill(0);
+        Assert.Equal(0ul, _log.Begin);
+        Assert.InRange(_log.End, (ulong)(SpillFile.Limit / 2), (ulong)(SpillFile.Limit + OutputLog.RingLimit));
+        var full = _log.End;
+        // What a reader has had makes room, and the rest is kept.
+        Fill(10 * 1024 * 1024);
+        Assert.InRange(_log.End, full + (9 * 1024 * 1024), full + (11 * 1024 * 1024));
+        // What another process keeps leaves less room, but never less than the ring.
+        var other = new OutputLog();
+        Assert.True(other.CanKeep(piece.Length, 0));
+        while (other.CanKeep(piece.Length, 0))
+        {
+            other.Add(1, piece, 0);
+        }
+
+        Assert.InRange(other.End, (ulong)OutputLog.RingLimit - (ulong)piece.Length, (ulong)(2 * OutputLog.RingLimit));
+        Assert.Equal(0ul, other.Begin);
+        other.Drop();
+        for (ulong at = 10 * 1024 * 1024; at < _log.End; at += (ulong)piece.Length)
+        {
+            var number = new byte[8];
+            Assert.Equal(8, _log.Read(at, number, out _));
+            Assert.Equal(at, BitConverter.ToUInt64(number));
+        }
+    }
+
+    [Fact]
+    public void Readers_of_any_pace_see_the_same_bytes()
+    {
+        var random = new Random(2);
+        var offsets = new ulong[4];
+        var buffer = new byte[70_000];
+        while (_log.End < 8 * 1024 * 1024)
+        {
+            // The fastest reader sets the pace of the process.
+            var count = Math.Min(random.Next(1, 32 * 1024), _log.FreeAfter(offsets.Max()));
+            for (var i = 0; i < count; i++)
+            {
+                buffer[i] = ValueAt(_log.End + (ulong)i);
+            }
+
+            _log.Add((byte)(1 + (_log.End / 100_000 % 2)), buffer.AsSpan(0, count), 0);
+            var reader = random.Next(offsets.Length);
+            for (var i = 0; i < reader; i++)
+            {
+                var read = _log.Read(offsets[reader], buffer.AsSpan(0, random.Next(1, buffer.Length)), out _);
+                for (var j = 0; j < read; j++)
+                {
+                    Assert.True(buffer[j] == ValueAt(offsets[reader] + (ulong)j), $"another byte at {offsets[reader] + (ulong)j}");
+                }
+
+                offsets[reader] += (ulong)read;
+            }
+        }
+
+        Assert.Equal(0ul, _log.Begin);
+        static byte ValueAt(ulong offset) => (byte)((offset * 31) ^ (offset >> 9));
+    }
+
     private List<(int Output, string Text)> ReadAll(ulong offset, int atOnce)
     {
         List<(int, string)> pieces = [];

@@ -14,7 +14,12 @@ public sealed class MessageBodyTests
     private static readonly Gen<string?> TextOrNull = Gen.OneOf(Text.Select(t => (string?)t), Gen.Const((string?)null));
 
     private static readonly Gen<EndReport> Ends = Gen.Select(
-        Gen.Int[0, 255], Gen.Bool, Gen.Bool, Gen.Long[0, long.MaxValue], Gen.Long, (c, l, o, m, f) => new EndReport(c, l, o, m, f));
+        Gen.Int[0, 255], Gen.Bool, Gen.Bool, Gen.Long[0, long.MaxValue], Gen.Long, Gen.Int[0, 15],
+        (c, l, o, m, f, k) => new EndReport(c, l, o, m, f) { Kill = (KillReport)k });
+
+    private static readonly Gen<ProcessFacts> Facts = Gen.Select(
+        Gen.Bool, Gen.Bool, Gen.Bool, Gen.Bool, Gen.Long[0, long.MaxValue / 2], Gen.Long[0, long.MaxValue / 2], Gen.Long[0, long.MaxValue],
+        (i, t, f, k, begin, length, input) => new ProcessFacts(i, t, f, k, begin, begin + length, input));
 
     private static readonly Dictionary<string, (byte[] Valid, Action<byte[]> Decode)> Bodies = new()
     {
@@ -30,10 +35,13 @@ public sealed class MessageBodyTests
             TimeLimit = 5,
         }.Encode(), b => StartRequest.Decode(b)),
         ["attach"] = (new AttachRequest("abc", -1).Encode(), b => AttachRequest.Decode(b)),
+        ["started"] = (
+            new StartedReport(5, new ProcessFacts(true, false, true, false, 1, 2, 3)).Encode(), b => StartedReport.Decode(b)),
         ["end"] = (new EndReport(1, true, false, 5, 6).Encode(), b => EndReport.Decode(b)),
         ["failure"] = (new FailureReport(FailureKind.User, "why").Encode(), b => FailureReport.Decode(b)),
         ["entry"] = (
-            new ProcessEntry("a", 1, null, "x", 5, true, false, new EndReport(0, false, false, 0, 0)).Encode(),
+            new ProcessEntry(
+                "a", 1, null, "x", 5, new ProcessFacts(true, false, true, false, 1, 2, 3), new EndReport(0, false, false, 0, 0)).Encode(),
             b => ProcessEntry.Decode(b)),
     };
 
@@ -79,10 +87,22 @@ public sealed class MessageBodyTests
         Gen.Select(Gen.Byte, Text, (kind, reason) => new FailureReport((FailureKind)kind, reason))
             .Sample(report => report == FailureReport.Decode(report.Encode()));
         Gen.Select(
-                Gen.Select(Text, Gen.Int[0, int.MaxValue], TextOrNull, Text, Gen.Long, Gen.Bool, Gen.Bool),
+                Gen.Select(Text, Gen.Int[0, int.MaxValue], TextOrNull, Text, Gen.Long, Facts),
                 Gen.OneOf(Ends.Select(e => (EndReport?)e), Gen.Const((EndReport?)null)),
-                (t, end) => new ProcessEntry(t.Item1, t.Item2, t.Item3, t.Item4, t.Item5, t.Item6, t.Item7, end))
+                (t, end) => new ProcessEntry(t.Item1, t.Item2, t.Item3, t.Item4, t.Item5, t.Item6, end))
             .Sample(entry => entry == ProcessEntry.Decode(entry.Encode()));
+    }
+
+    [Fact]
+    public void Offsets_that_cannot_be_are_refused()
+    {
+        foreach (var facts in new ProcessFacts[]
+        {
+            new(true, true, true, true, -1, 0, 0), new(true, true, true, true, 2, 1, 0), new(true, true, true, true, 0, 0, -1),
+        })
+        {
+            Assert.Throws<FormatException>(() => StartedReport.Decode(new StartedReport(1, facts).Encode()));
+        }
     }
 
     [Theory]
