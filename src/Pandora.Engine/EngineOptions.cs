@@ -81,12 +81,15 @@ public sealed class EngineOptions
     public ExecWay Exec { get; set; } = ExecWay.Agent;
 
     /// <summary>Seconds of idleness after which a sandbox is ended unless it asks otherwise.</summary>
-    [Range(10.0, 86400.0)]
+    [Range(10.0, 31_536_000.0)]
     public double IdleTimeout { get; set; } = 60;
 
-    /// <summary>Most seconds of idleness that a sandbox may ask for.</summary>
-    [Range(10.0, 86400.0)]
-    public double MaxIdleTimeout { get; set; } = 600;
+    /// <summary>
+    /// Most seconds of idleness that a sandbox may ask for: 10 to 31,536,000; 0: as long as a sandbox may live, 604,800 (7 days) where that
+    /// is for ever.
+    /// </summary>
+    [Range(0.0, 31_536_000.0)]
+    public double MaxIdleTimeout { get; set; }
 
     /// <summary>Most seconds that a sandbox may live however busy it is: 60 to 31,536,000; 0: for ever.</summary>
     [Range(0.0, 31_536_000.0)]
@@ -260,15 +263,33 @@ public sealed class EngineOptions
         return sizes;
     }
 
+    // Of what lives for ever; and the longest that the clock's timers take, which is 49 days.
+    private const double OfEndless = 7 * 24 * 3600, OfTimers = 48 * 24 * 3600;
+
+    /// <summary>Most seconds that a process may be given: the longest lifetime, and 48 days at most.</summary>
+    public double LongestTimeout => Math.Min(MaxLifetime > 0 ? MaxLifetime : OfEndless, OfTimers);
+
+    /// <summary>Most seconds of idleness that a sandbox may ask for.</summary>
+    public double LongestIdleTimeout => MaxIdleTimeout > 0
+        ? MaxIdleTimeout
+        : Math.Max(IdleTimeout, MaxLifetime > 0 ? MaxLifetime : OfEndless);
+
     /// <summary>Checks that no settings contradict each other.</summary>
     /// <exception cref="StartupException">Two settings do; the message names them and says what to do.</exception>
     public void Check()
     {
-        if (IdleTimeout > MaxIdleTimeout)
+        if (IdleTimeout > LongestIdleTimeout)
         {
             throw new StartupException(
                 $"PANDORA_IDLE_TIMEOUT ({IdleTimeout:0.#} s) is over PANDORA_MAX_IDLE_TIMEOUT ({MaxIdleTimeout:0.#} s): raise the "
                     + "second or lower the first");
+        }
+
+        if (MaxIdleTimeout is > 0 and < 10)
+        {
+            throw new StartupException(
+                $"PANDORA_MAX_IDLE_TIMEOUT: {MaxIdleTimeout:0.#} s is too short; it is at least 10 s, or 0 (as long as a sandbox "
+                    + "may live)");
         }
 
         if (EgressDefault == Egress.Internet && Egress == Egress.None)

@@ -13,6 +13,12 @@ public enum PandoraError
     /// <summary>The sandbox's microVM died.</summary>
     SandboxGone,
 
+    /// <summary>The sandbox has no such process.</summary>
+    ProcessNotFound,
+
+    /// <summary>The process has ended, or has no input or no terminal, or its input is at another offset.</summary>
+    ProcessState,
+
     /// <summary>Too many commands run in the sandbox at once.</summary>
     TooManyExecs,
 

@@ -9,6 +9,9 @@ public enum SandboxOperation
     /// <summary>Run a command in a sandbox.</summary>
     Exec,
 
+    /// <summary>Start, read, feed, signal or list processes in a sandbox.</summary>
+    Process,
+
     /// <summary>End a sandbox because its client asked for it.</summary>
     Delete,
 }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
@@ -6,11 +7,16 @@ namespace Pandora.Fakes;
 
 /// <summary>
 /// A guest that does what the code of a command says, such as <c>exit N</c>, <c>echo TEXT</c>, <c>hang</c> (until it is released or
-/// killed), <c>timeout OUTCOME</c> and <c>break</c>.
+/// killed), <c>timeout OUTCOME</c> and <c>break</c>. <c>run</c> is a process that does what a test says: <see cref="FakeRun"/>.
+/// The guest outlives servers; each has a <see cref="FakeLink"/> to it.
 /// </summary>
-internal sealed class FakeGuest : IGuest
+internal sealed class FakeGuest(TimeProvider? time = null)
 {
     private readonly TaskCompletionSource _released = new();
+    private readonly ConcurrentDictionary<string, FakeRun> _runs = new();
+    private int _lastRun;
+
+    public TimeProvider Time => time ?? TimeProvider.System;
 
     public List<ProcessSpec> Commands { get; } = [];
 
@@ -19,29 +25,58 @@ internal sealed class FakeGuest : IGuest
 
     public TaskCompletionSource Hanging { get; } = new();
 
-    public ExecWay Way => ExecWay.Agent;
+    /// <summary>Most bytes of output that are kept of one process.</summary>
+    public int KeptBytes { get; set; } = 1024 * 1024;
+
+    /// <summary>Most bytes of output in one message.</summary>
+    public int PieceSize { get; set; } = 32 * 1024;
+
+    /// <summary>While it is not complete, bytes of input wait on their way to the guest, as in a full stream.</summary>
+    public Task InputPasses { get; set; } = Task.CompletedTask;
+
+    /// <summary>Every request waits for it.</summary>
+    public Task Answers { get; set; } = Task.CompletedTask;
+
+    /// <summary>What the server did and must not do.</summary>
+    public ConcurrentQueue<string> Violations { get; } = new();
+
+    /// <summary>The processes that were started and can be attached to, oldest first.</summary>
+    public IReadOnlyList<FakeRun> Runs => [.. _runs.Values.OrderBy(r => r.Pid)];
 
     public void Release() => _released.TrySetResult();
 
-    public Task<IGuestProcess> StartAsync(ProcessSpec spec, CancellationToken cancellationToken)
+    public FakeRun RunOf(string id) => _runs.TryGetValue(id, out var run)
+        ? run
+        : throw new PandoraException(PandoraError.ProcessNotFound, $"there is no process '{id}'");
+
+    public void Forget(FakeRun run) => _runs.TryRemove(run.Id, out _);
+
+    /// <summary>Starts a process: a scripted one that is read once, or one that stays.</summary>
+    public IGuestProcess Start(ProcessSpec spec, FakeLink link)
     {
-        Commands.Add(spec);
-        return Task.FromResult<IGuestProcess>(Start(spec));
+        lock (Commands)
+        {
+            Commands.Add(spec);
+        }
+
+        var isFree = (spec.Code ?? string.Join(' ', spec.Arguments)) == "run";
+        var scripted = isFree ? null : Start(spec);
+        if (spec.IsReadOnce && scripted is not null)
+        {
+            return scripted;
+        }
+
+        var number = Interlocked.Increment(ref _lastRun);
+        var run = new FakeRun(this, spec, $"fake{number:d12}", number) { RepeatsInput = scripted?.RepeatsInput == true };
+        _runs[run.Id] = run;
+        var reader = new FakeReader(link, run, new ReadFrom(0));
+        scripted?.WriteTo(run);
+        return reader;
     }
-
-    public Task<IGuestProcess> AttachAsync(string id, long offset, CancellationToken cancellationToken) =>
-        throw new PandoraException(PandoraError.GuestUnreachable, $"there is no process '{id}'");
-
-    public Task<IReadOnlyList<ProcessInfo>> ListAsync(CancellationToken cancellationToken) =>
-        Task.FromResult<IReadOnlyList<ProcessInfo>>([]);
-
-    public Task QuiesceAsync(CancellationToken cancellationToken) => Task.CompletedTask;
-
-    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     private FakeProcess Start(ProcessSpec spec)
     {
-        switch (spec.Code!.Split(' ', 2))
+        switch ((spec.Code ?? string.Join(' ', spec.Arguments)).Split(' ', 2))
         {
             case [""]:
                 return Ended(0);

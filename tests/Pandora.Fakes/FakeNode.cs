@@ -27,6 +27,7 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
     private readonly ConcurrentDictionary<string, FakeGuest> _guests = new();
+    private readonly ConcurrentBag<FakeLink> _links = [];
     private readonly ConcurrentQueue<string> _order = new(), _maintained = new();
     private readonly ILoggerFactory _loggers;
     private readonly bool _hasWatches;
@@ -172,9 +173,11 @@ internal sealed class FakeNode : IAsyncDisposable
             await UntilAsync(() => _engine.Pools.All.All(p => p.BootingCount == 0));
             // The killed server learns nothing more about its machines, and can do nothing to them.
             Vmm.Machines.ToList().ForEach(m => m.Detach());
+            _links.ToList().ForEach(l => l.Silence());
         }
 
         await _engine.StopAsync(keep: true, TimeSpan.Zero);
+        _links.ToList().ForEach(l => l.Close());
         meanwhile?.Invoke();
         var isFirst = 1;
         Vmm.OnAttaching = () =>
@@ -247,13 +250,15 @@ internal sealed class FakeNode : IAsyncDisposable
             }
         }
 
-        var guest = _guests.GetOrAdd(id, _ => new FakeGuest());
+        var guest = _guests.GetOrAdd(id, _ => new FakeGuest(Time));
         if (!login.IsAdopted)
         {
             _order.Enqueue(id);
         }
 
-        return guest;
+        var link = new FakeLink(guest);
+        _links.Add(link);
+        return link;
     }
 
     private sealed class Clock : IAsyncDisposable

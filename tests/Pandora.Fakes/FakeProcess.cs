@@ -25,9 +25,23 @@ internal sealed class FakeProcess(IReadOnlyList<(OutputStream Stream, byte[] Byt
     /// <summary>What a kill reports.</summary>
     public CommandStop Stop { get; init; } = new(CommandOutcome.Killed, "a test stopped it");
 
+    /// <summary>Makes a process of it that can be attached to.</summary>
+    public void WriteTo(FakeRun run)
+    {
+        run.DropTo(Dropped);
+        outputs.ToList().ForEach(o => run.Write(o.Stream, o.Bytes));
+        if (!RepeatsInput)
+        {
+            Until.ContinueWith(
+                _ => run.EndWith(end), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        }
+    }
+
     public string Id => "fake";
 
     public int Pid => 1;
+
+    public ProcessFacts Facts => new(true, false, true, false, 0, 0, 0);
 
     public ProcessEnd? End { get; private set; }
 
@@ -54,15 +68,19 @@ internal sealed class FakeProcess(IReadOnlyList<(OutputStream Stream, byte[] Byt
     public Task WriteInputAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken) =>
         _input.WriteAsync(bytes, cancellationToken).AsTask();
 
-    public Task EndInputAsync(CancellationToken cancellationToken)
+    public bool IsInputLost => false;
+
+    public Task<bool> WaitForInputAsync(CancellationToken cancellationToken) => Task.FromResult(true);
+
+    public Task<bool> EndInputAsync(CancellationToken cancellationToken)
     {
         _inputEnded.TrySetResult();
-        return Task.CompletedTask;
+        return Task.FromResult(true);
     }
 
-    public Task SignalAsync(int signal, CancellationToken cancellationToken) => Task.CompletedTask;
+    public Task<bool> SignalAsync(int signal, CancellationToken cancellationToken) => Task.FromResult(true);
 
-    public Task ResizeAsync(int columns, int rows, CancellationToken cancellationToken) => Task.CompletedTask;
+    public Task<bool> ResizeAsync(int columns, int rows, CancellationToken cancellationToken) => Task.FromResult(true);
 
     public Task<CommandStop> KillAsync() => Task.FromResult(Stop);
 

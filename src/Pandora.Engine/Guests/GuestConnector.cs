@@ -35,7 +35,7 @@ internal sealed class GuestConnector(EngineOptions options, ClientKey key, TimeP
         {
             if (await HasDeviceAsync(login, connection, server, cancellationToken))
             {
-                return await UseAsync(login, new AgentGuest(connection, ExecWay.Agent, time), cancellationToken);
+                return new AgentGuest(connection, ExecWay.Agent, time);
             }
         }
         catch
@@ -84,22 +84,12 @@ internal sealed class GuestConnector(EngineOptions options, ClientKey key, TimeP
                 await guest.ExecAsync(new GuestCommand { Code = EndCommandsOfOldServer }, cancellationToken);
             }
 
-            return await UseAsync(login, guest, cancellationToken);
+            return guest;
         }
         catch
         {
             await connection.DisposeAsync();
             throw;
         }
-    }
-
-    private static async Task<IGuest> UseAsync(GuestLogin login, AgentGuest guest, CancellationToken cancellationToken)
-    {
-        if (login.IsAdopted)
-        {
-            await guest.EndForegroundAsync(cancellationToken);
-        }
-
-        return guest;
     }
 }

@@ -13,7 +13,7 @@ internal static class GuestExec
     /// other type means that nothing of it was run.</exception>
     public static async Task<GuestResult> ExecAsync(this IGuest guest, GuestCommand command, CancellationToken cancellationToken)
     {
-        await using var process = await guest.StartAsync(SpecOf(command), cancellationToken);
+        await using var process = await guest.StartAsync(command.ToSpec() with { IsReadOnce = true }, cancellationToken);
         using var ended = new CancellationTokenSource();
         var writing = WriteInputAsync(process, command.Stdin, ended.Token);
         try
@@ -42,19 +42,6 @@ internal static class GuestExec
             await writing;
         }
     }
-
-    private static ProcessSpec SpecOf(GuestCommand command) => new()
-    {
-        Code = command.Code,
-        Environment = command.Env,
-        Directory = command.Cwd,
-        User = command.User,
-        HasInput = !command.Stdin.IsEmpty,
-        IsMerged = command.Merge,
-        TimeLimit = command.Timeout,
-        WaitsForReader = true,
-        IsForeground = true,
-    };
 
     private static async Task WriteInputAsync(IGuestProcess process, ReadOnlyMemory<byte> input, CancellationToken cancellationToken)
     {

@@ -18,4 +18,7 @@ internal static class GuestText
 
         return printable.ToString();
     }
+
+    /// <summary>The beginning of the text as it is, for answers that escape what is not printable.</summary>
+    public static string Bounded(string text) => text.Length <= MaxLength ? text : text[..MaxLength];
 }

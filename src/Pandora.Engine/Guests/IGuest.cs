@@ -17,14 +17,18 @@ public interface IGuest : IAsyncDisposable
 
     /// <summary>Continues with a process that was started before.</summary>
     /// <param name="id">Id of the process.</param>
-    /// <param name="offset">First offset of the output to be read; -1 for what comes from now on.</param>
+    /// <param name="from">First output to be read.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <exception cref="PandoraException">The guest does not know the process, or does not answer.</exception>
-    Task<IGuestProcess> AttachAsync(string id, long offset, CancellationToken cancellationToken);
+    Task<IGuestProcess> AttachAsync(string id, ReadFrom from, CancellationToken cancellationToken);
 
-    /// <summary>Lists the processes that were started, running or ended.</summary>
+    /// <summary>Lists the processes that were started, running or ended, in the order in which they were started.</summary>
     /// <exception cref="PandoraException">The guest does not answer.</exception>
     Task<IReadOnlyList<ProcessInfo>> ListAsync(CancellationToken cancellationToken);
+
+    /// <summary>Shows one process.</summary>
+    /// <exception cref="PandoraException">The guest does not know the process, or does not answer.</exception>
+    Task<ProcessInfo> GetAsync(string id, CancellationToken cancellationToken);
 
     /// <summary>Makes sure that nothing is under way to or from the guest, and that nothing will be: it is to be saved.</summary>
     /// <exception cref="InvalidOperationException">A process is being read.</exception>
@@ -57,6 +61,20 @@ public sealed record GuestCommand
 
     /// <summary>Most bytes kept of each output.</summary>
     public int OutputLimit { get; init; } = 10 * 1024 * 1024;
+
+    /// <summary>The process that runs it.</summary>
+    public ProcessSpec ToSpec() => new()
+    {
+        Code = Code,
+        Environment = Env,
+        Directory = Cwd,
+        User = User,
+        HasInput = !Stdin.IsEmpty,
+        IsMerged = Merge,
+        TimeLimit = Timeout,
+        WaitsForReader = true,
+        IsForeground = true,
+    };
 }
 
 /// <summary>The result of a command.</summary>

@@ -33,12 +33,43 @@ public sealed record ProcessSpec
     /// <summary>Whether it waits for a slow reader, as at a pipe; else it never waits, and its oldest output is dropped.</summary>
     public bool WaitsForReader { get; init; }
 
-    /// <summary>Whether a client waits for it: then a server that adopts the guest kills it.</summary>
+    /// <summary>
+    /// Whether a client waits for it: then its time limit is the server's, and a server that adopts the guest kills it, unless a client
+    /// attaches.
+    /// </summary>
     public bool IsForeground { get; init; }
+
+    /// <summary>Whether nobody reads it again: what was read is not kept, and the guest forgets it at its end.</summary>
+    public bool IsReadOnce { get; init; }
+
+    /// <summary>Whether it is an activity of its sandbox while it runs.</summary>
+    public bool KeepsAlive { get; init; }
 
     /// <summary>A name that the client chose, at most 256 characters; null for none.</summary>
     public string? Tag { get; init; }
 }
+
+/// <summary>Where to begin to read a process's output.</summary>
+/// <param name="Offset">The offset, at least 0; otherwise one of the other members.</param>
+public readonly record struct ReadFrom(long Offset)
+{
+    /// <summary>What comes from now on.</summary>
+    public static readonly ReadFrom Now = new(-1);
+
+    /// <summary>No output: the process does not wait for this reader.</summary>
+    public static readonly ReadFrom Nothing = new(-2);
+}
+
+/// <summary>What a process has, and how far it is.</summary>
+/// <param name="HasInput">Whether it has an input: a pipe or a terminal.</param>
+/// <param name="HasTerminal">Whether it has a terminal.</param>
+/// <param name="IsForeground">Whether a client waits for it.</param>
+/// <param name="KeepsAlive">Whether it is an activity of its sandbox while it runs.</param>
+/// <param name="OutputBegin">Offset of the oldest output that is kept.</param>
+/// <param name="OutputEnd">Offset after the newest output.</param>
+/// <param name="InputOffset">Bytes of input that were accepted for it.</param>
+public readonly record struct ProcessFacts(
+    bool HasInput, bool HasTerminal, bool IsForeground, bool KeepsAlive, long OutputBegin, long OutputEnd, long InputOffset);
 
 /// <summary>A process in a guest. Disposing it stops reading; it does not end the process.</summary>
 public interface IGuestProcess : IAsyncDisposable
@@ -48,6 +79,9 @@ public interface IGuestProcess : IAsyncDisposable
 
     /// <summary>Its pid in the guest, which the guest uses again after its end.</summary>
     int Pid { get; }
+
+    /// <summary>What it had when it was started or attached to.</summary>
+    ProcessFacts Facts { get; }
 
     /// <summary>Reads the next output. One caller at a time may read; the output is valid until the next call.</summary>
     /// <returns>Null at the end of the process, when <see cref="End"/> is set.</returns>
@@ -64,17 +98,27 @@ public interface IGuestProcess : IAsyncDisposable
     /// <exception cref="PandoraException">The guest does not answer any more.</exception>
     Task WriteInputAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken);
 
+    /// <summary>Whether the process does not read its input any more, so that some of what was written is lost.</summary>
+    bool IsInputLost { get; }
+
+    /// <summary>Waits until the process's pipe or terminal has taken all that was written. <see cref="ReadAsync"/> learns that.</summary>
+    /// <returns>False when the process has ended before, or does not read any more.</returns>
+    Task<bool> WaitForInputAsync(CancellationToken cancellationToken);
+
     /// <summary>Ends standard input.</summary>
+    /// <returns>Whether it was done: false when the process had ended. The task ends when <see cref="ReadAsync"/> has learnt it.</returns>
     /// <exception cref="PandoraException">The guest does not answer any more.</exception>
-    Task EndInputAsync(CancellationToken cancellationToken);
+    Task<bool> EndInputAsync(CancellationToken cancellationToken);
 
     /// <summary>Sends a signal, 1 to 64, to the process and its group.</summary>
+    /// <returns>As <see cref="EndInputAsync"/>.</returns>
     /// <exception cref="PandoraException">The guest does not answer any more.</exception>
-    Task SignalAsync(int signal, CancellationToken cancellationToken);
+    Task<bool> SignalAsync(int signal, CancellationToken cancellationToken);
 
     /// <summary>Sets the size of its terminal.</summary>
+    /// <returns>As <see cref="EndInputAsync"/>; false also without a terminal.</returns>
     /// <exception cref="PandoraException">The guest does not answer any more.</exception>
-    Task ResizeAsync(int columns, int rows, CancellationToken cancellationToken);
+    Task<bool> ResizeAsync(int columns, int rows, CancellationToken cancellationToken);
 
     /// <summary>Kills the process and all that it started, and reads what is left of its output without keeping it.</summary>
     /// <returns>What is known about it afterwards. It does not throw, and takes a few seconds at most.</returns>
@@ -120,7 +164,7 @@ public sealed record ProcessEnd(int ExitCode)
 /// <param name="Tag">The client's name for it; null for none.</param>
 /// <param name="Command">The beginning of its code, or its arguments.</param>
 /// <param name="StartedAt">When it started, by the guest's clock.</param>
-/// <param name="IsForeground">Whether a client waits for it.</param>
+/// <param name="Facts">What it has, and how far it is.</param>
 /// <param name="End">Its end; null while it runs.</param>
 public sealed record ProcessInfo(
-    string Id, int Pid, string? Tag, string Command, DateTimeOffset StartedAt, bool IsForeground, ProcessEnd? End);
+    string Id, int Pid, string? Tag, string Command, DateTimeOffset StartedAt, ProcessFacts Facts, ProcessEnd? End);

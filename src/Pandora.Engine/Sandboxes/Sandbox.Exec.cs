@@ -14,7 +14,7 @@ public sealed partial class Sandbox
         using var span = EngineTracing.Source.StartActivity("sandbox.exec");
         try
         {
-            RequestLimits.Check(command);
+            RequestLimits.Check(command, _node.Options);
             _node.MustServe();
             if (IsStalled)
             {
@@ -52,6 +52,7 @@ public sealed partial class Sandbox
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, Ending, _node.Detaching);
         try
         {
+            await _whenListed.WaitAsync(linked.Token);
             // A guest that ends or has ended is not waited for.
             var result = await MicroVm.Guest.ExecAsync(command, linked.Token).WaitAsync(Ending);
             lease.HasWorked = result.Stopped is null or { HasAnswered: true };

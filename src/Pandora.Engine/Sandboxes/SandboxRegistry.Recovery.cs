@@ -1,5 +1,7 @@
 using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
 
@@ -30,13 +32,29 @@ public sealed partial class SandboxRegistry
     /// <summary>Adopts an expected sandbox of an earlier server. Its idle clock starts again.</summary>
     internal void Adopt(MicroVm microVm)
     {
-        var sandbox = Register(microVm);
+        var sandbox = Register(microVm, isAdopted: true);
         if (sandbox.Claim is { IdempotencyKey: { } key, RequestHash: { } hash })
         {
             _keys.Add(key, hash, new CreatedSandbox(sandbox, IsWarm: true, TimeSpan.Zero));
         }
 
         _undecided.TryRemove(microVm.Id, out _);
+        _ = EngineTracing.Detach(() => TakeUpProcessesAsync(sandbox));
+    }
+
+    private async Task TakeUpProcessesAsync(Sandbox sandbox)
+    {
+        try
+        {
+            if (await sandbox.TakeUpProcessesAsync() is var killed and > 0)
+            {
+                LogKilled(killed, sandbox.Id);
+            }
+        }
+        catch (Exception e)
+        {
+            LogNotTakenUp(sandbox.Id, e.Message);
+        }
     }
 
     /// <summary>Records that a microVM of an earlier server is lost.</summary>
@@ -65,4 +83,14 @@ public sealed partial class SandboxRegistry
         new(
             PandoraError.Recovering,
             $"the server has just started, and whether {subject} lives on is not known yet: try again in a second");
+
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "{Count} commands of sandbox {SandboxId}, which clients of the last server waited for, were killed: no client came back")]
+    private partial void LogKilled(int count, string sandboxId);
+
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The processes of sandbox {SandboxId} could not be taken up: {Reason}. They run until the sandbox ends")]
+    private partial void LogNotTakenUp(string sandboxId, string reason);
 }

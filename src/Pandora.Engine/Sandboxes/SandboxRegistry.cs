@@ -156,9 +156,15 @@ public sealed partial class SandboxRegistry
         return new CreatedSandbox(sandbox, claimed.IsWarm, Stopwatch.GetElapsedTime(start));
     }
 
-    private Sandbox Register(MicroVm microVm)
+    private Sandbox Register(MicroVm microVm, bool isAdopted = false)
     {
         var sandbox = new Sandbox(microVm, microVm.Claim!, _node);
+        if (isAdopted)
+        {
+            // Before a client can find it.
+            sandbox.ExpectReattachment();
+        }
+
         _sandboxes[sandbox.Id] = sandbox;
         _ = EngineTracing.Detach(() => WatchAsync(sandbox));
         return sandbox;

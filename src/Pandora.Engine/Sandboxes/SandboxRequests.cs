@@ -48,7 +48,8 @@ internal static partial class RequestLimits
     /// <summary>The kernel takes the number above it for "no user": setresuid(2).</summary>
     public const uint MaxUserNumber = uint.MaxValue - 1;
 
-    public const double MinIdleTimeout = 10, MinTimeout = 1, MaxTimeout = 300;
+    public const int MaxTagLength = 256, MaxArguments = 10_000;
+    public const double MinIdleTimeout = 10, MinTimeout = 1;
 
     // Variables that are read-only in bash: bash(1), Shell Variables.
     private static readonly string[] ReadOnlyVariables = ["BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"];
@@ -61,10 +62,10 @@ internal static partial class RequestLimits
             throw PandoraException.Invalid("Idempotency-Key", $"must be 1 to {MaxIdempotencyKeyLength} visible ASCII characters");
         }
 
-        if (request.IdleTimeout is { } idle && !(idle >= MinIdleTimeout && idle <= options.MaxIdleTimeout))
+        if (request.IdleTimeout is { } idle && !(idle >= MinIdleTimeout && idle <= options.LongestIdleTimeout))
         {
             throw PandoraException.Invalid(
-                "idle_timeout", $"must be between {MinIdleTimeout:0} and {options.MaxIdleTimeout:0.#} seconds, and is {idle}");
+                "idle_timeout", $"must be between {MinIdleTimeout:0} and {options.LongestIdleTimeout:0.#} seconds, and is {idle}");
         }
 
         if (request.Egress is { } egress && options.Limit(egress) != egress)
@@ -88,27 +89,69 @@ internal static partial class RequestLimits
         }
     }
 
-    public static void Check(GuestCommand command)
+    public static void Check(GuestCommand command, EngineOptions options)
     {
-        var seconds = command.Timeout.TotalSeconds;
-        if (!(seconds is >= MinTimeout and <= MaxTimeout))
-        {
-            throw PandoraException.Invalid("timeout", $"must be between {MinTimeout:0} and {MaxTimeout:0} seconds, and is {seconds}");
-        }
-
+        CheckTimeout(command.Timeout, options);
         CheckText("code", command.Code, MaxCodeBytes);
-        CheckText("cwd", command.Cwd ?? "/", MaxCwdBytes);
         if (command.Stdin.Length > MaxStdinBytes)
         {
             throw PandoraException.Invalid("stdin", $"must be at most {MaxStdinBytes} bytes, and is {command.Stdin.Length}");
         }
 
-        if (command.Cwd is "")
+        CheckSurroundings(command.Cwd, command.User, command.Env);
+    }
+
+    public static void Check(ProcessSpec spec, EngineOptions options)
+    {
+        if ((spec.Code is null) == (spec.Arguments.Count == 0))
+        {
+            throw PandoraException.Invalid("code", "either code or args must be given, and not both");
+        }
+
+        if (spec.TimeLimit is { } limit)
+        {
+            CheckTimeout(limit, options);
+        }
+
+        CheckText("code", spec.Code ?? "", MaxCodeBytes);
+        if (spec.Arguments.Count > MaxArguments)
+        {
+            throw PandoraException.Invalid("args", $"must be at most {MaxArguments}, and are {spec.Arguments.Count}");
+        }
+
+        if (spec.Arguments.Contains(null!))
+        {
+            throw PandoraException.Invalid("args", "must be texts");
+        }
+
+        CheckText("args", string.Join(' ', spec.Arguments), MaxCodeBytes);
+        if (spec.Arguments is ["", ..])
+        {
+            throw PandoraException.Invalid("args", "the first must name a program");
+        }
+
+        CheckText("tag", spec.Tag ?? "", 4 * MaxTagLength);
+        CheckSurroundings(spec.Directory, spec.User, spec.Environment);
+    }
+
+    private static void CheckTimeout(TimeSpan timeout, EngineOptions options)
+    {
+        var (seconds, most) = (timeout.TotalSeconds, options.LongestTimeout);
+        if (!(seconds >= MinTimeout && seconds <= most))
+        {
+            throw PandoraException.Invalid("timeout", $"must be between {MinTimeout:0} and {most:0.#} seconds, and is {seconds}");
+        }
+    }
+
+    private static void CheckSurroundings(string? directory, string? name, IReadOnlyDictionary<string, string> environment)
+    {
+        CheckText("cwd", directory ?? "/", MaxCwdBytes);
+        if (directory is "")
         {
             throw PandoraException.Invalid("cwd", "must not be empty; leave it out for the user's home");
         }
 
-        if (command.User is { } user && !UserPattern().IsMatch(user) && !IsUserNumber(user))
+        if (name is { } user && !UserPattern().IsMatch(user) && !IsUserNumber(user))
         {
             throw PandoraException.Invalid(
                 "user",
@@ -117,24 +160,24 @@ internal static partial class RequestLimits
         }
 
         var size = 0;
-        foreach (var (name, value) in command.Env)
+        foreach (var (variable, value) in environment)
         {
-            if (!VariablePattern().IsMatch(name))
+            if (!VariablePattern().IsMatch(variable))
             {
-                throw PandoraException.Invalid("env", $"'{name}' cannot be the name of an environment variable");
+                throw PandoraException.Invalid("env", $"'{variable}' cannot be the name of an environment variable");
             }
 
-            if (ReadOnlyVariables.Contains(name))
+            if (ReadOnlyVariables.Contains(variable))
             {
-                throw PandoraException.Invalid("env", $"'{name}' is read-only in bash");
+                throw PandoraException.Invalid("env", $"'{variable}' is read-only in bash");
             }
 
             if (value is null || value.Contains('\0'))
             {
-                throw PandoraException.Invalid("env", $"the value of '{name}' must be text without NUL");
+                throw PandoraException.Invalid("env", $"the value of '{variable}' must be text without NUL");
             }
 
-            size += Encoding.UTF8.GetByteCount(name) + Encoding.UTF8.GetByteCount(value) + 2;
+            size += Encoding.UTF8.GetByteCount(variable) + Encoding.UTF8.GetByteCount(value) + 2;
         }
 
         if (size > MaxEnvBytes)

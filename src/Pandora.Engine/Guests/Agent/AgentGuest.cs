@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using System.Text;
 using Pandora.Agent.Protocol.Processes;
 
 namespace Pandora.Engine.Guests.Agent;
@@ -6,8 +7,8 @@ namespace Pandora.Engine.Guests.Agent;
 /// <summary>A guest whose agent runs its processes.</summary>
 internal sealed class AgentGuest(AgentConnection connection, ExecWay way, TimeProvider time) : IGuest
 {
-    private static readonly TimeSpan ListLimit = TimeSpan.FromSeconds(10);
-    private const int MostListed = 10_000, MostListedBytes = 16 * 1024 * 1024, MostKilledAtOnce = 64;
+    private static readonly TimeSpan AnswerLimit = TimeSpan.FromSeconds(10);
+    private const int MostListed = 10_000, MostListedBytes = 16 * 1024 * 1024;
 
     /// <inheritdoc/>
     public ExecWay Way => way;
@@ -29,33 +30,67 @@ internal sealed class AgentGuest(AgentConnection connection, ExecWay way, TimePr
             IsMerged = spec.IsMerged,
             Columns = (ushort)(spec.Terminal?.Columns ?? 0),
             Rows = (ushort)(spec.Terminal?.Rows ?? 0),
-            // The server's clock ends the process; this ends it when there is no server.
-            TimeLimit = spec.TimeLimit is { } limit ? (long)(limit + AgentProcess.KillLimit).TotalMilliseconds : 0,
-            Policy = spec.WaitsForReader ? OutputPolicy.Wait : OutputPolicy.Keep,
+            // The server's clock ends a command; the guest's ends it when there is no server, and other processes.
+            TimeLimit = spec.TimeLimit is { } limit
+                ? (long)(spec.IsForeground ? limit + AgentProcess.KillLimit : limit).TotalMilliseconds
+                : 0,
+            Policy = spec switch
+            {
+                { WaitsForReader: false } => OutputPolicy.Keep,
+                { IsReadOnce: true } => OutputPolicy.Wait,
+                _ => OutputPolicy.WaitAndKeep,
+            },
             IsForeground = spec.IsForeground,
+            KeepsAlive = spec.KeepsAlive,
         };
-        return await OpenAsync(id, ProcessMessage.Start, request.Encode(), spec.TimeLimit, cancellationToken);
+        return await OpenAsync(
+            id, ProcessMessage.Start, request.Encode(), spec.IsForeground ? spec.TimeLimit : null, spec.IsReadOnce, cancellationToken);
     }
 
     /// <inheritdoc/>
-    public async Task<IGuestProcess> AttachAsync(string id, long offset, CancellationToken cancellationToken) =>
-        await OpenAsync(id, ProcessMessage.Attach, new AttachRequest(id, offset).Encode(), null, cancellationToken);
+    public async Task<IGuestProcess> AttachAsync(string id, ReadFrom from, CancellationToken cancellationToken)
+    {
+        using var limit = new CancellationTokenSource(AnswerLimit, time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        try
+        {
+            return await OpenAsync(
+                id, ProcessMessage.Attach, new AttachRequest(id, from.Offset).Encode(), null, isReadOnce: false, linked.Token);
+        }
+        catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new PandoraException(
+                PandoraError.GuestUnreachable, "the guest's agent does not answer; the process was not touched", innerException: e);
+        }
+    }
 
     /// <inheritdoc/>
-    public async Task<IReadOnlyList<ProcessInfo>> ListAsync(CancellationToken cancellationToken)
+    public async Task<ProcessInfo> GetAsync(string id, CancellationToken cancellationToken) =>
+        (await ListAsync(Encoding.UTF8.GetBytes(id), cancellationToken)).SingleOrDefault()
+            ?? throw new PandoraException(PandoraError.GuestUnreachable, "the guest's agent showed no process");
+
+    /// <inheritdoc/>
+    public Task<IReadOnlyList<ProcessInfo>> ListAsync(CancellationToken cancellationToken) => ListAsync([], cancellationToken);
+
+    private async Task<IReadOnlyList<ProcessInfo>> ListAsync(byte[] id, CancellationToken cancellationToken)
     {
-        using var limit = new CancellationTokenSource(ListLimit, time);
+        using var limit = new CancellationTokenSource(AnswerLimit, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
         AgentStream? stream = null;
         try
         {
-            stream = await connection.OpenAsync(ProcessMessages.Encode(ProcessMessage.List, []), linked.Token);
+            stream = await connection.OpenAsync(ProcessMessages.Encode(ProcessMessage.List, id), linked.Token);
             var parser = new MessageParser(ProcessMessages.MaxBody);
             List<ProcessInfo> processes = [];
             for (var bytes = 0L; ;)
             {
                 while (parser.TryRead(out var kind, out var body))
                 {
+                    if (kind == ProcessMessage.Failed && id.Length > 0)
+                    {
+                        throw AgentProcess.Failure(FailureReport.Decode(body.Span));
+                    }
+
                     if (kind != ProcessMessage.Entry || processes.Count == MostListed)
                     {
                         throw new FormatException($"a list with a message {(int)kind}, or too long");
@@ -90,26 +125,6 @@ internal sealed class AgentGuest(AgentConnection connection, ExecWay way, TimePr
         }
     }
 
-    /// <summary>Kills the commands that clients of an earlier server waited for.</summary>
-    public async Task EndForegroundAsync(CancellationToken cancellationToken)
-    {
-        var running = (await ListAsync(cancellationToken)).Where(p => p.IsForeground && p.End is null).ToList();
-        // The guest says how many there are.
-        var options = new ParallelOptions { MaxDegreeOfParallelism = MostKilledAtOnce, CancellationToken = cancellationToken };
-        await Parallel.ForEachAsync(running, options, async (p, stop) =>
-        {
-            try
-            {
-                await using var process = await AttachAsync(p.Id, -1, stop);
-                await process.KillAsync();
-            }
-            catch (PandoraException)
-            {
-                // It has ended meanwhile, or the agent has: then it is not known what became of it, and nothing more can be done.
-            }
-        });
-    }
-
     /// <inheritdoc/>
     public Task QuiesceAsync(CancellationToken cancellationToken) => connection.QuiesceAsync(cancellationToken);
 
@@ -117,18 +132,23 @@ internal sealed class AgentGuest(AgentConnection connection, ExecWay way, TimePr
     public ValueTask DisposeAsync() => connection.DisposeAsync();
 
     internal static ProcessInfo ToInfo(ProcessEntry entry) => new(
-        entry.Id, entry.Pid, entry.Tag, entry.Command, DateTimeOffset.UnixEpoch.AddTicks(entry.StartedAt / 100), entry.IsForeground,
+        GuestText.Printable(entry.Id), entry.Pid, entry.Tag is null ? null : GuestText.Bounded(entry.Tag),
+        GuestText.Bounded(entry.Command), DateTimeOffset.UnixEpoch.AddTicks(entry.StartedAt / 100), ToFacts(entry.Facts),
         entry.End is { } end ? ToEnd(end) : null);
 
-    internal static ProcessEnd ToEnd(EndReport report) => new(report.ExitCode)
+    internal static ProcessFacts ToFacts(Pandora.Agent.Protocol.Processes.ProcessFacts facts) => new(
+        facts.HasInput, facts.HasTerminal, facts.IsForeground, facts.KeepsAlive, facts.OutputBegin, facts.OutputEnd, facts.InputOffset);
+
+    internal static ProcessEnd ToEnd(EndReport report) => new(report.HasReachedLimit ? 137 : report.ExitCode)
     {
+        Stopped = report.HasReachedLimit ? AgentProcess.Interpret(report.Kill) : null,
         OomLimit = report.OomLimit > 0 ? report.OomLimit : null,
         HasLeftovers = report.HasLeftovers,
         Offset = report.Offset,
     };
 
     private async Task<AgentProcess> OpenAsync(
-        string id, ProcessMessage kind, byte[] body, TimeSpan? limit, CancellationToken cancellationToken)
+        string id, ProcessMessage kind, byte[] body, TimeSpan? limit, bool isReadOnce, CancellationToken cancellationToken)
     {
         AgentStream stream;
         using (var opening = limit is { } duration ? new CancellationTokenSource(duration, time) : new CancellationTokenSource())
@@ -148,7 +168,7 @@ internal sealed class AgentGuest(AgentConnection connection, ExecWay way, TimePr
             }
         }
 
-        var process = new AgentProcess(id, stream, limit, time);
+        var process = new AgentProcess(id, stream, limit, isReadOnce, time);
         try
         {
             await process.WaitForStartAsync(cancellationToken);
@@ -156,6 +176,12 @@ internal sealed class AgentGuest(AgentConnection connection, ExecWay way, TimePr
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
+            if (kind == ProcessMessage.Attach)
+            {
+                await process.DisposeAsync();
+                throw;
+            }
+
             var stopped = await process.KillAsync();
             await process.DisposeAsync();
             throw new CommandStoppedException(stopped, cancellationToken);

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using Pandora.Agent.Protocol.Processes;
 
 namespace Pandora.Engine.Guests.Agent;
@@ -16,9 +17,6 @@ internal sealed class AgentProcess : IGuestProcess
     private static readonly CommandStop NoAnswer = new(
         CommandOutcome.Unreachable, "it was to be killed, and the guest did not answer: whether it still runs is not known");
 
-    private static readonly CommandStop KilledInGuest = new(
-        CommandOutcome.Unknown, "the guest's agent killed it at its time limit, and was not asked what is left of it");
-
     private static readonly CommandStop Lost = new(
         CommandOutcome.Unknown, "the guest's agent ended and was started again: whether the command still runs is not known");
 
@@ -27,6 +25,8 @@ internal sealed class AgentProcess : IGuestProcess
     private readonly TimeProvider _time;
     private readonly SemaphoreSlim _writing = new(1, 1);
     private readonly CancellationTokenSource _givenUp = new();
+    private readonly ConcurrentQueue<TaskCompletionSource<bool>> _toBeDone = new();
+    private readonly bool _isReadOnce;
     private readonly ITimer? _limit;
     private ITimer? _killLimit;
     private EndReport? _report;
@@ -36,15 +36,16 @@ internal sealed class AgentProcess : IGuestProcess
     private int _mustKill;
     private long _inputSent, _inputTaken;
     private TaskCompletionSource _inputChanged = NewSignal();
-    private volatile bool _isTorn;
+    private volatile bool _isTorn, _isInputLost;
 
     /// <param name="id">Id of the process.</param>
     /// <param name="stream">The stream that starts it or attaches to it.</param>
     /// <param name="limit">Time after which it is killed; null for none.</param>
+    /// <param name="isReadOnce">Whether the agent may forget the process when its end was read.</param>
     /// <param name="time">Clock of the limits.</param>
-    public AgentProcess(string id, AgentStream stream, TimeSpan? limit, TimeProvider time)
+    public AgentProcess(string id, AgentStream stream, TimeSpan? limit, bool isReadOnce, TimeProvider time)
     {
-        (Id, _stream, _time) = (id, stream, time);
+        (Id, _stream, _isReadOnce, _time) = (id, stream, isReadOnce, time);
         _limit = limit is { } duration ? time.CreateTimer(_ => AskToKill(), null, duration, Timeout.InfiniteTimeSpan) : null;
     }
 
@@ -53,6 +54,9 @@ internal sealed class AgentProcess : IGuestProcess
 
     /// <inheritdoc/>
     public int Pid { get; private set; }
+
+    /// <inheritdoc/>
+    public ProcessFacts Facts { get; private set; }
 
     /// <inheritdoc/>
     public ProcessEnd? End { get; private set; }
@@ -94,7 +98,7 @@ internal sealed class AgentProcess : IGuestProcess
             // Before the room is computed: the reader changes it first and signals then.
             var changed = Volatile.Read(ref _inputChanged).Task;
             var room = ProcessMessages.InputWindow - (_inputSent - Volatile.Read(ref _inputTaken));
-            if (_isOver)
+            if (_isOver || _isInputLost)
             {
                 // Nothing will be read. If the guest is lost, the reader's exception says so.
                 return;
@@ -115,24 +119,48 @@ internal sealed class AgentProcess : IGuestProcess
     }
 
     /// <inheritdoc/>
-    public Task EndInputAsync(CancellationToken cancellationToken) =>
-        SendAsync(ProcessMessage.EndInput, ReadOnlyMemory<byte>.Empty, cancellationToken);
+    public bool IsInputLost => _isInputLost;
 
     /// <inheritdoc/>
-    public Task SignalAsync(int signal, CancellationToken cancellationToken)
+    public async Task<bool> WaitForInputAsync(CancellationToken cancellationToken)
     {
-        var body = new byte[4];
-        BinaryPrimitives.WriteInt32LittleEndian(body, signal);
-        return SendAsync(ProcessMessage.Signal, body, cancellationToken);
+        while (true)
+        {
+            var changed = Volatile.Read(ref _inputChanged).Task;
+            if (!_isInputLost && Volatile.Read(ref _inputTaken) >= _inputSent)
+            {
+                return true;
+            }
+
+            if (_isOver || _isInputLost)
+            {
+                return false;
+            }
+
+            using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _givenUp.Token);
+            await changed.WaitAsync(stop.Token);
+        }
     }
 
     /// <inheritdoc/>
-    public Task ResizeAsync(int columns, int rows, CancellationToken cancellationToken)
+    public Task<bool> EndInputAsync(CancellationToken cancellationToken) =>
+        AskAsync(ProcessMessage.EndInput, ReadOnlyMemory<byte>.Empty, cancellationToken);
+
+    /// <inheritdoc/>
+    public Task<bool> SignalAsync(int signal, CancellationToken cancellationToken)
+    {
+        var body = new byte[4];
+        BinaryPrimitives.WriteInt32LittleEndian(body, signal);
+        return AskAsync(ProcessMessage.Signal, body, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public Task<bool> ResizeAsync(int columns, int rows, CancellationToken cancellationToken)
     {
         var body = new byte[4];
         BinaryPrimitives.WriteUInt16LittleEndian(body, (ushort)columns);
         BinaryPrimitives.WriteUInt16LittleEndian(body.AsSpan(2), (ushort)rows);
-        return SendAsync(ProcessMessage.Resize, body, cancellationToken);
+        return AskAsync(ProcessMessage.Resize, body, cancellationToken);
     }
 
     /// <inheritdoc/>
@@ -166,7 +194,8 @@ internal sealed class AgentProcess : IGuestProcess
         await _givenUp.CancelAsync();
         await (_limit?.DisposeAsync() ?? default);
         await (_killLimit?.DisposeAsync() ?? default);
-        _stream.Close(mustForget: _report is not null);
+        _stream.Close(mustForget: _isReadOnce && _report is not null);
+        SetOver();
     }
 
     private void AskToKill()
@@ -195,7 +224,15 @@ internal sealed class AgentProcess : IGuestProcess
         }
     }
 
-    private async Task SendAsync(ProcessMessage kind, ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
+    private async Task<bool> AskAsync(ProcessMessage kind, ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
+    {
+        var done = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        await SendAsync(kind, body, cancellationToken, done);
+        return await done.Task.WaitAsync(cancellationToken);
+    }
+
+    private async Task SendAsync(
+        ProcessMessage kind, ReadOnlyMemory<byte> body, CancellationToken cancellationToken, TaskCompletionSource<bool>? done = null)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _givenUp.Token);
         await _writing.WaitAsync(stop.Token);
@@ -204,6 +241,17 @@ internal sealed class AgentProcess : IGuestProcess
             if (_isTorn)
             {
                 throw Broken("a message to it was cut");
+            }
+
+            if (done is not null)
+            {
+                // In the order in which the agent answers.
+                _toBeDone.Enqueue(done);
+                if (_isOver)
+                {
+                    SetOver();
+                    return;
+                }
             }
 
             // Cancelled in the middle, the next message would be taken for the rest of this one.
@@ -272,8 +320,9 @@ internal sealed class AgentProcess : IGuestProcess
     {
         switch (kind)
         {
-            case ProcessMessage.Started when !_isStarted && body.Length == 5:
-                Pid = BinaryPrimitives.ReadInt32LittleEndian(body.Span);
+            case ProcessMessage.Started when !_isStarted:
+                var started = StartedReport.Decode(body.Span);
+                (Pid, Facts) = (started.Pid, AgentGuest.ToFacts(started.Facts));
                 _isStarted = true;
                 return null;
             case ProcessMessage.Output when _isStarted && _report is null && body.Length > ProcessMessages.OutputPrefix:
@@ -285,7 +334,7 @@ internal sealed class AgentProcess : IGuestProcess
                 _report = EndReport.Decode(body.Span);
                 if (Volatile.Read(ref _mustKill) == 0)
                 {
-                    Finish(_report.HasReachedLimit ? KilledInGuest : null);
+                    Finish(_report.HasReachedLimit ? Interpret(_report.Kill) : null);
                 }
                 else if (_stop is not null)
                 {
@@ -311,6 +360,13 @@ internal sealed class AgentProcess : IGuestProcess
                 Volatile.Write(ref _inputTaken, taken);
                 SignalInput();
                 return null;
+            case ProcessMessage.InputLost when _isStarted && body.Length == 0:
+                _isInputLost = true;
+                SignalInput();
+                return null;
+            case ProcessMessage.Done when _isStarted && body.Length == 1 && _toBeDone.TryDequeue(out var done):
+                done.TrySetResult(body.Span[0] == 1);
+                return null;
             case ProcessMessage.Failed when !_isStarted:
                 throw Failure(FailureReport.Decode(body.Span));
             default:
@@ -326,6 +382,10 @@ internal sealed class AgentProcess : IGuestProcess
     {
         _isOver = true;
         SignalInput();
+        while (_toBeDone.TryDequeue(out var done))
+        {
+            done.TrySetResult(false);
+        }
     }
 
     private void Finish(CommandStop? stop)
@@ -337,7 +397,8 @@ internal sealed class AgentProcess : IGuestProcess
         SetOver();
     }
 
-    private static CommandStop Interpret(KillReport report)
+    /// <summary>Says what the agent found after a kill.</summary>
+    public static CommandStop Interpret(KillReport report)
     {
         List<string> findings = [];
         if (report.HasFlag(KillReport.HasNoGroup))
@@ -366,8 +427,10 @@ internal sealed class AgentProcess : IGuestProcess
                 CommandOutcome.Unknown, $"it was to be killed, but {string.Join(", and ", findings)}: whether it still runs is not known");
     }
 
-    private static PandoraException Failure(FailureReport failure) => failure.Kind switch
+    /// <summary>The error for a request that the agent refused.</summary>
+    public static PandoraException Failure(FailureReport failure) => failure.Kind switch
     {
+        FailureKind.Process => new PandoraException(PandoraError.ProcessNotFound, GuestText.Printable(failure.Reason)),
         FailureKind.User => PandoraException.Invalid("user", GuestText.Printable(failure.Reason)),
         FailureKind.Directory => PandoraException.Invalid("cwd", GuestText.Printable(failure.Reason)),
         FailureKind.Program => PandoraException.Invalid("code", GuestText.Printable(failure.Reason)),

@@ -44,7 +44,7 @@ public sealed class SandboxRegistryTests
 
     [Theory]
     [InlineData(9.9)]
-    [InlineData(600.1)]
+    [InlineData(86_400.1)]
     [InlineData(double.NaN)]
     [InlineData(double.PositiveInfinity)]
     [InlineData(-1)]
@@ -241,7 +241,7 @@ public sealed class SandboxRegistryTests
         { "code", new GuestCommand { Code = new string('é', (1024 * 1024 / 2) + 1) } },
         { "stdin", new GuestCommand { Code = "cat", Stdin = new byte[(10 * 1024 * 1024) + 1] } },
         { "timeout", new GuestCommand { Code = "true", Timeout = TimeSpan.FromSeconds(0.9) } },
-        { "timeout", new GuestCommand { Code = "true", Timeout = TimeSpan.FromSeconds(300.1) } },
+        { "timeout", new GuestCommand { Code = "true", Timeout = TimeSpan.FromSeconds(86_400.1) } },
         { "cwd", new GuestCommand { Code = "true", Cwd = "" } },
         { "cwd", new GuestCommand { Code = "true", Cwd = "/a\0b" } },
         { "user", new GuestCommand { Code = "true", User = "$(reboot)" } },

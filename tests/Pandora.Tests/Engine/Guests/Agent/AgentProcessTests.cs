@@ -22,7 +22,7 @@ public sealed partial class AgentProcessTests
         var (guest, connection) = Guest((stream, kind, body) =>
         {
             request = StartRequest.Decode(body);
-            stream.Send(ProcessMessage.Started, 1, 2, 0, 0, 1);
+            stream.Send(ProcessMessage.Started, new StartedReport(513, default).Encode());
             stream.Output(0, 1, "out"u8.ToArray());
             stream.Output(3, 2, "err"u8.ToArray());
             stream.Output(10, 1, "gap"u8.ToArray());
@@ -40,6 +40,7 @@ public sealed partial class AgentProcessTests
             TimeLimit = Limit,
             WaitsForReader = true,
             IsForeground = true,
+            IsReadOnce = true,
             Tag = "tag",
         };
         await using var process = await guest.StartAsync(spec, default);
@@ -75,7 +76,7 @@ public sealed partial class AgentProcessTests
     [InlineData(FailureKind.Directory, PandoraError.InvalidRequest, "cwd")]
     [InlineData(FailureKind.Program, PandoraError.InvalidRequest, "code")]
     [InlineData(FailureKind.Guest, PandoraError.GuestUnreachable, null)]
-    [InlineData(FailureKind.Process, PandoraError.GuestUnreachable, null)]
+    [InlineData(FailureKind.Process, PandoraError.ProcessNotFound, null)]
     [InlineData(FailureKind.Protocol, PandoraError.GuestUnreachable, null)]
     [InlineData((FailureKind)99, PandoraError.GuestUnreachable, null)]
     internal async Task A_failure_names_the_field(FailureKind kind, PandoraError error, string? field)
@@ -86,7 +87,7 @@ public sealed partial class AgentProcessTests
         Assert.Equal((error, field), (e.Error, e.Field));
         Assert.Contains("why.[31m.xxx", e.Message);
         Assert.True(e.Message.Length < 400);
-        Assert.Equal(field is null ? CommandOutcome.NotStarted : null, e.Command);
+        Assert.Equal(error == PandoraError.GuestUnreachable ? CommandOutcome.NotStarted : null, e.Command);
         Assert.True(connection.Last.IsClosed);
     }
 
@@ -124,7 +125,8 @@ public sealed partial class AgentProcessTests
                     stream.Ended(137, 1);
                 }
             });
-            await using var process = await guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit }, default);
+            await using var process = await guest.StartAsync(
+                new ProcessSpec { Code = "x", TimeLimit = Limit, IsForeground = true }, default);
             var reading = ReadAllAsync(process);
             Assert.False(reading.IsCompleted);
             _time.Advance(Limit);
@@ -138,17 +140,47 @@ public sealed partial class AgentProcessTests
     }
 
     [Fact]
-    public async Task Of_a_process_that_the_agent_killed_at_its_own_limit_it_is_not_known_what_is_left()
+    public async Task The_agent_says_what_it_found_after_it_killed_a_process_at_its_own_limit()
     {
+        var report = KillReport.All;
         var (guest, _) = Guest((stream, _, _) =>
         {
             stream.Started();
-            stream.Ended(137, 0, hasReachedLimit: true);
+            stream.Send(ProcessMessage.Ended, new EndReport(137, true, false, 0, 0) { Kill = report }.Encode());
         });
         await using var process = await guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit }, default);
+        // A background process's limit is the agent's.
+        _time.Advance(2 * Limit);
         Assert.Equal(0, await ReadAllAsync(process));
-        Assert.Equal((137, CommandOutcome.Unknown), (process.End!.ExitCode, process.End.Stopped!.Outcome));
-        Assert.Contains("was not asked what is left", process.End.Stopped.Words);
+        Assert.Equal((137, CommandOutcome.Killed), (process.End!.ExitCode, process.End.Stopped!.Outcome));
+        report = KillReport.None;
+        await using var other = await guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit }, default);
+        Assert.Equal(0, await ReadAllAsync(other));
+        Assert.Equal((137, CommandOutcome.Unknown), (other.End!.ExitCode, other.End.Stopped!.Outcome));
+    }
+
+    [Theory]
+    [InlineData(false, false, 0)]
+    [InlineData(true, true, 1)]
+    [InlineData(true, false, 2)]
+    public async Task The_agent_knows_how_long_a_process_waits_and_what_is_kept(bool waits, bool isReadOnce, int policy)
+    {
+        StartRequest? request = null;
+        var (guest, connection) = Guest((stream, _, body) =>
+        {
+            request = StartRequest.Decode(body);
+            stream.Started();
+            stream.Ended(0, 0);
+        });
+        var spec = new ProcessSpec { Code = "x", WaitsForReader = waits, IsReadOnce = isReadOnce, TimeLimit = Limit, KeepsAlive = true };
+        await using (var process = await guest.StartAsync(spec, default))
+        {
+            Assert.Equal(0, await ReadAllAsync(process));
+        }
+
+        Assert.Equal(((OutputPolicy)policy, true), (request!.Policy, request.KeepsAlive));
+        Assert.Equal((long)Limit.TotalMilliseconds, request.TimeLimit);
+        Assert.Equal(isReadOnce, connection.Last.MustForget);
     }
 
     [Theory]
@@ -157,7 +189,7 @@ public sealed partial class AgentProcessTests
     public async Task A_kill_that_is_not_answered_leaves_the_process_unreachable(bool isFlood)
     {
         var (guest, connection) = Guest(StartOnly);
-        await using var process = await guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit }, default);
+        await using var process = await guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit, IsForeground = true }, default);
         if (isFlood)
         {
             connection.Last.Flood = ProcessMessages.Encode(ProcessMessage.Output, [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
@@ -193,14 +225,14 @@ public sealed partial class AgentProcessTests
         var (guest, connection) = Guest((_, _, _) => Assert.Fail("the guest receives nothing"));
         connection.IsStuck = true;
         using var cancelled = new CancellationTokenSource();
-        var starting = guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit }, cancelled.Token);
+        var starting = guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit, IsForeground = true }, cancelled.Token);
         await cancelled.CancelAsync();
         var stopped = await Assert.ThrowsAsync<CommandStoppedException>(() => starting.WaitAsync(Patience));
         Assert.Equal(CommandStop.NotStarted, stopped.Stop);
         Assert.True(connection.Last.IsClosed);
 
         // Likewise when its time is over, and at once.
-        starting = guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit }, default);
+        starting = guest.StartAsync(new ProcessSpec { Code = "x", TimeLimit = Limit, IsForeground = true }, default);
         _time.Advance(Limit);
         var late = await Assert.ThrowsAsync<PandoraException>(() => starting.WaitAsync(Patience));
         Assert.Equal((PandoraError.GuestUnreachable, CommandOutcome.NotStarted), (late.Error, late.Command));
@@ -283,7 +315,8 @@ public sealed partial class AgentProcessTests
                 stream.Send(ProcessMessage.Killed, (byte)KillReport.All);
             }
         });
-        await using var process = await guest.StartAsync(new ProcessSpec { Code = "x", HasInput = true, TimeLimit = Limit }, default);
+        await using var process = await guest.StartAsync(
+            new ProcessSpec { Code = "x", HasInput = true, TimeLimit = Limit, IsForeground = true }, default);
         var writing = process.WriteInputAsync(new byte[1_000_000], default);
         var reading = ReadAllAsync(process);
         Assert.Equal(ProcessMessages.InputWindow / (16 * 1024), connection.Last.Received.Count(k => k == ProcessMessage.Input));
@@ -307,7 +340,7 @@ public sealed partial class AgentProcessTests
         await cancelled.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => writing.WaitAsync(Patience));
         connection.Last.Room = int.MaxValue;
-        await Assert.ThrowsAsync<PandoraException>(() => process.SignalAsync(15, default));
+        await Assert.ThrowsAsync<PandoraException>(() => process.SignalAsync(15, default).WaitAsync(Patience));
         Assert.Equal([ProcessMessage.Start], connection.Last.Received);
     }
 
@@ -318,13 +351,29 @@ public sealed partial class AgentProcessTests
         var (guest, _) = Guest((stream, kind, body) =>
         {
             messages.Add((kind, body));
-            stream.Started();
+            if (kind == ProcessMessage.Start)
+            {
+                stream.Started();
+            }
+            else if (kind is ProcessMessage.Signal or ProcessMessage.Resize or ProcessMessage.EndInput)
+            {
+                stream.Send(ProcessMessage.Done, kind == ProcessMessage.Resize ? (byte)0 : (byte)1);
+            }
+            else
+            {
+                stream.Taken(2);
+            }
         });
         var process = await guest.StartAsync(new ProcessSpec { Code = "x", HasInput = true, Terminal = (80, 24) }, default);
-        await process.SignalAsync(15, default);
-        await process.ResizeAsync(65_535, 1, default);
+        using var over = new CancellationTokenSource();
+        var reading = process.ReadToEndAsync(over.Token);
+        Assert.True(await process.SignalAsync(15, default).WaitAsync(Patience));
+        Assert.False(await process.ResizeAsync(65_535, 1, default).WaitAsync(Patience));
         await process.WriteInputAsync("in"u8.ToArray(), default);
-        await process.EndInputAsync(default);
+        Assert.True(await process.WaitForInputAsync(default).WaitAsync(Patience));
+        Assert.True(await process.EndInputAsync(default).WaitAsync(Patience));
+        await over.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => reading.WaitAsync(Patience));
         Assert.Equal(15, BinaryPrimitives.ReadInt32LittleEndian(messages[1].Item2));
         Assert.Equal(
             [ProcessMessage.Signal, ProcessMessage.Resize, ProcessMessage.Input, ProcessMessage.EndInput],

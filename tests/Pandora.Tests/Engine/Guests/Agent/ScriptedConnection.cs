@@ -101,7 +101,7 @@ internal sealed class ScriptedStream(Action<ScriptedStream, ProcessMessage, byte
         }
     }
 
-    public void Started() => Send(ProcessMessage.Started, 7, 0, 0, 0, 0);
+    public void Started() => Send(ProcessMessage.Started, new StartedReport(7, default).Encode());
 
     public void Output(long offset, byte output, params byte[] bytes) =>
         Send(ProcessMessage.Output, [.. BitConverter.GetBytes(offset), output, .. bytes]);

@@ -1,0 +1,410 @@
+using System.Diagnostics;
+using Pandora.Engine.Guests;
+
+namespace Pandora.Engine.Sandboxes;
+
+// Processes in a sandbox: started, found, read, fed, signalled. A client that goes away ends none of them.
+public sealed partial class Sandbox
+{
+    // Each takes a stream to the guest; the streams that are left serve commands and control.
+    private const int MaxReaders = 1024;
+    private readonly InputTurns _inputTurns = new();
+    private int _readers;
+
+    /// <summary>Starts a command: its output is read as it comes, and its input is written by the caller. Disposing of it before
+    /// its end kills it.</summary>
+    /// <exception cref="PandoraException">The request is invalid, the guest does not answer, or the sandbox has ended.</exception>
+    public Task<SandboxProcess> StartCommandAsync(GuestCommand command, CancellationToken cancellationToken) =>
+        OperateAsync(SandboxOperation.Exec, async stop =>
+        {
+            RequestLimits.Check(command, _node.Options);
+            MustNotBeStalled();
+            var lease = Use(isExec: true);
+            try
+            {
+                await _whenListed.WaitAsync(stop);
+                var start = Stopwatch.GetTimestamp();
+                var process = await MicroVm.Guest.StartAsync(command.ToSpec(), stop);
+                lease.HasWorked = true;
+                return new SandboxProcess(this, process, lease) { CommandStart = start };
+            }
+            catch (Exception e)
+            {
+                lease.HasWorked = e is PandoraException { Error: PandoraError.InvalidRequest };
+                lease.Dispose();
+                throw;
+            }
+        }, cancellationToken);
+
+    /// <summary>Starts a process in the background.</summary>
+    /// <exception cref="PandoraException">The request is invalid, the guest does not answer, or the sandbox has ended.</exception>
+    public Task<ProcessInfo> StartProcessAsync(ProcessSpec spec, CancellationToken cancellationToken) =>
+        OperateAsync(SandboxOperation.Process, async stop =>
+        {
+            RequestLimits.Check(spec, _node.Options);
+            MustNotBeStalled();
+            string id;
+            using (var lease = Use(isExec: true))
+            {
+                try
+                {
+                    await using var process = await MicroVm.Guest.StartAsync(spec, stop);
+                    id = process.Id;
+                    lease.HasWorked = true;
+                }
+                catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
+                {
+                    // The guest answered, and refused the request.
+                    lease.HasWorked = true;
+                    throw;
+                }
+            }
+
+            if (spec.KeepsAlive)
+            {
+                HoldWhileRuns(id, Timeout.InfiniteTimeSpan);
+            }
+
+            return await MicroVm.Guest.GetAsync(id, stop);
+        }, cancellationToken);
+
+    /// <summary>Reads a process that was started before. Disposing of it does not end the process.</summary>
+    /// <exception cref="PandoraException">There is no such process, the guest does not answer, or the sandbox has ended.</exception>
+    public Task<SandboxProcess> AttachAsync(string id, ReadFrom from, CancellationToken cancellationToken) =>
+        OperateAsync(SandboxOperation.Process, async stop =>
+        {
+            var reader = AddReader();
+            try
+            {
+                var process = await AttachToGuestAsync(id, from, stop);
+                _reattached?.TryAdd(id, true);
+                // A command that a client waits for is an activity.
+                var lease = process.Facts.IsForeground ? Use() : null;
+                if (lease is not null)
+                {
+                    // The guest has answered.
+                    lease.HasWorked = true;
+                }
+
+                return new SandboxProcess(this, process, lease) { Reader = reader };
+            }
+            catch
+            {
+                reader.Dispose();
+                throw;
+            }
+        }, cancellationToken);
+
+    /// <summary>Lists the processes, running and ended, in the order in which they were started.</summary>
+    /// <exception cref="PandoraException">The guest does not answer, or the sandbox has ended.</exception>
+    public Task<IReadOnlyList<ProcessInfo>> ListProcessesAsync(CancellationToken cancellationToken) =>
+        OperateAsync(SandboxOperation.Process, MicroVm.Guest.ListAsync, cancellationToken);
+
+    /// <summary>Shows a process.</summary>
+    /// <exception cref="PandoraException">There is no such process, the guest does not answer, or the sandbox has ended.</exception>
+    public Task<ProcessInfo> GetProcessAsync(string id, CancellationToken cancellationToken) =>
+        OperateAsync(
+            SandboxOperation.Process, stop => IsId(id) ? MicroVm.Guest.GetAsync(id, stop) : throw NoProcess(id), cancellationToken);
+
+    /// <summary>Waits for the end of a process.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="limit">Longest wait.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <returns>The process at its end, or as it is after the limit.</returns>
+    /// <exception cref="PandoraException">There is no such process, the guest does not answer, or the sandbox has ended.</exception>
+    public Task<ProcessInfo> WaitForProcessAsync(string id, TimeSpan limit, CancellationToken cancellationToken) =>
+        OperateAsync(SandboxOperation.Process, async stop =>
+        {
+            using var reader = AddReader();
+            await using (var process = await AttachToGuestAsync(id, ReadFrom.Nothing, stop))
+            {
+                _reattached?.TryAdd(id, true);
+                using var over = new CancellationTokenSource(limit, _time);
+                using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, over.Token);
+                try
+                {
+                    await process.ReadToEndAsync(either.Token);
+                }
+                catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+                {
+                    // It runs on.
+                }
+            }
+
+            return await MicroVm.Guest.GetAsync(id, stop);
+        }, cancellationToken);
+
+    /// <summary>Sends a signal, 1 to 64, to a process and its group.</summary>
+    /// <exception cref="PandoraException">There is no such process, or it has ended.</exception>
+    public Task SignalProcessAsync(string id, int signal, CancellationToken cancellationToken) =>
+        ControlAsync(id, (process, stop) => process.SignalAsync(signal, stop), cancellationToken);
+
+    /// <summary>Sets the size of a process's terminal.</summary>
+    /// <exception cref="PandoraException">There is no such process, it has no terminal, or it has ended.</exception>
+    public Task ResizeProcessAsync(string id, int columns, int rows, CancellationToken cancellationToken) =>
+        ControlAsync(
+            id,
+            (process, stop) => process.Facts.HasTerminal
+                ? process.ResizeAsync(columns, rows, stop)
+                : throw new PandoraException(PandoraError.ProcessState, $"process '{id}' has no terminal"),
+            cancellationToken);
+
+    /// <summary>Ends a process's input.</summary>
+    /// <exception cref="PandoraException">There is no such process, it has no input, or it has ended.</exception>
+    public Task EndInputAsync(string id, CancellationToken cancellationToken) =>
+        ControlAsync(
+            id,
+            (process, stop) =>
+            {
+                MustHaveInput(process);
+                return process.EndInputAsync(stop);
+            },
+            cancellationToken);
+
+    /// <summary>Writes to a process's input, as the bytes come.</summary>
+    /// <param name="id">The process.</param>
+    /// <param name="input">The bytes.</param>
+    /// <param name="offset">Offset of the first byte in all input of the process, when the client repeats what may have arrived; null to
+    /// append.</param>
+    /// <param name="cancellationToken">Ends the writing; what was accepted stays.</param>
+    /// <exception cref="PandoraException">There is no such process, it has no input, it has ended, or the offset is too large.</exception>
+    public async Task WriteInputAsync(string id, Stream input, long? offset, CancellationToken cancellationToken)
+    {
+        if (offset is null)
+        {
+            await WriteInputInTurnAsync(id, input, offset, cancellationToken);
+            return;
+        }
+
+        using var turn = await _inputTurns.TakeAsync(id, cancellationToken);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(turn.Taken, cancellationToken);
+        try
+        {
+            await WriteInputInTurnAsync(id, input, offset, stop.Token);
+        }
+        catch (OperationCanceledException e) when (turn.Taken.IsCancellationRequested)
+        {
+            throw new PandoraException(
+                PandoraError.ProcessState, $"another request writes to process '{id}' from an offset; this one gave up", innerException: e);
+        }
+    }
+
+    private Task WriteInputInTurnAsync(string id, Stream input, long? offset, CancellationToken cancellationToken) =>
+        ControlAsync(
+            id,
+            async (process, ended, stop) =>
+            {
+                MustHaveInput(process);
+                var skipped = process.Facts.InputOffset - (offset ?? process.Facts.InputOffset);
+                if (skipped < 0)
+                {
+                    throw new PandoraException(
+                        PandoraError.ProcessState,
+                        $"the input begins at {offset}, and the process '{id}' has {process.Facts.InputOffset} bytes: some are missing");
+                }
+
+                var buffer = new byte[32 * 1024];
+                while (!process.IsInputLost && await ReadWhileRunsAsync(input, buffer, ended, stop) is var count && count > 0)
+                {
+                    var left = (int)Math.Min(skipped, count);
+                    skipped -= left;
+                    if (left < count)
+                    {
+                        await process.WriteInputAsync(buffer.AsMemory(left, count - left), stop);
+                        Touch();
+                    }
+                }
+
+                return await process.WaitForInputAsync(stop)
+                    || (process.IsInputLost
+                        ? throw new PandoraException(PandoraError.ProcessState, $"process '{id}' does not read its input any more")
+                        : false);
+            },
+            cancellationToken);
+
+    /// <summary>Restarts the idle clock, because bytes have moved.</summary>
+    internal void Touch()
+    {
+        lock (_lock)
+        {
+            (_lastActivity, _hasFailed) = (_time.GetTimestamp(), false);
+        }
+    }
+
+    private static bool IsId(string id) => id.Length is > 0 and <= 64 && id.All(char.IsAsciiLetterOrDigit);
+
+    private static PandoraException NoProcess(string id) =>
+        new(PandoraError.ProcessNotFound, $"there is no process '{(id.Length > 64 ? id[..64] + "…" : id)}'");
+
+    private Task<IGuestProcess> AttachToGuestAsync(string id, ReadFrom from, CancellationToken cancellationToken) =>
+        IsId(id) ? MicroVm.Guest.AttachAsync(id, from, cancellationToken) : throw NoProcess(id);
+
+    private static void MustHaveInput(IGuestProcess process)
+    {
+        if (!process.Facts.HasInput)
+        {
+            throw new PandoraException(PandoraError.ProcessState, $"process '{process.Id}' was started without an input");
+        }
+    }
+
+    // A client that sends slowly, or nothing more, must learn that the process has ended.
+    private static async Task<int> ReadWhileRunsAsync(Stream input, byte[] buffer, Task ended, CancellationToken cancellationToken)
+    {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var reading = input.ReadAsync(buffer, stop.Token).AsTask();
+        if (await Task.WhenAny(reading, ended) == ended && !reading.IsCompleted)
+        {
+            await stop.CancelAsync();
+            await ((Task)reading).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            throw new PandoraException(PandoraError.ProcessState, "the process has ended");
+        }
+
+        return await reading;
+    }
+
+    private Task<bool> ControlAsync(
+        string id, Func<IGuestProcess, CancellationToken, Task<bool>> act, CancellationToken cancellationToken) =>
+        ControlAsync(id, (process, _, stop) => act(process, stop), cancellationToken);
+
+    // The task that the action is given completes at the end of the process.
+    private Task<bool> ControlAsync(
+        string id, Func<IGuestProcess, Task, CancellationToken, Task<bool>> act, CancellationToken cancellationToken) =>
+        OperateAsync(SandboxOperation.Process, async stop =>
+        {
+            await using var process = await AttachToGuestAsync(id, ReadFrom.Nothing, stop);
+            using var done = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            var reading = process.ReadToEndAsync(done.Token);
+            try
+            {
+                var acting = act(process, reading, done.Token);
+                if (await Task.WhenAny(acting, reading) == reading && !reading.IsCompletedSuccessfully)
+                {
+                    // The guest is lost, so that no answer comes.
+                    await done.CancelAsync();
+                    await ((Task)acting).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                    await reading;
+                }
+
+                if (!await acting)
+                {
+                    throw new PandoraException(PandoraError.ProcessState, $"process '{id}' has ended");
+                }
+            }
+            finally
+            {
+                await done.CancelAsync();
+                await reading.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+
+            Touch();
+            return true;
+        }, cancellationToken);
+
+    // Runs an operation, and says how the sandbox ended when it ends meanwhile.
+    private async Task<T> OperateAsync<T>(
+        SandboxOperation operation, Func<CancellationToken, Task<T>> operate, CancellationToken cancellationToken)
+    {
+        try
+        {
+            _node.MustServe();
+            if (End is { } ended)
+            {
+                throw Ended(Id, ended);
+            }
+
+            using var linked = StopOf(cancellationToken);
+            try
+            {
+                return await operate(linked.Token);
+            }
+            catch (Exception e)
+            {
+                throw await ReasonOfAsync(e, cancellationToken) ?? e;
+            }
+        }
+        catch (Exception e)
+        {
+            _node.Journal.Failed(null, operation, Id, e);
+            throw;
+        }
+    }
+
+    /// <summary>The answer to a client in place of an error: how the sandbox ended, or that the server stops. Null for the error
+    /// itself.</summary>
+    internal async Task<Exception?> ReasonOfAsync(Exception error, CancellationToken cancellationToken)
+    {
+        if (error is PandoraException { Error: not PandoraError.GuestUnreachable } || cancellationToken.IsCancellationRequested)
+        {
+            return null;
+        }
+
+        if (error is PandoraException)
+        {
+            // The server may see the end of the connection before the end of the VMM.
+            await Task.Delay(TimeSpan.FromMilliseconds(200), _time, Ending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        return End is { } end ? Ended(Id, end)
+            : error is OperationCanceledException && _node.Detaching.IsCancellationRequested ? NextServerKnows()
+            : null;
+    }
+
+    private static PandoraException NextServerKnows() => new(
+        PandoraError.ShuttingDown,
+        "the server is shutting down; the process runs on, and the next server knows it by its id");
+
+    private void MustNotBeStalled()
+    {
+        if (IsStalled)
+        {
+            throw new PandoraException(
+                PandoraError.HostFull,
+                $"sandbox '{Id}' waits for room on the server's disk, and continues when there is room: nothing was run");
+        }
+    }
+
+    /// <summary>Whether the server stops, and interrupts what runs.</summary>
+    internal bool IsDetaching => _node.Detaching.IsCancellationRequested;
+
+    /// <summary>Cancelled with a client's token, when the sandbox begins to end, and when the server stops.</summary>
+    internal CancellationTokenSource StopOf(CancellationToken cancellationToken) =>
+        CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, Ending, _node.Detaching);
+
+    /// <summary>Records a command whose output was read as it came.</summary>
+    internal void RecordEnd(ProcessEnd end, TimeSpan elapsed) => _node.Journal.Executed(
+        Activity.Current, this, new GuestResult(end.ExitCode, GuestOutput.Empty, GuestOutput.Empty, end.Stopped), elapsed);
+
+    /// <summary>Records a command that was killed because its client went away.</summary>
+    internal void RecordStopped(TimeSpan elapsed)
+    {
+        _node.Journal.ExecutionFailed(this, elapsed);
+        _node.Journal.Failed(null, SandboxOperation.Exec, Id, new OperationCanceledException());
+    }
+
+    private Reader AddReader()
+    {
+        if (Interlocked.Increment(ref _readers) > MaxReaders)
+        {
+            Interlocked.Decrement(ref _readers);
+            throw new PandoraException(
+                PandoraError.TooManyExecs, $"{MaxReaders} clients read processes in this sandbox, and no more may at once");
+        }
+
+        return new Reader(this);
+    }
+
+    /// <summary>A client that reads a process.</summary>
+    internal sealed class Reader(Sandbox sandbox) : IDisposable
+    {
+        private int _isOver;
+
+        /// <inheritdoc/>
+        public void Dispose()
+        {
+            if (Interlocked.Exchange(ref _isOver, 1) == 0)
+            {
+                Interlocked.Decrement(ref sandbox._readers);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+using System.Diagnostics;
+using Pandora.Engine.Guests;
+
+namespace Pandora.Engine.Sandboxes;
+
+/// <summary>
+/// A process that a client reads. (1) A command that the client has started is killed when it is disposed of before its end, unless the
+/// server stops: then the next server knows it. (2) A process that the client attached to runs on.
+/// </summary>
+public sealed class SandboxProcess : IAsyncDisposable
+{
+    private readonly Sandbox _sandbox;
+    private readonly IGuestProcess _process;
+    private readonly Sandbox.Lease? _lease;
+    private bool _isRecorded;
+    private int _isDisposed;
+
+    internal SandboxProcess(Sandbox sandbox, IGuestProcess process, Sandbox.Lease? lease) =>
+        (_sandbox, _process, _lease) = (sandbox, process, lease);
+
+    /// <summary>Its id.</summary>
+    public string Id => _process.Id;
+
+    /// <summary>Its pid in the guest.</summary>
+    public int Pid => _process.Pid;
+
+    /// <summary>What it had when it was started or attached to.</summary>
+    public ProcessFacts Facts => _process.Facts;
+
+    /// <summary>How it ended; null before <see cref="ReadAsync"/> has returned null.</summary>
+    public ProcessEnd? End => _process.End;
+
+    /// <summary>For a command, the time from its start to its end, or until now; null for a process that was attached to.</summary>
+    public TimeSpan? Elapsed { get; private set; }
+
+    /// <summary>Whether the sandbox's disk has lost data that the guest had written.</summary>
+    public bool HasLostData => _sandbox.HasLostData;
+
+    /// <summary>Timestamp of the command's start; null for a process that was attached to.</summary>
+    internal long? CommandStart { get; init; }
+
+    /// <summary>The place of the reader among those of the sandbox.</summary>
+    internal Sandbox.Reader? Reader { get; init; }
+
+    /// <summary>Reads the next output, which is valid until the next call. One caller at a time may read.</summary>
+    /// <returns>Null at the end of the process.</returns>
+    /// <exception cref="PandoraException">The sandbox has ended, the server stops, or the guest does not answer.</exception>
+    public async ValueTask<ProcessOutput?> ReadAsync(CancellationToken cancellationToken)
+    {
+        using var stop = _sandbox.StopOf(cancellationToken);
+        try
+        {
+            var output = await _process.ReadAsync(stop.Token);
+            if (output is null)
+            {
+                Record();
+            }
+            else
+            {
+                _sandbox.Touch();
+            }
+
+            return output;
+        }
+        catch (Exception e)
+        {
+            throw await _sandbox.ReasonOfAsync(e, cancellationToken) ?? e;
+        }
+    }
+
+    /// <summary>Writes to its input, and waits while it does not read. Another caller must read meanwhile.</summary>
+    /// <exception cref="PandoraException">The guest does not answer any more.</exception>
+    public async Task WriteInputAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    {
+        await _process.WriteInputAsync(bytes, cancellationToken);
+        _sandbox.Touch();
+    }
+
+    /// <inheritdoc cref="IGuestProcess.EndInputAsync"/>
+    public Task<bool> EndInputAsync(CancellationToken cancellationToken) => _process.EndInputAsync(cancellationToken);
+
+    /// <inheritdoc cref="IGuestProcess.SignalAsync"/>
+    public Task<bool> SignalAsync(int signal, CancellationToken cancellationToken) => _process.SignalAsync(signal, cancellationToken);
+
+    /// <inheritdoc cref="IGuestProcess.ResizeAsync"/>
+    public Task<bool> ResizeAsync(int columns, int rows, CancellationToken cancellationToken) =>
+        _process.ResizeAsync(columns, rows, cancellationToken);
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _isDisposed, 1) == 1)
+        {
+            return;
+        }
+
+        Reader?.Dispose();
+        if (CommandStart is { } start && End is null && !_sandbox.IsDetaching && _sandbox.End is null)
+        {
+            var stop = await _process.KillAsync();
+            _lease!.HasWorked = stop.HasAnswered;
+            _sandbox.RecordStopped(Stopwatch.GetElapsedTime(start));
+        }
+
+        await _process.DisposeAsync();
+        _lease?.Dispose();
+    }
+
+    private void Record()
+    {
+        if (CommandStart is not { } start)
+        {
+            // It is no activity any more.
+            _lease?.Dispose();
+        }
+        else if (!_isRecorded)
+        {
+            _isRecorded = true;
+            Elapsed = Stopwatch.GetElapsedTime(start);
+            _lease!.HasWorked = End!.Stopped is null or { HasAnswered: true };
+            _lease.EndCommand();
+            _sandbox.RecordEnd(End, Elapsed.Value);
+        }
+    }
+}
