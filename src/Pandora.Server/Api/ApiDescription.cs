@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
@@ -38,6 +39,8 @@ internal static partial class ApiDescription
         options.AddSchemaTransformer((schema, context, _) =>
         {
             schema.Description = Unwrap(schema.Description);
+            // A range without an upper bound.
+            schema.Maximum = schema.Maximum == double.MaxValue.ToString("R", CultureInfo.InvariantCulture) ? null : schema.Maximum;
             // The framework writes no type for a property with a custom converter, and a generated client would not read it as text.
             if (context.JsonPropertyInfo?.CustomConverter is LongTextConverter)
             {

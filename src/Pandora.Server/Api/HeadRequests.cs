@@ -9,10 +9,14 @@ internal static class HeadRequests
         if (HttpMethods.IsHead(context.Request.Method))
         {
             context.Request.Method = HttpMethods.Get;
+            context.Items[typeof(HeadRequests)] = true;
         }
 
         return next(context);
     });
+
+    /// <summary>Whether the client asked with HEAD, so that a route must not wait for what it would write.</summary>
+    public static bool IsHead(HttpContext context) => context.Items.ContainsKey(typeof(HeadRequests));
 
     /// <summary>Adds HEAD to the header <c>Allow</c> that the framework wrote, if GET is in it.</summary>
     public static void Allow(HttpResponse response)

@@ -33,7 +33,7 @@ internal static class HealthApi
         return TypedResults.Ok(new Health(
             state, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
-            status.Vmm.Isolation, status.Notes));
+            status.Vmm.Isolation, status.Notes, options.LongestTimeout, options.LongestIdleTimeout));
     }
 
     private static IResult GetReady(Func<NodeStatus> getStatus)

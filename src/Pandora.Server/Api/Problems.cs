@@ -73,6 +73,20 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
         return status >= 500 ? ErrorCodes.Internal : ErrorCodes.InvalidRequest;
     }
 
+    /// <summary>Describes an error for the end of a stream, whose status was sent before.</summary>
+    public ApiProblem Describe(Exception exception)
+    {
+        if (exception is PandoraException e && OfEngine.TryGetValue(e.Error, out var code))
+        {
+            return new ApiProblem(
+                code.Title, code.Status, e.Message, code.Code, Command: e.Command is { } command ? Label.Of(command) : null, Hint: e.Hint);
+        }
+
+        LogUnexpected(exception);
+        return new ApiProblem(
+            ErrorCodes.Internal.Title, ErrorCodes.Internal.Status, "the server failed; its log says why", ErrorCodes.Internal.Code);
+    }
+
     /// <inheritdoc/>
     public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)
     {

@@ -40,8 +40,10 @@ internal static class SandboxesApi
                     + "unreachable (the guest did not answer; the command may still run). "
                     + "A 504 has the outputs until then, and the flags, too. "
                     + $"A client that reads less than {Limits.Size(ReadingPace.MinRate)}/s of the answer on average, "
-                    + $"after {ReadingPace.Grace.TotalSeconds:0} s, is disconnected.")
-            .Produces<ExecResponse>()
+                    + $"after {ReadingPace.Grace.TotalSeconds:0} s, is disconnected. "
+                    + "With Accept: text/event-stream the answer is a stream of events: started, stdout, stderr, dropped, exited, error, "
+                    + "heartbeat. The id of an output is the offset after it.")
+            .Produces<ExecResponse>(200, "application/json", EventStream.ContentType)
             .Fails(ApiOperations.Exec);
         group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Restart a sandbox's idle timeout").Fails(ApiOperations.KeepAlive);
         group
@@ -93,20 +95,26 @@ internal static class SandboxesApi
     }
 
     private static async Task<IResult> ExecAsync(
-        string id, ExecRequest request, SandboxRegistry sandboxes, HttpResponse response, CancellationToken cancellationToken)
+        string id, ExecRequest request, SandboxRegistry sandboxes, HttpRequest http, HttpResponse response,
+        CancellationToken cancellationToken)
     {
         var timeout = request.Timeout ?? Limits.DefaultExecTimeout;
         var command = new GuestCommand
         {
             Code = request.Code,
-            Timeout = double.IsFinite(timeout) ? TimeSpan.FromSeconds(timeout)
-                : throw PandoraException.Invalid("timeout", "must be a number of seconds"),
+            Timeout = ProcessesApi.TimeoutOf(timeout),
             Cwd = request.Cwd,
             Env = request.Env ?? new Dictionary<string, string>(),
             User = request.User,
             Stdin = StdinOf(request),
             Merge = request.Merge == true,
         };
+        if (EventStream.IsWanted(http))
+        {
+            var process = await sandboxes.GetFor(id, SandboxOperation.Exec).StartCommandAsync(command, cancellationToken);
+            return new EventStream(process, request.Encoding == ByteEncodings.Base64) { Input = command.Stdin };
+        }
+
         var execution = await sandboxes.GetFor(id, SandboxOperation.Exec).ExecAsync(command, cancellationToken);
         // While the result is written, the command counts as running. It stops counting however the writing ends.
         response.RegisterForDispose(execution);

@@ -21,6 +21,9 @@ namespace Pandora.Server.Commands;
 /// </summary>
 internal static class ServeCommand
 {
+    // Proxies cut what is quiet for longer; and a client that is gone without a word is found.
+    private static readonly TimeSpan SocketPing = TimeSpan.FromSeconds(15);
+
     public static Command Create()
     {
         var command = new Command("serve", "Serve sandboxes until a signal stops the server");
@@ -141,6 +144,7 @@ internal static class ServeCommand
 
         services.AddProblemDetails(o => o.CustomizeProblemDetails = Problems.Customize);
         services.AddExceptionHandler<Problems>();
+        services.AddSingleton<Problems>();
         services.AddValidation();
         services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = true);
         services.ConfigureHttpJsonOptions(o =>
@@ -158,6 +162,7 @@ internal static class ServeCommand
     internal static void MapPandoraApi(this WebApplication app, ServerOptions options)
     {
         app.UseAdmission();
+        app.UseAcceptedProblems();
         app.UseExceptionHandler();
         app.UseHeadRequests();
         // Here, and not before all other middleware, where the framework would add it: HEAD must be routed as GET.
@@ -168,7 +173,9 @@ internal static class ServeCommand
         app.UseMiddleware<SameOrigin>();
         app.UseMiddleware<ApiKeys>();
         app.UseMiddleware<ContentTypes>();
+        app.UseWebSockets(new WebSocketOptions { KeepAliveInterval = SocketPing, KeepAliveTimeout = SocketPing });
         app.MapSandboxes();
+        app.MapProcesses();
         app.MapHealth();
         if (Telemetry.IsEnabled)
         {

@@ -40,7 +40,10 @@ public sealed class SettingsTests
     public void Contradictions_and_misspellings_stop_the_start()
     {
         Assert.Contains(
-            "PANDORA_MAX_IDLE_TIMEOUT", Assert.Throws<StartupException>(() => new EngineOptions { IdleTimeout = 700 }.Check()).Message);
+            "PANDORA_MAX_IDLE_TIMEOUT",
+            Assert.Throws<StartupException>(() => new EngineOptions { IdleTimeout = 700, MaxIdleTimeout = 600 }.Check()).Message);
+        Assert.Contains(
+            "PANDORA_MAX_IDLE_TIMEOUT", Assert.Throws<StartupException>(() => new EngineOptions { MaxIdleTimeout = 5 }.Check()).Message);
         Assert.Contains(
             "PANDORA_POOL_SIZES", Assert.Throws<StartupException>(() => new EngineOptions { PoolSizes = "web" }.Check()).Message);
         Assert.Contains(
