@@ -13,17 +13,8 @@ internal static class CommandInput
         var bytes = new byte[Limits.MaxStdinBytes + 1];
         // A terminal or a pipe without a writer is read by a thread that no token reaches: this waits, and the program's end ends the
         // thread.
-        int length;
-        try
-        {
-            length = await Task.Run(() => input.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false), cancellationToken)
-                .WaitAsync(cancellationToken);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new IOException($"standard input: {e.Message}", e);
-        }
-
+        var length = await Task.Run(() => input.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false), cancellationToken)
+            .WaitAsync(cancellationToken);
         if (length > Limits.MaxStdinBytes)
         {
             throw new UsageException(

@@ -12,17 +12,22 @@ internal static class CommandLine
             Throw-away sandboxes in real microVMs
 
             Exit codes: run and exec exit with the command's code. 124: the command reached its timeout. 125: Pandora failed, or the
-            command line is wrong. 130: Ctrl-C ended it.
+            command line is wrong. 130: Ctrl-C ended it. 141: what reads the output has closed it.
             Standard output holds results only. Errors go to standard error; with --json, as one JSON object with code and detail.
             """)
         {
             RunCommand.Create(),
             CreateCommand.Create(),
             ExecCommand.Create(),
+            ShellCommand.Create(),
+            ProcessListCommand.Create(),
+            LogsCommand.Create(),
+            SignalCommand.Create(),
             ListCommand.Create(),
             RemoveCommand.Create(),
             HealthCommand.Create(),
             StressCommand.Create(),
+            CompletionCommand.Create(),
         };
         root.Options.Add(Shared.Url);
         root.Options.Add(Shared.Json);

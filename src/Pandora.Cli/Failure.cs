@@ -33,7 +33,7 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
             new(e is ExecTimeoutException ? TimedOut : Failed, e.Wire with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
         ServerUnreachableException e => new(Failed, new ApiProblem(Detail: e.Message, Code: "unreachable", Hint: e.Hint)),
         UsageException => Usage(exception.Message),
-        StoppedException => new(Interrupted, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
+        StoppedException e => new(e.ExitCode, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
         UnexpectedAnswerException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "unexpected_answer")),
         // The client has exceptions of its own for broken connections, so this is a local file or stream.
@@ -75,8 +75,11 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
 internal sealed class UsageException(string message) : Exception(message);
 
 /// <summary>The user stopped it; the message says what is known of the command and of the sandbox.</summary>
-internal sealed class StoppedException(string message) : Exception(message)
+internal sealed class StoppedException(string message, int exitCode = Failure.Interrupted) : Exception(message)
 {
+    /// <summary>Exit code of this program.</summary>
+    public int ExitCode => exitCode;
+
     /// <summary>What is known of a command whose request was ended: the server does not answer that any more.</summary>
     public const string CommandWords = "interrupted; the request was ended, and the server stops a command whose client has gone";
 }

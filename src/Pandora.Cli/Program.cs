@@ -13,8 +13,14 @@ try
     }
 
     asJson = parsed.GetValue(Shared.Json);
+    // These act on signals themselves.
+    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" ? null : TimeSpan.FromMinutes(3);
     return await parsed.InvokeAsync(
-        new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(3) });
+        new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = limit });
+}
+catch (ClosedOutputException)
+{
+    return ClosedOutputException.ExitCode;
 }
 catch (Exception e) when (Failure.Of(e) is { } failure)
 {

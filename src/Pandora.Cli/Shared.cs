@@ -13,7 +13,7 @@ internal static class Shared
     {
         Description = "The server (PANDORA_URL)",
         Recursive = true,
-        DefaultValueFactory = _ => Environment.GetEnvironmentVariable("PANDORA_URL") is { Length: > 0 } url ? url : "http://127.0.0.1:8000",
+        DefaultValueFactory = _ => UsualUrl,
     };
 
     public static readonly Option<bool> Json = new("--json")
@@ -27,7 +27,8 @@ internal static class Shared
     /// </summary>
     public static PandoraClient Connect(ParseResult result)
     {
-        var url = result.GetRequiredValue(Url);
+        // A line that is being completed has no default values yet.
+        var url = result.GetValue(Url) ?? UsualUrl;
         if (!Uri.TryCreate(url, UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
         {
             throw new UsageException($"'{url}' is not an address such as http://127.0.0.1:8000");
@@ -50,6 +51,9 @@ internal static class Shared
             throw new UsageException(e.Message);
         }
     }
+
+    private static string UsualUrl =>
+        Environment.GetEnvironmentVariable("PANDORA_URL") is { Length: > 0 } url ? url : "http://127.0.0.1:8000";
 
     public static void PrintJson<T>(T value, JsonTypeInfo<T> type) => Console.WriteLine(JsonSerializer.Serialize(value, type));
 

@@ -6,8 +6,8 @@ namespace Pandora.Client;
 public sealed class CreateSandboxOptions
 {
     /// <summary>
-    /// Idle time after which the server ends the sandbox, from <see cref="Limits.MinIdleTimeout"/> to <see cref="Limits.MaxIdleTimeout"/>
-    /// seconds unless the server has another maximum. Default: the server's, <see cref="Limits.DefaultIdleTimeout"/> seconds.
+    /// Idle time after which the server ends the sandbox: at least <see cref="Limits.MinIdleTimeout"/> seconds, at most
+    /// <see cref="ServerHealth.MaxIdleTimeout"/>. Default: the server's, <see cref="Limits.DefaultIdleTimeout"/> seconds.
     /// </summary>
     public TimeSpan? IdleTimeout { get; set; }
 

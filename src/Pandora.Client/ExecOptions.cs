@@ -6,8 +6,8 @@ namespace Pandora.Client;
 public sealed class ExecOptions
 {
     /// <summary>
-    /// Time after which the command is killed, from <see cref="Limits.MinExecTimeout"/> to <see cref="Limits.MaxExecTimeout"/> seconds.
-    /// Default: <see cref="Limits.DefaultExecTimeout"/> seconds.
+    /// Time after which the command is killed: at least <see cref="Limits.MinExecTimeout"/> seconds, at most
+    /// <see cref="ServerHealth.MaxTimeout"/>. Default: <see cref="Limits.DefaultExecTimeout"/> seconds.
     /// </summary>
     public TimeSpan? Timeout { get; set; }
 
@@ -20,7 +20,10 @@ public sealed class ExecOptions
     /// <summary>User to run as: a name, or a number such as <c>1000</c>. Default: root.</summary>
     public string? User { get; set; }
 
-    /// <summary>Standard input as text, at most <see cref="Limits.MaxStdinBytes"/> as UTF-8. Default: empty.</summary>
+    /// <summary>
+    /// Standard input as text, at most <see cref="Limits.MaxStdinBytes"/> as UTF-8. It is sent with the request: longer input, or input
+    /// that comes while the command runs, is for <see cref="SandboxProcess.WriteInputAsync(Stream, CancellationToken)"/>. Default: empty.
+    /// </summary>
     public string? Stdin { get; set; }
 
     /// <summary>Standard input as bytes, at most <see cref="Limits.MaxStdinBytes"/>, in place of <see cref="Stdin"/>.</summary>
@@ -37,6 +40,22 @@ public sealed class ExecOptions
     /// </summary>
     public bool MergeOutputs { get; set; }
 
+    /// <summary>
+    /// Is called with standard output as text, as the command writes it; the result has it, too. An exception ends the command.
+    /// Default: none.
+    /// </summary>
+    public Action<string>? OnStdout { get; set; }
+
+    /// <summary>Is called with standard error as text, likewise.</summary>
+    public Action<string>? OnStderr { get; set; }
+
+    /// <summary>
+    /// Is called with both outputs as bytes, in their order, as the command writes them, and where output is missing. Default: none.
+    /// </summary>
+    public Action<ProcessOutput>? OnOutput { get; set; }
+
+    internal bool IsStreamed => OnStdout is not null || OnStderr is not null || OnOutput is not null;
+
     internal static ExecRequest ToRequest(string code, ExecOptions? options)
     {
         if (options is { Stdin: not null, StdinBytes: not null })
@@ -48,7 +67,7 @@ public sealed class ExecOptions
         {
             Stdin = options?.StdinBytes is { } bytes ? Convert.ToBase64String(bytes.Span) : options?.Stdin,
             StdinEncoding = options?.StdinBytes is null ? null : ByteEncodings.Base64,
-            Encoding = options?.BinaryOutput == true ? ByteEncodings.Base64 : null,
+            Encoding = options is { BinaryOutput: true } or { IsStreamed: true } ? ByteEncodings.Base64 : null,
             Merge = options?.MergeOutputs == true ? true : null,
         };
     }

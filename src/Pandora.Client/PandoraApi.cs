@@ -11,15 +11,18 @@ namespace Pandora.Client;
 /// The server's HTTP API as it is on the wire: one method per request, each with retries and with errors as exceptions.
 /// <see cref="PandoraClient"/> turns it into the types of this package; the command line prints it.
 /// </summary>
-internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, Uri url, bool ownsHttp) : IDisposable
+internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions options, Uri url, bool ownsHttp) : IDisposable
 {
     private static readonly TimeSpan MinRetryDelay = TimeSpan.FromMilliseconds(200), MaxRetryDelay = TimeSpan.FromHours(1);
 
     // Relative paths are resolved against the last '/': without it, the last part of the path would be lost.
     private readonly Uri _base = new(url.AbsoluteUri.TrimEnd('/') + "/");
 
-    /// <summary>Clock of retries and of keeping alive.</summary>
+    /// <summary>Clock of retries, reconnections and keeping alive.</summary>
     public TimeProvider Time => options.TimeProvider;
+
+    /// <summary>Longest time that a stream spends on one loss of its connection.</summary>
+    public TimeSpan MaxReconnectTime => options.MaxReconnectTime;
 
     /// <summary>Whether created sandboxes are kept alive unless their options say otherwise.</summary>
     public bool KeepsAlive => options.KeepAlive;
@@ -63,11 +66,16 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
         }
         catch (UnexpectedAnswerException e) when (e.InnerException is not null and not JsonException)
         {
-            const string Message = "the whole answer of the server did not come: "
-                + "the command may have run, in part or to its end, and is not repeated";
-            throw new ExecInterruptedException(
-                Message, new ApiProblem(Detail: Message, Code: ErrorCodes.Interrupted.Code), null, e.InnerException);
+            throw NotAnswered(e);
         }
+    }
+
+    /// <summary>What is known of a command whose answer broke off.</summary>
+    public static ExecInterruptedException NotAnswered(UnexpectedAnswerException cause)
+    {
+        const string Message = "the whole answer of the server did not come: "
+            + "the command may have run, in part or to its end, and is not repeated";
+        return new(Message, new ApiProblem(Detail: Message, Code: ErrorCodes.Interrupted.Code), null, cause.InnerException);
     }
 
     /// <summary>The bytes of an output that was asked for as base64.</summary>
@@ -135,6 +143,11 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
         HttpMethod method, string path, JsonTypeInfo<T> type, CancellationToken cancellationToken, Func<HttpContent>? content = null)
     {
         using var response = await SendAsync(method, path, content, cancellationToken).ConfigureAwait(false);
+        return await ReadJsonAsync(response, type, cancellationToken).ConfigureAwait(false);
+    }
+
+    private static async Task<T> ReadJsonAsync<T>(HttpResponseMessage response, JsonTypeInfo<T> type, CancellationToken cancellationToken)
+    {
         try
         {
             return await response.Content.ReadFromJsonAsync(type, cancellationToken).ConfigureAwait(false)
@@ -146,13 +159,15 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
         }
     }
 
+    // An answer of the type that is asked for is a stream, which the caller reads; any other is here as a whole.
     private async Task<HttpResponseMessage> SendAsync(
-        HttpMethod method, string path, Func<HttpContent>? content, CancellationToken cancellationToken)
+        HttpMethod method, string path, Func<HttpContent>? content, CancellationToken cancellationToken, string? streamType = null)
     {
         var start = Time.GetTimestamp();
         while (true)
         {
-            var response = await SendOnceAsync(method, path, content?.Invoke(), cancellationToken).ConfigureAwait(false);
+            var response = await SendOnceAsync(method, path, content?.Invoke(), streamType, cancellationToken)
+                .ConfigureAwait(false);
             if (response.IsSuccessStatusCode)
             {
                 return response;
@@ -185,7 +200,7 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
 
     private static TimeSpan Max(TimeSpan a, TimeSpan b) => a > b ? a : b;
 
-    private static UnexpectedAnswerException NotUnderstood(string why, Exception? cause = null) =>
+    internal static UnexpectedAnswerException NotUnderstood(string why, Exception? cause = null) =>
         new($"the server's answer was not understood: {why}", cause);
 
     // With either the server has done nothing of the request.
@@ -194,7 +209,7 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
         && (error.Status == (int)HttpStatusCode.TooManyRequests || error.Code == ErrorCodes.Recovering.Code);
 
     private async Task<HttpResponseMessage> SendOnceAsync(
-        HttpMethod method, string path, HttpContent? content, CancellationToken cancellationToken)
+        HttpMethod method, string path, HttpContent? content, string? streamType, CancellationToken cancellationToken)
     {
         using var request = new HttpRequestMessage(method, new Uri(_base, path)) { Content = content };
         if (options.ApiKey is { } key)
@@ -202,9 +217,16 @@ internal sealed class PandoraApi(HttpClient http, PandoraClientOptions options, 
             request.Headers.Authorization = new("Bearer", key);
         }
 
+        var completion = HttpCompletionOption.ResponseContentRead;
+        if (streamType is not null)
+        {
+            request.Headers.Accept.Add(new(streamType));
+            completion = HttpCompletionOption.ResponseHeadersRead;
+        }
+
         try
         {
-            return await http.SendAsync(request, cancellationToken).ConfigureAwait(false);
+            return await http.SendAsync(request, completion, cancellationToken).ConfigureAwait(false);
         }
         catch (HttpRequestException e) when (IsBeforeSending(e.HttpRequestError))
         {

@@ -19,12 +19,19 @@ public sealed class PandoraClientOptions
     public TimeSpan MaxRetryTime { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>
+    /// Longest time that a stream of output, a wait, an input or a terminal spends on one loss of its connection, zero or more: the client
+    /// connects again, from the byte where it was, also while the server is down or restarts. <see cref="TimeSpan.Zero"/> turns this off.
+    /// Default: 60 s.
+    /// </summary>
+    public TimeSpan MaxReconnectTime { get; set; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>
     /// Whether the client keeps the sandboxes that it creates alive until they are disposed or detached, or this process ends. Without it a
     /// sandbox ends when it was idle for its idle timeout. <see cref="CreateSandboxOptions.KeepAlive"/> overrides it. Default: true.
     /// </summary>
     public bool KeepAlive { get; set; } = true;
 
-    /// <summary>Clock of retries and of keeping alive. Default: the system's.</summary>
+    /// <summary>Clock of retries, reconnections and keeping alive. Default: the system's.</summary>
     public TimeProvider TimeProvider { get; set; } = TimeProvider.System;
 
     internal void Check(Uri? baseAddress = null)
@@ -45,6 +52,11 @@ public sealed class PandoraClientOptions
         if (MaxRetryTime < TimeSpan.Zero)
         {
             throw new ArgumentException($"MaxRetryTime must not be negative: {MaxRetryTime}");
+        }
+
+        if (MaxReconnectTime < TimeSpan.Zero)
+        {
+            throw new ArgumentException($"MaxReconnectTime must not be negative: {MaxReconnectTime}");
         }
     }
 }

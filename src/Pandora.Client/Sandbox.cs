@@ -48,12 +48,21 @@ public partial class Sandbox : IAsyncDisposable
 
     private PandoraApi Api => _api ?? throw new NotSupportedException("this sandbox has no client: replace the member in your test");
 
-    /// <summary>Runs shell text in bash and waits for its end. An exit code other than 0 is a result, not an exception.</summary>
+    /// <summary>Its processes: commands that run in the background, that are fed, signalled and found again.</summary>
+    public virtual SandboxProcesses Processes => new(Api, Id);
+
+    /// <summary>
+    /// Runs shell text in bash and waits for its end. An exit code other than 0 is a result, not an exception. With
+    /// <see cref="ExecOptions.OnStdout"/>, <see cref="ExecOptions.OnStderr"/> or <see cref="ExecOptions.OnOutput"/> the output is handed on
+    /// as it comes, and the client reads on after a broken connection, for
+    /// <see cref="PandoraClientOptions.MaxReconnectTime"/>: the server may have died and left the command running.
+    /// </summary>
     /// <param name="code">Shell text, at most <see cref="Limits.MaxCodeBytes"/> as UTF-8.</param>
     /// <param name="options">How to run it; null is the default.</param>
     /// <param name="cancellationToken">Ends the request; the server then kills the command.</param>
     /// <exception cref="ExecTimeoutException">The command reached its timeout; the exception has its output so far.</exception>
-    /// <exception cref="ExecInterruptedException">The server stopped, or the connection broke, meanwhile.</exception>
+    /// <exception cref="ExecInterruptedException">The server stopped, or the connection broke, meanwhile, and the command was killed or its
+    /// end is not known.</exception>
     /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     /// <exception cref="InvalidRequestException">An option is out of its range.</exception>
@@ -62,6 +71,11 @@ public partial class Sandbox : IAsyncDisposable
         string code, ExecOptions? options = null, CancellationToken cancellationToken = default)
     {
         var request = ExecOptions.ToRequest(code, options);
+        if (options is { IsStreamed: true })
+        {
+            return await StreamAsync(request, options, cancellationToken).ConfigureAwait(false);
+        }
+
         return ExecResult.From(await Api.ExecAsync(Id, request, cancellationToken).ConfigureAwait(false), request);
     }
 
@@ -131,6 +145,22 @@ public partial class Sandbox : IAsyncDisposable
         }
 
         GC.SuppressFinalize(this);
+    }
+
+    private async Task<ExecResult> StreamAsync(ExecRequest request, ExecOptions options, CancellationToken cancellationToken)
+    {
+        var collector = new ExecCollector(options);
+        await foreach (var next in new ExecStream(Api, Id, request).ReadAsync(cancellationToken).ConfigureAwait(false))
+        {
+            if (next.Exit is not null)
+            {
+                return collector.End(next);
+            }
+
+            collector.Add(next);
+        }
+
+        throw new InvalidOperationException("a stream of events ended without its last one");
     }
 
     private void StopKeepingAlive() => Interlocked.Exchange(ref _keepAlive, null)?.Dispose();

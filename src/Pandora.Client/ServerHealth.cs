@@ -38,6 +38,12 @@ public sealed record ServerHealth
     /// <summary>What the operator should know; empty when all is well.</summary>
     public IReadOnlyList<string> Notes { get; init; } = [];
 
+    /// <summary>Longest time that a command may be given; zero when an older server does not say.</summary>
+    public TimeSpan MaxTimeout { get; init; }
+
+    /// <summary>Longest idle time that a sandbox may ask for; zero when an older server does not say.</summary>
+    public TimeSpan MaxIdleTimeout { get; init; }
+
     internal static ServerHealth From(Health health) => new()
     {
         Status = health.Status,
@@ -50,5 +56,7 @@ public sealed record ServerHealth
         Vmm = health.Vmm,
         Isolation = health.Isolation,
         Notes = health.Notes,
+        MaxTimeout = WireTime.Seconds(health.MaxTimeout),
+        MaxIdleTimeout = WireTime.Seconds(health.MaxIdleTimeout),
     };
 }

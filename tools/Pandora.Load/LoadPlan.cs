@@ -35,7 +35,7 @@ public sealed record LoadPlan
     /// <summary>Template of the sandboxes; null is the default one.</summary>
     public string? Template { get; init; }
 
-    /// <summary>Seconds that a command may take: <see cref="Limits.MinExecTimeout"/> to <see cref="Limits.MaxExecTimeout"/>.</summary>
+    /// <summary>Seconds that a command may take: <see cref="Limits.MinExecTimeout"/> to <see cref="Limits.MaxTimeout"/>.</summary>
     public double ExecTimeout { get; init; } = Limits.DefaultExecTimeout;
 
     /// <summary>The number of sandboxes that will be started; null when it is not known in advance.</summary>

@@ -1,21 +1,24 @@
 using System.CommandLine;
+using Pandora.Cli.Sessions;
 using Pandora.Client;
 using Pandora.Contracts;
 
 namespace Pandora.Cli.Commands;
 
-/// <summary>The options by which <c>run</c> and <c>exec</c> describe a command, and the way they print its outcome.</summary>
+/// <summary>The options by which <c>run</c> and <c>exec</c> describe a command, and the way they run it.</summary>
 internal sealed class CommandOptions
 {
+    // What a server allows that does not say.
+    private const double OlderMaxTimeout = 300;
+
     private readonly Argument<string[]> _words = new("command")
     {
         Description = "One word is shell text; several are a program and its arguments",
         Arity = ArgumentArity.OneOrMore,
     };
-    private readonly Option<double> _timeout = new("--timeout")
+    private readonly Option<double?> _timeout = new("--timeout")
     {
-        Description = $"Seconds after which it is killed, {Limits.MinExecTimeout:0} to {Limits.MaxExecTimeout:0}",
-        DefaultValueFactory = _ => Limits.MaxExecTimeout,
+        Description = $"Seconds after which it is killed, at least {Limits.MinExecTimeout:0} (default: as long as the server allows)",
     };
 
     private readonly Option<string> _cwd = new("--cwd") { Description = "Directory to run in (default: the user's home)" };
@@ -24,8 +27,13 @@ internal sealed class CommandOptions
 
     private readonly Option<bool> _interactive = new("--interactive", "-i")
     {
-        Description = $"Give the command this program's standard input: any bytes, at most {Limits.Size(Limits.MaxStdinBytes)}, "
-            + "read to its end before the command starts. Without -i the input is empty",
+        Description = "Give the command this program's standard input as it comes: any bytes, of any length (with --json at most "
+            + $"{Limits.Size(Limits.MaxStdinBytes)}, read to its end first). Without -i the input is empty",
+    };
+
+    private readonly Option<bool> _terminal = new("--tty", "-t")
+    {
+        Description = "Give the command a terminal, shown in this one; ~. at the beginning of a line leaves it",
     };
 
     private readonly Option<bool> _merge = new("--merge")
@@ -41,85 +49,94 @@ internal sealed class CommandOptions
         command.Options.Add(_user);
         command.Options.Add(_env);
         command.Options.Add(_interactive);
+        command.Options.Add(_terminal);
         command.Options.Add(_merge);
     }
 
-    /// <summary>The request that the command line describes, with the command's standard input. With JSON the answer is printed as it is,
-    /// so it has the outputs as text; else it has their bytes.</summary>
-    /// <exception cref="StoppedException">The user stopped it while the input was read.</exception>
-    public async Task<ExecRequest> ReadAsync(ParseResult result, CancellationToken cancellationToken)
+    /// <summary>The command that the command line describes.</summary>
+    /// <exception cref="UsageException">It asks for a terminal where none is possible.</exception>
+    public CommandSpec Read(ParseResult result)
     {
-        var request = new ExecRequest(
+        var command = new CommandSpec(
             CommandTail.ToCode(result.GetRequiredValue(_words)), result.GetValue(_timeout), result.GetValue(_cwd),
-            Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user))
+            Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user), result.GetValue(_merge),
+            result.GetValue(_interactive), result.GetValue(_terminal));
+        if (command.HasTerminal && result.GetValue(Shared.Json))
         {
-            Encoding = result.GetValue(Shared.Json) ? null : ByteEncodings.Base64,
-            Merge = result.GetValue(_merge) ? true : null,
-        };
-        if (!result.GetValue(_interactive))
+            throw new UsageException("--tty and --json do not go together");
+        }
+
+        if (command.HasTerminal)
         {
-            return request;
+            TerminalSession.Check();
+        }
+
+        return command;
+    }
+
+    /// <summary>Runs a command, and shows its output as it comes.</summary>
+    /// <exception cref="StoppedException">The user stopped it.</exception>
+    public static async Task<CommandEnd> RunAsync(
+        PandoraClient pandora, string sandboxId, CommandSpec command, Interruption interruption)
+    {
+        if (command.HasTerminal)
+        {
+            return await new TerminalSession(pandora, sandboxId, interruption).RunAsync(command);
+        }
+
+        using var session = new CommandSession(pandora, sandboxId, interruption);
+        try
+        {
+            if (command.HasInput)
+            {
+                using var input = new StandardInput();
+                return await session.FeedAsync(command.ToProcess(), input);
+            }
+
+            var timeout = await TimeoutAsync(pandora, command, interruption.Leaving);
+            return await session.ExecAsync(command.ToExec(timeout, ByteEncodings.Base64));
+        }
+        catch (ExecTimeoutException timeout)
+        {
+            // Of an older server, which answers at the end.
+            Descriptors.Write(1, (timeout.StdoutBytes ?? default).Span);
+            Descriptors.Write(2, (timeout.StderrBytes ?? default).Span);
+            CommandOutput.Warn(timeout.IsTruncated, timeout.IsOutOfMemory, timeout.MemoryLimit);
+            throw;
+        }
+    }
+
+    /// <summary>Runs a command, and returns the answer with its collected output.</summary>
+    /// <exception cref="StoppedException">The user stopped it.</exception>
+    public static async Task<ExecResponse> CollectAsync(
+        PandoraClient pandora, string sandboxId, CommandSpec command, Interruption interruption)
+    {
+        var request = command.ToExec(await TimeoutAsync(pandora, command, interruption.Leaving), encoding: null);
+        if (command.HasInput)
+        {
+            using var input = new StandardInput();
+            var bytes = await CommandInput.ReadAsync(input, interruption.Leaving);
+            request = request with { Stdin = Convert.ToBase64String(bytes.Span), StdinEncoding = ByteEncodings.Base64 };
         }
 
         try
         {
-            using var input = Console.OpenStandardInput();
-            var bytes = await CommandInput.ReadAsync(input, cancellationToken);
-            return request with { Stdin = Convert.ToBase64String(bytes.Span), StdinEncoding = ByteEncodings.Base64 };
+            return await pandora.Api.ExecAsync(sandboxId, request, interruption.Leaving);
         }
-        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        catch (OperationCanceledException)
         {
-            throw new StoppedException("interrupted before the command was started");
+            throw new StoppedException(StoppedException.CommandWords, interruption.ExitCode);
         }
     }
 
-    /// <summary>Prints both outputs, or with JSON the whole answer, and returns the command's exit code.</summary>
-    public static int Print(ExecResponse response, bool asJson)
+    private static async Task<double> TimeoutAsync(PandoraClient pandora, CommandSpec command, CancellationToken cancellationToken)
     {
-        if (asJson)
+        if (command.Timeout is { } timeout)
         {
-            Shared.PrintJson(response, PandoraJson.Default.ExecResponse);
-            return response.ExitCode;
+            return timeout;
         }
 
-        Write(PandoraApi.Decode(response.Stdout), PandoraApi.Decode(response.Stderr));
-        Warn(response.Truncated, response.Oom, response.MemoryLimitBytes);
-        return response.ExitCode;
-    }
-
-    /// <summary>Prints what a command that ran into its timeout had written, and returns the exit code of timeout(1). With JSON the output
-    /// is a part of the error.</summary>
-    public static int Print(ExecTimeoutException timeout, bool asJson)
-    {
-        if (!asJson)
-        {
-            Write(timeout.StdoutBytes, timeout.StderrBytes);
-            Warn(timeout.IsTruncated, timeout.IsOutOfMemory, timeout.MemoryLimit);
-        }
-
-        return Failure.Of(timeout)!.Print(asJson);
-    }
-
-    // As bytes: a console's text writer would change those that are not UTF-8.
-    private static void Write(ReadOnlyMemory<byte>? stdout, ReadOnlyMemory<byte>? stderr)
-    {
-        using var output = Console.OpenStandardOutput();
-        output.Write((stdout ?? default).Span);
-        using var error = Console.OpenStandardError();
-        error.Write((stderr ?? default).Span);
-    }
-
-    private static void Warn(bool? isTruncated, bool? isOutOfMemory, long? memoryLimit)
-    {
-        if (isTruncated == true)
-        {
-            Console.Error.WriteLine($"pandora: the output was longer than the {Limits.Size(Limits.MaxOutputBytes)} that are kept");
-        }
-
-        if (isOutOfMemory == true)
-        {
-            var limit = memoryLimit is { } bytes ? $" ({Limits.Size(bytes)})" : "";
-            Console.Error.WriteLine($"pandora: the sandbox's memory{limit} was full, and its kernel killed a process of the command");
-        }
+        var most = (await pandora.Api.GetHealthAsync(cancellationToken)).MaxTimeout;
+        return most > 0 ? most : OlderMaxTimeout;
     }
 }

@@ -11,8 +11,7 @@ internal static class CreateCommand
         var template = new Option<string>("--template") { Description = "Template to start from" };
         var idle = new Option<double?>("--idle-timeout")
         {
-            Description = $"Idle seconds after which it is ended, {Limits.MinIdleTimeout:0} to {Limits.MaxIdleTimeout:0} "
-                + "unless the server has another cap",
+            Description = $"Idle seconds after which it is ended, at least {Limits.MinIdleTimeout:0}, at most what './pandora health' says",
         };
         var egress = new Option<string>("--egress") { Description = "internet or none" };
         var metadata = new Option<string[]>("--metadata") { Description = "Pair to find it again by, name=value; may be repeated" };

@@ -1,5 +1,7 @@
 using System.CommandLine;
+using Pandora.Cli.Sessions;
 using Pandora.Client;
+using Pandora.Contracts;
 
 namespace Pandora.Cli.Commands;
 
@@ -10,32 +12,54 @@ internal static class ExecCommand
 
     public static Command Create()
     {
-        var id = new Argument<string>("id") { Description = "Id of the sandbox" };
+        var id = Suggestions.SandboxArgument();
         var exec = new CommandOptions();
         var command = new Command("exec",
-            "Run a command in a sandbox; its exit code is passed on. 124: it timed out; 125: Pandora failed. "
-            + "Ctrl-C ends the request, on which the server stops the command; the sandbox lives on") { id };
-        Shared.RefuseOptions(id);
+            "Run a command in a sandbox, and show its output as it comes; its exit code is passed on. 124: it timed out; 125: Pandora "
+            + "failed. Ctrl-C is passed on to the command, a second one kills it; the sandbox lives on") { id };
         exec.AddTo(command);
-        command.SetAction(async (result, cancellationToken) =>
+        command.SetAction(async (result, _) =>
         {
-            var (name, asJson) = (result.GetRequiredValue(id), result.GetValue(Shared.Json));
+            var spec = exec.Read(result);
             using var pandora = Shared.Connect(result);
-            var request = await exec.ReadAsync(result, cancellationToken);
-            try
+            using var interruption = Interruption.Listen();
+            return await UseAsync(pandora, result.GetRequiredValue(id), interruption, async name =>
             {
-                return CommandOptions.Print(await pandora.Api.ExecAsync(name, request, cancellationToken), asJson);
-            }
-            catch (ExecTimeoutException timeout)
-            {
-                return CommandOptions.Print(timeout, asJson);
-            }
-            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
-            {
-                throw new StoppedException($"{StoppedException.CommandWords}; {await DescribeAsync(pandora, name)}");
-            }
+                if (result.GetValue(Shared.Json))
+                {
+                    var response = await CommandOptions.CollectAsync(pandora, name, spec, interruption);
+                    Shared.PrintJson(response, PandoraJson.Default.ExecResponse);
+                    return response.ExitCode;
+                }
+
+                return (await CommandOptions.RunAsync(pandora, name, spec, interruption)).ExitCode;
+            });
         });
         return command;
+    }
+
+    /// <summary>Uses a sandbox that there is, and tells what became of it when the user stopped the use.</summary>
+    public static async Task<int> UseAsync(
+        PandoraClient pandora, string id, Interruption interruption, Func<string, Task<int>> use)
+    {
+        try
+        {
+            var exitCode = await use(id);
+            if (interruption.Sent is { } signal)
+            {
+                Console.Error.WriteLine($"pandora: the command ended after SIG{signal}; {await DescribeAsync(pandora, id)}");
+            }
+
+            return exitCode;
+        }
+        catch (StoppedException e)
+        {
+            throw new StoppedException($"{e.Message}; {await DescribeAsync(pandora, id)}", e.ExitCode);
+        }
+        catch (OperationCanceledException) when (interruption.Leaving.IsCancellationRequested)
+        {
+            throw new StoppedException("interrupted before the command was started", interruption.ExitCode);
+        }
     }
 
     // Whether the sandbox lives is asked and not assumed.

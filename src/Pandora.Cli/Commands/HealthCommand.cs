@@ -25,6 +25,7 @@ internal static class HealthCommand
                 sandboxes   {health.ActiveSandboxes} of at most {health.MaxSandboxes}
                 VMM         {health.Vmm}
                 isolation   {health.Isolation}
+                timeouts    commands at most {health.MaxTimeout:0} s, idle at most {health.MaxIdleTimeout:0} s
                 """);
             foreach (var note in health.Notes)
             {

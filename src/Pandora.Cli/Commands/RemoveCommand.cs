@@ -8,9 +8,10 @@ internal static class RemoveCommand
 {
     public static Command Create()
     {
-        var ids = new Argument<string[]>("id") { Description = "Ids of sandboxes", Arity = ArgumentArity.ZeroOrMore };
+        var ids = new Argument<string[]>("id") { Description = "Ids of sandboxes", HelpName = "id", Arity = ArgumentArity.ZeroOrMore };
         var all = new Option<bool>("--all") { Description = "All that there are" };
         Shared.RefuseOptions(ids);
+        ids.CompletionSources.Add(Suggestions.SandboxIds);
         var command = new Command("rm", "End sandboxes and print their ids. Exit code 1: one of them could not be ended") { ids, all };
         command.SetAction(async (result, cancellationToken) =>
         {

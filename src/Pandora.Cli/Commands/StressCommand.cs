@@ -9,7 +9,7 @@ namespace Pandora.Cli.Commands;
 internal static class StressCommand
 {
     private static readonly LoadPlan Defaults = new();
-    private static readonly string ExecTimeouts = $"{Limits.MinExecTimeout:0} to {Limits.MaxExecTimeout:0}";
+    private static readonly string ExecTimeouts = $"{Limits.MinExecTimeout:0} to {Limits.MaxTimeout:0}";
 
     public static Command Create()
     {
@@ -98,7 +98,7 @@ internal static class StressCommand
             ("--rate", plan.Rate is null or (> 0 and <= 10_000), "over 0 and at most 10000 a second"),
             ("--duration", plan.Duration is null or > 0, "over 0 seconds"),
             ("--burst", plan.Burst is null or (>= 1 and <= 4096), "1 to 4096"),
-            ("--timeout", plan.ExecTimeout is >= Limits.MinExecTimeout and <= Limits.MaxExecTimeout, $"{ExecTimeouts} seconds"),
+            ("--timeout", plan.ExecTimeout is >= Limits.MinExecTimeout and <= Limits.MaxTimeout, $"{ExecTimeouts} seconds"),
             ("--code", plan.Code.Length > 0, "a command"),
         })
         {

@@ -27,6 +27,12 @@ internal sealed class OneAnswerServer : IAsyncDisposable
     /// <summary>The body of a 200 for a request, or null for the usual answer.</summary>
     public Func<string, string?> AnswerTo { get; init; } = _ => null;
 
+    // What the command line asks before it runs a command without a timeout.
+    private const string Health = """
+        {"status":"ok","version":"1","pool_size":1,"warm_vms":1,"active_sandboxes":0,"max_sandboxes":1,"instance":"x","vmm":"x",
+        "isolation":"x","notes":[]}
+        """;
+
     /// <summary>The body for a request that asks for base64, with the usual status.</summary>
     public string? ProblemOfBytes { get; init; }
 
@@ -71,7 +77,7 @@ internal sealed class OneAnswerServer : IAsyncDisposable
             }
             else
             {
-                var own = AnswerTo(request);
+                var own = AnswerTo(request) ?? (request.StartsWith("GET /health ", StringComparison.Ordinal) ? Health : null);
                 var isOfBytes = ProblemOfBytes is not null && request.Contains("\"base64\"", StringComparison.Ordinal);
                 var (status, body) = own is null ? (_status, isOfBytes ? ProblemOfBytes! : _body) : (200, own);
                 var length = Encoding.UTF8.GetByteCount(body) + (IsCut ? 1 : 0);

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using Pandora.Cli.Commands;
 using Pandora.Linux;
+using static Pandora.Tests.Cli.CliProcess;
 
 namespace Pandora.Tests.Cli;
 
@@ -9,8 +10,6 @@ namespace Pandora.Tests.Cli;
 public sealed class ProgramTests
 {
     private const string Nowhere = "http://127.0.0.1:1";
-
-    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(30);
 
     [Theory]
     [InlineData("--nope", "run", "--nope", "true")]
@@ -118,7 +117,7 @@ public sealed class ProgramTests
         Assert.DoesNotContain("stdin", server.LastRequest);
 
         // A loop over standard input keeps its lines.
-        var cli = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
+        var cli = Executable;
         using var loop = Process.Start(
             new ProcessStartInfo("sh", ["-c", $"while read l; do '{cli}' --url {server.Url} exec abc true; done"])
             {
@@ -131,7 +130,7 @@ public sealed class ProgramTests
             await loop.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken)
             .WaitAsync(Limit, TestContext.Current.CancellationToken));
 
-        using var interactive = Start(["--url", server.Url, "exec", "-i", "abc", "true"]);
+        using var interactive = Start(["--url", server.Url, "--json", "exec", "-i", "abc", "true"]);
         await interactive.StandardInput.BaseStream.WriteAsync(new byte[] { 0, 0xFF, 0x0A });
         interactive.StandardInput.Close();
         await interactive.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
@@ -197,7 +196,7 @@ public sealed class ProgramTests
         {
             IsSilent = request => request.Contains("/exec ", StringComparison.Ordinal),
         };
-        var (exitCode, output, error) = await InterruptAsync(server, ["exec", "abc", "sleep 100"]);
+        var (exitCode, output, error) = await InterruptAsync(server, ["exec", "abc", "sleep 100"], "/exec ");
         Assert.Equal((130, ""), (exitCode, output));
         // What the server does is known, and not that it has done it.
         Assert.Equal(
@@ -237,7 +236,7 @@ public sealed class ProgramTests
     [Fact]
     public void A_sandbox_that_was_not_removed_in_time_is_told_with_the_commands_exit_code()
     {
-        var failure = RunCommand.NotEnded("abc", new TaskCanceledException(), exitCode: 7);
+        var failure = FreshSandbox.NotEnded("abc", new TaskCanceledException(), exitCode: 7);
         Assert.Equal((7, "not_removed"), (failure.ExitCode, failure.Problem.Code));
         Assert.Equal(
             "its sandbox abc was not removed within 60 s: './pandora rm abc' ends it, as does its idle timeout", failure.Problem.Detail);
@@ -256,7 +255,7 @@ public sealed class ProgramTests
         {
             AnswerTo = r => r.Contains("/exec ", StringComparison.Ordinal) ? RanAsAskedFor(r) : null,
         };
-        var cli = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
+        var cli = Executable;
         using var process = Process.Start(new ProcessStartInfo("sh", ["-c", $"'{cli}' --json --url {server.Url} {arguments}"])
         {
             RedirectStandardOutput = true,
@@ -303,15 +302,6 @@ public sealed class ProgramTests
         return await EndAsync(process);
     }
 
-    private static async Task UntilAsync(Func<bool> isSo)
-    {
-        using var limit = new CancellationTokenSource(Limit, TimeProvider.System);
-        while (!isSo())
-        {
-            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, limit.Token);
-        }
-    }
-
     [Theory]
     [InlineData("run")]
     [InlineData("exec")]
@@ -320,43 +310,10 @@ public sealed class ProgramTests
         var (exitCode, output, error) = await RunAsync([command, "--help"]);
         Assert.Equal((0, ""), (exitCode, error));
         var help = string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
-        string[] all = ["-i, --interactive", "10 MiB", "--merge", "124", "125", "Ctrl-C", "one JSON object on standard error"];
+        string[] all = ["-i, --interactive", "-t, --tty", "10 MiB", "--merge", "124", "125", "Ctrl-C", "one JSON object on standard error"];
         foreach (var words in all)
         {
             Assert.Contains(words, help);
         }
-    }
-
-    private static async Task<(int ExitCode, string Output, string Error)> RunAsync(string[] arguments)
-    {
-        using var process = Start(arguments);
-        process.StandardInput.Close();
-        return await EndAsync(process);
-    }
-
-    private static async Task<(int ExitCode, string Output, string Error)> EndAsync(Process process)
-    {
-        var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
-        await process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Limit, TestContext.Current.CancellationToken);
-        return (process.ExitCode, await output, await error);
-    }
-
-    private static Process Start(string[] arguments)
-    {
-        // SIGINT as a terminal's shell has it: tests that run in the background ignore it, and hand that on.
-        var start = new ProcessStartInfo("env",
-            ["--default-signal=INT", Path.Combine(AppContext.BaseDirectory, "pandora-cli"), .. arguments])
-        {
-            RedirectStandardInput =
-            true,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true
-        };
-        foreach (var name in start.Environment.Keys.Where(n => n.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
-        {
-            start.Environment.Remove(name);
-        }
-
-        return Process.Start(start)!;
     }
 }

@@ -141,7 +141,7 @@ public sealed class SandboxTests
             (details.Id, details.IdleTimeout, details.Egress, details.Metadata["job"]));
         Assert.Equal(sandbox.Id, (await pandora.CreateAsync(options)).Id);
         var refused = await Assert.ThrowsAsync<InvalidRequestException>(() =>
-            sandbox.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromHours(1) }));
+            sandbox.ExecAsync("true", new ExecOptions { Timeout = TimeSpan.FromHours(25) }));
         Assert.Equal(["timeout"], refused.Errors.Keys);
     }
 
