@@ -182,7 +182,8 @@ internal static class AgentBench
         }
     }
 
-    private static async Task<IVirtualMachine> StartAsync(QemuVmm vmm, Template template, string netns, string work, ClientKey key)
+    /// <summary>Boots a microVM of a template, without a server.</summary>
+    internal static async Task<IVirtualMachine> StartAsync(QemuVmm vmm, Template template, string netns, string work, ClientKey key)
     {
         var directory = Directory.CreateDirectory(Path.Combine(work, netns)).FullName;
         var (initrd, disk) = (Path.Combine(directory, "initrd"), Path.Combine(directory, "disk"));

@@ -44,7 +44,7 @@ internal static class FootprintBench
     }
 
     // Fields 14 and 15 of /proc/PID/stat (proc(5)): user and system time in ticks of a hundredth of a second.
-    private static double CpuSeconds(int pid)
+    internal static double CpuSeconds(int pid)
     {
         var fields = File.ReadAllText($"/proc/{pid}/stat").Split(") ")[1].Split(' ');
         return (long.Parse(fields[11]) + long.Parse(fields[12])) / 100.0;

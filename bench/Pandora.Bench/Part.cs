@@ -14,6 +14,7 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         new("boot", async target => [await BootBench.RunAsync(target)]),
         new("snapshot", SnapshotBench.RunAsync),
         new("agent", AgentBench.RunAsync),
+        new("streams", StreamBench.RunAsync) { WhyNotFirecracker = "compares with the channel of QEMU" },
         new("aged", AgedBench.RunAsync) { IsOnRequest = true },
         new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
         new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },

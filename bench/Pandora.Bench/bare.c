@@ -38,7 +38,7 @@ int main(void)
     {
         char *arguments[] = {"bash", "-c", "true", NULL};
         pid_t pid;
-        if (posix_spawn(&pid, "/bin/bash", NULL, NULL, arguments, environ) != 0 || waitpid(pid, NULL, 0) < 0
+        if (posix_spawn(&pid, "/bin/bash-static", NULL, NULL, arguments, environ) != 0 || waitpid(pid, NULL, 0) < 0
             || write(port, &byte, 1) != 1)
         {
             return 1;

@@ -194,7 +194,7 @@ public sealed class ServiceTests : IAsyncLifetime
     [Theory]
     [InlineData("PANDORA_DATA_DIR", "/proc/nothing", "cannot write to one of its directories")]
     [InlineData("PANDORA_TEMPLATE_DIR", "/tmp/no-such-templates", "./pandora template build")]
-    [InlineData("PANDORA_IDLE_TIMEOUT", "700", "PANDORA_MAX_IDLE_TIMEOUT")]
+    [InlineData("PANDORA_MAX_IDLE_TIMEOUT", "30", "PANDORA_IDLE_TIMEOUT")]
     [InlineData("PANDORA_POOL_SIZE", "four", "a whole number")]
     [InlineData("PANDORA_NETWORK", "93.183.0.0/24", "overlaps a route")]
     [InlineData("PANDORA_ACCEL", "kvm", "PANDORA_ACCEL=auto")]

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Text;
 using Pandora.Client;
 using Pandora.Contracts;
 using Pandora.TestHost;
@@ -12,7 +13,13 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
     // The longest times that the server's settings allow, and a reserve for a busy machine.
     private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(45),
         ExecLimit = TimeSpan.FromSeconds(45),
-        DeleteLimit = TimeSpan.FromSeconds(45);
+        DeleteLimit = TimeSpan.FromSeconds(45),
+        StreamLimit = TimeSpan.FromSeconds(150);
+
+    // Lines of a thousand bytes for three seconds.
+    private const string Lines = "exec 9<> <(:); for ((i = 0; i < 10; i++)); do printf '%0999d\\n' $i; read -t 0.3 -u 9; done; exit 0";
+    private static readonly byte[] WrittenLines = Encoding.ASCII.GetBytes(
+        string.Concat(Enumerable.Range(0, 10).Select(i => $"{i:D999}\n")));
     private readonly ConcurrentDictionary<string, int> _outcomes = new();
     private readonly ConcurrentQueue<string> _violations = new();
     private int _lastToken;
@@ -109,6 +116,11 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             }
         }
 
+        if (random.Next(3) == 0)
+        {
+            await StreamAsync(sandbox.Id);
+        }
+
         if (
             await TryAsync(
                 "exec",
@@ -148,6 +160,31 @@ internal sealed class Clients(ServerProcess server, Answers answers, int seed, T
             await TryAsync("delete", DeleteLimit, async t => await server.Pandora.DeleteAsync(sandbox.Id, t) ?? TimeSpan.Zero);
         }
     }
+
+    // Whatever happens to the server meanwhile: each byte comes once, in its place, or the client gets an error.
+    private Task<bool> StreamAsync(string id) => TryAsync("stream", StreamLimit, async token =>
+    {
+        var process = await server.Pandora.Connect(id).Processes.StartAsync(
+            Lines, new ProcessOptions { WaitsForReader = true, KeepsAlive = true }, token);
+        var next = 0;
+        await foreach (var output in process.ReadOutputAsync(cancellationToken: token))
+        {
+            if (output.Kind != ProcessOutputKind.Stdout || output.Offset != next || output.EndOffset > WrittenLines.Length
+                || !output.Bytes.Span.SequenceEqual(WrittenLines.AsSpan(next, output.Bytes.Length)))
+            {
+                _violations.Enqueue($"process {process.Id} of {id} wrote {output} at {next}");
+            }
+
+            next = (int)output.EndOffset;
+        }
+
+        if ((await process.GetAsync(token)).Result is { ExitCode: 0 } && next != WrittenLines.Length)
+        {
+            _violations.Enqueue($"process {process.Id} of {id} wrote {next} bytes of {WrittenLines.Length} and ended without an error");
+        }
+
+        return true;
+    });
 
     // A wrong answer is a violation too.
     private async Task CheckAsync(string id, string token, PandoraApiException problem)
