@@ -21,6 +21,7 @@ internal static class Program
         Linux.RaiseFileLimit(1_048_576);
         // A guest in which every processor is wanted must stay under control. Processes that the agent starts do not inherit this.
         HasPrecedence = Linux.TryTakePrecedence();
+        ShellCode.RememberBash();
         return arguments is ["--stdio"] ? ServeSshSession() : ServeDevices();
     }
 

@@ -34,7 +34,7 @@ internal sealed partial class ChannelEnd
     /// <param name="isHost">Whether this is the host's end, which connects and opens streams.</param>
     /// <param name="window">Bytes that are kept for each stream, each way: at least 1.</param>
     /// <param name="maxStreams">Most streams at once: 1 to <see cref="ChannelHello.MaxStreams"/>.</param>
-    public ChannelEnd(bool isHost, int window = 256 * 1024, int maxStreams = 512)
+    public ChannelEnd(bool isHost, int window = 256 * 1024, int maxStreams = 2048)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(window, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(maxStreams, ChannelHello.MaxStreams);

@@ -8,11 +8,29 @@ internal static class ShellCode
     /// <summary>Most bytes of one argument, with its zero byte (execve(2): MAX_ARG_STRLEN is 32 pages).</summary>
     private const int MaxArgument = (128 * 1024) - 1;
 
+    private const string Bash = "/bin/bash";
+    private static readonly string[] Plain = [Bash, "/usr/bin/bash"], Faster = ["/bin/bash-static", .. Plain];
+    private static (long Length, DateTime WrittenAt, UnixFileMode Mode)? s_bash;
+
     /// <summary>
-    /// Where bash may be. The distribution's static bash is the same program without the dynamic linker's work, which costs 30 ms of 35
-    /// under emulation.
+    /// Where bash is looked for. The distribution's static bash is the same program without the dynamic linker's work, which costs 30 ms of
+    /// 35 under emulation. It stands for bash only while bash is what it was at the agent's start: a bash that the guest's root has
+    /// replaced or taken away is not to be used.
     /// </summary>
-    public static IReadOnlyList<string> Programs { get; } = ["/bin/bash-static", "/bin/bash", "/usr/bin/bash"];
+    public static IReadOnlyList<string> Programs => s_bash is not null && s_bash == Describe() ? Faster : Plain;
+
+    /// <summary>Remembers what bash is, at the agent's start.</summary>
+    public static void RememberBash() => s_bash = Describe();
+
+    // Null for what is no program for every user, as after an agent that was started again beside a broken bash.
+    private static (long, DateTime, UnixFileMode)? Describe()
+    {
+        const long LeastProgram = 64 * 1024;
+        var file = new FileInfo(Bash);
+        return file.Exists && file.Length > LeastProgram && file.UnixFileMode.HasFlag(UnixFileMode.OtherExecute)
+            ? (file.Length, file.LastWriteTimeUtc, file.UnixFileMode)
+            : null;
+    }
 
     /// <summary>
     /// The shell's arguments. A text that is too long for one argument is put together again by eval, in the same shell and without

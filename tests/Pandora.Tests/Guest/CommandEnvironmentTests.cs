@@ -52,7 +52,7 @@ public sealed class CommandEnvironmentTests
     {
         var request = new StartRequest { Id = "a", Code = "x", Environment = ["PATH", "/evil"] };
         Assert.Equal(
-            ["/bin/bash-static", "/bin/bash", "/usr/bin/bash"],
+            ["/bin/bash", "/usr/bin/bash"],
             CommandEnvironment.ProgramsOf(request, CommandEnvironment.Create(request, User)));
     }
 
