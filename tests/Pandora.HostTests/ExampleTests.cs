@@ -45,15 +45,32 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     }
 
     [Fact]
-    public async Task Ctrl_C_stops_the_command_of_exec_and_reports_that_the_sandbox_lives()
+    public async Task Ctrl_C_goes_to_the_command_of_exec_and_a_second_one_kills_it()
     {
         await using var sandbox = await fixture.Server.Pandora.CreateAsync();
-        using var cli = Start("exec", sandbox.Id, "touch /tmp/started; exec sleep 298");
-        await WaitAsync(async () => (await sandbox.ExecAsync("test -e /tmp/started")).ExitCode == 0);
-        await InterruptAsync(cli);
-        Assert.Equal((130, $"pandora: {Interrupted}; sandbox {sandbox.Id} lives on\n"),
-            (cli.ExitCode, await cli.StandardError.ReadToEndAsync()));
-        await WaitAsync(async () => (await sandbox.ExecAsync("pgrep -f 'sleep [2]98'")).ExitCode == 1);
+        using (var cli = Start("exec", sandbox.Id, "touch /tmp/started; exec sleep 298"))
+        {
+            await WaitAsync(async () => (await sandbox.ExecAsync("test -e /tmp/started")).ExitCode == 0);
+            await InterruptAsync(cli);
+            // The command may end before the client has said what it did.
+            Assert.Equal(130, cli.ExitCode);
+            Assert.Matches(
+                $"^(pandora: SIGINT was sent to the command; Ctrl-C again kills it\n)?(pandora: .*sandbox {sandbox.Id} lives on\n)?$",
+                await cli.StandardError.ReadToEndAsync());
+        }
+
+        using (var stubborn = Start("exec", sandbox.Id, "trap 'touch /tmp/ignored' INT; touch /tmp/again; while :; do sleep 0.1; done"))
+        {
+            await WaitAsync(async () => (await sandbox.ExecAsync("test -e /tmp/again")).ExitCode == 0);
+            Interrupt(stubborn);
+            await WaitAsync(async () => (await sandbox.ExecAsync("test -e /tmp/ignored")).ExitCode == 0);
+            await InterruptAsync(stubborn);
+            Assert.Equal(137, stubborn.ExitCode);
+            Assert.StartsWith(
+                "pandora: SIGINT was sent to the command; Ctrl-C again kills it\n", await stubborn.StandardError.ReadToEndAsync());
+        }
+
+        await WaitAsync(async () => (await sandbox.ExecAsync("pgrep -x sleep")).ExitCode == 1);
     }
 
     [Fact]
@@ -77,13 +94,15 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
         RedirectStandardError = true,
     })!;
 
+    private static void Interrupt(Process cli)
+    {
+        using var handle = ProcessHandle.TryOpen(cli.Id);
+        handle!.Kill(2); // SIGINT
+    }
+
     private static async Task InterruptAsync(Process cli)
     {
-        using (var handle = ProcessHandle.TryOpen(cli.Id))
-        {
-            handle!.Kill(2); // SIGINT
-        }
-
+        Interrupt(cli);
         await cli.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
     }
 

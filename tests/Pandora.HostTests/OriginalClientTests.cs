@@ -46,7 +46,7 @@ public sealed class OriginalClientTests(OriginalClientFixture fixture) : IClassF
 
         // The original client reads success from the class of the status, and the reason from 'detail'.
         await SendAsync(HttpMethod.Post, $"/sandboxes/{created.SandboxId}/exec", new { code = "sleep 60", timeout = 1.0 }, 504);
-        await SendAsync(HttpMethod.Post, $"/sandboxes/{created.SandboxId}/exec", new { code = "true", timeout = 301.0 }, 400);
+        await SendAsync(HttpMethod.Post, $"/sandboxes/{created.SandboxId}/exec", new { code = "true", timeout = 0.5 }, 400);
         await SendAsync(HttpMethod.Post, "/sandboxes", new { idle_timeout = 5.0 }, 400);
         await DeleteAsync(created.SandboxId, 204);
         await DeleteAsync(created.SandboxId, 404);
