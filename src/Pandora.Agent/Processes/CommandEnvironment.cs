@@ -38,7 +38,7 @@ internal static class CommandEnvironment
     {
         if (request.Code is not null)
         {
-            return ShellCode.Programs;
+            return ShellCode.ProgramsFor(environment);
         }
 
         if (request.Arguments.Count == 0 || request.Arguments[0].Length == 0)

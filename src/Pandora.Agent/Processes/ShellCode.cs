@@ -14,10 +14,14 @@ internal static class ShellCode
 
     /// <summary>
     /// Where bash is looked for. The distribution's static bash is the same program without the dynamic linker's work, which costs 30 ms of
-    /// 35 under emulation. It stands for bash only while bash is what it was at the agent's start: a bash that the guest's root has
-    /// replaced or taken away is not to be used.
+    /// 35 under emulation. It stands for bash only (1) while bash is what it was at the agent's start: a bash that the guest's root has
+    /// replaced is used, and one that is taken away is missing; (2) without variables of the dynamic linker's.
     /// </summary>
-    public static IReadOnlyList<string> Programs => s_bash is not null && s_bash == Describe() ? Faster : Plain;
+    /// <param name="environment">The variables of the command.</param>
+    public static IReadOnlyList<string> ProgramsFor(IReadOnlyList<string> environment) =>
+        s_bash is not null && s_bash == Describe() && !environment.Any(v => v.StartsWith("LD_", StringComparison.Ordinal))
+            ? Faster
+            : Plain;
 
     /// <summary>Remembers what bash is, at the agent's start.</summary>
     public static void RememberBash() => s_bash = Describe();
