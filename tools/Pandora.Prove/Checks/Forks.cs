@@ -144,7 +144,8 @@ internal static class Forks
         var after = Hashes(stage);
         TestHostException.Require(
             before.SequenceEqual(after),
-            $"the snapshot's files have changed: from {string.Join(", ", before.Except(after))} to {string.Join(", ", after.Except(before))}");
+            $"the snapshot's files have changed: from {string.Join(", ", before.Except(after))} "
+                + $"to {string.Join(", ", after.Except(before))}");
         return "not in the next two; the snapshot's files are unchanged";
     }
 
