@@ -4,7 +4,7 @@ using System.Text;
 
 namespace Pandora.HostTests;
 
-/// <summary>Streams behind a reverse proxy that buffers answers, as nginx does unless it is told otherwise.</summary>
+/// <summary>Streams behind a reverse proxy that buffers answers, as nginx does by default.</summary>
 public sealed class ProxyTests(ServerFixture fixture) : IClassFixture<ServerFixture>
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);

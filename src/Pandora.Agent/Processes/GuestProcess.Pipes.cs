@@ -30,6 +30,12 @@ internal sealed partial class GuestProcess
             return true;
         }
 
+        // Before anything is written or counted: a message is taken whole or not at all.
+        if (bytes.Length > _pendingInput.Free)
+        {
+            return false;
+        }
+
         _inputAccepted += bytes.Length;
         if (_pendingInput.Count == 0)
         {
@@ -40,11 +46,6 @@ internal sealed partial class GuestProcess
             }
 
             bytes = bytes[count..];
-        }
-
-        if (bytes.Length > _pendingInput.Free)
-        {
-            return false;
         }
 
         if (!bytes.IsEmpty)

@@ -214,7 +214,10 @@ public sealed partial class Sandbox
         ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}") { Hint = end.Hint }
         : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' has ended: {end.Explanation}") { Hint = end.Hint };
 
-    /// <summary>Completes when no command runs in the sandbox. Results that are still being read do not delay it.</summary>
+    /// <summary>
+    /// Completes when no command runs in the sandbox that ends with its server. Results that are still being read, and commands whose
+    /// output is streamed, do not delay it.
+    /// </summary>
     internal Task WhenUnusedAsync()
     {
         lock (_lock)
@@ -249,7 +252,7 @@ public sealed partial class Sandbox
         /// <summary>Whether the activity worked: the guest answered, or the client only asked to keep the sandbox alive.</summary>
         internal bool HasWorked { get; set; }
 
-        /// <summary>Reports that the command has ended. Its result may still be held.</summary>
+        /// <summary>Reports that a stopping server need not wait for the command: it has ended, or lives on without a server.</summary>
         internal void EndCommand()
         {
             lock (_sandbox._lock)

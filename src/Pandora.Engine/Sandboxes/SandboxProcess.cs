@@ -118,7 +118,6 @@ public sealed class SandboxProcess : IAsyncDisposable
             _isRecorded = true;
             Elapsed = Stopwatch.GetElapsedTime(start);
             _lease!.HasWorked = End!.Stopped is null or { HasAnswered: true };
-            _lease.EndCommand();
             _sandbox.RecordEnd(End, Elapsed.Value);
         }
     }

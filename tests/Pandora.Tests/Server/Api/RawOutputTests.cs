@@ -53,7 +53,7 @@ public sealed class RawOutputTests
         var process = await EventStreamTests.StartAsync(api, id);
         var run = guest.RunOf(process);
         run.Write("0123456789");
-        // The beginning is told by the header.
+        // The header says where it begins.
         using var first = await OpenAsync(api, id, process);
         Assert.Equal("6", first.Headers.GetValues("Pandora-Offset").Single());
         await using var body = await first.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken);
