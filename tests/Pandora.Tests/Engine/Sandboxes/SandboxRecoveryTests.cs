@@ -83,6 +83,11 @@ public sealed class SandboxRecoveryTests
         Assert.Null(adopted.End);
         guest.RunOf(id).EndWith(0);
         Assert.Null(await reader.ReadAsync(default));
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromMilliseconds(1));
+            return adopted.Idle > TimeSpan.Zero;
+        });
         // The end of the command is an activity that worked, as it is with the first server.
         Assert.False(adopted.HasFailed);
         node.Time.Advance(TimeSpan.FromSeconds(9));
