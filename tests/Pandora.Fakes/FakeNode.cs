@@ -169,11 +169,15 @@ internal sealed class FakeNode : IAsyncDisposable
     {
         if (isKilled)
         {
-            // AdoptionTests kill a server while it boots, with real VMs.
-            await UntilAsync(() => _engine.Pools.All.All(p => p.BootingCount == 0));
+            // AdoptionTests kill a server while it boots, with real VMs. A boot may begin while the links are cut.
+            do
+            {
+                await UntilAsync(() => _engine.Pools.All.All(p => p.BootingCount == 0));
+                _links.ToList().ForEach(l => l.Silence());
+            }
+            while (_engine.Pools.All.Any(p => p.BootingCount > 0));
             // The killed server learns nothing more about its machines, and can do nothing to them.
             Vmm.Machines.ToList().ForEach(m => m.Detach());
-            _links.ToList().ForEach(l => l.Silence());
         }
 
         await _engine.StopAsync(keep: true, TimeSpan.Zero);
