@@ -15,6 +15,9 @@ namespace Pandora.Agent.Protocol.Channel;
 internal sealed partial class ChannelEnd
 {
     private const int MaxControl = 1024;
+
+    /// <summary>Most streams at once, unless the constructor is given another number.</summary>
+    public const int MostStreams = 2048;
     private readonly bool _isHost;
     private readonly int _window, _maxStreams;
     private readonly Dictionary<uint, ChannelStream> _streams = [];
@@ -34,7 +37,7 @@ internal sealed partial class ChannelEnd
     /// <param name="isHost">Whether this is the host's end, which connects and opens streams.</param>
     /// <param name="window">Bytes that are kept for each stream, each way: at least 1.</param>
     /// <param name="maxStreams">Most streams at once: 1 to <see cref="ChannelHello.MaxStreams"/>.</param>
-    public ChannelEnd(bool isHost, int window = 256 * 1024, int maxStreams = 2048)
+    public ChannelEnd(bool isHost, int window = 256 * 1024, int maxStreams = MostStreams)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(window, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(maxStreams, ChannelHello.MaxStreams);

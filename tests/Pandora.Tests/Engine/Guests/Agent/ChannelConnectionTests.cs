@@ -286,7 +286,7 @@ public sealed partial class ChannelConnectionTests(ITestOutputHelper output)
     public async Task Too_many_streams_are_refused()
     {
         await using var connection = Connect(out _);
-        for (var i = 0; i < 512; i++)
+        for (var i = 0; i < ChannelEnd.MostStreams; i++)
         {
             await connection.OpenAsync("x"u8.ToArray(), default);
         }
