@@ -116,6 +116,15 @@ public static class ErrorCodes
     public static readonly ErrorCode Unauthorized = Add(new(
         "unauthorized", 401, "Key needed", ErrorKind.Other, ApiOperations.WithKey, "no key, or one that the server does not know"));
 
+    /// <summary>An address sent too many wrong keys.</summary>
+    public static readonly ErrorCode TooManyAttempts = Add(new(
+        "too_many_attempts", 429, "Too many wrong keys", ErrorKind.Other, ApiOperations.WithKey,
+        "too many wrong keys came from this address; a key that has worked from there before still works", RetryAfterSeconds: 5));
+
+    /// <summary>The key's role does not include the request.</summary>
+    public static readonly ErrorCode Forbidden = Add(new(
+        "forbidden", 403, "Forbidden", ErrorKind.Other, ApiOperations.WithKey, "the key's role does not include the request"));
+
     /// <summary>A page of another origin made a browser ask.</summary>
     public static readonly ErrorCode ForbiddenOrigin = Add(new(
         "forbidden_origin", 403, "Forbidden", ErrorKind.Other, ApiOperations.All, "a browser page of another origin asked"));
@@ -200,6 +209,16 @@ public static class ErrorCodes
     public static readonly ErrorCode EgressForbidden = Add(new(
         "egress_forbidden", 403, "Forbidden", ErrorKind.Other, ApiOperations.Create,
         "the request asks for more of the network than the operator allows"));
+
+    /// <summary>The request is above a ceiling of its project.</summary>
+    public static readonly ErrorCode AboveCeiling = Add(new(
+        "above_ceiling", 403, "Forbidden", ErrorKind.Other, ApiOperations.Create,
+        "the request asks for more than its project may have; the detail says what is allowed"));
+
+    /// <summary>A quota of the project is used up.</summary>
+    public static readonly ErrorCode QuotaExceeded = Add(new(
+        "quota_exceeded", 429, "Quota reached", ErrorKind.SandboxUnavailable, ApiOperations.Create,
+        "a quota of the project is used up; the detail says what is used", RetryAfterSeconds: 5));
 
     /// <summary>The limit of clients that wait is reached.</summary>
     public static readonly ErrorCode Overloaded = Add(new(

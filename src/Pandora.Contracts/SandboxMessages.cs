@@ -9,12 +9,18 @@ namespace Pandora.Contracts;
 /// <param name="Template">Name of the template to start from. Default: <c>default</c>.</param>
 /// <param name="Metadata">Free text pairs to find the sandbox again by; at most 16 KiB in all.</param>
 /// <param name="Egress"><c>internet</c> or <c>none</c>. Default: the server's.</param>
+/// <param name="MemoryMib">Memory in MiB, within the bounds of the template and of the project. Default: the template's.</param>
+/// <param name="Vcpus">Number of virtual CPUs, within the same bounds. Default: the template's.</param>
+/// <param name="DiskMib">Size of the disk in MiB, at least the template's, within the same bounds. Default: the template's.</param>
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record CreateSandboxRequest(
     double? IdleTimeout = null,
     [property: StringLength(Limits.MaxTemplateLength, ErrorMessage = "must be at most {1} characters")] string? Template = null,
     IReadOnlyDictionary<string, string>? Metadata = null,
-    [property: AllowedValues("internet", "none", null, ErrorMessage = "must be internet or none")] string? Egress = null);
+    [property: AllowedValues("internet", "none", null, ErrorMessage = "must be internet or none")] string? Egress = null,
+    [property: Range(Limits.MinMemoryMib, Limits.MaxMemoryMib, ErrorMessage = "must be between {1} and {2}")] int? MemoryMib = null,
+    [property: Range(1, Limits.MaxVcpus, ErrorMessage = "must be between {1} and {2}")] int? Vcpus = null,
+    [property: Range(Limits.MinDiskMib, Limits.MaxDiskMib, ErrorMessage = "must be between {1} and {2}")] int? DiskMib = null);
 
 /// <summary>Answer to <c>POST /sandboxes</c>.</summary>
 /// <param name="SandboxId">Opaque id, <c>^[a-z0-9]{20,}$</c>.</param>
@@ -24,8 +30,11 @@ public sealed record CreateSandboxRequest(
 /// <param name="AcquireMs">Milliseconds that the server took to claim the microVM.</param>
 /// <param name="IdleTimeout">Seconds without activity after which the sandbox is ended.</param>
 /// <param name="Template">Name of the template it was started from.</param>
+/// <param name="Start">How its microVM started: <c>snapshot</c>, restored from a snapshot, or <c>boot</c>. A size other than the template's
+/// boots until a snapshot of that size exists. Left out when an earlier server started it.</param>
 public sealed record SandboxCreated(
-    string SandboxId, int SlotId, string GuestIp, bool Warm, double AcquireMs, double IdleTimeout, string Template);
+    string SandboxId, int SlotId, string GuestIp, bool Warm, double AcquireMs, double IdleTimeout, string Template,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Start = null);
 
 /// <summary>One sandbox, as <c>GET /sandboxes</c> and <c>GET /sandboxes/{id}</c> show it.</summary>
 /// <param name="SandboxId">Opaque id.</param>
@@ -41,10 +50,18 @@ public sealed record SandboxCreated(
 /// <param name="State"><c>running</c>; <c>recovering</c> while a server that has just started does not know yet whether it lives on;
 /// <c>degraded</c> while it waits for room on the host's disk, or once its disk has lost data.</param>
 /// <param name="StateReason">Why it is not simply running; left out when it is.</param>
+/// <param name="Project">Name of its project.</param>
+/// <param name="MemoryMib">Its memory in MiB; left out when it is not known.</param>
+/// <param name="Vcpus">Number of its virtual CPUs; left out when it is not known.</param>
+/// <param name="DiskMib">Size of its disk in MiB; left out when it is not known.</param>
 public sealed record SandboxInfo(
     string SandboxId, int SlotId, string GuestIp, double AgeSeconds, double IdleSeconds, double IdleTimeout, int ExecCount,
     string Template, string Egress, IReadOnlyDictionary<string, string> Metadata, string State = "running",
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? StateReason = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? StateReason = null,
+    string Project = "default",
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] int? MemoryMib = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] int? Vcpus = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] int? DiskMib = null);
 
 /// <summary>Body of <c>POST /sandboxes/{id}/exec</c>.</summary>
 /// <param name="Code">Shell text, run by bash; at most 1 MiB of UTF-8, without NUL. Empty text does nothing, with exit code 0.</param>
@@ -110,24 +127,6 @@ public sealed record ExecResponse(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Oom = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] long? MemoryLimitBytes = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? DiskLostData = null);
-
-/// <summary>Answer to <c>GET /health</c>.</summary>
-/// <param name="Status"><c>ok</c>; <c>recovering</c> while it adopts the sandboxes of an earlier server; <c>not_protected</c> while what
-/// keeps guests in is not whole, when no sandbox is handed out: <c>Notes</c> say what is missing.</param>
-/// <param name="Version">Version of the server.</param>
-/// <param name="PoolSize">MicroVMs that the default template's pool keeps warm.</param>
-/// <param name="WarmVms">MicroVMs that are warm now, in all pools.</param>
-/// <param name="ActiveSandboxes">Sandboxes in clients' hands now.</param>
-/// <param name="MaxSandboxes">Most sandboxes that may exist at once.</param>
-/// <param name="Instance">The instance id that is part of every host resource's name.</param>
-/// <param name="Vmm">The VMM, its version and accelerator.</param>
-/// <param name="Isolation">What the VMM is worth as a security boundary.</param>
-/// <param name="Notes">What an operator should know, such as missing limits; empty when all is well.</param>
-/// <param name="MaxTimeout">Most seconds that a command may be given.</param>
-/// <param name="MaxIdleTimeout">Most seconds of idleness that a sandbox may ask for.</param>
-public sealed record Health(
-    string Status, string Version, int PoolSize, int WarmVms, int ActiveSandboxes, int MaxSandboxes, string Instance,
-    string Vmm, string Isolation, IReadOnlyList<string> Notes, double MaxTimeout = 0, double MaxIdleTimeout = 0);
 
 /// <summary>Answer to <c>DELETE /sandboxes/{id}?receipt=true</c>: what was undone and how long it took.</summary>
 /// <param name="SandboxId">The sandbox that ended.</param>

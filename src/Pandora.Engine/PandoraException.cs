@@ -54,6 +54,12 @@ public enum PandoraError
     /// <summary>The request asks for more network access than the operator allows.</summary>
     EgressForbidden,
 
+    /// <summary>The request asks for more than its project may have.</summary>
+    AboveCeiling,
+
+    /// <summary>A quota of the project is used up.</summary>
+    QuotaExceeded,
+
     /// <summary>The guest lives, but its agent or SSH server does not answer.</summary>
     GuestUnreachable,
 }

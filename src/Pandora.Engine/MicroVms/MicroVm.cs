@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
 using Pandora.Vmm;
@@ -24,6 +25,12 @@ public sealed class MicroVm
 
     /// <summary>Name of the template from which the microVM was started.</summary>
     public string Template => _file.Record.Template;
+
+    /// <summary>Its size; null when an older Pandora started it.</summary>
+    public MicroVmSize? Size => _file.Record.Size;
+
+    /// <summary>How it started; null when an earlier server started it.</summary>
+    public PoolStart? Start { get; init; }
 
     /// <summary>The client's claim, once there is one.</summary>
     public ClaimRecord? Claim => _file.Record.Claim;

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Pandora.Engine.Admission;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;
@@ -71,6 +72,9 @@ public sealed record MicroVmRecord
 
     /// <summary>All resources of the microVM on the host, oldest first.</summary>
     public required IReadOnlyList<HostResource> Resources { get; init; }
+
+    /// <summary>Size of the microVM; null in a record of an older Pandora.</summary>
+    public MicroVmSize? Size { get; init; }
 
     /// <summary>The client's claim; null before the microVM is claimed.</summary>
     public ClaimRecord? Claim { get; init; }
@@ -168,6 +172,13 @@ public sealed record ClaimRecord(
 {
     /// <summary>Hash of the request, which shows when its key is used for another request; null without a key.</summary>
     public string? RequestHash { get; init; }
+
+    /// <summary>Name of the project; null in a claim of an older Pandora, which belongs to the default project.</summary>
+    public string? Project { get; init; }
+
+    /// <summary>Name of the project.</summary>
+    [JsonIgnore]
+    public string ProjectName => Project ?? Projects.Project.DefaultName;
 }
 
 [JsonSourceGenerationOptions(

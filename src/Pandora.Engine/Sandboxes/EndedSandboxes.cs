@@ -7,16 +7,16 @@ namespace Pandora.Engine.Sandboxes;
 /// <param name="forgotten">Called with the id of each sandbox that is no longer remembered.</param>
 internal sealed class EndedSandboxes(int most, Action<string> forgotten)
 {
-    private readonly ConcurrentDictionary<string, SandboxEnd> _ended = new();
+    private readonly ConcurrentDictionary<string, (string Project, SandboxEnd End)> _ended = new();
     private readonly ConcurrentQueue<string> _order = new();
 
     /// <summary>Finds how a sandbox ended; null when that is not known.</summary>
-    public SandboxEnd? Find(string id) => _ended.GetValueOrDefault(id);
+    public (string Project, SandboxEnd End)? Find(string id) => _ended.TryGetValue(id, out var ended) ? ended : null;
 
     /// <summary>Remembers how a sandbox ended.</summary>
-    public void Add(string id, SandboxEnd end)
+    public void Add(string id, string project, SandboxEnd end)
     {
-        _ended[id] = end;
+        _ended[id] = (project, end);
         _order.Enqueue(id);
         while (_order.Count > most && _order.TryDequeue(out var oldest))
         {

@@ -8,16 +8,16 @@ namespace Pandora.Engine.Sandboxes;
 /// </summary>
 internal sealed class IdempotencyKeys
 {
-    private readonly ConcurrentDictionary<string, Entry> _entries = new();
+    private readonly ConcurrentDictionary<(string Project, string Key), Entry> _entries = new();
 
     /// <summary>Returns the sandbox that the key stands for, after its claim has ended, or claims a sandbox.</summary>
-    /// <param name="key">The client's key.</param>
+    /// <param name="key">The client's key, in its project.</param>
     /// <param name="hash">Hash of the request.</param>
     /// <param name="claim">Claims a sandbox.</param>
     /// <param name="cancellationToken">Ends the wait for the claim of another request.</param>
     /// <exception cref="PandoraException">The key was used for another request, or the claim failed.</exception>
     public async Task<CreatedSandbox> GetOrClaimAsync(
-        string key, string hash, Func<Task<CreatedSandbox>> claim, CancellationToken cancellationToken)
+        (string Project, string Key) key, string hash, Func<Task<CreatedSandbox>> claim, CancellationToken cancellationToken)
     {
         while (true)
         {
@@ -56,7 +56,7 @@ internal sealed class IdempotencyKeys
     }
 
     /// <summary>Adds a sandbox that an earlier server claimed for a key.</summary>
-    public void Add(string key, string hash, CreatedSandbox created)
+    public void Add((string Project, string Key) key, string hash, CreatedSandbox created)
     {
         var entry = new Entry(hash);
         entry.Claimed.SetResult(created);

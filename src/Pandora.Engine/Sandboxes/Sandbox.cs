@@ -51,6 +51,9 @@ public sealed partial class Sandbox
     /// <summary>Name of the template from which the microVM was started.</summary>
     public string Template => MicroVm.Template;
 
+    /// <summary>Name of the project that it belongs to.</summary>
+    public string Project => Claim.ProjectName;
+
     /// <summary>The microVM of this sandbox.</summary>
     internal MicroVm MicroVm { get; }
 
@@ -67,7 +70,7 @@ public sealed partial class Sandbox
             return new SandboxStatus(
                 Id, Template, MicroVm.Slot.Index, MicroVm.Slot.Address.ToString(),
                 degradation is null ? SandboxState.Running : SandboxState.Degraded, degradation, Age, Idle,
-                SandboxStatus.LifetimeOf(Claim, _node.Options), ExecCount, new EgressPolicy(Claim.Egress), Claim.Metadata);
+                SandboxStatus.LifetimeOf(Claim, _node.Options), ExecCount, new EgressPolicy(Claim.Egress), Claim.Metadata, Project);
         }
     }
 

@@ -39,6 +39,7 @@ internal sealed partial class SandboxClaims(
                 request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
+                Project = request.Project,
             };
             claimed.MicroVm.RecordClaim(claim);
             if (claim.Egress != options.DefaultEgress)

@@ -16,12 +16,13 @@ public sealed partial class SandboxRegistry
     /// <summary>Ends a sandbox because its client asked for it.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="complete">Wait until everything, including the slot, is cleaned up, and report it.</param>
+    /// <param name="project">The project that it must belong to; null for any.</param>
     /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended.</exception>
-    public async Task<EndedSandbox> DeleteAsync(string id, bool complete)
+    internal async Task<EndedSandbox> DeleteAsync(string id, bool complete, string? project = null)
     {
         try
         {
-            var sandbox = Get(id);
+            var sandbox = Get(id, project);
             var ended = await EndAsync(sandbox, new SandboxEnd(EndReason.Deleted, "it was deleted", _time.GetUtcNow()))
                 ?? throw Sandbox.Ended(id, sandbox.End!);
             return complete ? ended with { Undone = EndedResource.Of(await sandbox.MicroVm.Teardown.CompleteAsync()) } : ended;
@@ -121,7 +122,7 @@ public sealed partial class SandboxRegistry
         finally
         {
             // The sandbox counts as ended even when the teardown failed: no other code removes it from the count.
-            _ended.Add(sandbox.Id, end);
+            _ended.Add(sandbox.Id, sandbox.Project, end);
             _sandboxes.TryRemove(sandbox.Id, out _);
             _count.Remove();
         }

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
@@ -35,7 +36,7 @@ public sealed partial class SandboxRegistry
         var sandbox = Register(microVm, isAdopted: true);
         if (sandbox.Claim is { IdempotencyKey: { } key, RequestHash: { } hash })
         {
-            _keys.Add(key, hash, new CreatedSandbox(sandbox, IsWarm: true, TimeSpan.Zero));
+            _keys.Add((sandbox.Project, key), hash, new CreatedSandbox(sandbox, IsWarm: true, TimeSpan.Zero));
         }
 
         _undecided.TryRemove(microVm.Id, out _);
@@ -60,7 +61,10 @@ public sealed partial class SandboxRegistry
     /// <summary>Records that a microVM of an earlier server is lost.</summary>
     internal void RecordLost(string id, string reason)
     {
-        _ended.Add(id, new SandboxEnd(EndReason.Died, $"it did not survive a restart of the server: {reason}", _time.GetUtcNow()));
+        // A record that cannot be read names no project.
+        _undecided.TryGetValue(id, out var record);
+        _ended.Add(id, record?.Claim?.ProjectName ?? Project.DefaultName, new SandboxEnd(
+            EndReason.Died, $"it did not survive a restart of the server: {reason}", _time.GetUtcNow()));
         if (_undecided.TryRemove(id, out _))
         {
             _count.Remove();

@@ -53,7 +53,7 @@ public sealed partial class SandboxRegistry
 
     /// <summary>Lists the state of all sandboxes: first the undecided ones of an earlier server, then the others, oldest first.</summary>
     /// <exception cref="PandoraException">The server has just started and does not know its sandboxes yet.</exception>
-    public IReadOnlyList<SandboxStatus> List()
+    internal IReadOnlyList<SandboxStatus> List()
     {
         MustBeRecovered();
         // Read the undecided first: a sandbox that is decided between the two reads is then found twice, and not missed.
@@ -68,20 +68,22 @@ public sealed partial class SandboxRegistry
     /// </summary>
     /// <exception cref="PandoraException">The request is invalid, there are too many sandboxes, or no microVM became ready in
     /// time.</exception>
-    public async Task<CreatedSandbox> CreateAsync(SandboxRequest request, CancellationToken cancellationToken)
+    internal async Task<CreatedSandbox> CreateAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         using var span = EngineTracing.Source.StartActivity("sandbox.claim");
         try
         {
             RequestLimits.Check(request, _options);
             MustBeRecovered();
-            if (request.IdempotencyKey is { } asked && _undecided.Values.Any(r => r.Claim!.IdempotencyKey == asked))
+            if (request.IdempotencyKey is { } asked && _undecided.Values.Any(
+                r => r.Claim!.IdempotencyKey == asked && r.Claim.ProjectName == request.Project))
             {
                 throw IsUndecided("the sandbox of this Idempotency-Key");
             }
 
             var created = request.IdempotencyKey is { } key
-                ? await _keys.GetOrClaimAsync(key, request.Hash(), () => ClaimAsync(request, cancellationToken), cancellationToken)
+                ? await _keys.GetOrClaimAsync(
+                    (request.Project, key), request.Hash(), () => ClaimAsync(request, cancellationToken), cancellationToken)
                 : await ClaimAsync(request, cancellationToken);
             if (created.IsReplayed && created.Sandbox.End is { } end)
             {
@@ -99,23 +101,25 @@ public sealed partial class SandboxRegistry
     }
 
     /// <summary>Finds a sandbox.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="project">The project that it must belong to; null for any.</param>
     /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended; the message says how.</exception>
-    public Sandbox Get(string id)
+    internal Sandbox Get(string id, string? project = null)
     {
         MustBeRecovered();
         // Read first: a sandbox that is decided in between is then found among the others.
-        var isUndecided = _undecided.ContainsKey(id);
-        if (_sandboxes.TryGetValue(id, out var sandbox))
+        var undecided = _undecided.GetValueOrDefault(id);
+        if (_sandboxes.TryGetValue(id, out var sandbox) && IsOf(project, sandbox.Project))
         {
             return sandbox;
         }
 
-        if (_ended.Find(id) is { } end)
+        if (_ended.Find(id) is { } ended && IsOf(project, ended.Project))
         {
-            throw Sandbox.Ended(id, end);
+            throw Sandbox.Ended(id, ended.End);
         }
 
-        if (isUndecided)
+        if (undecided is not null && IsOf(project, undecided.Claim!.ProjectName))
         {
             throw IsUndecided($"sandbox '{id}'");
         }
@@ -127,12 +131,13 @@ public sealed partial class SandboxRegistry
     /// <summary>Finds a sandbox for an operation, and records the operation as failed when there is none.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="operation">The operation, for metrics and the audit.</param>
+    /// <param name="project">The project that it must belong to; null for any.</param>
     /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended; the message says how.</exception>
-    public Sandbox GetFor(string id, SandboxOperation operation)
+    internal Sandbox GetFor(string id, SandboxOperation operation, string? project = null)
     {
         try
         {
-            return Get(id);
+            return Get(id, project);
         }
         catch (Exception e)
         {
@@ -140,6 +145,8 @@ public sealed partial class SandboxRegistry
             throw;
         }
     }
+
+    private static bool IsOf(string? wanted, string project) => wanted is null || wanted == project;
 
     private async Task<CreatedSandbox> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
     {

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
 
 namespace Pandora.Engine.Sandboxes;
@@ -12,17 +13,27 @@ namespace Pandora.Engine.Sandboxes;
 /// <param name="Egress">What the guest may reach.</param>
 /// <param name="Metadata">Names and values by which the client finds the sandbox again.</param>
 /// <param name="IdempotencyKey">A key that the client chose: a second request with the same key gets the same sandbox.</param>
+/// <param name="Size">The size of the microVM.</param>
 public sealed record SandboxRequest(
     double? IdleTimeout = null,
     string? Template = null,
     Egress? Egress = null,
     IReadOnlyDictionary<string, string>? Metadata = null,
-    string? IdempotencyKey = null)
+    string? IdempotencyKey = null,
+    WantedSize? Size = null)
 {
+    /// <summary>Name of the project of the sandbox.</summary>
+    public string Project { get; init; } = Projects.Project.DefaultName;
+
     /// <summary>Hash of the whole request without its key.</summary>
     public string Hash()
     {
         var text = new StringBuilder($"{IdleTimeout:R}\n{Template}\n{Egress}\n");
+        if (Size is not null)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"{Size}\n");
+        }
+
         foreach (var (key, value) in (Metadata ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal))
         {
             text.Append(CultureInfo.InvariantCulture, $"{key.Length}:{key}{value.Length}:{value}");

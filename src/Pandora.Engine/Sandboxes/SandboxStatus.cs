@@ -39,9 +39,10 @@ public sealed record EgressPolicy(Egress Default);
 /// <param name="ExecCount">Number of commands that this server started in it.</param>
 /// <param name="Egress">What its guest may reach.</param>
 /// <param name="Metadata">Names and values from its client.</param>
+/// <param name="Project">Name of the project that it belongs to.</param>
 public sealed record SandboxStatus(
     string Id, string Template, int Slot, string Address, SandboxState State, string? Reason, TimeSpan Age, TimeSpan Idle,
-    SandboxLifetime Lifetime, int ExecCount, EgressPolicy Egress, IReadOnlyDictionary<string, string> Metadata)
+    SandboxLifetime Lifetime, int ExecCount, EgressPolicy Egress, IReadOnlyDictionary<string, string> Metadata, string Project)
 {
     // The status comes from the record alone.
     internal static SandboxStatus OfUndecided(MicroVmRecord record, EngineOptions options, DateTimeOffset now)
@@ -51,7 +52,7 @@ public sealed record SandboxStatus(
         return new SandboxStatus(
             record.Id, record.Template, record.Slot, record.Address, SandboxState.Recovering,
             "the server has just started, and whether it lives on is not known yet", age, TimeSpan.Zero, LifetimeOf(claim, options), 0,
-            new EgressPolicy(claim.Egress), claim.Metadata);
+            new EgressPolicy(claim.Egress), claim.Metadata, claim.ProjectName);
     }
 
     internal static SandboxLifetime LifetimeOf(ClaimRecord claim, EngineOptions options) => new(

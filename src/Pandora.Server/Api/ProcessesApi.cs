@@ -60,7 +60,7 @@ internal static class ProcessesApi
     }
 
     private static async Task<Created<ProcessState>> StartAsync(
-        string id, StartProcessRequest request, SandboxRegistry sandboxes, CancellationToken cancellationToken)
+        string id, StartProcessRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
     {
         var spec = new ProcessSpec
         {
@@ -81,15 +81,15 @@ internal static class ProcessesApi
         return TypedResults.Created($"/sandboxes/{id}/processes/{process.Id}", ToState(process));
     }
 
-    private static async Task<Ok<ProcessState[]>> ListAsync(string id, SandboxRegistry sandboxes, CancellationToken cancellationToken) =>
+    private static async Task<Ok<ProcessState[]>> ListAsync(string id, ProjectSandboxes sandboxes, CancellationToken cancellationToken) =>
         TypedResults.Ok((await Of(id, sandboxes).ListProcessesAsync(cancellationToken)).Select(ToState).ToArray());
 
     private static async Task<Ok<ProcessState>> GetAsync(
-        string id, string processId, SandboxRegistry sandboxes, CancellationToken cancellationToken) =>
+        string id, string processId, ProjectSandboxes sandboxes, CancellationToken cancellationToken) =>
         TypedResults.Ok(ToState(await Of(id, sandboxes).GetProcessAsync(processId, cancellationToken)));
 
     private static async Task<NoContent> WriteInputAsync(
-        string id, string processId, SandboxRegistry sandboxes, HttpContext context, long? offset, CancellationToken cancellationToken)
+        string id, string processId, ProjectSandboxes sandboxes, HttpContext context, long? offset, CancellationToken cancellationToken)
     {
         if (offset < 0)
         {
@@ -107,28 +107,28 @@ internal static class ProcessesApi
     }
 
     private static async Task<NoContent> EndInputAsync(
-        string id, string processId, SandboxRegistry sandboxes, CancellationToken cancellationToken)
+        string id, string processId, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
     {
         await Of(id, sandboxes).EndInputAsync(processId, cancellationToken);
         return TypedResults.NoContent();
     }
 
     private static async Task<NoContent> SignalAsync(
-        string id, string processId, SignalRequest request, SandboxRegistry sandboxes, CancellationToken cancellationToken)
+        string id, string processId, SignalRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
     {
         await Of(id, sandboxes).SignalProcessAsync(processId, SignalNames.Parse(request.Signal), cancellationToken);
         return TypedResults.NoContent();
     }
 
     private static async Task<NoContent> ResizeAsync(
-        string id, string processId, TerminalSize request, SandboxRegistry sandboxes, CancellationToken cancellationToken)
+        string id, string processId, TerminalSize request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
     {
         await Of(id, sandboxes).ResizeProcessAsync(processId, request.Columns, request.Rows, cancellationToken);
         return TypedResults.NoContent();
     }
 
     private static async Task<IResult> ReadAsync(
-        string id, string processId, SandboxRegistry sandboxes, HttpRequest request, long? from, string? encoding, string? stream,
+        string id, string processId, ProjectSandboxes sandboxes, HttpRequest request, long? from, string? encoding, string? stream,
         bool follow = true, [FromHeader(Name = "Last-Event-ID")] string? lastEventId = null, CancellationToken cancellationToken = default)
     {
         if (encoding is not (null or ByteEncodings.Utf8 or ByteEncodings.Base64))
@@ -152,7 +152,7 @@ internal static class ProcessesApi
     }
 
     private static async Task<Ok<ProcessState>> WaitAsync(
-        string id, string processId, SandboxRegistry sandboxes, EngineOptions options, HttpContext context, double? timeout,
+        string id, string processId, ProjectSandboxes sandboxes, EngineOptions options, HttpContext context, double? timeout,
         CancellationToken cancellationToken)
     {
         var seconds = HeadRequests.IsHead(context) ? 0 : timeout ?? DefaultWait;
@@ -166,7 +166,7 @@ internal static class ProcessesApi
     }
 
     private static async Task<IResult> AttachAsync(
-        string id, string processId, SandboxRegistry sandboxes, HttpContext context, long? from, CancellationToken cancellationToken)
+        string id, string processId, ProjectSandboxes sandboxes, HttpContext context, long? from, CancellationToken cancellationToken)
     {
         var sockets = context.WebSockets;
         if (!sockets.IsWebSocketRequest || !sockets.WebSocketRequestedProtocols.Contains(ProcessEvents.WebSocketProtocol))
@@ -181,7 +181,7 @@ internal static class ProcessesApi
         return new AttachSocket(process);
     }
 
-    private static Sandbox Of(string id, SandboxRegistry sandboxes) => sandboxes.GetFor(id, SandboxOperation.Process);
+    private static Sandbox Of(string id, ProjectSandboxes sandboxes) => sandboxes.GetFor(id, SandboxOperation.Process);
 
     /// <summary>The time that a client gives a process. Whether it is too long, the engine says.</summary>
     internal static TimeSpan TimeoutOf(double seconds) => double.IsFinite(seconds) && seconds < TimeSpan.MaxValue.TotalSeconds

@@ -55,7 +55,7 @@ internal static class SandboxesApi
 
     private static async Task<Created<SandboxCreated>> CreateAsync(
         CreateSandboxRequest? request,
-        SandboxRegistry sandboxes,
+        ProjectSandboxes sandboxes,
         HttpResponse response,
         [FromHeader(Name = "Idempotency-Key")] string? idempotencyKey,
         CancellationToken cancellationToken)
@@ -76,7 +76,7 @@ internal static class SandboxesApi
             sandbox.Lifetime.Idle.TotalSeconds, sandbox.Template));
     }
 
-    private static Ok<SandboxInfo[]> List(SandboxRegistry sandboxes, string[]? metadata = null)
+    private static Ok<SandboxInfo[]> List(ProjectSandboxes sandboxes, string[]? metadata = null)
     {
         var wanted = (metadata ?? []).Select(pair => pair.Split(':', 2) is [var key, var value]
             ? (key: MetadataFilter.ReadKey(key), value)
@@ -85,9 +85,9 @@ internal static class SandboxesApi
             .Where(s => wanted.All(w => s.Metadata.TryGetValue(w.key, out var value) && value == w.value)).ToArray());
     }
 
-    private static Ok<SandboxInfo> Get(string id, SandboxRegistry sandboxes) => TypedResults.Ok(ToInfo(sandboxes.Get(id).Status));
+    private static Ok<SandboxInfo> Get(string id, ProjectSandboxes sandboxes) => TypedResults.Ok(ToInfo(sandboxes.Get(id).Status));
 
-    private static Ok<SandboxInfo> KeepAlive(string id, SandboxRegistry sandboxes)
+    private static Ok<SandboxInfo> KeepAlive(string id, ProjectSandboxes sandboxes)
     {
         var sandbox = sandboxes.Get(id);
         sandbox.KeepAlive();
@@ -95,7 +95,7 @@ internal static class SandboxesApi
     }
 
     private static async Task<IResult> ExecAsync(
-        string id, ExecRequest request, SandboxRegistry sandboxes, HttpRequest http, HttpResponse response,
+        string id, ExecRequest request, ProjectSandboxes sandboxes, HttpRequest http, HttpResponse response,
         CancellationToken cancellationToken)
     {
         var timeout = request.Timeout ?? Limits.DefaultExecTimeout;
@@ -135,7 +135,7 @@ internal static class SandboxesApi
     }
 
     private static async Task<IResult> DeleteAsync(
-        string id, SandboxRegistry sandboxes, Func<NodeStatus> getStatus, HttpResponse response, bool receipt = false)
+        string id, ProjectSandboxes sandboxes, Func<NodeStatus> getStatus, HttpResponse response, bool receipt = false)
     {
         var ended = await sandboxes.DeleteAsync(id, complete: receipt);
         // W3C Server Timing; milliseconds.

@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.HostFiltering;
 using Pandora.Contracts;
 using Pandora.Engine.Node;
 using Pandora.Engine;
+using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
 using Pandora.Server.Auth;
@@ -131,6 +132,12 @@ internal static class ServeCommand
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
         services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
+        services.AddScoped<Caller>();
+        services.AddScoped(s =>
+        {
+            var caller = s.GetRequiredService<Caller>();
+            return new ProjectSandboxes(s.GetRequiredService<SandboxRegistry>(), caller.Project, caller.Role == KeyRole.Admin);
+        });
         services.AddBoundedConnections(ConnectionLimits.From(engineOptions, serverOptions, Descriptors.Limit));
         services.AddHostFiltering(o => o.IncludeFailureMessage = false);
         // The builder adds host filtering before all other middleware and for every address; MapPandoraApi adds it at the right place.

@@ -1,0 +1,13 @@
+namespace Pandora.Engine.Admission;
+
+/// <summary>The size of a microVM.</summary>
+/// <param name="MemoryMib">Memory in MiB.</param>
+/// <param name="Vcpus">Number of virtual CPUs.</param>
+/// <param name="DiskMib">Size of its disk in MiB; 0 when it is not known. The file is sparse.</param>
+public sealed record MicroVmSize(int MemoryMib, int Vcpus, int DiskMib);
+
+/// <summary>The size that a client asks for. Null stands for the template's.</summary>
+/// <param name="MemoryMib">Memory in MiB.</param>
+/// <param name="Vcpus">Number of virtual CPUs.</param>
+/// <param name="DiskMib">Size of the disk in MiB.</param>
+public sealed record WantedSize(int? MemoryMib = null, int? Vcpus = null, int? DiskMib = null);
