@@ -52,14 +52,20 @@ public static class Limits
     /// <summary>Most characters of a template's name.</summary>
     public const int MaxTemplateLength = 63;
 
-    /// <summary>Least and most memory of a sandbox, in MiB.</summary>
-    public const int MinMemoryMib = 128, MaxMemoryMib = 65536;
+    /// <summary>Least memory of a sandbox, in MiB.</summary>
+    public const int MinMemoryMib = 128;
+
+    /// <summary>Most memory of a sandbox, in MiB.</summary>
+    public const int MaxMemoryMib = 65536;
 
     /// <summary>Most virtual CPUs of a sandbox.</summary>
     public const int MaxVcpus = 32;
 
-    /// <summary>Least and most size of a sandbox's disk, in MiB.</summary>
-    public const int MinDiskMib = 64, MaxDiskMib = 1024 * 1024;
+    /// <summary>Least size of a sandbox's disk, in MiB.</summary>
+    public const int MinDiskMib = 64;
+
+    /// <summary>Most size of a sandbox's disk, in MiB.</summary>
+    public const int MaxDiskMib = 1024 * 1024;
 
     /// <summary>Most bytes of a sandbox's metadata, keys and values together, as UTF-8.</summary>
     public const int MaxMetadataBytes = 16 * 1024;
