@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Net.Sockets;
 using Pandora.Engine;
+using Pandora.Server.Auth;
 using Pandora.Server.Commands;
 using Pandora.Vmm;
 using Pandora.Linux;
@@ -9,6 +10,8 @@ var root = new RootCommand("The Pandora server: throw-away sandboxes in real mic
 {
     ServeCommand.Create(),
     TemplateCommand.Create(),
+    KeyCommand.Create(),
+    ProjectCommand.Create(),
     FirecrackerCommand.Create(),
     DoctorCommand.Create(),
     ConfigCommand.Create(),
@@ -21,7 +24,7 @@ try
         .InvokeAsync(
             new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(60) });
 }
-catch (Exception e) when (e is StartupException or VmmException)
+catch (Exception e) when (e is StartupException or VmmException or AccessFileException)
 {
     Console.Error.WriteLine($"pandora: {e.Message}");
     return 1;

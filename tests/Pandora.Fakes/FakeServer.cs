@@ -72,7 +72,7 @@ internal sealed class FakeServer : IAsyncDisposable
         }
 
         var app = builder.Build();
-        app.MapPandoraApi(serverOptions);
+        app.MapPandoraApi(serverOptions, needsKey: serverOptions.Keys.Count > 0);
         await app.StartAsync();
         node.Metrics.CreateSeries([EngineOptions.DefaultTemplate], Problems.Counted);
         return new FakeServer(node, app, onLoopback ? ClientOf(new Uri(app.Urls.Single())) : app.GetTestClient());

@@ -5,42 +5,92 @@ using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Server.Auth;
 
-/// <summary>Refuses requests without a valid key, where keys are set. The key for metrics opens nothing but <c>/metrics</c>.</summary>
-internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, Unauthorized unauthorized, ILogger<ApiKeys> logger)
+/// <summary>
+/// Refuses requests without a valid key, where keys are needed, and those that the key's role does not include. What a key began ends with
+/// it: when it is revoked or expires, its requests are cut.
+/// </summary>
+internal sealed class ApiKeys(
+    RequestDelegate next, Access access, GuessBound guesses, Unauthorized unauthorized, ServerMetrics metrics, ILogger<ApiKeys> logger)
 {
     // Load balancers and scripts ask for this without a key. The answer contains nothing that an attacker could use.
     private static readonly string[] Open = ["/ready"];
-    private readonly KnownKeys _keys = new(options.Keys);
-    private readonly KnownKeys _forMetrics = new(options.Keys.Append(options.MetricsKey));
 
     /// <summary>Handles a request.</summary>
-    public async Task InvokeAsync(HttpContext context)
+    public async Task InvokeAsync(HttpContext context, Caller caller)
     {
-        var path = context.Request.Path.Value;
-        // When only the key for metrics is set, the API needs no key and /metrics needs that key.
         // The path is compared as routing compares it: in upper or lower case, with everything below it.
-        var keys = context.Request.Path.StartsWithSegments("/metrics") ? _forMetrics : _keys;
-        var key = KnownKeys.Shown(context.Request.Headers.Authorization, context.Request.Headers["X-API-Key"]);
-        var shown = KnownKeys.Hash(key);
-        if (keys.IsEmpty || keys.Has(shown))
+        var isForMetrics = context.Request.Path.StartsWithSegments("/metrics");
+        Key? key = null;
+        if (!(isForMetrics ? access.IsOpenForMetrics : access.IsOpen) && !Open.Contains(context.Request.Path.Value))
+        {
+            key = await FindAsync(context);
+            if (key is null)
+            {
+                return;
+            }
+
+            if (!Includes(key.Entry.Role, isForMetrics))
+            {
+                await Problems.Create(ErrorCodes.Forbidden, Refusal(key)).ExecuteAsync(context);
+                return;
+            }
+
+            access.Used(key);
+            (caller.Project, caller.Role, caller.KeyName, caller.KeyId) =
+                (key.Entry.Project, key.Entry.Role, key.Entry.Name, key.Entry.Id);
+        }
+
+        if (key is not null || access.IsOpen)
         {
             // A request for an open path does not admit the connection: every client can send one.
             context.Features.Get<IAdmission>()?.Admit();
         }
-        else if (!Open.Contains(path))
-        {
-            unauthorized.Report(context.Connection.RemoteIpAddress, key.Length > 0);
-            context.Response.Headers.WWWAuthenticate = "Bearer";
-            await Problems.Create(
-                ErrorCodes.Unauthorized, "send a key of this server as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
-                .ExecuteAsync(context);
-            return;
-        }
 
-        var keyId = keys.IsEmpty ? null : Convert.ToHexStringLower(shown.AsSpan(0, 4));
-        using (logger.BeginScope(new ClientScope($"{context.Connection.RemoteIpAddress}", keyId)))
+        using var cut = key?.Revoked.UnsafeRegister(static request => ((HttpContext)request!).Abort(), context);
+        using (logger.BeginScope(new ClientScope($"{context.Connection.RemoteIpAddress}", caller.KeyId)))
         {
             await next(context);
         }
     }
+
+    // Null when the request was refused.
+    private async Task<Key?> FindAsync(HttpContext context)
+    {
+        var (headers, address) = (context.Request.Headers, context.Connection.RemoteIpAddress);
+        var shown = ShownKey.Of(headers.Authorization, headers["X-API-Key"]);
+        if (access.Find(shown) is { } key)
+        {
+            if (guesses.MayPass(address, key))
+            {
+                return key;
+            }
+        }
+        else if (shown.Length == 0 || guesses.Guessed(address))
+        {
+            unauthorized.Report(address, shown.Length > 0);
+            context.Response.Headers.WWWAuthenticate = "Bearer";
+            await Problems.Create(
+                ErrorCodes.Unauthorized, "send a key of this server as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
+                hint: "'./pandora key create' on the server's host makes a key").ExecuteAsync(context);
+            return null;
+        }
+
+        metrics.GuessRefused();
+        await Problems.Create(
+            ErrorCodes.TooManyAttempts,
+            $"more than {GuessBound.Burst} wrong keys came from this address: whether this key is right is not said; try again later")
+            .ExecuteAsync(context);
+        return null;
+    }
+
+    private static bool Includes(KeyRole role, bool isForMetrics) => role switch
+    {
+        KeyRole.Admin => true,
+        KeyRole.Metrics => isForMetrics,
+        _ => !isForMetrics,
+    };
+
+    private static string Refusal(Key key) => key.Entry.Role == KeyRole.Metrics
+        ? "a key with the role 'metrics' opens /metrics and nothing else"
+        : "a key with the role 'user' opens the sandboxes of its project; /metrics needs a key with the role 'metrics' or 'admin'";
 }

@@ -91,8 +91,10 @@ internal static class ServeCommand
     private static WebApplication Build(
         WebApplicationBuilder builder, EngineOptions engineOptions, ServerOptions serverOptions, IVmm vmm, TimeProvider time)
     {
-        var address = ListenAddress.Check(serverOptions, vmm.Capabilities);
-        var metricsAddress = MetricsListener.Check(serverOptions);
+        var access = new AccessStore(engineOptions.DataDir);
+        var needsKey = serverOptions.Keys.Count > 0 || access.Read() is { NeedsKey: true };
+        var address = ListenAddress.Check(serverOptions, needsKey, vmm.Capabilities);
+        var metricsAddress = MetricsListener.Check(serverOptions, needsKey);
         builder.WebHost.UseUrls([
             serverOptions.Listen.TrimEnd('/'),
             .. metricsAddress is null ? [] : new[] { serverOptions.MetricsListen.TrimEnd('/') },
@@ -113,7 +115,7 @@ internal static class ServeCommand
         builder.Services.AddPandoraApi(engineOptions, serverOptions, time);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, address));
         var app = builder.Build();
-        app.MapPandoraApi(serverOptions);
+        app.MapPandoraApi(serverOptions, needsKey);
         foreach (var source in ((IEndpointRouteBuilder)app).DataSources)
         {
             // Otherwise the first request makes the endpoints. If descriptors have run out then, a static constructor fails, and the
@@ -132,6 +134,8 @@ internal static class ServeCommand
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
         services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
+        services.AddSingleton(new AccessStore(engineOptions.DataDir)).AddSingleton<Access>().AddSingleton<GuessBound>();
+        services.AddHostedService(s => s.GetRequiredService<Access>());
         services.AddScoped<Caller>();
         services.AddScoped(s =>
         {
@@ -166,7 +170,7 @@ internal static class ServeCommand
     }
 
     /// <summary>Adds the middleware and all routes of the server.</summary>
-    internal static void MapPandoraApi(this WebApplication app, ServerOptions options)
+    internal static void MapPandoraApi(this WebApplication app, ServerOptions options, bool needsKey)
     {
         app.UseAdmission();
         app.UseAcceptedProblems();
@@ -174,7 +178,7 @@ internal static class ServeCommand
         app.UseHeadRequests();
         // Here, and not before all other middleware, where the framework would add it: HEAD must be routed as GET.
         app.UseRouting();
-        app.UseMetricsListener(options);
+        app.UseMetricsListener(options, needsKey);
         app.UseAllowedHosts();
         app.UseStatusCodePages();
         app.UseMiddleware<SameOrigin>();

@@ -12,8 +12,11 @@ namespace Pandora.Server.Hosting;
 public static class ListenAddress
 {
     /// <summary>Checks the address against the rest of the settings.</summary>
+    /// <param name="options">The settings.</param>
+    /// <param name="needsKey">Whether requests need a key.</param>
+    /// <param name="vmm">The VMM.</param>
     /// <exception cref="StartupException">The setting is not an address, or the server may not listen on it.</exception>
-    public static Uri Check(ServerOptions options, VmmCapabilities vmm)
+    public static Uri Check(ServerOptions options, bool needsKey, VmmCapabilities vmm)
     {
         if (!TryParse(options.Listen, out var address))
         {
@@ -30,10 +33,11 @@ public static class ListenAddress
             return address;
         }
 
-        if (options.Keys.Count == 0)
+        if (!needsKey)
         {
             throw new StartupException(
-                $"PANDORA_LISTEN={options.Listen} is not a loopback address, so clients must send a key: set PANDORA_API_KEYS, or "
+                $"PANDORA_LISTEN={options.Listen} is not a loopback address, so clients must send a key: make one with "
+                    + "'./pandora key create', or "
                     + $"listen on http://127.0.0.1:{address.Port}");
         }
 

@@ -9,10 +9,12 @@ namespace Pandora.Server.Hosting;
 internal static class MetricsListener
 {
     /// <summary>Checks the address; null when none is set.</summary>
+    /// <param name="options">The settings.</param>
+    /// <param name="needsKey">Whether requests need a key in any case.</param>
     /// <exception cref="StartupException">
     /// The setting is not an address, has the port of the API, or is not loopback while no key is set.
     /// </exception>
-    public static Uri? Check(ServerOptions options)
+    public static Uri? Check(ServerOptions options, bool needsKey)
     {
         if (options.MetricsKey is { Length: > 0 and < 16 })
         {
@@ -38,17 +40,17 @@ internal static class MetricsListener
                     + "choose another port");
         }
 
-        return ListenAddress.IsLoopback(address) || options.MetricsKey.Length > 0 || options.Keys.Count > 0
+        return ListenAddress.IsLoopback(address) || options.MetricsKey.Length > 0 || needsKey
             ? address
             : throw new StartupException(
                 $"PANDORA_METRICS_LISTEN={options.MetricsListen} is not a loopback address, so a scraper must send a key: set "
-                    + "PANDORA_METRICS_KEY");
+                    + "PANDORA_METRICS_KEY, or make one with './pandora key create --role metrics'");
     }
 
     /// <summary>Handles requests on the port for metrics separately from those for the API.</summary>
-    public static void UseMetricsListener(this WebApplication app, ServerOptions options)
+    public static void UseMetricsListener(this WebApplication app, ServerOptions options, bool needsKey)
     {
-        if (Check(options) is not { } address)
+        if (Check(options, needsKey) is not { } address)
         {
             return;
         }

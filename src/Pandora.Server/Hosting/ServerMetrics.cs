@@ -16,7 +16,7 @@ internal sealed class ServerMetrics
     private static readonly ClosingReason[] Reasons = Enum.GetValues<ClosingReason>();
     private readonly long[] _refused = new long[Reasons.Length];
     private readonly Meter _meter;
-    private long _unauthorized;
+    private long _unauthorized, _guesses;
 
     /// <summary>Creates the instruments.</summary>
     /// <param name="factory">Creates the meter.</param>
@@ -26,6 +26,9 @@ internal sealed class ServerMetrics
         _meter.CreateObservableCounter(
             "pandora_unauthorized", () => Interlocked.Read(ref _unauthorized),
             description: "Requests without a valid key, answered with 401");
+        _meter.CreateObservableCounter(
+            "pandora_guesses_refused", () => Interlocked.Read(ref _guesses),
+            description: "Requests answered with 429 because too many wrong keys came from their address");
         _meter.CreateObservableCounter(
             "pandora_connections_refused", Refusals,
             description: "Connections refused, or closed before a valid key came on them, by reason");
@@ -52,6 +55,9 @@ internal sealed class ServerMetrics
 
     /// <summary>Counts a request that was answered with 401.</summary>
     public void Unauthorized() => Interlocked.Increment(ref _unauthorized);
+
+    /// <summary>Counts a request that was refused because too many wrong keys came from its address.</summary>
+    public void GuessRefused() => Interlocked.Increment(ref _guesses);
 
     private IEnumerable<Measurement<long>> Refusals() =>
         Reasons.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("reason", Label.Of(r))));

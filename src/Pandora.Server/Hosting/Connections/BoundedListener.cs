@@ -27,7 +27,7 @@ internal sealed partial class BoundedListener : IConnectionListener
     private const int PeekedBytes = 4096;
     private readonly Socket _socket;
     private readonly ConnectionTable _table;
-    private readonly KnownKeys _keys;
+    private readonly Access _access;
     private readonly SocketConnectionContextFactory _factory;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
@@ -38,11 +38,11 @@ internal sealed partial class BoundedListener : IConnectionListener
     private long? _logged;
 
     public BoundedListener(
-        Socket socket, ConnectionTable table, KnownKeys keys, SocketConnectionContextFactory factory, TimeProvider time, ILogger logger)
+        Socket socket, ConnectionTable table, Access access, SocketConnectionContextFactory factory, TimeProvider time, ILogger logger)
     {
         _socket = socket;
         _table = table;
-        _keys = keys;
+        _access = access;
         _factory = factory;
         _time = time;
         _logger = logger;
@@ -235,7 +235,7 @@ internal sealed partial class BoundedListener : IConnectionListener
         head = head[..socket.Receive(head, SocketFlags.Peek)];
         var end = head.IndexOf("\r\n\r\n"u8);
         isAsking = end >= 0;
-        hasKey = isAsking && _keys.AreShownIn(head[..end]);
+        hasKey = isAsking && _access.Find(ShownKey.Of(head[..end])) is not null;
         return head.Length > 0;
     }
 

@@ -13,13 +13,12 @@ namespace Pandora.Server.Hosting.Connections;
 /// replaced: from the first byte on, Kestrel handles the connection.
 /// </summary>
 internal sealed class BoundedListenerFactory(
-    ConnectionTable table, ServerOptions server, IMemoryPoolFactory<byte> pools, TimeProvider time, ILoggerFactory loggers)
+    ConnectionTable table, Access access, IMemoryPoolFactory<byte> pools, TimeProvider time, ILoggerFactory loggers)
     : IConnectionListenerFactory
 {
     private const string TransportLog = "Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets";
     // Kestrel's default is 1 MiB. What a client sends faster than the server reads it takes the server's memory, with a key or without.
     private const long ReadBufferBytes = 64 * 1024;
-    private readonly KnownKeys _keys = new(server.Keys);
 
     [SuppressMessage("Reliability", "CA2000", Justification = "The web server disposes the listener that it binds")]
     public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
@@ -46,7 +45,7 @@ internal sealed class BoundedListenerFactory(
             var options = new SocketConnectionFactoryOptions { MaxReadBufferSize = ReadBufferBytes };
             SetPools(options, pools);
             factory = new SocketConnectionContextFactory(options, loggers.CreateLogger(TransportLog));
-            return new BoundedListener(socket, table, _keys, factory, time, loggers.CreateLogger<BoundedListener>());
+            return new BoundedListener(socket, table, access, factory, time, loggers.CreateLogger<BoundedListener>());
         }
         catch
         {
