@@ -4,6 +4,7 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.HostFiltering;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.AspNetCore.TestHost;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -33,6 +34,14 @@ internal sealed class FakeServer : IAsyncDisposable
     public FakeNode Node { get; }
 
     public HttpClient Http { get; }
+
+    /// <summary>The routes of the server, one for each method.</summary>
+    public IReadOnlyList<(HttpMethod Method, string Path)> Routes =>
+    [
+        .. _app.Services.GetRequiredService<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>()
+            .SelectMany(e => (e.Metadata.GetMetadata<IHttpMethodMetadata>()?.HttpMethods ?? ["GET"])
+                .Select(m => (HttpMethod.Parse(m), "/" + e.RoutePattern.RawText!.Trim('/')))),
+    ];
 
     public ServerMetrics Metrics => _app.Services.GetRequiredService<ServerMetrics>();
 

@@ -7,16 +7,17 @@ using Pandora.Engine.Projects;
 namespace Pandora.Server.Auth;
 
 /// <summary>The projects and keys of an instance, as the file <c>access.json</c> has them. It contains hashes of keys, no key.</summary>
+// The JSON reader sets a member that is missing to null.
 internal sealed record AccessFile
 {
     /// <summary>The version that this server reads and writes.</summary>
     public const int CurrentVersion = 1;
 
-    /// <summary>Version of the file.</summary>
+    /// <summary>Version of the file. A file without it is damaged.</summary>
     public int Version { get; init; } = CurrentVersion;
 
     /// <summary>The projects, by name. The default project exists even when it is not among them.</summary>
-    public IReadOnlyList<Project> Projects { get; init; } = [];
+    public IReadOnlyList<Project> Projects { get; init => field = value ?? []; } = [];
 
     /// <summary>
     /// Whether requests need a key. The first key sets it, and it stays when the last key is revoked: nobody is let in by a revocation.
@@ -24,7 +25,7 @@ internal sealed record AccessFile
     public bool NeedsKey { get; init; }
 
     /// <summary>The keys, oldest first.</summary>
-    public IReadOnlyList<KeyEntry> Keys { get; init; } = [];
+    public IReadOnlyList<KeyEntry> Keys { get; init => field = value ?? []; } = [];
 
     /// <summary>Finds a project; the default project always exists.</summary>
     public Project? FindProject(string name) =>

@@ -6,12 +6,13 @@ namespace Pandora.Server.Auth;
 internal sealed record KeyUsesFile
 {
     /// <summary>The last use of each key that was used, by id.</summary>
-    public IReadOnlyDictionary<string, DateTimeOffset> LastUses { get; init; } = new Dictionary<string, DateTimeOffset>();
+    public IReadOnlyDictionary<string, DateTimeOffset> LastUses { get; init => field = value ?? field; } =
+        new Dictionary<string, DateTimeOffset>();
 
     /// <summary>
     /// Ids of the keys that have expired. They stay expired when the clock is set back and the server starts again.
     /// </summary>
-    public IReadOnlyList<string> Expired { get; init; } = [];
+    public IReadOnlyList<string> Expired { get; init => field = value ?? []; } = [];
 
     /// <summary>Reads the file. A missing or damaged file is an empty one: it decides nothing but what was noted before.</summary>
     public static KeyUsesFile Read(AccessStore store)

@@ -27,7 +27,7 @@ internal sealed class ServerMetrics
             "pandora_unauthorized", () => Interlocked.Read(ref _unauthorized),
             description: "Requests without a valid key, answered with 401");
         _meter.CreateObservableCounter(
-            "pandora_guesses_refused", () => Interlocked.Read(ref _guesses),
+            "pandora_guesses_refused", () => RefusedGuesses,
             description: "Requests answered with 429 because too many wrong keys came from their address");
         _meter.CreateObservableCounter(
             "pandora_connections_refused", Refusals,
@@ -55,6 +55,9 @@ internal sealed class ServerMetrics
 
     /// <summary>Counts a request that was answered with 401.</summary>
     public void Unauthorized() => Interlocked.Increment(ref _unauthorized);
+
+    /// <summary>Requests that were refused because too many wrong keys came from their address.</summary>
+    public long RefusedGuesses => Interlocked.Read(ref _guesses);
 
     /// <summary>Counts a request that was refused because too many wrong keys came from its address.</summary>
     public void GuessRefused() => Interlocked.Increment(ref _guesses);
