@@ -70,13 +70,15 @@ public sealed class EngineOptions
     [Range(1, 4096)]
     public int MaxSandboxes { get; set; } = 64;
 
-    /// <summary>MiB of the host's memory that microVMs do not get: for the server, the host's other programs and its caches.</summary>
+    /// <summary>
+    /// MiB of the host's memory that microVMs do not get, 0 to 16,000,000: for the server, the host's other programs and its caches.
+    /// </summary>
     [Range(0, 16_000_000)]
     public int MemoryReserve { get; set; } = 1024;
 
     /// <summary>
-    /// How many times the rest of the host's memory is given to microVMs, 0.1 to 100. 1: each can use all that it was promised. Above 1 more
-    /// sandboxes fit, and the kernel kills some when they use it.
+    /// How many times the rest of the host's memory is given to microVMs, 0.1 to 100. 1: each can use all that it was promised. Above 1
+    /// more sandboxes fit, and the kernel kills some when they use it.
     /// </summary>
     [Range(0.1, 100.0)]
     public double MemoryOvercommit { get; set; } = 1;

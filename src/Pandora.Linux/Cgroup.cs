@@ -86,6 +86,28 @@ public sealed class CgroupTree
         }
     }
 
+    /// <summary>Limits the memory of all machines together.</summary>
+    /// <param name="bytes">Most memory, in bytes.</param>
+    /// <returns>Why it could not be limited; null when it was.</returns>
+    public string? LimitAll(long bytes)
+    {
+        if (_parents.FirstOrDefault(p => _isV2 || p.StartsWith($"{_root}/memory/", StringComparison.Ordinal)) is not { } parent)
+        {
+            return "this host has no memory controller that can be used";
+        }
+
+        try
+        {
+            Write($"{parent}/{(_isV2 ? "memory.max" : "memory.limit_in_bytes")}", bytes.ToString());
+            return null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Machines of an earlier server may use more already.
+            return e.Message;
+        }
+    }
+
     /// <summary>
     /// Returns what could limit VMMs on this host, and makes nothing: the version, such as <c>version 2</c>, then the controllers. Empty
     /// when nothing can be limited.

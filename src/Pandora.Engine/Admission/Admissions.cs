@@ -153,8 +153,8 @@ internal sealed class Admissions(int most, HostBudget budget, FindProject projec
         {
             throw new PandoraException(
                 PandoraError.HostFull,
-                $"the sandboxes of this server have {_memory} of the {budget.MemoryMib} MiB of memory that it gives out, and this one needs "
-                    + $"{memory}: delete sandboxes, or try again when some have ended")
+                $"the sandboxes of this server have {_memory} of the {budget.MemoryMib} MiB of memory that it gives out, and this one "
+                    + $"needs {memory}: delete sandboxes, or try again when some have ended")
             {
                 Hint = "PANDORA_MEMORY_RESERVE and PANDORA_MEMORY_OVERCOMMIT set how much memory microVMs get",
             };
@@ -182,10 +182,11 @@ internal sealed class Admissions(int most, HostBudget budget, FindProject projec
         // Alone above the quota: to wait does not help.
         throw asked > bound
             ? new PandoraException(
-                PandoraError.AboveCeiling, $"project '{project.Name}' may have {bound}{unit} of {what} in all, and this sandbox asks for "
-                    + $"{asked}{unit}", field)
+                PandoraError.AboveCeiling,
+                $"project '{project.Name}' may have {bound}{unit} of {what} in all, and this sandbox asks for {asked}{unit}", field)
             : new PandoraException(
-                PandoraError.QuotaExceeded, $"project '{project.Name}' uses {used}{unit} of the {bound}{unit} of {what} that it may have, "
-                    + $"and this sandbox asks for {asked}{unit}: delete one, or try again when one has ended");
+                PandoraError.QuotaExceeded,
+                $"project '{project.Name}' uses {used}{unit} of the {bound}{unit} of {what} that it may have, and this sandbox asks for "
+                    + $"{asked}{unit}: delete one, or try again when one has ended");
     }
 }

@@ -137,8 +137,8 @@ internal sealed class AccessStore(string directory)
 
         foreach (var key in file.Keys)
         {
-            var isHash = key.Hash.Length == 64 && key.Hash.All(char.IsAsciiHexDigitLower) && key.Hash.StartsWith(key.Id, StringComparison.Ordinal);
-            if (!isHash || key.Id.Length != Auth.Key.IdLength)
+            var isHash = key.Hash.Length == 64 && key.Hash.All(char.IsAsciiHexDigitLower);
+            if (!isHash || key.Id != key.Hash[..Key.IdLength])
             {
                 return $"key '{key.Name}' has no valid hash and id";
             }

@@ -149,8 +149,7 @@ internal static class KeyCommand
                 $"there is no project '{entry.Project}', and no key was made: './pandora project create {entry.Project}' makes it");
         }
 
-        var isName = entry.Name.Length is > 0 and <= 64 && entry.Name.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' or '@');
-        if (!isName)
+        if (entry.Name.Length is 0 or > 64 || !entry.Name.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' or '@'))
         {
             throw new StartupException("--name must be 1 to 64 letters, digits, hyphens, underscores, dots or @");
         }

@@ -9,7 +9,9 @@ using Pandora.Server.Hosting;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>project create | set | list | rm</c>: manages the projects and their bounds. A running server uses a change at once.</summary>
+/// <summary>
+/// <c>project create | set | list | rm</c>: manages the projects and their bounds. A running server uses a change within a second.
+/// </summary>
 internal static class ProjectCommand
 {
     public static Command Create() => new("project", "Create, change, list and remove projects, and set what each may use")
@@ -80,7 +82,10 @@ internal static class ProjectCommand
     private static Command CreateRemove()
     {
         var name = NameArgument();
-        var remove = new Command("rm", "Remove a project that has no keys. Its sandboxes live on, for admins to see, until they end") { name };
+        var remove = new Command("rm", "Remove a project that has no keys. Its sandboxes live on, for admins to see, until they end")
+        {
+            name,
+        };
         remove.SetAction((result, cancellationToken) => ChangeAsync(result.GetRequiredValue(name), (wanted, file) =>
         {
             Find(file, wanted);
@@ -128,7 +133,11 @@ internal static class ProjectCommand
             Description = "Ceiling: most seconds that a sandbox may live, at least 60",
         };
 
-        private readonly Option<string> _egress = new("--egress") { Description = "Ceiling: the most that a sandbox may reach, internet or none" };
+        private readonly Option<string> _egress = new("--egress")
+        {
+            Description = "Ceiling: the most that a sandbox may reach, internet or none",
+        };
+
         private readonly Option<string> _templates = new("--templates")
         {
             Description = "Ceiling: templates that sandboxes may start from, comma-separated; 'all' removes the bound",
@@ -164,13 +173,16 @@ internal static class ProjectCommand
             },
         };
 
-        private static int? Number(ParseResult result, Option<string> option, int least, int most, int? before) => result.GetValue(option) switch
+        private static int? Number(ParseResult result, Option<string> option, int least, int most, int? before)
         {
-            null => before,
-            "none" => null,
-            var text when int.TryParse(text, out var number) && number >= least && number <= most => number,
-            var text => throw new StartupException($"{option.Name}: '{text}' is not a whole number from {least} to {most}, or 'none'"),
-        };
+            return result.GetValue(option) switch
+            {
+                null => before,
+                "none" => null,
+                var text when int.TryParse(text, out var number) && number >= least && number <= most => number,
+                var text => throw new StartupException($"{option.Name}: '{text}' is not a whole number from {least} to {most}, or 'none'"),
+            };
+        }
 
         // Here 'none' is a value, and 'internet' is no bound besides the server's.
         private Egress? EgressOf(ParseResult result, Egress? before) => result.GetValue(_egress) switch

@@ -9,6 +9,8 @@ namespace Pandora.Tests.Auth;
 /// <summary>Keys and projects of a file that changes while the server runs.</summary>
 public sealed class AccessTests : IDisposable
 {
+    private const string Hash = "0000000000000000000000000000000000000000000000000000000000000000";
+    private const string Rest = """"name": "n", "project": "default", "created": "2026-01-01T00:00:00Z"}]}"""";
     private static readonly TimeSpan Tick = Access.Interval;
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly FakeTime _time = new();
@@ -79,8 +81,9 @@ public sealed class AccessTests : IDisposable
     [InlineData("{\"version\": 1, \"needs_key\": true, \"needs_key\": false}")]
     [InlineData("{\"version\": 1, \"needs_key\": true, \"projects\": [{\"name\": \"p\"}, {\"name\": \"p\"}]}")]
     [InlineData("{\"version\": 1, \"needs_key\": true, \"projects\": [{\"name\": \"../p\"}]}")]
-    [InlineData("""{"version": 1, "needs_key": true, "keys": [{"id": "abc", "name": "n", "project": "default", "role": "admin", "hash": "00", "created": "2026-01-01T00:00:00Z"}]}""")]
-    [InlineData("""{"version": 1, "needs_key": true, "keys": [{"id": "abc", "name": "n", "project": "default", "role": 0, "hash": "00", "created": "2026-01-01T00:00:00Z"}]}""")]
+    [InlineData("""{"version": 1, "needs_key": true, "keys": [{"id": "00", "role": "admin", "hash": "00", """ + Rest)]
+    [InlineData("""{"version": 1, "needs_key": true, "keys": [{"id": "00000000", "role": 0, "hash": """ + "\"" + Hash + "\", " + Rest)]
+    [InlineData("""{"version": 1, "keys": [{"id": "00000000", "role": "admin", "hash": """ + "\"" + Hash + "\", " + Rest)]
     public async Task A_damaged_file_changes_nothing_and_is_said(string content)
     {
         var key = await AddAsync();
