@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Pandora.Engine;
 using Pandora.Engine.Projects;
+using Pandora.Engine.Telemetry;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
 
@@ -29,11 +30,12 @@ internal static class KeyCommand
             Description = "Project of the key: './pandora project create' makes one",
             DefaultValueFactory = _ => Project.DefaultName,
         };
-        var role = new Option<KeyRole>("--role")
+        var role = new Option<string>("--role")
         {
             Description = "admin (everything, in all projects), user (the sandboxes of its project) or metrics (/metrics only)",
-            DefaultValueFactory = _ => KeyRole.User,
+            DefaultValueFactory = _ => Label.Of(KeyRole.User),
         };
+        role.AcceptOnlyFromAmong([.. Label.All<KeyRole>()]);
         var name = new Option<string>("--name") { Description = "Name of the key in lists and in the audit. Default: its id" };
         var expires = new Option<DateTimeOffset?>("--expires")
         {
@@ -54,7 +56,8 @@ internal static class KeyCommand
             await store.ChangeAsync(file =>
             {
                 var entry = new KeyEntry(
-                    id, result.GetValue(name) ?? id, result.GetRequiredValue(project), result.GetValue(role), hash,
+                    id, result.GetValue(name) ?? id, result.GetRequiredValue(project),
+                    Enum.Parse<KeyRole>(result.GetRequiredValue(role), ignoreCase: true), hash,
                     TimeProvider.System.GetUtcNow(), result.GetValue(expires));
                 Check(entry, file);
                 isFirst = !file.NeedsKey;
@@ -62,7 +65,7 @@ internal static class KeyCommand
             }, TimeProvider.System, cancellationToken);
             Console.WriteLine(key);
             Console.Error.WriteLine(
-                $"key {id} of project {result.GetValue(project)}, role {Name(result.GetValue(role))}; it is not shown again");
+                $"key {id} of project {result.GetValue(project)}, role {result.GetValue(role)}; it is not shown again");
             if (isFirst)
             {
                 Console.Error.WriteLine(
@@ -91,12 +94,12 @@ internal static class KeyCommand
                 var isOver = key.Expires <= now || uses.Expired.Contains(key.Id);
                 var last = uses.LastUses.TryGetValue(key.Id, out var at) ? Shown(at) : "-";
                 Console.WriteLine(
-                    $"{key.Id,-9} {key.Name,-20} {key.Project,-20} {Name(key.Role),-8} {Shown(key.Created),-17} "
+                    $"{key.Id,-9} {key.Name,-20} {key.Project,-20} {Label.Of(key.Role),-8} {Shown(key.Created),-17} "
                         + $"{(isOver ? "expired" : Shown(key.Expires)),-17} {last}");
             }
 
             Console.Error.WriteLine(
-                $"{rows.Count} keys; times are UTC, and a last use appears within {Access.UsesInterval.TotalSeconds:0} s");
+                $"{Count(rows.Count)}; times are UTC, and a last use appears within {Access.UsesInterval.TotalSeconds:0} s");
             return 0;
         });
         return list;
@@ -120,7 +123,7 @@ internal static class KeyCommand
             }, TimeProvider.System, cancellationToken);
             Console.Error.WriteLine(
                 left > 0
-                    ? $"revoked; {left} keys are left"
+                    ? $"revoked; left: {Count(left)}"
                     : $"revoked; no key is left, and requests still need one: './pandora' as root on this host works. To let every program "
                         + $"on this host in again, set needs_key to false in {OpenStore().Path}");
             return 0;
@@ -165,7 +168,7 @@ internal static class KeyCommand
 
     private static AccessStore OpenStore() => new(Settings.Read<EngineOptions>(Settings.File()).DataDir);
 
-    private static string Name(KeyRole role) => $"{role}".ToLowerInvariant();
+    private static string Count(int keys) => keys == 1 ? "1 key" : $"{keys} keys";
 
     private static string Shown(DateTimeOffset? moment) =>
         moment?.UtcDateTime.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture) ?? "never";
