@@ -19,6 +19,7 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
         new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
         new("overload", _ => OverloadBench.RunAsync()) { WhyNotFirecracker = "uses no VMM" },
+        new("fairness", _ => FairnessBench.RunAsync()) { WhyNotFirecracker = "uses no VMM" },
         new("adoption", AdoptionBench.RunAsync),
         new("walls", NetworkProtectionBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
         new("driver", async target => [await DriverBench.RunAsync(target)]) { WhyNotQemu = "measures the calls of Firecracker's API" },

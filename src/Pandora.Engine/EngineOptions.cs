@@ -113,7 +113,8 @@ public sealed class EngineOptions
     public double MaxLifetime { get; set; } = 86400;
 
     /// <summary>
-    /// Most clients that may wait for a microVM of one template; a further client is answered with 429 at once: 0 to 100,000.
+    /// Most clients that may wait for a microVM of one template: 0 to 100,000. A further client is answered with 429 at once; if its
+    /// project has fewer that wait than another, the newest client of the project with the most is answered so instead.
     /// </summary>
     [Range(0, 100_000)]
     public int MaxWaiting { get; set; } = 256;

@@ -15,6 +15,9 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm, IDisposable
     /// <summary>Key of compatible snapshots; null when the VMM makes none.</summary>
     public string? SnapshotCompatibility { get; set; }
 
+    /// <summary>Time that a start takes, in real time.</summary>
+    public TimeSpan StartTime { get; set; }
+
     /// <summary>Error of every start; null when starts work.</summary>
     public Exception? StartFailure { get; set; }
 
@@ -53,6 +56,7 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm, IDisposable
     {
         Interlocked.Increment(ref _attempts);
         await _starts.WaitAsync(cancellationToken);
+        await Task.Delay(StartTime, TimeProvider.System, cancellationToken);
         return StartFailure is { } failure ? throw failure : CreateMachine(spec);
     }
 

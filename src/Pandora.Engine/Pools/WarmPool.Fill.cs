@@ -24,8 +24,8 @@ public sealed partial class WarmPool
                     // A client may have stopped to wait, so that its microVM is one too many.
                     while (_warm.Count > _size + WaitingCount)
                     {
-                        var surplus = _warm.First();
-                        _warm.Remove(surplus);
+                        var surplus = _warm.First!.Value;
+                        _warm.RemoveFirst();
                         End(surplus);
                     }
 

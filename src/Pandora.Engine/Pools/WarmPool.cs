@@ -11,19 +11,29 @@ namespace Pandora.Engine.Pools;
 public sealed record ClaimedMicroVm(MicroVm MicroVm, bool IsWarm);
 
 /// <summary>
-/// The warm microVMs of one template. Claims read from a channel, which serves waiting clients in order. A task refills the pool: it boots
-/// as many microVMs as are missing, and one for each waiting client. A warm microVM that dies is removed from the count at once, and
-/// skipped when a claim reads it from the channel.
+/// The warm microVMs of one template. A claim takes the oldest one, or waits. A task refills the pool: it boots as many microVMs as are
+/// missing, and one for each waiting claim. A warm microVM that dies is removed at once, and each is checked before it is handed out.
 /// </summary>
+/// <remarks>
+/// No project can take the pool from the others:
+/// <list type="number">
+/// <item>The projects with waiting claims are served in turn. A claim of a project without one takes a warm microVM at once.</item>
+/// <item>A pool of two or more keeps its last warm microVM from waiting claims while another project, which claimed within the last ten
+/// minutes, has no waiting claim. When that project takes the last one, the next microVM replaces it before a waiting claim is served.
+/// When all of these projects wait, nothing is kept back.</item>
+/// <item>When no microVM has become available for ten seconds, because boots fail or must wait, a waiting claim gets the last one
+/// too.</item>
+/// <item>When too many claims wait, the newest of the project with the most is refused.</item>
+/// </list>
+/// </remarks>
 public sealed partial class WarmPool : IAsyncDisposable
 {
     private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(1), LongestPause = TimeSpan.FromSeconds(30);
-    private readonly Channel<MicroVm> _ready = Channel.CreateUnbounded<MicroVm>();
     private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(
         new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly CancellationTokenSource _stopping = new();
     private readonly Lock _lock = new();
-    private readonly HashSet<MicroVm> _warm = [];
+    private readonly LinkedList<MicroVm> _warm = [];
     private readonly HashSet<Task> _boots = [];
     private readonly HashSet<Task> _ends = [];
     private readonly string _template;
@@ -38,7 +48,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly EngineMetrics _metrics;
     private readonly ILogger _logger;
     private readonly Task _filling;
-    private int _waiting;
+    private bool _isClosed;
     private int _expected;
     private int _failures;
     private string? _lastFailure;
@@ -81,6 +91,13 @@ public sealed partial class WarmPool : IAsyncDisposable
         _maxWaiting = maxWaiting;
         _maintain = maintain;
         _expected = expected;
+        _waiting = new WaitingClaims(time);
+        // The timer belongs to no request, not even to the first one, for which the pool was made.
+        using (ExecutionContext.SuppressFlow())
+        {
+            _reserveEnds = time.CreateTimer(_ => EndReserve(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        }
+
         _filling = EngineTracing.Detach(FillAsync);
         _maintaining = _maintain is null ? Task.CompletedTask : EngineTracing.Detach(MaintainAsync);
         Wake();
@@ -105,7 +122,16 @@ public sealed partial class WarmPool : IAsyncDisposable
     }
 
     /// <summary>The number of clients that wait.</summary>
-    public int WaitingCount => Volatile.Read(ref _waiting);
+    public int WaitingCount
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _waiting.Count;
+            }
+        }
+    }
 
     /// <summary>The number of microVMs that boot.</summary>
     public int BootingCount
@@ -119,68 +145,6 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
     }
 
-    /// <summary>Claims a living microVM; waits in order when there is none.</summary>
-    /// <param name="timeout">Longest wait.</param>
-    /// <param name="cancellationToken">Ends the wait.</param>
-    /// <exception cref="PandoraException">None became ready in time, or the pool is closing.</exception>
-    public async ValueTask<ClaimedMicroVm> ClaimAsync(TimeSpan timeout, CancellationToken cancellationToken)
-    {
-        while (_ready.Reader.TryRead(out var warm))
-        {
-            if (Take(warm, isWaiter: false))
-            {
-                return new ClaimedMicroVm(warm, IsWarm: true);
-            }
-        }
-
-        using var limit = new CancellationTokenSource(timeout, _time);
-        using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
-        if (Interlocked.Increment(ref _waiting) > _maxWaiting)
-        {
-            Interlocked.Decrement(ref _waiting);
-            throw new PandoraException(
-                PandoraError.Overloaded, $"{_maxWaiting} clients wait for a microVM, and no more may wait: try again later")
-            {
-                Hint = "PANDORA_MAX_WAITING sets how many may wait",
-            };
-        }
-
-        Wake();
-        var isServed = false;
-        try
-        {
-            while (true)
-            {
-                var microVm = await _ready.Reader.ReadAsync(linked.Token);
-                if (Take(microVm, isWaiter: true))
-                {
-                    isServed = true;
-                    return new ClaimedMicroVm(microVm, IsWarm: false);
-                }
-            }
-        }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
-        {
-            // The cause of a failed boot is about the host, in the words of its programs: it is for the operator, not for the client.
-            throw new PandoraException(PandoraError.PoolEmpty, $"no microVM became ready within {timeout.TotalSeconds:0} s")
-            {
-                Hint = _lastFailure is null ? null : $"the last boot failed: {_lastFailure}",
-            };
-        }
-        catch (ChannelClosedException)
-        {
-            throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
-        }
-        finally
-        {
-            if (!isServed)
-            {
-                Interlocked.Decrement(ref _waiting);
-                Wake();
-            }
-        }
-    }
-
     /// <summary>
     /// Takes back a microVM that was handed out and not used, for the next claim. If it has died since, the pool ends it.
     /// </summary>
@@ -189,7 +153,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     {
         lock (_lock)
         {
-            if (_stopping.IsCancellationRequested)
+            if (_isClosed)
             {
                 return false;
             }
@@ -240,11 +204,21 @@ public sealed partial class WarmPool : IAsyncDisposable
 
     private async Task CloseAsync(bool keepWarm)
     {
-        if (!_ready.Writer.TryComplete())
+        lock (_lock)
         {
-            return;
+            if (_isClosed)
+            {
+                return;
+            }
+
+            _isClosed = true;
+            while (_waiting.Count > 0)
+            {
+                _waiting.TakeNext().SetException(IsClosing());
+            }
         }
 
+        await _reserveEnds.DisposeAsync();
         await _stopping.CancelAsync();
         await _filling;
         await _maintaining;
@@ -269,30 +243,6 @@ public sealed partial class WarmPool : IAsyncDisposable
 
         await Task.WhenAll(ends);
         _stopping.Dispose();
-    }
-
-    // Removes the waiter and its microVM from the counts at the same moment: else one microVM too many would be booted.
-    private bool Take(MicroVm microVm, bool isWaiter)
-    {
-        bool isUsable;
-        lock (_lock)
-        {
-            var wasWarm = _warm.Remove(microVm);
-            isUsable = wasWarm && microVm.IsAlive;
-            StopMaintenance(microVm);
-            if (isUsable && isWaiter)
-            {
-                Interlocked.Decrement(ref _waiting);
-            }
-
-            if (wasWarm && !isUsable)
-            {
-                End(microVm);
-            }
-        }
-
-        Wake();
-        return isUsable;
     }
 
     // Under the lock, so that CloseAsync awaits every end that has begun.
@@ -320,13 +270,6 @@ public sealed partial class WarmPool : IAsyncDisposable
         }
 
         _ = WatchAsync(microVm);
-    }
-
-    // Under the lock. If the pool closes meanwhile, CloseAsync finds the microVM among the warm ones and ends it.
-    private void Offer(MicroVm microVm)
-    {
-        _warm.Add(microVm);
-        _ready.Writer.TryWrite(microVm);
     }
 
     private async Task WatchAsync(MicroVm microVm)

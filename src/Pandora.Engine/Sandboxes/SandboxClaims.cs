@@ -21,7 +21,7 @@ internal sealed partial class SandboxClaims(
         await MustBeClaimableAsync(cancellationToken);
         // Before the wait: a client over the limit is answered at once.
         count.MustHaveRoom();
-        var claimed = await pool.ClaimAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
+        var claimed = await pool.ClaimAsync(request.Project, TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
         var isClaimed = false;
         try
         {

@@ -50,7 +50,7 @@ public sealed class RecordTests : IDisposable
     public async Task A_microVM_that_cannot_be_adopted_ends_alone()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 });
-        async Task<MicroVm> ClaimAsync() => (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
+        async Task<MicroVm> ClaimAsync() => (await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default)).MicroVm;
         var microVms = new[] { await ClaimAsync(), await ClaimAsync() }.ToDictionary(m => m.Id);
         var (adopted, lost) = (new List<string>(), new List<(string Id, string Reason)>());
         await new MicroVmRecovery(node.Metrics, new FakeTimeProvider(), NullLogger.Instance).RunAsync(

@@ -11,7 +11,7 @@ public sealed class WarmPoolTests
     {
         await using var node = new FakeNode();
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
-        var claimed = await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default);
+        var claimed = await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default);
         Assert.True(claimed.IsWarm);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
         Assert.Equal(3, node.Booted.Count);
@@ -21,9 +21,9 @@ public sealed class WarmPoolTests
     public async Task Waiting_claims_are_served_in_order()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
-        var first = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        var first = node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
-        var second = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        var second = node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts == 2);
         node.AllowBoots(1);
         Assert.False((await first).IsWarm);
@@ -36,7 +36,7 @@ public sealed class WarmPoolTests
     public async Task The_pool_boots_one_microVM_for_each_waiting_claim_beside_its_size()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 2 }, bootsAreFree: false);
-        var waiters = Enumerable.Range(0, 3).Select(_ => node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask()).ToArray();
+        var waiters = Enumerable.Range(0, 3).Select(_ => node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(90), default).AsTask()).ToArray();
         await FakeNode.UntilAsync(() => node.BootAttempts == 5);
         node.AllowBoots(5);
         await Task.WhenAll(waiters);
@@ -55,7 +55,7 @@ public sealed class WarmPoolTests
         await FakeNode.UntilAsync(() => dead.Machine.IsDisposed);
         for (var i = 0; i < 2; i++)
         {
-            Assert.NotEqual(dead.Id, (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
+            Assert.NotEqual(dead.Id, (await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default)).MicroVm.Id);
         }
     }
 
@@ -76,7 +76,7 @@ public sealed class WarmPoolTests
         Assert.Equal(0, node.Pool.WarmCount);
         await FakeNode.UntilAsync(() => node.MachineOf(second.Id).IsDisposed);
 
-        async Task<MicroVm> ClaimAsync() => (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm;
+        async Task<MicroVm> ClaimAsync() => (await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default)).MicroVm;
     }
 
     [Fact]
@@ -85,8 +85,8 @@ public sealed class WarmPoolTests
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
         node.BootFailure = new BootException(BootStep.Guest, "boot failed at step 'guest': no disk\nand a long console");
-        await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default);
-        var waiting = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default);
+        var waiting = node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts >= 2 && node.Pool.WaitingCount == 1);
         await FakeNode.UntilAsync(() => node.Pool.BootingCount == 0);
         node.Time.Advance(TimeSpan.FromSeconds(91));
@@ -136,14 +136,14 @@ public sealed class WarmPoolTests
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 }, bootsAreFree: false);
         using var impatient = new CancellationTokenSource();
-        var waiting = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), impatient.Token).AsTask();
+        var waiting = node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(90), impatient.Token).AsTask();
         await FakeNode.UntilAsync(() => node.Pool.WaitingCount == 1);
         await impatient.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
         Assert.Equal(0, node.Pool.WaitingCount);
         node.AllowBoots(10);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount >= 1);
-        Assert.True((await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).IsWarm);
+        Assert.True((await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default)).IsWarm);
     }
 
     [Fact]
@@ -186,7 +186,7 @@ public sealed class WarmPoolTests
             return false;
         });
         await MaintainedAsync(1);
-        var claimed = await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default);
+        var claimed = await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default);
         Assert.Equal(node.Maintained[0], claimed.MicroVm.Id);
         // The next microVM is maintained. If the pool still waited for the first, it would not be.
         await MaintainedAsync(2);
@@ -206,14 +206,14 @@ public sealed class WarmPoolTests
             return node.Booted[0].Machine.IsDisposed;
         });
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1 && node.Booted.Count >= 2);
-        Assert.NotEqual(node.Booted[0].Id, (await node.Pool.ClaimAsync(TimeSpan.FromSeconds(1), default)).MicroVm.Id);
+        Assert.NotEqual(node.Booted[0].Id, (await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default)).MicroVm.Id);
     }
 
     [Fact]
     public async Task Closing_ends_the_warm_microVMs_and_refuses_waiting_claims()
     {
         var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
-        var waiting = node.Pool.ClaimAsync(TimeSpan.FromSeconds(90), default).AsTask();
+        var waiting = node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(90), default).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts == 1);
         await node.DisposeAsync();
         Assert.Equal(PandoraError.ShuttingDown, (await Assert.ThrowsAsync<PandoraException>(() => waiting)).Error);
