@@ -20,6 +20,7 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
         new("overload", _ => OverloadBench.RunAsync()) { WhyNotFirecracker = "uses no VMM" },
         new("fairness", _ => FairnessBench.RunAsync()) { WhyNotFirecracker = "uses no VMM" },
+        new("keys", _ => KeyBench.RunAsync()) { WhyNotFirecracker = "uses no VMM" },
         new("adoption", AdoptionBench.RunAsync),
         new("walls", NetworkProtectionBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
         new("driver", async target => [await DriverBench.RunAsync(target)]) { WhyNotQemu = "measures the calls of Firecracker's API" },

@@ -19,7 +19,7 @@ public sealed class PartTests
     }
 
     [Theory]
-    [InlineData("", "pool exec growth boot snapshot agent streams footprint looking overload fairness adoption walls")]
+    [InlineData("", "pool exec growth boot snapshot agent streams footprint looking overload fairness keys adoption walls")]
     [InlineData("--vmm firecracker", "pool exec growth boot snapshot agent footprint adoption driver")]
     [InlineData("--vmm firecracker --only footprint", "footprint")]
     [InlineData("--vmm firecracker --only adoption", "adoption")]
