@@ -26,9 +26,14 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
     /// <summary>Exit code of timeout(1).</summary>
     public const int TimedOut = 124;
 
+    private const string KeyHint = "set PANDORA_API_KEY to a key that an operator makes with './pandora key create --project P' on the "
+        + "server's host; as root on that host no key is needed";
+
     /// <summary>The failure that an exception stands for; null when it is a defect.</summary>
     public static Failure? Of(Exception exception) => exception switch
     {
+        PandoraApiException { Code: { } code } e when code == ErrorCodes.Unauthorized.Code =>
+            new(Failed, e.Wire with { Detail = e.Message, Hint = KeyHint }),
         PandoraApiException e =>
             new(e is ExecTimeoutException ? TimedOut : Failed, e.Wire with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
         ServerUnreachableException e => new(Failed, new ApiProblem(Detail: e.Message, Code: "unreachable", Hint: e.Hint)),

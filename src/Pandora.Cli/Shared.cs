@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
@@ -23,8 +24,10 @@ internal static class Shared
     };
 
     /// <summary>
-    /// A client for the server that the user named; the key is taken from PANDORA_API_KEY, because command lines can be read by others.
+    /// A client for the server that the user named; the key is taken from PANDORA_API_KEY, because command lines can be read by others, or
+    /// from this host's <see cref="KeyFile"/>.
     /// </summary>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The client disposes the handler")]
     public static PandoraClient Connect(ParseResult result)
     {
         // A line that is being completed has no default values yet.
@@ -34,17 +37,26 @@ internal static class Shared
             throw new UsageException($"'{url}' is not an address such as http://127.0.0.1:8000");
         }
 
+        var key = Environment.GetEnvironmentVariable("PANDORA_API_KEY");
+        if (string.IsNullOrEmpty(key))
+        {
+            Failure? fault = null;
+            key = KeyFile.IsLoopback(address) ? KeyFile.Read(out fault) : null;
+            fault?.Print(result.GetValue(Json));
+        }
+
         var options = new PandoraClientOptions
         {
             Url = address,
-            ApiKey = Environment.GetEnvironmentVariable("PANDORA_API_KEY") is { Length: > 0 } key ? key : null,
+            ApiKey = key,
             // A command reports the server's answer at once; scripts decide whether to try again.
             MaxRetryTime = TimeSpan.Zero,
             KeepAlive = false,
         };
         try
         {
-            return new PandoraClient(options);
+            // A proxy of the environment would get the key of this host, and lead to its own loopback addresses.
+            return new PandoraClient(options, new SocketsHttpHandler { UseProxy = !KeyFile.IsLoopback(address) });
         }
         catch (ArgumentException e)
         {

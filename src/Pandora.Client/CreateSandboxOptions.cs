@@ -17,6 +17,24 @@ public sealed class CreateSandboxOptions
     /// <summary>What the sandbox may reach: <c>internet</c>, or <c>none</c>. Default: the server's.</summary>
     public string? Egress { get; set; }
 
+    /// <summary>
+    /// Memory in MiB, from <see cref="Limits.MinMemoryMib"/> to <see cref="Limits.MaxMemoryMib"/>, and at most what the template and the
+    /// project allow. Default: the template's.
+    /// </summary>
+    public int? MemoryMib { get; set; }
+
+    /// <summary>
+    /// Number of virtual CPUs, from 1 to <see cref="Limits.MaxVcpus"/>, and at most what the template and the project allow. Default: the
+    /// template's.
+    /// </summary>
+    public int? Vcpus { get; set; }
+
+    /// <summary>
+    /// Size of the disk in MiB, from <see cref="Limits.MinDiskMib"/> to <see cref="Limits.MaxDiskMib"/>, at least the template's, and at
+    /// most what the template and the project allow. Default: the template's.
+    /// </summary>
+    public int? DiskMib { get; set; }
+
     /// <summary>Pairs to find the sandbox by later, at most <see cref="Limits.MaxMetadataBytes"/> in all.</summary>
     public IReadOnlyDictionary<string, string>? Metadata { get; set; }
 

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text;
 using Pandora.Contracts;
 
@@ -88,6 +89,13 @@ public class PandoraApiException : PandoraClientException
 
     internal ApiProblem Wire { get; }
 
+    /// <summary>
+    /// Whether the server did nothing of the request and the same request may succeed later. A wrong key does not become right by waiting:
+    /// the program must learn of <c>too_many_attempts</c> at once, and more tries would only be counted against its address.
+    /// </summary>
+    internal bool MayPass => Code == ErrorCodes.Recovering.Code
+        || (Status == (int)HttpStatusCode.TooManyRequests && Code != ErrorCodes.TooManyAttempts.Code);
+
     internal static PandoraApiException From(ApiProblem problem, TimeSpan? retryAfter)
     {
         var words = new[] { problem.Detail, problem.Title };
@@ -150,14 +158,17 @@ public sealed class SandboxGoneException : PandoraApiException
     }
 }
 
-/// <summary>The server cannot provide a sandbox now; <see cref="PandoraApiException.RetryAfter"/> says when to try again.</summary>
+/// <summary>
+/// The server cannot provide a sandbox now, or a quota of the project is used up; <see cref="PandoraApiException.RetryAfter"/> says when to
+/// try again.
+/// </summary>
 public sealed class SandboxUnavailableException : PandoraApiException
 {
     /// <summary>Creates it, for tests of a program that uses the client.</summary>
     /// <param name="message">What happened.</param>
     /// <param name="code">One of <see cref="ErrorCodes"/>.</param>
     public SandboxUnavailableException(string message, string? code = null)
-        : base(message, code ?? ErrorCodes.SandboxLimit.Code, ErrorCodes.SandboxLimit.Status)
+        : base(message, code ?? ErrorCodes.SandboxLimit.Code, (ErrorCodes.Find(code) ?? ErrorCodes.SandboxLimit).Status)
     {
     }
 

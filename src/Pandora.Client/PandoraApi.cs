@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Net;
 using System.Net.Http.Json;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -182,7 +181,7 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
 
             // A little later than the server says, and not all clients at once.
             var delay = Max(error.RetryAfter ?? TimeSpan.Zero, MinRetryDelay) * (1 + (Random.Shared.NextDouble() / 10));
-            if (!IsRetryable(error) || Time.GetElapsedTime(start) + delay > options.MaxRetryTime)
+            if (!(error.MayPass && error.RetryAfter <= MaxRetryDelay) || Time.GetElapsedTime(start) + delay > options.MaxRetryTime)
             {
                 throw error;
             }
@@ -202,11 +201,6 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
 
     internal static UnexpectedAnswerException NotUnderstood(string why, Exception? cause = null) =>
         new($"the server's answer was not understood: {why}", cause);
-
-    // With either the server has done nothing of the request.
-    private static bool IsRetryable(PandoraApiException error) =>
-        error.RetryAfter <= MaxRetryDelay
-        && (error.Status == (int)HttpStatusCode.TooManyRequests || error.Code == ErrorCodes.Recovering.Code);
 
     private async Task<HttpResponseMessage> SendOnceAsync(
         HttpMethod method, string path, HttpContent? content, string? streamType, CancellationToken cancellationToken)

@@ -38,11 +38,18 @@ public partial class PandoraClient : IDisposable
     /// <exception cref="ArgumentException">A setting is not allowed.</exception>
     [SuppressMessage("Reliability", "CA2000", Justification = "The API disposes the HTTP client, and Dispose the API")]
     public PandoraClient(PandoraClientOptions options)
+        : this(options, new HttpClientHandler())
+    {
+    }
+
+    /// <summary>Creates a client on a handler, which it disposes.</summary>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The API disposes the HTTP client, and Dispose the API")]
+    internal PandoraClient(PandoraClientOptions options, HttpMessageHandler handler)
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Check();
         // Commands may run for minutes: the server limits their time, and the caller's token ends a wait.
-        _api = new PandoraApi(new HttpClient { Timeout = Timeout.InfiniteTimeSpan }, options, options.Url, ownsHttp: true);
+        _api = new PandoraApi(new HttpClient(handler) { Timeout = Timeout.InfiniteTimeSpan }, options, options.Url, ownsHttp: true);
     }
 
     /// <summary>Creates a client on an <see cref="HttpClient"/> of the caller's, such as one of <c>IHttpClientFactory</c>.</summary>
@@ -78,14 +85,17 @@ public partial class PandoraClient : IDisposable
     /// </summary>
     /// <param name="options">What the sandbox is to be like; null is the default.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    /// <exception cref="SandboxUnavailableException">The server has no room for another sandbox, or no microVM became ready in
-    /// time.</exception>
+    /// <exception cref="SandboxUnavailableException">The server has no room for another sandbox, no microVM became ready in time, or a
+    /// quota of the project is used up.</exception>
     /// <exception cref="InvalidRequestException">An option is out of its range.</exception>
-    /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
+    /// <exception cref="PandoraClientException">The request failed for another reason, such as an option above a ceiling of the project
+    /// (code <c>above_ceiling</c>).</exception>
     public virtual async Task<Sandbox> CreateAsync(CreateSandboxOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new CreateSandboxOptions();
-        var request = new CreateSandboxRequest(options.IdleTimeout?.TotalSeconds, options.Template, options.Metadata, options.Egress);
+        var request = new CreateSandboxRequest(
+            options.IdleTimeout?.TotalSeconds, options.Template, options.Metadata, options.Egress, options.MemoryMib, options.Vcpus,
+            options.DiskMib);
         var created = await Api.CreateAsync(request, options.IdempotencyKey, cancellationToken).ConfigureAwait(false);
         return new Sandbox(Api, created, options.KeepAlive ?? Api.KeepsAlive);
     }

@@ -12,9 +12,8 @@ public sealed class PandoraClientOptions
 
     /// <summary>
     /// Longest time that one call may spend on retries, zero or more. A call is retried after the answer's <c>Retry-After</c> when the
-    /// server did nothing of it: status 429, or code <c>recovering</c> (the server has just started). <see cref="TimeSpan.Zero"/> turns
-    /// retries off.
-    /// Default: 30 s.
+    /// server did nothing of it: status 429, or code <c>recovering</c> (the server has just started). Code <c>too_many_attempts</c> (429,
+    /// too many wrong keys) is not retried: a wrong key stays wrong. <see cref="TimeSpan.Zero"/> turns retries off. Default: 30 s.
     /// </summary>
     public TimeSpan MaxRetryTime { get; set; } = TimeSpan.FromSeconds(30);
 

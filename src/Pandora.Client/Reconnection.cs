@@ -73,8 +73,7 @@ internal sealed class Reconnection(PandoraApi api)
         PandoraApiException { Code: null } e => e.Status
             is (int)HttpStatusCode.BadGateway or (int)HttpStatusCode.ServiceUnavailable or (int)HttpStatusCode.GatewayTimeout
                 or (int)HttpStatusCode.TooManyRequests,
-        PandoraApiException e => e.Status == (int)HttpStatusCode.TooManyRequests
-            || e.Code == ErrorCodes.Recovering.Code || e.Code == ErrorCodes.ShuttingDown.Code,
+        PandoraApiException e => e.MayPass || e.Code == ErrorCodes.ShuttingDown.Code,
         _ => false,
     };
 }

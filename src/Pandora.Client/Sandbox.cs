@@ -40,6 +40,12 @@ public partial class Sandbox : IAsyncDisposable
     /// </summary>
     public bool? IsWarm => _created?.Warm;
 
+    /// <summary>
+    /// How the microVM started: <c>snapshot</c> or <c>boot</c>. A size other than the template's boots, which takes longer, until the
+    /// server has a snapshot of that size. Null after <see cref="PandoraClient.Connect"/>, and when the server does not say.
+    /// </summary>
+    public string? Start => _created?.Start;
+
     /// <summary>Idle time after which the server ends the sandbox; null after <see cref="PandoraClient.Connect"/>.</summary>
     public TimeSpan? IdleTimeout => _created is null ? null : WireTime.Seconds(_created.IdleTimeout);
 

@@ -35,6 +35,18 @@ public sealed record SandboxDetails
     /// <summary>What it may reach: <c>internet</c> or <c>none</c>.</summary>
     public string Egress { get; init; } = "internet";
 
+    /// <summary>Project that it is in. An older server has only <c>default</c>.</summary>
+    public string Project { get; init; } = "default";
+
+    /// <summary>Its memory in MiB; null when the server does not say.</summary>
+    public int? MemoryMib { get; init; }
+
+    /// <summary>Number of its virtual CPUs; null when the server does not say.</summary>
+    public int? Vcpus { get; init; }
+
+    /// <summary>Size of its disk in MiB; null when the server does not say.</summary>
+    public int? DiskMib { get; init; }
+
     /// <summary>The pairs given at its creation.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; init; } = new Dictionary<string, string>();
 
@@ -55,6 +67,10 @@ public sealed record SandboxDetails
         ExecCount = info.ExecCount,
         Template = info.Template,
         Egress = info.Egress,
+        Project = info.Project,
+        MemoryMib = info.MemoryMib,
+        Vcpus = info.Vcpus,
+        DiskMib = info.DiskMib,
         Metadata = info.Metadata ?? new Dictionary<string, string>(),
         SlotId = info.SlotId,
         GuestAddress = info.GuestIp,

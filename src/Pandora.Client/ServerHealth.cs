@@ -44,6 +44,12 @@ public sealed record ServerHealth
     /// <summary>Longest idle time that a sandbox may ask for; zero when an older server does not say.</summary>
     public TimeSpan MaxIdleTimeout { get; init; }
 
+    /// <summary>What the server may give to sandboxes, and what they have; null when an older server does not say.</summary>
+    public ServerCapacity? Capacity { get; init; }
+
+    /// <summary>Use and bounds of the project of this client's key; null when an older server does not say.</summary>
+    public ProjectUsage? Project { get; init; }
+
     internal static ServerHealth From(Health health) => new()
     {
         Status = health.Status,
@@ -58,5 +64,7 @@ public sealed record ServerHealth
         Notes = health.Notes,
         MaxTimeout = WireTime.Seconds(health.MaxTimeout),
         MaxIdleTimeout = WireTime.Seconds(health.MaxIdleTimeout),
+        Capacity = health.Capacity is { } capacity ? ServerCapacity.From(capacity) : null,
+        Project = health.Project is { } project ? ProjectUsage.From(project) : null,
     };
 }

@@ -216,6 +216,7 @@ public abstract partial class CommandContract
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
+            Environment = { ["PANDORA_DATA_DIR"] = fixture.Server.DataDir },
         })!;
         using var output = new MemoryStream();
         using var error = new MemoryStream();

@@ -92,6 +92,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
             Path.Combine(Repository.Root, "artifacts/bin/Pandora.Cli/release/pandora-cli"), .. arguments])
     {
         RedirectStandardError = true,
+        Environment = { ["PANDORA_DATA_DIR"] = fixture.Server.DataDir },
     })!;
 
     private static void Interrupt(Process cli)
@@ -116,5 +117,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     }
 
     private async Task<string> RunAsync(string tool, params string[] arguments) =>
-        await Command.RunAsync("nsenter", [$"--net={fixture.World.Host.Path}", tool, .. arguments]);
+        await Command.RunAsync(
+            "nsenter", [$"--net={fixture.World.Host.Path}", tool, .. arguments],
+            environment: new Dictionary<string, string> { ["PANDORA_DATA_DIR"] = fixture.Server.DataDir });
 }

@@ -105,6 +105,7 @@ public sealed class StressTests(ServerFixture fixture) : IClassFixture<ServerFix
             {
                 RedirectStandardOutput = true,
                 RedirectStandardError = true,
+                Environment = { ["PANDORA_DATA_DIR"] = fixture.Server.DataDir },
             })!;
         return (process, process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
     }

@@ -14,18 +14,20 @@ internal static class CreateCommand
             Description = $"Idle seconds after which it is ended, at least {Limits.MinIdleTimeout:0}, at most what './pandora health' says",
         };
         var egress = new Option<string>("--egress") { Description = "internet or none" };
+        var size = new SizeOptions();
         var metadata = new Option<string[]>("--metadata") { Description = "Pair to find it again by, name=value; may be repeated" };
         var idempotencyKey = new Option<string>("--idempotency-key")
         {
             Description = "Name of this request: sent again with it, it gets the same sandbox",
         };
         var command = new Command("create", "Claim a sandbox and print its id") { template, idle, egress, metadata, idempotencyKey };
+        size.AddTo(command);
         command.SetAction(async (result, cancellationToken) =>
         {
             using var pandora = Shared.Connect(result);
             var pairs = Shared.Pairs("--metadata", result.GetValue(metadata));
-            var request = new CreateSandboxRequest(
-                result.GetValue(idle), result.GetValue(template), pairs, result.GetValue(egress));
+            var request = size.AddTo(
+                new CreateSandboxRequest(result.GetValue(idle), result.GetValue(template), pairs, result.GetValue(egress)), result);
             var created = await pandora.Api.CreateAsync(request, result.GetValue(idempotencyKey), cancellationToken);
             if (result.GetValue(Shared.Json))
             {

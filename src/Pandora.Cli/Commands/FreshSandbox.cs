@@ -13,6 +13,7 @@ internal sealed class FreshSandbox
     private static readonly TimeSpan EndLimit = TimeSpan.FromSeconds(60);
     private readonly Option<string> _template = new("--template") { Description = "Template to start from" };
     private readonly Option<string> _egress = new("--egress") { Description = "internet or none" };
+    private readonly SizeOptions _size = new();
     private readonly Option<bool> _quiet = new("--quiet", "-q")
     {
         Description = "Leave out the line with the result (with --json: the receipt, one JSON object on standard error)",
@@ -22,6 +23,7 @@ internal sealed class FreshSandbox
     {
         command.Options.Add(_template);
         command.Options.Add(_egress);
+        _size.AddTo(command);
         command.Options.Add(_quiet);
     }
 
@@ -33,7 +35,8 @@ internal sealed class FreshSandbox
     public async Task<int> UseAsync(
         ParseResult result, PandoraClient pandora, Interruption interruption, Func<string, Task<(int ExitCode, double? RanMs)>> use)
     {
-        var sandbox = await ClaimAsync(pandora, result.GetValue(_template), result.GetValue(_egress), interruption);
+        var request = new CreateSandboxRequest(Template: result.GetValue(_template), Egress: result.GetValue(_egress));
+        var sandbox = await ClaimAsync(pandora, _size.AddTo(request, result), interruption);
         // Ends the sandbox when an exception ends this command first.
         await using var handle = new Sandbox(pandora.Api, sandbox, keepAlive: false);
         int exitCode;
@@ -82,12 +85,11 @@ internal sealed class FreshSandbox
     // The server may have created a sandbox whose id this program never receives. So a create under way is waited for, and its sandbox
     // ended.
     private static async Task<SandboxCreated> ClaimAsync(
-        PandoraClient pandora, string? template, string? egress, Interruption interruption)
+        PandoraClient pandora, CreateSandboxRequest request, Interruption interruption)
     {
         SandboxCreated sandbox;
         try
         {
-            var request = new CreateSandboxRequest(Template: template, Egress: egress);
             sandbox = await interruption.FinishAsync(limit => pandora.Api.CreateAsync(request, null, limit));
         }
         catch (OperationCanceledException) when (interruption.Leaving.IsCancellationRequested)

@@ -27,6 +27,11 @@ internal static class HealthCommand
                 isolation   {health.Isolation}
                 timeouts    commands at most {health.MaxTimeout:0} s, idle at most {health.MaxIdleTimeout:0} s
                 """);
+            foreach (var line in Lines(health.Capacity).Concat(Lines(health.Project)))
+            {
+                Console.WriteLine(line);
+            }
+
             foreach (var note in health.Notes)
             {
                 Console.WriteLine($"note        {note}");
@@ -34,4 +39,33 @@ internal static class HealthCommand
         });
         return command;
     }
+
+    private static IEnumerable<string> Lines(HealthCapacity? capacity) => capacity is null ? [] :
+    [
+        $"memory      {capacity.UsedMemoryMib} of {capacity.MemoryMib} MiB in sandboxes, {capacity.HeldMemoryMib} MiB in all microVMs",
+        $"vCPUs       {capacity.UsedVcpus} of {capacity.Vcpus} in sandboxes, {capacity.HeldVcpus} in all microVMs",
+    ];
+
+    private static IEnumerable<string> Lines(HealthProject? project)
+    {
+        if (project is null)
+        {
+            yield break;
+        }
+
+        yield return $"project     {project.Name}: sandboxes {Of(project.Sandboxes, project.MaxSandboxes)}, "
+            + $"vCPUs {Of(project.Vcpus, project.MaxVcpus)}, memory {Of(project.MemoryMib, project.MaxMemoryMib)} MiB";
+        string?[] bounds =
+        [
+            project.MaxLifetime is { } seconds ? $"a sandbox lives at most {seconds:0} s" : null,
+            project.Egress is { } egress ? $"egress at most {egress}" : null,
+            project.Templates is { } templates ? $"templates {string.Join(", ", templates)}" : null,
+        ];
+        if (bounds.Any(b => b is not null))
+        {
+            yield return $"            {string.Join("; ", bounds.Where(b => b is not null))}";
+        }
+    }
+
+    private static string Of(long used, int? most) => most is null ? $"{used}" : $"{used} of at most {most}";
 }

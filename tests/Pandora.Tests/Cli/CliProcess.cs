@@ -9,9 +9,10 @@ internal static class CliProcess
 
     public static string Executable { get; } = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
 
-    public static async Task<(int ExitCode, string Output, string Error)> RunAsync(string[] arguments)
+    public static async Task<(int ExitCode, string Output, string Error)> RunAsync(
+        string[] arguments, IReadOnlyDictionary<string, string>? environment = null)
     {
-        using var process = Start(arguments);
+        using var process = Start(arguments, environment);
         process.StandardInput.Close();
         return await EndAsync(process);
     }
@@ -23,7 +24,7 @@ internal static class CliProcess
         return (process.ExitCode, await output, await error);
     }
 
-    public static Process Start(string[] arguments)
+    public static Process Start(string[] arguments, IReadOnlyDictionary<string, string>? environment = null)
     {
         // SIGINT as a terminal's shell has it: tests that run in the background ignore it, and hand that on.
         var start = new ProcessStartInfo("env",
@@ -36,6 +37,13 @@ internal static class CliProcess
         foreach (var name in start.Environment.Keys.Where(n => n.StartsWith("PANDORA_", StringComparison.Ordinal)).ToList())
         {
             start.Environment.Remove(name);
+        }
+
+        // A service of this host may have a key for its command line.
+        start.Environment["PANDORA_DATA_DIR"] = "/nowhere";
+        foreach (var (name, value) in environment ?? new Dictionary<string, string>())
+        {
+            start.Environment[name] = value;
         }
 
         return Process.Start(start)!;

@@ -47,6 +47,7 @@ public sealed class PandoraClientTests
     [Theory]
     [InlineData(429, "overloaded")]
     [InlineData(429, "too_many_execs")]
+    [InlineData(429, "quota_exceeded")]
     [InlineData(503, "recovering")]
     public async Task A_call_is_repeated_where_the_server_did_nothing_of_it(int status, string code)
     {
@@ -69,6 +70,8 @@ public sealed class PandoraClientTests
     [InlineData(503, "sandbox_limit", 30)]
     [InlineData(503, "host_full", 30)]
     [InlineData(503, "interrupted", 30)]
+    [InlineData(403, "above_ceiling", 30)]
+    [InlineData(429, "too_many_attempts", 30)]
     [InlineData(429, "overloaded", 0)]
     [InlineData(429, "overloaded", 1)]
     public async Task Other_errors_come_at_once_with_the_time_of_the_next_try(int status, string code, int limit)

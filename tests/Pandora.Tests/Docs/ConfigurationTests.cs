@@ -39,7 +39,7 @@ public sealed class ConfigurationTests
             | variable | default | meaning |
             |---|---|---|
             | `PANDORA_URL` | `http://127.0.0.1:8000` | The server that the commands call. |
-            | `PANDORA_API_KEY` | | The key that they send. |
+            | `PANDORA_API_KEY` | | The key that they send. Without it: `cli.key` of the data directory, to loopback only. |
             | `PANDORA_LOG` | `/var/log/pandora.log` | The log of a server started with `./pandora up --detach`. |
 
             """);
