@@ -30,7 +30,8 @@ internal static class KeyBench
             return
             [
                 new(
-                    "look-up of a key among 10,000 p99, right or wrong", Math.Max(right.Percentile(99), wrong.Percentile(99)) * 1000, "µs", 50,
+                    "look-up of a key among 10,000 p99, right or wrong",
+                    Math.Max(right.Percentile(99), wrong.Percentile(99)) * 1000, "µs", 50,
                     $"right p50 {right.Percentile(50) * 1000:0.0}, p99 {right.Percentile(99) * 1000:0.0} µs; wrong p50 "
                         + $"{wrong.Percentile(50) * 1000:0.0}, p99 {wrong.Percentile(99) * 1000:0.0} µs; the file was read in "
                         + $"{reading.TotalMilliseconds:0} ms"),

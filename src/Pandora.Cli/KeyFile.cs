@@ -21,9 +21,13 @@ internal static partial class KeyFile
     public static bool IsLoopback(Uri url) =>
         url.Host == "localhost" || (IPAddress.TryParse(url.DnsSafeHost, out var address) && IPAddress.IsLoopback(address));
 
-    /// <summary>The key in the file; null when there is no file, or when this user cannot read it. Both are usual.</summary>
+    /// <summary>
+    /// The key in the file; null when there is no file, when this user cannot read it, or when no program of the file's owner or of root
+    /// listens at the address. All are usual.
+    /// </summary>
+    /// <param name="url">The loopback address to which it is to be sent.</param>
     /// <param name="fault">Why a file that is there is ignored; null when it is not.</param>
-    public static string? Read(out Failure? fault)
+    public static string? Read(Uri url, out Failure? fault)
     {
         fault = null;
         // Only there a server runs, and only there FileStatus has its system call.
@@ -58,7 +62,7 @@ internal static partial class KeyFile
                 fault = new Failure(0, new ApiProblem(Detail: $"{path} is ignored: it {words}", Code: "key_file_ignored"));
             }
 
-            return key;
+            return key is not null && Listeners.BelongTo(url.Port, status.Owner) ? key : null;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

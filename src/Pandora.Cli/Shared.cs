@@ -41,7 +41,7 @@ internal static class Shared
         if (string.IsNullOrEmpty(key))
         {
             Failure? fault = null;
-            key = KeyFile.IsLoopback(address) ? KeyFile.Read(out fault) : null;
+            key = KeyFile.IsLoopback(address) ? KeyFile.Read(address, out fault) : null;
             fault?.Print(result.GetValue(Json));
         }
 

@@ -118,7 +118,7 @@ public static class ErrorCodes
 
     /// <summary>An address sent too many wrong keys.</summary>
     public static readonly ErrorCode TooManyAttempts = Add(new(
-        "too_many_attempts", 429, "Too many wrong keys", ErrorKind.Other, ApiOperations.WithKey,
+        "too_many_attempts", 429, "Too many at once", ErrorKind.Other, ApiOperations.WithKey,
         "too many wrong keys came from this address; a key that has worked from there before still works", RetryAfterSeconds: 5));
 
     /// <summary>The key's role does not include the request.</summary>
@@ -217,7 +217,7 @@ public static class ErrorCodes
 
     /// <summary>A quota of the project is used up.</summary>
     public static readonly ErrorCode QuotaExceeded = Add(new(
-        "quota_exceeded", 429, "Quota reached", ErrorKind.SandboxUnavailable, ApiOperations.Create,
+        "quota_exceeded", 429, "Too many at once", ErrorKind.SandboxUnavailable, ApiOperations.Create,
         "a quota of the project is used up; the detail says what is used", RetryAfterSeconds: 5));
 
     /// <summary>The limit of clients that wait is reached.</summary>
