@@ -29,9 +29,7 @@ public sealed partial class WarmPool
                         End(surplus);
                     }
 
-                    // The second condition boots for waiting clients at once: an expected microVM may never come.
-                    while (_boots.Count < _maxBoots && !_stopping.IsCancellationRequested
-                        && (_warm.Count + _boots.Count + _expected < _size + WaitingCount || _warm.Count + _boots.Count < WaitingCount))
+                    while (_boots.Count < _maxBoots && !_stopping.IsCancellationRequested && MustStartOne())
                     {
                         var done = new TaskCompletionSource();
                         _boots.Add(done.Task);
@@ -44,6 +42,34 @@ public sealed partial class WarmPool
         {
             // Closing.
         }
+    }
+
+    /// <summary>Ends one warm microVM, so that a microVM that a client waits for finds room on the host.</summary>
+    /// <returns>False when none is warm that no claim waits for.</returns>
+    internal bool GiveWay()
+    {
+        lock (_lock)
+        {
+            if (_warm.First is not { } oldest || _waiting.Count > 0)
+            {
+                return false;
+            }
+
+            _warm.RemoveFirst();
+            StopMaintenance(oldest.Value);
+            End(oldest.Value);
+            return true;
+        }
+    }
+
+    /// <summary>Looks again at what the pool needs.</summary>
+    internal void Wake() => _wake.Writer.TryWrite(true);
+
+    // Under the lock. For waiting claims at once: an expected microVM may never come.
+    private bool MustStartOne()
+    {
+        var coming = _warm.Count + _boots.Count;
+        return coming < _waiting.Count || (coming + _expected < _size + _waiting.Count && _hasRoom());
     }
 
     private async Task BootOneAsync(TaskCompletionSource done)
@@ -62,6 +88,10 @@ public sealed partial class WarmPool
         catch (OperationCanceledException) when (_stopping.IsCancellationRequested)
         {
             // Closing.
+        }
+        catch (NoRoomException)
+        {
+            // No claim waits for it. It starts when the host has room.
         }
         catch (Exception e)
         {

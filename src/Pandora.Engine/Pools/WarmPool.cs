@@ -41,6 +41,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly Func<MicroVm, Task> _end;
     private readonly Func<MicroVm, CancellationToken, Task>? _maintain;
     private readonly Task _maintaining;
+    private readonly Func<bool> _hasRoom;
     private readonly int _size;
     private readonly int _maxBoots;
     private readonly int _maxWaiting;
@@ -67,6 +68,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// none in their place.</param>
     /// <param name="maintain">Maintains one warm microVM. The pool calls it for each at an interval, and at once when the host's clock was
     /// set; a microVM for which it throws is ended. Null for no maintenance.</param>
+    /// <param name="hasRoom">Whether the host has room for a microVM that no claim waits for. Null: always.</param>
     public WarmPool(
         string template,
         int size,
@@ -78,8 +80,10 @@ public sealed partial class WarmPool : IAsyncDisposable
         ILogger logger,
         int maxWaiting = int.MaxValue,
         int expected = 0,
-        Func<MicroVm, CancellationToken, Task>? maintain = null)
+        Func<MicroVm, CancellationToken, Task>? maintain = null,
+        Func<bool>? hasRoom = null)
     {
+        _hasRoom = hasRoom ?? (static () => true);
         _template = template;
         _size = size;
         _maxBoots = maxBoots;
@@ -259,8 +263,6 @@ public sealed partial class WarmPool : IAsyncDisposable
                 }
             }, TaskScheduler.Default);
     }
-
-    private void Wake() => _wake.Writer.TryWrite(true);
 
     private void Add(MicroVm microVm)
     {

@@ -1,9 +1,13 @@
 using System.Reflection;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Pandora.Contracts;
-using Pandora.Engine.Node;
 using Pandora.Engine;
+using Pandora.Engine.Admission;
+using Pandora.Engine.Node;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Telemetry;
+using Pandora.Server.Auth;
 
 namespace Pandora.Server.Api;
 
@@ -21,7 +25,8 @@ internal static class HealthApi
             .Produces(200).Fails(ApiOperations.Ready);
     }
 
-    private static Ok<Health> GetHealth(Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options)
+    private static Ok<Health> GetHealth(
+        Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options, Access access, Caller caller)
     {
         var status = getStatus();
         var state = status switch
@@ -33,8 +38,18 @@ internal static class HealthApi
         return TypedResults.Ok(new Health(
             state, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
-            status.Vmm.Isolation, status.Notes, options.LongestTimeout, options.LongestIdleTimeout));
+            status.Vmm.Isolation, access.Problem is { } problem ? [.. status.Notes, problem] : status.Notes,
+            options.LongestTimeout, options.LongestIdleTimeout, ToWire(status.Capacity),
+            ToWire(access.FindProject(caller.Project), sandboxes.UseOf(caller.Project))));
     }
+
+    private static HealthCapacity ToWire(NodeCapacity capacity) => new(
+        capacity.Budget.MemoryMib, capacity.Used.MemoryMib, capacity.Held.MemoryMib,
+        capacity.Budget.Vcpus, capacity.Used.Vcpus, capacity.Held.Vcpus);
+
+    private static HealthProject ToWire(Project project, ProjectUse use) => new(
+        project.Name, use.Sandboxes, use.Vcpus, use.MemoryMib, project.MaxSandboxes, project.MaxVcpus, project.MaxMemoryMib,
+        project.MaxLifetime, project.Egress is { } egress ? Label.Of(egress) : null, project.Templates);
 
     private static IResult GetReady(Func<NodeStatus> getStatus)
     {
