@@ -29,6 +29,7 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly ConcurrentDictionary<string, FakeGuest> _guests = new();
     private readonly ConcurrentBag<FakeLink> _links = [];
     private readonly ConcurrentQueue<string> _order = new(), _maintained = new();
+    private readonly ConcurrentQueue<int> _formatted = new();
     private readonly ILoggerFactory _loggers;
     private readonly bool _hasWatches;
     private PandoraEngine _engine;
@@ -114,6 +115,9 @@ internal sealed class FakeNode : IAsyncDisposable
     /// <summary>Ids of the warm microVMs that the pool maintained, in order: those whose clock was read again after their boot.</summary>
     public IReadOnlyList<string> Maintained => [.. _maintained];
 
+    /// <summary>Sizes in MiB of the disks that were formatted, in order.</summary>
+    public IReadOnlyList<int> Formatted => [.. _formatted];
+
     public string RecordOf(string id) => Path.Combine(Options.RunDir, _engine.Status.Instance, id, "record.json");
 
     public void AllowBoots(int count) => Vmm.AllowStarts(count);
@@ -153,13 +157,25 @@ internal sealed class FakeNode : IAsyncDisposable
     public Task<Execution> StartAsync(string id, GuestCommand command, CancellationToken cancellationToken = default) =>
         Sandboxes.GetFor(id, SandboxOperation.Exec).ExecAsync(command, cancellationToken);
 
-    /// <summary>Adds a template whose files hold only a line of text.</summary>
-    public void AddTemplate(string name)
+    /// <summary>Adds a template, or replaces one. Its files hold only a line of text, and its disk is as long as a real one.</summary>
+    public void AddTemplate(string name, Func<Template, Template>? change = null)
     {
         var directory = Directory.CreateDirectory(Path.Combine(Options.TemplatePath, name)).FullName;
-        var template = new Template(name, $"key of {name}", Time.GetUtcNow(), 1, 256, "for tests") { Directory = directory };
+        var template = new Template(name, $"key of {name}", Time.GetUtcNow(), 1, 256, "for tests")
+        {
+            Directory = directory,
+            DiskMib = 2048,
+        };
+        template = change?.Invoke(template) ?? template;
         File.WriteAllText(Path.Combine(directory, "template.json"), JsonSerializer.Serialize(template, TemplateJson.Default.Template));
         template.Files.ToList().ForEach(f => File.WriteAllText(f, $"{Path.GetFileName(f)} of {name}"));
+        SetLength(template.DiskPath, template.DiskMib);
+    }
+
+    private static void SetLength(string path, int mib)
+    {
+        using var file = File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.Write);
+        RandomAccess.SetLength(file, mib * 1024L * 1024);
     }
 
     /// <summary>Stops the server and starts the next one. A killed server neither waits for commands nor ends a machine.</summary>
@@ -217,6 +233,12 @@ internal sealed class FakeNode : IAsyncDisposable
         OpenNetwork = Network.OpenAsync,
         CleanUpNetwork = Network.CleanUpAsync,
         OpenGuests = (_, _, _, _) => Task.FromResult(new GuestAccess("ssh-ed25519 of the tests", ConnectAsync)),
+        FormatDisk = (path, sizeMib, _, _) =>
+        {
+            _formatted.Enqueue(sizeMib);
+            SetLength(path, sizeMib);
+            return Task.CompletedTask;
+        },
         CgroupRoot = Path.Combine(_directory, "cgroup"),
         LockDirectory = Path.Combine(_directory, "locks"),
         WatchTime = _hasWatches ? null : new FakeTimeProvider(),

@@ -47,6 +47,9 @@ internal sealed class FakeVmm(bool startsAreFree = true) : IVmm, IDisposable
     /// <summary>The newest handle of a machine.</summary>
     public FakeMachine MachineOf(string id) => _machines[id].Machine;
 
+    /// <summary>What a machine was started with.</summary>
+    public VirtualMachineSpec SpecOf(string id) => _machines[id].Spec;
+
     /// <summary>Id of the machine that runs in a slot; null when none does.</summary>
     /// <param name="namespacePath">The slot's namespace.</param>
     public string? FindIn(string namespacePath) => _machines.Values

@@ -23,12 +23,12 @@ internal sealed class EngineGauges
         _vmmUsage = vmmUsage;
         _disk = new DriveInfo(options.DataDir);
         meter.CreateObservableGauge("pandora_active_vms", Active, description: "Sandboxes in clients' hands");
-        meter.CreateObservableGauge("pandora_warm_vms", () => PerPool(p => p.WarmCount), description: "MicroVMs that are warm");
+        meter.CreateObservableGauge("pandora_warm_vms", () => PerTemplate(p => p.WarmCount), description: "MicroVMs that are warm");
         meter.CreateObservableGauge(
-            "pandora_booting_vms", () => PerPool(p => p.BootingCount), description: "MicroVMs that boot or wait for a permit to boot");
+            "pandora_booting_vms", () => PerTemplate(p => p.BootingCount), description: "MicroVMs that boot or wait for a permit to boot");
         meter.CreateObservableGauge(
-            "pandora_pool_waiters", () => PerPool(p => p.WaitingCount), description: "Clients that wait for a microVM");
-        meter.CreateObservableGauge("pandora_pool_size", () => PerPool(p => p.Size), description: "MicroVMs that the pool keeps warm");
+            "pandora_pool_waiters", () => PerTemplate(p => p.WaitingCount), description: "Clients that wait for a microVM");
+        meter.CreateObservableGauge("pandora_pool_size", () => PerTemplate(p => p.Size), description: "MicroVMs that the pool keeps warm");
         meter.CreateObservableGauge(
             "pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
         meter.CreateObservableGauge("pandora_slots", () => network.SlotCount, description: "Network slots that exist");
@@ -66,10 +66,15 @@ internal sealed class EngineGauges
     private List<Measurement<int>> Active()
     {
         var counts = _sandboxes.CountByTemplate();
-        return [.. _pools.All.Select(p => Measured(counts.GetValueOrDefault(p.Template), p.Template))];
+        return [.. _pools.Templates.Union(counts.Keys).Select(t => Measured(counts.GetValueOrDefault(t), t))];
     }
 
-    private List<Measurement<int>> PerPool(Func<WarmPool, int> read) => [.. _pools.All.Select(p => Measured(read(p), p.Template))];
+    // The pools of a template's sizes together: clients choose the sizes, and each label value costs memory wherever metrics are kept.
+    private List<Measurement<int>> PerTemplate(Func<WarmPool, int> read)
+    {
+        var pools = _pools.All.ToLookup(p => p.Template);
+        return [.. _pools.Templates.Select(t => Measured(pools[t].Sum(read), t))];
+    }
 
     private static Measurement<int> Measured(int value, string template) =>
         new(value, new KeyValuePair<string, object?>("template", template));

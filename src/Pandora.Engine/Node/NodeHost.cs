@@ -1,5 +1,6 @@
 using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
+using Pandora.Engine.Templates;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Node;
@@ -15,6 +16,9 @@ public sealed record NodeHost
 
     /// <summary>Opens the access to guests.</summary>
     public OpenGuestAccess OpenGuests { get; init; } = GuestAccess.OpenAsync;
+
+    /// <summary>Formats the disk of a microVM that boots in another size than its template's.</summary>
+    public FormatDisk FormatDisk { get; init; } = Ext4Image.MakeDiskAsync;
 
     /// <summary>
     /// The clock of the watches that check at intervals; null for the node's clock. It stands still in a test that triggers the checks.

@@ -23,6 +23,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 {
     // Longest time that commands may continue when the server detaches from sandboxes.
     private static readonly TimeSpan Drain = TimeSpan.FromSeconds(10);
+    private const string OfNoPool = "it was not claimed, and has another size than its template's";
     private readonly CancellationTokenSource _stopping = new();
     private readonly Parts _parts;
     private readonly UndoStack _undo;
@@ -142,7 +143,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var templates = new TemplateStore(options.TemplatePath);
         LogVmm(logger, vmm.Capabilities.Name, vmm.Capabilities.Version, vmm.Capabilities.Accelerator, vmm.Capabilities.AcceleratorReason);
         RequireTemplates(options.PooledTemplates, templates);
-        var found = MicroVmRecovery.Find(names.RunDirectory);
+        IReadOnlyList<FoundRecord> found =
+            [.. MicroVmRecovery.Find(names.RunDirectory).Select(f => IsOfNoPool(f, templates) ? f with { Problem = OfNoPool } : f)];
         // A server that fails to open must not end the microVMs of an earlier server.
         undo.Keeps = found.Count > 0;
 
@@ -163,11 +165,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
         var room = new DiskRoom(options, names.DiskDirectory, loggers.CreateLogger<DiskRoom>());
         var live = new LiveMicroVms();
-        var launcher = new MicroVmLauncher(options, names, templates, network, live, cgroups, vmm, guests, metrics, time, loggers);
+        var launcher = new MicroVmLauncher(
+            options, names, templates, network, live, cgroups, vmm, guests, host.FormatDisk, metrics, time, loggers);
         undo.Push(launcher);
         var permits = new SemaphoreSlim(options.MostBoots);
         undo.Push(permits);
-        var snapshots = OpenSnapshots(options, vmm, templates, launcher, permits, metrics, time, loggers);
+        var snapshots = OpenSnapshots(options, vmm, templates, launcher, room, permits, metrics, time, loggers);
         if (snapshots is not null)
         {
             undo.Push(snapshots.DisposeAsync);
@@ -229,6 +232,21 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
+    // Whether it was unclaimed and has another size than its template's. Pools of other sizes keep nothing warm.
+    private static bool IsOfNoPool(FoundRecord found, TemplateStore templates)
+    {
+        try
+        {
+            return found is { Problem: null, Record: { Claim: null, Size: { } size } record }
+                && templates.Read(record.Template) is { } template && template.Size != size;
+        }
+        catch (StartupException)
+        {
+            // The template cannot be read; the pool of its microVMs reports that.
+            return false;
+        }
+    }
+
     private static void RequireTemplates(IEnumerable<string> names, TemplateStore templates)
     {
         foreach (var name in names)
@@ -243,8 +261,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     }
 
     private static SnapshotSource? OpenSnapshots(
-        EngineOptions options, IVmm vmm, TemplateStore templates, MicroVmLauncher launcher, SemaphoreSlim permits, EngineMetrics metrics,
-        TimeProvider time, ILoggerFactory loggers)
+        EngineOptions options, IVmm vmm, TemplateStore templates, MicroVmLauncher launcher, DiskRoom room, SemaphoreSlim permits,
+        EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
     {
         var store = new SnapshotStore(options.SnapshotDir);
         store.Sweep(templates.Has);
@@ -258,7 +276,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
             return null;
         }
 
-        return new SnapshotSource(store, launcher.SnapshotKeyOf, launcher.MakeSnapshotAsync, permits, metrics, time,
+        return new SnapshotSource(store, launcher.SnapshotKeyOf, launcher.MakeSnapshotAsync, room.HasRoomFor, permits, metrics, time,
             loggers.CreateLogger<SnapshotSource>());
     }
 

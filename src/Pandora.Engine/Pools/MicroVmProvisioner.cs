@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
@@ -21,43 +22,52 @@ internal sealed partial class MicroVmProvisioner(
     /// <summary>The number of microVMs that may start at once.</summary>
     public int PermitCount => count;
 
-    /// <summary>Whether a template of that name exists.</summary>
+    /// <summary>Reads a template; null when there is none of that name.</summary>
     /// <exception cref="StartupException">The template exists, but one of its files is missing or unreadable.</exception>
-    public bool Has(string template) => templates.Find(template) is not null;
+    public Template? Find(string template) => templates.Find(template);
 
     /// <summary>
     /// Starts to make a template's snapshot before its first microVMs boot. The boots use the other permits; the microVMs that start later
     /// are restored, which is several times faster. With one permit in all, the boots come first.
     /// </summary>
-    public void Prepare(string template)
+    /// <returns>The template's size; null when the template cannot be read.</returns>
+    public MicroVmSize? Prepare(string template)
     {
         try
         {
-            if (count > 1 && templates.Find(template) is { } found)
+            var found = templates.Find(template);
+            if (count > 1 && found is not null)
             {
                 snapshots?.Prepare(found);
             }
+
+            return found?.Size;
         }
         catch (Exception e) when (e is StartupException or IOException or UnauthorizedAccessException)
         {
             // The pool works without a snapshot, and its boots report the error.
             LogNotPrepared(e.Message);
+            return null;
         }
     }
 
     /// <summary>Starts one microVM, when a permit is free.</summary>
     /// <param name="template">Name of the template.</param>
+    /// <param name="size">Size of the microVM; null for the template's.</param>
     /// <param name="isAwaited">Whether clients wait: then the microVM is not warmed up first.</param>
     /// <param name="cancellationToken">Cancels the start, which is cleaned up.</param>
     /// <exception cref="StartupException">The template was removed.</exception>
     /// <exception cref="BootException">The microVM did not become ready.</exception>
-    public async Task<MicroVm> ProvisionAsync(string template, Func<bool> isAwaited, CancellationToken cancellationToken)
+    public async Task<MicroVm> ProvisionAsync(
+        string template, MicroVmSize? size, Func<bool> isAwaited, CancellationToken cancellationToken)
     {
         await permits.WaitAsync(cancellationToken);
         try
         {
             var found = templates.Find(template) ?? throw new StartupException($"template '{template}' was removed");
-            if (snapshots is null || await snapshots.FindAsync(found, cancellationToken) is not { } snapshot)
+            found = size is null ? found : found.In(size);
+            using var use = snapshots is null ? null : await snapshots.FindAsync(found, cancellationToken);
+            if (snapshots is null || use?.Snapshot is not { } snapshot)
             {
                 return await launcher.LaunchAsync(found, snapshot: null, isAwaited, cancellationToken);
             }

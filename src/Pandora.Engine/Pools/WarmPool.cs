@@ -1,5 +1,6 @@
 using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Telemetry;
 
@@ -112,6 +113,9 @@ public sealed partial class WarmPool : IAsyncDisposable
 
     /// <summary>The number of microVMs to keep warm.</summary>
     public int Size => _size;
+
+    /// <summary>Size of the microVM that it started last, at first its template's; null when the template was removed.</summary>
+    public MicroVmSize? MicroVmSize { get; internal set; }
 
     /// <summary>The number of warm microVMs that are alive.</summary>
     public int WarmCount

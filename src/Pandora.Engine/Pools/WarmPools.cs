@@ -1,13 +1,21 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Admission;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Telemetry;
+using Pandora.Engine.Templates;
 
 namespace Pandora.Engine.Pools;
 
-/// <summary>The warm pools of a node, one for each template. A pool is made when it is first needed.</summary>
+/// <summary>
+/// The warm pools of a node: one for each template, and one for each size other than its template's that clients ask for. A pool is made
+/// when it is first needed.
+/// </summary>
 public sealed class WarmPools : IAsyncDisposable
 {
     private readonly ConcurrentDictionary<string, Lazy<WarmPool>> _pools = new();
+    private readonly ConcurrentDictionary<string, bool> _templates = new();
+    private readonly VariantPools _variants;
     private readonly EngineOptions _options;
     private readonly MicroVmProvisioner _provisioner;
     private readonly IReadOnlyDictionary<string, int> _expected;
@@ -31,35 +39,93 @@ public sealed class WarmPools : IAsyncDisposable
         _metrics = metrics;
         _time = time;
         _logger = logger;
+        _variants = new VariantPools(MakeVariant, time, logger);
     }
 
     /// <summary>All pools that exist.</summary>
-    public IReadOnlyList<WarmPool> All => [.. _pools.Values.Where(p => p.IsValueCreated).Select(p => p.Value)];
+    public IReadOnlyList<WarmPool> All => [.. _pools.Values.Where(p => p.IsValueCreated).Select(p => p.Value), .. _variants.All];
 
-    /// <summary>The number of warm microVMs of a template.</summary>
+    /// <summary>Names of the templates that have or had a pool, in any size.</summary>
+    public IReadOnlyCollection<string> Templates => [.. _templates.Keys];
+
+    /// <summary>The number of warm microVMs of a template in its own size.</summary>
     public int WarmCountOf(string template) => _pools.TryGetValue(template, out var pool) ? pool.Value.WarmCount : 0;
 
-    /// <summary>Finds the pool of a template; null when there is no such template.</summary>
-    public WarmPool? Find(string template) => _pools.ContainsKey(template) || _provisioner.Has(template) ? Of(template) : null;
+    /// <summary>Finds the pool of a template in a size; null when there is no such template.</summary>
+    /// <param name="template">Name of the template.</param>
+    /// <param name="wanted">The size that the client asks for; null for the template's.</param>
+    /// <exception cref="PandoraException">The size is outside of the template's bounds, or too many sizes are in use.</exception>
+    internal PoolLease? Find(string template, WantedSize? wanted = null)
+    {
+        if (wanted is null)
+        {
+            return _pools.ContainsKey(template) || _provisioner.Find(template) is not null
+                ? new PoolLease(Of(template), Of(template).MicroVmSize)
+                : null;
+        }
 
-    /// <summary>The pool of a template. The template need not exist: microVMs of a removed template may still run.</summary>
+        // The template is read again, because it may have been built again with other bounds.
+        if (_provisioner.Find(template) is not { } found)
+        {
+            return null;
+        }
+
+        var variant = found.In(found.Resolve(wanted));
+        return variant.IsVariant ? _variants.Lease(variant) : new PoolLease(Of(template), found.Size, isRequested: true);
+    }
+
+    /// <summary>
+    /// The pool of a template in its own size. The template need not exist: microVMs of a removed template may still run.
+    /// </summary>
     public WarmPool Of(string template) => _pools.GetOrAdd(template, t => new Lazy<WarmPool>(() => Make(t))).Value;
 
     /// <summary>Stops booting, and detaches from the warm microVMs, which run on for the next server.</summary>
-    public Task DetachAsync() => Task.WhenAll(All.Select(p => p.DetachAsync()));
+    public Task DetachAsync() => CloseAsync(p => p.DetachAsync());
 
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync() => await Task.WhenAll(All.Select(p => p.DisposeAsync().AsTask()));
+    public async ValueTask DisposeAsync() => await CloseAsync(p => p.DisposeAsync().AsTask());
+
+    private Task CloseAsync(Func<WarmPool, Task> close) => Task.WhenAll(
+        [_variants.CloseAsync(close), .. _pools.Values.Where(p => p.IsValueCreated).Select(p => close(p.Value))]);
 
     private WarmPool Make(string template)
     {
-        _provisioner.Prepare(template);
+        _templates[template] = true;
+        var size = _provisioner.Prepare(template);
+        return Make(
+            template, size, _options.PoolSizeFor(template), _expected.GetValueOrDefault(template),
+            (isAwaited, token) => _provisioner.ProvisionAsync(template, size: null, isAwaited, token),
+            static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
+    }
+
+    // Without maintenance: its microVMs are handed out when they are ready. The client's microVM boots before a snapshot is made.
+    private WarmPool MakeVariant(Template variant)
+    {
+        _templates[variant.Name] = true;
+        return Make(
+            variant.Name, variant.Size, size: 0, expected: 0,
+            (isAwaited, token) => _provisioner.ProvisionAsync(variant.Name, variant.Size, isAwaited, token), maintain: null);
+    }
+
+    private WarmPool Make(
+        string template, MicroVmSize? microVmSize, int size, int expected,
+        Func<Func<bool>, CancellationToken, Task<MicroVm>> provision, Func<MicroVm, CancellationToken, Task>? maintain)
+    {
         WarmPool? pool = null;
         pool = new WarmPool(
-            template, _options.PoolSizeFor(template), _provisioner.PermitCount,
-            token => _provisioner.ProvisionAsync(template, () => pool is { WaitingCount: > 0 }, token),
-            m => m.Teardown.CompleteAsync(), _metrics, _time, _logger, _options.MaxWaiting, _expected.GetValueOrDefault(template),
-            static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
+            template, size, _provisioner.PermitCount, ProvisionAsync, m => m.Teardown.CompleteAsync(), _metrics, _time, _logger,
+            _options.MaxWaiting, expected, maintain)
+        {
+            MicroVmSize = microVmSize,
+        };
         return pool;
+
+        async Task<MicroVm> ProvisionAsync(CancellationToken cancellationToken)
+        {
+            var microVm = await provision(() => pool is { WaitingCount: > 0 }, cancellationToken);
+            // The template may have been built again with another size.
+            pool?.MicroVmSize = microVm.Size;
+            return microVm;
+        }
     }
 }

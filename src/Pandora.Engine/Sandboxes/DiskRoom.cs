@@ -61,11 +61,20 @@ public sealed partial class DiskRoom
     /// <summary>Whether a microVM that waits for room may continue.</summary>
     public bool HasReserve => Free >= _options.DiskReserve * MiB;
 
+    /// <summary>Whether a number of bytes may be written without taking from the reserve.</summary>
+    /// <exception cref="IOException">The free space could not be read.</exception>
+    public bool HasRoomFor(long bytes) => Free - bytes >= _options.DiskReserve * MiB;
+
     private long Free => _drive.AvailableFreeSpace;
 
     /// <summary>Returns when there is room for another sandbox.</summary>
     /// <exception cref="PandoraException">There is no room.</exception>
-    public void Ensure()
+    public void Ensure() => Ensure(growth: 0);
+
+    /// <summary>Returns when there is room for another sandbox.</summary>
+    /// <param name="growth">Bytes by which the disk of its microVM may grow, if that is not started yet.</param>
+    /// <exception cref="PandoraException">There is no room.</exception>
+    public void Ensure(long growth)
     {
         long free;
         try
@@ -78,7 +87,7 @@ public sealed partial class DiskRoom
             throw new PandoraException(PandoraError.HostFull, "the free space of the server's disk could not be read", innerException: e);
         }
 
-        if (free < Needed)
+        if (free < Needed + (growth / 100 * _options.DiskShare))
         {
             // The log and the notes of /health have the free and the needed bytes.
             throw new PandoraException(

@@ -70,7 +70,8 @@ public sealed partial class Sandbox
             return new SandboxStatus(
                 Id, Template, MicroVm.Slot.Index, MicroVm.Slot.Address.ToString(),
                 degradation is null ? SandboxState.Running : SandboxState.Degraded, degradation, Age, Idle,
-                SandboxStatus.LifetimeOf(Claim, _node.Options), ExecCount, new EgressPolicy(Claim.Egress), Claim.Metadata, Project);
+                SandboxStatus.LifetimeOf(Claim, _node.Options), ExecCount, new EgressPolicy(Claim.Egress), Claim.Metadata, Project,
+                MicroVm.Size);
         }
     }
 

@@ -9,26 +9,29 @@ namespace Pandora.Engine.Sandboxes;
 internal sealed partial class SandboxClaims(
     EngineOptions options, WarmPools pools, IHostNetwork network, DiskRoom room, SandboxCount count, TimeProvider time, ILogger logger)
 {
+    private const long MiB = 1024 * 1024;
+
     /// <summary>Claims a microVM, and counts it as a sandbox.</summary>
     /// <exception cref="PandoraException">There are too many sandboxes, no microVM became ready in time, or the host may hand none out. The
     /// claim is undone.</exception>
     public async Task<ClaimedMicroVm> ClaimAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         var name = request.Template ?? EngineOptions.DefaultTemplate;
-        var pool = pools.Find(name)
+        // The lease keeps the pool of a size until the claim has ended.
+        using var lease = pools.Find(name, request.Size)
             ?? throw PandoraException.Invalid(
                 "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
-        await MustBeClaimableAsync(cancellationToken);
+        await MustBeClaimableAsync(lease.IsVariant ? lease.Size!.DiskMib * MiB : 0, cancellationToken);
         // Before the wait: a client over the limit is answered at once.
         count.MustHaveRoom();
-        var claimed = await pool.ClaimAsync(request.Project, TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
+        var claimed = await lease.ClaimAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
         var isClaimed = false;
         try
         {
             if (!claimed.IsWarm)
             {
                 // The disk and the network may have changed during the wait.
-                await MustBeClaimableAsync(cancellationToken);
+                await MustBeClaimableAsync(growth: 0, cancellationToken);
             }
 
             // After the wait: a claim that waits is no sandbox yet, and the pool limits how many wait.
@@ -57,7 +60,7 @@ internal sealed partial class SandboxClaims(
                 count.Remove();
             }
 
-            if (isClaimed || !pool.Return(claimed.MicroVm))
+            if (isClaimed || !lease.Pool.Return(claimed.MicroVm))
             {
                 _ = claimed.MicroVm.Teardown.CompleteAsync();
             }
@@ -75,9 +78,9 @@ internal sealed partial class SandboxClaims(
         }
     }
 
-    private ValueTask MustBeClaimableAsync(CancellationToken cancellationToken)
+    private ValueTask MustBeClaimableAsync(long growth, CancellationToken cancellationToken)
     {
-        room.Ensure();
+        room.Ensure(growth);
         return network.EnsureAsync(cancellationToken);
     }
 

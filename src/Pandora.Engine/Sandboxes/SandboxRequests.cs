@@ -48,7 +48,11 @@ public sealed record SandboxRequest(
 /// <param name="IsWarm">Whether the claim found a warm microVM and did not wait.</param>
 /// <param name="Elapsed">Time from the request to the end of the claim.</param>
 /// <param name="IsReplayed">Whether an earlier request with the same idempotency key made it.</param>
-public sealed record CreatedSandbox(Sandbox Sandbox, bool IsWarm, TimeSpan Elapsed, bool IsReplayed = false);
+public sealed record CreatedSandbox(Sandbox Sandbox, bool IsWarm, TimeSpan Elapsed, bool IsReplayed = false)
+{
+    /// <summary>How its microVM started; null when an earlier server started it.</summary>
+    public PoolStart? Start => Sandbox.MicroVm.Start;
+}
 
 /// <summary>Checks the limits of requests before any other work.</summary>
 internal static partial class RequestLimits

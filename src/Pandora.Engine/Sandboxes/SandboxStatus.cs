@@ -1,3 +1,4 @@
+using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
@@ -40,9 +41,11 @@ public sealed record EgressPolicy(Egress Default);
 /// <param name="Egress">What its guest may reach.</param>
 /// <param name="Metadata">Names and values from its client.</param>
 /// <param name="Project">Name of the project that it belongs to.</param>
+/// <param name="Size">Its size; null when an older Pandora started it.</param>
 public sealed record SandboxStatus(
     string Id, string Template, int Slot, string Address, SandboxState State, string? Reason, TimeSpan Age, TimeSpan Idle,
-    SandboxLifetime Lifetime, int ExecCount, EgressPolicy Egress, IReadOnlyDictionary<string, string> Metadata, string Project)
+    SandboxLifetime Lifetime, int ExecCount, EgressPolicy Egress, IReadOnlyDictionary<string, string> Metadata, string Project,
+    MicroVmSize? Size)
 {
     // The status comes from the record alone.
     internal static SandboxStatus OfUndecided(MicroVmRecord record, EngineOptions options, DateTimeOffset now)
@@ -52,7 +55,7 @@ public sealed record SandboxStatus(
         return new SandboxStatus(
             record.Id, record.Template, record.Slot, record.Address, SandboxState.Recovering,
             "the server has just started, and whether it lives on is not known yet", age, TimeSpan.Zero, LifetimeOf(claim, options), 0,
-            new EgressPolicy(claim.Egress), claim.Metadata, claim.ProjectName);
+            new EgressPolicy(claim.Egress), claim.Metadata, claim.ProjectName, record.Size);
     }
 
     internal static SandboxLifetime LifetimeOf(ClaimRecord claim, EngineOptions options) => new(

@@ -8,10 +8,12 @@ namespace Pandora.Engine.Snapshots;
 /// the snapshot's directory describes it and is written last.
 /// </summary>
 /// <param name="Key">Hash of everything on which the snapshot depends. A snapshot with another key must not be restored.</param>
-/// <param name="Template">Name of the template.</param>
+/// <param name="Variant">Name of the template in the snapshot's size, as <see cref="Templates.Template.Variant"/>.</param>
 /// <param name="CreatedAt">When the snapshot was made.</param>
 /// <param name="Files">Length and hash of each file.</param>
-public sealed record Snapshot(string Key, string Template, DateTimeOffset CreatedAt, IReadOnlyDictionary<string, SnapshotFile> Files)
+public sealed record Snapshot(
+    string Key, [property: JsonPropertyName("template")] string Variant, DateTimeOffset CreatedAt,
+    IReadOnlyDictionary<string, SnapshotFile> Files)
 {
     /// <summary>Names of the snapshot's files.</summary>
     public const string StateName = "state", MemoryName = "memory", DiskName = "disk.ext4";

@@ -13,8 +13,8 @@ internal static class SnapshotKeys
     private const int Format = 1;
 
     /// <summary>
-    /// Makes the key: a hash of template, VMM with version, binary, processor and TSC rate, vCPUs, memory, limits of devices, and the
-    /// values of this instance that are in the guest.
+    /// Makes the key: a hash of template, VMM with version, binary, processor and TSC rate, vCPUs, memory, size of the disk, limits of
+    /// devices, and the values of this instance that are in the guest.
     /// </summary>
     /// <param name="template">The template.</param>
     /// <param name="compatibility">The VMM's <see cref="IVmm.SnapshotCompatibility"/>.</param>
@@ -40,5 +40,6 @@ internal static class SnapshotKeys
                         publicKey,
                         mtu,
                         template.AgentVersion,
-                        exec))));
+                        // The template's own disk is in the template's key.
+                        template.HasOtherDisk ? $"{exec}\n{template.DiskMib}" : $"{exec}"))));
 }

@@ -7,12 +7,21 @@ namespace Pandora.Engine.Snapshots;
 /// <summary>
 /// Provides the snapshot for a template's next microVM. When there is none, it makes one in the background, holding one permit of the boot
 /// limit, and the template's microVMs boot until the snapshot exists. A snapshot that fails to restore twice in a row is dropped, and
-/// microVMs boot again.
+/// microVMs boot again. A template in another size than its own has a snapshot of its own.
 /// </summary>
+/// <param name="store">The snapshots on the disk.</param>
+/// <param name="keyOf">The key that a template's snapshot must have.</param>
+/// <param name="makeAsync">Makes a template's snapshot in a directory.</param>
+/// <param name="hasRoomFor">Whether the disk has room for a number of bytes and the reserve.</param>
+/// <param name="permits">Permits to boot.</param>
+/// <param name="metrics">Counts what happens to snapshots.</param>
+/// <param name="time">The clock of pauses.</param>
+/// <param name="logger">Log of what happens to snapshots.</param>
 internal sealed partial class SnapshotSource(
     SnapshotStore store,
     Func<Template, string> keyOf,
     Func<Template, string, CancellationToken, Task> makeAsync,
+    Func<long, bool> hasRoomFor,
     SemaphoreSlim permits,
     EngineMetrics metrics,
     TimeProvider time,
@@ -53,9 +62,9 @@ internal sealed partial class SnapshotSource(
 
     /// <summary>
     /// Finds the snapshot to restore from; null to boot. Waits at most two seconds while an existing snapshot is read for the first time,
-    /// and does not wait while a snapshot is made.
+    /// and does not wait while a snapshot is made. The snapshot is not deleted to make room for another one before its use is disposed.
     /// </summary>
-    public async Task<Snapshot?> FindAsync(Template template, CancellationToken cancellationToken)
+    public async Task<SnapshotUse?> FindAsync(Template template, CancellationToken cancellationToken)
     {
         Task reading;
         lock (_lock)
@@ -75,7 +84,7 @@ internal sealed partial class SnapshotSource(
                 Begin(template);
             }
 
-            return state.Snapshot;
+            return state.Snapshot is { } found ? Use(state, found) : null;
         }
     }
 
@@ -96,8 +105,8 @@ internal sealed partial class SnapshotSource(
     {
         lock (_lock)
         {
-            metrics.RestoreFailed(snapshot.Template);
-            LogRestoreFailed(snapshot.Template, exception.Message);
+            metrics.RestoreFailed(Template.NameOf(snapshot.Variant));
+            LogRestoreFailed(snapshot.Variant, exception.Message);
             if (StateOf(snapshot) is { } state && ++state.Failures >= MostFailures)
             {
                 Discard(state, SnapshotOutcome.Dropped, $"it failed to restore {MostFailures} times in a row");
@@ -127,18 +136,21 @@ internal sealed partial class SnapshotSource(
     }
 
     private State? StateOf(Snapshot snapshot) =>
-        _states.GetValueOrDefault(snapshot.Template) is { } state && state.Key == snapshot.Key ? state : null;
+        _states.GetValueOrDefault(snapshot.Variant) is { } state && state.Key == snapshot.Key ? state : null;
 
     // Under the lock. The key is made anew each time, because template, VMM or processor may have changed.
     private State Begin(Template template)
     {
         var key = keyOf(template);
-        if (!_states.TryGetValue(template.Name, out var state) || state.Key != key)
+        if (!_states.TryGetValue(template.Variant, out var state) || state.Key != key)
         {
+            ForgetIdleSizes();
             // The work of the old state ends by itself, or when the server stops.
-            _states[template.Name] = state = new State(
-                template.Name, key, state is null ? null : Task.WhenAll(new[] { state.Before, state.Working }.OfType<Task>()));
+            _states[template.Variant] = state = new State(
+                template.Variant, key, state is null ? null : Task.WhenAll(new[] { state.Before, state.Working }.OfType<Task>()));
         }
+
+        state.LastUse = ++_uses;
 
         if (state is { Snapshot: null, Working: null } && time.GetUtcNow() >= state.NotBefore && !_stopping.IsCancellationRequested)
         {
@@ -158,7 +170,7 @@ internal sealed partial class SnapshotSource(
         try
         {
             var found = await Task.Run(
-                () => store.Find(template.Name, state.Key, _stopping.Token, out var problem) ?? Report(state, problem), _stopping.Token);
+                () => store.Find(state.Variant, state.Key, _stopping.Token, out var problem) ?? Report(state, problem), _stopping.Token);
             Set(state, found);
             read.TrySetResult();
             await permit;
@@ -178,7 +190,7 @@ internal sealed partial class SnapshotSource(
             metrics.SnapshotEnded(SnapshotOutcome.Failed);
             var pause = TimeSpan.FromSeconds(
                 Math.Min(LongestPause.TotalSeconds, FirstPause.TotalSeconds * Math.Pow(4, Math.Min(state.Attempts++, 10))));
-            LogNotMade(template.Name, e.Message, pause.TotalSeconds);
+            LogNotMade(state.Variant, e.Message, pause.TotalSeconds);
             lock (_lock)
             {
                 (state.Working, state.NotBefore) = (null, time.GetUtcNow() + pause);
@@ -197,16 +209,29 @@ internal sealed partial class SnapshotSource(
     private async Task MakeAsync(State state, Template template)
     {
         var start = time.GetTimestamp();
-        var directory = store.Begin(template.Name);
+        string? directory = null;
         try
         {
+            if (template.IsVariant)
+            {
+                MakeRoom(template);
+            }
+
+            directory = store.Begin(state.Variant);
             await makeAsync(template, directory, _stopping.Token);
-            Set(state, await Task.Run(() => store.Install(directory, template.Name, state.Key, time.GetUtcNow(), _stopping.Token)));
+            var made = await Task.Run(() => store.Install(directory, state.Variant, state.Key, time.GetUtcNow(), _stopping.Token));
+            SnapshotStore.Touch(made, time.GetUtcNow());
+            Set(state, made);
             metrics.SnapshotEnded(SnapshotOutcome.Made);
-            LogMade(template.Name, time.GetElapsedTime(start).TotalSeconds);
+            LogMade(state.Variant, time.GetElapsedTime(start).TotalSeconds);
         }
         finally
         {
+            lock (_lock)
+            {
+                _making.Remove(state.Variant);
+            }
+
             if (Directory.Exists(directory))
             {
                 Directory.Delete(directory, recursive: true);
@@ -248,12 +273,12 @@ internal sealed partial class SnapshotSource(
         state.Failures = 0;
         try
         {
-            store.Delete(state.Template, state.Key);
-            LogDropped(state.Template, reason);
+            store.Delete(state.Variant, state.Key);
+            LogDropped(state.Variant, reason);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            LogKept(state.Template, reason, e.Message);
+            LogKept(state.Variant, reason, e.Message);
         }
     }
 
@@ -279,9 +304,9 @@ internal sealed partial class SnapshotSource(
         Message = "The snapshot of template {Template} is dropped ({Reason}), but its files could not be deleted: {Error}")]
     private partial void LogKept(string template, string reason, string error);
 
-    private sealed class State(string template, string key, Task? before)
+    private sealed class State(string variant, string key, Task? before)
     {
-        public string Template => template;
+        public string Variant => variant;
         public string Key => key;
         public Task? Before => before;
         public Snapshot? Snapshot { get; set; }
@@ -290,5 +315,8 @@ internal sealed partial class SnapshotSource(
         public int Failures { get; set; }
         public int Attempts { get; set; }
         public DateTimeOffset NotBefore { get; set; }
+        public int Users { get; set; }
+        public long LastUse { get; set; }
+        public bool IsWorking => Working is { IsCompleted: false } || Before is { IsCompleted: false };
     }
 }

@@ -1,12 +1,13 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
+using Pandora.Engine.Templates;
 using Pandora.Linux;
 
 namespace Pandora.Engine.Snapshots;
 
 /// <summary>
-/// The snapshots in an instance's data directory. Each has a directory, named after template and key. A snapshot is complete or does not
-/// exist: it is made in another directory, which is then renamed.
+/// The snapshots in an instance's data directory. Each has a directory, named after variant and key: a template has one for each size that
+/// is in use. A snapshot is complete or does not exist: it is made in another directory, which is then renamed.
 /// </summary>
 public sealed class SnapshotStore(string directory)
 {
@@ -18,14 +19,14 @@ public sealed class SnapshotStore(string directory)
     private readonly ConcurrentDictionary<string, string> _verified = new();
 
     /// <summary>Finds a snapshot, and reads it whole once, so that a damaged or wrong snapshot is found before it is used.</summary>
-    /// <param name="template">Name of the template.</param>
+    /// <param name="variant">Name of the template in its size.</param>
     /// <param name="key">The key that the snapshot must have.</param>
     /// <param name="cancellationToken">Cancels the reading.</param>
     /// <param name="problem">Why the existing snapshot cannot be used; null when there is none, or when it can be used.</param>
-    public Snapshot? Find(string template, string key, CancellationToken cancellationToken, out string? problem)
+    public Snapshot? Find(string variant, string key, CancellationToken cancellationToken, out string? problem)
     {
         problem = null;
-        var path = PathOf(template, key);
+        var path = PathOf(variant, key);
         if (!Directory.Exists(path))
         {
             return null;
@@ -34,7 +35,7 @@ public sealed class SnapshotStore(string directory)
         try
         {
             var snapshot = JsonSerializer.Deserialize(File.ReadAllBytes(Path.Combine(path, Description)), SnapshotJson.Default.Snapshot);
-            if (snapshot is null || snapshot.Key != key || snapshot.Template != template || !Names.All(snapshot.Files.ContainsKey))
+            if (snapshot is null || snapshot.Key != key || snapshot.Variant != variant || !Names.All(snapshot.Files.ContainsKey))
             {
                 problem = "its description is that of another snapshot";
                 return null;
@@ -62,32 +63,33 @@ public sealed class SnapshotStore(string directory)
         _verified.TryGetValue(snapshot.Directory, out var seen) && seen == Fingerprint(snapshot.Directory);
 
     /// <summary>Makes an empty directory in which a snapshot can be made.</summary>
-    public string Begin(string template)
+    public string Begin(string variant)
     {
         const UnixFileMode Private = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
         Directory.CreateDirectory(directory, Private);
-        return Directory.CreateDirectory(Path.Combine(directory, $"{Unfinished}{template}-{Path.GetRandomFileName()}"), Private).FullName;
+        return Directory.CreateDirectory(Path.Combine(directory, $"{Unfinished}{variant}-{Path.GetRandomFileName()}"), Private).FullName;
     }
 
     /// <summary>
-    /// Writes the description of a snapshot that was made in a directory, and installs it in place of all others of its template.
+    /// Writes the description of a snapshot that was made in a directory, and installs it in place of all others of its template in
+    /// its size.
     /// </summary>
-    public Snapshot Install(string made, string template, string key, DateTimeOffset now, CancellationToken cancellationToken)
+    public Snapshot Install(string made, string variant, string key, DateTimeOffset now, CancellationToken cancellationToken)
     {
         var snapshot = new Snapshot(
-            key, template, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n), cancellationToken)));
+            key, variant, now, Names.ToDictionary(n => n, n => Describe(Path.Combine(made, n), cancellationToken)));
         File.WriteAllBytes(Path.Combine(made, Description), JsonSerializer.SerializeToUtf8Bytes(snapshot, SnapshotJson.Default.Snapshot));
-        DeleteAll(template);
-        var path = PathOf(template, key);
+        DeleteVariant(variant);
+        var path = PathOf(variant, key);
         Directory.Move(made, path);
         _verified[path] = Fingerprint(path);
         return snapshot with { Directory = path };
     }
 
     /// <summary>Removes a snapshot. MicroVMs that were restored from it keep their open files.</summary>
-    public void Delete(string template, string key)
+    public void Delete(string variant, string key)
     {
-        var path = PathOf(template, key);
+        var path = PathOf(variant, key);
         _verified.TryRemove(path, out _);
         if (Directory.Exists(path))
         {
@@ -95,39 +97,57 @@ public sealed class SnapshotStore(string directory)
         }
     }
 
-    /// <summary>Removes all of a template's snapshots.</summary>
-    public void DeleteAll(string template)
+    /// <summary>Removes the snapshots of a template in one size. MicroVMs that were restored from them keep their open files.</summary>
+    public void DeleteVariant(string variant) => Delete(d => VariantOf(d) == variant);
+
+    /// <summary>Removes all of a template's snapshots, in all sizes.</summary>
+    public void DeleteAll(string template) => Delete(d => TemplateOf(d) == template);
+
+    /// <summary>Records that a snapshot is used now.</summary>
+    public static void Touch(Snapshot snapshot, DateTimeOffset now)
     {
-        foreach (var path in DirectoriesOf(template).ToList())
+        ArgumentNullException.ThrowIfNull(snapshot);
+        try
         {
-            Directory.Delete(path, recursive: true);
+            Directory.SetLastWriteTimeUtc(snapshot.Directory, now.UtcDateTime);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Only the order in which snapshots of sizes are deleted depends on it.
         }
     }
+
+    /// <summary>The variants in other sizes than their template's that have snapshots, the least recently used first.</summary>
+    public IReadOnlyList<string> ListSizes() =>
+    [
+        .. Directories.OrderBy(Directory.GetLastWriteTimeUtc).Select(VariantOf).OfType<string>().Where(Template.IsVariantName).Distinct(),
+    ];
 
     /// <summary>Removes the unfinished snapshots of an earlier server, and the snapshots of removed templates.</summary>
-    public void Sweep(Func<string, bool> isTemplate)
-    {
-        foreach (var path in Directory.Exists(directory) ? Directory.GetDirectories(directory) : [])
-        {
-            if (TemplateOf(path) is not { } template || !isTemplate(template))
-            {
-                Directory.Delete(path, recursive: true);
-            }
-        }
-    }
+    public void Sweep(Func<string, bool> isTemplate) => Delete(d => TemplateOf(d) is not { } template || !isTemplate(template));
 
     /// <summary>The template of a snapshot's directory; null when the snapshot is unfinished, or the directory is not a snapshot.</summary>
-    public static string? TemplateOf(string path)
+    public static string? TemplateOf(string path) => VariantOf(path) is { } variant ? Template.NameOf(variant) : null;
+
+    private static string? VariantOf(string path)
     {
         var name = Path.GetFileName(path);
         var end = name.LastIndexOf('-');
         return end <= 0 || name.StartsWith('.') || !File.Exists(Path.Combine(path, Description)) ? null : name[..end];
     }
 
-    private IEnumerable<string> DirectoriesOf(string template) =>
-        (Directory.Exists(directory) ? Directory.GetDirectories(directory) : []).Where(d => TemplateOf(d) == template);
+    private string[] Directories => Directory.Exists(directory) ? Directory.GetDirectories(directory) : [];
 
-    private string PathOf(string template, string key) => Path.Combine(directory, $"{template}-{key[..16]}");
+    private void Delete(Func<string, bool> isMeant)
+    {
+        foreach (var path in Directories.Where(isMeant))
+        {
+            _verified.TryRemove(path, out _);
+            Directory.Delete(path, recursive: true);
+        }
+    }
+
+    private string PathOf(string variant, string key) => Path.Combine(directory, $"{variant}-{key[..16]}");
 
     private static string? Compare(string path, string name, SnapshotFile expected, CancellationToken cancellationToken)
     {

@@ -9,7 +9,7 @@ namespace Pandora.Engine.Templates;
 /// <param name="VcpuCount">Virtual CPUs of its microVMs, 1 to 32.</param>
 /// <param name="MemoryMiB">Memory of its microVMs in MiB.</param>
 /// <param name="Description">Content of the template, for people.</param>
-public sealed record Template(string Name, string Key, DateTimeOffset CreatedAt, int VcpuCount,
+public sealed partial record Template(string Name, string Key, DateTimeOffset CreatedAt, int VcpuCount,
     [property: JsonPropertyName("memory_mib")] int MemoryMiB, string Description)
 {
     /// <summary>Kernel arguments in addition to the VMM's; null for none.</summary>

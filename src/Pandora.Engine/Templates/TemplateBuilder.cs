@@ -62,6 +62,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
                 KernelArguments = spec.KernelArguments,
                 BuiltWith = TemplateOrigin.OptionsOf(spec),
                 AgentVersion = ChannelHello.Version,
+                MaxMemoryMib = spec.MaxMemoryMib,
+                MaxVcpus = spec.MaxVcpus,
+                MaxDiskMib = spec.MaxDiskMib,
             };
             var sources = await AptSources.ReadAsync(cancellationToken);
             await StepAsync("busybox", () => FetchAsync(work, ["busybox-static"], BusyboxDirectory(work), cancellationToken));
@@ -89,7 +92,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
             }
 
             await CheckMountPointsAsync(spec, template, cancellationToken);
-            await StepAsync("disk image", () => MakeDiskAsync(spec, work, template, cancellationToken));
+            await StepAsync(
+                "disk image",
+                () => Ext4Image.MakeDiskAsync(template.DiskPath, spec.DiskMiB, Path.Combine(work, "disk"), cancellationToken));
             store.Install(template, result);
             report($"template '{spec.Name}' built in {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
             return store.Find(spec.Name)!;
@@ -139,6 +144,9 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
                     : $"there is no directory '{spec.ModulesPath}'");
         }
 
+        CheckBound("memory", spec.MemoryMiB, spec.MaxMemoryMib);
+        CheckBound("vcpus", spec.VcpuCount, spec.MaxVcpus);
+        CheckBound("disk", spec.DiskMiB, spec.MaxDiskMib);
         if (!File.Exists(spec.AgentPath))
         {
             throw new StartupException(
@@ -151,6 +159,14 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
             {
                 throw new StartupException($"there is no file '{path}'");
             }
+        }
+    }
+
+    private static void CheckBound(string option, int own, int? most)
+    {
+        if (most < own)
+        {
+            throw new StartupException($"--max-{option} ({most}) is below --{option} ({own}), which is what microVMs have by default");
         }
     }
 
@@ -209,6 +225,12 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         Add(string.Join(',', spec.Packages.Order(StringComparer.Ordinal)));
         Add($"{spec.VcpuCount} {spec.MemoryMiB} {spec.DiskMiB}");
         Add(spec.KernelArguments);
+        if (spec.MaxMemoryMib is not null || spec.MaxVcpus is not null || spec.MaxDiskMib is not null)
+        {
+            // Only then, so that the templates of an older Pandora, which had no bounds, keep their keys.
+            Add($"bounds {spec.MaxMemoryMib} {spec.MaxVcpus} {spec.MaxDiskMib}");
+        }
+
         var modules = spec.ModulesPath is null ? [] : Directory.GetFiles(spec.ModulesPath, "*.ko*", SearchOption.AllDirectories);
         foreach (var module in modules.Order(StringComparer.Ordinal))
         {
@@ -350,26 +372,8 @@ public sealed partial class TemplateBuilder(TemplateStore store, TimeProvider ti
         // the tree or opens a FIFO or a device.
         var used = long.Parse(
             (await Command.RunAsync("du", ["-s", "--block-size=1M", tree], cancellationToken: cancellationToken)).Split('\t')[0]);
-        await MakeExt4Async(tree, template.RootPath, (used * 5 / 4) + 64, "lazy_itable_init=0", cancellationToken);
+        await Ext4Image.MakeAsync(tree, template.RootPath, (used * 5 / 4) + 64, "lazy_itable_init=0", cancellationToken);
     }
-
-    private static async Task MakeDiskAsync(TemplateSpec spec, string work, Template template, CancellationToken cancellationToken)
-    {
-        var layout = Directory.CreateDirectory(Path.Combine(work, "disk"));
-        layout.CreateSubdirectory("upper");
-        layout.CreateSubdirectory("work");
-        await MakeExt4Async(layout.FullName, template.DiskPath, spec.DiskMiB, "lazy_itable_init=1", cancellationToken);
-    }
-
-    // Without a journal: the root is read-only, and a disk does not outlive its microVM.
-    private static Task MakeExt4Async(string tree, string image, long sizeMiB, string tables, CancellationToken cancellationToken) =>
-        Command.RunAsync(
-            "mke2fs",
-            [
-                "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-E", $"{tables},nodiscard", "-m", "0",
-                "-d", tree, image, $"{sizeMiB}M",
-            ],
-            cancellationToken: cancellationToken);
 
     private static byte[] ReadResource(string name)
     {

@@ -35,6 +35,7 @@ internal static class TemplateOrigin
 
         void AddFile(string option, string? path) => Add(option, path is null ? null : Path.GetFullPath(path));
         void AddSize(string option, int size, int usual) => Add(option, size == usual ? null : size.ToString(CultureInfo.InvariantCulture));
+        void AddBound(string option, int? most) => Add(option, most?.ToString(CultureInfo.InvariantCulture));
         Add("--packages", string.Join(',', spec.Packages));
         AddFile("--setup", spec.SetupScriptPath);
         AddFile("--rootfs", spec.RootPath);
@@ -44,6 +45,9 @@ internal static class TemplateOrigin
         AddSize("--vcpus", spec.VcpuCount, Defaults.VcpuCount);
         AddSize("--memory", spec.MemoryMiB, Defaults.MemoryMiB);
         AddSize("--disk", spec.DiskMiB, Defaults.DiskMiB);
+        AddBound("--max-memory", spec.MaxMemoryMib);
+        AddBound("--max-vcpus", spec.MaxVcpus);
+        AddBound("--max-disk", spec.MaxDiskMib);
         return options;
     }
 
@@ -85,7 +89,7 @@ internal static class TemplateOrigin
 
         if (File.Exists(template.DiskPath))
         {
-            spec = spec with { DiskMiB = (int)(new FileInfo(template.DiskPath).Length / (1024 * 1024)) };
+            spec = spec with { DiskMiB = Template.MibOf(template.DiskPath) };
         }
 
         return [.. options, .. OptionsOf(spec)];

@@ -42,6 +42,15 @@ public sealed record TemplateSpec
 
     /// <summary>Size of each microVM's disk in MiB. The file is sparse.</summary>
     public int DiskMiB { get; init; } = 2048;
+
+    /// <summary>Most memory that a client may ask for, in MiB; null for the API's limit.</summary>
+    public int? MaxMemoryMib { get; init; }
+
+    /// <summary>Most virtual CPUs that a client may ask for; null for the API's limit.</summary>
+    public int? MaxVcpus { get; init; }
+
+    /// <summary>Largest disk that a client may ask for, in MiB; null for the API's limit.</summary>
+    public int? MaxDiskMib { get; init; }
 }
 
 /// <summary>When an existing template is built again.</summary>

@@ -51,7 +51,8 @@ public sealed partial class TemplateStore(string directory)
         var description = Path.Combine(path, Description);
         try
         {
-            return Parse(File.ReadAllBytes(description))! with { Directory = path };
+            var template = Parse(File.ReadAllBytes(description))! with { Directory = path };
+            return template with { DiskMib = Template.MibOf(template.DiskPath) };
         }
         catch (JsonException e)
         {

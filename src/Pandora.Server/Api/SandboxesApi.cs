@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Mvc;
 using Pandora.Contracts;
 using Pandora.Engine.Node;
 using Pandora.Engine;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
@@ -64,7 +65,8 @@ internal static class SandboxesApi
         // Validation accepts only the names of the enumeration.
         Egress? egress = request.Egress is { } name ? Enum.Parse<Egress>(name, ignoreCase: true) : null;
         var created = await sandboxes.CreateAsync(
-            new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey), cancellationToken);
+            new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey, SizeOf(request)),
+            cancellationToken);
         if (created.IsReplayed)
         {
             response.Headers["Idempotency-Replayed"] = "true";
@@ -73,8 +75,11 @@ internal static class SandboxesApi
         var sandbox = created.Sandbox.Status;
         return TypedResults.Created($"/sandboxes/{sandbox.Id}", new SandboxCreated(
             sandbox.Id, sandbox.Slot, sandbox.Address, created.IsWarm, Math.Round(created.Elapsed.TotalMilliseconds, 3),
-            sandbox.Lifetime.Idle.TotalSeconds, sandbox.Template));
+            sandbox.Lifetime.Idle.TotalSeconds, sandbox.Template, created.Start is { } start ? Label.Of(start) : null));
     }
+
+    private static WantedSize? SizeOf(CreateSandboxRequest request) =>
+        request is { MemoryMib: null, Vcpus: null, DiskMib: null } ? null : new(request.MemoryMib, request.Vcpus, request.DiskMib);
 
     private static Ok<SandboxInfo[]> List(ProjectSandboxes sandboxes, string[]? metadata = null)
     {
@@ -147,7 +152,8 @@ internal static class SandboxesApi
     private static SandboxInfo ToInfo(SandboxStatus status) => new(
         status.Id, status.Slot, status.Address, Math.Round(status.Age.TotalSeconds, 3), Math.Round(status.Idle.TotalSeconds, 3),
         status.Lifetime.Idle.TotalSeconds, status.ExecCount, status.Template, Label.Of(status.Egress.Default), status.Metadata,
-        Label.Of(status.State), status.Reason);
+        Label.Of(status.State), status.Reason, MemoryMib: status.Size?.MemoryMib, Vcpus: status.Size?.Vcpus,
+        DiskMib: status.Size is { DiskMib: > 0 and var disk } ? disk : null);
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {

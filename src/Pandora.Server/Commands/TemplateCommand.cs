@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Pandora.Contracts;
 using Pandora.Engine;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
@@ -46,19 +47,25 @@ internal static class TemplateCommand
             Description = "Size of each microVM's disk in MiB (sparse)",
             DefaultValueFactory = _ => 2048,
         };
+        var maxMemory = new Option<int?>("--max-memory") { Description = "Most memory that a client may ask for, in MiB (default: 65536)" };
+        var maxVcpus = new Option<int?>("--max-vcpus") { Description = "Most virtual CPUs that a client may ask for (default: 32)" };
+        var maxDisk = new Option<int?>("--max-disk") { Description = "Largest disk that a client may ask for, in MiB (default: 1048576)" };
         var force = new Option<bool>("--force") { Description = "Build even if nothing has changed" };
         var keepOwn = new Option<bool>("--keep-own")
         {
             Description = "Keep a template that was built with any of the options above, as './pandora up' does",
         };
-        InRange(vcpus, 1, 32);
-        InRange(memory, 128, 65536);
-        InRange(disk, 64, 1024 * 1024);
+        InRange(vcpus, 1, Limits.MaxVcpus);
+        InRange(memory, Limits.MinMemoryMib, Limits.MaxMemoryMib);
+        InRange(disk, Limits.MinDiskMib, Limits.MaxDiskMib);
+        InRange(maxVcpus, 1, Limits.MaxVcpus);
+        InRange(maxMemory, Limits.MinMemoryMib, Limits.MaxMemoryMib);
+        InRange(maxDisk, Limits.MinDiskMib, Limits.MaxDiskMib);
         var build = new Command(
             "build",
             "Build a template; does nothing when it is up to date. Only one build runs at a time in a template directory; others wait")
         {
-            name, packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, force, keepOwn,
+            name, packages, setup, rootfs, kernel, modules, arguments, vcpus, memory, disk, maxMemory, maxVcpus, maxDisk, force, keepOwn,
         };
         build.SetAction(async (result, cancellationToken) =>
         {
@@ -75,6 +82,9 @@ internal static class TemplateCommand
                 VcpuCount = result.GetValue(vcpus),
                 MemoryMiB = result.GetValue(memory),
                 DiskMiB = result.GetValue(disk),
+                MaxMemoryMib = result.GetValue(maxMemory),
+                MaxVcpus = result.GetValue(maxVcpus),
+                MaxDiskMib = result.GetValue(maxDisk),
             };
             var rule = (result.GetValue(force), result.GetValue(keepOwn)) switch
             {
@@ -132,9 +142,9 @@ internal static class TemplateCommand
     private static string[] SplitNames(string? list) =>
         list?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [];
 
-    private static void InRange(Option<int> option, int least, int most) => option.Validators.Add(result =>
+    private static void InRange<T>(Option<T> option, int least, int most) => option.Validators.Add(result =>
     {
-        if (result.GetValueOrDefault<int>() is var value && (value < least || value > most))
+        if (result.GetValueOrDefault<T>() is int value && (value < least || value > most))
         {
             result.AddError($"{option.Name} must be from {least} to {most}, but is {value}");
         }

@@ -22,7 +22,7 @@ public enum Accelerator
 public sealed partial class QemuVmm : IVmm, IDisposable
 {
     private readonly BoundedLogs _logs;
-    private readonly SealedMemory _memory = new();
+    private readonly SealedMemory _memory;
     private readonly TimeProvider _time;
     private readonly Architecture _architecture;
     private readonly bool _useKvm;
@@ -38,6 +38,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
         _jails = jails;
         Capabilities = capabilities;
         _logs = new BoundedLogs(time);
+        _memory = new SealedMemory(time);
     }
 
     /// <inheritdoc/>

@@ -7,12 +7,16 @@ namespace Pandora.Vmm.Qemu;
 /// Keeps the memory of snapshots where no VMM can write to it. QEMU opens the file of a guest's memory for reading and writing even when it
 /// maps the file privately. If one QEMU wrote to the file, all guests that have not yet copied that page would see the change. So they map
 /// a sealed copy in memory (memfd_create(2), fcntl(2): F_SEAL_WRITE), one for each snapshot in use. The mapping of a running guest stays
-/// valid after the copy is disposed.
+/// valid after the copy is disposed. There may be many snapshots, so a copy that was not used for some minutes is disposed for another one.
 /// </summary>
-internal sealed class SealedMemory : IDisposable
+/// <param name="time">The clock of the minutes.</param>
+internal sealed class SealedMemory(TimeProvider time) : IDisposable
 {
+    /// <summary>Longer than a VMM takes to open its files.</summary>
+    public static readonly TimeSpan LongestUnused = TimeSpan.FromMinutes(10);
+
     private readonly Lock _lock = new();
-    private readonly Dictionary<string, (string Fingerprint, SafeFileHandle Copy)> _copies = [];
+    private readonly Dictionary<string, (string Fingerprint, SafeFileHandle Copy, long UsedAt)> _copies = [];
 
     /// <summary>
     /// Returns a path at which the copy of a snapshot's memory can be opened, while this process runs and the snapshot's file is unchanged.
@@ -22,7 +26,8 @@ internal sealed class SealedMemory : IDisposable
     {
         lock (_lock)
         {
-            foreach (var gone in _copies.Where(c => !File.Exists(c.Key)).ToList())
+            var now = time.GetTimestamp();
+            foreach (var gone in _copies.Where(c => !File.Exists(c.Key) || IsUnused(c.Key, c.Value.UsedAt)).ToList())
             {
                 gone.Value.Copy.Dispose();
                 _copies.Remove(gone.Key);
@@ -36,10 +41,13 @@ internal sealed class SealedMemory : IDisposable
             {
                 known.Copy?.Dispose();
                 _copies.Remove(memoryPath);
-                _copies[memoryPath] = known = (fingerprint, Copy(memoryPath));
+                _copies[memoryPath] = known = (fingerprint, Copy(memoryPath), now);
             }
 
+            _copies[memoryPath] = known with { UsedAt = now };
             return $"/proc/{Environment.ProcessId}/fd/{known.Copy.DangerousGetHandle()}";
+
+            bool IsUnused(string path, long usedAt) => path != memoryPath && time.GetElapsedTime(usedAt, now) >= LongestUnused;
         }
     }
 
@@ -48,7 +56,7 @@ internal sealed class SealedMemory : IDisposable
     {
         lock (_lock)
         {
-            foreach (var (_, copy) in _copies.Values)
+            foreach (var (_, copy, _) in _copies.Values)
             {
                 copy.Dispose();
             }

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Time.Testing;
 using Pandora.Vmm;
 using Pandora.Vmm.Qemu;
 
@@ -6,7 +7,10 @@ namespace Pandora.Tests.Vmm;
 public sealed class SealedMemoryTests : IDisposable
 {
     private readonly string _path = Path.GetTempFileName();
-    private readonly SealedMemory _memory = new();
+    private readonly FakeTimeProvider _time = new();
+    private readonly SealedMemory _memory;
+
+    public SealedMemoryTests() => _memory = new SealedMemory(_time);
 
     public void Dispose()
     {
@@ -36,6 +40,32 @@ public sealed class SealedMemoryTests : IDisposable
         Assert.Equal((byte)'m', File.ReadAllBytes(path)[0]);
         File.WriteAllText(_path, "another");
         Assert.Equal("another", File.ReadAllText(_memory.PathOf(_path)));
+    }
+
+    [Fact]
+    public void A_copy_that_was_not_used_for_some_minutes_is_disposed_for_another_one()
+    {
+        var other = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(_path, "one");
+            File.WriteAllText(other, "other");
+            var path = _memory.PathOf(_path);
+            using var mapped = File.OpenHandle(path);
+            _time.Advance(SealedMemory.LongestUnused);
+            Assert.Equal(path, _memory.PathOf(_path));
+            _memory.PathOf(other);
+            Assert.Equal("one", File.ReadAllText(path));
+            _time.Advance(SealedMemory.LongestUnused);
+            Assert.Equal("other", File.ReadAllText(_memory.PathOf(other)));
+            Assert.False(File.Exists(path));
+            Assert.Equal(3, RandomAccess.GetLength(mapped));
+            Assert.Equal("one", File.ReadAllText(_memory.PathOf(_path)));
+        }
+        finally
+        {
+            File.Delete(other);
+        }
     }
 
     [Fact]

@@ -19,7 +19,7 @@ namespace Pandora.Engine.MicroVms;
 /// </summary>
 internal sealed partial class MicroVmLauncher(
     EngineOptions options, HostNames names, TemplateStore templates, IHostNetwork network, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
-    GuestAccess guests, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers) : IDisposable
+    GuestAccess guests, FormatDisk formatDisk, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers) : IDisposable
 {
     private static readonly GuestChannels Channels = new(
         new AgentChannel(AgentProtocol.SerialPort, AgentProtocol.VsockPort),
@@ -59,10 +59,11 @@ internal sealed partial class MicroVmLauncher(
         {
             await RunAsync(boot, snapshot is null ? StepsOfBoot() : StepsOfRestore(), linked.Token);
             metrics.Booted(template.Name, how, Stopwatch.GetElapsedTime(start));
-            LogBooted(boot.Id, template.Name, Label.Of(how), Stopwatch.GetElapsedTime(start).TotalSeconds);
+            LogBooted(boot.Id, template.Variant, Label.Of(how), Stopwatch.GetElapsedTime(start).TotalSeconds);
             return new MicroVm(boot.File!, boot.Slot!, boot.Machine!, boot.Guest!, boot.Teardown)
             {
                 Agent = boot.Agent,
+                Start = how,
                 BootTrace = span?.Context,
             };
         }
@@ -103,6 +104,7 @@ internal sealed partial class MicroVmLauncher(
             Secret = Convert.ToBase64String(boot.Identity.Secret),
             AgentVersion = boot.Template.AgentVersion,
             HasAgent = true,
+            Size = boot.Template.Size,
             Resources = boot.Teardown.Resources,
         });
         boot.File.Write(r => r);
@@ -114,8 +116,14 @@ internal sealed partial class MicroVmLauncher(
         }
     }
 
-    private Task MakeDiskAsync(Boot boot, CancellationToken cancellationToken) =>
-        Task.Run(() => SparseFile.Copy(boot.Snapshot?.DiskPath ?? boot.Template!.DiskPath, boot.DiskPath), cancellationToken);
+    // The snapshot of a size has a disk of that size. A boot in a size has none to copy.
+    private Task MakeDiskAsync(Boot boot, CancellationToken cancellationToken)
+    {
+        var template = boot.Template!;
+        return boot.Snapshot is null && template.HasOtherDisk
+            ? formatDisk(boot.DiskPath, template.DiskMib, Path.Combine(boot.Directory, "layout"), cancellationToken)
+            : Task.Run(() => SparseFile.Copy(boot.Snapshot?.DiskPath ?? template.DiskPath, boot.DiskPath), cancellationToken);
+    }
 
     private async Task StartVmmAsync(Boot boot, CancellationToken cancellationToken)
     {

@@ -47,12 +47,12 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
         var first = Start();
         Assert.Null(await first.FindAsync(_template, default));
         var snapshot = await MadeAsync(first);
-        Assert.Equal(("web", _key), (snapshot.Template, snapshot.Key));
+        Assert.Equal(("web", _key), (snapshot.Variant, snapshot.Key));
         Assert.Equal("content state", await File.ReadAllTextAsync(snapshot.VmmFiles.StatePath));
         await first.DisposeAsync();
 
         var second = Start();
-        Assert.Equal(_key, (await second.FindAsync(_template, default))!.Key);
+        Assert.Equal(_key, (await second.FindAsync(_template, default))!.Snapshot.Key);
         Assert.Equal(1, _made);
     }
 
@@ -191,7 +191,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
             Interlocked.Increment(ref _made);
             await _makes.WaitAsync(token);
             await _makeAsync(directory, token);
-        }, _places, new EngineMetrics(_services.GetRequiredService<IMeterFactory>()), _time, NullLogger.Instance);
+        }, _ => true, _places, new EngineMetrics(_services.GetRequiredService<IMeterFactory>()), _time, NullLogger.Instance);
         _sources.Add(source);
         return source;
     }
@@ -201,7 +201,8 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
         _makes.Release();
         source.Prepare(_template);
         await FakeNode.UntilAsync(() => source.Count == 1);
-        return (await source.FindAsync(_template, default))!;
+        using var use = await source.FindAsync(_template, default);
+        return use!.Snapshot;
     }
 
     private async Task<string> MadeAndStoppedAsync()

@@ -31,13 +31,16 @@ public sealed class TemplateRebuildTests : IDisposable
             KernelArguments = "quiet x=1",
             VcpuCount = 2,
             MemoryMiB = 512,
-            DiskMiB = 4096
+            DiskMiB = 4096,
+            MaxMemoryMib = 1024,
+            MaxVcpus = 4,
+            MaxDiskMib = 8192,
         };
         Install("default", t => t with { BuiltWith = TemplateOrigin.OptionsOf(spec) });
         var read = _store.Find("default")!;
         Assert.Equal(
             "./pandora template build default --packages jq,vim --setup '/a/set it up.sh' --kernel /b/vmlinux --modules /m "
-                + "--kernel-args 'quiet x=1' --vcpus 2 --memory 512 --disk 4096",
+                + "--kernel-args 'quiet x=1' --vcpus 2 --memory 512 --disk 4096 --max-memory 1024 --max-vcpus 4 --max-disk 8192",
             TemplateOrigin.CommandFor(read));
     }
 

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Pandora.Contracts;
 using Pandora.Engine;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
@@ -69,6 +70,9 @@ public sealed class LimitsTests
         Assert.Equal(
             (Limits.MinIdleTimeout, Limits.MinExecTimeout, Limits.MaxTagLength, Limits.MaxArguments),
             (RequestLimits.MinIdleTimeout, RequestLimits.MinTimeout, RequestLimits.MaxTagLength, RequestLimits.MaxArguments));
+        Assert.Equal(
+            (Limits.MinMemoryMib, Limits.MaxMemoryMib, Limits.MaxVcpus, Limits.MinDiskMib, Limits.MaxDiskMib),
+            (MicroVmSize.MinMemoryMib, MicroVmSize.MaxMemoryMib, MicroVmSize.MaxVcpus, MicroVmSize.MinDiskMib, MicroVmSize.MaxDiskMib));
         Assert.Equal(Limits.DefaultIdleTimeout, Options.IdleTimeout);
         Assert.Equal(Limits.MaxOutputBytes, new GuestCommand { Code = "true" }.OutputLimit);
     }

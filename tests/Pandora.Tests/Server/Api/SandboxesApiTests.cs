@@ -52,6 +52,45 @@ public sealed class SandboxesApiTests
     }
 
     [Fact]
+    public async Task A_create_may_ask_for_a_size_and_the_sandbox_shows_it()
+    {
+        await using var api = await FakeServer.StartAsync();
+        var created = await api.SendAsync(HttpMethod.Post, "/sandboxes", """{"memory_mib": 512, "vcpus": 2, "disk_mib": 4096}""");
+        Assert.Equal((201, "boot"), (created.Status, created.Body.GetProperty("start").GetString()));
+        Assert.False(created.Body.GetProperty("warm").GetBoolean());
+        var id = created.Body.GetProperty("sandbox_id").GetString();
+        var shown = (await api.SendAsync(HttpMethod.Get, $"/sandboxes/{id}")).Body;
+        Assert.Equal((512, 2, 4096), (shown.GetProperty("memory_mib").GetInt32(), shown.GetProperty("vcpus").GetInt32(),
+            shown.GetProperty("disk_mib").GetInt32()));
+        Assert.Equal("default", shown.GetProperty("template").GetString());
+        var plain = await api.CreateAsync();
+        shown = (await api.SendAsync(HttpMethod.Get, $"/sandboxes/{plain}")).Body;
+        Assert.Equal((256, 1, 2048), (shown.GetProperty("memory_mib").GetInt32(), shown.GetProperty("vcpus").GetInt32(),
+            shown.GetProperty("disk_mib").GetInt32()));
+    }
+
+    [Theory]
+    [InlineData("memory_mib", "127", "must be between 128 and 65536")]
+    [InlineData("memory_mib", "65537", "must be between 128 and 65536")]
+    [InlineData("memory_mib", "\"512\"", "")]
+    [InlineData("memory_mib", "512.5", "")]
+    [InlineData("memory_mib", "99999999999", "")]
+    [InlineData("vcpus", "0", "must be between 1 and 32")]
+    [InlineData("vcpus", "33", "must be between 1 and 32")]
+    [InlineData("disk_mib", "63", "must be between 64 and 1048576")]
+    [InlineData("disk_mib", "1048577", "must be between 64 and 1048576")]
+    [InlineData("disk_mib", "2047", "must be from 2048 to 1048576 with template 'default', and is 2047")]
+    public async Task A_size_out_of_bounds_is_refused_by_field(string field, string value, string words)
+    {
+        await using var api = await FakeServer.StartAsync();
+        var refused = await api.SendAsync(HttpMethod.Post, "/sandboxes", $$"""{"{{field}}": {{value}}}""");
+        Assert.Equal((400, "invalid_request"), (refused.Status, refused.Body.GetProperty("code").GetString()));
+        var error = refused.Body.GetProperty("errors").GetProperty(field);
+        Assert.Contains(words, error.ToString());
+        Assert.Equal(0, api.Node.Sandboxes.Count);
+    }
+
+    [Fact]
     public async Task A_list_can_be_narrowed_by_metadata()
     {
         await using var api = await FakeServer.StartAsync();
