@@ -223,7 +223,8 @@ public static class ErrorCodes
     /// <summary>The limit of clients that wait is reached.</summary>
     public static readonly ErrorCode Overloaded = Add(new(
         "overloaded", 429, "Too many at once", ErrorKind.SandboxUnavailable, ApiOperations.Create,
-        "the largest allowed number of clients waits for a microVM, or microVMs of too many sizes are being started", RetryAfterSeconds: 5));
+        "the largest allowed number of clients waits for a microVM, or microVMs of too many sizes are being started",
+        RetryAfterSeconds: 5));
 
     /// <summary>The idempotency key belongs to another request.</summary>
     public static readonly ErrorCode IdempotencyMismatch = Add(new(

@@ -7,9 +7,11 @@ using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Node;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
 using Pandora.Engine.Templates;
@@ -32,12 +34,16 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly ConcurrentQueue<int> _formatted = new();
     private readonly ILoggerFactory _loggers;
     private readonly bool _hasWatches;
+    private readonly FindProject? _projects;
+    private readonly HostCapacity _capacity;
     private PandoraEngine _engine;
 
     public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null,
-        bool isRecovering = false, bool hasAgents = false, bool canSnapshot = false, bool hasWatches = false)
+        bool isRecovering = false, bool hasAgents = false, bool canSnapshot = false, bool hasWatches = false,
+        FindProject? projects = null, HostCapacity? capacity = null)
     {
-        _hasWatches = hasWatches;
+        (_hasWatches, _projects) = (hasWatches, projects);
+        _capacity = capacity ?? new HostCapacity(1024 * 1024, 1024);
         _loggers = loggers ?? NullLoggerFactory.Instance;
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Options.DataDir = Path.Combine(_directory, "data");
@@ -217,7 +223,7 @@ internal sealed class FakeNode : IAsyncDisposable
     /// <summary>Opens a server on the same directories, after the last one was stopped.</summary>
     public async Task<PandoraEngine> OpenAsync(bool mustRecover)
     {
-        var engine = await PandoraEngine.OpenAsync(Options, Vmm, Metrics, Time, _loggers, CancellationToken.None, Host);
+        var engine = await PandoraEngine.OpenAsync(Options, Vmm, Metrics, Time, _loggers, CancellationToken.None, Host, _projects);
         _engine = engine;
         if (mustRecover)
         {
@@ -241,6 +247,7 @@ internal sealed class FakeNode : IAsyncDisposable
         },
         CgroupRoot = Path.Combine(_directory, "cgroup"),
         LockDirectory = Path.Combine(_directory, "locks"),
+        ReadCapacity = () => _capacity,
         WatchTime = _hasWatches ? null : new FakeTimeProvider(),
     };
 

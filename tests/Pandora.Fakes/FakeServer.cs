@@ -10,7 +10,9 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Node;
 using Pandora.Engine;
+using Pandora.Engine.Projects;
 using Pandora.Server.Api;
+using Pandora.Server.Auth;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
@@ -48,7 +50,8 @@ internal sealed class FakeServer : IAsyncDisposable
     public ConnectionTable Connections => _app.Services.GetRequiredService<ConnectionTable>();
 
     public static async Task<FakeServer> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null,
-        bool onLoopback = false, ILoggerFactory? loggers = null, bool isRecovering = false, ConnectionLimits? limits = null)
+        bool onLoopback = false, ILoggerFactory? loggers = null, bool isRecovering = false, ConnectionLimits? limits = null,
+        FindProject? projects = null)
     {
         serverOptions ??= new ServerOptions();
         var builder = WebApplication.CreateSlimBuilder();
@@ -62,7 +65,9 @@ internal sealed class FakeServer : IAsyncDisposable
         }
 
         builder.Logging.ClearProviders();
-        var node = new FakeNode(options, loggers: loggers, isRecovering: isRecovering);
+        Access? access = null;
+        projects ??= name => access?.FindProject(name) ?? new Project(name);
+        var node = new FakeNode(options, loggers: loggers, isRecovering: isRecovering, projects: projects);
         builder.Services.AddSingleton(_ => node.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(() => node.Engine.Status);
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
@@ -82,6 +87,7 @@ internal sealed class FakeServer : IAsyncDisposable
 
         var app = builder.Build();
         app.MapPandoraApi(serverOptions, needsKey: serverOptions.Keys.Count > 0);
+        access = app.Services.GetRequiredService<Access>();
         await app.StartAsync();
         node.Metrics.CreateSeries([EngineOptions.DefaultTemplate], Problems.Counted);
         return new FakeServer(node, app, onLoopback ? ClientOf(new Uri(app.Urls.Single())) : app.GetTestClient());

@@ -103,6 +103,18 @@ internal sealed class Admissions(int most, HostBudget budget, FindProject projec
         }
     }
 
+    /// <summary>Counts a claim of a project in its real size, when that is not the one that was reserved.</summary>
+    public void Resize(string project, MicroVmSize reserved, MicroVmSize size)
+    {
+        if (reserved != size)
+        {
+            lock (_lock)
+            {
+                _uses[project] = _uses.GetValueOrDefault(project, ProjectUse.None).With(reserved, -1).With(size, 1);
+            }
+        }
+    }
+
     /// <summary>Undoes <see cref="Reserve"/>.</summary>
     public void Release(string project, MicroVmSize size)
     {

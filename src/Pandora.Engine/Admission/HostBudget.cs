@@ -148,13 +148,13 @@ internal sealed class HostBudget(HostCapacity capacity, EngineOptions options, l
         Freed?.Invoke();
     }
 
-    /// <summary>The part of one microVM. Disposing gives it back, once.</summary>
-    internal sealed class Hold(HostBudget budget, MicroVmSize size) : IDisposable
+    /// <summary>The part of one microVM.</summary>
+    internal sealed class Hold(HostBudget budget, MicroVmSize size)
     {
         private int _isHeld = 1;
 
-        /// <inheritdoc/>
-        public void Dispose()
+        /// <summary>Gives it back, once.</summary>
+        public void Release()
         {
             if (Interlocked.Exchange(ref _isHeld, 0) == 1)
             {

@@ -1,6 +1,8 @@
 using System.Diagnostics.Metrics;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Vmm;
 
@@ -9,6 +11,7 @@ namespace Pandora.Engine.Node;
 /// <summary>The gauges of a node. Each scrape reads the current values.</summary>
 internal sealed class EngineGauges
 {
+    private const long MiB = 1024 * 1024;
     private readonly WarmPools _pools;
     private readonly SandboxRegistry _sandboxes;
     private readonly Func<(double CpuSeconds, long MemoryBytes)?> _vmmUsage;
@@ -16,7 +19,7 @@ internal sealed class EngineGauges
 
     public EngineGauges(
         Meter meter, EngineOptions options, string instanceId, VmmCapabilities vmm, DiskRoom room, SandboxRegistry sandboxes,
-        WarmPools pools, IHostNetwork network, Func<(double CpuSeconds, long MemoryBytes)?> vmmUsage)
+        WarmPools pools, HostBudget budget, IHostNetwork network, Func<(double CpuSeconds, long MemoryBytes)?> vmmUsage)
     {
         _pools = pools;
         _sandboxes = sandboxes;
@@ -31,6 +34,22 @@ internal sealed class EngineGauges
         meter.CreateObservableGauge("pandora_pool_size", () => PerTemplate(p => p.Size), description: "MicroVMs that the pool keeps warm");
         meter.CreateObservableGauge(
             "pandora_max_sandboxes", () => options.MaxSandboxes, description: "Most sandboxes that may exist at once");
+        meter.CreateObservableGauge(
+            "pandora_budget_memory", () => budget.MemoryMib * MiB, "By", "Memory that all microVMs together may have");
+        meter.CreateObservableGauge(
+            "pandora_budget_vcpus", () => budget.Vcpus, description: "Virtual CPUs that all microVMs together may have");
+        meter.CreateObservableGauge(
+            "pandora_budget_held_memory", () => budget.Held.MemoryMib * MiB, "By",
+            "Memory of the budget that microVMs hold, with those that are warm, start or end");
+        meter.CreateObservableGauge(
+            "pandora_budget_held_vcpus", () => budget.Held.Vcpus,
+            description: "Virtual CPUs of the budget that microVMs hold, with those that are warm, start or end");
+        meter.CreateObservableGauge(
+            "pandora_budget_used_memory", () => sandboxes.Used.MemoryMib * MiB, "By", "Memory of the budget that sandboxes have");
+        meter.CreateObservableGauge(
+            "pandora_budget_used_vcpus", () => sandboxes.Used.Vcpus, description: "Virtual CPUs of the budget that sandboxes have");
+        meter.CreateObservableGauge(
+            "pandora_project_sandboxes", PerProject, description: "Sandboxes of each project, and its claims that wait");
         meter.CreateObservableGauge("pandora_slots", () => network.SlotCount, description: "Network slots that exist");
         meter.CreateObservableGauge(
             "pandora_slots_held", () => network.HeldCount, description: "Network slots held by microVMs, including those that end");
@@ -60,6 +79,17 @@ internal sealed class EngineGauges
                     new("vmm_version", vmm.Version),
                     new("accelerator", vmm.Accelerator)),
             description: "Instance id and VMM of this server, as labels");
+    }
+
+    // Operators make the projects, so they are few. The default one is always there.
+    private List<Measurement<int>> PerProject()
+    {
+        var uses = _sandboxes.Uses;
+        return
+        [
+            .. uses.Keys.Append(Project.DefaultName).Distinct().Select(p => new Measurement<int>(
+                uses.GetValueOrDefault(p, ProjectUse.None).Sandboxes, new KeyValuePair<string, object?>("project", p))),
+        ];
     }
 
     // Also for templates whose last sandbox has ended: without a value the gauge would not show zero.

@@ -1,3 +1,4 @@
+using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Templates;
@@ -19,6 +20,9 @@ public sealed record NodeHost
 
     /// <summary>Formats the disk of a microVM that boots in another size than its template's.</summary>
     public FormatDisk FormatDisk { get; init; } = Ext4Image.MakeDiskAsync;
+
+    /// <summary>Reads what the host has.</summary>
+    public Func<HostCapacity> ReadCapacity { get; init; } = HostCapacity.Read;
 
     /// <summary>
     /// The clock of the watches that check at intervals; null for the node's clock. It stands still in a test that triggers the checks.

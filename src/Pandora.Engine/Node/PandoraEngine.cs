@@ -1,8 +1,10 @@
 using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Recovery;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Snapshots;
@@ -23,6 +25,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 {
     // Longest time that commands may continue when the server detaches from sandboxes.
     private static readonly TimeSpan Drain = TimeSpan.FromSeconds(10);
+    private const long MiB = 1024 * 1024;
     private const string OfNoPool = "it was not claimed, and has another size than its template's";
     private readonly CancellationTokenSource _stopping = new();
     private readonly Parts _parts;
@@ -47,7 +50,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
                 [.. _parts.Notes, .. new[] { missing, _parts.Room.Warning }.OfType<string>()],
                 poolSize, Pools.All.Sum(p => p.WarmCount),
                 IsReady: Sandboxes.IsOpen && missing is null && (poolSize == 0 || Pools.WarmCountOf(EngineOptions.DefaultTemplate) > 0),
-                Sandboxes.IsRecovering, IsProtected: missing is null);
+                Sandboxes.IsRecovering, IsProtected: missing is null,
+                new NodeCapacity((_parts.Budget.MemoryMib, _parts.Budget.Vcpus), Sandboxes.Used, _parts.Budget.Held));
         }
     }
 
@@ -65,17 +69,18 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     /// <param name="loggers">Logs of the node.</param>
     /// <param name="cancellationToken">Cancels the opening, which is undone.</param>
     /// <param name="host">The parts of the host; null for the real ones.</param>
+    /// <param name="projects">Finds the projects; null for projects without bounds.</param>
     /// <exception cref="StartupException">Something is missing or contradictory; the opening is undone.</exception>
     public static async Task<PandoraEngine> OpenAsync(
         EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers,
-        CancellationToken cancellationToken, NodeHost? host = null)
+        CancellationToken cancellationToken, NodeHost? host = null, FindProject? projects = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Check();
         var undo = new UndoStack(loggers.CreateLogger<PandoraEngine>());
         try
         {
-            return await OpenAsync(options, vmm, metrics, time, loggers, host ?? new NodeHost(), undo, cancellationToken);
+            return await OpenAsync(options, vmm, metrics, time, loggers, host ?? new NodeHost(), projects, undo, cancellationToken);
         }
         catch
         {
@@ -133,8 +138,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     [SuppressMessage("Reliability", "CA2000", Justification = "undo disposes each part, when a later step fails or when the node stops")]
     private static async Task<PandoraEngine> OpenAsync(
-        EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, NodeHost host, UndoStack undo,
-        CancellationToken cancellationToken)
+        EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, NodeHost host,
+        FindProject? projects, UndoStack undo, CancellationToken cancellationToken)
     {
         var logger = loggers.CreateLogger<PandoraEngine>();
         var instance = Instance.Open(options, host.LockDirectory);
@@ -163,10 +168,19 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         undo.Push(() => new ValueTask(network.CloseAsync(undo.Keeps)));
         found = [.. found.Select(f => f.Problem is null && network.RefusalOf(f.Record!.Slot) is { } why ? f with { Problem = why } : f)];
 
+        var capacity = host.ReadCapacity();
+        var budget = new HostBudget(capacity, options, vmm.Capabilities.MemoryOverhead);
+        MustHoldOne(budget, capacity, templates.Find(EngineOptions.DefaultTemplate)!.Size);
+        if (cgroups.LimitAll(Math.Max(0, capacity.MemoryMib - options.MemoryReserve) * MiB) is { } unlimited && cgroups.CanLimit)
+        {
+            LogWarning(logger, $"the memory of all VMMs together is not limited: {unlimited}");
+        }
+
+        LogBudget(logger, budget.MemoryMib, budget.Vcpus, capacity.MemoryMib, capacity.Processors);
         var room = new DiskRoom(options, names.DiskDirectory, loggers.CreateLogger<DiskRoom>());
         var live = new LiveMicroVms();
         var launcher = new MicroVmLauncher(
-            options, names, templates, network, live, cgroups, vmm, guests, host.FormatDisk, metrics, time, loggers);
+            options, names, templates, network, live, cgroups, vmm, guests, host.FormatDisk, budget, metrics, time, loggers);
         undo.Push(launcher);
         var permits = new SemaphoreSlim(options.MostBoots);
         undo.Push(permits);
@@ -177,17 +191,17 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         var provisioner = new MicroVmProvisioner(
-            templates, launcher, snapshots, permits, options.MostBoots, loggers.CreateLogger<MicroVmProvisioner>());
+            templates, launcher, snapshots, budget, permits, options.MostBoots, time, loggers.CreateLogger<MicroVmProvisioner>());
         var expected = found.Where(f => f is { Problem: null, Record.Claim: null }).GroupBy(f => f.Record!.Template)
             .ToDictionary(g => g.Key, g => g.Count());
         var pools = new WarmPools(options, provisioner, expected, metrics, time, loggers.CreateLogger<WarmPool>());
-        var sandboxes = new SandboxRegistry(options, pools, network, room, metrics, time, loggers);
+        var sandboxes = new SandboxRegistry(options, pools, network, room, budget, metrics, time, loggers, projects);
         var cleanup = new OrphanCleanup(names, cgroups, vmm.RemoveOrphans, time, logger);
         string[] notes = [.. vmm.Capabilities.Warnings, .. cgroups.CanLimit ? Array.Empty<string>() : [cgroups.Description]];
         _ = new EngineGauges(
-            metrics.Meter, options, names.InstanceId, vmm.Capabilities, room, sandboxes, pools, network, cgroups.ReadUsage);
+            metrics.Meter, options, names.InstanceId, vmm.Capabilities, room, sandboxes, pools, budget, network, cgroups.ReadUsage);
         var engine = new PandoraEngine(
-            new Parts(options, names, vmm, notes, network, room, live, launcher, pools, sandboxes, cleanup, metrics, time,
+            new Parts(options, names, vmm, notes, network, room, budget, live, launcher, pools, sandboxes, cleanup, metrics, time,
                 host.WatchTime ?? time, loggers),
             undo, found);
         undo.Push(engine.EndMicroVmsAsync);
@@ -247,6 +261,19 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
     }
 
+    // Else the pool would be empty for ever, without a reason that an operator sees.
+    private static void MustHoldOne(HostBudget budget, HostCapacity capacity, MicroVmSize size)
+    {
+        if (budget.MemoryOf(size) > budget.MemoryMib || size.Vcpus > budget.Vcpus)
+        {
+            throw new StartupException(
+                $"a microVM of the default template needs {budget.MemoryOf(size)} MiB and {size.Vcpus} virtual CPUs, and all microVMs "
+                    + $"together may have {budget.MemoryMib} MiB and {budget.Vcpus} of this host's {capacity.MemoryMib} MiB and "
+                    + $"{capacity.Processors} processors: lower PANDORA_MEMORY_RESERVE, or raise PANDORA_MEMORY_OVERCOMMIT or "
+                    + "PANDORA_CPU_OVERCOMMIT");
+        }
+    }
+
     private static void RequireTemplates(IEnumerable<string> names, TemplateStore templates)
     {
         foreach (var name in names)
@@ -289,6 +316,12 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     [LoggerMessage(Level = LogLevel.Information, Message = "MicroVMs are booted, not restored from snapshots: {Reason}")]
     private static partial void LogBootsOnly(ILogger logger, string reason);
 
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "All microVMs together may have {Memory} MiB and {Vcpus} virtual CPUs; the host has {HostMemory} MiB and {Processors} "
+            + "processors")]
+    private static partial void LogBudget(ILogger logger, long memory, int vcpus, long hostMemory, int processors);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "Limits of VMMs: {Limits}")]
     private static partial void LogLimits(ILogger logger, string limits);
 
@@ -299,6 +332,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         IReadOnlyList<string> Notes,
         IHostNetwork Network,
         DiskRoom Room,
+        HostBudget Budget,
         LiveMicroVms Live,
         MicroVmLauncher Launcher,
         WarmPools Pools,

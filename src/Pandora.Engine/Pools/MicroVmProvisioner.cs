@@ -13,12 +13,18 @@ namespace Pandora.Engine.Pools;
 /// <param name="templates">The templates. Each start reads its template again, so that the next start uses a rebuilt template.</param>
 /// <param name="launcher">Starts the microVMs.</param>
 /// <param name="snapshots">The snapshots to restore from; null to boot every microVM.</param>
+/// <param name="budget">The host's budget, of which each microVM holds its part.</param>
 /// <param name="permits">Permits to boot; each start holds one.</param>
 /// <param name="count">The number of permits.</param>
+/// <param name="time">The clock of waits.</param>
 /// <param name="logger">Log of the reason why a template has no snapshot.</param>
 internal sealed partial class MicroVmProvisioner(
-    TemplateStore templates, MicroVmLauncher launcher, SnapshotSource? snapshots, SemaphoreSlim permits, int count, ILogger logger)
+    TemplateStore templates, MicroVmLauncher launcher, SnapshotSource? snapshots, HostBudget budget, SemaphoreSlim permits, int count,
+    TimeProvider time, ILogger logger)
 {
+    /// <summary>The host's budget.</summary>
+    public HostBudget Budget => budget;
+
     /// <summary>The number of microVMs that may start at once.</summary>
     public int PermitCount => count;
 
@@ -51,44 +57,77 @@ internal sealed partial class MicroVmProvisioner(
         }
     }
 
-    /// <summary>Starts one microVM, when a permit is free.</summary>
+    /// <summary>Starts one microVM, when the host has room for it and a permit is free.</summary>
     /// <param name="template">Name of the template.</param>
     /// <param name="size">Size of the microVM; null for the template's.</param>
-    /// <param name="isAwaited">Whether clients wait: then the microVM is not warmed up first.</param>
+    /// <param name="isAwaited">Whether clients wait: then warm microVMs give way to it, and it is not warmed up first.</param>
+    /// <param name="giveWay">Ends a warm microVM that is not needed now; false when there is none.</param>
     /// <param name="cancellationToken">Cancels the start, which is cleaned up.</param>
+    /// <exception cref="NoRoomException">The host has no room, and no client waits.</exception>
     /// <exception cref="StartupException">The template was removed.</exception>
     /// <exception cref="BootException">The microVM did not become ready.</exception>
     public async Task<MicroVm> ProvisionAsync(
-        string template, MicroVmSize? size, Func<bool> isAwaited, CancellationToken cancellationToken)
+        string template, MicroVmSize? size, Func<bool> isAwaited, Func<bool> giveWay, CancellationToken cancellationToken)
     {
-        await permits.WaitAsync(cancellationToken);
+        var needed = Read(template, size).Size;
+        // Before the permit: a start that waits for room must not keep others from starting.
+        var hold = budget.TryTake(needed)
+            ?? (isAwaited() ? await budget.TakeAsync(needed, giveWay, isAwaited, time, cancellationToken) : null)
+            ?? throw new NoRoomException();
+        var (isPermitted, isHandedOver) = (false, false);
         try
         {
-            var found = templates.Find(template) ?? throw new StartupException($"template '{template}' was removed");
-            found = size is null ? found : found.In(size);
+            await permits.WaitAsync(cancellationToken);
+            isPermitted = true;
+            var found = Read(template, size);
+            if (found.Size != needed)
+            {
+                // The template was built again meanwhile.
+                hold.Release();
+                hold = budget.TakeExisting(found.Size);
+            }
+
             using var use = snapshots is null ? null : await snapshots.FindAsync(found, cancellationToken);
+            // The launcher gives it back when nothing of the microVM remains.
+            isHandedOver = true;
             if (snapshots is null || use?.Snapshot is not { } snapshot)
             {
-                return await launcher.LaunchAsync(found, snapshot: null, isAwaited, cancellationToken);
+                return await launcher.LaunchAsync(found, snapshot: null, hold, isAwaited, cancellationToken);
             }
 
             try
             {
-                var restored = await launcher.LaunchAsync(found, snapshot, isAwaited, cancellationToken);
+                var restored = await launcher.LaunchAsync(found, snapshot, hold, isAwaited, cancellationToken);
                 snapshots.Succeeded(snapshot);
                 return restored;
             }
             catch (BootException e) when (!e.IsOfHost && !cancellationToken.IsCancellationRequested)
             {
-                var booted = await launcher.LaunchAsync(found, snapshot: null, isAwaited, cancellationToken);
+                // The failed start has given its part back.
+                hold = budget.TakeExisting(found.Size);
+                var booted = await launcher.LaunchAsync(found, snapshot: null, hold, isAwaited, cancellationToken);
                 snapshots.Failed(snapshot, e);
                 return booted;
             }
         }
         finally
         {
-            permits.Release();
+            if (!isHandedOver)
+            {
+                hold.Release();
+            }
+
+            if (isPermitted)
+            {
+                permits.Release();
+            }
         }
+    }
+
+    private Template Read(string template, MicroVmSize? size)
+    {
+        var found = templates.Find(template) ?? throw new StartupException($"template '{template}' was removed");
+        return size is null ? found : found.In(size);
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Reason}")]

@@ -22,12 +22,15 @@ internal sealed class PoolLease(WarmPool pool, MicroVmSize? size, bool isRequest
     public bool IsVariant { get; } = end is not null;
 
     /// <summary>Claims a microVM as <see cref="WarmPool.ClaimAsync"/> does, in the size that the client asked for.</summary>
+    /// <param name="project">Name of the project that claims.</param>
+    /// <param name="timeout">Longest wait.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
     /// <exception cref="PandoraException">None became ready in time, or the pool is closing.</exception>
-    public async ValueTask<ClaimedMicroVm> ClaimAsync(TimeSpan timeout, CancellationToken cancellationToken)
+    public async ValueTask<ClaimedMicroVm> ClaimAsync(string project, TimeSpan timeout, CancellationToken cancellationToken)
     {
         while (true)
         {
-            var claimed = await pool.ClaimAsync(timeout, cancellationToken);
+            var claimed = await pool.ClaimAsync(project, timeout, cancellationToken);
             if (!isRequested || claimed.MicroVm.Size is not { } started || started == size)
             {
                 return claimed;

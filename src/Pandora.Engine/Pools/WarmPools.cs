@@ -13,6 +13,9 @@ namespace Pandora.Engine.Pools;
 /// </summary>
 public sealed class WarmPools : IAsyncDisposable
 {
+    // Of a template that cannot be read; its starts fail.
+    private static readonly MicroVmSize Smallest = new(0, 0, 0);
+
     private readonly ConcurrentDictionary<string, Lazy<WarmPool>> _pools = new();
     private readonly ConcurrentDictionary<string, bool> _templates = new();
     private readonly VariantPools _variants;
@@ -40,6 +43,7 @@ public sealed class WarmPools : IAsyncDisposable
         _time = time;
         _logger = logger;
         _variants = new VariantPools(MakeVariant, time, logger);
+        provisioner.Budget.Freed += WakeAll;
     }
 
     /// <summary>All pools that exist.</summary>
@@ -85,6 +89,17 @@ public sealed class WarmPools : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync() => await CloseAsync(p => p.DisposeAsync().AsTask());
 
+    // The pool with the most warm microVMs gives way.
+    private bool GiveWay() => All.Where(p => p.WarmCount > 0).OrderByDescending(p => p.WarmCount).Any(p => p.GiveWay());
+
+    private void WakeAll()
+    {
+        foreach (var pool in All)
+        {
+            pool.Wake();
+        }
+    }
+
     private Task CloseAsync(Func<WarmPool, Task> close) => Task.WhenAll(
         [_variants.CloseAsync(close), .. _pools.Values.Where(p => p.IsValueCreated).Select(p => close(p.Value))]);
 
@@ -94,7 +109,7 @@ public sealed class WarmPools : IAsyncDisposable
         var size = _provisioner.Prepare(template);
         return Make(
             template, size, _options.PoolSizeFor(template), _expected.GetValueOrDefault(template),
-            (isAwaited, token) => _provisioner.ProvisionAsync(template, size: null, isAwaited, token),
+            (isAwaited, token) => _provisioner.ProvisionAsync(template, size: null, isAwaited, GiveWay, token),
             static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
     }
 
@@ -104,7 +119,7 @@ public sealed class WarmPools : IAsyncDisposable
         _templates[variant.Name] = true;
         return Make(
             variant.Name, variant.Size, size: 0, expected: 0,
-            (isAwaited, token) => _provisioner.ProvisionAsync(variant.Name, variant.Size, isAwaited, token), maintain: null);
+            (isAwaited, token) => _provisioner.ProvisionAsync(variant.Name, variant.Size, isAwaited, GiveWay, token), maintain: null);
     }
 
     private WarmPool Make(
@@ -114,7 +129,7 @@ public sealed class WarmPools : IAsyncDisposable
         WarmPool? pool = null;
         pool = new WarmPool(
             template, size, _provisioner.PermitCount, ProvisionAsync, m => m.Teardown.CompleteAsync(), _metrics, _time, _logger,
-            _options.MaxWaiting, expected, maintain)
+            _options.MaxWaiting, expected, maintain, () => _provisioner.Budget.HasRoomToWarm(pool?.MicroVmSize ?? Smallest))
         {
             MicroVmSize = microVmSize,
         };

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
@@ -70,13 +71,19 @@ public sealed partial class Sandbox
             return new SandboxStatus(
                 Id, Template, MicroVm.Slot.Index, MicroVm.Slot.Address.ToString(),
                 degradation is null ? SandboxState.Running : SandboxState.Degraded, degradation, Age, Idle,
-                SandboxStatus.LifetimeOf(Claim, _node.Options), ExecCount, new EgressPolicy(Claim.Egress), Claim.Metadata, Project,
+                SandboxStatus.LifetimeOf(Claim, _node), ExecCount, new EgressPolicy(Claim.Egress), Claim.Metadata, Project,
                 MicroVm.Size);
         }
     }
 
     /// <summary>Idle time after which the sandbox is ended.</summary>
     public TimeSpan IdleTimeout => TimeSpan.FromSeconds(Claim.IdleTimeout);
+
+    /// <summary>How long the sandbox may live however busy it is; null for ever.</summary>
+    internal TimeSpan? LongestLife => _node.LongestLifeOf(Project);
+
+    /// <summary>The size that counts against the host and the project.</summary>
+    internal MicroVmSize CountedSize => MicroVm.Size ?? MicroVmSize.OfUnknown;
 
     /// <summary>Time since the claim.</summary>
     public TimeSpan Age => _ageBefore + _time.GetElapsedTime(_heldSince);

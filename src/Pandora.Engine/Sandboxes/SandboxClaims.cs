@@ -1,13 +1,16 @@
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Projects;
 
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>Claims microVMs for clients: takes one from its template's pool, writes the claim to its record, and sets its egress.</summary>
 internal sealed partial class SandboxClaims(
-    EngineOptions options, WarmPools pools, IHostNetwork network, DiskRoom room, SandboxCount count, TimeProvider time, ILogger logger)
+    EngineOptions options, WarmPools pools, IHostNetwork network, DiskRoom room, Admissions admissions, FindProject projects,
+    TimeProvider time, ILogger logger)
 {
     private const long MiB = 1024 * 1024;
 
@@ -22,9 +25,25 @@ internal sealed partial class SandboxClaims(
             ?? throw PandoraException.Invalid(
                 "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
         await MustBeClaimableAsync(lease.IsVariant ? lease.Size!.DiskMib * MiB : 0, cancellationToken);
-        // Before the wait: a client over the limit is answered at once.
-        count.MustHaveRoom();
-        var claimed = await lease.ClaimAsync(TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
+        // Before the wait: a client over a bound is answered at once.
+        var reserved = lease.Size ?? MicroVmSize.OfUnknown;
+        admissions.Reserve(request.Project, reserved);
+        try
+        {
+            var claimed = await lease.ClaimAsync(request.Project, TimeSpan.FromSeconds(options.AcquireTimeout), cancellationToken);
+            return await AdmitAsync(request, claimed, reserved, lease.Pool, cancellationToken);
+        }
+        catch
+        {
+            admissions.Release(request.Project, reserved);
+            throw;
+        }
+    }
+
+    private async Task<ClaimedMicroVm> AdmitAsync(
+        SandboxRequest request, ClaimedMicroVm claimed, MicroVmSize reserved, WarmPool pool, CancellationToken cancellationToken)
+    {
+        var size = claimed.MicroVm.Size ?? MicroVmSize.OfUnknown;
         var isClaimed = false;
         try
         {
@@ -35,10 +54,10 @@ internal sealed partial class SandboxClaims(
             }
 
             // After the wait: a claim that waits is no sandbox yet, and the pool limits how many wait.
-            count.Claim();
+            admissions.Admit(size);
             isClaimed = true;
             var claim = new ClaimRecord(
-                request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? options.DefaultEgress,
+                request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? UsualEgress(request.Project),
                 request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
@@ -50,6 +69,8 @@ internal sealed partial class SandboxClaims(
                 await network.SetEgressAsync(claimed.MicroVm.Slot, claim.Egress);
             }
 
+            // A warm microVM of an earlier build of the template may have another size.
+            admissions.Resize(request.Project, reserved, size);
             return claimed;
         }
         catch (Exception e)
@@ -57,10 +78,10 @@ internal sealed partial class SandboxClaims(
             // Undo the claim: reset the count, and return the microVM to the pool. A microVM that may bear a claim is ended instead.
             if (isClaimed)
             {
-                count.Remove();
+                admissions.Dismiss(size);
             }
 
-            if (isClaimed || !lease.Pool.Return(claimed.MicroVm))
+            if (isClaimed || !pool.Return(claimed.MicroVm))
             {
                 _ = claimed.MicroVm.Teardown.CompleteAsync();
             }
@@ -77,6 +98,9 @@ internal sealed partial class SandboxClaims(
             throw;
         }
     }
+
+    private Egress UsualEgress(string project) =>
+        projects(project).Egress == Egress.None ? Egress.None : options.DefaultEgress;
 
     private ValueTask MustBeClaimableAsync(long growth, CancellationToken cancellationToken)
     {

@@ -37,18 +37,18 @@ public sealed partial class SandboxRegistry
     /// <summary>Ends the sandboxes that have been idle for too long, and those that are too old.</summary>
     public async Task ReapAsync()
     {
-        var old = _sandboxes.Values.Where(s => _options.MaxLifetime > 0 && s.Age.TotalSeconds >= _options.MaxLifetime);
-        await Task.WhenAll(old.Select(sandbox => EndAsync(sandbox, EndOfOld())));
+        var old = _sandboxes.Values.Where(s => s.Age >= s.LongestLife);
+        await Task.WhenAll(old.Select(sandbox => EndAsync(sandbox, EndOfOld(sandbox))));
         var idle = _sandboxes.Values.Where(s => s.Idle >= s.IdleTimeout);
         await Task.WhenAll(idle.Select(sandbox => EndAsync(sandbox, EndOfIdle(sandbox), onlyIfIdle: true)));
     }
 
-    private SandboxEnd EndOfOld()
+    private SandboxEnd EndOfOld(Sandbox sandbox)
     {
-        var words = $"it reached the longest lifetime of a sandbox, {_options.MaxLifetime:0.#} s";
+        var words = $"it reached the longest lifetime of a sandbox, {sandbox.LongestLife?.TotalSeconds:0.#} s";
         return new SandboxEnd(EndReason.Lifetime, words, _time.GetUtcNow())
         {
-            Hint = "PANDORA_MAX_LIFETIME sets the longest lifetime",
+            Hint = "PANDORA_MAX_LIFETIME and './pandora project set --max-lifetime' set the longest lifetime",
         };
     }
 
@@ -124,7 +124,8 @@ public sealed partial class SandboxRegistry
             // The sandbox counts as ended even when the teardown failed: no other code removes it from the count.
             _ended.Add(sandbox.Id, sandbox.Project, end);
             _sandboxes.TryRemove(sandbox.Id, out _);
-            _count.Remove();
+            _admissions.Dismiss(sandbox.CountedSize);
+            _admissions.Release(sandbox.Project, sandbox.CountedSize);
         }
 
         var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), EndedResource.Of(undone));

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Projects;
 using Pandora.Engine.Telemetry;
@@ -25,7 +26,7 @@ public sealed partial class SandboxRegistry
     {
         foreach (var record in records.Where(r => r.Claim is not null))
         {
-            _count.Add();
+            _admissions.AddExisting(record.Claim!.ProjectName, record.Size ?? MicroVmSize.OfUnknown);
             _undecided[record.Id] = record;
         }
     }
@@ -67,7 +68,9 @@ public sealed partial class SandboxRegistry
             EndReason.Died, $"it did not survive a restart of the server: {reason}", _time.GetUtcNow()));
         if (_undecided.TryRemove(id, out _))
         {
-            _count.Remove();
+            var size = record!.Size ?? MicroVmSize.OfUnknown;
+            _admissions.Dismiss(size);
+            _admissions.Release(record.Claim!.ProjectName, size);
         }
     }
 

@@ -1,9 +1,11 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
@@ -14,7 +16,7 @@ public sealed partial class SandboxRegistry
     private const int RememberedEnds = 1000;
     private readonly ConcurrentDictionary<string, Sandbox> _sandboxes = new();
     private readonly IdempotencyKeys _keys = new();
-    private readonly SandboxCount _count;
+    private readonly Admissions _admissions;
     private readonly EndedSandboxes _ended;
     private readonly SandboxClaims _claims;
     private readonly SandboxJournal _journal;
@@ -25,21 +27,30 @@ public sealed partial class SandboxRegistry
     private volatile bool _isOpen;
 
     internal SandboxRegistry(
-        EngineOptions options, WarmPools pools, IHostNetwork network, DiskRoom room, EngineMetrics metrics, TimeProvider time,
-        ILoggerFactory loggers)
+        EngineOptions options, WarmPools pools, IHostNetwork network, DiskRoom room, HostBudget budget, EngineMetrics metrics,
+        TimeProvider time, ILoggerFactory loggers, FindProject? projects = null)
     {
         _options = options;
         _time = time;
         _logger = loggers.CreateLogger<SandboxRegistry>();
         _journal = new SandboxJournal(metrics, loggers.CreateLogger(SandboxJournal.Category));
-        _node = new SandboxNode(options, _journal, time);
+        _node = new SandboxNode(options, _journal, time, projects);
         _ended = new EndedSandboxes(RememberedEnds, _keys.Forget);
-        _count = new SandboxCount(options.MaxSandboxes);
-        _claims = new SandboxClaims(options, pools, network, room, _count, time, _logger);
+        _admissions = new Admissions(options.MaxSandboxes, budget, _node.Projects);
+        _claims = new SandboxClaims(options, pools, network, room, _admissions, _node.Projects, time, _logger);
     }
 
     /// <summary>The number of sandboxes. Claims that wait for a microVM do not count.</summary>
-    public int Count => _count.Value;
+    public int Count => _admissions.Count;
+
+    /// <summary>What the sandboxes have of the host's budget.</summary>
+    public (long MemoryMib, int Vcpus) Used => _admissions.Used;
+
+    /// <summary>What each project has that has anything.</summary>
+    public IReadOnlyDictionary<string, ProjectUse> Uses => _admissions.Uses;
+
+    /// <summary>What a project has.</summary>
+    public ProjectUse UseOf(string project) => _admissions.UseOf(project);
 
     /// <summary>The number of sandboxes that wait for room on the host's disk, or have lost data.</summary>
     public int DegradedCount => _sandboxes.Values.Count(s => s.Degradation is not null);
@@ -58,7 +69,7 @@ public sealed partial class SandboxRegistry
         MustBeRecovered();
         // Read the undecided first: a sandbox that is decided between the two reads is then found twice, and not missed.
         var now = _time.GetUtcNow();
-        var undecided = _undecided.Values.Select(r => SandboxStatus.OfUndecided(r, _options, now)).ToList();
+        var undecided = _undecided.Values.Select(r => SandboxStatus.OfUndecided(r, _node, now)).ToList();
         var known = _sandboxes.Values.OrderByDescending(s => s.Age).Select(s => s.Status).ToList();
         return [.. undecided.ExceptBy(known.Select(k => k.Id), u => u.Id), .. known];
     }
@@ -73,7 +84,7 @@ public sealed partial class SandboxRegistry
         using var span = EngineTracing.Source.StartActivity("sandbox.claim");
         try
         {
-            RequestLimits.Check(request, _options);
+            RequestLimits.Check(request, _options, _node.Projects(request.Project));
             MustBeRecovered();
             if (request.IdempotencyKey is { } asked && _undecided.Values.Any(
                 r => r.Claim!.IdempotencyKey == asked && r.Claim.ProjectName == request.Project))

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
+using Pandora.Engine.Projects;
 
 namespace Pandora.Engine.Sandboxes;
 
@@ -69,7 +70,7 @@ internal static partial class RequestLimits
     // Variables that are read-only in bash: bash(1), Shell Variables.
     private static readonly string[] ReadOnlyVariables = ["BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"];
 
-    public static void Check(SandboxRequest request, EngineOptions options)
+    public static void Check(SandboxRequest request, EngineOptions options, Project project)
     {
         if (request.IdempotencyKey is { } idempotencyKey
             && (idempotencyKey.Length is 0 or > MaxIdempotencyKeyLength || idempotencyKey.Any(c => c is < '!' or > '~')))
@@ -89,6 +90,7 @@ internal static partial class RequestLimits
                 "this server gives no sandbox more than egress 'none': leave egress out, or ask for 'none'", "egress");
         }
 
+        CheckCeilings(request, project);
         var size = 0;
         foreach (var (key, value) in request.Metadata ?? new Dictionary<string, string>())
         {
@@ -101,6 +103,35 @@ internal static partial class RequestLimits
         {
             throw PandoraException.Invalid(
                 "metadata", $"keys and values together must be at most {MaxMetadataBytes / 1024} KiB, and are {size} bytes");
+        }
+    }
+
+    private static void CheckCeilings(SandboxRequest request, Project project)
+    {
+        if (request.Egress == Egress.Internet && project.Egress == Egress.None)
+        {
+            throw new PandoraException(
+                PandoraError.EgressForbidden,
+                $"project '{project.Name}' gives no sandbox more than egress 'none': leave egress out, or ask for 'none'", "egress");
+        }
+
+        if (request.IdleTimeout > project.MaxLifetime)
+        {
+            throw new PandoraException(
+                PandoraError.AboveCeiling,
+                $"project '{project.Name}' lets a sandbox live for {project.MaxLifetime:0.#} s, and {request.IdleTimeout:0.#} s is more",
+                "idle_timeout");
+        }
+
+        var template = request.Template ?? EngineOptions.DefaultTemplate;
+        if (project.Templates is { } allowed && !allowed.Contains(template))
+        {
+            throw new PandoraException(
+                PandoraError.AboveCeiling,
+                allowed.Count == 0
+                    ? $"project '{project.Name}' may start no sandbox"
+                    : $"project '{project.Name}' may start sandboxes from {string.Join(", ", allowed)}, and not from '{template}'",
+                "template");
         }
     }
 

@@ -48,16 +48,16 @@ public sealed record SandboxStatus(
     MicroVmSize? Size)
 {
     // The status comes from the record alone.
-    internal static SandboxStatus OfUndecided(MicroVmRecord record, EngineOptions options, DateTimeOffset now)
+    internal static SandboxStatus OfUndecided(MicroVmRecord record, SandboxNode node, DateTimeOffset now)
     {
         var claim = record.Claim!;
         var age = now - claim.CreatedAt is { Ticks: > 0 } passed ? passed : TimeSpan.Zero;
         return new SandboxStatus(
             record.Id, record.Template, record.Slot, record.Address, SandboxState.Recovering,
-            "the server has just started, and whether it lives on is not known yet", age, TimeSpan.Zero, LifetimeOf(claim, options), 0,
+            "the server has just started, and whether it lives on is not known yet", age, TimeSpan.Zero, LifetimeOf(claim, node), 0,
             new EgressPolicy(claim.Egress), claim.Metadata, claim.ProjectName, record.Size);
     }
 
-    internal static SandboxLifetime LifetimeOf(ClaimRecord claim, EngineOptions options) => new(
-        TimeSpan.FromSeconds(claim.IdleTimeout), options.MaxLifetime > 0 ? claim.CreatedAt.AddSeconds(options.MaxLifetime) : null);
+    internal static SandboxLifetime LifetimeOf(ClaimRecord claim, SandboxNode node) =>
+        new(TimeSpan.FromSeconds(claim.IdleTimeout), claim.CreatedAt + node.LongestLifeOf(claim.ProjectName));
 }

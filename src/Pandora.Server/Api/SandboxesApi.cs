@@ -152,8 +152,8 @@ internal static class SandboxesApi
     private static SandboxInfo ToInfo(SandboxStatus status) => new(
         status.Id, status.Slot, status.Address, Math.Round(status.Age.TotalSeconds, 3), Math.Round(status.Idle.TotalSeconds, 3),
         status.Lifetime.Idle.TotalSeconds, status.ExecCount, status.Template, Label.Of(status.Egress.Default), status.Metadata,
-        Label.Of(status.State), status.Reason, MemoryMib: status.Size?.MemoryMib, Vcpus: status.Size?.Vcpus,
-        DiskMib: status.Size is { DiskMib: > 0 and var disk } ? disk : null);
+        Label.Of(status.State), status.Reason, status.Project, status.Size?.MemoryMib, status.Size?.Vcpus,
+        status.Size is { DiskMib: > 0 and var disk } ? disk : null);
 
     private static Receipt ToReceipt(EndedSandbox ended, string isolation)
     {

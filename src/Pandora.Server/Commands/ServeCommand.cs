@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.HostFiltering;
 using Pandora.Contracts;
 using Pandora.Engine.Node;
 using Pandora.Engine;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
@@ -135,6 +136,7 @@ internal static class ServeCommand
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
         services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
         services.AddSingleton(new AccessStore(engineOptions.DataDir)).AddSingleton<Access>().AddSingleton<GuessBound>();
+        services.AddSingleton<FindProject>(s => s.GetRequiredService<Access>().FindProject);
         services.AddHostedService(s => s.GetRequiredService<Access>());
         services.AddScoped<Caller>();
         services.AddScoped(s =>

@@ -1,4 +1,5 @@
 using Pandora.Engine.Node;
+using Pandora.Engine.Projects;
 using Pandora.Engine;
 using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
@@ -16,6 +17,7 @@ public sealed partial class EngineHost(
     EngineMetrics metrics,
     StopSignals signals,
     IHostApplicationLifetime lifetime,
+    FindProject projects,
     TimeProvider time,
     ILoggerFactory loggers) : IHostedLifecycleService, IAsyncDisposable
 {
@@ -32,7 +34,7 @@ public sealed partial class EngineHost(
 
     /// <inheritdoc/>
     public async Task StartingAsync(CancellationToken cancellationToken) =>
-        _engine = await PandoraEngine.OpenAsync(options, vmm, metrics, time, loggers, cancellationToken);
+        _engine = await PandoraEngine.OpenAsync(options, vmm, metrics, time, loggers, cancellationToken, projects: projects);
 
     /// <inheritdoc/>
     public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;

@@ -1,3 +1,4 @@
+using Pandora.Engine.Admission;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;
@@ -27,6 +28,7 @@ internal sealed partial class MicroVmLauncher
         var boot = NewBoot(record.Id, template: null);
         boot.File = new MicroVmFile(boot.Directory, record);
         boot.Slot = network.SlotAt(record.Slot);
+        boot.Hold = budget.TakeExisting(record.Size ?? MicroVmSize.OfUnknown);
         HoldSlot(boot);
         HoldFiles(boot);
         boot.Teardown.Push(

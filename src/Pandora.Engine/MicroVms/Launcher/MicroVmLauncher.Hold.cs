@@ -21,6 +21,7 @@ internal sealed partial class MicroVmLauncher
 
             live.Remove(boot.Id);
             network.Free(slot);
+            boot.Hold?.Release();
             return ValueTask.CompletedTask;
         }, canWait: true);
         foreach (var part in network.PartsOf(slot))

@@ -30,6 +30,7 @@ internal sealed partial class MicroVmLauncher
     {
         var boot = NewBoot(names.NewMicroVmId(), template);
         boot.SnapshotDirectory = directory;
+        boot.Hold = budget.TryTake(template.Size) ?? throw new VmmException("the host has no room for another microVM now");
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout) + WarmUpLimit, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
         try
@@ -43,7 +44,7 @@ internal sealed partial class MicroVmLauncher
         }
         finally
         {
-            await boot.Teardown.CompleteAsync();
+            await CleanUpAsync(boot);
         }
 
         RequireSame(template);

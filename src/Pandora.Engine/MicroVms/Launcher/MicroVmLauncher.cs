@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Pandora.Agent.Protocol;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Telemetry;
@@ -19,7 +20,8 @@ namespace Pandora.Engine.MicroVms;
 /// </summary>
 internal sealed partial class MicroVmLauncher(
     EngineOptions options, HostNames names, TemplateStore templates, IHostNetwork network, LiveMicroVms live, CgroupTree cgroups, IVmm vmm,
-    GuestAccess guests, FormatDisk formatDisk, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers) : IDisposable
+    GuestAccess guests, FormatDisk formatDisk, HostBudget budget, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
+    : IDisposable
 {
     private static readonly GuestChannels Channels = new(
         new AgentChannel(AgentProtocol.SerialPort, AgentProtocol.VsockPort),
@@ -41,14 +43,16 @@ internal sealed partial class MicroVmLauncher(
     /// <summary>Starts one microVM, and returns it when its guest has been reached.</summary>
     /// <param name="template">The template.</param>
     /// <param name="snapshot">The snapshot to restore from; null to boot.</param>
+    /// <param name="hold">Its part of the host's budget, which is given back when nothing of the microVM remains.</param>
     /// <param name="isAwaited">Whether clients wait: then the microVM is not warmed up first.</param>
     /// <param name="cancellationToken">Cancels the start, which is cleaned up.</param>
     /// <exception cref="BootException">A step failed; the message names the step and ends with the end of the guest's console.</exception>
-    public async Task<MicroVm> LaunchAsync(Template template, Snapshot? snapshot, Func<bool> isAwaited, CancellationToken cancellationToken)
+    public async Task<MicroVm> LaunchAsync(
+        Template template, Snapshot? snapshot, HostBudget.Hold hold, Func<bool> isAwaited, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
         var boot = NewBoot(names.NewMicroVmId(), template);
-        boot.Snapshot = snapshot;
+        (boot.Snapshot, boot.Hold) = (snapshot, hold);
         boot.IsAwaited = isAwaited;
         var how = snapshot is null ? PoolStart.Boot : PoolStart.Snapshot;
         using var span = EngineTracing.Source.StartActivity("microvm.boot");
@@ -70,11 +74,21 @@ internal sealed partial class MicroVmLauncher(
         catch (Exception e)
         {
             var console = boot.Machine is null ? "" : await boot.Machine.ReadConsoleAsync(CancellationToken.None);
-            await boot.Teardown.CompleteAsync();
+            await CleanUpAsync(boot);
             cancellationToken.ThrowIfCancellationRequested();
             span.Fail(Label.Of(boot.Step), e);
             var reason = limit.IsCancellationRequested ? $"not ready within {options.BootTimeout:0} s" : e.Message;
             throw new BootException(boot.Step, $"{Label.Of(how)} failed at step '{Label.Of(boot.Step)}': {reason}{Tail(console)}", e);
+        }
+    }
+
+    // The last step of the teardown gives the part of the budget back. A start that got no slot has no such step.
+    private static async Task CleanUpAsync(Boot boot)
+    {
+        await boot.Teardown.CompleteAsync();
+        if (boot.Slot is null)
+        {
+            boot.Hold?.Release();
         }
     }
 
@@ -265,6 +279,7 @@ internal sealed partial class MicroVmLauncher(
         public string DiskPath => diskPath;
         public string InitrdPath => Path.Combine(directory, "initrd");
         public Teardown Teardown => teardown;
+        public HostBudget.Hold? Hold { get; set; }
         public NetworkSlot? Slot { get; set; }
         public int Uid { get; set; }
         public GuestIdentity? Identity { get; set; }

@@ -31,16 +31,16 @@ public sealed class AdmissionTests
         Assert.NotNull(budget.TryTake(Small));
         Assert.Null(budget.TryTake(Small));
         Assert.Equal((960, 3), budget.Held);
-        first.Dispose();
-        first.Dispose();
+        first.Release();
+        first.Release();
         Assert.Equal((640, 2), budget.Held);
-        second.Dispose();
+        second.Release();
         Assert.Equal((320, 1), budget.Held);
         // One that exists already is counted even over the budget.
         var existing = budget.TakeExisting(Large);
         Assert.Equal((320 + 1088, 5), budget.Held);
         Assert.False(budget.HasRoomToWarm(Small));
-        existing.Dispose();
+        existing.Release();
         Assert.True(budget.HasRoomToWarm(Small));
     }
 
@@ -62,13 +62,13 @@ public sealed class AdmissionTests
         Assert.Equal(1, asked);
         // The microVM that gives way has not ended yet, and the room of another goes to the client all the same.
         Assert.Null(budget.TryTake(Small));
-        b.Dispose();
+        b.Release();
         var hold = await taking;
         Assert.NotNull(hold);
         Assert.False(budget.HasRoomToWarm(Small));
-        a.Dispose();
+        a.Release();
         Assert.True(budget.HasRoomToWarm(Small));
-        hold.Dispose();
+        hold.Release();
         Assert.Equal((0, 0), budget.Held);
     }
 
@@ -76,7 +76,7 @@ public sealed class AdmissionTests
     public async Task A_start_that_nobody_waits_for_any_more_takes_nothing()
     {
         var budget = BudgetOf(memory: 400, processors: 8);
-        using var other = budget.TryTake(Small);
+        var other = budget.TryTake(Small);
         var isAwaited = true;
         var taking = budget.TakeAsync(Small, () => false, () => isAwaited, _time, CancellationToken.None);
         _time.Advance(TimeSpan.FromSeconds(1));
@@ -88,7 +88,7 @@ public sealed class AdmissionTests
         taking = budget.TakeAsync(Small, () => false, () => true, _time, stopping.Token);
         await stopping.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => taking);
-        other!.Dispose();
+        other!.Release();
         Assert.True(budget.HasRoomToWarm(Small));
     }
 

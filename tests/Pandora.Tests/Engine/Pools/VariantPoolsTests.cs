@@ -24,7 +24,7 @@ public sealed class VariantPoolsTests
 
         using var lease = node.Engine.Pools.Find("default", new WantedSize(MemoryMib: 512))!;
         Assert.Equal(new MicroVmSize(512, 1, 2048), lease.Size);
-        var claimed = await lease.ClaimAsync(Longest, default);
+        var claimed = await lease.ClaimAsync("default", Longest, default);
         Assert.Equal((false, lease.Size), (claimed.IsWarm, claimed.MicroVm.Size));
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
         Assert.Equal((0, 0, "default"), (lease.Pool.WarmCount, lease.Pool.Size, lease.Pool.Template));
@@ -83,7 +83,7 @@ public sealed class VariantPoolsTests
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0, BootTimeout = 600 }, bootsAreFree: false);
         using var gone = new CancellationTokenSource();
         var lease = Find(node, 512);
-        var claim = lease.ClaimAsync(Longest, gone.Token).AsTask();
+        var claim = lease.ClaimAsync("default", Longest, gone.Token).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts == 1);
         await gone.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => claim);
@@ -114,7 +114,7 @@ public sealed class VariantPoolsTests
             return !node.Engine.Pools.All.Contains(unused);
         });
         Assert.Contains(kept.Pool, node.Engine.Pools.All);
-        var claimed = await kept.ClaimAsync(Longest, default);
+        var claimed = await kept.ClaimAsync("default", Longest, default);
         await claimed.MicroVm.Teardown.CompleteAsync();
         Assert.NotSame(unused, PoolOf(node, 301));
     }
@@ -133,7 +133,7 @@ public sealed class VariantPoolsTests
                 {
                     using var lease = Find(node, 128 + random.Next(100));
                     node.Time.Advance(TimeSpan.FromTicks(1));
-                    var claimed = await lease.ClaimAsync(Longest, default);
+                    var claimed = await lease.ClaimAsync("default", Longest, default);
                     Assert.Equal(lease.Size, claimed.MicroVm.Size);
                     await claimed.MicroVm.Teardown.CompleteAsync();
                     Interlocked.Increment(ref served);
@@ -154,7 +154,7 @@ public sealed class VariantPoolsTests
     {
         var node = new FakeNode(new EngineOptions { PoolSize = 0 }, bootsAreFree: false);
         using var lease = Find(node, 512);
-        var claim = lease.ClaimAsync(Longest, default).AsTask();
+        var claim = lease.ClaimAsync("default", Longest, default).AsTask();
         await FakeNode.UntilAsync(() => node.BootAttempts == 1);
         var pools = node.Engine.Pools;
         await node.DisposeAsync();

@@ -48,6 +48,17 @@ public sealed class DiskRoomTests : IDisposable
     }
 
     [Fact]
+    public void A_disk_that_could_grow_beyond_the_free_space_is_refused_before_it_exists()
+    {
+        var free = new DriveInfo(_directory).AvailableFreeSpace;
+        var room = Create(reserve: 0, share: 10);
+        room.Ensure(growth: free);
+        Assert.Equal(PandoraError.HostFull, Assert.Throws<PandoraException>(() => room.Ensure(growth: free * 12)).Error);
+        Assert.True(room.HasRoomFor(free / 2));
+        Assert.False(room.HasRoomFor(free * 2));
+    }
+
+    [Fact]
     public void An_error_of_the_hosts_disk_is_only_in_the_log()
     {
         using var log = new KeptLog();
