@@ -1,0 +1,115 @@
+using Pandora.Engine;
+using Pandora.Engine.Admission;
+using Pandora.Engine.Projects;
+using Pandora.Engine.Sandboxes;
+using Pandora.Fakes;
+
+namespace Pandora.Tests.Engine.Admission;
+
+/// <summary>The host's budget on a whole node: a microVM of the fake's template counts as 512 MiB and one virtual CPU.</summary>
+public sealed class BudgetNodeTests
+{
+    private static readonly SandboxRequest Usual = new();
+
+    [Fact]
+    public async Task The_pool_warms_no_more_than_the_host_has_room_for()
+    {
+        await using var node = NodeOf(room: 2, poolSize: 4);
+        await FakeNode.UntilAsync(() => node.Pool is { WarmCount: 2, BootingCount: 0 });
+        Assert.Equal(2, node.BootAttempts);
+        var first = await node.Sandboxes.CreateAsync(Usual, default);
+        await node.Sandboxes.CreateAsync(Usual, default);
+        var refusal = await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(Usual, default));
+        Assert.Equal(PandoraError.HostFull, refusal.Error);
+        Assert.Equal(new((1024, 2048), (1024, 2), (1024, 2)), node.Engine.Status.Capacity);
+        // What it gives back is warmed up again.
+        await node.Sandboxes.DeleteAsync(first.Sandbox.Id, complete: true);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
+        Assert.Equal(new((1024, 2048), (512, 1), (1024, 2)), node.Engine.Status.Capacity);
+        await node.Sandboxes.CreateAsync(Usual, default);
+    }
+
+    [Fact]
+    public async Task Warm_microVMs_give_way_to_a_claim_and_come_back()
+    {
+        await using var node = NodeOf(room: 4, poolSize: 4);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 4);
+        // 1280 + 256 MiB: three of the four give way.
+        var large = await node.Sandboxes.CreateAsync(Usual with { Size = new WantedSize(MemoryMib: 1280) }, default);
+        Assert.Equal((1280, 1), (large.Sandbox.MicroVm.Size!.MemoryMib, node.Pool.WarmCount));
+        Assert.InRange(node.Engine.Status.Capacity.Held.MemoryMib, 1536, 2048);
+        // The one that is left is handed out, and no other fits.
+        Assert.True((await node.Sandboxes.CreateAsync(Usual, default)).IsWarm);
+        await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(Usual, default));
+        await node.Sandboxes.DeleteAsync(large.Sandbox.Id, complete: true);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 3);
+    }
+
+    [Fact]
+    public async Task Ends_and_failures_give_all_back()
+    {
+        await using var node = NodeOf(room: 4, poolSize: 0);
+        node.BootFailure = new InvalidOperationException("no");
+        await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(Usual, default));
+        node.BootFailure = null;
+        var ids = new List<string>();
+        for (var i = 0; i < 4; i++)
+        {
+            ids.Add((await node.Sandboxes.CreateAsync(Usual, default)).Sandbox.Id);
+        }
+
+        // One is deleted, one dies, one outlives a restart of the server.
+        await node.Sandboxes.DeleteAsync(ids[0], complete: true);
+        node.Vmm.MachineOf(ids[1]).Die("a test");
+        await FakeNode.UntilAsync(() => node.Engine.Status.Capacity.Held == (1024, 2));
+        await node.RestartAsync(isKilled: true);
+        Assert.Equal(new((2048, 2048), (1024, 2), (1024, 2)), node.Engine.Status.Capacity);
+        Assert.Equal(2, node.Sandboxes.UseOf(Project.DefaultName).Sandboxes);
+        await node.Sandboxes.DeleteAsync(ids[2], complete: true);
+        await node.Sandboxes.DeleteAsync(ids[3], complete: true);
+        Assert.Equal(new((2048, 2048), (0, 0), (0, 0)), node.Engine.Status.Capacity);
+        Assert.Empty(node.Sandboxes.Uses);
+    }
+
+    [Fact]
+    public void A_host_that_holds_no_microVM_is_refused_with_what_to_do()
+    {
+        var refusal = Assert.Throws<StartupException>(() => new FakeNode(
+            new EngineOptions { MemoryReserve = 1024 }, capacity: new HostCapacity(1200, 2)));
+        Assert.Contains("lower PANDORA_MEMORY_RESERVE", refusal.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_project_keeps_its_bounds_while_the_server_runs_and_after_a_restart()
+    {
+        var project = new Project("p") { MaxSandboxes = 2, MaxLifetime = 600 };
+        await using var node = NodeOf(room: 8, poolSize: 2, name => name == "p" ? project : new Project(name));
+        var request = Usual with { Project = "p" };
+        var first = await node.Sandboxes.CreateAsync(request, default);
+        await node.Sandboxes.CreateAsync(request, default);
+        await node.RestartAsync(isKilled: true);
+        var refusal = await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(request, default));
+        Assert.Equal(PandoraError.QuotaExceeded, refusal.Error);
+        await node.Sandboxes.CreateAsync(Usual, default);
+        // A lowered lifetime ends what is too old already.
+        node.Time.Advance(TimeSpan.FromSeconds(100));
+        node.Sandboxes.Get(first.Sandbox.Id).KeepAlive();
+        await node.Sandboxes.ReapAsync();
+        Assert.NotNull(node.Sandboxes.Get(first.Sandbox.Id));
+        project = project with { MaxLifetime = 90 };
+        await node.Sandboxes.ReapAsync();
+        Assert.Throws<PandoraException>(() => node.Sandboxes.Get(first.Sandbox.Id));
+    }
+
+    private static FakeNode NodeOf(int room, int poolSize, FindProject? projects = null) => new(
+        new EngineOptions
+        {
+            PoolSize = poolSize,
+            MaxSandboxes = 64,
+            MemoryReserve = 100,
+            AcquireTimeout = 5,
+            BootParallelism = 8,
+            CpuOvercommit = 2,
+        },
+        projects: projects, capacity: new HostCapacity((room * 512) + 100, 1024));
+}
