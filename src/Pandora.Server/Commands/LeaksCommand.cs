@@ -9,7 +9,7 @@ using Pandora.Engine.Telemetry;
 namespace Pandora.Server.Commands;
 
 /// <summary><c>doctor --leaks</c>: lists every resource of this instance on the host with its owner, and the orphans.</summary>
-internal static partial class AuditCommand
+internal static partial class LeaksCommand
 {
     public static async Task<int> RunAsync(
         EngineOptions options, VmmChoice machines, bool fix, bool asJson, CancellationToken cancellationToken)
@@ -34,7 +34,7 @@ internal static partial class AuditCommand
         var orphans = found.Count(r => r.Owner is null);
         if (asJson)
         {
-            Console.WriteLine(JsonSerializer.Serialize(found, AuditJson.Default.IReadOnlyListAuditedResource));
+            Console.WriteLine(JsonSerializer.Serialize(found, LeaksJson.Default.IReadOnlyListAuditedResource));
             return orphans == 0 ? 0 : 1;
         }
 
@@ -63,5 +63,5 @@ internal static partial class AuditCommand
     [JsonSourceGenerationOptions(
         PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, UseStringEnumConverter = true)]
     [JsonSerializable(typeof(IReadOnlyList<AuditedResource>))]
-    private sealed partial class AuditJson : JsonSerializerContext;
+    private sealed partial class LeaksJson : JsonSerializerContext;
 }
