@@ -10,6 +10,7 @@ using Pandora.Engine;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Node;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
 using Pandora.Engine.Templates;
@@ -31,12 +32,14 @@ internal sealed class FakeNode : IAsyncDisposable
     private readonly ConcurrentQueue<string> _order = new(), _maintained = new();
     private readonly ILoggerFactory _loggers;
     private readonly bool _hasWatches;
+    private readonly FindProject? _projects;
     private PandoraEngine _engine;
 
     public FakeNode(EngineOptions? options = null, bool bootsAreFree = true, ILoggerFactory? loggers = null,
-        bool isRecovering = false, bool hasAgents = false, bool canSnapshot = false, bool hasWatches = false)
+        bool isRecovering = false, bool hasAgents = false, bool canSnapshot = false, bool hasWatches = false,
+        FindProject? projects = null)
     {
-        _hasWatches = hasWatches;
+        (_hasWatches, _projects) = (hasWatches, projects);
         _loggers = loggers ?? NullLoggerFactory.Instance;
         Options = options ?? new EngineOptions { PoolSize = 2, MaxSandboxes = 5 };
         Options.DataDir = Path.Combine(_directory, "data");
@@ -201,7 +204,7 @@ internal sealed class FakeNode : IAsyncDisposable
     /// <summary>Opens a server on the same directories, after the last one was stopped.</summary>
     public async Task<PandoraEngine> OpenAsync(bool mustRecover)
     {
-        var engine = await PandoraEngine.OpenAsync(Options, Vmm, Metrics, Time, _loggers, CancellationToken.None, Host);
+        var engine = await PandoraEngine.OpenAsync(Options, Vmm, Metrics, Time, _loggers, CancellationToken.None, Host, _projects);
         _engine = engine;
         if (mustRecover)
         {

@@ -9,6 +9,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Node;
 using Pandora.Engine;
+using Pandora.Engine.Projects;
 using Pandora.Server.Api;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;
@@ -39,7 +40,8 @@ internal sealed class FakeServer : IAsyncDisposable
     public ConnectionTable Connections => _app.Services.GetRequiredService<ConnectionTable>();
 
     public static async Task<FakeServer> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null,
-        bool onLoopback = false, ILoggerFactory? loggers = null, bool isRecovering = false, ConnectionLimits? limits = null)
+        bool onLoopback = false, ILoggerFactory? loggers = null, bool isRecovering = false, ConnectionLimits? limits = null,
+        FindProject? projects = null)
     {
         serverOptions ??= new ServerOptions();
         var builder = WebApplication.CreateSlimBuilder();
@@ -53,7 +55,7 @@ internal sealed class FakeServer : IAsyncDisposable
         }
 
         builder.Logging.ClearProviders();
-        var node = new FakeNode(options, loggers: loggers, isRecovering: isRecovering);
+        var node = new FakeNode(options, loggers: loggers, isRecovering: isRecovering, projects: projects);
         builder.Services.AddSingleton(_ => node.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(() => node.Engine.Status);
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);

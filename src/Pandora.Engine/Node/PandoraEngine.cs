@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Recovery;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Snapshots;
@@ -64,17 +65,18 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     /// <param name="loggers">Logs of the node.</param>
     /// <param name="cancellationToken">Cancels the opening, which is undone.</param>
     /// <param name="host">The parts of the host; null for the real ones.</param>
+    /// <param name="projects">Finds the projects; null for projects without bounds.</param>
     /// <exception cref="StartupException">Something is missing or contradictory; the opening is undone.</exception>
     public static async Task<PandoraEngine> OpenAsync(
         EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers,
-        CancellationToken cancellationToken, NodeHost? host = null)
+        CancellationToken cancellationToken, NodeHost? host = null, FindProject? projects = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Check();
         var undo = new UndoStack(loggers.CreateLogger<PandoraEngine>());
         try
         {
-            return await OpenAsync(options, vmm, metrics, time, loggers, host ?? new NodeHost(), undo, cancellationToken);
+            return await OpenAsync(options, vmm, metrics, time, loggers, host ?? new NodeHost(), projects, undo, cancellationToken);
         }
         catch
         {
@@ -132,8 +134,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
 
     [SuppressMessage("Reliability", "CA2000", Justification = "undo disposes each part, when a later step fails or when the node stops")]
     private static async Task<PandoraEngine> OpenAsync(
-        EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, NodeHost host, UndoStack undo,
-        CancellationToken cancellationToken)
+        EngineOptions options, IVmm vmm, EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers, NodeHost host,
+        FindProject? projects, UndoStack undo, CancellationToken cancellationToken)
     {
         var logger = loggers.CreateLogger<PandoraEngine>();
         var instance = Instance.Open(options, host.LockDirectory);
@@ -178,7 +180,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var expected = found.Where(f => f is { Problem: null, Record.Claim: null }).GroupBy(f => f.Record!.Template)
             .ToDictionary(g => g.Key, g => g.Count());
         var pools = new WarmPools(options, provisioner, expected, metrics, time, loggers.CreateLogger<WarmPool>());
-        var sandboxes = new SandboxRegistry(options, pools, network, room, metrics, time, loggers);
+        var sandboxes = new SandboxRegistry(options, pools, network, room, metrics, time, loggers, projects);
         var cleanup = new OrphanCleanup(names, cgroups, vmm.RemoveOrphans, time, logger);
         string[] notes = [.. vmm.Capabilities.Warnings, .. cgroups.CanLimit ? Array.Empty<string>() : [cgroups.Description]];
         _ = new EngineGauges(

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using Pandora.Engine.Projects;
 
 namespace Pandora.Engine.Sandboxes;
 
@@ -6,8 +7,9 @@ namespace Pandora.Engine.Sandboxes;
 /// <param name="options">Limits.</param>
 /// <param name="journal">Record of the operations.</param>
 /// <param name="time">The clock of ages and idle times.</param>
+/// <param name="projects">Finds the projects; null for projects without bounds.</param>
 [SuppressMessage("Design", "CA1001", Justification = "The token of _detaching is read after the node closed; nothing to free")]
-internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal, TimeProvider time)
+internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal, TimeProvider time, FindProject? projects = null)
 {
     private readonly CancellationTokenSource _detaching = new();
     private volatile bool _isClosed;
@@ -20,6 +22,9 @@ internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal,
 
     /// <summary>The clock of ages and idle times.</summary>
     public TimeProvider Time => time;
+
+    /// <summary>Finds the projects.</summary>
+    public FindProject Projects { get; } = projects ?? (name => new Project(name));
 
     /// <summary>Cancelled when the server stops and interrupts the commands that still run.</summary>
     public CancellationToken Detaching => _detaching.Token;

@@ -59,15 +59,22 @@ public sealed partial class SandboxRegistry
     }
 
     /// <summary>Records that a microVM of an earlier server is lost.</summary>
-    internal void RecordLost(string id, string reason)
+    /// <param name="id">Its id.</param>
+    /// <param name="reason">Why.</param>
+    /// <param name="record">Its record; null when that cannot be read.</param>
+    internal void RecordLost(string id, string reason, MicroVmRecord? record)
     {
         // A record that cannot be read names no project.
-        _undecided.TryGetValue(id, out var record);
         _ended.Add(id, record?.Claim?.ProjectName ?? Project.DefaultName, new SandboxEnd(
             EndReason.Died, $"it did not survive a restart of the server: {reason}", _time.GetUtcNow()));
         if (_undecided.TryRemove(id, out _))
         {
             _count.Remove();
+        }
+
+        if (record is null or { Claim: not null })
+        {
+            _journal.Lost(id, record, EndReason.Died);
         }
     }
 

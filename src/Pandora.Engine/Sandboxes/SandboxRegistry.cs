@@ -4,6 +4,7 @@ using Microsoft.Extensions.Logging;
 using Pandora.Engine.MicroVms;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Pools;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
@@ -26,13 +27,13 @@ public sealed partial class SandboxRegistry
 
     internal SandboxRegistry(
         EngineOptions options, WarmPools pools, IHostNetwork network, DiskRoom room, EngineMetrics metrics, TimeProvider time,
-        ILoggerFactory loggers)
+        ILoggerFactory loggers, FindProject? projects = null)
     {
         _options = options;
         _time = time;
         _logger = loggers.CreateLogger<SandboxRegistry>();
-        _journal = new SandboxJournal(metrics, loggers.CreateLogger(SandboxJournal.Category));
-        _node = new SandboxNode(options, _journal, time);
+        _journal = new SandboxJournal(metrics, loggers.CreateLogger(AuditLine.Category));
+        _node = new SandboxNode(options, _journal, time, projects);
         _ended = new EndedSandboxes(RememberedEnds, _keys.Forget);
         _count = new SandboxCount(options.MaxSandboxes);
         _claims = new SandboxClaims(options, pools, network, room, _count, time, _logger);
@@ -71,6 +72,7 @@ public sealed partial class SandboxRegistry
     internal async Task<CreatedSandbox> CreateAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         using var span = EngineTracing.Source.StartActivity("sandbox.claim");
+        var line = new AuditLine(AuditOperation.Create) { Project = request.Project };
         try
         {
             RequestLimits.Check(request, _options);
@@ -90,12 +92,12 @@ public sealed partial class SandboxRegistry
                 throw Sandbox.Ended(created.Sandbox.Id, end);
             }
 
-            _journal.Created(span, created);
+            _journal.Created(span, line, created);
             return created;
         }
         catch (Exception e)
         {
-            _journal.Failed(span, SandboxOperation.Create, null, e);
+            _journal.Failed(span, line, e);
             throw;
         }
     }
@@ -133,15 +135,35 @@ public sealed partial class SandboxRegistry
     /// <param name="operation">The operation, for metrics and the audit.</param>
     /// <param name="project">The project that it must belong to; null for any.</param>
     /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended; the message says how.</exception>
-    internal Sandbox GetFor(string id, SandboxOperation operation, string? project = null)
+    internal Sandbox GetFor(string id, AuditOperation operation, string? project = null)
     {
+        var line = new AuditLine(operation) { SandboxId = SandboxJournal.Bounded(id) };
         try
         {
             return Get(id, project);
         }
         catch (Exception e)
         {
-            _journal.Failed(null, operation, id, e);
+            _journal.Failed(null, line, e);
+            throw;
+        }
+    }
+
+    /// <inheritdoc cref="GetFor(string, AuditOperation, string?)"/>
+    internal Sandbox GetFor(string id, SandboxOperation operation, string? project = null)
+    {
+        if (SandboxJournal.AuditedAs(operation) is { } audited)
+        {
+            return GetFor(id, audited, project);
+        }
+
+        try
+        {
+            return Get(id, project);
+        }
+        catch (Exception e)
+        {
+            _journal.Failed(operation, e);
             throw;
         }
     }

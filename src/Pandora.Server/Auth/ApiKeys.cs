@@ -13,8 +13,8 @@ internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, Unaut
     private readonly KnownKeys _keys = new(options.Keys);
     private readonly KnownKeys _forMetrics = new(options.Keys.Append(options.MetricsKey));
 
-    /// <summary>Handles a request.</summary>
-    public async Task InvokeAsync(HttpContext context)
+    /// <summary>Handles a request, and fills in its caller.</summary>
+    public async Task InvokeAsync(HttpContext context, Caller caller)
     {
         var path = context.Request.Path.Value;
         // When only the key for metrics is set, the API needs no key and /metrics needs that key.
@@ -37,8 +37,8 @@ internal sealed class ApiKeys(RequestDelegate next, ServerOptions options, Unaut
             return;
         }
 
-        var keyId = keys.IsEmpty ? null : Convert.ToHexStringLower(shown.AsSpan(0, 4));
-        using (logger.BeginScope(new ClientScope($"{context.Connection.RemoteIpAddress}", keyId)))
+        caller.KeyId = keys.IsEmpty ? null : Convert.ToHexStringLower(shown.AsSpan(0, 4));
+        using (logger.BeginScope(new ClientScope(context.Connection.RemoteIpAddress, caller)))
         {
             await next(context);
         }
