@@ -11,6 +11,7 @@ var root = new RootCommand("The Pandora server: throw-away sandboxes in real mic
     TemplateCommand.Create(),
     FirecrackerCommand.Create(),
     DoctorCommand.Create(),
+    AuditCommand.Create(),
     ConfigCommand.Create(),
     EndCommand.Create(),
 };
