@@ -14,6 +14,7 @@ var root = new RootCommand("The Pandora server: throw-away sandboxes in real mic
     ProjectCommand.Create(),
     FirecrackerCommand.Create(),
     DoctorCommand.Create(),
+    AuditCommand.Create(),
     ConfigCommand.Create(),
     EndCommand.Create(),
 };

@@ -20,7 +20,9 @@ public sealed partial class PandoraEngine
         var undecided = _found.Where(f => f.Problem is null).ToList();
         var unusable = _found.Where(f => f.Problem is not null).ToList();
         Sandboxes.Expect(undecided.Select(f => f.Record!));
-        await recovery.UndoAsync(unusable, _parts.OrphanCleanup.KillAsync, Sandboxes.RecordLost);
+        await recovery.UndoAsync(
+            unusable, _parts.OrphanCleanup.KillAsync,
+            (id, reason) => Sandboxes.RecordLost(id, reason, unusable.First(f => f.Id == id).Record));
         // Before new resources exist, so that no new resource is taken for an orphan.
         await _parts.OrphanCleanup.RemoveAsync([.. undecided.Select(f => f.Record!)], _parts.Network.RemoveOrphansAsync);
         cancellationToken.ThrowIfCancellationRequested();
@@ -45,7 +47,7 @@ public sealed partial class PandoraEngine
                 Pools.Of(record.Template).ExpectOneLess();
             }
 
-            Sandboxes.RecordLost(id, reason);
+            Sandboxes.RecordLost(id, reason, record);
         }
     }
 

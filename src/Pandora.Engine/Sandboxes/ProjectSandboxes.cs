@@ -32,6 +32,9 @@ public sealed class ProjectSandboxes(SandboxRegistry registry, string project = 
     /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended; the message says how.</exception>
     public Sandbox GetFor(string id, SandboxOperation operation) => registry.GetFor(id, operation, Visible);
 
+    /// <inheritdoc cref="GetFor(string, SandboxOperation)"/>
+    public Sandbox GetFor(string id, AuditOperation operation) => registry.GetFor(id, operation, Visible);
+
     /// <summary>Ends a sandbox because its client asked for it.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="complete">Wait until everything, including the slot, is cleaned up, and report it.</param>

@@ -12,6 +12,7 @@ public sealed partial class Sandbox
     public async Task<Execution> ExecAsync(GuestCommand command, CancellationToken cancellationToken)
     {
         using var span = EngineTracing.Source.StartActivity("sandbox.exec");
+        var line = AuditCommand(AuditOperation.Exec, () => AuditedCommand.Of(command.Code));
         try
         {
             RequestLimits.Check(command, _node.Options);
@@ -30,7 +31,7 @@ public sealed partial class Sandbox
                 var result = await RunAsync(command, lease, cancellationToken);
                 var elapsed = Stopwatch.GetElapsedTime(start);
                 lease.EndCommand();
-                _node.Journal.Executed(span, this, result, elapsed);
+                _node.Journal.Executed(span, line, this, result, elapsed);
                 return new Execution(result, elapsed, lease, _node.Journal.NotDelivered) { HasLostData = HasLostData };
             }
             catch
@@ -42,7 +43,7 @@ public sealed partial class Sandbox
         }
         catch (Exception e)
         {
-            _node.Journal.Failed(span, SandboxOperation.Exec, Id, e);
+            _node.Journal.Failed(span, line, e);
             throw;
         }
     }

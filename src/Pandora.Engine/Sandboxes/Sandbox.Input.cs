@@ -12,6 +12,7 @@ public sealed partial class Sandbox
     public Task EndInputAsync(string id, CancellationToken cancellationToken) =>
         ControlAsync(
             id,
+            Audit(AuditOperation.ProcessInput, id),
             (process, stop) =>
             {
                 MustHaveInput(process);
@@ -47,9 +48,13 @@ public sealed partial class Sandbox
         }
     }
 
-    private Task WriteInputInTurnAsync(string id, Stream input, long? offset, CancellationToken cancellationToken) =>
-        ControlAsync(
+    private Task WriteInputInTurnAsync(string id, Stream input, long? offset, CancellationToken cancellationToken)
+    {
+        var line = Audit(AuditOperation.ProcessInput, id);
+        line.InputBytes = 0;
+        return ControlAsync(
             id,
+            line,
             async (process, ended, stop) =>
             {
                 MustHaveInput(process);
@@ -69,6 +74,7 @@ public sealed partial class Sandbox
                     if (left < count)
                     {
                         await process.WriteInputAsync(buffer.AsMemory(left, count - left), stop);
+                        line.InputBytes += count - left;
                         Touch();
                     }
                 }
@@ -79,6 +85,7 @@ public sealed partial class Sandbox
                         : false);
             },
             cancellationToken);
+    }
 
     private static void MustHaveInput(IGuestProcess process)
     {

@@ -13,8 +13,10 @@ public sealed partial class Sandbox
     /// <summary>Starts a command: its output is read as it comes, and its input is written by the caller. Disposing of it before
     /// its end kills it.</summary>
     /// <exception cref="PandoraException">The request is invalid, the guest does not answer, or the sandbox has ended.</exception>
-    public Task<SandboxProcess> StartCommandAsync(GuestCommand command, CancellationToken cancellationToken) =>
-        OperateAsync(SandboxOperation.Exec, async stop =>
+    public Task<SandboxProcess> StartCommandAsync(GuestCommand command, CancellationToken cancellationToken)
+    {
+        var line = AuditCommand(AuditOperation.Exec, () => AuditedCommand.Of(command.Code));
+        return OperateAsync(line, async stop =>
         {
             RequestLimits.Check(command, _node.Options);
             MustNotBeStalled();
@@ -27,7 +29,8 @@ public sealed partial class Sandbox
                 lease.HasWorked = true;
                 // A server that stops leaves it to the next one, and does not wait for it.
                 lease.EndCommand();
-                return new SandboxProcess(this, process, lease) { CommandStart = start };
+                line.ProcessId = process.Id;
+                return new SandboxProcess(this, process, lease, line) { CommandStart = start };
             }
             catch (Exception e)
             {
@@ -36,11 +39,14 @@ public sealed partial class Sandbox
                 throw;
             }
         }, cancellationToken);
+    }
 
     /// <summary>Starts a process in the background.</summary>
     /// <exception cref="PandoraException">The request is invalid, the guest does not answer, or the sandbox has ended.</exception>
-    public Task<ProcessInfo> StartProcessAsync(ProcessSpec spec, CancellationToken cancellationToken) =>
-        OperateAsync(SandboxOperation.Process, async stop =>
+    public Task<ProcessInfo> StartProcessAsync(ProcessSpec spec, CancellationToken cancellationToken)
+    {
+        var line = AuditCommand(AuditOperation.ProcessStart, () => AuditedCommand.Of(spec));
+        return OperateAsync(line, async stop =>
         {
             RequestLimits.Check(spec, _node.Options);
             MustNotBeStalled();
@@ -49,8 +55,8 @@ public sealed partial class Sandbox
             {
                 try
                 {
-                    await using var process = await MicroVm.Guest.StartAsync(spec, stop);
-                    id = process.Id;
+                    await using var started = await MicroVm.Guest.StartAsync(spec, stop);
+                    line.ProcessId = id = started.Id;
                     lease.HasWorked = true;
                 }
                 catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
@@ -66,13 +72,18 @@ public sealed partial class Sandbox
                 HoldWhileRuns(id, Timeout.InfiniteTimeSpan);
             }
 
-            return await MicroVm.Guest.GetAsync(id, stop);
+            var process = await MicroVm.Guest.GetAsync(id, stop);
+            RecordDone(line);
+            return process;
         }, cancellationToken);
+    }
 
     /// <summary>Reads a process that was started before. Disposing of it does not end the process.</summary>
     /// <exception cref="PandoraException">There is no such process, the guest does not answer, or the sandbox has ended.</exception>
-    public Task<SandboxProcess> AttachAsync(string id, ReadFrom from, CancellationToken cancellationToken) =>
-        OperateAsync(SandboxOperation.Process, async stop =>
+    public Task<SandboxProcess> AttachAsync(string id, ReadFrom from, CancellationToken cancellationToken)
+    {
+        var line = Audit(AuditOperation.ProcessAttach, id);
+        return OperateAsync(line, async stop =>
         {
             var reader = AddReader();
             try
@@ -87,7 +98,7 @@ public sealed partial class Sandbox
                     lease.HasWorked = true;
                 }
 
-                return new SandboxProcess(this, process, lease) { Reader = reader };
+                return new SandboxProcess(this, process, lease, line) { Reader = reader };
             }
             catch
             {
@@ -95,17 +106,18 @@ public sealed partial class Sandbox
                 throw;
             }
         }, cancellationToken);
+    }
 
     /// <summary>Lists the processes, running and ended, in the order in which they were started.</summary>
     /// <exception cref="PandoraException">The guest does not answer, or the sandbox has ended.</exception>
     public Task<IReadOnlyList<ProcessInfo>> ListProcessesAsync(CancellationToken cancellationToken) =>
-        OperateAsync(SandboxOperation.Process, MicroVm.Guest.ListAsync, cancellationToken);
+        OperateAsync(line: null, MicroVm.Guest.ListAsync, cancellationToken);
 
     /// <summary>Shows a process.</summary>
     /// <exception cref="PandoraException">There is no such process, the guest does not answer, or the sandbox has ended.</exception>
     public Task<ProcessInfo> GetProcessAsync(string id, CancellationToken cancellationToken) =>
         OperateAsync(
-            SandboxOperation.Process, stop => IsId(id) ? MicroVm.Guest.GetAsync(id, stop) : throw NoProcess(id), cancellationToken);
+            line: null, stop => IsId(id) ? MicroVm.Guest.GetAsync(id, stop) : throw NoProcess(id), cancellationToken);
 
     /// <summary>Waits for the end of a process.</summary>
     /// <param name="id">Its id.</param>
@@ -114,7 +126,7 @@ public sealed partial class Sandbox
     /// <returns>The process at its end, or as it is after the limit.</returns>
     /// <exception cref="PandoraException">There is no such process, the guest does not answer, or the sandbox has ended.</exception>
     public Task<ProcessInfo> WaitForProcessAsync(string id, TimeSpan limit, CancellationToken cancellationToken) =>
-        OperateAsync(SandboxOperation.Process, async stop =>
+        OperateAsync(line: null, async stop =>
         {
             using var reader = AddReader();
             await using (var process = await AttachToGuestAsync(id, ReadFrom.Nothing, stop))
@@ -137,14 +149,19 @@ public sealed partial class Sandbox
 
     /// <summary>Sends a signal, 1 to 64, to a process and its group.</summary>
     /// <exception cref="PandoraException">There is no such process, or it has ended.</exception>
-    public Task SignalProcessAsync(string id, int signal, CancellationToken cancellationToken) =>
-        ControlAsync(id, (process, stop) => process.SignalAsync(signal, stop), cancellationToken);
+    public Task SignalProcessAsync(string id, int signal, CancellationToken cancellationToken)
+    {
+        var line = Audit(AuditOperation.ProcessSignal, id);
+        line.Signal = signal;
+        return ControlAsync(id, line, (process, stop) => process.SignalAsync(signal, stop), cancellationToken);
+    }
 
     /// <summary>Sets the size of a process's terminal.</summary>
     /// <exception cref="PandoraException">There is no such process, it has no terminal, or it has ended.</exception>
     public Task ResizeProcessAsync(string id, int columns, int rows, CancellationToken cancellationToken) =>
         ControlAsync(
             id,
+            line: null,
             (process, stop) => process.Facts.HasTerminal
                 ? process.ResizeAsync(columns, rows, stop)
                 : throw new PandoraException(PandoraError.ProcessState, $"process '{id}' has no terminal"),
@@ -168,13 +185,13 @@ public sealed partial class Sandbox
         IsId(id) ? MicroVm.Guest.AttachAsync(id, from, cancellationToken) : throw NoProcess(id);
 
     private Task<bool> ControlAsync(
-        string id, Func<IGuestProcess, CancellationToken, Task<bool>> act, CancellationToken cancellationToken) =>
-        ControlAsync(id, (process, _, stop) => act(process, stop), cancellationToken);
+        string id, AuditLine? line, Func<IGuestProcess, CancellationToken, Task<bool>> act, CancellationToken cancellationToken) =>
+        ControlAsync(id, line, (process, _, stop) => act(process, stop), cancellationToken);
 
     // The task that the action is given completes at the end of the process.
     private Task<bool> ControlAsync(
-        string id, Func<IGuestProcess, Task, CancellationToken, Task<bool>> act, CancellationToken cancellationToken) =>
-        OperateAsync(SandboxOperation.Process, async stop =>
+        string id, AuditLine? line, Func<IGuestProcess, Task, CancellationToken, Task<bool>> act, CancellationToken cancellationToken) =>
+        OperateAsync(line, async stop =>
         {
             await using var process = await AttachToGuestAsync(id, ReadFrom.Nothing, stop);
             using var done = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -202,12 +219,18 @@ public sealed partial class Sandbox
             }
 
             Touch();
+            if (line is not null)
+            {
+                RecordDone(line);
+            }
+
             return true;
         }, cancellationToken);
 
-    // Runs an operation, and says how the sandbox ended when it ends meanwhile.
+    // Runs an operation, and says how the sandbox ended when it ends meanwhile. A failure is recorded in the line of the operation; success
+    // is recorded by the operation itself, at its end. An operation that only reads a state has no line.
     private async Task<T> OperateAsync<T>(
-        SandboxOperation operation, Func<CancellationToken, Task<T>> operate, CancellationToken cancellationToken)
+        AuditLine? line, Func<CancellationToken, Task<T>> operate, CancellationToken cancellationToken)
     {
         try
         {
@@ -229,7 +252,15 @@ public sealed partial class Sandbox
         }
         catch (Exception e)
         {
-            _node.Journal.Failed(null, operation, Id, e);
+            if (line is null)
+            {
+                _node.Journal.Failed(SandboxOperation.Process, e);
+            }
+            else
+            {
+                RecordFailed(line, e);
+            }
+
             throw;
         }
     }
@@ -274,17 +305,6 @@ public sealed partial class Sandbox
     /// <summary>Cancelled with a client's token, when the sandbox begins to end, and when the server stops.</summary>
     internal CancellationTokenSource StopOf(CancellationToken cancellationToken) =>
         CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, Ending, _node.Detaching);
-
-    /// <summary>Records a command whose output was read as it came.</summary>
-    internal void RecordEnd(ProcessEnd end, TimeSpan elapsed) => _node.Journal.Executed(
-        Activity.Current, this, new GuestResult(end.ExitCode, GuestOutput.Empty, GuestOutput.Empty, end.Stopped), elapsed);
-
-    /// <summary>Records a command that was killed because its client went away.</summary>
-    internal void RecordStopped(TimeSpan elapsed)
-    {
-        _node.Journal.ExecutionFailed(this, elapsed);
-        _node.Journal.Failed(null, SandboxOperation.Exec, Id, new OperationCanceledException());
-    }
 
     private Reader AddReader()
     {

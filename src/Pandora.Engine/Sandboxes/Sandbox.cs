@@ -194,8 +194,19 @@ public sealed partial class Sandbox
     /// <exception cref="PandoraException">The sandbox has ended.</exception>
     public void KeepAlive()
     {
-        using var lease = Use();
-        lease.HasWorked = true;
+        var line = Audit(AuditOperation.Keepalive);
+        try
+        {
+            using var lease = Use();
+            lease.HasWorked = true;
+        }
+        catch (Exception e)
+        {
+            RecordFailed(line, e);
+            throw;
+        }
+
+        RecordDone(line);
     }
 
     /// <summary>Marks the sandbox as ending, once.</summary>

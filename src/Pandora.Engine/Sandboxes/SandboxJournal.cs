@@ -1,20 +1,18 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Pandora.Engine.Guests;
+using Pandora.Engine.MicroVms;
 using Pandora.Engine.Telemetry;
 
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>
-/// Records each operation on a sandbox: its metrics, the tags of its span, and one audit line. None of them contains commands, their input
-/// or their output.
+/// Records each operation on a sandbox: its metrics, the tags of its span, and one audit line. Metrics and spans contain no commands, their
+/// input or their output; <see cref="AuditLine"/> says what the audit has of a command.
 /// </summary>
-internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logger)
+internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
 {
-    /// <summary>Category of the audit lines.</summary>
-    public const string Category = "Pandora.Audit";
-
-    public void Created(Activity? span, CreatedSandbox created)
+    public void Created(Activity? span, AuditLine line, CreatedSandbox created)
     {
         var sandbox = created.Sandbox;
         span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.template", sandbox.Template).SetTag("pandora.warm", created.IsWarm);
@@ -24,10 +22,12 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         }
 
         metrics.Acquired(sandbox.Template, created.Elapsed);
-        LogCreated(sandbox.Id, sandbox.Template, created.IsWarm, created.Elapsed.TotalMilliseconds);
+        (line.SandboxId, line.Template, line.IsWarm) = (sandbox.Id, sandbox.Template, created.IsWarm);
+        line.IsReplayed = created.IsReplayed ? true : null;
+        Done(line);
     }
 
-    public void Executed(Activity? span, Sandbox sandbox, GuestResult result, TimeSpan elapsed)
+    public void Executed(Activity? span, AuditLine line, Sandbox sandbox, GuestResult result, TimeSpan elapsed)
     {
         var status = StatusOf(result);
         span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.exec.status", Label.Of(status))
@@ -37,9 +37,11 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         {
             span?.SetTag("pandora.exec.command", Label.Of(stopped.Outcome));
             metrics.Failed(SandboxOperation.Exec, EngineMetrics.ExecTimeout);
+            line.Outcome = AuditLine.TimedOut;
         }
 
-        LogExecuted(sandbox.Id, Label.Of(status), result.ExitCode, elapsed.TotalMilliseconds);
+        line.ExitCode = result.ExitCode;
+        Write(LogLevel.Information, line, elapsed);
     }
 
     /// <summary>Records a command that failed.</summary>
@@ -50,22 +52,88 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
 
     public void Ended(Activity? span, EndedSandbox ended)
     {
-        var (sandbox, reason) = (ended.Sandbox, Label.Of(ended.End.Reason));
+        var (sandbox, reason) = (ended.Sandbox, ended.End.Reason);
         var lifetime = sandbox.Age;
-        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.end.reason", reason);
-        metrics.Ended(sandbox.Template, ended.End.Reason, lifetime, ended.Elapsed);
-        LogEnded(sandbox.Id, reason, sandbox.ExecCount, lifetime.TotalSeconds, ended.Elapsed.TotalMilliseconds);
+        span?.SetTag("pandora.sandbox.id", sandbox.Id).SetTag("pandora.end.reason", Label.Of(reason));
+        metrics.Ended(sandbox.Template, reason, lifetime, ended.Elapsed);
+        var line = new AuditLine(reason == EndReason.Deleted ? AuditOperation.Delete : AuditOperation.End)
+        {
+            SandboxId = sandbox.Id,
+            Project = sandbox.Project,
+            Template = sandbox.Template,
+            Reason = reason,
+            ExecCount = sandbox.ExecCount,
+            Age = lifetime,
+        };
+        Write(LogLevel.Information, line, ended.Elapsed);
     }
 
-    /// <summary>Records an operation that failed.</summary>
-    public void Failed(Activity? span, SandboxOperation operation, string? id, Exception exception)
+    /// <summary>Records the end of a sandbox of an earlier server that this server did not adopt.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="record">Its record; null when that cannot be read.</param>
+    /// <param name="reason">Why it ended.</param>
+    public void Lost(string id, MicroVmRecord? record, EndReason reason) => Done(new AuditLine(AuditOperation.End)
     {
-        var code = CodeOf(exception);
-        span?.SetTag("pandora.sandbox.id", id);
-        span.Fail(code, exception);
-        metrics.Failed(operation, code);
-        LogFailed(Label.Of(operation), Bounded(id), code);
+        SandboxId = id,
+        Project = record?.Claim?.ProjectName,
+        Template = record?.Template,
+        Reason = reason,
+    });
+
+    /// <summary>Records an operation that was done and has no metric.</summary>
+    public void Done(AuditLine line) => Write(LogLevel.Information, line, Stopwatch.GetElapsedTime(line.Start));
+
+    /// <summary>Records an operation that failed.</summary>
+    public void Failed(Activity? span, AuditLine line, Exception exception)
+    {
+        line.Outcome = CodeOf(exception);
+        span?.SetTag("pandora.sandbox.id", line.SandboxId);
+        span.Fail(line.Outcome, exception);
+        if (CountedAs(line.Operation) is { } counted)
+        {
+            metrics.Failed(counted, line.Outcome);
+        }
+
+        Write(LogLevel.Warning, line, Stopwatch.GetElapsedTime(line.Start));
     }
+
+    /// <summary>
+    /// Records what failed while a client was attached to a process. It is not counted, because it is not the answer to a request.
+    /// </summary>
+    public void Cut(AuditLine line, Exception exception)
+    {
+        line.Outcome = CodeOf(exception);
+        Write(LogLevel.Warning, line, Stopwatch.GetElapsedTime(line.Start));
+    }
+
+    /// <summary>Records the failure of an operation that only reads a state: the audit has no line for it.</summary>
+    public void Failed(SandboxOperation operation, Exception exception) => metrics.Failed(operation, CodeOf(exception));
+
+    /// <summary>An id from a client, which may contain any characters, even line breaks.</summary>
+    public static string Bounded(string id)
+    {
+        var isWellFormed = id.Length is > 0 and <= 64 && id.All(char.IsAsciiLetterOrDigit);
+        return isWellFormed ? id : "(malformed)";
+    }
+
+    /// <summary>The operation in the audit of one that is counted; null when the audit has several for it, or none.</summary>
+    public static AuditOperation? AuditedAs(SandboxOperation operation) => operation switch
+    {
+        SandboxOperation.Create => AuditOperation.Create,
+        SandboxOperation.Exec => AuditOperation.Exec,
+        SandboxOperation.Delete => AuditOperation.Delete,
+        SandboxOperation.Process => null,
+    };
+
+    // A keepalive fails only because the sandbox has ended, and the server's own ends have metrics of their own.
+    private static SandboxOperation? CountedAs(AuditOperation operation) => operation switch
+    {
+        AuditOperation.Create => SandboxOperation.Create,
+        AuditOperation.Exec => SandboxOperation.Exec,
+        AuditOperation.Delete => SandboxOperation.Delete,
+        AuditOperation.Keepalive or AuditOperation.End => null,
+        _ => SandboxOperation.Process,
+    };
 
     private static ExecStatus StatusOf(GuestResult result)
     {
@@ -84,36 +152,10 @@ internal sealed partial class SandboxJournal(EngineMetrics metrics, ILogger logg
         _ => EngineMetrics.InternalError,
     };
 
-    // An id comes from the client and may contain any characters, even line breaks.
-    private static string Bounded(string? id)
+    // Not a [LoggerMessage], whose members every logger prints: the command is for the audit's own file only.
+    private void Write(LogLevel level, AuditLine line, TimeSpan elapsed)
     {
-        if (id is null)
-        {
-            return "-";
-        }
-
-        var isWellFormed = id.Length is > 0 and <= 64 && id.All(char.IsAsciiLetterOrDigit);
-        return isWellFormed ? id : "(malformed)";
+        line.Elapsed = elapsed;
+        logger.Log(level, new EventId(0, Label.Of(line.Operation)), line, null, static (l, _) => l.ToString());
     }
-
-    [LoggerMessage(
-        Level = LogLevel.Information,
-        EventName = "create",
-        Message = "create {SandboxId} template={Template} warm={Warm} ms={Milliseconds:0.###}")]
-    private partial void LogCreated(string sandboxId, string template, bool warm, double milliseconds);
-
-    [LoggerMessage(
-        Level = LogLevel.Information,
-        EventName = "exec",
-        Message = "exec {SandboxId} status={Status} exit_code={ExitCode} ms={Milliseconds:0.###}")]
-    private partial void LogExecuted(string sandboxId, string status, int exitCode, double milliseconds);
-
-    [LoggerMessage(
-        Level = LogLevel.Information,
-        EventName = "delete",
-        Message = "delete {SandboxId} reason={Reason} execs={Execs} lived_s={Seconds:0.###} ms={Milliseconds:0.###}")]
-    private partial void LogEnded(string sandboxId, string reason, int execs, double seconds, double milliseconds);
-
-    [LoggerMessage(Level = LogLevel.Warning, EventName = "failed", Message = "{Operation} {SandboxId} failed code={Code}")]
-    private partial void LogFailed(string operation, string sandboxId, string code);
 }

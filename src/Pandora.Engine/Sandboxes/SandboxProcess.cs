@@ -12,11 +12,15 @@ public sealed class SandboxProcess : IAsyncDisposable
     private readonly Sandbox _sandbox;
     private readonly IGuestProcess _process;
     private readonly Sandbox.Lease? _lease;
+    private readonly AuditLine _line;
     private bool _isRecorded;
+    private Exception? _failure;
+    private long _inputBytes;
+    private volatile bool _hasFed;
     private int _isDisposed;
 
-    internal SandboxProcess(Sandbox sandbox, IGuestProcess process, Sandbox.Lease? lease) =>
-        (_sandbox, _process, _lease) = (sandbox, process, lease);
+    internal SandboxProcess(Sandbox sandbox, IGuestProcess process, Sandbox.Lease? lease, AuditLine line) =>
+        (_sandbox, _process, _lease, _line) = (sandbox, process, lease, line);
 
     /// <summary>Its id.</summary>
     public string Id => _process.Id;
@@ -64,7 +68,8 @@ public sealed class SandboxProcess : IAsyncDisposable
         }
         catch (Exception e)
         {
-            throw await _sandbox.ReasonOfAsync(e, cancellationToken) ?? e;
+            _failure = await _sandbox.ReasonOfAsync(e, cancellationToken) ?? e;
+            throw _failure;
         }
     }
 
@@ -72,19 +77,44 @@ public sealed class SandboxProcess : IAsyncDisposable
     /// <exception cref="PandoraException">The guest does not answer any more.</exception>
     public async Task WriteInputAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
+        _hasFed = true;
         await _process.WriteInputAsync(bytes, cancellationToken);
+        Interlocked.Add(ref _inputBytes, bytes.Length);
         _sandbox.Touch();
     }
 
     /// <inheritdoc cref="IGuestProcess.EndInputAsync"/>
-    public Task<bool> EndInputAsync(CancellationToken cancellationToken) => _process.EndInputAsync(cancellationToken);
+    public Task<bool> EndInputAsync(CancellationToken cancellationToken)
+    {
+        _hasFed = true;
+        return _process.EndInputAsync(cancellationToken);
+    }
 
     /// <inheritdoc cref="IGuestProcess.SignalAsync"/>
-    public Task<bool> SignalAsync(int signal, CancellationToken cancellationToken) => _process.SignalAsync(signal, cancellationToken);
+    public async Task<bool> SignalAsync(int signal, CancellationToken cancellationToken)
+    {
+        var line = _sandbox.Audit(AuditOperation.ProcessSignal, Id);
+        line.Signal = signal;
+        try
+        {
+            var isDone = await _process.SignalAsync(signal, cancellationToken);
+            _sandbox.RecordControl(line, isDone ? null : new PandoraException(PandoraError.ProcessState, "the process has ended"));
+            return isDone;
+        }
+        catch (Exception e)
+        {
+            // The client left before the answer came.
+            _sandbox.RecordControl(line, e is ObjectDisposedException ? new OperationCanceledException() : e);
+            throw;
+        }
+    }
 
     /// <inheritdoc cref="IGuestProcess.ResizeAsync"/>
     public Task<bool> ResizeAsync(int columns, int rows, CancellationToken cancellationToken) =>
         _process.ResizeAsync(columns, rows, cancellationToken);
+
+    /// <summary>Records that the front end refuses the client after all, before it has read anything.</summary>
+    public void Refuse(PandoraException refusal) => _failure = refusal;
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
@@ -95,15 +125,40 @@ public sealed class SandboxProcess : IAsyncDisposable
         }
 
         Reader?.Dispose();
-        if (CommandStart is { } start && End is null && !_sandbox.IsDetaching && _sandbox.End is null)
+        if (CommandStart is null)
         {
-            var stop = await _process.KillAsync();
-            _lease!.HasWorked = stop.HasAnswered;
-            _sandbox.RecordStopped(Stopwatch.GetElapsedTime(start));
+            RecordRead();
+        }
+        else if (End is null)
+        {
+            await StopAsync(CommandStart.Value);
         }
 
         await _process.DisposeAsync();
         _lease?.Dispose();
+    }
+
+    private async Task StopAsync(long start)
+    {
+        if (!_sandbox.IsDetaching && _sandbox.End is null)
+        {
+            var stop = await _process.KillAsync();
+            _lease!.HasWorked = stop.HasAnswered;
+        }
+
+        _sandbox.RecordStopped(_line, _failure, Stopwatch.GetElapsedTime(start));
+    }
+
+    private void RecordRead()
+    {
+        if (_hasFed)
+        {
+            var input = _sandbox.Audit(AuditOperation.ProcessInput, Id);
+            input.InputBytes = Interlocked.Read(ref _inputBytes);
+            _sandbox.RecordControl(input, null);
+        }
+
+        _sandbox.RecordRead(_line, _failure, End);
     }
 
     private void Record()
@@ -118,7 +173,7 @@ public sealed class SandboxProcess : IAsyncDisposable
             _isRecorded = true;
             Elapsed = Stopwatch.GetElapsedTime(start);
             _lease!.HasWorked = End!.Stopped is null or { HasAnswered: true };
-            _sandbox.RecordEnd(End, Elapsed.Value);
+            _sandbox.RecordEnd(_line, End, Elapsed.Value);
         }
     }
 }

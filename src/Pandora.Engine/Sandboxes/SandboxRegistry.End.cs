@@ -20,6 +20,7 @@ public sealed partial class SandboxRegistry
     /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended.</exception>
     internal async Task<EndedSandbox> DeleteAsync(string id, bool complete, string? project = null)
     {
+        var line = new AuditLine(AuditOperation.Delete) { SandboxId = SandboxJournal.Bounded(id) };
         try
         {
             var sandbox = Get(id, project);
@@ -29,7 +30,7 @@ public sealed partial class SandboxRegistry
         }
         catch (Exception e)
         {
-            _journal.Failed(null, SandboxOperation.Delete, id, e);
+            _journal.Failed(null, line, e);
             throw;
         }
     }
@@ -65,6 +66,11 @@ public sealed partial class SandboxRegistry
         await Task.WhenAll(
             _sandboxes.Values.Select(s => EndAsync(s, new SandboxEnd(EndReason.Shutdown, "the server shut down", _time.GetUtcNow()))));
         await WhenEndedAsync();
+        foreach (var (id, record) in _undecided)
+        {
+            // The recovery was stopped before it, and the node ends its microVM.
+            _journal.Lost(id, record, EndReason.Shutdown);
+        }
     }
 
     /// <summary>

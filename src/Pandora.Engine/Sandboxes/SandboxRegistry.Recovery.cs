@@ -60,10 +60,12 @@ public sealed partial class SandboxRegistry
     }
 
     /// <summary>Records that a microVM of an earlier server is lost.</summary>
-    internal void RecordLost(string id, string reason)
+    /// <param name="id">Its id.</param>
+    /// <param name="reason">Why.</param>
+    /// <param name="record">Its record; null when that cannot be read.</param>
+    internal void RecordLost(string id, string reason, MicroVmRecord? record)
     {
         // A record that cannot be read names no project.
-        _undecided.TryGetValue(id, out var record);
         _ended.Add(id, record?.Claim?.ProjectName ?? Project.DefaultName, new SandboxEnd(
             EndReason.Died, $"it did not survive a restart of the server: {reason}", _time.GetUtcNow()));
         if (_undecided.TryRemove(id, out _))
@@ -71,6 +73,11 @@ public sealed partial class SandboxRegistry
             var size = record!.Size ?? MicroVmSize.OfUnknown;
             _admissions.Dismiss(size);
             _admissions.Release(record.Claim!.ProjectName, size);
+        }
+
+        if (record is null or { Claim: not null })
+        {
+            _journal.Lost(id, record, EndReason.Died);
         }
     }
 

@@ -33,7 +33,7 @@ public sealed partial class SandboxRegistry
         _options = options;
         _time = time;
         _logger = loggers.CreateLogger<SandboxRegistry>();
-        _journal = new SandboxJournal(metrics, loggers.CreateLogger(SandboxJournal.Category));
+        _journal = new SandboxJournal(metrics, loggers.CreateLogger(AuditLine.Category));
         _node = new SandboxNode(options, _journal, time, projects);
         _ended = new EndedSandboxes(RememberedEnds, _keys.Forget);
         _admissions = new Admissions(options.MaxSandboxes, budget, _node.Projects);
@@ -82,6 +82,7 @@ public sealed partial class SandboxRegistry
     internal async Task<CreatedSandbox> CreateAsync(SandboxRequest request, CancellationToken cancellationToken)
     {
         using var span = EngineTracing.Source.StartActivity("sandbox.claim");
+        var line = new AuditLine(AuditOperation.Create) { Project = request.Project };
         try
         {
             RequestLimits.Check(request, _options, _node.Projects(request.Project));
@@ -101,12 +102,12 @@ public sealed partial class SandboxRegistry
                 throw Sandbox.Ended(created.Sandbox.Id, end);
             }
 
-            _journal.Created(span, created);
+            _journal.Created(span, line, created);
             return created;
         }
         catch (Exception e)
         {
-            _journal.Failed(span, SandboxOperation.Create, null, e);
+            _journal.Failed(span, line, e);
             throw;
         }
     }
@@ -144,15 +145,35 @@ public sealed partial class SandboxRegistry
     /// <param name="operation">The operation, for metrics and the audit.</param>
     /// <param name="project">The project that it must belong to; null for any.</param>
     /// <exception cref="PandoraException">There is no sandbox with that id, or it has ended; the message says how.</exception>
-    internal Sandbox GetFor(string id, SandboxOperation operation, string? project = null)
+    internal Sandbox GetFor(string id, AuditOperation operation, string? project = null)
     {
+        var line = new AuditLine(operation) { SandboxId = SandboxJournal.Bounded(id) };
         try
         {
             return Get(id, project);
         }
         catch (Exception e)
         {
-            _journal.Failed(null, operation, id, e);
+            _journal.Failed(null, line, e);
+            throw;
+        }
+    }
+
+    /// <inheritdoc cref="GetFor(string, AuditOperation, string?)"/>
+    internal Sandbox GetFor(string id, SandboxOperation operation, string? project = null)
+    {
+        if (SandboxJournal.AuditedAs(operation) is { } audited)
+        {
+            return GetFor(id, audited, project);
+        }
+
+        try
+        {
+            return Get(id, project);
+        }
+        catch (Exception e)
+        {
+            _journal.Failed(operation, e);
             throw;
         }
     }

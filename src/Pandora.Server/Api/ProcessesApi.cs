@@ -77,7 +77,7 @@ internal static class ProcessesApi
             WaitsForReader = request.WaitForReader == true,
             Tag = request.Tag,
         };
-        var process = await Of(id, sandboxes).StartProcessAsync(spec, cancellationToken);
+        var process = await Of(id, sandboxes, AuditOperation.ProcessStart).StartProcessAsync(spec, cancellationToken);
         return TypedResults.Created($"/sandboxes/{id}/processes/{process.Id}", ToState(process));
     }
 
@@ -102,21 +102,22 @@ internal static class ProcessesApi
             rate.MinDataRate = null;
         }
 
-        await Of(id, sandboxes).WriteInputAsync(processId, context.Request.Body, offset, cancellationToken);
+        await Of(id, sandboxes, AuditOperation.ProcessInput).WriteInputAsync(processId, context.Request.Body, offset, cancellationToken);
         return TypedResults.NoContent();
     }
 
     private static async Task<NoContent> EndInputAsync(
         string id, string processId, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
     {
-        await Of(id, sandboxes).EndInputAsync(processId, cancellationToken);
+        await Of(id, sandboxes, AuditOperation.ProcessInput).EndInputAsync(processId, cancellationToken);
         return TypedResults.NoContent();
     }
 
     private static async Task<NoContent> SignalAsync(
         string id, string processId, SignalRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
     {
-        await Of(id, sandboxes).SignalProcessAsync(processId, SignalNames.Parse(request.Signal), cancellationToken);
+        var signal = SignalNames.Parse(request.Signal);
+        await Of(id, sandboxes, AuditOperation.ProcessSignal).SignalProcessAsync(processId, signal, cancellationToken);
         return TypedResults.NoContent();
     }
 
@@ -142,7 +143,8 @@ internal static class ProcessesApi
         }
 
         var offset = FromOf(from, lastEventId);
-        var process = await Of(id, sandboxes).AttachAsync(processId, new ReadFrom(offset), cancellationToken);
+        var process = await Of(id, sandboxes, AuditOperation.ProcessAttach)
+            .AttachAsync(processId, new ReadFrom(offset), cancellationToken);
         var facts = process.Facts;
         await MustBeThereAsync(process, offset, lastEventId);
         long? pauseAt = follow ? null : facts.OutputEnd;
@@ -176,12 +178,16 @@ internal static class ProcessesApi
         }
 
         var offset = FromOf(from, null);
-        var process = await Of(id, sandboxes).AttachAsync(processId, new ReadFrom(offset), cancellationToken);
+        var process = await Of(id, sandboxes, AuditOperation.ProcessAttach)
+            .AttachAsync(processId, new ReadFrom(offset), cancellationToken);
         await MustBeThereAsync(process, offset, null);
         return new AttachSocket(process);
     }
 
+    // For operations that the audit does not record.
     private static Sandbox Of(string id, ProjectSandboxes sandboxes) => sandboxes.GetFor(id, SandboxOperation.Process);
+
+    private static Sandbox Of(string id, ProjectSandboxes sandboxes, AuditOperation operation) => sandboxes.GetFor(id, operation);
 
     /// <summary>The time that a client gives a process. Whether it is too long, the engine says.</summary>
     internal static TimeSpan TimeoutOf(double seconds) => double.IsFinite(seconds) && seconds < TimeSpan.MaxValue.TotalSeconds
@@ -207,10 +213,12 @@ internal static class ProcessesApi
     {
         if (offset > process.Facts.OutputEnd)
         {
-            await process.DisposeAsync();
-            throw PandoraException.Invalid(
+            var refusal = PandoraException.Invalid(
                 lastEventId is { Length: > 0 } ? "Last-Event-ID" : "from",
                 $"is {offset}, and the output ends at {process.Facts.OutputEnd}");
+            process.Refuse(refusal);
+            await process.DisposeAsync();
+            throw refusal;
         }
     }
 

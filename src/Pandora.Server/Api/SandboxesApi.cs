@@ -94,7 +94,7 @@ internal static class SandboxesApi
 
     private static Ok<SandboxInfo> KeepAlive(string id, ProjectSandboxes sandboxes)
     {
-        var sandbox = sandboxes.Get(id);
+        var sandbox = sandboxes.GetFor(id, AuditOperation.Keepalive);
         sandbox.KeepAlive();
         return TypedResults.Ok(ToInfo(sandbox.Status));
     }

@@ -15,7 +15,7 @@ internal sealed class ApiKeys(
     // Load balancers and scripts ask for this without a key. The answer contains nothing that an attacker could use.
     private static readonly string[] Open = ["/ready"];
 
-    /// <summary>Handles a request.</summary>
+    /// <summary>Handles a request, and fills in its caller.</summary>
     public async Task InvokeAsync(HttpContext context, Caller caller)
     {
         // The path is compared as routing compares it: in upper or lower case, with everything below it.
@@ -47,7 +47,7 @@ internal sealed class ApiKeys(
         }
 
         using var cut = key?.Revoked.UnsafeRegister(static request => ((HttpContext)request!).Abort(), context);
-        using (logger.BeginScope(new ClientScope($"{context.Connection.RemoteIpAddress}", caller.KeyId)))
+        using (logger.BeginScope(new ClientScope(context.Connection.RemoteIpAddress, caller)))
         {
             await next(context);
         }

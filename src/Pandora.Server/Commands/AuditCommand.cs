@@ -1,67 +1,150 @@
-using System.Text.Json;
-using System.Text.Json.Serialization;
-using Pandora.Engine.Node;
+using System.CommandLine;
+using System.Text;
 using Pandora.Engine;
-using Pandora.Engine.Recovery;
-using Pandora.Vmm;
-using Pandora.Engine.Telemetry;
+using Pandora.Server.Audit;
+using Pandora.Server.Hosting;
 
 namespace Pandora.Server.Commands;
 
-/// <summary><c>doctor --leaks</c>: lists every resource of this instance on the host with its owner, and the orphans.</summary>
-internal static partial class AuditCommand
+/// <summary><c>audit</c>: shows the audit's files, whether a server runs or not.</summary>
+internal static class AuditCommand
 {
-    public static async Task<int> RunAsync(
-        EngineOptions options, VmmChoice machines, bool fix, bool asJson, CancellationToken cancellationToken)
+    private const int WrongUsage = 2, PlacesShown = 5;
+
+    public static Command Create()
     {
-        var audit = new HostAudit(options, TimeProvider.System);
-        var found = await audit.ScanTwiceAsync(cancellationToken);
-        var ofMicroVms = found.Where(r => r.Kind != AuditedKind.Snapshot).ToList();
-        if (fix && ofMicroVms.Count > 0 && ofMicroVms.All(r => r.Owner is null))
+        var project = new Option<string>("--project") { Description = "Only the lines of this project" };
+        var since = new Option<string>("--since")
         {
-            // No microVM runs, so everything is removed, under the lock that keeps a server from starting meanwhile.
-            await PandoraEngine.CleanUpStoppedInstanceAsync(options, machines.RemoveOrphans, TimeProvider.System, cancellationToken);
-            found = await audit.ScanTwiceAsync(cancellationToken);
-        }
-
-        if (fix && found.Any(r => r.Owner is null))
+            Description = "Only lines from this time on: 30m, 2h or 7d ago, or a time in UTC such as 2026-11-26 or 2026-11-26T10:00Z",
+        };
+        var until = new Option<string>("--until") { Description = "Only lines up to this time, which is given like that of --since" };
+        var operation = new Option<string>("--operation")
         {
-            await audit.FixAsync(found, (orphan, why) =>
-                Console.Error.WriteLine($"pandora: {Label.Of(orphan.Kind)} {orphan.Name} could not be removed: {why}"));
-            found = await audit.ScanTwiceAsync(cancellationToken);
-        }
-
-        var orphans = found.Count(r => r.Owner is null);
-        if (asJson)
+            Description = $"Only lines of this operation: {string.Join(", ", AuditFilter.Operations)}",
+        };
+        var sandbox = new Option<string>("--sandbox") { Description = "Only the lines of the sandbox with this id" };
+        var key = new Option<string>("--key") { Description = "Only the lines of the key with this name or id" };
+        var json = new Option<bool>("--json") { Description = "Print the lines as they are in the files: one JSON object each" };
+        var command = new Command(
+            "audit",
+            "Show who did what with the sandboxes, when, and with which outcome, oldest first. It reads the audit's files, with and "
+                + "without a running server. Exit code 2: the value of an option is wrong")
         {
-            Console.WriteLine(JsonSerializer.Serialize(found, AuditJson.Default.IReadOnlyListAuditedResource));
-            return orphans == 0 ? 0 : 1;
-        }
-
-        foreach (var group in found.OrderBy(r => r.Owner is not null).ThenBy(r => r.Owner, StringComparer.Ordinal).GroupBy(r => r.Owner))
+            project, since, until, operation, sandbox, key, json,
+        };
+        command.SetAction(result =>
         {
-            Console.WriteLine(group.Key ?? "NO OWNER");
-            foreach (var resource in group.OrderBy(r => r.Kind))
+            var now = TimeProvider.System.GetUtcNow();
+            var (from, to) = (result.GetValue(since), result.GetValue(until));
+            var filter = new AuditFilter
             {
-                Console.WriteLine($"    {Label.Of(resource.Kind),-10} {resource.Name}");
+                Project = result.GetValue(project),
+                Since = from is null ? null : AuditFilter.ParseTime(from, now),
+                Until = to is null ? null : AuditFilter.ParseTime(to, now),
+                Operation = result.GetValue(operation),
+                Sandbox = result.GetValue(sandbox),
+                Key = result.GetValue(key),
+            };
+            if (FindMistake(filter, from, to) is { } mistake)
+            {
+                Console.Error.WriteLine($"pandora: {mistake}");
+                return WrongUsage;
             }
-        }
 
-        if (audit.InstanceId is null)
-        {
-            Console.WriteLine($"no server ever ran on {options.DataDir}");
-        }
-        else
-        {
-            var advice = orphans > 0 && !fix ? ": './pandora doctor --leaks --fix' removes them" : "";
-            Console.WriteLine($"{found.Count} resources of instance {audit.InstanceId}, {orphans} without an owner{advice}");
-        }
-
-        return orphans == 0 ? 0 : 1;
+            var options = Settings.Read<EngineOptions>(Settings.File());
+            var target = Settings.Read<ServerOptions>(Settings.File()).Audit;
+            using var output = new StreamWriter(Console.OpenStandardOutput(), new UTF8Encoding(false), 64 * 1024);
+            return Show(AuditFile.DirectoryIn(options.DataDir), target, filter, result.GetValue(json), output, Console.Error);
+        });
+        return command;
     }
 
-    [JsonSourceGenerationOptions(
-        PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, UseStringEnumConverter = true)]
-    [JsonSerializable(typeof(IReadOnlyList<AuditedResource>))]
-    private sealed partial class AuditJson : JsonSerializerContext;
+    /// <summary>What is wrong with the values of the options; null when nothing is.</summary>
+    internal static string? FindMistake(AuditFilter filter, string? since, string? until)
+    {
+        const string Times = "is no time: write 30m, 2h or 7d, or a time in UTC such as 2026-11-26 or 2026-11-26T10:00Z";
+        if (since is not null && filter.Since is null)
+        {
+            return $"--since: '{since}' {Times}";
+        }
+
+        if (until is not null && filter.Until is null)
+        {
+            return $"--until: '{until}' {Times}";
+        }
+
+        if (filter.Since > filter.Until)
+        {
+            return "--since is later than --until, and no line can be between them";
+        }
+
+        return filter.Operation is { } operation && !AuditFilter.Operations.Contains(operation)
+            ? $"--operation: '{operation}' is no operation; there are {string.Join(", ", AuditFilter.Operations)}"
+            : null;
+    }
+
+    /// <summary>Shows the wanted lines.</summary>
+    internal static int Show(
+        string directory, AuditTarget target, AuditFilter filter, bool asJson, TextWriter output, TextWriter errors)
+    {
+        var (shown, read, lost) = (0, 0, 0L);
+        var damaged = new List<string>();
+        foreach (var line in AuditReader.Read(directory))
+        {
+            read++;
+            if (line.Record is not { } record)
+            {
+                damaged.Add(line.Place);
+                continue;
+            }
+
+            lost += filter.IsInTime(record) ? record.Lost ?? 0 : 0;
+            if (!filter.IsWanted(record))
+            {
+                continue;
+            }
+
+            if (shown++ == 0 && !asJson)
+            {
+                output.WriteLine(AuditTable.Head);
+            }
+
+            output.WriteLine(asJson ? line.Text : AuditTable.Show(record));
+        }
+
+        output.Flush();
+        if (shown == 0)
+        {
+            errors.WriteLine($"pandora: {NothingOf(directory, target, read)}");
+        }
+
+        if (lost > 0)
+        {
+            errors.WriteLine(
+                $"pandora: {lost} lines of this time are missing: the disk was full or too slow. '--operation lost' says when");
+        }
+
+        if (damaged.Count > 0)
+        {
+            var places = string.Join(", ", damaged.Take(PlacesShown)) + (damaged.Count > PlacesShown ? ", …" : "");
+            errors.WriteLine(
+                $"pandora: {damaged.Count} lines cannot be read and were left out ({places}): a server was killed while it wrote them, or "
+                    + "the files were changed");
+        }
+
+        return 0;
+    }
+
+    private static string NothingOf(string directory, AuditTarget target, int read)
+    {
+        if (read > 0)
+        {
+            return "the audit has no such line";
+        }
+
+        return target == AuditTarget.Log
+            ? "there is no audit file: with PANDORA_AUDIT=log the audit is in the server's log only"
+            : $"there is no audit yet: no server has written to {directory}";
+    }
 }

@@ -34,7 +34,7 @@ internal static class DoctorCommand
             if (result.GetValue(leaks) || result.GetValue(fix))
             {
                 var machines = vmmOptions.Choice(options.DataDir, options.MachineDir);
-                return await AuditCommand.RunAsync(options, machines, result.GetValue(fix), result.GetValue(json), cancellationToken);
+                return await LeaksCommand.RunAsync(options, machines, result.GetValue(fix), result.GetValue(json), cancellationToken);
             }
 
             var findings = await new HostChecks(options, vmmOptions, TimeProvider.System).RunAsync(cancellationToken);

@@ -9,6 +9,7 @@ using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
+using Pandora.Server.Audit;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
@@ -105,7 +106,7 @@ internal static class ServeCommand
             k.Limits.MaxRequestBodySize = Limits.MaxBodyBytes;
             k.Limits.MinResponseDataRate = ReadingPace.ForKestrel;
         });
-        builder.Logging.AddPandoraLogs(serverOptions.LogFormat);
+        builder.Logging.AddPandoraLogs(serverOptions.LogFormat).AddPandoraAudit(serverOptions, engineOptions.DataDir);
         builder.Services.AddSingleton(vmm).AddSingleton<EngineMetrics>().AddSingleton<StopSignals>().AddSingleton<EngineHost>();
         builder.Services.AddSingleton<MemoryReturn>();
         builder.Services.AddSingleton<IHostLifetime>(s => s.GetRequiredService<StopSignals>());

@@ -5,8 +5,8 @@ using Pandora.Server.Hosting.Connections;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Metrics of connections and of authentication; the engine measures the rest. The counters are read at each scrape, so each series exists
-/// from the start.
+/// Metrics of connections, of authentication and of the audit; the engine measures the rest. The counters are read at each scrape, so each
+/// series exists from the start.
 /// </summary>
 internal sealed class ServerMetrics
 {
@@ -16,7 +16,7 @@ internal sealed class ServerMetrics
     private static readonly ClosingReason[] Reasons = Enum.GetValues<ClosingReason>();
     private readonly long[] _refused = new long[Reasons.Length];
     private readonly Meter _meter;
-    private long _unauthorized, _guesses;
+    private long _unauthorized, _guesses, _auditLost;
 
     /// <summary>Creates the instruments.</summary>
     /// <param name="factory">Creates the meter.</param>
@@ -29,6 +29,9 @@ internal sealed class ServerMetrics
         _meter.CreateObservableCounter(
             "pandora_guesses_refused", () => RefusedGuesses,
             description: "Requests answered with 429 because too many wrong keys came from their address");
+        _meter.CreateObservableCounter(
+            "pandora_audit_lost", () => Interlocked.Read(ref _auditLost),
+            description: "Lines that are missing in the audit's file: its disk was full or too slow");
         _meter.CreateObservableCounter(
             "pandora_connections_refused", Refusals,
             description: "Connections refused, or closed before a valid key came on them, by reason");
@@ -61,6 +64,12 @@ internal sealed class ServerMetrics
 
     /// <summary>Counts a request that was refused because too many wrong keys came from its address.</summary>
     public void GuessRefused() => Interlocked.Increment(ref _guesses);
+
+    /// <summary>Counts a line that is missing in the audit's file.</summary>
+    public void AuditLost() => Interlocked.Increment(ref _auditLost);
+
+    /// <summary>Lines that are missing in the audit's file.</summary>
+    public long AuditLostCount => Interlocked.Read(ref _auditLost);
 
     private IEnumerable<Measurement<long>> Refusals() =>
         Reasons.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("reason", Label.Of(r))));

@@ -2,6 +2,16 @@ using System.ComponentModel.DataAnnotations;
 
 namespace Pandora.Server.Hosting;
 
+/// <summary>Where the audit goes.</summary>
+public enum AuditTarget
+{
+    /// <summary>Into files of its own, and into the log.</summary>
+    File,
+
+    /// <summary>Into the log only.</summary>
+    Log,
+}
+
 /// <summary>Settings of the HTTP server. They are named and set like the engine's.</summary>
 public sealed class ServerOptions
 {
@@ -58,6 +68,20 @@ public sealed class ServerOptions
 
     /// <summary>Format of log lines: <c>text</c> or <c>json</c>.</summary>
     public LogFormat LogFormat { get; set; } = LogFormat.Text;
+
+    /// <summary>
+    /// Where the audit, one line for each operation, goes: <c>file</c> (into files in <c>audit</c> in the data directory, and into the log)
+    /// or <c>log</c> (into the log only; then it has no command's text, whatever a project says).
+    /// </summary>
+    public AuditTarget Audit { get; set; } = AuditTarget.File;
+
+    /// <summary>MiB after which the audit begins a new file: 1 to 10,000.</summary>
+    [Range(1, 10_000)]
+    public int AuditFileSize { get; set; } = 64;
+
+    /// <summary>Files of the audit that are kept, with the newest: 2 to 1,000. The oldest is deleted when there are more.</summary>
+    [Range(2, 1000)]
+    public int AuditFiles { get; set; } = 8;
 
     /// <summary>The keys of <see cref="ApiKeys"/>, one by one.</summary>
     public IReadOnlyList<string> Keys => ApiKeys.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);

@@ -39,10 +39,19 @@ internal sealed class TextLogFormatter(TimeProvider time) : ConsoleFormatter(For
     {
         foreach (var (name, value) in scope as IEnumerable<KeyValuePair<string, object?>> ?? [])
         {
-            var shown = name switch { "TraceId" => "trace", ClientScope.Client => "client", ClientScope.Key => "key", _ => null };
+            // The project is in the text of the lines that belong to one.
+            var shown = name switch
+            {
+                "TraceId" => "trace",
+                ClientScope.ClientName => "client",
+                ClientScope.KeyName => "key",
+                ClientScope.KeyIdName => "key_id",
+                _ => null,
+            };
             if (shown is not null)
             {
-                writer.Write($" {shown}={value}");
+                writer.Write($" {shown}=");
+                WriteSafe(writer, $"{value}");
             }
         }
     }

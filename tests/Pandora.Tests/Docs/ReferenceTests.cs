@@ -75,10 +75,11 @@ public sealed class ReferenceTests
             page, "Steps of a boot",
             "`step` of `pandora_vm_boot_step_seconds` and `pandora_warm_boot_failures_total`, spans `microvm.boot.STEP`, the log.");
         Describe<PoolStart>(page, "Starts of a microVM", "`start` of `pandora_vm_boot_seconds`, and the setting `PANDORA_POOL_START`.");
-        Describe<EndReason>(page, "Ends of a sandbox", "`reason` of `pandora_sandboxes_ended_total`, of receipts and of the audit log.");
-        Describe<ExecStatus>(page, "Ends of a command", "`status` of `pandora_executions_total` and of the audit log.");
+        Describe<EndReason>(page, "Ends of a sandbox", "`reason` of `pandora_sandboxes_ended_total`, of receipts and of the audit.");
+        Describe<ExecStatus>(page, "Ends of a command", "`status` of `pandora_executions_total`.");
         Describe<CommandOutcome>(page, "What is known of a command that did not end by itself", "`command` of a problem.");
-        Describe<SandboxOperation>(page, "Operations", "`operation` of `pandora_failures_total`, the audit log.");
+        Describe<SandboxOperation>(page, "Operations", "`operation` of `pandora_failures_total`.");
+        Describe<AuditOperation>(page, "Operations in the audit", "`operation` of the audit, which has `lost` as well: a gap.");
         Describe<SnapshotOutcome>(page, "Snapshots", "`outcome` of `pandora_snapshots_total`.");
         Describe<RecoveryOutcome>(page, "MicroVMs of an earlier server", "`outcome` of `pandora_recovered_total`.");
         Describe<ResourceKind>(page, "Resources of a microVM", "`kind` of `pandora_teardown_errors_total` and of receipts.");

@@ -378,7 +378,7 @@ public sealed class EventStreamTests
     internal static Task<ServerEvents> ExecAsync(FakeServer api, string id, string body) =>
         ServerEvents.OpenAsync(api.Http, HttpMethod.Post, $"/sandboxes/{id}/exec", body);
 
-    private static Task<ServerEvents> OutputAsync(
+    internal static Task<ServerEvents> OutputAsync(
         FakeServer api, string id, string process, string query = "", params (string, string)[] headers) =>
         ServerEvents.OpenAsync(api.Http, HttpMethod.Get, $"/sandboxes/{id}/processes/{process}/output{query}", null, headers);
 

@@ -1,0 +1,32 @@
+namespace Pandora.Engine;
+
+/// <summary>The operations that the audit records. Reading a state, as in a list, is not recorded.</summary>
+public enum AuditOperation
+{
+    /// <summary>Create a sandbox.</summary>
+    Create,
+
+    /// <summary>Run a command in a sandbox, to its end.</summary>
+    Exec,
+
+    /// <summary>Start a process in the background.</summary>
+    ProcessStart,
+
+    /// <summary>Write to a process's input, or end it.</summary>
+    ProcessInput,
+
+    /// <summary>Send a signal to a process.</summary>
+    ProcessSignal,
+
+    /// <summary>Read a process's output, or attach to the process, to the end of the reading.</summary>
+    ProcessAttach,
+
+    /// <summary>Restart a sandbox's idle timeout.</summary>
+    Keepalive,
+
+    /// <summary>End a sandbox because its client asked for it.</summary>
+    Delete,
+
+    /// <summary>End a sandbox for another reason. The server itself does it, for no client.</summary>
+    End,
+}
