@@ -71,7 +71,7 @@ internal sealed class FakeServer : IAsyncDisposable
         builder.Services.AddSingleton(_ => node.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(() => node.Engine.Status);
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
-        builder.Services.AddSingleton(node.Meters);
+        builder.Services.AddSingleton(projects).AddSingleton(node.Meters);
         builder.Services.Configure<HostFilteringOptions>(o =>
             o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000"))
         );

@@ -26,7 +26,8 @@ internal static class HealthApi
     }
 
     private static Ok<Health> GetHealth(
-        Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options, Access access, Caller caller)
+        Func<NodeStatus> getStatus, SandboxRegistry sandboxes, EngineOptions options, Access access, FindProject projects,
+        Caller caller)
     {
         var status = getStatus();
         var state = status switch
@@ -40,7 +41,7 @@ internal static class HealthApi
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
             status.Vmm.Isolation, access.Problem is { } problem ? [.. status.Notes, problem] : status.Notes,
             options.LongestTimeout, options.LongestIdleTimeout, ToWire(status.Capacity),
-            ToWire(access.FindProject(caller.Project), sandboxes.UseOf(caller.Project))));
+            ToWire(projects(caller.Project), sandboxes.UseOf(caller.Project))));
     }
 
     private static HealthCapacity ToWire(NodeCapacity capacity) => new(

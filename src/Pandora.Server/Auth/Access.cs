@@ -53,6 +53,19 @@ internal sealed partial class Access : IHostedService, IDisposable
     /// <summary>Whether requests need no key. The key for metrics alone does not change that.</summary>
     public bool IsOpen => !_state.File.NeedsKey && _ofSettings.Count == 0;
 
+    /// <summary>Decides whether a request needs no key. A server that is open looks for a first key each time: one question to the
+    /// file system.</summary>
+    /// <param name="isForMetrics">Whether the request is for <c>/metrics</c>.</param>
+    public bool LetsIn(bool isForMetrics)
+    {
+        if (IsOpen && _fingerprint != _store.Fingerprint)
+        {
+            Reload();
+        }
+
+        return isForMetrics ? IsOpenForMetrics : IsOpen;
+    }
+
     /// <summary>Whether <c>/metrics</c> needs no key.</summary>
     public bool IsOpenForMetrics => IsOpen && _ofMetrics is null;
 

@@ -21,7 +21,7 @@ internal sealed class ApiKeys(
         // The path is compared as routing compares it: in upper or lower case, with everything below it.
         var isForMetrics = context.Request.Path.StartsWithSegments("/metrics");
         Key? key = null;
-        if (!(isForMetrics ? access.IsOpenForMetrics : access.IsOpen) && !Open.Contains(context.Request.Path.Value))
+        if (!access.LetsIn(isForMetrics) && !Open.Contains(context.Request.Path.Value))
         {
             key = await FindAsync(context);
             if (key is null)

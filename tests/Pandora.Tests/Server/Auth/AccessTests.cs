@@ -28,9 +28,11 @@ public sealed class AccessTests : IDisposable
         await ChangeAsync(f => f with { Projects = [new Project("p")] });
         _time.Advance(Tick);
         Assert.True(access.IsOpen);
+        Assert.True(access.LetsIn(isForMetrics: false));
         var key = await AddAsync("p", KeyRole.User);
-        _time.Advance(Tick);
-        Assert.False(access.IsOpen);
+        // No time passes.
+        Assert.False(access.LetsIn(isForMetrics: false));
+        Assert.False(access.LetsIn(isForMetrics: true));
         var found = access.Find(key);
         Assert.Equal(("p", KeyRole.User), (found!.Entry.Project, found.Entry.Role));
     }
