@@ -50,8 +50,13 @@ public sealed class BudgetNodeTests
     {
         await using var node = NodeOf(room: 4, poolSize: 0);
         node.BootFailure = new InvalidOperationException("no");
-        await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(Usual, default));
+        var claim = node.Sandboxes.CreateAsync(Usual, default);
+        await FakeNode.UntilAsync(() => node.BootAttempts > 0);
+        node.Time.Advance(TimeSpan.FromSeconds(5));
+        await Assert.ThrowsAsync<PandoraException>(() => claim);
         node.BootFailure = null;
+        // The pause after a failure.
+        node.Time.Advance(TimeSpan.FromSeconds(30));
         var ids = new List<string>();
         for (var i = 0; i < 4; i++)
         {
