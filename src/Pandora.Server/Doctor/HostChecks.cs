@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Pandora.Engine;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Templates;
 using Pandora.Vmm.Host;
@@ -268,7 +269,9 @@ internal sealed class HostChecks(EngineOptions options, VmmOptions vmmOptions, T
                     .First(l => l.StartsWith("MemAvailable:", StringComparison.Ordinal))
                     .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
         const int Each = 256;
-        var wanted = (long)(options.PoolSize + options.MaxSandboxes) * Each;
+        // All microVMs together get no more than the budget.
+        var budget = (long)(Math.Max(0, HostCapacity.Read().MemoryMib - options.MemoryReserve) * options.MemoryOvercommit);
+        var wanted = Math.Min((long)(options.PoolSize + options.MaxSandboxes) * Each, budget);
         if (available < (long)options.PoolSize * Each)
         {
             return new(
