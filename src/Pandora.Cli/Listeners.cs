@@ -27,7 +27,7 @@ internal static class Listeners
             var words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
             if (words.Length > 7 && words[3] == Listening && words[1].EndsWith($":{port:X4}", StringComparison.Ordinal))
             {
-                yield return int.Parse(words[7], CultureInfo.InvariantCulture);
+                yield return unchecked((int)uint.Parse(words[7], CultureInfo.InvariantCulture));
             }
         }
     }

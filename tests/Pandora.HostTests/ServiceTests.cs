@@ -198,7 +198,7 @@ public sealed class ServiceTests : IAsyncLifetime
     [InlineData("PANDORA_POOL_SIZE", "four", "a whole number")]
     [InlineData("PANDORA_NETWORK", "93.183.0.0/24", "overlaps a route")]
     [InlineData("PANDORA_ACCEL", "kvm", "PANDORA_ACCEL=auto")]
-    [InlineData("PANDORA_LISTEN", "http://0.0.0.0:8000", "PANDORA_API_KEYS")]
+    [InlineData("PANDORA_LISTEN", "http://0.0.0.0:8000", "pandora key create")]
     [InlineData("PANDORA_POOL", "4", "is not a setting")]
     public async Task A_failed_start_says_in_one_sentence_what_to_do(string name, string value, string words)
     {

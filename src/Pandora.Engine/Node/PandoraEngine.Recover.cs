@@ -20,6 +20,7 @@ public sealed partial class PandoraEngine
         var undecided = _found.Where(f => f.Problem is null).ToList();
         var unusable = _found.Where(f => f.Problem is not null).ToList();
         Sandboxes.Expect(undecided.Select(f => f.Record!));
+        _parts.Launcher.Expect(undecided.Select(f => f.Record!));
         await recovery.UndoAsync(
             unusable, _parts.OrphanCleanup.KillAsync,
             (id, reason) => Sandboxes.RecordLost(id, reason, unusable.First(f => f.Id == id).Record));

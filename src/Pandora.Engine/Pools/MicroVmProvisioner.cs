@@ -73,7 +73,7 @@ internal sealed partial class MicroVmProvisioner(
         // Before the permit: a start that waits for room must not keep others from starting.
         var hold = budget.TryTake(needed)
             ?? (isAwaited() ? await budget.TakeAsync(needed, giveWay, isAwaited, time, cancellationToken) : null)
-            ?? throw new NoRoomException();
+            ?? throw new NoRoomException(needed);
         var (isPermitted, isHandedOver) = (false, false);
         try
         {

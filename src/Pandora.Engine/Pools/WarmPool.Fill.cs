@@ -89,9 +89,10 @@ public sealed partial class WarmPool
         {
             // Closing.
         }
-        catch (NoRoomException)
+        catch (NoRoomException e)
         {
-            // No claim waits for it. It starts when the host has room.
+            // No claim waits for it. It starts when the host has room for this size, which may be that of a newer template.
+            MicroVmSize = e.Size;
         }
         catch (Exception e)
         {

@@ -39,10 +39,17 @@ internal static class HealthApi
         return TypedResults.Ok(new Health(
             state, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
-            status.Vmm.Isolation, access.Problem is { } problem ? [.. status.Notes, problem] : status.Notes,
+            status.Vmm.Isolation, [.. status.Notes, .. ProblemOf(access, caller)],
             options.LongestTimeout, options.LongestIdleTimeout, ToWire(status.Capacity),
             ToWire(projects(caller.Project), sandboxes.UseOf(caller.Project))));
     }
+
+    // The problem itself may name other projects and their keys.
+    private static IEnumerable<string> ProblemOf(Access access, Caller caller) => access.Problem switch
+    {
+        null => [],
+        var problem => [caller.Role == KeyRole.Admin ? problem : "the file of keys cannot be read, and what it said last stays in force"],
+    };
 
     private static HealthCapacity ToWire(NodeCapacity capacity) => new(
         capacity.Budget.MemoryMib, capacity.Used.MemoryMib, capacity.Held.MemoryMib,

@@ -139,7 +139,7 @@ internal sealed partial class Access : IHostedService, IDisposable
             _state = StateOf(_state.File, _state);
         }
 
-        _timer = _time.CreateTimer(_ => Check(), null, Interval, Interval);
+        _timer = _time.CreateTimer(_ => CheckSafely(), null, Interval, Interval);
         return Task.CompletedTask;
     }
 
@@ -148,6 +148,19 @@ internal sealed partial class Access : IHostedService, IDisposable
     {
         Dispose();
         return Task.CompletedTask;
+    }
+
+    // An exception in a timer's callback would end the server.
+    private void CheckSafely()
+    {
+        try
+        {
+            Check();
+        }
+        catch (Exception e)
+        {
+            LogCheckFailed(e);
+        }
     }
 
     /// <summary>Reads the file if it has changed, ends expired keys, and notes last uses.</summary>
@@ -195,8 +208,9 @@ internal sealed partial class Access : IHostedService, IDisposable
             {
                 if (_store.Read() is { } file)
                 {
+                    // An address that is not loopback was allowed because requests need a key.
                     var before = _state;
-                    _state = StateOf(file, before);
+                    _state = StateOf(file with { NeedsKey = file.NeedsKey || before.File.NeedsKey }, before);
                     (_fingerprint, Problem) = (fingerprint, null);
                     var now = _state.OfFile.ToHashSet();
                     var gone = before.OfFile.Where(k => !now.Contains(k)).ToList();
@@ -284,6 +298,8 @@ internal sealed partial class Access : IHostedService, IDisposable
         }
         catch (AccessFileException e)
         {
+            // Also what has expired must be noted, so it is tried again.
+            _hasNewUses = true;
             LogUsesNotWritten(e.Message);
         }
     }
@@ -291,6 +307,9 @@ internal sealed partial class Access : IHostedService, IDisposable
     [LoggerMessage(
         Level = LogLevel.Information, Message = "The file of keys was read: {Keys} keys, {Projects} projects; {Gone} keys were revoked")]
     private partial void LogRead(int keys, int projects, int gone);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The check of the keys failed; the next one is in a second")]
+    private partial void LogCheckFailed(Exception exception);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Problem}")]
     private partial void LogKept(string problem);

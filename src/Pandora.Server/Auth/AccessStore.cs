@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using Pandora.Engine.Projects;
 using Pandora.Engine.Templates;
 using Pandora.Linux;
 
@@ -125,6 +126,22 @@ internal sealed class AccessStore(string directory)
             return $"it has version {file?.Version}, and this server reads version {AccessFile.CurrentVersion}";
         }
 
+        // The JSON reader lets null into a list.
+        if (file.Projects.Any(p => p is null) || file.Keys.Any(k => k is null))
+        {
+            return "an entry is null";
+        }
+
+        if (file.Keys.GroupBy(k => k.Id).Concat(file.Keys.GroupBy(k => k.Name)).FirstOrDefault(g => g.Count() > 1) is { } same)
+        {
+            return $"two keys have the id or the name '{same.Key}'";
+        }
+
+        if (file.Projects.FirstOrDefault(p => !HasValidBounds(p)) is { } wrong)
+        {
+            return $"project '{wrong.Name}' has a bound that is out of range";
+        }
+
         if (file.Projects.GroupBy(p => p.Name).FirstOrDefault(g => g.Count() > 1) is { } twice)
         {
             return $"project '{twice.Key}' is in it twice";
@@ -153,6 +170,11 @@ internal sealed class AccessStore(string directory)
             ? $"'{project.Name}' is no name of a project"
             : null;
     }
+
+    private static bool HasValidBounds(Project project) =>
+        project is { MaxSandboxes: null or >= 0, MaxVcpus: null or >= 0, MaxMemoryMib: null or >= 0 }
+        && project.MaxLifetime is null or (>= 60 and <= 31_536_000)
+        && project.Templates?.All(t => t is not null) != false;
 
     private AccessFileException Damaged(string problem, Exception? cause = null) => new(
         $"{Path} is damaged: {problem}. Repair it or put a copy back; without the file there are no keys and no projects", cause);

@@ -7,9 +7,10 @@ namespace Pandora.Server.Auth;
 /// <summary>
 /// Bounds how many wrong keys an address may send: <see cref="Burst"/> at once, and then one every <see cref="Refill"/>. An address above
 /// the bound is refused whatever key it sends, so that it learns nothing; only a key that has worked from there before still works, because
-/// many clients may share an address. An IPv6 client counts by its /64.
+/// many clients may share an address. An IPv6 client counts by its /64. A right key from loopback or a proxy
+/// always works: all clients of a proxy share its address, and one that guesses must not keep out the others.
 /// </summary>
-internal sealed class GuessBound(TimeProvider time)
+internal sealed class GuessBound(ConnectionLimits limits, TimeProvider time)
 {
     /// <summary>Wrong keys that an address may send at once.</summary>
     public const int Burst = 20;
@@ -41,7 +42,7 @@ internal sealed class GuessBound(TimeProvider time)
     /// <summary>Whether a key may be accepted from an address. Remembers a key that is.</summary>
     public bool MayPass(IPAddress? address, Key key)
     {
-        if (address is null)
+        if (address is null || limits.IsExempt(address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address))
         {
             return true;
         }

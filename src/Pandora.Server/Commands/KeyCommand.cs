@@ -125,7 +125,7 @@ internal static class KeyCommand
                 left > 0
                     ? $"revoked; left: {Count(left)}"
                     : $"revoked; no key is left, and requests still need one: './pandora' as root on this host works. To let every program "
-                        + $"on this host in again, set needs_key to false in {OpenStore().Path}");
+                        + $"on this host in again, set needs_key to false in {OpenStore().Path} and restart the server");
             return 0;
         });
         return revoke;

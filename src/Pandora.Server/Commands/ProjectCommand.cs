@@ -201,6 +201,11 @@ internal static class ProjectCommand
             }
 
             var names = text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+            if (names is ["none"])
+            {
+                throw new StartupException("--templates: 'all' removes the bound; a template cannot be named here as 'none'");
+            }
+
             if (names is ["all"])
             {
                 return null;

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Pandora.Engine.Admission;
 using Pandora.Vmm;
 
@@ -14,6 +15,20 @@ internal sealed partial class MicroVmLauncher
     private static readonly TimeSpan AdoptLimit = TimeSpan.FromSeconds(15), PermitLimit = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan RoomPause = TimeSpan.FromSeconds(1);
     private readonly SemaphoreSlim _adoptionPermits = new(AdoptionPermitCount);
+    private readonly ConcurrentDictionary<string, HostBudget.Hold> _expected = new();
+
+    /// <summary>
+    /// Counts the microVMs that are to be adopted against the host's budget, so that no pool warms up what they have already.
+    /// </summary>
+    public void Expect(IEnumerable<MicroVmRecord> records)
+    {
+        foreach (var record in records)
+        {
+            _expected[record.Id] = TakeExisting(record);
+        }
+    }
+
+    private HostBudget.Hold TakeExisting(MicroVmRecord record) => budget.TakeExisting(record.Size ?? MicroVmSize.OfUnknown);
 
     /// <summary>
     /// Adopts a microVM whose VMM runs and whose guest answers: (1) attach to the VMM, (2) probe the agent, which is cheap, so that all
@@ -28,7 +43,7 @@ internal sealed partial class MicroVmLauncher
         var boot = NewBoot(record.Id, template: null);
         boot.File = new MicroVmFile(boot.Directory, record);
         boot.Slot = network.SlotAt(record.Slot);
-        boot.Hold = budget.TakeExisting(record.Size ?? MicroVmSize.OfUnknown);
+        boot.Hold = _expected.TryRemove(record.Id, out var hold) ? hold : TakeExisting(record);
         HoldSlot(boot);
         HoldFiles(boot);
         boot.Teardown.Push(

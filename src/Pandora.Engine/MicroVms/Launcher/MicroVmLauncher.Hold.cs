@@ -19,9 +19,10 @@ internal sealed partial class MicroVmLauncher
                 throw new InvalidOperationException("its VMM still runs, so the slot is not freed");
             }
 
+            // The VMM has ended, so that its memory is free.
+            boot.Hold?.Release();
             live.Remove(boot.Id);
             network.Free(slot);
-            boot.Hold?.Release();
             return ValueTask.CompletedTask;
         }, canWait: true);
         foreach (var part in network.PartsOf(slot))

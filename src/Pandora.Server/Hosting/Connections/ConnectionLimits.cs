@@ -60,6 +60,12 @@ internal sealed record ConnectionLimits(int Total, int PerAddress, Func<IPAddres
     /// <summary>The source by which connections are counted: the address, or for IPv6 the /64, since one host can use all of it.</summary>
     internal static IPAddress SourceOf(IPAddress address)
     {
+        // A listener of both families sees IPv4 addresses in the form of IPv6.
+        if (address.IsIPv4MappedToIPv6)
+        {
+            return address.MapToIPv4();
+        }
+
         if (address.AddressFamily != AddressFamily.InterNetworkV6)
         {
             return address;

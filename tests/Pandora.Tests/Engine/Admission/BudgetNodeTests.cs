@@ -46,17 +46,25 @@ public sealed class BudgetNodeTests
     }
 
     [Fact]
-    public async Task Ends_and_failures_give_all_back()
+    public async Task A_start_that_fails_gives_all_back()
     {
         await using var node = NodeOf(room: 4, poolSize: 0);
         node.BootFailure = new InvalidOperationException("no");
         var claim = node.Sandboxes.CreateAsync(Usual, default);
-        await FakeNode.UntilAsync(() => node.BootAttempts > 0);
-        node.Time.Advance(TimeSpan.FromSeconds(5));
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(1));
+            return claim.IsCompleted;
+        });
         await Assert.ThrowsAsync<PandoraException>(() => claim);
-        node.BootFailure = null;
-        // The pause after a failure.
-        node.Time.Advance(TimeSpan.FromSeconds(30));
+        await FakeNode.UntilAsync(() => node.Engine.Status.Capacity.Held == (0, 0));
+        Assert.Empty(node.Sandboxes.Uses);
+    }
+
+    [Fact]
+    public async Task Ends_give_all_back()
+    {
+        await using var node = NodeOf(room: 4, poolSize: 0);
         var ids = new List<string>();
         for (var i = 0; i < 4; i++)
         {

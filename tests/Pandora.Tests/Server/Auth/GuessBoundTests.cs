@@ -1,6 +1,7 @@
 using System.Net;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Server.Auth;
+using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Tests.Auth;
 
@@ -10,7 +11,7 @@ public sealed class GuessBoundTests
     private readonly FakeTimeProvider _time = new();
     private readonly GuessBound _bound;
 
-    public GuessBoundTests() => _bound = new GuessBound(_time);
+    public GuessBoundTests() => _bound = new GuessBound(new ConnectionLimits(8, 8, IPAddress.IsLoopback), _time);
 
     [Fact]
     public void An_address_may_guess_a_few_times_at_once_and_then_slowly()
