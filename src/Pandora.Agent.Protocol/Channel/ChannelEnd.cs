@@ -14,10 +14,10 @@ namespace Pandora.Agent.Protocol.Channel;
 /// </remarks>
 internal sealed partial class ChannelEnd
 {
-    private const int MaxControl = 1024;
-
-    /// <summary>Most streams at once, unless the constructor is given another number.</summary>
+    /// <summary>Most streams at once, unless the constructor gets another number.</summary>
     public const int MostStreams = 2048;
+
+    private const int MaxControl = 1024;
     private readonly bool _isHost;
     private readonly int _window, _maxStreams;
     private readonly Dictionary<uint, ChannelStream> _streams = [];

@@ -9,7 +9,7 @@ namespace Pandora.Engine.Guests.Agent;
 /// wait. (1) When the process's time is over, it asks the agent to kill it. (2) When the agent has not answered that within
 /// <see cref="KillLimit"/>, the process counts as unreachable.
 /// </summary>
-internal sealed class AgentProcess : IGuestProcess
+internal sealed partial class AgentProcess : IGuestProcess
 {
     /// <summary>Longest that the agent may take to kill a process and look what is left.</summary>
     public static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(5);
@@ -34,9 +34,7 @@ internal sealed class AgentProcess : IGuestProcess
     private bool _isStarted;
     private volatile bool _isOver;
     private int _mustKill;
-    private long _inputSent, _inputTaken;
-    private TaskCompletionSource _inputChanged = NewSignal();
-    private volatile bool _isTorn, _isInputLost;
+    private volatile bool _isTorn;
 
     /// <param name="id">Id of the process.</param>
     /// <param name="stream">The stream that starts it or attaches to it.</param>
@@ -87,64 +85,6 @@ internal sealed class AgentProcess : IGuestProcess
 
         return End is null ? throw Broken("it was lost before") : null;
     }
-
-    /// <inheritdoc/>
-    public async Task WriteInputAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
-    {
-        // Input that the process does not read must not fill the stream: a signal or a kill would not arrive.
-        const int AtOnce = ProcessMessages.InputWindow / 4;
-        while (!bytes.IsEmpty)
-        {
-            // Before the room is computed: the reader changes it first and signals then.
-            var changed = Volatile.Read(ref _inputChanged).Task;
-            var room = ProcessMessages.InputWindow - (_inputSent - Volatile.Read(ref _inputTaken));
-            if (_isOver || _isInputLost)
-            {
-                // Nothing will be read. If the guest is lost, the reader's exception says so.
-                return;
-            }
-
-            if (room < Math.Min(AtOnce, bytes.Length))
-            {
-                using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _givenUp.Token);
-                await changed.WaitAsync(stop.Token);
-                continue;
-            }
-
-            var piece = bytes[..Math.Min(AtOnce, bytes.Length)];
-            await SendAsync(ProcessMessage.Input, piece, cancellationToken);
-            _inputSent += piece.Length;
-            bytes = bytes[piece.Length..];
-        }
-    }
-
-    /// <inheritdoc/>
-    public bool IsInputLost => _isInputLost;
-
-    /// <inheritdoc/>
-    public async Task<bool> WaitForInputAsync(CancellationToken cancellationToken)
-    {
-        while (true)
-        {
-            var changed = Volatile.Read(ref _inputChanged).Task;
-            if (!_isInputLost && Volatile.Read(ref _inputTaken) >= _inputSent)
-            {
-                return true;
-            }
-
-            if (_isOver || _isInputLost)
-            {
-                return false;
-            }
-
-            using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _givenUp.Token);
-            await changed.WaitAsync(stop.Token);
-        }
-    }
-
-    /// <inheritdoc/>
-    public Task<bool> EndInputAsync(CancellationToken cancellationToken) =>
-        AskAsync(ProcessMessage.EndInput, ReadOnlyMemory<byte>.Empty, cancellationToken);
 
     /// <inheritdoc/>
     public Task<bool> SignalAsync(int signal, CancellationToken cancellationToken)
@@ -373,10 +313,6 @@ internal sealed class AgentProcess : IGuestProcess
                 throw new FormatException($"a message {(int)kind}");
         }
     }
-
-    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
-
-    private void SignalInput() => Interlocked.Exchange(ref _inputChanged, NewSignal()).TrySetResult();
 
     private void SetOver()
     {
