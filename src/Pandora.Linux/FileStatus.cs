@@ -41,6 +41,14 @@ public readonly record struct FileStatus(int Owner, int Mode, uint Names, ulong 
         return Libc.Status(PathOf(file), follow: true) ?? throw new IOException("the status of an open file could not be read");
     }
 
+    /// <summary>Whether a path names an open file; of a link, the link itself.</summary>
+    /// <exception cref="IOException">The status could not be read.</exception>
+    public static bool IsSame(string path, SafeFileHandle file)
+    {
+        var opened = Of(file);
+        return Find(path) is { } found && (found.Device, found.Inode) == (opened.Device, opened.Inode);
+    }
+
     /// <summary>Returns a path that leads to an open file, even if another file has its name by now (proc_pid_fd(5)).</summary>
     internal static string PathOf(SafeHandle file) => $"/proc/self/fd/{file.DangerousGetHandle()}";
 }

@@ -161,6 +161,16 @@ internal sealed class Admissions(int most, HostBudget budget, FindProject projec
         }
 
         var memory = budget.MemoryOf(size);
+        if (memory > budget.MemoryMib || size.Vcpus > budget.Vcpus)
+        {
+            // To wait does not help.
+            throw new PandoraException(
+                PandoraError.AboveCeiling,
+                $"this sandbox needs {memory} MiB of memory and {size.Vcpus} virtual CPUs, and this server gives out "
+                    + $"{budget.MemoryMib} MiB and {budget.Vcpus} in all",
+                memory > budget.MemoryMib ? "memory_mib" : "vcpus");
+        }
+
         if (_memory + memory > budget.MemoryMib)
         {
             throw new PandoraException(

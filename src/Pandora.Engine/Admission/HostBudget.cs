@@ -25,6 +25,24 @@ internal sealed class HostBudget(HostCapacity capacity, EngineOptions options, l
     /// <summary>Called when a microVM has given back its part.</summary>
     public event Action? Freed;
 
+    /// <summary>
+    /// Begins to end a warm microVM, when all warm ones together have what is missing; null when they have not. The pools set it. Its
+    /// task ends when nothing of the microVM remains.
+    /// </summary>
+    public Func<Room, Task?> GiveWay { get; set; } = static _ => null;
+
+    /// <summary>Whether a start that goes before warming up finds no room.</summary>
+    public bool IsShort
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _awaiting > 0;
+            }
+        }
+    }
+
     /// <summary>What microVMs hold now.</summary>
     public (long MemoryMib, int Vcpus) Held
     {
@@ -68,22 +86,26 @@ internal sealed class HostBudget(HostCapacity capacity, EngineOptions options, l
         }
     }
 
-    /// <summary>Takes a part for a microVM that a client waits for, when there is room.</summary>
+    /// <summary>
+    /// Takes a part, when there is room, for a microVM that goes before warming up: a client or a snapshot waits for it. Warm microVMs give
+    /// way, one after the other.
+    /// </summary>
     /// <param name="size">Its size.</param>
-    /// <param name="giveWay">Ends a microVM that is not needed now; false when there is none.</param>
-    /// <param name="isAwaited">Whether a client still waits.</param>
+    /// <param name="isAwaited">Whether it is still waited for.</param>
     /// <param name="time">Clock of the pauses after which <paramref name="isAwaited"/> is asked again.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>Null when no client waits any more.</returns>
     public async Task<Hold?> TakeAsync(
-        MicroVmSize size, Func<bool> giveWay, Func<bool> isAwaited, TimeProvider time, CancellationToken cancellationToken)
+        MicroVmSize size, Func<bool> isAwaited, TimeProvider time, CancellationToken cancellationToken)
     {
         var isCounted = false;
+        Task? ending = null;
         try
         {
             while (true)
             {
                 Task freed;
+                Room missing;
                 lock (_lock)
                 {
                     if (Fits(size))
@@ -92,6 +114,7 @@ internal sealed class HostBudget(HostCapacity capacity, EngineOptions options, l
                     }
 
                     freed = _freed.Task;
+                    missing = new Room(_memory + MemoryOf(size) - MemoryMib, _vcpus + size.Vcpus - Vcpus);
                     _awaiting += isCounted ? 0 : 1;
                     isCounted = true;
                 }
@@ -101,8 +124,13 @@ internal sealed class HostBudget(HostCapacity capacity, EngineOptions options, l
                     return null;
                 }
 
-                giveWay();
-                await Task.WhenAny(freed, Task.Delay(Pause, time, cancellationToken));
+                // The next one only when the last has ended, because that may be enough.
+                if (ending is null or { IsCompleted: true })
+                {
+                    ending = GiveWay(missing);
+                }
+
+                await Task.WhenAny(freed, ending ?? freed, Task.Delay(Pause, time, cancellationToken));
                 cancellationToken.ThrowIfCancellationRequested();
             }
         }
@@ -148,18 +176,46 @@ internal sealed class HostBudget(HostCapacity capacity, EngineOptions options, l
         Freed?.Invoke();
     }
 
+    /// <summary>An amount of memory and of virtual CPUs.</summary>
+    internal readonly record struct Room(long MemoryMib, int Vcpus);
+
     /// <summary>The part of one microVM.</summary>
-    internal sealed class Hold(HostBudget budget, MicroVmSize size)
+    internal sealed class Hold
     {
+        private readonly HostBudget _budget;
+        private readonly MicroVmSize _size;
+        private readonly Shares _shares;
         private int _isHeld = 1;
+
+        public Hold(HostBudget budget, MicroVmSize size)
+            : this(budget, size, new Shares())
+        {
+        }
+
+        private Hold(HostBudget budget, MicroVmSize size, Shares shares) => (_budget, _size, _shares) = (budget, size, shares);
+
+        /// <summary>
+        /// Holds the same part once more: it is given back when both were released. A second attempt to start the microVM keeps the part of
+        /// the first. This one must not have been released.
+        /// </summary>
+        public Hold Share()
+        {
+            Interlocked.Increment(ref _shares.Count);
+            return new Hold(_budget, _size, _shares);
+        }
 
         /// <summary>Gives it back, once.</summary>
         public void Release()
         {
-            if (Interlocked.Exchange(ref _isHeld, 0) == 1)
+            if (Interlocked.Exchange(ref _isHeld, 0) == 1 && Interlocked.Decrement(ref _shares.Count) == 0)
             {
-                budget.Return(size);
+                _budget.Return(_size);
             }
+        }
+
+        private sealed class Shares
+        {
+            public int Count = 1;
         }
     }
 }

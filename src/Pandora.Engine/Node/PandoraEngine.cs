@@ -182,8 +182,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         var launcher = new MicroVmLauncher(
             options, names, templates, network, live, cgroups, vmm, guests, host.FormatDisk, budget, metrics, time, loggers);
         undo.Push(launcher);
-        var permits = new SemaphoreSlim(options.MostBoots);
-        undo.Push(permits);
+        var permits = new StartPermits(options.MostBoots);
         var snapshots = OpenSnapshots(options, vmm, templates, launcher, room, permits, metrics, time, loggers);
         if (snapshots is not null)
         {
@@ -191,7 +190,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
         }
 
         var provisioner = new MicroVmProvisioner(
-            templates, launcher, snapshots, budget, permits, options.MostBoots, time, loggers.CreateLogger<MicroVmProvisioner>());
+            templates, launcher, snapshots, budget, permits, time, loggers.CreateLogger<MicroVmProvisioner>());
         var expected = found.Where(f => f is { Problem: null, Record.Claim: null }).GroupBy(f => f.Record!.Template)
             .ToDictionary(g => g.Key, g => g.Count());
         var pools = new WarmPools(options, provisioner, expected, metrics, time, loggers.CreateLogger<WarmPool>());
@@ -288,7 +287,7 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     }
 
     private static SnapshotSource? OpenSnapshots(
-        EngineOptions options, IVmm vmm, TemplateStore templates, MicroVmLauncher launcher, DiskRoom room, SemaphoreSlim permits,
+        EngineOptions options, IVmm vmm, TemplateStore templates, MicroVmLauncher launcher, DiskRoom room, StartPermits permits,
         EngineMetrics metrics, TimeProvider time, ILoggerFactory loggers)
     {
         var store = new SnapshotStore(options.SnapshotDir);

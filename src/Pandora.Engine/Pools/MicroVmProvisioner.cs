@@ -14,19 +14,18 @@ namespace Pandora.Engine.Pools;
 /// <param name="launcher">Starts the microVMs.</param>
 /// <param name="snapshots">The snapshots to restore from; null to boot every microVM.</param>
 /// <param name="budget">The host's budget, of which each microVM holds its part.</param>
-/// <param name="permits">Permits to boot; each start holds one.</param>
-/// <param name="count">The number of permits.</param>
+/// <param name="permits">Permits to start; each start holds one.</param>
 /// <param name="time">The clock of waits.</param>
 /// <param name="logger">Log of the reason why a template has no snapshot.</param>
 internal sealed partial class MicroVmProvisioner(
-    TemplateStore templates, MicroVmLauncher launcher, SnapshotSource? snapshots, HostBudget budget, SemaphoreSlim permits, int count,
+    TemplateStore templates, MicroVmLauncher launcher, SnapshotSource? snapshots, HostBudget budget, StartPermits permits,
     TimeProvider time, ILogger logger)
 {
     /// <summary>The host's budget.</summary>
     public HostBudget Budget => budget;
 
     /// <summary>The number of microVMs that may start at once.</summary>
-    public int PermitCount => count;
+    public int PermitCount => permits.Count;
 
     /// <summary>Reads a template; null when there is none of that name.</summary>
     /// <exception cref="StartupException">The template exists, but one of its files is missing or unreadable.</exception>
@@ -42,7 +41,7 @@ internal sealed partial class MicroVmProvisioner(
         try
         {
             var found = templates.Find(template);
-            if (count > 1 && found is not null)
+            if (permits.Count > 1 && found is not null)
             {
                 snapshots?.Prepare(found);
             }
@@ -60,24 +59,24 @@ internal sealed partial class MicroVmProvisioner(
     /// <summary>Starts one microVM, when the host has room for it and a permit is free.</summary>
     /// <param name="template">Name of the template.</param>
     /// <param name="size">Size of the microVM; null for the template's.</param>
-    /// <param name="isAwaited">Whether clients wait: then warm microVMs give way to it, and it is not warmed up first.</param>
-    /// <param name="giveWay">Ends a warm microVM that is not needed now; false when there is none.</param>
+    /// <param name="awaitedBy">The project that waits for it; null when none does. When one does, warm microVMs give way to it, and it
+    /// is not warmed up first.</param>
     /// <param name="cancellationToken">Cancels the start, which is cleaned up.</param>
     /// <exception cref="NoRoomException">The host has no room, and no client waits.</exception>
     /// <exception cref="StartupException">The template was removed.</exception>
     /// <exception cref="BootException">The microVM did not become ready.</exception>
     public async Task<MicroVm> ProvisionAsync(
-        string template, MicroVmSize? size, Func<bool> isAwaited, Func<bool> giveWay, CancellationToken cancellationToken)
+        string template, MicroVmSize? size, Func<string?> awaitedBy, CancellationToken cancellationToken)
     {
         var needed = Read(template, size).Size;
         // Before the permit: a start that waits for room must not keep others from starting.
         var hold = budget.TryTake(needed)
-            ?? (isAwaited() ? await budget.TakeAsync(needed, giveWay, isAwaited, time, cancellationToken) : null)
+            ?? (IsAwaited() ? await budget.TakeAsync(needed, IsAwaited, time, cancellationToken) : null)
             ?? throw new NoRoomException(needed);
-        var (isPermitted, isHandedOver) = (false, false);
+        var isPermitted = false;
         try
         {
-            await permits.WaitAsync(cancellationToken);
+            await permits.WaitAsync(awaitedBy() ?? StartPermits.NoProject, cancellationToken);
             isPermitted = true;
             var found = Read(template, size);
             if (found.Size != needed)
@@ -88,40 +87,35 @@ internal sealed partial class MicroVmProvisioner(
             }
 
             using var use = snapshots is null ? null : await snapshots.FindAsync(found, cancellationToken);
-            // The launcher gives it back when nothing of the microVM remains.
-            isHandedOver = true;
             if (snapshots is null || use?.Snapshot is not { } snapshot)
             {
-                return await launcher.LaunchAsync(found, snapshot: null, hold, isAwaited, cancellationToken);
+                return await launcher.LaunchAsync(found, snapshot: null, hold.Share(), IsAwaited, cancellationToken);
             }
 
             try
             {
-                var restored = await launcher.LaunchAsync(found, snapshot, hold, isAwaited, cancellationToken);
+                var restored = await launcher.LaunchAsync(found, snapshot, hold.Share(), IsAwaited, cancellationToken);
                 snapshots.Succeeded(snapshot);
                 return restored;
             }
             catch (BootException e) when (!e.IsOfHost && !cancellationToken.IsCancellationRequested)
             {
-                // The failed start has given its part back.
-                hold = budget.TakeExisting(found.Size);
-                var booted = await launcher.LaunchAsync(found, snapshot: null, hold, isAwaited, cancellationToken);
+                var booted = await launcher.LaunchAsync(found, snapshot: null, hold.Share(), IsAwaited, cancellationToken);
                 snapshots.Failed(snapshot, e);
                 return booted;
             }
         }
         finally
         {
-            if (!isHandedOver)
-            {
-                hold.Release();
-            }
-
+            // The launcher's share is given back when nothing of the microVM remains.
+            hold.Release();
             if (isPermitted)
             {
                 permits.Release();
             }
         }
+
+        bool IsAwaited() => awaitedBy() is not null;
     }
 
     private Template Read(string template, MicroVmSize? size)

@@ -5,7 +5,8 @@ namespace Pandora.Engine.Pools;
 
 /// <summary>
 /// The pools of templates in other sizes than their own. They keep no microVM warm. Clients choose the sizes, so the number of pools is
-/// bounded, and a pool ends when it was not used for some minutes. A claim holds a lease, and a pool with a lease does not end.
+/// bounded, and a pool ends when it was not used for some minutes. A claim holds a lease, and a pool with a lease does not end; so the
+/// number of pools that one project leases at once has a bound of its own.
 /// </summary>
 /// <param name="make">Makes the pool of a variant.</param>
 /// <param name="time">The clock of the minutes.</param>
@@ -14,6 +15,9 @@ internal sealed class VariantPools(Func<Template, WarmPool> make, TimeProvider t
 {
     /// <summary>Most pools at once.</summary>
     public const int Most = 32;
+
+    /// <summary>Most pools that the claims of one project use at once.</summary>
+    public const int MostOfProject = 8;
 
     /// <summary>How long a pool that is not used exists, within <see cref="Interval"/>.</summary>
     public static readonly TimeSpan LongestUnused = TimeSpan.FromMinutes(5);
@@ -39,15 +43,23 @@ internal sealed class VariantPools(Func<Template, WarmPool> make, TimeProvider t
         }
     }
 
-    /// <summary>Leases the pool of a variant, which is made if there is none.</summary>
-    /// <exception cref="PandoraException">All pools are in use, or the server is shutting down.</exception>
-    public PoolLease Lease(Template variant)
+    /// <summary>Leases the pool of a variant for a claim of a project. The pool is made if there is none.</summary>
+    /// <exception cref="PandoraException">All pools, or all of the project, are in use, or the server is shutting down.</exception>
+    public PoolLease Lease(Template variant, string project)
     {
         lock (_lock)
         {
             if (_isClosed)
             {
                 throw new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
+            }
+
+            if (_pools.Count(p => p.Key != variant.Variant && p.Value.Leases.Contains(project)) >= MostOfProject)
+            {
+                throw new PandoraException(
+                    PandoraError.Overloaded,
+                    $"project '{project}' starts microVMs of {MostOfProject} sizes other than their template's, and no more sizes may be "
+                        + "started at once: try again later");
             }
 
             if (!_pools.TryGetValue(variant.Variant, out var entry))
@@ -61,8 +73,8 @@ internal sealed class VariantPools(Func<Template, WarmPool> make, TimeProvider t
                 _sweeps ??= new PeriodicWork("The end of unused pools", Interval, _ => SweepAsync(), time, logger);
             }
 
-            entry.Leases++;
-            return new PoolLease(entry.Pool, variant.Size, isRequested: true, () => Release(entry));
+            entry.Leases.Add(project);
+            return new PoolLease(entry.Pool, variant.Size, isRequested: true, () => Release(entry, project));
         }
     }
 
@@ -88,11 +100,11 @@ internal sealed class VariantPools(Func<Template, WarmPool> make, TimeProvider t
         await Task.WhenAll([.. All.Select(close), .. ends]);
     }
 
-    private void Release(Entry entry)
+    private void Release(Entry entry, string project)
     {
         lock (_lock)
         {
-            entry.Leases--;
+            entry.Leases.Remove(project);
             entry.LastUsed = time.GetTimestamp();
         }
     }
@@ -142,10 +154,11 @@ internal sealed class VariantPools(Func<Template, WarmPool> make, TimeProvider t
     {
         public WarmPool Pool => pool;
 
-        public int Leases { get; set; }
+        /// <summary>The project of each lease.</summary>
+        public List<string> Leases { get; } = [];
 
         public long LastUsed { get; set; }
 
-        public bool IsUnused => Leases == 0 && pool.BootingCount == 0;
+        public bool IsUnused => Leases.Count == 0 && pool.BootingCount == 0;
     }
 }

@@ -25,6 +25,9 @@ internal sealed class WaitingClaims(TimeProvider time)
     /// <summary>The number of claims that wait.</summary>
     public int Count { get; private set; }
 
+    /// <summary>The project whose turn it is; null when no claim waits.</summary>
+    public string? NextProject => _waiting.Min?.Project;
+
     /// <summary>The number of projects that are known: those that wait, and those that are remembered.</summary>
     public int ProjectCount => _lines.Count;
 

@@ -68,6 +68,14 @@ public sealed partial class WarmPool
                 throw;
             }
 
+            if (_isShort())
+            {
+                throw new PandoraException(
+                    PandoraError.HostFull,
+                    $"the host had no room for another microVM within {timeout.TotalSeconds:0} s: delete sandboxes, or try again when some "
+                        + "have ended");
+            }
+
             // The cause of a failed boot is about the host, in the words of its programs: it is for the operator, not for the client.
             throw new PandoraException(PandoraError.PoolEmpty, $"no microVM became ready within {timeout.TotalSeconds:0} s")
             {

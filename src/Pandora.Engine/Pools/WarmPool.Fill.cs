@@ -45,20 +45,19 @@ public sealed partial class WarmPool
     }
 
     /// <summary>Ends one warm microVM, so that a microVM that a client waits for finds room on the host.</summary>
-    /// <returns>False when none is warm that no claim waits for.</returns>
-    internal bool GiveWay()
+    /// <returns>Its end; null when none is warm that no claim waits for.</returns>
+    internal Task? GiveWay()
     {
         lock (_lock)
         {
             if (_warm.First is not { } oldest || _waiting.Count > 0)
             {
-                return false;
+                return null;
             }
 
             _warm.RemoveFirst();
             StopMaintenance(oldest.Value);
-            End(oldest.Value);
-            return true;
+            return End(oldest.Value);
         }
     }
 

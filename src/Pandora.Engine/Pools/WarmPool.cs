@@ -43,6 +43,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     private readonly Func<MicroVm, CancellationToken, Task>? _maintain;
     private readonly Task _maintaining;
     private readonly Func<bool> _hasRoom;
+    private readonly Func<bool> _isShort;
     private readonly int _size;
     private readonly int _maxBoots;
     private readonly int _maxWaiting;
@@ -70,6 +71,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     /// <param name="maintain">Maintains one warm microVM. The pool calls it for each at an interval, and at once when the host's clock was
     /// set; a microVM for which it throws is ended. Null for no maintenance.</param>
     /// <param name="hasRoom">Whether the host has room for a microVM that no claim waits for. Null: always.</param>
+    /// <param name="isShort">Whether the host has no room for a microVM that a claim waits for. Null: never.</param>
     public WarmPool(
         string template,
         int size,
@@ -82,9 +84,11 @@ public sealed partial class WarmPool : IAsyncDisposable
         int maxWaiting = int.MaxValue,
         int expected = 0,
         Func<MicroVm, CancellationToken, Task>? maintain = null,
-        Func<bool>? hasRoom = null)
+        Func<bool>? hasRoom = null,
+        Func<bool>? isShort = null)
     {
         _hasRoom = hasRoom ?? (static () => true);
+        _isShort = isShort ?? (static () => false);
         _template = template;
         _size = size;
         _maxBoots = maxBoots;
@@ -137,6 +141,18 @@ public sealed partial class WarmPool : IAsyncDisposable
             lock (_lock)
             {
                 return _waiting.Count;
+            }
+        }
+    }
+
+    /// <summary>The project whose claim is served next; null when no claim waits.</summary>
+    internal string? NextProject
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _waiting.NextProject;
             }
         }
     }
@@ -254,7 +270,7 @@ public sealed partial class WarmPool : IAsyncDisposable
     }
 
     // Under the lock, so that CloseAsync awaits every end that has begun.
-    private void End(MicroVm microVm)
+    private Task End(MicroVm microVm)
     {
         var ending = Task.Run(() => _end(microVm));
         _ends.Add(ending);
@@ -266,6 +282,7 @@ public sealed partial class WarmPool : IAsyncDisposable
                     _ends.Remove(t);
                 }
             }, TaskScheduler.Default);
+        return ending;
     }
 
     private void Add(MicroVm microVm)

@@ -43,6 +43,7 @@ public sealed class WarmPools : IAsyncDisposable
         _time = time;
         _logger = logger;
         _variants = new VariantPools(MakeVariant, time, logger);
+        provisioner.Budget.GiveWay = GiveWay;
         provisioner.Budget.Freed += WakeAll;
     }
 
@@ -58,8 +59,9 @@ public sealed class WarmPools : IAsyncDisposable
     /// <summary>Finds the pool of a template in a size; null when there is no such template.</summary>
     /// <param name="template">Name of the template.</param>
     /// <param name="wanted">The size that the client asks for; null for the template's.</param>
+    /// <param name="project">The client's project.</param>
     /// <exception cref="PandoraException">The size is outside of the template's bounds, or too many sizes are in use.</exception>
-    internal PoolLease? Find(string template, WantedSize? wanted = null)
+    internal PoolLease? Find(string template, WantedSize? wanted, string project)
     {
         if (wanted is null)
         {
@@ -75,7 +77,7 @@ public sealed class WarmPools : IAsyncDisposable
         }
 
         var variant = found.In(found.Resolve(wanted));
-        return variant.IsVariant ? _variants.Lease(variant) : new PoolLease(Of(template), found.Size, isRequested: true);
+        return variant.IsVariant ? _variants.Lease(variant, project) : new PoolLease(Of(template), found.Size, isRequested: true);
     }
 
     /// <summary>
@@ -90,7 +92,18 @@ public sealed class WarmPools : IAsyncDisposable
     public async ValueTask DisposeAsync() => await CloseAsync(p => p.DisposeAsync().AsTask());
 
     // The pool with the most warm microVMs gives way.
-    private bool GiveWay() => All.Where(p => p.WarmCount > 0).OrderByDescending(p => p.WarmCount).Any(p => p.GiveWay());
+    private Task? GiveWay(HostBudget.Room missing)
+    {
+        var warm = All.Select(p => (Pool: p, Count: p.WarmCount, Size: p.MicroVmSize ?? Smallest)).Where(p => p.Count > 0).ToList();
+        if (warm.Sum(p => p.Count * _provisioner.Budget.MemoryOf(p.Size)) < missing.MemoryMib
+            || warm.Sum(p => (long)p.Count * p.Size.Vcpus) < missing.Vcpus)
+        {
+            // Without all of them there is no room either.
+            return null;
+        }
+
+        return warm.OrderByDescending(p => p.Count).Select(p => p.Pool.GiveWay()).FirstOrDefault(ending => ending is not null);
+    }
 
     private void WakeAll()
     {
@@ -109,7 +122,7 @@ public sealed class WarmPools : IAsyncDisposable
         var size = _provisioner.Prepare(template);
         return Make(
             template, size, _options.PoolSizeFor(template), _expected.GetValueOrDefault(template),
-            (isAwaited, token) => _provisioner.ProvisionAsync(template, size: null, isAwaited, GiveWay, token),
+            (awaitedBy, token) => _provisioner.ProvisionAsync(template, size: null, awaitedBy, token),
             static (m, token) => m.Agent?.SetClockAsync(token) ?? Task.CompletedTask);
     }
 
@@ -119,17 +132,18 @@ public sealed class WarmPools : IAsyncDisposable
         _templates[variant.Name] = true;
         return Make(
             variant.Name, variant.Size, size: 0, expected: 0,
-            (isAwaited, token) => _provisioner.ProvisionAsync(variant.Name, variant.Size, isAwaited, GiveWay, token), maintain: null);
+            (awaitedBy, token) => _provisioner.ProvisionAsync(variant.Name, variant.Size, awaitedBy, token), maintain: null);
     }
 
     private WarmPool Make(
         string template, MicroVmSize? microVmSize, int size, int expected,
-        Func<Func<bool>, CancellationToken, Task<MicroVm>> provision, Func<MicroVm, CancellationToken, Task>? maintain)
+        Func<Func<string?>, CancellationToken, Task<MicroVm>> provision, Func<MicroVm, CancellationToken, Task>? maintain)
     {
         WarmPool? pool = null;
         pool = new WarmPool(
             template, size, _provisioner.PermitCount, ProvisionAsync, m => m.Teardown.CompleteAsync(), _metrics, _time, _logger,
-            _options.MaxWaiting, expected, maintain, () => _provisioner.Budget.HasRoomToWarm(pool?.MicroVmSize ?? Smallest))
+            _options.MaxWaiting, expected, maintain, () => _provisioner.Budget.HasRoomToWarm(pool?.MicroVmSize ?? Smallest),
+            () => _provisioner.Budget.IsShort)
         {
             MicroVmSize = microVmSize,
         };
@@ -137,7 +151,7 @@ public sealed class WarmPools : IAsyncDisposable
 
         async Task<MicroVm> ProvisionAsync(CancellationToken cancellationToken)
         {
-            var microVm = await provision(() => pool is { WaitingCount: > 0 }, cancellationToken);
+            var microVm = await provision(() => pool?.NextProject, cancellationToken);
             // The template may have been built again with another size.
             pool?.MicroVmSize = microVm.Size;
             return microVm;

@@ -21,7 +21,7 @@ internal sealed partial class SandboxClaims(
     {
         var name = request.Template ?? EngineOptions.DefaultTemplate;
         // The lease keeps the pool of a size until the claim has ended.
-        using var lease = pools.Find(name, request.Size)
+        using var lease = pools.Find(name, request.Size, request.Project)
             ?? throw PandoraException.Invalid(
                 "template", $"there is no template '{name}'", hint: "'./pandora template ls' lists the templates");
         await MustBeClaimableAsync(lease.IsVariant ? lease.Size!.DiskMib * MiB : 0, cancellationToken);

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Telemetry;
 using Pandora.Engine.Templates;
 
@@ -13,7 +14,7 @@ namespace Pandora.Engine.Snapshots;
 /// <param name="keyOf">The key that a template's snapshot must have.</param>
 /// <param name="makeAsync">Makes a template's snapshot in a directory.</param>
 /// <param name="hasRoomFor">Whether the disk has room for a number of bytes and the reserve.</param>
-/// <param name="permits">Permits to boot.</param>
+/// <param name="permits">Permits to start microVMs.</param>
 /// <param name="metrics">Counts what happens to snapshots.</param>
 /// <param name="time">The clock of pauses.</param>
 /// <param name="logger">Log of what happens to snapshots.</param>
@@ -22,7 +23,7 @@ internal sealed partial class SnapshotSource(
     Func<Template, string> keyOf,
     Func<Template, string, CancellationToken, Task> makeAsync,
     Func<long, bool> hasRoomFor,
-    SemaphoreSlim permits,
+    StartPermits permits,
     EngineMetrics metrics,
     TimeProvider time,
     ILogger logger
@@ -157,7 +158,7 @@ internal sealed partial class SnapshotSource(
             var read = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             state.Reading = read.Task;
             // The permit is requested before this method returns, so that later boots queue behind it.
-            state.Working = WorkAsync(state, template, read, permits.WaitAsync(_stopping.Token));
+            state.Working = WorkAsync(state, template, read, permits.WaitAsync(StartPermits.NoProject, _stopping.Token));
         }
 
         return state;

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Pandora.Linux;
 
 namespace Pandora.Server.Audit;
 
@@ -73,10 +74,10 @@ internal sealed class AuditFile(string directory, long maxBytes, int maxFiles) :
             ? number
             : 0;
 
-    // The operator may have moved, deleted or emptied the file meanwhile: its length is read anew for each line.
+    // The operator may have moved, deleted, replaced or emptied the file meanwhile: its length is read anew for each line.
     private (FileStream File, long Length) Open()
     {
-        if (_file is not null && !File.Exists(_newest))
+        if (_file is not null && !FileStatus.IsSame(_newest, _file.SafeFileHandle))
         {
             Close();
         }

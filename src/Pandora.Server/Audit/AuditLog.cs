@@ -21,6 +21,9 @@ internal sealed partial class AuditLog : IAsyncDisposable
     /// <summary>Time between two log lines about what was lost.</summary>
     internal static readonly TimeSpan ReportInterval = TimeSpan.FromMinutes(1);
 
+    /// <summary>Time between two attempts to say in the file what was lost.</summary>
+    internal static readonly TimeSpan RetryInterval = TimeSpan.FromSeconds(5);
+
     private readonly Lock _lock = new();
     private readonly Channel<AuditRecord> _queue = Channel.CreateBounded<AuditRecord>(
         new BoundedChannelOptions(QueueLength) { SingleReader = true });
@@ -64,15 +67,31 @@ internal sealed partial class AuditLog : IAsyncDisposable
 
     private async Task WriteAsync()
     {
-        await foreach (var record in _queue.Reader.ReadAllAsync())
+        do
         {
-            if (!TrySayLost(out var reason) || !TryAppend(record, out reason))
+            while (_queue.Reader.TryRead(out var record))
             {
-                Lose(reason);
+                if (!TrySayLost(out var reason) || !TryAppend(record, out reason))
+                {
+                    Lose(reason);
+                }
             }
         }
-
+        while (await WaitForRecordAsync());
         TrySayLost(out _);
+    }
+
+    // What was lost is said even when no other record comes.
+    private async Task<bool> WaitForRecordAsync()
+    {
+        var coming = _queue.Reader.WaitToReadAsync().AsTask();
+        while (Interlocked.Read(ref _unsaid) > 0 && !coming.IsCompleted)
+        {
+            await Task.WhenAny(coming, Task.Delay(RetryInterval, _time));
+            TrySayLost(out _);
+        }
+
+        return await coming;
     }
 
     private bool TrySayLost(out string reason)

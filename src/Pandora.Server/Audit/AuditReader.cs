@@ -22,7 +22,8 @@ internal static class AuditReader
     {
         // The newest is opened first. If the server begins a new file meanwhile, it is among the full files too, and is read once.
         using var newest = TryOpen(AuditFile.NewestIn(directory));
-        var full = AuditFile.FullIn(directory).TakeWhile(path => newest is null || !IsSame(path, newest)).ToList();
+        var full = AuditFile.FullIn(directory)
+            .TakeWhile(path => newest is null || !FileStatus.IsSame(path, newest.SafeFileHandle)).ToList();
         foreach (var line in full.SelectMany(ReadFull).Concat(ReadLines(AuditFile.NewestIn(directory), newest)))
         {
             yield return line;
@@ -66,12 +67,6 @@ internal static class AuditReader
         {
             return null;
         }
-    }
-
-    private static bool IsSame(string path, FileStream file)
-    {
-        var opened = FileStatus.Of(file.SafeFileHandle);
-        return FileStatus.Find(path) is { } found && (found.Device, found.Inode) == (opened.Device, opened.Inode);
     }
 
     private static AuditRecord? Parse(string text)

@@ -24,6 +24,7 @@ internal sealed partial class Access : IHostedService, IDisposable
     private readonly Key? _ofMetrics;
     private readonly HashSet<string> _expired;
     private readonly Lock _lock = new();
+    private readonly CancellationTokenSource _closed = new();
     private ITimer? _timer;
     private Key? _ofCli;
     private string? _fingerprint;
@@ -66,6 +67,9 @@ internal sealed partial class Access : IHostedService, IDisposable
         return isForMetrics ? IsOpenForMetrics : IsOpen;
     }
 
+    /// <summary>Cancelled when requests need a key that needed none before: those that began without one end.</summary>
+    public CancellationToken Closed => _closed.Token;
+
     /// <summary>Whether <c>/metrics</c> needs no key.</summary>
     public bool IsOpenForMetrics => IsOpen && _ofMetrics is null;
 
@@ -80,8 +84,7 @@ internal sealed partial class Access : IHostedService, IDisposable
             return null;
         }
 
-        var hash = Key.HashOf(key);
-        var found = _state.Find(hash);
+        var (hash, found) = Look(key);
         if (found is null && _fingerprint != _store.Fingerprint)
         {
             Reload();
@@ -90,6 +93,10 @@ internal sealed partial class Access : IHostedService, IDisposable
 
         return found is null || Expires(found) ? null : found;
     }
+
+    /// <summary>Whether a key is known already. Unlike <see cref="Find"/> it never reads the file, so that connections are accepted
+    /// without a wait.</summary>
+    public bool Knows(string key) => key.Length > 0 && Look(key).Key is { } found && !Expires(found);
 
     /// <summary>Notes that a key was used.</summary>
     public void Used(Key key)
@@ -193,6 +200,12 @@ internal sealed partial class Access : IHostedService, IDisposable
         }
     }
 
+    private (byte[] Hash, Key? Key) Look(string key)
+    {
+        var hash = Key.HashOf(key);
+        return (hash, _state.Find(hash));
+    }
+
     private void Reload()
     {
         lock (_lock)
@@ -216,6 +229,11 @@ internal sealed partial class Access : IHostedService, IDisposable
                     var gone = before.OfFile.Where(k => !now.Contains(k)).ToList();
                     gone.ForEach(k => k.Revoke());
                     LogRead(now.Count, file.Projects.Count, gone.Count);
+                    if (!IsOpen)
+                    {
+                        _ = _closed.CancelAsync();
+                    }
+
                     return;
                 }
 

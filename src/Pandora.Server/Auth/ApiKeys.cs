@@ -7,7 +7,7 @@ namespace Pandora.Server.Auth;
 
 /// <summary>
 /// Refuses requests without a valid key, where keys are needed, and those that the key's role does not include. What a key began ends with
-/// it: when it is revoked or expires, its requests are cut.
+/// it: when it is revoked or expires, its requests are cut, and so are its connections. When the first key is made, those without one are.
 /// </summary>
 internal sealed class ApiKeys(
     RequestDelegate next, Access access, GuessBound guesses, Unauthorized unauthorized, ServerMetrics metrics, ILogger<ApiKeys> logger)
@@ -43,10 +43,10 @@ internal sealed class ApiKeys(
         if (key is not null || access.IsOpen)
         {
             // A request for an open path does not admit the connection: every client can send one.
-            context.Features.Get<IAdmission>()?.Admit();
+            context.Features.Get<IAdmission>()?.Admit(key?.Revoked ?? access.Closed);
         }
 
-        using var cut = key?.Revoked.UnsafeRegister(static request => ((HttpContext)request!).Abort(), context);
+        using var cut = (key?.Revoked ?? access.Closed).UnsafeRegister(static request => ((HttpContext)request!).Abort(), context);
         using (logger.BeginScope(new ClientScope(context.Connection.RemoteIpAddress, caller)))
         {
             await next(context);

@@ -14,8 +14,10 @@ internal sealed partial class MicroVmLauncher
         // Pushed first, so that it runs last: the slot's number is free again only when everything that used it is gone.
         boot.Teardown.Push(new HostResource(ResourceKind.Slot, $"{slot.Index}"), () =>
         {
-            if (boot.Machine is { IsRunning: true })
+            if (boot.Machine is { IsRunning: true } machine)
             {
+                // The next start frees the slot. The part of the budget is free as soon as the VMM has ended.
+                _ = machine.Exited.ContinueWith(_ => boot.Hold?.Release(), TaskScheduler.Default);
                 throw new InvalidOperationException("its VMM still runs, so the slot is not freed");
             }
 

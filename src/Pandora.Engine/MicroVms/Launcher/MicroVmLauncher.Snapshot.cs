@@ -15,6 +15,9 @@ internal sealed partial class MicroVmLauncher
     private static readonly string[] WarmUp = ["true", "python3 -c pass"];
     private static readonly TimeSpan WarmUpLimit = TimeSpan.FromSeconds(20);
 
+    // A warm microVM that gives way has ended by then.
+    private static readonly TimeSpan SnapshotRoomLimit = TimeSpan.FromSeconds(10);
+
     /// <summary>The key of a template's snapshot: a hash of everything on which the snapshot depends.</summary>
     /// <exception cref="VmmException">No snapshot can be made on this host.</exception>
     public string SnapshotKeyOf(Template template)
@@ -30,7 +33,10 @@ internal sealed partial class MicroVmLauncher
     {
         var boot = NewBoot(names.NewMicroVmId(), template);
         boot.SnapshotDirectory = directory;
-        boot.Hold = budget.TryTake(template.Size) ?? throw new VmmException("the host has no room for another microVM now");
+        var asked = time.GetTimestamp();
+        boot.Hold = await budget.TakeAsync(
+                template.Size, () => time.GetElapsedTime(asked) < SnapshotRoomLimit, time, cancellationToken)
+            ?? throw new VmmException("the host has no room for another microVM now");
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(options.BootTimeout) + WarmUpLimit, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
         try

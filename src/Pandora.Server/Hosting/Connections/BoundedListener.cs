@@ -235,7 +235,7 @@ internal sealed partial class BoundedListener : IConnectionListener
         head = head[..socket.Receive(head, SocketFlags.Peek)];
         var end = head.IndexOf("\r\n\r\n"u8);
         isAsking = end >= 0;
-        hasKey = isAsking && _access.Find(ShownKey.Of(head[..end])) is not null;
+        hasKey = isAsking && _access.Knows(ShownKey.Of(head[..end]));
         return head.Length > 0;
     }
 

@@ -193,13 +193,33 @@ internal sealed partial class ConnectionTable : IDisposable
     }
 
     /// <summary>Records that a request was accepted.</summary>
-    public void Admit(TrackedConnection connection)
+    /// <param name="connection">The connection.</param>
+    /// <param name="ended">Cancelled when what was accepted is valid no more. Then the connection must be admitted again.</param>
+    public void Admit(TrackedConnection connection, CancellationToken ended)
     {
         lock (_lock)
         {
             if (connection.State is ConnectionState.Waiting or ConnectionState.Asking)
             {
                 connection.SetState(ConnectionState.Admitted);
+            }
+
+            if (connection is { State: ConnectionState.Admitted, Ended: null })
+            {
+                connection.Ended = ended.UnsafeRegister(_ => Dismiss(connection), null);
+            }
+        }
+    }
+
+    private void Dismiss(TrackedConnection connection)
+    {
+        lock (_lock)
+        {
+            connection.Ended = null;
+            if (connection.State == ConnectionState.Admitted)
+            {
+                connection.SetState(ConnectionState.Waiting);
+                connection.Since = _time.GetTimestamp();
             }
         }
     }
@@ -221,6 +241,9 @@ internal sealed partial class ConnectionTable : IDisposable
             }
 
             connection.State = ConnectionState.Closed;
+            // Not disposed: that would wait for Dismiss, which waits for the lock.
+            connection.Ended?.Unregister();
+            connection.Ended = null;
         }
     }
 

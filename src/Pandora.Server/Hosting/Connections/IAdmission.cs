@@ -13,7 +13,8 @@ internal interface IAdmission
     void Begin();
 
     /// <summary>Records that the request was accepted: the connection is no longer closed for new ones.</summary>
-    void Admit();
+    /// <param name="ended">Cancelled when that is over: the key was revoked, or no request passes without a key any more.</param>
+    void Admit(CancellationToken ended);
 
     /// <summary>Records that the request was answered. If it was refused, the connection waits for the next request.</summary>
     void End();

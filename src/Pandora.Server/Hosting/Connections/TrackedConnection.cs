@@ -57,16 +57,19 @@ internal sealed class TrackedConnection(
 
     public void Attach(ConnectionContext? context) => _context = context;
 
-    /// <remarks>It stays true: a proxy sends the requests of different clients on one connection.</remarks>
+    /// <summary>What ends the admission; null when it was not admitted by a request.</summary>
+    public CancellationTokenRegistration? Ended { get; set; }
+
+    /// <remarks>It stays true while what admitted it is valid: a proxy sends the requests of different clients on one connection.</remarks>
     public bool IsAdmitted => State == ConnectionState.Admitted;
 
     public void Begin() => table.Begin(this);
 
-    public void Admit()
+    public void Admit(CancellationToken ended)
     {
-        if (!IsAdmitted)
+        if (!IsAdmitted || Ended is null)
         {
-            table.Admit(this);
+            table.Admit(this, ended);
         }
     }
 

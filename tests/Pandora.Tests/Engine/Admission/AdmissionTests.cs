@@ -51,20 +51,25 @@ public sealed class AdmissionTests
         var (a, b) = (budget.TryTake(Small)!, budget.TryTake(Small)!);
         var warm = new Queue<HostBudget.Hold>([a]);
         var asked = 0;
-        var taking = budget.TakeAsync(
-            Small,
-            giveWay: () =>
-            {
-                asked++;
-                return warm.TryDequeue(out _);
-            },
-            isAwaited: () => true, _time, CancellationToken.None);
+        var ending = new TaskCompletionSource();
+        budget.GiveWay = missing =>
+        {
+            asked++;
+            Assert.Equal(new HostBudget.Room(260, -5), missing);
+            return warm.TryDequeue(out _) ? ending.Task : null;
+        };
+        var taking = budget.TakeAsync(Small, isAwaited: () => true, _time, CancellationToken.None);
         Assert.Equal(1, asked);
+        // While it ends no other one must.
+        _time.Advance(TimeSpan.FromSeconds(1));
+        Assert.Equal(1, asked);
+        Assert.True(budget.IsShort);
         // The microVM that gives way has not ended yet, and the room of another goes to the client all the same.
         Assert.Null(budget.TryTake(Small));
         b.Release();
         var hold = await taking;
         Assert.NotNull(hold);
+        Assert.False(budget.IsShort);
         Assert.False(budget.HasRoomToWarm(Small));
         a.Release();
         Assert.True(budget.HasRoomToWarm(Small));
@@ -78,14 +83,14 @@ public sealed class AdmissionTests
         var budget = BudgetOf(memory: 400, processors: 8);
         var other = budget.TryTake(Small);
         var isAwaited = true;
-        var taking = budget.TakeAsync(Small, () => false, () => isAwaited, _time, CancellationToken.None);
+        var taking = budget.TakeAsync(Small, () => isAwaited, _time, CancellationToken.None);
         _time.Advance(TimeSpan.FromSeconds(1));
         Assert.False(taking.IsCompleted);
         isAwaited = false;
         _time.Advance(TimeSpan.FromSeconds(1));
         Assert.Null(await taking);
         using var stopping = new CancellationTokenSource();
-        taking = budget.TakeAsync(Small, () => false, () => true, _time, stopping.Token);
+        taking = budget.TakeAsync(Small, () => true, _time, stopping.Token);
         await stopping.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => taking);
         other!.Release();

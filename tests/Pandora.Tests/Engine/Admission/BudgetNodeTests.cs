@@ -3,6 +3,7 @@ using Pandora.Engine.Admission;
 using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
+using Pandora.Vmm;
 
 namespace Pandora.Tests.Engine.Admission;
 
@@ -43,6 +44,55 @@ public sealed class BudgetNodeTests
         await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(Usual, default));
         await node.Sandboxes.DeleteAsync(large.Sandbox.Id, complete: true);
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 3);
+    }
+
+    [Fact]
+    public async Task A_claim_that_never_fits_says_so_and_one_that_does_not_fit_now_ends_nothing_warm()
+    {
+        await using var node = NodeOf(room: 4, poolSize: 2);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        var never = await Assert.ThrowsAsync<PandoraException>(() => CreateAsync(node, 4096));
+        Assert.Equal((PandoraError.AboveCeiling, "memory_mib"), (never.Error, never.Field));
+        var first = CreateAsync(node, 1280);
+        await first;
+        await FakeNode.UntilAsync(() => node.Pool is { WarmCount: 1, BootingCount: 0 });
+        // Its quota is checked when it has its microVM, so two at once wait here: one of them in vain.
+        await node.Sandboxes.DeleteAsync((await first).Sandbox.Id, complete: true);
+        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 2);
+        var both = new[] { CreateAsync(node, 1280), CreateAsync(node, 1279) };
+        await Task.WhenAny(both);
+        await FakeNode.UntilAsync(() =>
+        {
+            node.Time.Advance(TimeSpan.FromSeconds(0.5));
+            return both.All(b => b.IsCompleted);
+        });
+        var refused = (PandoraException)both.Single(b => b.IsFaulted).Exception!.InnerException!;
+        Assert.Equal(PandoraError.HostFull, refused.Error);
+        await FakeNode.UntilAsync(() => node.Pool is { WarmCount: 1, BootingCount: 0 });
+    }
+
+    [Fact]
+    public async Task A_snapshot_is_made_on_a_host_that_is_full_of_warm_microVMs()
+    {
+        await using var node = NodeOf(room: 2, poolSize: 2, canSnapshot: true);
+        await using var clock = node.RunClock();
+        await FakeNode.UntilAsync(() => HasSnapshot(node) && node.Pool is { WarmCount: 2, BootingCount: 0 });
+        Assert.Equal((1024, 2), node.Engine.Status.Capacity.Held);
+    }
+
+    [Fact]
+    public async Task A_microVM_that_boots_after_a_failed_restore_holds_one_part()
+    {
+        await using var node = NodeOf(room: 2, poolSize: 1, canSnapshot: true);
+        node.Vmm.RestoreFailure = new VmmException("a test");
+        await using var clock = node.RunClock();
+        await FakeNode.UntilAsync(() => HasSnapshot(node));
+        var claims = await Task.WhenAll(node.Sandboxes.CreateAsync(Usual, default), node.Sandboxes.CreateAsync(Usual, default));
+        Assert.Equal((1024, 2), node.Engine.Status.Capacity.Held);
+        Assert.Empty(node.Vmm.Restored);
+        await Task.WhenAll(claims.Select(c => node.Sandboxes.DeleteAsync(c.Sandbox.Id, complete: true)));
+        await FakeNode.UntilAsync(() => node.Pool is { WarmCount: 1, BootingCount: 0 });
+        Assert.Equal((512, 1), node.Engine.Status.Capacity.Held);
     }
 
     [Fact]
@@ -114,7 +164,14 @@ public sealed class BudgetNodeTests
         Assert.Throws<PandoraException>(() => node.Sandboxes.Get(first.Sandbox.Id));
     }
 
-    private static FakeNode NodeOf(int room, int poolSize, FindProject? projects = null) => new(
+    private static bool HasSnapshot(FakeNode node) =>
+        Directory.Exists(node.Options.SnapshotDir)
+            && Directory.GetFiles(node.Options.SnapshotDir, "snapshot.json", SearchOption.AllDirectories).Length > 0;
+
+    private static Task<CreatedSandbox> CreateAsync(FakeNode node, int memory) =>
+        node.Sandboxes.CreateAsync(Usual with { Size = new WantedSize(MemoryMib: memory) }, default);
+
+    private static FakeNode NodeOf(int room, int poolSize, FindProject? projects = null, bool canSnapshot = false) => new(
         new EngineOptions
         {
             PoolSize = poolSize,
@@ -124,5 +181,5 @@ public sealed class BudgetNodeTests
             BootParallelism = 8,
             CpuOvercommit = 2,
         },
-        projects: projects, capacity: new HostCapacity((room * 512) + 100, 1024));
+        hasAgents: canSnapshot, canSnapshot: canSnapshot, projects: projects, capacity: new HostCapacity((room * 512) + 100, 1024));
 }

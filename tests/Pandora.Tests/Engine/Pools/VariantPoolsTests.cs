@@ -14,21 +14,21 @@ public sealed class VariantPoolsTests
     public async Task A_size_has_a_pool_that_keeps_nothing_warm_and_the_templates_own_size_has_the_templates_pool()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
-        using var own = node.Engine.Pools.Find("default", new WantedSize(256, 1, 2048))!;
+        using var own = node.Engine.Pools.Find("default", new WantedSize(256, 1, 2048), "default")!;
         Assert.Same(node.Pool, own.Pool);
         Assert.Equal((new MicroVmSize(256, 1, 2048), false), (own.Size, own.IsVariant));
-        using (var plain = node.Engine.Pools.Find("default")!)
+        using (var plain = node.Engine.Pools.Find("default", null, "default")!)
         {
             Assert.Equal((node.Pool, own.Size), (plain.Pool, plain.Size));
         }
 
-        using var lease = node.Engine.Pools.Find("default", new WantedSize(MemoryMib: 512))!;
+        using var lease = node.Engine.Pools.Find("default", new WantedSize(MemoryMib: 512), "default")!;
         Assert.Equal(new MicroVmSize(512, 1, 2048), lease.Size);
         var claimed = await lease.ClaimAsync("default", Longest, default);
         Assert.Equal((false, lease.Size), (claimed.IsWarm, claimed.MicroVm.Size));
         await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1);
         Assert.Equal((0, 0, "default"), (lease.Pool.WarmCount, lease.Pool.Size, lease.Pool.Template));
-        Assert.Null(node.Engine.Pools.Find("none", new WantedSize(MemoryMib: 512)));
+        Assert.Null(node.Engine.Pools.Find("none", new WantedSize(MemoryMib: 512), "default"));
         await claimed.MicroVm.Teardown.CompleteAsync();
     }
 
@@ -57,16 +57,32 @@ public sealed class VariantPoolsTests
     }
 
     [Fact]
+    public async Task One_project_cannot_use_all_pools()
+    {
+        await using var node = new FakeNode(new EngineOptions { PoolSize = 0 });
+        var leases = Enumerable.Range(0, VariantPools.MostOfProject).Select(i => Find(node, 128 + i, "a")).ToList();
+        var refused = Assert.Throws<PandoraException>(() => Find(node, 1000, "a"));
+        Assert.Equal(PandoraError.Overloaded, refused.Error);
+        Assert.Contains("project 'a' starts microVMs of 8 sizes", refused.Message, StringComparison.Ordinal);
+        // A size that it uses already is no other one, and another project has its own bound.
+        Find(node, 128, "a").Dispose();
+        Find(node, 1000, "b").Dispose();
+        leases[3].Dispose();
+        Find(node, 1000, "a").Dispose();
+        leases.ForEach(l => l.Dispose());
+    }
+
+    [Fact]
     public async Task When_all_pools_are_in_use_another_size_is_refused()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0 });
-        var leases = Enumerable.Range(0, VariantPools.Most).Select(i => Find(node, 128 + i)).ToList();
+        var leases = Enumerable.Range(0, VariantPools.Most).Select(i => Find(node, 128 + i, $"p{i / 8}")).ToList();
         var refused = Assert.Throws<PandoraException>(() => Find(node, 1000));
         Assert.Equal(PandoraError.Overloaded, refused.Error);
         Assert.Contains($"microVMs of {VariantPools.Most} sizes", refused.Message);
         // A size that is in use already, and the template's own, are not refused.
         Find(node, 128).Dispose();
-        Assert.NotNull(node.Engine.Pools.Find("default"));
+        Assert.NotNull(node.Engine.Pools.Find("default", null, "default"));
         leases[7].Dispose();
         leases[7].Dispose();
         using (Find(node, 1000))
@@ -131,7 +147,7 @@ public sealed class VariantPoolsTests
             {
                 try
                 {
-                    using var lease = Find(node, 128 + random.Next(100));
+                    using var lease = Find(node, 128 + random.Next(100), $"p{client}");
                     node.Time.Advance(TimeSpan.FromTicks(1));
                     var claimed = await lease.ClaimAsync("default", Longest, default);
                     Assert.Equal(lease.Size, claimed.MicroVm.Size);
@@ -162,7 +178,8 @@ public sealed class VariantPoolsTests
         Assert.All(pools.All, p => Assert.Equal(0, p.BootingCount));
     }
 
-    private static PoolLease Find(FakeNode node, int memory) => node.Engine.Pools.Find("default", new WantedSize(MemoryMib: memory))!;
+    private static PoolLease Find(FakeNode node, int memory, string project = "default") =>
+        node.Engine.Pools.Find("default", new WantedSize(MemoryMib: memory), project)!;
 
     private static WarmPool PoolOf(FakeNode node, int memory)
     {

@@ -106,7 +106,7 @@ public sealed class SandboxSizeTests
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 0 });
         var sandbox = (await CreateAsync(node, new WantedSize(MemoryMib: 512))).Sandbox;
-        using var lease = node.Engine.Pools.Find("default", new WantedSize(MemoryMib: 300))!;
+        using var lease = node.Engine.Pools.Find("default", new WantedSize(MemoryMib: 300), "default")!;
         var unclaimed = (await lease.ClaimAsync("default", TimeSpan.FromSeconds(9), default)).MicroVm;
         await node.RestartAsync(isKilled: false);
         var status = node.Sandboxes.Get(sandbox.Id).Status;

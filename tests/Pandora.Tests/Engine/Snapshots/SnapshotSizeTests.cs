@@ -16,7 +16,7 @@ public sealed class SnapshotSizeTests : IAsyncDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly FakeTimeProvider _time = new();
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
-    private readonly SemaphoreSlim _permits = new(2);
+    private readonly StartPermits _permits = new(2);
     private readonly List<SnapshotSource> _sources = [];
     private readonly List<string> _made = [];
     private Func<long, bool> _hasRoom = _ => true;
@@ -30,7 +30,7 @@ public sealed class SnapshotSizeTests : IAsyncDisposable
         }
 
         await _services.DisposeAsync();
-        Assert.Equal(2, _permits.CurrentCount);
+        Assert.Equal(2, _permits.FreeCount);
         Directory.Delete(_directory, recursive: true);
     }
 
@@ -128,7 +128,7 @@ public sealed class SnapshotSizeTests : IAsyncDisposable
         }
 
         source.Prepare(Of("web", 305));
-        await FakeNode.UntilAsync(() => _permits.CurrentCount == 2);
+        await FakeNode.UntilAsync(() => _permits.FreeCount == 2);
         Assert.Null(await source.FindAsync(Of("web", 305), default));
         Assert.Equal([301, 302, 303, 304], MemoriesOf("web"));
         uses.ForEach(u => u.Dispose());
@@ -151,7 +151,7 @@ public sealed class SnapshotSizeTests : IAsyncDisposable
         source.Prepare(Of("web", 305));
         await FakeNode.UntilAsync(() => { lock (_made) { return _made.Count == 5; } });
         go.SetResult();
-        await FakeNode.UntilAsync(() => _permits.CurrentCount == 2);
+        await FakeNode.UntilAsync(() => _permits.FreeCount == 2);
         Assert.Equal([302, 303, 304, 305], MemoriesOf("web"));
     }
 
@@ -167,7 +167,7 @@ public sealed class SnapshotSizeTests : IAsyncDisposable
         var source = Start();
         await MadeAsync(source, Of("web"));
         source.Prepare(Of("web", 512));
-        await FakeNode.UntilAsync(() => asked == 512L << 20 && _permits.CurrentCount == 2);
+        await FakeNode.UntilAsync(() => asked == 512L << 20 && _permits.FreeCount == 2);
         Assert.Null(await source.FindAsync(Of("web", 512), default));
         Assert.Equal(["web"], _made);
     }
@@ -180,7 +180,7 @@ public sealed class SnapshotSizeTests : IAsyncDisposable
         for (var i = 0; i < 500; i++)
         {
             source.Prepare(Of("web", 128 + i));
-            await FakeNode.UntilAsync(() => _permits.CurrentCount == 2);
+            await FakeNode.UntilAsync(() => _permits.FreeCount == 2);
         }
 
         Assert.InRange(source.KnownCount, 1, 100);
@@ -215,7 +215,7 @@ public sealed class SnapshotSizeTests : IAsyncDisposable
     {
         _time.Advance(TimeSpan.FromMilliseconds(10));
         source.Prepare(template);
-        await FakeNode.UntilAsync(() => _permits.CurrentCount == 2);
+        await FakeNode.UntilAsync(() => _permits.FreeCount == 2);
         await UseAsync(source, template);
     }
 
@@ -224,7 +224,7 @@ public sealed class SnapshotSizeTests : IAsyncDisposable
         _time.Advance(TimeSpan.FromMilliseconds(10));
         using var use = await source.FindAsync(template, default);
         Assert.Equal(template.Variant, use!.Snapshot.Variant);
-        await FakeNode.UntilAsync(() => _permits.CurrentCount == 2);
+        await FakeNode.UntilAsync(() => _permits.FreeCount == 2);
     }
 
     private IEnumerable<int> MemoriesOf(string template) =>

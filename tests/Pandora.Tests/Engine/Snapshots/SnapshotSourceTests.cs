@@ -3,6 +3,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine.Telemetry;
+using Pandora.Engine.Admission;
 using Pandora.Engine.Snapshots;
 using Pandora.Engine.Templates;
 using Pandora.Fakes;
@@ -15,7 +16,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly FakeTimeProvider _time = new();
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
-    private readonly SemaphoreSlim _places = new(2);
+    private readonly StartPermits _places = new(2);
     private readonly SemaphoreSlim _makes = new(0);
     private readonly Template _template = new("web", "key", default, 1, 256, "a test's");
     private readonly List<SnapshotSource> _sources = [];
@@ -37,7 +38,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
         }
 
         await _services.DisposeAsync();
-        Assert.Equal(2, _places.CurrentCount);
+        Assert.Equal(2, _places.FreeCount);
         Directory.Delete(_directory, recursive: true);
     }
 
@@ -148,7 +149,7 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
         var source = Start();
         _makes.Release();
         source.Prepare(_template);
-        await FakeNode.UntilAsync(() => _made == 1 && Entries.Length == 0 && _places.CurrentCount == 2);
+        await FakeNode.UntilAsync(() => _made == 1 && Entries.Length == 0 && _places.FreeCount == 2);
         Assert.Null(await source.FindAsync(_template, default));
         Assert.Equal(1, _made);
         _makeAsync = (directory, _) => WriteAsync(directory, "content");

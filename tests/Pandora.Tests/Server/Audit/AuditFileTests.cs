@@ -39,6 +39,17 @@ public sealed class AuditFileTests : IDisposable
     }
 
     [Fact]
+    public void A_file_that_was_replaced_is_not_written_to()
+    {
+        using var file = new AuditFile(Folder, 1000, 8);
+        Append(file, "one");
+        File.Move(Newest, Newest + ".old");
+        File.WriteAllText(Newest, "other\n");
+        Append(file, "two");
+        Assert.Equal(("one\n", "other\ntwo\n"), (File.ReadAllText(Newest + ".old"), File.ReadAllText(Newest)));
+    }
+
+    [Fact]
     public void Full_files_get_the_next_number_and_the_oldest_are_deleted()
     {
         using (var file = new AuditFile(Folder, 10, 3))

@@ -135,6 +135,20 @@ public sealed class ProjectRouteTests
     }
 
     [Fact]
+    public async Task The_first_key_ends_the_streams_that_began_without_one()
+    {
+        await using var world = new World(await FakeServer.StartAsync(new ServerOptions(), onLoopback: true));
+        var id = (await world.Api.SendAsync(HttpMethod.Post, "/sandboxes", "{}")).Body.GetProperty("sandbox_id").GetString()!;
+        await using var stream = await ServerEvents.OpenAsync(
+            world.Api.Http, HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "run"}""");
+        await stream.NextAsync("started");
+        var key = await world.AddKeyAsync(Project.DefaultName, KeyRole.User);
+        world.Api.Node.Time.Advance(Access.Interval);
+        await Assert.ThrowsAnyAsync<Exception>(async () => await stream.NextAsync());
+        Assert.Equal([id], await world.ListAsync(key));
+    }
+
+    [Fact]
     public async Task Guessing_is_bounded_and_counted()
     {
         await using var world = await World.StartAsync();

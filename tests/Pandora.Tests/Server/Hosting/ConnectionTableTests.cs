@@ -51,7 +51,7 @@ public sealed class ConnectionTableTests : IDisposable
         Open(4);
         var admitted = Add("admitted");
         Ask(admitted);
-        admitted.Admit();
+        admitted.Admit(CancellationToken.None);
         Add("a");
         Add("b");
         Add("c");
@@ -91,7 +91,7 @@ public sealed class ConnectionTableTests : IDisposable
         {
             var connection = Add(name);
             Ask(connection);
-            connection.Admit();
+            connection.Admit(CancellationToken.None);
         }
 
         Assert.Null(_table!.TryAdd(Loopback, () => _closed.Add("newcomer")));
@@ -161,13 +161,34 @@ public sealed class ConnectionTableTests : IDisposable
         Assert.Equal(["b"], _closed);
         connection.End();
         connection.Begin();
-        connection.Admit();
+        connection.Admit(CancellationToken.None);
         connection.End();
         Add("d");
         Add("e");
         Assert.Equal(["b", "c", "d"], _closed);
         _time.Advance(TimeSpan.FromHours(1));
         Assert.Equal((0, 1), _table!.Counts);
+    }
+
+    [Fact]
+    public void A_connection_is_admitted_no_longer_than_what_admitted_it()
+    {
+        Open(1);
+        var connection = Add("a");
+        Ask(connection);
+        using var key = new CancellationTokenSource();
+        connection.Admit(key.Token);
+        Assert.Equal((0, 1), _table!.Counts);
+        key.Cancel();
+        Assert.Equal((1, 0), _table.Counts);
+        // Another key admits it again.
+        using var other = new CancellationTokenSource();
+        connection.Begin();
+        connection.Admit(other.Token);
+        Assert.Equal((0, 1), _table.Counts);
+        _table.Closed(connection);
+        other.Cancel();
+        Assert.Equal((0, 0), _table.Counts);
     }
 
     [Fact]
@@ -222,7 +243,7 @@ public sealed class ConnectionTableTests : IDisposable
         Open(10, perAddress: 1);
         var connection = Add("a", One);
         Ask(connection);
-        connection.Admit();
+        connection.Admit(CancellationToken.None);
         Assert.Null(_table!.TryAdd(One, () => _closed.Add("newcomer")));
         Assert.NotNull(_table.TryAdd(Two, () => { }));
         Assert.Equal(1, Metrics.Count(ClosingReason.Address));
@@ -277,7 +298,7 @@ public sealed class ConnectionTableTests : IDisposable
         Open(10);
         var admitted = Add("admitted");
         Ask(admitted);
-        admitted.Admit();
+        admitted.Admit(CancellationToken.None);
         Add("a");
         Add("b");
         Add("c");
