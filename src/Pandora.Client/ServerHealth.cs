@@ -20,7 +20,7 @@ public sealed record ServerHealth
     /// <summary>Number of microVMs that are warm now, in all pools.</summary>
     public int WarmMicroVms { get; init; }
 
-    /// <summary>Number of sandboxes now.</summary>
+    /// <summary>Number of sandboxes now; for a key with the role <c>user</c> those of its project.</summary>
     public int ActiveSandboxes { get; init; }
 
     /// <summary>Most sandboxes that may exist at once.</summary>
@@ -44,7 +44,10 @@ public sealed record ServerHealth
     /// <summary>Longest idle time that a sandbox may ask for; zero when an older server does not say.</summary>
     public TimeSpan MaxIdleTimeout { get; init; }
 
-    /// <summary>What the server may give to sandboxes, and what they have; null when an older server does not say.</summary>
+    /// <summary>
+    /// What the server may give to sandboxes, and what they have; null for a key with the role <c>user</c>, and when an older server does
+    /// not say.
+    /// </summary>
     public ServerCapacity? Capacity { get; init; }
 
     /// <summary>Use and bounds of the project of this client's key; null when an older server does not say.</summary>

@@ -8,7 +8,7 @@ namespace Pandora.Contracts;
 /// <param name="Version">Version of the server.</param>
 /// <param name="PoolSize">MicroVMs that the default template's pool keeps warm.</param>
 /// <param name="WarmVms">MicroVMs that are warm now, in all pools.</param>
-/// <param name="ActiveSandboxes">Sandboxes in clients' hands now.</param>
+/// <param name="ActiveSandboxes">Sandboxes in clients' hands now; for a key with the role <c>user</c> those of its project.</param>
 /// <param name="MaxSandboxes">Most sandboxes that may exist at once.</param>
 /// <param name="Instance">The instance id that is part of every host resource's name.</param>
 /// <param name="Vmm">The VMM, its version and accelerator.</param>
@@ -16,7 +16,8 @@ namespace Pandora.Contracts;
 /// <param name="Notes">What an operator should know, such as missing limits; empty when all is well.</param>
 /// <param name="MaxTimeout">Most seconds that a command may be given.</param>
 /// <param name="MaxIdleTimeout">Most seconds of idleness that a sandbox may ask for.</param>
-/// <param name="Capacity">What the server may give to sandboxes, and what they have; left out by an older server.</param>
+/// <param name="Capacity">What the server may give to sandboxes, and what they have; left out for a key with the role <c>user</c>, and by
+/// an older server.</param>
 /// <param name="Project">The project of the request's key; left out by an older server.</param>
 public sealed record Health(
     string Status, string Version, int PoolSize, int WarmVms, int ActiveSandboxes, int MaxSandboxes, string Instance,

@@ -73,11 +73,17 @@ internal sealed class Admissions(int most, HostBudget budget, FindProject projec
         var bounds = projects(project);
         lock (_lock)
         {
-            MustHaveRoom(size);
             var use = _uses.GetValueOrDefault(project, ProjectUse.None);
-            MustBeWithin(bounds.MaxSandboxes, use.Sandboxes, 1, bounds, "sandboxes", "", null);
-            MustBeWithin(bounds.MaxVcpus, use.Vcpus, size.Vcpus, bounds, "virtual CPUs", "", "vcpus");
-            MustBeWithin(bounds.MaxMemoryMib, use.MemoryMib, size.MemoryMib, bounds, "memory", " MiB", "memory_mib");
+            Bound[] all =
+            [
+                new(bounds.MaxSandboxes, use.Sandboxes, 1, "sandboxes", null),
+                new(bounds.MaxVcpus, use.Vcpus, size.Vcpus, "virtual CPUs", "vcpus"),
+                new(bounds.MaxMemoryMib, use.MemoryMib, size.MemoryMib, "MiB of memory", "memory_mib"),
+            ];
+            // First what no wait helps against.
+            MustBeAllowed(all, project);
+            MustHaveRoom(size);
+            MustBeFree(all, project);
             _uses[project] = use.With(size, 1);
         }
     }
@@ -194,21 +200,27 @@ internal sealed class Admissions(int most, HostBudget budget, FindProject projec
         }
     }
 
-    private static void MustBeWithin(long? bound, long used, long asked, Project project, string what, string unit, string? field)
+    private static void MustBeAllowed(IEnumerable<Bound> bounds, string project)
     {
-        if (bound is null || used + asked <= bound)
+        if (bounds.FirstOrDefault(b => b.Asked > b.Most) is { Most: { } most } bound)
         {
-            return;
-        }
-
-        // Alone above the quota: to wait does not help.
-        throw asked > bound
-            ? new PandoraException(
+            throw new PandoraException(
                 PandoraError.AboveCeiling,
-                $"project '{project.Name}' may have {bound}{unit} of {what} in all, and this sandbox asks for {asked}{unit}", field)
-            : new PandoraException(
-                PandoraError.QuotaExceeded,
-                $"project '{project.Name}' uses {used}{unit} of the {bound}{unit} of {what} that it may have, and this sandbox asks for "
-                    + $"{asked}{unit}: delete one, or try again when one has ended");
+                $"project '{project}' may have {most} {bound.What} in all, and this sandbox asks for {bound.Asked}", bound.Field);
+        }
     }
+
+    private static void MustBeFree(IEnumerable<Bound> bounds, string project)
+    {
+        if (bounds.FirstOrDefault(b => b.Used + b.Asked > b.Most) is { Most: { } most } bound)
+        {
+            throw new PandoraException(
+                PandoraError.QuotaExceeded,
+                $"project '{project}' uses {bound.Used} of its {most} {bound.What}, and this sandbox asks for {bound.Asked}: delete one, "
+                    + "or try again when one has ended");
+        }
+    }
+
+    /// <summary>A bound of a project; <paramref name="Most"/> is null for none.</summary>
+    private sealed record Bound(long? Most, long Used, long Asked, string What, string? Field);
 }

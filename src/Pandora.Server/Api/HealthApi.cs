@@ -37,10 +37,12 @@ internal static class HealthApi
             _ => "ok",
         };
         return TypedResults.Ok(new Health(
-            state, Version, status.PoolSize, status.WarmCount, sandboxes.Count, options.MaxSandboxes, status.Instance,
+            state, Version, status.PoolSize, status.WarmCount,
+            caller.Role == KeyRole.Admin ? sandboxes.Count : sandboxes.UseOf(caller.Project).Sandboxes,
+            options.MaxSandboxes, status.Instance,
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
             status.Vmm.Isolation, [.. status.Notes, .. ProblemOf(access, caller)],
-            options.LongestTimeout, options.LongestIdleTimeout, ToWire(status.Capacity),
+            options.LongestTimeout, options.LongestIdleTimeout, caller.Role == KeyRole.Admin ? ToWire(status.Capacity) : null,
             ToWire(projects(caller.Project), sandboxes.UseOf(caller.Project))));
     }
 

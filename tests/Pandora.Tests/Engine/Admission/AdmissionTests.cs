@@ -104,15 +104,18 @@ public sealed class AdmissionTests
         var admissions = AdmissionsOf(BudgetOf(memory: 100_000, processors: 100));
         admissions.Reserve("a", Small);
         admissions.Reserve("a", Large);
-        AssertRefused(PandoraError.QuotaExceeded, "uses 2 of the 2 of sandboxes", () => admissions.Reserve("a", Small));
+        AssertRefused(PandoraError.QuotaExceeded, "uses 2 of its 2 sandboxes", () => admissions.Reserve("a", Small));
+        // What it may never have is said first.
+        AssertRefused(
+            PandoraError.AboveCeiling, "may have 6 virtual CPUs", () => admissions.Reserve("a", Small with { Vcpus = 7 }));
         // Another project has no part in it.
         admissions.Reserve("b", Large);
         Assert.Equal(new ProjectUse(2, 5, 1280), admissions.UseOf("a"));
         admissions.Release("a", Small);
         AssertRefused(
-            PandoraError.QuotaExceeded, "uses 1024 MiB of the 2000 MiB of memory", () => admissions.Reserve("a", Large with { Vcpus = 1 }));
+            PandoraError.QuotaExceeded, "uses 1024 of its 2000 MiB of memory", () => admissions.Reserve("a", Large with { Vcpus = 1 }));
         AssertRefused(
-            PandoraError.QuotaExceeded, "uses 4 of the 6 of virtual CPUs", () => admissions.Reserve("a", Small with { Vcpus = 3 }));
+            PandoraError.QuotaExceeded, "uses 4 of its 6 virtual CPUs", () => admissions.Reserve("a", Small with { Vcpus = 3 }));
         var above = AssertRefused(
             PandoraError.AboveCeiling, "may have 2000 MiB", () => admissions.Reserve("a", Small with { MemoryMib = 2001 }));
         Assert.Equal("memory_mib", above.Field);
@@ -129,7 +132,7 @@ public sealed class AdmissionTests
         admissions.Reserve("a", Small);
         admissions.Reserve("a", Small);
         _projects["a"] = new Project("a") { MaxSandboxes = 1 };
-        AssertRefused(PandoraError.QuotaExceeded, "uses 2 of the 1", () => admissions.Reserve("a", Small));
+        AssertRefused(PandoraError.QuotaExceeded, "uses 2 of its 1", () => admissions.Reserve("a", Small));
         _projects["a"] = new Project("a") { MaxSandboxes = 0 };
         AssertRefused(PandoraError.AboveCeiling, "may have 0", () => admissions.Reserve("a", Small));
     }

@@ -1,4 +1,5 @@
 using Pandora.Engine.Admission;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Engine.Admission;
 
@@ -16,8 +17,7 @@ public sealed class StartPermitsTests
         for (var i = 0; i < waiting.Length; i++)
         {
             permits.Release();
-            await Task.WhenAny(waiting.Where(w => !w.IsCompleted));
-            Assert.Equal(i + 1, waiting.Count(w => w.IsCompleted));
+            await FakeNode.UntilAsync(() => waiting.Count(w => w.IsCompleted) == i + 1);
         }
 
         await Task.WhenAll(waiting);
@@ -56,7 +56,8 @@ public sealed class StartPermitsTests
     public async Task No_permit_is_lost_when_waits_end_as_permits_come()
     {
         var permits = new StartPermits(2);
-        await Parallel.ForAsync(0, 5000, async (i, _) =>
+        var options = new ParallelOptions { MaxDegreeOfParallelism = 16 };
+        await Parallel.ForAsync(0, 5000, options, async (i, _) =>
         {
             using var stopping = new CancellationTokenSource();
             var waiting = permits.WaitAsync($"{i % 5}", stopping.Token);

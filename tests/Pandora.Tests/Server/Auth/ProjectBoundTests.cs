@@ -37,7 +37,7 @@ public sealed class ProjectBoundTests
         var ids = new[] { await api.CreateAsync(), await api.CreateAsync() };
         var answer = await api.SendAsync(HttpMethod.Post, "/sandboxes", "{}");
         Assert.Equal((429, "quota_exceeded"), (answer.Status, answer.Body.GetProperty("code").GetString()));
-        Assert.Contains("uses 2 of the 2 of sandboxes", answer.Body.GetProperty("detail").GetString(), StringComparison.Ordinal);
+        Assert.Contains("uses 2 of its 2 sandboxes", answer.Body.GetProperty("detail").GetString(), StringComparison.Ordinal);
         Assert.NotNull(answer.Response.Headers.RetryAfter);
         await api.SendAsync(HttpMethod.Delete, $"/sandboxes/{ids[0]}");
         Assert.Equal(201, (await api.SendAsync(HttpMethod.Post, "/sandboxes", "{}")).Status);

@@ -108,6 +108,19 @@ public sealed class ProjectRouteTests
     }
 
     [Fact]
+    public async Task Health_tells_a_user_nothing_of_other_projects()
+    {
+        await using var world = await World.StartAsync();
+        await world.CreateAsync(world.A);
+        var mine = (await world.SendAsync(HttpMethod.Get, "/health", world.B)).Body;
+        Assert.Equal(0, mine.GetProperty("active_sandboxes").GetInt32());
+        Assert.False(mine.TryGetProperty("capacity", out _));
+        var all = (await world.SendAsync(HttpMethod.Get, "/health", Admin)).Body;
+        Assert.Equal(1, all.GetProperty("active_sandboxes").GetInt32());
+        Assert.True(all.TryGetProperty("capacity", out _));
+    }
+
+    [Fact]
     public async Task A_revoked_key_ends_its_streams_and_no_other()
     {
         await using var world = await World.StartAsync();
