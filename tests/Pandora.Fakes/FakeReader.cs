@@ -175,11 +175,7 @@ internal sealed class FakeReader : IGuestProcess
         }
 
         var end = _run.End;
-        while (_answers.TryDequeue(out var answer))
-        {
-            answer.Done.TrySetResult(answer.Result);
-        }
-
+        GiveAnswers();
         Volatile.Write(ref _taken, Math.Max(_taken, Volatile.Read(ref _sent) - _run.WaitingInput));
         SignalInput();
         if (End is null && _hasOutput && _run.Read(_offset) is { } output)
@@ -201,6 +197,13 @@ internal sealed class FakeReader : IGuestProcess
     {
         End = end;
         SignalInput();
+        GiveAnswers();
+    }
+
+    private void GiveAnswers()
+    {
+        // What was written before, by this thread or another, is seen.
+        Interlocked.MemoryBarrier();
         while (_answers.TryDequeue(out var answer))
         {
             answer.Done.TrySetResult(answer.Result);
@@ -220,6 +223,13 @@ internal sealed class FakeReader : IGuestProcess
         var done = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
         await SendAsync(() => _answers.Enqueue((done, act())), isInput: false, cancellationToken);
         _run.Wake();
+        Interlocked.MemoryBarrier();
+        if (End is not null)
+        {
+            // The process ended by what was asked, and its reader saw that before the answer was there.
+            GiveAnswers();
+        }
+
         return await done.Task.WaitAsync(cancellationToken);
     }
 
