@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Help;
 using System.CommandLine.Invocation;
 using Pandora.Cli;
 
@@ -10,6 +11,15 @@ try
     if (parsed.Action is ParseErrorAction)
     {
         return Failure.Usage(parsed).Print(asJson);
+    }
+
+    if (parsed.Action is HelpAction)
+    {
+        // The help names the program as its user calls it, and not the file that runs.
+        using var help = new StringWriter();
+        await parsed.InvokeAsync(new InvocationConfiguration { Output = help });
+        Console.Write(help.ToString().Replace(RootCommand.ExecutableName, "./pandora", StringComparison.Ordinal));
+        return 0;
     }
 
     asJson = parsed.GetValue(Shared.Json);

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Help;
 using System.Net.Sockets;
 using Pandora.Engine;
 using Pandora.Server.Auth;
@@ -21,9 +22,18 @@ var root = new RootCommand("The Pandora server: throw-away sandboxes in real mic
 
 try
 {
-    return await root.Parse(args)
-        .InvokeAsync(
-            new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(60) });
+    var parsed = root.Parse(args);
+    if (parsed.Action is HelpAction)
+    {
+        // The help names the program as its user calls it, and not the file that runs.
+        using var help = new StringWriter();
+        await parsed.InvokeAsync(new InvocationConfiguration { Output = help });
+        Console.Write(help.ToString().Replace(RootCommand.ExecutableName, "./pandora", StringComparison.Ordinal));
+        return 0;
+    }
+
+    return await parsed.InvokeAsync(
+        new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(60) });
 }
 catch (Exception e) when (e is StartupException or VmmException or AccessFileException)
 {
