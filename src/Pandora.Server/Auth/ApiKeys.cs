@@ -7,7 +7,8 @@ namespace Pandora.Server.Auth;
 
 /// <summary>
 /// Refuses requests without a valid key, where keys are needed, and those that the key's role does not include. What a key began ends with
-/// it: when it is revoked or expires, its requests are cut, and so are its connections. When the first key is made, those without one are.
+/// it: when it is revoked or expires, its requests are cut, and its connections count as those of a client without a key. When the first
+/// key is made, requests that passed without one are cut.
 /// </summary>
 internal sealed class ApiKeys(
     RequestDelegate next, Access access, GuessBound guesses, Unauthorized unauthorized, ServerMetrics metrics, ILogger<ApiKeys> logger)
@@ -21,7 +22,13 @@ internal sealed class ApiKeys(
         // The path is compared as routing compares it: in upper or lower case, with everything below it.
         var isForMetrics = context.Request.Path.StartsWithSegments("/metrics");
         Key? key = null;
-        if (!access.LetsIn(isForMetrics) && !Open.Contains(context.Request.Path.Value))
+        // Of an open path nothing ends the request.
+        var ended = CancellationToken.None;
+        if (access.LetsIn(isForMetrics))
+        {
+            ended = access.Closed;
+        }
+        else if (!Open.Contains(context.Request.Path.Value))
         {
             key = await FindAsync(context);
             if (key is null)
@@ -36,6 +43,7 @@ internal sealed class ApiKeys(
             }
 
             access.Used(key);
+            ended = key.Revoked;
             (caller.Project, caller.Role, caller.KeyName, caller.KeyId) =
                 (key.Entry.Project, key.Entry.Role, key.Entry.Name, key.Entry.Id);
         }
@@ -43,10 +51,10 @@ internal sealed class ApiKeys(
         if (key is not null || access.IsOpen)
         {
             // A request for an open path does not admit the connection: every client can send one.
-            context.Features.Get<IAdmission>()?.Admit(key?.Revoked ?? access.Closed);
+            context.Features.Get<IAdmission>()?.Admit(ended);
         }
 
-        using var cut = (key?.Revoked ?? access.Closed).UnsafeRegister(static request => ((HttpContext)request!).Abort(), context);
+        using var cut = ended.UnsafeRegister(static request => ((HttpContext)request!).Abort(), context);
         using (logger.BeginScope(new ClientScope(context.Connection.RemoteIpAddress, caller)))
         {
             await next(context);

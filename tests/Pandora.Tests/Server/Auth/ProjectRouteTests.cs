@@ -159,6 +159,8 @@ public sealed class ProjectRouteTests
         world.Api.Node.Time.Advance(Access.Interval);
         await Assert.ThrowsAnyAsync<Exception>(async () => await stream.NextAsync());
         Assert.Equal([id], await world.ListAsync(key));
+        // A balancer asks without a key, as before.
+        Assert.Equal(200, (await world.Api.SendAsync(HttpMethod.Get, "/ready")).Status);
     }
 
     [Fact]
