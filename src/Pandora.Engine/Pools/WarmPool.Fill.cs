@@ -13,14 +13,20 @@ public sealed partial class WarmPool
             while (true)
             {
                 await _wake.Reader.ReadAsync(_stopping.Token);
-                var pause = _time.GetElapsedTime(_time.GetTimestamp(), Interlocked.Read(ref _pausedUntil));
-                if (pause > TimeSpan.Zero)
+                if (RestOfPause() is var pause && pause > TimeSpan.Zero)
                 {
                     await Task.Delay(pause, _time, _stopping.Token);
                 }
 
                 lock (_lock)
                 {
+                    // A boot may have failed since, and begun a pause.
+                    if (RestOfPause() > TimeSpan.Zero)
+                    {
+                        Wake();
+                        continue;
+                    }
+
                     // A client may have stopped to wait, so that its microVM is one too many.
                     while (_warm.Count > _size + WaitingCount)
                     {
@@ -112,6 +118,8 @@ public sealed partial class WarmPool
         done.SetResult();
         Wake();
     }
+
+    private TimeSpan RestOfPause() => _time.GetElapsedTime(_time.GetTimestamp(), Interlocked.Read(ref _pausedUntil));
 
     // Boots that fail at the same time count as one failure.
     private TimeSpan Pause()
