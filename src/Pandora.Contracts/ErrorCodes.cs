@@ -71,11 +71,17 @@ public enum ApiOperations
     /// <summary>Those under <c>/sandboxes/{id}/processes</c>.</summary>
     Process = 256,
 
+    /// <summary>Those under <c>/sandboxes/{id}/files</c>.</summary>
+    File = 512,
+
+    /// <summary><c>PUT /sandboxes/{id}/egress</c>.</summary>
+    Egress = 1024,
+
     /// <summary>Those with a body.</summary>
-    WithBody = Create | Exec | Process,
+    WithBody = Create | Exec | Process | File | Egress,
 
     /// <summary>Those on one sandbox. A create with an idempotency key is one: the key names a sandbox.</summary>
-    OnSandbox = Create | Show | Exec | KeepAlive | Delete | Process,
+    OnSandbox = Create | Show | Exec | KeepAlive | Delete | Process | File | Egress,
 
     /// <summary>Those that need a key, where keys are set.</summary>
     WithKey = OnSandbox | List | Health,
@@ -162,6 +168,56 @@ public static class ErrorCodes
         "process_state", 409, "Not possible", ErrorKind.Other, ApiOperations.Process,
         "the process has ended, has no input or no terminal, or its input is at another offset; the detail says which"));
 
+    /// <summary>There is no such file.</summary>
+    public static readonly ErrorCode FileNotFound = Add(new(
+        "file_not_found", 404, "Not found", ErrorKind.Other, ApiOperations.File,
+        "the guest has no such file or directory, or the user may not look for it"));
+
+    /// <summary>The user may not do it.</summary>
+    public static readonly ErrorCode FileAccessDenied = Add(new(
+        "file_access_denied", 403, "Forbidden", ErrorKind.Other, ApiOperations.File,
+        "the guest's user may not do that to the file, or its filesystem is read-only"));
+
+    /// <summary>There is a file already.</summary>
+    public static readonly ErrorCode FileExists = Add(new(
+        "file_exists", 409, "Not possible", ErrorKind.Other, ApiOperations.File,
+        "a file is there already, or a directory is not empty; nothing was replaced"));
+
+    /// <summary>The file is not of the kind that the request is for.</summary>
+    public static readonly ErrorCode FileState = Add(new(
+        "file_state", 409, "Not possible", ErrorKind.Other, ApiOperations.File,
+        "the file is not of the kind that the request is for, such as a directory where a file is read, or it is in use"));
+
+    /// <summary>A condition of the request does not hold.</summary>
+    public static readonly ErrorCode FilePrecondition = Add(new(
+        "file_precondition", 412, "Condition not met", ErrorKind.Other, ApiOperations.File,
+        "`If-Match` or `If-None-Match` does not hold; nothing was changed"));
+
+    /// <summary>The range lies behind the file's end.</summary>
+    public static readonly ErrorCode FileRange = Add(new(
+        "file_range", 416, "Range not in the file", ErrorKind.Other, ApiOperations.File,
+        "the file is shorter than the range's begin; `Content-Range` says its size"));
+
+    /// <summary>The guest's disk is full.</summary>
+    public static readonly ErrorCode DiskFull = Add(new(
+        "disk_full", 507, "Disk full", ErrorKind.Other, ApiOperations.File,
+        "the guest's disk is full; a file that was to be replaced is as it was"));
+
+    /// <summary>The guest's kernel failed.</summary>
+    public static readonly ErrorCode FileFailed = Add(new(
+        "file_failed", 502, "Guest failed", ErrorKind.Other, ApiOperations.File,
+        "the guest's kernel answered with an error that has no code of its own; the detail names it"));
+
+    /// <summary>The guest has no agent.</summary>
+    public static readonly ErrorCode FilesUnsupported = Add(new(
+        "files_unsupported", 501, "Not supported", ErrorKind.Other, ApiOperations.File,
+        "the sandbox's commands run over SSH, or its agent is older than this server: it can do nothing with files"));
+
+    /// <summary>The sandbox's limit of requests for files is reached.</summary>
+    public static readonly ErrorCode TooManyFileRequests = Add(new(
+        "too_many_file_requests", 429, "Too many at once", ErrorKind.Other, ApiOperations.File,
+        "too many requests for files of this sandbox are under way", RetryAfterSeconds: 1));
+
     /// <summary>The sandbox's limit of commands is reached.</summary>
     public static readonly ErrorCode TooManyExecs = Add(new(
         "too_many_execs", 429, "Too many at once", ErrorKind.Other, ApiOperations.Exec | ApiOperations.Process,
@@ -207,7 +263,7 @@ public static class ErrorCodes
 
     /// <summary>The operator forbids what was asked for.</summary>
     public static readonly ErrorCode EgressForbidden = Add(new(
-        "egress_forbidden", 403, "Forbidden", ErrorKind.Other, ApiOperations.Create,
+        "egress_forbidden", 403, "Forbidden", ErrorKind.Other, ApiOperations.Create | ApiOperations.Egress,
         "the request asks for more of the network than the operator allows"));
 
     /// <summary>The request is above a ceiling of its project.</summary>
@@ -238,7 +294,7 @@ public static class ErrorCodes
 
     /// <summary>The guest does not answer.</summary>
     public static readonly ErrorCode GuestUnreachable = Add(new(
-        "guest_unreachable", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Exec | ApiOperations.Process,
+        "guest_unreachable", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Exec | ApiOperations.Process | ApiOperations.File,
         "the guest does not answer; `command` says what is known of the command"));
 
     /// <summary>The server has a defect.</summary>

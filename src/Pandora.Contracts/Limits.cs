@@ -40,6 +40,18 @@ public static class Limits
     /// <summary>Most characters of a command's working directory, and most bytes as UTF-8.</summary>
     public const int MaxCwdLength = 4096;
 
+    /// <summary>Most bytes of a file's path.</summary>
+    public const int MaxPathBytes = 4095;
+
+    /// <summary>Most entries of one page of a list of files.</summary>
+    public const int MaxListedFiles = 10_000;
+
+    /// <summary>Entries of one page of a list of files where none are asked for.</summary>
+    public const int DefaultListedFiles = 1000;
+
+    /// <summary>Most levels of directories of a list of files.</summary>
+    public const int MaxListDepth = 64;
+
     /// <summary>Most characters of a user's name.</summary>
     public const int MaxUserLength = 32;
 

@@ -22,6 +22,13 @@ public sealed record CreateSandboxRequest(
     [property: Range(1, Limits.MaxVcpus, ErrorMessage = "must be between {1} and {2}")] int? Vcpus = null,
     [property: Range(Limits.MinDiskMib, Limits.MaxDiskMib, ErrorMessage = "must be between {1} and {2}")] int? DiskMib = null);
 
+/// <summary>Body of <c>PUT /sandboxes/{id}/egress</c>.</summary>
+/// <param name="Egress"><c>internet</c> or <c>none</c>. With <c>none</c>, connections that are open are cut.</param>
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+public sealed record EgressRequest(
+    [property: Required(ErrorMessage = "must be given")]
+    [property: AllowedValues("internet", "none", ErrorMessage = "must be internet or none")] string Egress);
+
 /// <summary>Answer to <c>POST /sandboxes</c>.</summary>
 /// <param name="SandboxId">Opaque id, <c>^[a-z0-9]{20,}$</c>.</param>
 /// <param name="SlotId">Number of the network slot that the sandbox occupies.</param>

@@ -60,6 +60,36 @@ public enum PandoraError
     /// <summary>A quota of the project is used up.</summary>
     QuotaExceeded,
 
+    /// <summary>The guest has no such file or directory.</summary>
+    FileNotFound,
+
+    /// <summary>The guest's user may not do that to the file.</summary>
+    FileAccessDenied,
+
+    /// <summary>A file is there already, or a directory is not empty.</summary>
+    FileExists,
+
+    /// <summary>The file is not of the kind that the request is for, or is in use.</summary>
+    FileState,
+
+    /// <summary>A condition of the request does not hold.</summary>
+    FilePrecondition,
+
+    /// <summary>The file is shorter than the range's begin.</summary>
+    FileRange,
+
+    /// <summary>The guest's disk is full.</summary>
+    DiskFull,
+
+    /// <summary>The guest's kernel answered with another error.</summary>
+    FileFailed,
+
+    /// <summary>The guest's agent can do nothing with files, or there is none.</summary>
+    FilesUnsupported,
+
+    /// <summary>Too many requests for files of the sandbox are under way.</summary>
+    TooManyFileRequests,
+
     /// <summary>The guest lives, but its agent or SSH server does not answer.</summary>
     GuestUnreachable,
 }

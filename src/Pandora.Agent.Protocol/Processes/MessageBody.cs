@@ -18,16 +18,13 @@ internal sealed class BodyWriter
     }
 
     /// <summary>Writes a text after its length in bytes; null as the length -1.</summary>
-    public BodyWriter Text(string? value)
-    {
-        if (value is null)
-        {
-            return Number(-1);
-        }
+    public BodyWriter Text(string? value) => value is null ? Number(-1) : Bytes(Encoding.UTF8.GetBytes(value));
 
-        var bytes = Encoding.UTF8.GetBytes(value);
-        Number(bytes.Length);
-        _bytes.Write(bytes);
+    /// <summary>Writes bytes after their number.</summary>
+    public BodyWriter Bytes(ReadOnlySpan<byte> value)
+    {
+        Number(value.Length);
+        _bytes.Write(value);
         return this;
     }
 
@@ -70,6 +67,10 @@ internal ref struct BodyReader(ReadOnlySpan<byte> body)
     /// <summary>Reads what <see cref="BodyWriter.Text"/> wrote.</summary>
     /// <exception cref="FormatException">The body is cut off.</exception>
     public string? Text() => Number(-1, _rest.Length) is var length && length < 0 ? null : Encoding.UTF8.GetString(Take(length));
+
+    /// <summary>Reads what <see cref="BodyWriter.Bytes"/> wrote.</summary>
+    /// <exception cref="FormatException">The body is cut off.</exception>
+    public byte[] Bytes() => Take(Number(0, _rest.Length)).ToArray();
 
     /// <summary>Reads what <see cref="BodyWriter.Texts"/> wrote.</summary>
     /// <exception cref="FormatException">The body is cut off, or a text is null.</exception>
