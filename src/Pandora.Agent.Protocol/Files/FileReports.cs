@@ -124,7 +124,7 @@ internal sealed record FileResult(bool IsCreated = false, long Bytes = 0, long E
 /// <summary>What happened to a file below a watched directory.</summary>
 internal enum FileChange : byte
 {
-    /// <summary>The watch has begun: what happens from now on is told. It has no path.</summary>
+    /// <summary>The watch has begun: an event follows for each change from now on. It has no path.</summary>
     Started = 0,
 
     /// <summary>It was made, or moved here from outside.</summary>
