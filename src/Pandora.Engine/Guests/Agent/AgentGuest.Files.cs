@@ -13,10 +13,10 @@ internal sealed partial class AgentGuest
     {
         if (way == ExecWay.Ssh)
         {
-            throw AgentFiles.Unsupported("this sandbox's commands run over SSH, and files need the agent's device");
+            throw AgentFileRequest.Unsupported("this sandbox's commands run over SSH, and files need the agent's device");
         }
 
-        return new AgentFiles(spec, await OpenFilesAsync(AgentFiles.RequestOf(spec), cancellationToken), IsAliveAsync, time);
+        return new AgentFileRequest(spec, await OpenFilesAsync(AgentFileRequest.RequestOf(spec), cancellationToken), IsAliveAsync, time);
     }
 
     private async Task<AgentStream> OpenFilesAsync(FileRequest request, CancellationToken cancellationToken)

@@ -152,7 +152,7 @@ internal sealed class ScriptedStream(Action<ScriptedStream, ProcessMessage, byte
                 Task changed;
                 lock (_lock)
                 {
-                    if (Flood is not null)
+                    if (Flood is not null && _toServer.Count == 0)
                     {
                         _toServer.Enqueue(Flood);
                     }

@@ -13,7 +13,7 @@ namespace Pandora.Engine.Guests.Agent;
 /// <param name="stream">The stream of the request.</param>
 /// <param name="isAlive">Asks the agent for a sign of life.</param>
 /// <param name="time">Clock of the limits.</param>
-internal sealed partial class AgentFiles(
+internal sealed partial class AgentFileRequest(
     FileSpec spec, AgentStream stream, Func<CancellationToken, Task<bool>> isAlive, TimeProvider time) : IGuestFiles
 {
     /// <summary>Silence after which the agent is asked for a sign of life.</summary>

@@ -6,7 +6,7 @@ using FileOptions = Pandora.Agent.Protocol.Files.FileOptions;
 namespace Pandora.Engine.Guests.Agent;
 
 /// <content>What the agent sends, none of which can be trusted.</content>
-internal sealed partial class AgentFiles
+internal sealed partial class AgentFileRequest
 {
     // Most bytes of one name: limits.h, NAME_MAX.
     private const int MaxName = 255;
