@@ -73,9 +73,9 @@ public sealed class FileContentTests
         using var answer = await files.Server.Http.GetAsync(files.Address + "?path=/a", HttpCompletionOption.ResponseHeadersRead);
         Assert.Equal(1L << 40, answer.Content.Headers.ContentLength);
         GC.Collect();
-        await Task.Delay(500, TimeProvider.System);
+        await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System);
         var before = GC.GetTotalMemory(forceFullCollection: true);
-        await Task.Delay(1000, TimeProvider.System);
+        await Task.Delay(TimeSpan.FromMilliseconds(1000), TimeProvider.System);
         Assert.InRange(GC.GetTotalMemory(forceFullCollection: true) - before, long.MinValue, 8 * 1024 * 1024);
         Assert.False(files.Streams[0].IsClosed);
         files.Server.Node.Time.Advance(Pandora.Server.Api.Files.FileAnswerWriter.Patience + TimeSpan.FromSeconds(1));

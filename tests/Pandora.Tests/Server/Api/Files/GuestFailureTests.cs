@@ -1,6 +1,5 @@
 using Pandora.Agent.Protocol.Files;
 using Pandora.Agent.Protocol.Processes;
-using Pandora.Fakes;
 using Pandora.Tests.Guests;
 
 namespace Pandora.Tests.Api.Files;

@@ -21,6 +21,7 @@ internal sealed class ScriptedFiles(FakeServer server, string id) : IAsyncDispos
     public IReadOnlyList<ScriptedStream> Streams { get; private set; } = [];
 
     /// <param name="answer">Called with each message of the server, and with the request of the stream.</param>
+    /// <param name="onLoopback">Whether the web server listens on a real port.</param>
     public static async Task<ScriptedFiles> StartAsync(
         Action<ScriptedStream, FileRequest, FileMessage> answer, bool onLoopback = false)
     {

@@ -22,7 +22,7 @@ public sealed class SilentGuestFilesTests
         var answering = files.SendAsync(HttpMethod.Parse(method), path, method == "PUT" ? "x" : null);
         await FakeNode.UntilAsync(() => files.Streams.Count == 1);
         // The request waits before the clock moves.
-        await Task.Delay(100, TimeProvider.System);
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
         files.Server.Node.Time.Advance(AgentFileRequest.Silence + Slack);
         await FakeNode.UntilAsync(() => files.Requests.Count == 2);
         Assert.False(answering.IsCompleted);
@@ -43,19 +43,19 @@ public sealed class SilentGuestFilesTests
         });
         var answering = files.SendAsync(HttpMethod.Delete, "?path=/a&recursive=true");
         await FakeNode.UntilAsync(() => files.Streams.Count == 1);
-        await Task.Delay(100, TimeProvider.System);
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
         for (var asked = 2; asked < 12; asked++)
         {
             files.Server.Node.Time.Advance(AgentFileRequest.Silence + Slack);
             await FakeNode.UntilAsync(() => files.Requests.Count == asked && files.Streams[^1].IsClosed);
             Assert.False(answering.IsCompleted);
-            await Task.Delay(20, TimeProvider.System);
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
         }
 
         files.Streams[0].Done();
         Assert.Equal(204, (await answering).Status);
         answering = files.SendAsync(HttpMethod.Delete, "?path=/a&recursive=true");
-        await Task.Delay(100, TimeProvider.System);
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
         await using var clock = files.Server.Node.RunClock();
         Assert.Equal((502, "guest_unreachable", null), await answering);
     }
@@ -72,7 +72,7 @@ public sealed class SilentGuestFilesTests
         var answering = files.Server.Http.SendAsync(request);
         await body.Writer.WriteAsync(new byte[10]);
         await FakeNode.UntilAsync(() => files.Streams.Count == 1 && files.Streams[0].Received.Count == 2);
-        await Task.Delay(100, TimeProvider.System);
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
         files.Server.Node.Time.Advance(FileBody.Patience + Slack);
         using var answer = await answering.WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System);
         Assert.Equal(408, (int)answer.StatusCode);
@@ -107,7 +107,7 @@ public sealed class SilentGuestFilesTests
         await watches[0].DisposeAsync();
         for (var status = 0; status != 200; status = (await files.SendAsync(HttpMethod.Get, "/info?path=/a")).Status)
         {
-            await Task.Delay(5, TimeProvider.System);
+            await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System);
         }
 
         foreach (var watch in watches)
@@ -123,7 +123,7 @@ public sealed class SilentGuestFilesTests
             stream.Say(FileMessage.Event, new FileEvent(FileChange.Started, [], [], false).Encode()));
         await using var watch = await ServerEvents.OpenAsync(files.Server.Http, HttpMethod.Get, files.Address + "/watch?path=/a");
         await watch.NextAsync("started");
-        await Task.Delay(100, TimeProvider.System);
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
         files.Server.Node.Time.Advance(TimeSpan.FromSeconds(16));
         Assert.Equal("{}", (await watch.NextAsync("heartbeat")).GetRawText());
         var moved = new FileEvent(FileChange.Moved, "old"u8.ToArray(), [0xFF], IsDirectory: true);
