@@ -10,6 +10,13 @@ internal sealed class FileBody(Stream body, TimeProvider time) : Stream
     /// <summary>Longest that a client may send nothing.</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
+    /// <summary>Longest that the rest of a body is read after the answer.</summary>
+    public static readonly TimeSpan DrainLimit = TimeSpan.FromSeconds(60);
+
+    private readonly byte[] _buffer = new byte[64 * 1024];
+    private int _begin, _end;
+    private Task<int>? _reading;
+
     /// <inheritdoc/>
     public override bool CanRead => true;
 
@@ -31,8 +38,7 @@ internal sealed class FileBody(Stream body, TimeProvider time) : Stream
 
     /// <summary>Opens the body of a request, which may come as slowly as its client sends it.</summary>
     /// <param name="context">The request.</param>
-    /// <param name="isGzip">Whether it is decompressed.</param>
-    public static Stream Open(HttpContext context, bool isGzip = false)
+    public static FileBody Open(HttpContext context)
     {
         // A pipe may be behind it.
         if (context.Features.Get<IHttpMinRequestBodyDataRateFeature>() is { } rate)
@@ -40,30 +46,54 @@ internal sealed class FileBody(Stream body, TimeProvider time) : Stream
             rate.MinDataRate = null;
         }
 
-        var body = new FileBody(context.Request.Body, context.RequestServices.GetRequiredService<TimeProvider>());
-        return isGzip ? new GzipBody(body) : body;
+        return new FileBody(context.Request.Body, context.RequestServices.GetRequiredService<TimeProvider>());
     }
 
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var reading = body.ReadAsync(buffer, stop.Token);
-        if (reading.IsCompleted)
+        if (_begin == _end)
         {
-            return await reading;
+            // The web server gives up a connection whose body was being read when the answer was sent: a read is never cut.
+            var reading = _reading ??= body.ReadAsync(_buffer, CancellationToken.None).AsTask();
+            if (!reading.IsCompleted)
+            {
+                await ((Task)reading).WaitAsync(Patience, time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                cancellationToken.ThrowIfCancellationRequested();
+                if (!reading.IsCompleted)
+                {
+                    throw new BadHttpRequestException("nothing of the body came for a while", StatusCodes.Status408RequestTimeout);
+                }
+            }
+
+            (_begin, _end) = (0, await reading);
+            _reading = null;
         }
 
-        var task = reading.AsTask();
-        await ((Task)task).WaitAsync(Patience, time, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        if (task.IsCompleted)
-        {
-            return await task;
-        }
+        var count = Math.Min(buffer.Length, _end - _begin);
+        _buffer.AsMemory(_begin, count).CopyTo(buffer);
+        _begin += count;
+        return count;
+    }
 
-        await stop.CancelAsync();
-        await ((Task)task).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        throw new BadHttpRequestException("nothing of the body came for a while", StatusCodes.Status408RequestTimeout);
+    /// <summary>Reads what is left, for a client that reads the answer only after it has sent all. It takes <see cref="DrainLimit"/> at
+    /// most; a connection on which more is left is closed.</summary>
+    public async Task DrainAsync(CancellationToken cancellationToken)
+    {
+        using var limit = new CancellationTokenSource(DrainLimit, time);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        try
+        {
+            do
+            {
+                (_begin, _end) = (0, 0);
+            }
+            while (await ReadAsync(new byte[1], stop.Token) > 0);
+        }
+        catch (Exception e) when (e is IOException or OperationCanceledException)
+        {
+            // The client sends nothing more, or too much: it may have the answer all the same.
+        }
     }
 
     /// <inheritdoc/>

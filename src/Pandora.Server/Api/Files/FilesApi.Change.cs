@@ -27,11 +27,11 @@ internal static partial class FilesApi
             ModifiedAt = FileParameters.ModifiedAtOf(modifiedAt),
             Condition = FileConditions.OfWrite(context.Request.Headers),
         };
-        var (files, outcome) = await WriteFilesAsync(sandbox, spec, FileBody.Open(context), cancellationToken);
-        return Show(context.Response, files[0], outcome.IsCreated);
+        return await WriteFilesAsync(
+            context, sandbox, spec, isGzip: false, a => Show(context.Response, a.Files[0], a.Outcome.IsCreated), cancellationToken);
     }
 
-    private static async Task<Ok<UnpackedFiles>> UnpackAsync(
+    private static async Task<IResult> UnpackAsync(
         string id, ProjectSandboxes sandboxes, HttpContext context, string? user, string? owner, string? compression,
         bool sparse = false, CancellationToken cancellationToken = default)
     {
@@ -50,8 +50,8 @@ internal static partial class FilesApi
             "GZIP" => true,
             _ => throw PandoraException.Invalid("Content-Encoding", "must be gzip, or left out"),
         };
-        var (_, outcome) = await WriteFilesAsync(sandbox, spec, FileBody.Open(context, isGzip), cancellationToken);
-        return TypedResults.Ok(new UnpackedFiles(outcome.Entries, outcome.Bytes));
+        return await WriteFilesAsync(
+            context, sandbox, spec, isGzip, a => TypedResults.Ok(new UnpackedFiles(a.Outcome.Entries, a.Outcome.Bytes)), cancellationToken);
     }
 
     private static async Task<NoContent> DeleteAsync(
@@ -102,15 +102,19 @@ internal static partial class FilesApi
         return Show(response, (await sandbox.AskFilesAsync(spec, cancellationToken)).Files[0]);
     }
 
-    private static async Task<FileAnswer> WriteFilesAsync(
-        Sandbox sandbox, FileSpec spec, Stream body, CancellationToken cancellationToken)
+    // Writes what the body has. What the guest answers before the body's end must reach a client that still sends.
+    private static async Task<IResult> WriteFilesAsync(
+        HttpContext context, Sandbox sandbox, FileSpec spec, bool isGzip, Func<FileAnswer, IResult> show, CancellationToken cancellationToken)
     {
+        var body = FileBody.Open(context);
         try
         {
-            await using (body)
-            {
-                return await sandbox.WriteFilesAsync(spec, body, cancellationToken);
-            }
+            await using Stream content = isGzip ? new GzipBody(body) : body;
+            return show(await sandbox.WriteFilesAsync(spec, content, cancellationToken));
+        }
+        catch (PandoraException e)
+        {
+            return new EarlyAnswer(context.RequestServices.GetRequiredService<Problems>().ToResult(e), body);
         }
         catch (FileBodyException e) when (e.InnerException is { } fault)
         {

@@ -48,10 +48,10 @@ public sealed class FileParametersTests
         Assert.Equal("mode", Assert.Throws<PandoraException>(() => FileParameters.ModeOf(text)).Field);
 
     [Theory]
-    [InlineData("0", 0)]
+    [InlineData("0", 0L)]
     [InlineData("1767225600.5", 1_767_225_600_500_000_000)]
-    [InlineData("1.000000001", 1_000_000_001)]
-    [InlineData("-1.5", -1_500_000_000)]
+    [InlineData("1.000000001", 1_000_000_001L)]
+    [InlineData("-1.5", -1_500_000_000L)]
     [InlineData(null, null)]
     public void A_time_is_seconds(string? text, long? nanoseconds) => Assert.Equal(nanoseconds, FileParameters.ModifiedAtOf(text));
 

@@ -98,7 +98,6 @@ public sealed class FileReadTests
     [InlineData("", 400, "invalid_request")]
     [InlineData("?path=", 400, "invalid_request")]
     [InlineData("?path=/etc/passwd&path=/etc/group", 400, "invalid_request")]
-    [InlineData("?path=%", 400, "invalid_request")]
     [InlineData("?path=/a%00b", 400, "invalid_request")]
     [InlineData("?path=/etc/passwd&user=No%20Name", 400, "invalid_request")]
     [InlineData("?path=/etc/passwd&user=no-such-user", 400, "invalid_request")]
@@ -192,14 +191,11 @@ public sealed class FileReadTests
     }
 
     [Fact]
-    public async Task A_FIFO_hangs_nothing()
+    public async Task A_socket_is_not_opened()
     {
         await using var files = await GuestFiles.StartAsync();
-        using (var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
-        {
-            socket.Bind(new UnixDomainSocketEndPoint(files["socket"]));
-        }
-
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Bind(new UnixDomainSocketEndPoint(files["socket"]));
         using var answer = await files.GetAsync("socket");
         Assert.Equal("file_state", await GuestFiles.CodeOf(answer));
     }

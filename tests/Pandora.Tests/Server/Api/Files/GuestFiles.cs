@@ -68,6 +68,8 @@ internal sealed class GuestFiles : IAsyncDisposable
     {
         await Server.DisposeAsync();
         await _connection.DisposeAsync();
-        Directory.Delete(Root, recursive: true);
+        // .NET cannot delete a name that is not UTF-8.
+        using var deleting = System.Diagnostics.Process.Start("rm", ["-rf", "--", Root]);
+        await deleting.WaitForExitAsync();
     }
 }

@@ -129,8 +129,8 @@ public sealed class SilentGuestFilesTests
         var moved = new FileEvent(FileChange.Moved, "old"u8.ToArray(), [0xFF], IsDirectory: true);
         files.Streams[0].Say(FileMessage.Event, moved.Encode());
         Assert.Equal(
-            """{"path":"old","target":"\uFFFD","is_directory":true,"target_base64":"/w=="}""", (await watch.NextAsync("moved")).GetRawText());
-        var idle = (await files.Server.SendAsync(HttpMethod.Get, $"/sandboxes/{files.Id}")).Body.GetProperty("idle").GetDouble();
+            """{"path":"old","target":"�","is_directory":true,"target_base64":"/w=="}""", (await watch.NextAsync("moved")).GetRawText());
+        var idle = (await files.Server.SendAsync(HttpMethod.Get, $"/sandboxes/{files.Id}")).Body.GetProperty("idle_seconds").GetDouble();
         Assert.InRange(idle, 16, 20);
         Assert.Equal(204, (await files.Server.SendAsync(HttpMethod.Delete, $"/sandboxes/{files.Id}")).Status);
         Assert.Equal("sandbox_not_found", (await watch.NextAsync("error")).GetProperty("code").GetString());
