@@ -58,4 +58,16 @@ internal static unsafe partial class FileCalls
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int fstatfs(int descriptor, void* status);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int inotify_init1(int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int inotify_add_watch(int inotify, byte* name, uint events);
+
+    [LibraryImport("libc")]
+    private static partial int inotify_rm_watch(int inotify, int watch);
+
+    [LibraryImport("libc")]
+    private static partial int poll(int* descriptors, nuint count, int milliseconds);
 }

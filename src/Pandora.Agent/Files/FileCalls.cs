@@ -31,6 +31,9 @@ internal static unsafe partial class FileCalls
     private const int CloseOnExec = 0x80000, Follow = 0x400, RemoveDirectory = 0x200;
     private const long OmitTime = 0x3FFFFFFE; // UTIME_OMIT
     private const int MostPath = 4096;
+
+    // MODIFY, ATTRIB, MOVED_FROM, MOVED_TO, CREATE, DELETE, DELETE_SELF, MOVE_SELF, ONLYDIR, EXCL_UNLINK.
+    private const uint WatchedEvents = 0x2 | 0x4 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800 | 0x100_0000 | 0x400_0000;
     private static readonly bool s_isX64 = RuntimeInformation.ProcessArchitecture == Architecture.X64;
 
     /// <summary>O_DIRECTORY, whose number differs between processors.</summary>
@@ -223,6 +226,35 @@ internal static unsafe partial class FileCalls
     {
         var found = stackalloc long[32];
         return fstatfs(descriptor, found) < 0 ? -1 : found[0];
+    }
+
+    /// <summary>Makes a queue of events of directories (inotify(7)), which does not wait.</summary>
+    public static int CreateInotify() => Result(inotify_init1(CloseOnExec | NonBlocking));
+
+    /// <summary>Watches an open directory.</summary>
+    /// <returns>Number of the watch, which is the same for the same directory.</returns>
+    public static int AddWatch(int inotify, int directory)
+    {
+        Span<byte> path = stackalloc byte[32];
+        path[OwnPath(directory, path)] = 0;
+        fixed (byte* own = path)
+        {
+            return Result(inotify_add_watch(inotify, own, WatchedEvents));
+        }
+    }
+
+    /// <summary>Ends a watch.</summary>
+    public static void RemoveWatch(int inotify, int watch) => _ = inotify_rm_watch(inotify, watch);
+
+    /// <summary>Waits until one of two descriptors can be read.</summary>
+    /// <param name="first">A descriptor.</param>
+    /// <param name="second">Another one.</param>
+    /// <param name="milliseconds">Longest wait; -1 for none.</param>
+    public static void WaitForEither(int first, int second, int milliseconds)
+    {
+        // struct pollfd: descriptor, events (POLLIN), what happened.
+        var descriptors = stackalloc int[4] { first, 1, second, 1 };
+        _ = poll(descriptors, 2, milliseconds);
     }
 
     private static int OwnPath(int descriptor, Span<byte> path)

@@ -30,7 +30,7 @@ internal static class FilePath
     /// <summary>The path for people and clients: without empty names, and "." as names.</summary>
     public static byte[] Clean(ReadOnlySpan<byte> absolute)
     {
-        var clean = new byte[absolute.Length];
+        var clean = new byte[absolute.Length + 1];
         var length = 0;
         foreach (var range in absolute.Split((byte)'/'))
         {
@@ -59,9 +59,9 @@ internal static class FilePath
     /// <summary>Whether a name is that of the directory itself, or of the one above.</summary>
     public static bool IsDots(ReadOnlySpan<byte> name) => name.SequenceEqual("."u8) || name.SequenceEqual(".."u8);
 
-    /// <summary>Joins the path of a directory and a name.</summary>
+    /// <summary>Joins the path of a directory and a name. Either may be empty.</summary>
     public static byte[] Join(ReadOnlySpan<byte> directory, ReadOnlySpan<byte> name) =>
-        directory.IsEmpty || directory[^1] == '/' ? [.. directory, .. name] : [.. directory, (byte)'/', .. name];
+        directory.IsEmpty || name.IsEmpty || directory[^1] == '/' ? [.. directory, .. name] : [.. directory, (byte)'/', .. name];
 
     /// <summary>The path as a short text: bytes that are no printable UTF-8 become <c>\xNN</c>.</summary>
     public static string Show(ReadOnlySpan<byte> path)

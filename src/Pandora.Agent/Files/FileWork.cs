@@ -1,3 +1,4 @@
+using Pandora.Agent.Files.Tar;
 using Pandora.Agent.Processes;
 using Pandora.Agent.Protocol.Files;
 using Pandora.Agent.Protocol.Processes;
@@ -69,6 +70,20 @@ internal sealed class FileWork
         pipe.Write(FileMessage.Failed, failure.Encode());
     }
 
+    /// <summary>Takes bytes until the memory is full, so that holes lie on borders of blocks.</summary>
+    /// <param name="read">Takes some bytes; 0 at the end.</param>
+    /// <returns>How many; 0 at the end.</returns>
+    public int Fill(Func<Memory<byte>, int> read)
+    {
+        var (chunk, count) = (Message.AsMemory(ProcessMessages.HeaderSize), 0);
+        while (count < chunk.Length && read(chunk[count..]) is var more && more > 0)
+        {
+            count += more;
+        }
+
+        return count;
+    }
+
     /// <summary>Answers a file.</summary>
     /// <param name="path">Its absolute path.</param>
     /// <param name="status">What is known of it.</param>
@@ -119,6 +134,14 @@ internal sealed class FileWork
         FileOperation.Show => Show(),
         FileOperation.Read => FileReader.Run(this),
         FileOperation.Write => FileWriter.Run(this),
+        FileOperation.Delete => FileDeleter.Run(this),
+        FileOperation.MakeDirectory => DirectoryMaker.Run(this),
+        FileOperation.Move => FileMover.Run(this),
+        FileOperation.Copy => FileCopier.Run(this),
+        FileOperation.List => FileLister.Run(this),
+        FileOperation.Pack => TarPacker.Run(this),
+        FileOperation.Unpack => TarUnpacker.Run(this),
+        FileOperation.Watch => FileWatcher.Run(this),
         _ => throw new FileFailedException(FileFailureKind.Protocol, $"operation {(int)Request.Operation} is not known"),
     };
 

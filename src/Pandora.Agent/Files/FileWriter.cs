@@ -30,7 +30,7 @@ internal static class FileWriter
         CheckCondition(place, request.Condition);
         using var file = new NewFile(place, request.Options.HasFlag(FileOptions.Sparse));
         int count;
-        while ((count = work.Pipe.Read(work.Chunk)) > 0)
+        while ((count = work.Fill(b => work.Pipe.Read(b.Span))) > 0)
         {
             file.Write(work.Chunk[..count]);
         }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using Pandora.Agent.Protocol.Files;
 using Pandora.Fakes;
@@ -30,10 +31,28 @@ public abstract class AgentFileTest : IAsyncDisposable
     internal void AssertNothingLeft(params string[] names) =>
         Assert.Equal(names, Directory.GetFileSystemEntries(Root).Select(p => Path.GetFileName(p)!).Order(StringComparer.Ordinal));
 
+    internal static void Run(string program, params string[] arguments)
+    {
+        using var process = Process.Start(program, arguments);
+        process.WaitForExit();
+        Assert.Equal(0, process.ExitCode);
+    }
+
+    internal static async Task WaitUntilAsync(Func<bool> isTrue)
+    {
+        for (var i = 0; i < 1000 && !isTrue(); i++)
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System);
+        }
+
+        Assert.True(isTrue());
+    }
+
     public virtual async ValueTask DisposeAsync()
     {
         GC.SuppressFinalize(this);
         await Talk.DisposeAsync();
-        Directory.Delete(Root, recursive: true);
+        // Directory.Delete cannot name all that is made here.
+        Run("rm", "-rf", Root);
     }
 }

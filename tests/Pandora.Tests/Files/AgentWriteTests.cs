@@ -193,16 +193,6 @@ public sealed class AgentWriteTests : AgentFileTest
         await Talk.DoAsync(Request(FileOperation.Write, "disk/a"), new byte[500_000]);
     }
 
-    private static async Task WaitUntilAsync(Func<bool> isTrue)
-    {
-        for (var i = 0; i < 500 && !isTrue(); i++)
-        {
-            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System);
-        }
-
-        Assert.True(isTrue());
-    }
-
     private long BlocksOf(string name)
     {
         using var process = System.Diagnostics.Process.Start(
@@ -220,15 +210,8 @@ internal sealed class SmallDisk : IDisposable
     {
         _path = path;
         Directory.CreateDirectory(path);
-        Run("mount", "-t", "tmpfs", "-o", "size=1m", "pandora-test", path);
+        AgentFileTest.Run("mount", "-t", "tmpfs", "-o", "size=1m", "pandora-test", path);
     }
 
-    public void Dispose() => Run("umount", _path);
-
-    private static void Run(string program, params string[] arguments)
-    {
-        using var process = System.Diagnostics.Process.Start(program, arguments);
-        process.WaitForExit();
-        Assert.Equal(0, process.ExitCode);
-    }
+    public void Dispose() => AgentFileTest.Run("umount", _path);
 }
