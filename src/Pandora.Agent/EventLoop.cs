@@ -1,12 +1,16 @@
 namespace Pandora.Agent;
 
 /// <summary>Waits for events of descriptors and for times, on one thread, and calls who asked for them.</summary>
-internal sealed class EventLoop
+internal sealed class EventLoop : IDisposable
 {
     private const int MostAtOnce = 64;
     private readonly int _epoll = Linux.CreateEpoll();
     private readonly Dictionary<int, Action<uint>> _handlers = [];
     private readonly PriorityQueue<Action, long> _timers = new();
+    private readonly Lock _lock = new();
+    private readonly int _posted = Linux.CreateEvent();
+    private List<Action> _actions = [], _taken = [];
+    private bool _isStopped, _isClosed;
 
     /// <summary>Called when all events that were ready have been handled: for what is done once for many of them.</summary>
     public Action? Handled { get; set; }
@@ -33,11 +37,28 @@ internal sealed class EventLoop
     public void After(long milliseconds, Action action) =>
         _timers.Enqueue(action, Linux.Monotonic() + Math.Min(milliseconds, long.MaxValue / 4_000_000) * 1_000_000);
 
-    /// <summary>Runs for ever.</summary>
+    /// <summary>Calls an action once, on the loop's thread. Any thread may ask for it.</summary>
+    public void Post(Action action)
+    {
+        lock (_lock)
+        {
+            _actions.Add(action);
+            if (_actions.Count == 1 && !_isClosed)
+            {
+                Linux.Signal(_posted);
+            }
+        }
+    }
+
+    /// <summary>Makes <see cref="Run"/> return when what is under way has been handled.</summary>
+    public void Stop() => Post(() => _isStopped = true);
+
+    /// <summary>Runs until <see cref="Stop"/>.</summary>
     public void Run()
     {
+        Add(_posted, Linux.EpollIn, _ => RunPosted());
         Span<(int Descriptor, uint Events)> ready = stackalloc (int, uint)[MostAtOnce];
-        while (true)
+        while (!_isStopped)
         {
             var count = Linux.Wait(_epoll, ready, NextTimeout());
             foreach (var (descriptor, events) in ready[..count])
@@ -57,6 +78,36 @@ internal sealed class EventLoop
 
             Handled?.Invoke();
         }
+    }
+
+    /// <summary>Closes its descriptors. What is posted afterwards is not called.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            if (!_isClosed)
+            {
+                _isClosed = true;
+                Linux.Close(_posted);
+                Linux.Close(_epoll);
+            }
+        }
+    }
+
+    private void RunPosted()
+    {
+        Linux.ClearSignal(_posted);
+        lock (_lock)
+        {
+            (_actions, _taken) = (_taken, _actions);
+        }
+
+        foreach (var action in _taken)
+        {
+            action();
+        }
+
+        _taken.Clear();
     }
 
     private int NextTimeout() => _timers.TryPeek(out _, out var due)

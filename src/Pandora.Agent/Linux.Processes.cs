@@ -50,6 +50,23 @@ internal static unsafe partial class Linux
         return Math.Max(count, 0);
     }
 
+    /// <summary>Makes a descriptor that can be read when it was signalled (eventfd(2)).</summary>
+    public static int CreateEvent() => Check(eventfd(0, CloseOnExec | NonBlocking), "eventfd");
+
+    /// <summary>Signals a descriptor of <see cref="CreateEvent"/>.</summary>
+    public static void Signal(int descriptor)
+    {
+        var count = 1ul;
+        _ = write(descriptor, (byte*)&count, 8);
+    }
+
+    /// <summary>Takes the signals of a descriptor of <see cref="CreateEvent"/>.</summary>
+    public static void ClearSignal(int descriptor)
+    {
+        ulong count;
+        _ = read(descriptor, (byte*)&count, 8);
+    }
+
     /// <summary>Opens a pipe whose ends do not wait, as far as the agent uses them.</summary>
     /// <param name="isInput">Whether the agent has the end that is written; else the one that is read.</param>
     /// <param name="owner">Whose pipe it is, so that <c>/dev/stdout</c> can be opened.</param>
@@ -246,6 +263,9 @@ internal static unsafe partial class Linux
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int epoll_wait(int epoll, void* events, int count, int milliseconds);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int eventfd(uint count, int flags);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int pipe2(int* ends, int flags);

@@ -1,4 +1,5 @@
 using Pandora.Agent.Control;
+using Pandora.Agent.Files;
 using Pandora.Agent.Processes;
 using Pandora.Agent.Protocol;
 using Pandora.Agent.Transport;
@@ -50,11 +51,11 @@ internal static class Program
 
     private static int ServeSerialPort(string path)
     {
-        var loop = new EventLoop();
-        var processes = new ProcessTable(loop);
+        using var loop = new EventLoop();
+        var opened = Serve(loop, new ProcessTable(loop), new FileRequests(loop));
         CommandCgroup.RemoveEmpty();
         var port = Linux.OpenWithoutWaiting(path);
-        var transport = new ChannelTransport(loop, port, port, stream => _ = new ProcessSession(stream, processes), ended: null);
+        var transport = new ChannelTransport(loop, port, port, opened, ended: null);
         loop.Handled = transport.Flush;
         loop.Run();
         return 0;
@@ -62,10 +63,10 @@ internal static class Program
 
     private static int ServeVsock()
     {
-        var loop = new EventLoop();
-        var processes = new ProcessTable(loop);
+        using var loop = new EventLoop();
+        var opened = Serve(loop, new ProcessTable(loop), new FileRequests(loop));
         CommandCgroup.RemoveEmpty();
-        var transport = new VsockTransport(loop, stream => _ = new ProcessSession(stream, processes));
+        var transport = new VsockTransport(loop, opened);
         loop.Handled = transport.Flush;
         loop.Run();
         return 0;
@@ -73,11 +74,13 @@ internal static class Program
 
     private static int ServeSshSession()
     {
-        var loop = new EventLoop();
+        using var loop = new EventLoop();
         var processes = new ProcessTable(loop);
+        var files = new FileRequests(loop);
+        var opened = Serve(loop, processes, files);
         Linux.StopWaiting(0);
         Linux.StopWaiting(1);
-        var transport = new ChannelTransport(loop, 0, 1, stream => _ = new ProcessSession(stream, processes), () =>
+        var transport = new ChannelTransport(loop, 0, 1, opened, () =>
         {
             // The server has gone, and nothing else could end what clients wait for.
             foreach (var process in processes.All.Where(p => p.End is null))
@@ -85,12 +88,16 @@ internal static class Program
                 process.Kill(_ => { });
             }
 
+            files.CancelAll(milliseconds: 1000);
             Environment.Exit(0);
         });
         loop.Handled = transport.Flush;
         loop.Run();
         return 0;
     }
+
+    private static Action<AgentStream> Serve(EventLoop loop, ProcessTable processes, FileRequests files) =>
+        stream => _ = new NewStream(stream, (s, begun) => _ = new ProcessSession(s, begun, processes), files);
 
     private static void Control(string path)
     {

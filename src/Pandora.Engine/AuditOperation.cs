@@ -21,6 +21,18 @@ public enum AuditOperation
     /// <summary>Read a process's output, or attach to the process, to the end of the reading.</summary>
     ProcessAttach,
 
+    /// <summary>Read a file, or pack a directory into an archive, to the end of the reading.</summary>
+    FileRead,
+
+    /// <summary>Write a file, or unpack an archive into a directory.</summary>
+    FileWrite,
+
+    /// <summary>Delete, move or copy files, or make a directory.</summary>
+    FileChange,
+
+    /// <summary>Watch a directory, to the end of the watch.</summary>
+    FileWatch,
+
     /// <summary>Restart a sandbox's idle timeout.</summary>
     Keepalive,
 

@@ -12,6 +12,9 @@ public enum SandboxOperation
     /// <summary>Start, read, feed, signal or list processes in a sandbox.</summary>
     Process,
 
+    /// <summary>Show, list, read, write, change or watch files in a sandbox.</summary>
+    File,
+
     /// <summary>End a sandbox because its client asked for it.</summary>
     Delete,
 }

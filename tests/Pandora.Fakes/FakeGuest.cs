@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Text;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
+using Pandora.Engine.Guests.Agent;
 
 namespace Pandora.Fakes;
 
@@ -36,6 +37,9 @@ internal sealed class FakeGuest(TimeProvider? time = null)
 
     /// <summary>Every request waits for it.</summary>
     public Task Answers { get; set; } = Task.CompletedTask;
+
+    /// <summary>Answers requests for files; null for an agent that knows none.</summary>
+    public AgentConnection? Files { get; set; }
 
     /// <summary>What the server did and must not do.</summary>
     public ConcurrentQueue<string> Violations { get; } = new();

@@ -1,5 +1,7 @@
 using Pandora.Engine;
 using Pandora.Engine.Guests;
+using Pandora.Engine.Guests.Agent;
+using Pandora.Engine.Guests.Files;
 
 namespace Pandora.Fakes;
 
@@ -43,6 +45,16 @@ internal sealed class FakeLink(FakeGuest guest) : IGuest
 
     public Task<IReadOnlyList<ProcessInfo>> ListAsync(CancellationToken cancellationToken) =>
         AskAsync<IReadOnlyList<ProcessInfo>>(() => [.. guest.Runs.Select(r => r.Info)], cancellationToken);
+
+    public async Task<IGuestFiles> OpenFilesAsync(FileSpec spec, CancellationToken cancellationToken)
+    {
+        var agent = await AskAsync(
+            () => new AgentGuest(
+                guest.Files ?? throw new PandoraException(PandoraError.FilesUnsupported, "the guest's agent knows no files"),
+                ExecWay.Agent, guest.Time),
+            cancellationToken);
+        return await agent.OpenFilesAsync(spec, cancellationToken);
+    }
 
     public Task QuiesceAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 

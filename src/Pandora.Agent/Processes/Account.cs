@@ -41,6 +41,41 @@ internal sealed record Account(string Name, uint User, uint Group, uint[] Groups
         return nameOrNumber == "root" ? new Account("root", 0, 0, [0], "/root", DefaultShell) : null;
     }
 
+    /// <summary>Finds a group by name or number. A number that no group has is a group without a name.</summary>
+    /// <returns>Null when there is no group of that name.</returns>
+    public static uint? FindGroup(string nameOrNumber, string directory = "/etc")
+    {
+        foreach (var fields in Lines($"{directory}/group", 4))
+        {
+            if (fields[0] == nameOrNumber && TryId(fields[2], out var group))
+            {
+                return group;
+            }
+        }
+
+        return TryId(nameOrNumber, out var number) ? number : nameOrNumber == "root" ? 0 : null;
+    }
+
+    /// <summary>The names of all users by their numbers; of those with one number the first.</summary>
+    public static Dictionary<uint, string> UserNames(string directory = "/etc") => NamesIn($"{directory}/passwd", 7);
+
+    /// <summary>The names of all groups by their numbers; of those with one number the first.</summary>
+    public static Dictionary<uint, string> GroupNames(string directory = "/etc") => NamesIn($"{directory}/group", 4);
+
+    private static Dictionary<uint, string> NamesIn(string path, int count)
+    {
+        var names = new Dictionary<uint, string>();
+        foreach (var fields in Lines(path, count))
+        {
+            if (TryId(fields[2], out var id))
+            {
+                names.TryAdd(id, fields[0].Length <= 256 ? fields[0] : fields[0][..256]);
+            }
+        }
+
+        return names;
+    }
+
     private static uint[] GroupsOf(string name, uint group, string directory)
     {
         var groups = new List<uint> { group };

@@ -20,10 +20,13 @@ internal sealed class ProcessSession
     private bool _isEndSent, _mustEnd, _isOver, _isPumping, _readsOutput, _isInputLost;
 
     /// <param name="stream">The stream.</param>
+    /// <param name="begun">Its first bytes, which were read already.</param>
     /// <param name="processes">The processes.</param>
-    public ProcessSession(AgentStream stream, ProcessTable processes)
+    public ProcessSession(AgentStream stream, ReadOnlySpan<byte> begun, ProcessTable processes)
     {
         (_stream, _processes) = (stream, processes);
+        begun.CopyTo(_parser.Room.Span);
+        _parser.Received(begun.Length);
         stream.Changed = Pump;
         Pump();
     }

@@ -1,3 +1,5 @@
+using Pandora.Engine.Guests.Files;
+
 namespace Pandora.Engine.Guests;
 
 /// <summary>The connection to one running guest. Disposing it closes the connection and does not change the guest.</summary>
@@ -29,6 +31,12 @@ public interface IGuest : IAsyncDisposable
     /// <summary>Shows one process.</summary>
     /// <exception cref="PandoraException">The guest does not know the process, or does not answer.</exception>
     Task<ProcessInfo> GetAsync(string id, CancellationToken cancellationToken);
+
+    /// <summary>Begins a request for files. Many may be under way at the same time.</summary>
+    /// <param name="spec">What is asked for.</param>
+    /// <param name="cancellationToken">Ends the wait until the guest can be asked.</param>
+    /// <exception cref="PandoraException">The guest's agent can do nothing with files, or cannot be asked.</exception>
+    Task<IGuestFiles> OpenFilesAsync(FileSpec spec, CancellationToken cancellationToken);
 
     /// <summary>Makes sure that nothing is under way to or from the guest, and that nothing will be: it is to be saved.</summary>
     /// <exception cref="InvalidOperationException">A process is being read.</exception>

@@ -47,6 +47,15 @@ public sealed class AuditLine : IReadOnlyList<KeyValuePair<string, object?>>
     /// <summary>Bytes that were written to the input.</summary>
     public long? InputBytes { get; internal set; }
 
+    /// <summary>Path of the file; bytes that are not printable ASCII are written as in an address. At most 300 characters.</summary>
+    public string? Path { get; internal set; }
+
+    /// <summary>Where a file was moved or copied to, as <see cref="Path"/>.</summary>
+    public string? Target { get; internal set; }
+
+    /// <summary>Bytes of the file or archive that were read or written.</summary>
+    public long? Bytes { get; internal set; }
+
     /// <summary>Whether the claim found a warm microVM.</summary>
     public bool? IsWarm { get; internal set; }
 
@@ -95,6 +104,9 @@ public sealed class AuditLine : IReadOnlyList<KeyValuePair<string, object?>>
         (nameof(Project), "project", Project),
         (nameof(Template), "template", Template),
         (nameof(ProcessId), "process", ProcessId),
+        (nameof(Path), "path", Path),
+        (nameof(Target), "target", Target),
+        (nameof(Bytes), "bytes", Bytes),
         ("Warm", "warm", IsWarm),
         ("Replayed", "replayed", IsReplayed),
         (nameof(Signal), "signal", Signal),

@@ -36,6 +36,10 @@ public sealed partial class Sandbox
         RecordControl(line, failure is OperationCanceledException ? Stopping() : failure);
     }
 
+    /// <summary>Records that a client no longer reads a file, an archive or a watch, and why it failed; null when it did not.</summary>
+    internal void RecordFiles(AuditLine line, Exception? failure) =>
+        RecordControl(line, failure is OperationCanceledException ? Stopping() ?? failure : failure);
+
     /// <summary>Records what a client did to a process that it is attached to, and why it failed; null when it was done.</summary>
     internal void RecordControl(AuditLine line, Exception? failure)
     {

@@ -230,7 +230,8 @@ public sealed partial class Sandbox
     // Runs an operation, and says how the sandbox ended when it ends meanwhile. A failure is recorded in the line of the operation; success
     // is recorded by the operation itself, at its end. An operation that only reads a state has no line.
     private async Task<T> OperateAsync<T>(
-        AuditLine? line, Func<CancellationToken, Task<T>> operate, CancellationToken cancellationToken)
+        AuditLine? line, Func<CancellationToken, Task<T>> operate, CancellationToken cancellationToken,
+        SandboxOperation operation = SandboxOperation.Process)
     {
         try
         {
@@ -254,7 +255,7 @@ public sealed partial class Sandbox
         {
             if (line is null)
             {
-                _node.Journal.Failed(SandboxOperation.Process, e);
+                _node.Journal.Failed(operation, e);
             }
             else
             {

@@ -30,7 +30,7 @@ public sealed partial class Sandbox
     private readonly HashSet<Lease> _leases = [];
     private long _lastActivity;
     private bool _hasFailed;
-    private int _running;
+    private int _running, _fileLeases;
     private int _execCount;
     private SandboxEnd? _end;
     private TaskCompletionSource? _unused;
@@ -152,10 +152,11 @@ public sealed partial class Sandbox
 
     /// <summary>Begins an activity in the sandbox.</summary>
     /// <param name="isExec">Whether the activity is a command, which is counted and limited.</param>
+    /// <param name="isFile">Whether the activity is a request for files, which does not count as a command.</param>
     /// <returns>The lease; disposing it ends the activity.</returns>
     /// <exception cref="PandoraException">The sandbox has ended, too many commands run in it, or no activity in it has worked for its idle
     /// timeout.</exception>
-    public Lease Use(bool isExec = false)
+    public Lease Use(bool isExec = false, bool isFile = false)
     {
         lock (_lock)
         {
@@ -164,11 +165,11 @@ public sealed partial class Sandbox
                 throw Ended(Id, _end);
             }
 
-            if (isExec && _leases.Count >= _node.Options.MaxExecs)
+            if (isExec && _leases.Count - _fileLeases >= _node.Options.MaxExecs)
             {
                 throw new PandoraException(
                     PandoraError.TooManyExecs,
-                    $"{_leases.Count} commands run in this sandbox, including those whose results are still being read, and no more may "
+                    $"{_leases.Count - _fileLeases} commands run in this sandbox, including those whose results are still being read, and no more may "
                         + "run at once");
             }
 
@@ -182,8 +183,9 @@ public sealed partial class Sandbox
                         + "it as soon as no activity holds it");
             }
 
-            var lease = new Lease(this, _time.GetTimestamp(), isExec);
+            var lease = new Lease(this, _time.GetTimestamp(), isExec, isFile);
             _leases.Add(lease);
+            _fileLeases += isFile ? 1 : 0;
             _running += isExec ? 1 : 0;
             _execCount += isExec ? 1 : 0;
             return lease;
@@ -265,9 +267,11 @@ public sealed partial class Sandbox
     public sealed class Lease : IDisposable
     {
         private readonly Sandbox _sandbox;
+        private readonly bool _isFile;
         private bool _isRunning;
 
-        internal Lease(Sandbox sandbox, long beganAt, bool isExec) => (_sandbox, BeganAt, _isRunning) = (sandbox, beganAt, isExec);
+        internal Lease(Sandbox sandbox, long beganAt, bool isExec, bool isFile) =>
+            (_sandbox, BeganAt, _isRunning, _isFile) = (sandbox, beganAt, isExec, isFile);
 
         internal long BeganAt { get; }
 
@@ -297,6 +301,7 @@ public sealed partial class Sandbox
                     return;
                 }
 
+                _sandbox._fileLeases -= _isFile ? 1 : 0;
                 EndCommand();
                 _sandbox._hasFailed = !HasWorked;
                 if (HasWorked)

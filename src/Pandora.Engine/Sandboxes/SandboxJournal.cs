@@ -122,7 +122,7 @@ internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
         SandboxOperation.Create => AuditOperation.Create,
         SandboxOperation.Exec => AuditOperation.Exec,
         SandboxOperation.Delete => AuditOperation.Delete,
-        SandboxOperation.Process => null,
+        SandboxOperation.Process or SandboxOperation.File => null,
     };
 
     // A keepalive fails only because the sandbox has ended, and the server's own ends have metrics of their own.
@@ -132,6 +132,8 @@ internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
         AuditOperation.Exec => SandboxOperation.Exec,
         AuditOperation.Delete => SandboxOperation.Delete,
         AuditOperation.Keepalive or AuditOperation.End => null,
+        AuditOperation.FileRead or AuditOperation.FileWrite or AuditOperation.FileChange or AuditOperation.FileWatch =>
+            SandboxOperation.File,
         _ => SandboxOperation.Process,
     };
 
@@ -148,7 +150,8 @@ internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
     private static string CodeOf(Exception exception) => exception switch
     {
         PandoraException e => Label.Of(e.Error),
-        OperationCanceledException => EngineMetrics.Cancelled,
+        // A body that ends early is a client that went away.
+        OperationCanceledException or FileBodyException => EngineMetrics.Cancelled,
         _ => EngineMetrics.InternalError,
     };
 

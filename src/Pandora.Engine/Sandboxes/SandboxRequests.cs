@@ -197,14 +197,7 @@ internal static partial class RequestLimits
             throw PandoraException.Invalid("cwd", "must not be empty; leave it out for the user's home");
         }
 
-        if (name is { } user && !UserPattern().IsMatch(user) && !IsUserNumber(user))
-        {
-            throw PandoraException.Invalid(
-                "user",
-                "must be a user name: lower-case letters, digits, hyphen and underscore, at most 32, not beginning with a digit or hyphen; "
-                    + $"or a number up to {MaxUserNumber}");
-        }
-
+        CheckUser(name);
         var size = 0;
         foreach (var (variable, value) in environment)
         {
@@ -231,6 +224,19 @@ internal static partial class RequestLimits
             throw PandoraException.Invalid("env", $"must be at most {MaxEnvBytes / 1024} KiB in all, and is {size} bytes");
         }
     }
+
+    private static void CheckUser(string? user)
+    {
+        if (user is not null && !IsUser(user))
+        {
+            throw PandoraException.Invalid(
+                "user",
+                "must be a user name: lower-case letters, digits, hyphen and underscore, at most 32, not beginning with a digit or hyphen; "
+                    + $"or a number up to {MaxUserNumber}");
+        }
+    }
+
+    private static bool IsUser(string text) => UserPattern().IsMatch(text) || IsUserNumber(text);
 
     private static bool IsUserNumber(string user) =>
         user.Length <= 10

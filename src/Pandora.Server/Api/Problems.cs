@@ -134,7 +134,8 @@ public sealed partial class Problems(ILogger<Problems> logger) : IExceptionHandl
         }
     }
 
-    private IResult ToResult(Exception exception)
+    /// <summary>The problem of a failure.</summary>
+    internal IResult ToResult(Exception exception)
     {
         switch (exception)
         {

@@ -44,6 +44,15 @@ internal sealed record AuditRecord
 
     public long? InputBytes { get; init; }
 
+    /// <summary>Path of the file, in printable ASCII.</summary>
+    public string? Path { get; init; }
+
+    /// <summary>Where a file was moved or copied to, in printable ASCII.</summary>
+    public string? Target { get; init; }
+
+    /// <summary>Bytes of the file or archive that were read or written.</summary>
+    public long? Bytes { get; init; }
+
     public bool? Warm { get; init; }
 
     public bool? Replayed { get; init; }

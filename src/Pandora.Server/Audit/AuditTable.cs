@@ -40,6 +40,9 @@ internal static class AuditTable
         Add("process", line.Process);
         Add("signal", line.Signal);
         Add("input_bytes", line.InputBytes);
+        Add("path", line.Path);
+        Add("target", line.Target);
+        Add("bytes", line.Bytes);
         Add("replayed", line.Replayed is true ? "true" : null);
         Add("execs", line.Execs);
         Add("lived_s", line.LivedS);

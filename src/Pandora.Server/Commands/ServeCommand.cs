@@ -9,6 +9,7 @@ using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
+using Pandora.Server.Api.Files;
 using Pandora.Server.Audit;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
@@ -190,6 +191,7 @@ internal static class ServeCommand
         app.UseWebSockets(new WebSocketOptions { KeepAliveInterval = SocketPing, KeepAliveTimeout = SocketPing });
         app.MapSandboxes();
         app.MapProcesses();
+        app.MapFiles();
         app.MapHealth();
         if (Telemetry.IsEnabled)
         {

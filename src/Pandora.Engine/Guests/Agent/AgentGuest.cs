@@ -5,7 +5,7 @@ using Pandora.Agent.Protocol.Processes;
 namespace Pandora.Engine.Guests.Agent;
 
 /// <summary>A guest whose agent runs its processes.</summary>
-internal sealed class AgentGuest(AgentConnection connection, ExecWay way, TimeProvider time) : IGuest
+internal sealed partial class AgentGuest(AgentConnection connection, ExecWay way, TimeProvider time) : IGuest
 {
     private static readonly TimeSpan AnswerLimit = TimeSpan.FromSeconds(10);
     private const int MostListed = 10_000, MostListedBytes = 16 * 1024 * 1024;

@@ -22,7 +22,7 @@ public sealed class ProjectRouteTests
             world.Api.Http, HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "run"}""", ("X-API-Key", world.A));
         var process = (await events.NextAsync("started")).GetProperty("process_id").GetString()!;
         var routes = world.Api.Routes.Where(r => r.Path.Contains("{id}", StringComparison.Ordinal)).ToList();
-        Assert.True(routes.Count >= 14, $"{routes.Count} routes");
+        Assert.True(routes.Count >= 25, $"{routes.Count} routes");
         foreach (var (method, path) in routes)
         {
             var address = path.Replace("{id}", id, StringComparison.Ordinal).Replace("{processId}", process, StringComparison.Ordinal);
@@ -189,6 +189,8 @@ public sealed class ProjectRouteTests
         "exec" or "processes" => """{"code": "true"}""",
         "signal" => """{"signal": "TERM"}""",
         "resize" => """{"columns": 80, "rows": 24}""",
+        "mkdir" => """{"path": "/tmp/made"}""",
+        "move" or "copy" => """{"from": "/tmp/a", "to": "/tmp/b"}""",
         _ => null,
     };
 

@@ -63,6 +63,9 @@ internal sealed class ScriptedStream(Action<ScriptedStream, ProcessMessage, byte
     /// <summary>When set, reads give this message without end.</summary>
     public byte[]? Flood { get; set; }
 
+    /// <summary>Bytes that the server has read.</summary>
+    public long Taken { get; private set; }
+
     /// <summary>Bytes that a write takes before it waits for ever.</summary>
     public int Room { get; set; } = int.MaxValue;
 
@@ -152,7 +155,7 @@ internal sealed class ScriptedStream(Action<ScriptedStream, ProcessMessage, byte
                 Task changed;
                 lock (_lock)
                 {
-                    if (Flood is not null)
+                    if (Flood is not null && _toServer.Count == 0)
                     {
                         _toServer.Enqueue(Flood);
                     }
@@ -161,6 +164,7 @@ internal sealed class ScriptedStream(Action<ScriptedStream, ProcessMessage, byte
                     {
                         var count = Math.Min(next.Length, bytes.Length);
                         next.AsSpan(0, count).CopyTo(bytes.Span);
+                        Taken += count;
                         if (count < next.Length)
                         {
                             var rest = _toServer.ToArray();

@@ -1,0 +1,186 @@
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Text;
+using Pandora.Fakes;
+
+namespace Pandora.Tests.Api.Files;
+
+/// <summary>Files that are written over HTTP by the agent's real code.</summary>
+public sealed class FileWriteTests
+{
+    [Fact]
+    public async Task A_file_is_made_and_then_replaced()
+    {
+        await using var files = await GuestFiles.StartAsync();
+        using var made = await files.PutAsync("new/directory/a", "one", "&mode=600&modified_at=1767225600.123456789");
+        Assert.Equal(201, (int)made.StatusCode);
+        var entry = await GuestFiles.JsonOf(made);
+        Assert.Equal(
+            (files["new/directory/a"], "a", "file", 3, "0600", made.Headers.ETag!.Tag),
+            (entry.GetProperty("path").GetString(), entry.GetProperty("name").GetString(), entry.GetProperty("type").GetString(),
+                entry.GetProperty("size").GetInt64(), entry.GetProperty("mode").GetString(), entry.GetProperty("etag").GetString()));
+        Assert.Equal(new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc).AddTicks(1234567), File.GetLastWriteTimeUtc(files["new/directory/a"]));
+        using var replaced = await files.PutAsync("new/directory/a", "two");
+        Assert.Equal((200, "0600"),
+            ((int)replaced.StatusCode, (await GuestFiles.JsonOf(replaced)).GetProperty("mode").GetString()));
+        Assert.NotEqual(made.Headers.ETag, replaced.Headers.ETag);
+        Assert.Equal("two", await File.ReadAllTextAsync(files["new/directory/a"]));
+        using var empty = await files.PutAsync("empty", "");
+        Assert.Equal((201, 0L), ((int)empty.StatusCode, new FileInfo(files["empty"]).Length));
+        using var orphan = await files.PutAsync("no/such/a", "x", "&parents=false");
+        Assert.Equal("file_not_found", await GuestFiles.CodeOf(orphan));
+    }
+
+    [Fact]
+    public async Task Conditions_keep_a_file_as_it_is()
+    {
+        await using var files = await GuestFiles.StartAsync();
+        async Task<int> PutAsync(string text, params (string, string)[] headers)
+        {
+            using var answer = await files.PutAsync("a", text, "", headers);
+            return (int)answer.StatusCode;
+        }
+
+        Assert.Equal(412, await PutAsync("no", ("If-Match", "*")));
+        Assert.Equal(201, await PutAsync("one", ("If-None-Match", "*")));
+        Assert.Equal(412, await PutAsync("no", ("If-None-Match", "*")));
+        using var info = await files.SendAsync(HttpMethod.Get, files.Address("a", "/info"));
+        var tag = info.Headers.ETag!.Tag;
+        Assert.Equal(200, await PutAsync("two", ("If-Match", tag)));
+        Assert.Equal(412, await PutAsync("no", ("If-Match", tag)));
+        Assert.Equal(200, await PutAsync("three", ("If-Match", "*")));
+        Assert.Equal(400, await PutAsync("no", ("If-Match", $"{tag}, \"x\"")));
+        Assert.Equal(400, await PutAsync("no", ("If-Match", $"W/{tag}")));
+        Assert.Equal(400, await PutAsync("no", ("If-None-Match", tag)));
+        Assert.Equal(400, await PutAsync("no", ("If-None-Match", "*"), ("If-Match", "*")));
+        Assert.Equal("three", await File.ReadAllTextAsync(files["a"]));
+    }
+
+    [Theory]
+    [InlineData("&mode=999", "mode")]
+    [InlineData("&owner=a:b:c", "owner")]
+    [InlineData("&owner=", "owner")]
+    [InlineData("&owner=no-such-user", "owner")]
+    [InlineData("&modified_at=soon", "modified_at")]
+    [InlineData("&parents=maybe", "parents")]
+    [InlineData("&sparse=maybe", "sparse")]
+    public async Task A_wrong_parameter_is_named(string more, string field)
+    {
+        await using var files = await GuestFiles.StartAsync();
+        using var answer = await files.PutAsync("a", "x", more);
+        Assert.Equal(400, (int)answer.StatusCode);
+        Assert.Equal(field, (await GuestFiles.JsonOf(answer)).GetProperty("errors").EnumerateObject().Single().Name);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(files.Root));
+    }
+
+    [Theory]
+    [InlineData("Content-Length: 1000000\r\n\r\nthe beginning")]
+    [InlineData("Transfer-Encoding: chunked\r\n\r\nd\r\nthe beginning\r\n")]
+    [InlineData("Transfer-Encoding: chunked\r\n\r\nd\r\nthe beginning\r\nno chunk\r\n")]
+    public async Task A_body_that_is_cut_off_changes_nothing(string request)
+    {
+        await using var files = await GuestFiles.StartAsync();
+        await File.WriteAllTextAsync(files["a"], "old");
+        using (var socket = new Socket(SocketType.Stream, ProtocolType.Tcp))
+        {
+            await socket.ConnectAsync("127.0.0.1", files.Server.Http.BaseAddress!.Port);
+            await socket.SendAsync(Encoding.ASCII.GetBytes(
+                $"PUT {files.Address("a")} HTTP/1.1\r\nHost: 127.0.0.1:{files.Server.Http.BaseAddress.Port}\r\n{request}"));
+            await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System);
+        }
+
+        // Its place is free when the server has given it up.
+        await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System);
+        Assert.Equal("old", await File.ReadAllTextAsync(files["a"]));
+        Assert.Equal(["a"], Directory.EnumerateFileSystemEntries(files.Root).Select(Path.GetFileName));
+        using var later = await files.PutAsync("a", "new");
+        Assert.Equal(200, (int)later.StatusCode);
+    }
+
+    [Fact]
+    public async Task A_large_body_is_written_in_bounded_memory()
+    {
+        const int Size = 64 * 1024 * 1024;
+        await using var files = await GuestFiles.StartAsync();
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        using var body = new GrowingBody(Size, before);
+        using var answer = await files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(body, 64 * 1024));
+        Assert.Equal(201, (int)answer.StatusCode);
+        await using var file = File.OpenRead(files["a"]);
+        Assert.Equal(Convert.ToHexString(body.Hash), Convert.ToHexString(await SHA256.HashDataAsync(file)));
+        Assert.InRange(body.MostMemory, long.MinValue, 16 * 1024 * 1024);
+    }
+
+    [Fact]
+    public async Task A_sandbox_that_is_deleted_meanwhile_leaves_the_old_file()
+    {
+        await using var files = await GuestFiles.StartAsync();
+        await File.WriteAllTextAsync(files["a"], "old");
+        var pipe = new System.IO.Pipelines.Pipe();
+        var answering = files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(pipe.Reader.AsStream()));
+        await pipe.Writer.WriteAsync(new byte[100_000]);
+        await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
+        await files.Server.SendAsync(HttpMethod.Delete, $"/sandboxes/{files.Id}");
+        await pipe.Writer.WriteAsync(new byte[10]);
+        pipe.Writer.Complete();
+        using var answer = await answering.WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System);
+        Assert.Equal("sandbox_not_found", await GuestFiles.CodeOf(answer));
+        Assert.Equal("old", await File.ReadAllTextAsync(files["a"]));
+        await FakeNode.UntilAsync(() => Directory.EnumerateFileSystemEntries(files.Root).Count() == 1);
+    }
+
+    [Fact]
+    public async Task A_slow_client_keeps_its_sandbox_busy_by_the_bytes_that_it_sends()
+    {
+        await using var files = await GuestFiles.StartAsync();
+        var pipe = new System.IO.Pipelines.Pipe();
+        var answering = files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(pipe.Reader.AsStream()));
+        for (var i = 0; i < 3; i++)
+        {
+            await pipe.Writer.WriteAsync(new byte[10]);
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+            files.Server.Node.Time.Advance(TimeSpan.FromSeconds(20));
+            var shown = await files.Server.SendAsync(HttpMethod.Get, $"/sandboxes/{files.Id}");
+            Assert.InRange(shown.Body.GetProperty("idle_seconds").GetDouble(), 20, 21);
+        }
+
+        pipe.Writer.Complete();
+        using var answer = await answering;
+        Assert.Equal((201, 30L), ((int)answer.StatusCode, new FileInfo(files["a"]).Length));
+    }
+
+    /// <summary>Random bytes, and the most memory that was used while they were read.</summary>
+    private sealed class GrowingBody(int size, long before) : MemoryStream
+    {
+        private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        private readonly Random _random = new(1);
+        private int _left = size;
+
+        // Its length is not known before.
+        public override bool CanSeek => false;
+
+        public long MostMemory { get; private set; }
+
+        public byte[] Hash => _hash.GetCurrentHash();
+
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            var count = Math.Min(buffer.Length, _left);
+            _random.NextBytes(buffer.Span[..count]);
+            _hash.AppendData(buffer.Span[..count]);
+            _left -= count;
+            if (_left % (8 * 1024 * 1024) < count)
+            {
+                MostMemory = Math.Max(MostMemory, GC.GetTotalMemory(forceFullCollection: true) - before);
+            }
+
+            return ValueTask.FromResult(count);
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+            _hash.Dispose();
+            base.Dispose(disposing);
+        }
+    }
+}
