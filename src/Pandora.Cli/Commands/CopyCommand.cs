@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Completions;
 using Pandora.Cli.Files;
 using Pandora.Client;
 using Pandora.Contracts;
@@ -94,7 +95,7 @@ internal static class CopyCommand
                 result.AddError($"there is no option '{token.Value}'");
             }
         });
-        argument.CompletionSources.Add(context => Suggestions.SandboxIds(context).Select(i => new System.CommandLine.Completions.CompletionItem($"{i.Label}:")));
+        argument.CompletionSources.Add(context => Suggestions.SandboxIds(context).Select(i => new CompletionItem($"{i.Label}:")));
         return argument;
     }
 
@@ -126,21 +127,22 @@ internal static class CopyCommand
             ? (UnixFileMode)mode
             : throw new UsageException($"--mode: '{text}' is not octal, such as 0644");
 
-    private static Task<TransferResult> CopyAsync(CopyJob job, CopySide from, CopySide to, CancellationToken cancellationToken)
+    private static async Task<TransferResult> CopyAsync(CopyJob job, CopySide from, CopySide to, CancellationToken cancellationToken)
     {
         if (from.IsPipe)
         {
-            return job.UploadAsync(new StandardInput(), to.Path, cancellationToken);
+            await using var input = new StandardInput();
+            return await job.UploadAsync(input, to.Path, cancellationToken);
         }
 
         if (to.IsPipe)
         {
-            return job.DownloadAsync(from.Path, bytes => Descriptors.Write(1, bytes.Span), cancellationToken);
+            return await job.DownloadAsync(from.Path, bytes => Descriptors.Write(1, bytes.Span), cancellationToken);
         }
 
         return from.Sandbox is null
-            ? job.UploadAsync(from.Path, to.Path, cancellationToken)
-            : job.DownloadAsync(from.Path, to.Path, cancellationToken);
+            ? await job.UploadAsync(from.Path, to.Path, cancellationToken)
+            : await job.DownloadAsync(from.Path, to.Path, cancellationToken);
     }
 
     // A single file is there as a whole or not at all.

@@ -80,7 +80,10 @@ internal sealed class CopyJob(SandboxFiles files, UploadOptions upload, Download
         {
             var options = new WriteFileOptions
             {
-                User = upload.User, Owner = upload.Owner, Mode = upload.Mode, IsSparse = upload.IsSparse,
+                User = upload.User,
+                Owner = upload.Owner,
+                Mode = upload.Mode,
+                IsSparse = upload.IsSparse,
             };
             await files.WriteAsync(target, counted, options, cancellationToken);
             return new TransferResult { Files = 1, Bytes = counted.Count };
