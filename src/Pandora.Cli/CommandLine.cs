@@ -20,6 +20,7 @@ internal static class CommandLine
             CreateCommand.Create(),
             ExecCommand.Create(),
             ShellCommand.Create(),
+            CopyCommand.Create(),
             ProcessListCommand.Create(),
             LogsCommand.Create(),
             SignalCommand.Create(),

@@ -38,6 +38,8 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
             new(e is ExecTimeoutException ? TimedOut : Failed, e.Wire with { Detail = e.Message, Code = e.Code ?? "unexpected_answer" }),
         ServerUnreachableException e => new(Failed, new ApiProblem(Detail: e.Message, Code: "unreachable", Hint: e.Hint)),
         UsageException => Usage(exception.Message),
+        HardwareRequiredException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "hardware_required")),
+        FileTransferException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "transfer_failed")),
         StoppedException e => new(e.ExitCode, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
         UnexpectedAnswerException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "unexpected_answer")),
@@ -88,3 +90,6 @@ internal sealed class StoppedException(string message, int exitCode = Failure.In
     /// <summary>What is known of a command whose request was ended: the server does not answer that any more.</summary>
     public const string CommandWords = "interrupted; the request was ended, and the server stops a command whose client has gone";
 }
+
+/// <summary>The user asked for hardware virtualisation, and the server does not say that it has it.</summary>
+internal sealed class HardwareRequiredException(string message) : Exception(message);

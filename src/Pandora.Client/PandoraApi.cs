@@ -158,14 +158,16 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
         }
     }
 
-    // An answer of the type that is asked for is a stream, which the caller reads; any other is here as a whole.
+    // An answer of the type that is asked for is a stream, which the caller reads; any other is here as a whole. A body that can be read
+    // once only says with mayRepeat whether it still can be.
     private async Task<HttpResponseMessage> SendAsync(
-        HttpMethod method, string path, Func<HttpContent>? content, CancellationToken cancellationToken, string? streamType = null)
+        HttpMethod method, string path, Func<HttpContent>? content, CancellationToken cancellationToken, string? streamType = null,
+        Action<HttpRequestMessage>? prepare = null, Func<bool>? mayRepeat = null)
     {
         var start = Time.GetTimestamp();
         while (true)
         {
-            var response = await SendOnceAsync(method, path, content?.Invoke(), streamType, cancellationToken)
+            var response = await SendOnceAsync(method, path, content?.Invoke(), streamType, prepare, cancellationToken)
                 .ConfigureAwait(false);
             if (response.IsSuccessStatusCode)
             {
@@ -181,7 +183,8 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
 
             // A little later than the server says, and not all clients at once.
             var delay = Max(error.RetryAfter ?? TimeSpan.Zero, MinRetryDelay) * (1 + (Random.Shared.NextDouble() / 10));
-            if (!(error.MayPass && error.RetryAfter <= MaxRetryDelay) || Time.GetElapsedTime(start) + delay > options.MaxRetryTime)
+            if (!(error.MayPass && error.RetryAfter <= MaxRetryDelay) || mayRepeat?.Invoke() == false
+                || Time.GetElapsedTime(start) + delay > options.MaxRetryTime)
             {
                 throw error;
             }
@@ -203,7 +206,8 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
         new($"the server's answer was not understood: {why}", cause);
 
     private async Task<HttpResponseMessage> SendOnceAsync(
-        HttpMethod method, string path, HttpContent? content, string? streamType, CancellationToken cancellationToken)
+        HttpMethod method, string path, HttpContent? content, string? streamType, Action<HttpRequestMessage>? prepare,
+        CancellationToken cancellationToken)
     {
         using var request = new HttpRequestMessage(method, new Uri(_base, path)) { Content = content };
         if (options.ApiKey is { } key)
@@ -211,6 +215,7 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
             request.Headers.Authorization = new("Bearer", key);
         }
 
+        prepare?.Invoke(request);
         var completion = HttpCompletionOption.ResponseContentRead;
         if (streamType is not null)
         {

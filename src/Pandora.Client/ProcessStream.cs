@@ -30,7 +30,8 @@ internal sealed class ProcessStream(PandoraApi api, string sandboxId, string? pr
                 .ConfigureAwait(false);
             first = null;
             PandoraClientException cause;
-            var connection = await EventConnection.OpenAsync(response, api.Time, cancellationToken).ConfigureAwait(false);
+            var connection = await EventConnection<ProcessEvent>.OpenAsync(response, ProcessEvent.Parse, api.Time, cancellationToken)
+                .ConfigureAwait(false);
             await using (connection.ConfigureAwait(false))
             {
                 while (true)

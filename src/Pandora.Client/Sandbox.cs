@@ -57,6 +57,9 @@ public partial class Sandbox : IAsyncDisposable
     /// <summary>Its processes: commands that run in the background, that are fed, signalled and found again.</summary>
     public virtual SandboxProcesses Processes => new(Api, Id);
 
+    /// <summary>Its files: read, written, listed and watched, and whole directories brought in and taken out.</summary>
+    public virtual SandboxFiles Files => new(Api, Id);
+
     /// <summary>
     /// Runs shell text in bash and waits for its end. An exit code other than 0 is a result, not an exception. With
     /// <see cref="ExecOptions.OnStdout"/>, <see cref="ExecOptions.OnStderr"/> or <see cref="ExecOptions.OnOutput"/> the output is handed on

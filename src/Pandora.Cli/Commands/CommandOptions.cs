@@ -25,6 +25,12 @@ internal sealed class CommandOptions
     private readonly Option<string> _user = new("--user") { Description = "User to run as (default: root)" };
     private readonly Option<string[]> _env = new("--env", "-e") { Description = "Environment variable, name=value; may be repeated" };
 
+    private readonly Option<string[]> _envFile = new("--env-file")
+    {
+        Description = "File of environment variables, KEY=VALUE or KEY (this program's value) on each line; may be repeated. --env comes "
+            + "after it",
+    };
+
     private readonly Option<bool> _interactive = new("--interactive", "-i")
     {
         Description = "Give the command this program's standard input as it comes: any bytes, of any length (with --json at most "
@@ -48,6 +54,7 @@ internal sealed class CommandOptions
         command.Options.Add(_cwd);
         command.Options.Add(_user);
         command.Options.Add(_env);
+        command.Options.Add(_envFile);
         command.Options.Add(_interactive);
         command.Options.Add(_terminal);
         command.Options.Add(_merge);
@@ -59,7 +66,7 @@ internal sealed class CommandOptions
     {
         var command = new CommandSpec(
             CommandTail.ToCode(result.GetRequiredValue(_words)), result.GetValue(_timeout), result.GetValue(_cwd),
-            Shared.Pairs("--env", result.GetValue(_env)), result.GetValue(_user), result.GetValue(_merge),
+            VariablesOf(result), result.GetValue(_user), result.GetValue(_merge),
             result.GetValue(_interactive), result.GetValue(_terminal));
         if (command.HasTerminal && result.GetValue(Shared.Json))
         {
@@ -127,6 +134,21 @@ internal sealed class CommandOptions
         {
             throw new StoppedException(StoppedException.CommandWords, interruption.ExitCode);
         }
+    }
+
+    // A later one replaces an earlier one of the same name.
+    private Dictionary<string, string> VariablesOf(ParseResult result)
+    {
+        var variables = new Dictionary<string, string>();
+        foreach (var more in (result.GetValue(_envFile) ?? []).Select(EnvFile.Read).Append(Shared.Pairs("--env", result.GetValue(_env))))
+        {
+            foreach (var (name, value) in more)
+            {
+                variables[name] = value;
+            }
+        }
+
+        return variables;
     }
 
     private static async Task<double> TimeoutAsync(PandoraClient pandora, CommandSpec command, CancellationToken cancellationToken)

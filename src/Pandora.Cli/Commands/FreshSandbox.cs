@@ -14,6 +14,11 @@ internal sealed class FreshSandbox
     private readonly Option<string> _template = new("--template") { Description = "Template to start from" };
     private readonly Option<string> _egress = new("--egress") { Description = "internet or none" };
     private readonly SizeOptions _size = new();
+    private readonly Option<bool> _requireHardware = new("--require-hardware")
+    {
+        Description = "Refuse to run where the microVM would be emulated, which is no security boundary",
+    };
+
     private readonly Option<bool> _quiet = new("--quiet", "-q")
     {
         Description = "Leave out the line with the result (with --json: the receipt, one JSON object on standard error)",
@@ -24,8 +29,12 @@ internal sealed class FreshSandbox
         command.Options.Add(_template);
         command.Options.Add(_egress);
         _size.AddTo(command);
+        command.Options.Add(_requireHardware);
         command.Options.Add(_quiet);
     }
+
+    /// <summary>Whether the user wants no more than the command's output.</summary>
+    public bool IsQuiet(ParseResult result) => result.GetValue(_quiet);
 
     /// <summary>Claims a sandbox, uses it and ends it, however the use ends.</summary>
     /// <param name="result">The command line.</param>
@@ -35,6 +44,11 @@ internal sealed class FreshSandbox
     public async Task<int> UseAsync(
         ParseResult result, PandoraClient pandora, Interruption interruption, Func<string, Task<(int ExitCode, double? RanMs)>> use)
     {
+        if (result.GetValue(_requireHardware))
+        {
+            await RequireHardwareAsync(pandora, interruption);
+        }
+
         var request = new CreateSandboxRequest(Template: result.GetValue(_template), Egress: result.GetValue(_egress));
         var sandbox = await ClaimAsync(pandora, _size.AddTo(request, result), interruption);
         // Ends the sandbox when an exception ends this command first.
@@ -80,6 +94,30 @@ internal sealed class FreshSandbox
         }
 
         return exitCode;
+    }
+
+    // What the server says of its isolation is a text for people: one that is not known is not taken for good.
+    private static async Task RequireHardwareAsync(PandoraClient pandora, Interruption interruption)
+    {
+        string isolation;
+        try
+        {
+            isolation = (await pandora.Api.GetHealthAsync(interruption.Leaving)).Isolation ?? "";
+        }
+        catch (OperationCanceledException) when (interruption.Leaving.IsCancellationRequested)
+        {
+            throw new StoppedException("interrupted before a sandbox was claimed", interruption.ExitCode);
+        }
+
+        if (isolation.EndsWith("(hardware virtualisation)", StringComparison.Ordinal))
+        {
+            return;
+        }
+
+        var why = isolation.Contains("emulated", StringComparison.Ordinal)
+            ? $"the server's microVMs are emulated: {isolation}"
+            : $"whether hardware isolates the server's microVMs is not known: it says '{isolation}'";
+        throw new HardwareRequiredException($"--require-hardware: {why}. No sandbox was claimed");
     }
 
     // The server may have created a sandbox whose id this program never receives. So a create under way is waited for, and its sandbox

@@ -5,7 +5,8 @@ namespace Pandora.Cli.Sessions;
 
 /// <summary>
 /// Ctrl-C, SIGTERM and SIGHUP while a command runs. The first Ctrl-C sends SIGINT to the command, the second SIGKILL, and a third leaves at
-/// once. SIGTERM and SIGHUP kill the command. Before the command has started each of them ends the request.
+/// once. SIGTERM and SIGHUP kill the command. Before the command has started each of them ends the request. While results are copied
+/// after the command, a second Ctrl-C, SIGTERM and SIGHUP give the copying up.
 /// </summary>
 /// <param name="leave">Ends this program with an exit code.</param>
 /// <param name="say">Tells the user.</param>
@@ -14,10 +15,11 @@ internal sealed class Interruption(Action<int> leave, Action<string> say, TimePr
 {
     // A killed command that does not end within this is not waited for.
     private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(10), Grace = TimeSpan.FromSeconds(2);
-    private readonly CancellationTokenSource _leaving = new();
+    private readonly CancellationTokenSource _leaving = new(), _givingUp = new();
     private readonly List<PosixSignalRegistration> _registrations = [];
     private Func<string, CancellationToken, Task>? _signal;
     private ITimer? _limit;
+    private bool _isCopying;
     private int _count;
 
     /// <summary>Is cancelled when the command is not to be waited for any more.</summary>
@@ -58,13 +60,41 @@ internal sealed class Interruption(Action<int> leave, Action<string> say, TimePr
     /// <param name="signal">Sends a signal to it.</param>
     public void Attach(Func<string, CancellationToken, Task> signal) => _signal = signal;
 
+    /// <summary>The command has ended, and its results are copied from now on.</summary>
+    /// <returns>Is cancelled when the copying is to be given up: at once where the user has killed the command.</returns>
+    public CancellationToken BeginCopying()
+    {
+        _isCopying = true;
+        if (Sent == "KILL")
+        {
+            _givingUp.Cancel();
+        }
+
+        return _givingUp.Token;
+    }
+
     /// <summary>Acts on a signal.</summary>
     public void Receive(PosixSignal signal)
     {
         ExitCode = signal switch { PosixSignal.SIGTERM => 128 + 15, PosixSignal.SIGHUP => 128 + 1, _ => Failure.Interrupted };
         var isCtrlC = signal == PosixSignal.SIGINT;
         var count = Interlocked.Increment(ref _count);
-        if (_signal is null)
+        if (_isCopying)
+        {
+            if (isCtrlC && count == 1)
+            {
+                say("pandora: the results are being copied; Ctrl-C again gives that up");
+            }
+            else if (!_givingUp.IsCancellationRequested)
+            {
+                _givingUp.Cancel();
+            }
+            else
+            {
+                leave(ExitCode);
+            }
+        }
+        else if (_signal is null)
         {
             if (count > 1)
             {
@@ -95,6 +125,7 @@ internal sealed class Interruption(Action<int> leave, Action<string> say, TimePr
         _registrations.ForEach(r => r.Dispose());
         _limit?.Dispose();
         _leaving.Dispose();
+        _givingUp.Dispose();
     }
 
     private void Send(string name, string hint)
