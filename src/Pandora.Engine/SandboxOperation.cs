@@ -12,6 +12,9 @@ public enum SandboxOperation
     /// <summary>Start, read, feed, signal or list processes in a sandbox.</summary>
     Process,
 
+    /// <summary>Set what a sandbox's guest may reach.</summary>
+    Egress,
+
     /// <summary>End a sandbox because its client asked for it.</summary>
     Delete,
 }

@@ -40,6 +40,7 @@ internal static class AuditTable
         Add("process", line.Process);
         Add("signal", line.Signal);
         Add("input_bytes", line.InputBytes);
+        Add("egress", line.Egress);
         Add("replayed", line.Replayed is true ? "true" : null);
         Add("execs", line.Execs);
         Add("lived_s", line.LivedS);
