@@ -54,7 +54,11 @@ internal sealed partial class NetworkRules
                 guarded.Egress = egress;
                 if (guarded.IsAsWritten(_policy))
                 {
-                    guarded.WriteEgress();
+                    // A transaction that changes nothing does not change the generation id either.
+                    if (egress != had)
+                    {
+                        guarded.WriteEgress();
+                    }
                 }
                 else
                 {
