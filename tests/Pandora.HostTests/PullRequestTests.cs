@@ -63,7 +63,7 @@ public sealed class PullRequestTests : IAsyncLifetime
                 new ExecOptions
                 {
                     Stdin = await File.ReadAllTextAsync(Path.Combine(Pull, "test_hostile.py")),
-                    Env = new Dictionary<string, string> { ["PANDORA_EXAMPLE_SERVER"] = Server },
+                    Environment = new Dictionary<string, string> { ["PANDORA_EXAMPLE_SERVER"] = Server },
                 });
             Assert.Equal(1, control.ExitCode);
             Assert.Contains($"got out: {Server} answered b'HTTP/1.1 200'", control.Stderr);
