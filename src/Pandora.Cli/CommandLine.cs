@@ -24,6 +24,7 @@ internal static class CommandLine
             ProcessListCommand.Create(),
             LogsCommand.Create(),
             SignalCommand.Create(),
+            EgressCommand.Create(),
             ListCommand.Create(),
             RemoveCommand.Create(),
             HealthCommand.Create(),

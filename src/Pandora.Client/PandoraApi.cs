@@ -50,6 +50,11 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
     public Task<SandboxInfo> KeepAliveAsync(string id, CancellationToken cancellationToken) =>
         ReadAsync(HttpMethod.Post, $"{PathOf(id)}/keepalive", PandoraJson.Default.SandboxInfo, cancellationToken);
 
+    public Task<SandboxInfo> SetEgressAsync(string id, EgressRequest request, CancellationToken cancellationToken) =>
+        ReadAsync(
+            HttpMethod.Put, $"{PathOf(id)}/egress", PandoraJson.Default.SandboxInfo, cancellationToken,
+            () => Content(request, PandoraJson.Default.EgressRequest));
+
     public async Task<ExecResponse> ExecAsync(string id, ExecRequest request, CancellationToken cancellationToken)
     {
         try

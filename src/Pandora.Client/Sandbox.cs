@@ -101,6 +101,20 @@ public partial class Sandbox : IAsyncDisposable
     public virtual async Task<SandboxDetails> KeepAliveAsync(CancellationToken cancellationToken = default) =>
         SandboxDetails.From(await Api.KeepAliveAsync(Id, cancellationToken).ConfigureAwait(false));
 
+    /// <summary>
+    /// Sets what the sandbox may reach from now on, within what the server and the project allow. With <c>none</c>, connections that are
+    /// open are cut: install with <c>internet</c>, then run code that you do not trust with <c>none</c>. It may be repeated.
+    /// </summary>
+    /// <param name="egress"><c>internet</c> or <c>none</c>.</param>
+    /// <param name="cancellationToken">Ends the request. The server may have done it.</param>
+    /// <exception cref="PandoraApiException">The server or the project allows no more than <c>none</c>.</exception>
+    /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
+    /// <exception cref="SandboxGoneException">Its microVM died.</exception>
+    /// <exception cref="InvalidRequestException">The value is neither of the two.</exception>
+    /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
+    public virtual async Task<SandboxDetails> SetEgressAsync(string egress, CancellationToken cancellationToken = default) =>
+        SandboxDetails.From(await Api.SetEgressAsync(Id, new EgressRequest(egress), cancellationToken).ConfigureAwait(false));
+
     /// <summary>Ends the sandbox and returns what was cleaned up on the host.</summary>
     /// <exception cref="SandboxNotFoundException">The sandbox has ended already.</exception>
     /// <exception cref="PandoraClientException">The request failed; the sandbox ends by its idle timeout, or by another call.</exception>

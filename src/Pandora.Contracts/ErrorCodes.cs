@@ -257,8 +257,10 @@ public static class ErrorCodes
 
     /// <summary>Guests are not isolated as they should be.</summary>
     public static readonly ErrorCode NotProtected = Add(new(
-        "not_protected", 503, "Not available now", ErrorKind.SandboxUnavailable, ApiOperations.Create | ApiOperations.Ready,
-        "the rules that isolate guests from the host's networks are incomplete; no sandbox is created until they are repaired",
+        "not_protected", 503, "Not available now", ErrorKind.SandboxUnavailable,
+        ApiOperations.Create | ApiOperations.Ready | ApiOperations.Egress,
+        "the rules that isolate guests from the host's networks are incomplete; no sandbox is created until they are repaired. Or what a "
+        + "sandbox may reach could not be set: it has egress `none` as soon as its rules can be written",
         RetryAfterSeconds: 5));
 
     /// <summary>The operator forbids what was asked for.</summary>

@@ -36,6 +36,9 @@ public enum AuditOperation
     /// <summary>Restart a sandbox's idle timeout.</summary>
     Keepalive,
 
+    /// <summary>Set what a sandbox's guest may reach.</summary>
+    Egress,
+
     /// <summary>End a sandbox because its client asked for it.</summary>
     Delete,
 

@@ -15,6 +15,9 @@ public enum SandboxOperation
     /// <summary>Show, list, read, write, change or watch files in a sandbox.</summary>
     File,
 
+    /// <summary>Set what a sandbox's guest may reach.</summary>
+    Egress,
+
     /// <summary>End a sandbox because its client asked for it.</summary>
     Delete,
 }

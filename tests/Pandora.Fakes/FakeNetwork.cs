@@ -20,6 +20,9 @@ internal sealed class FakeNetwork
     /// <summary>Reasons why slots of an earlier node cannot be adopted, by slot number.</summary>
     public Dictionary<int, string> Refused { get; } = [];
 
+    /// <summary>Called before an egress is set; it may fail, or take its time.</summary>
+    public Func<string, Egress, Task> OnEgress { get; set; } = (_, _) => Task.CompletedTask;
+
     /// <summary>The egress that was set, by microVM.</summary>
     public ConcurrentDictionary<string, Egress> Egresses { get; } = [];
 
@@ -40,6 +43,7 @@ internal sealed class FakeNetwork
         foreach (var slot in setup.Living.Where(s => !Refused.ContainsKey(s.Index)))
         {
             _held[slot.Index] = slot.MicroVm;
+            Egresses[slot.MicroVm] = slot.Egress;
         }
 
         return Task.FromResult<IHostNetwork>(new Open(this, setup.Names));
@@ -108,10 +112,11 @@ internal sealed class FakeNetwork
 
         public void Forget(int slot) => host._held.TryRemove(slot, out _);
 
-        public Task SetEgressAsync(NetworkSlot slot, Egress egress)
+        public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
         {
+            await host.OnEgress(host._held[slot.Index], egress);
+            // Read again: a slot that was given away meanwhile would get the egress of another microVM.
             host.Egresses[host._held[slot.Index]] = egress;
-            return Task.CompletedTask;
         }
 
         public Task RemoveOrphansAsync(IReadOnlyDictionary<int, string> living, Action<string, Exception> failed)

@@ -70,25 +70,40 @@ internal static class Conntrack
         using var netlink = new Netlink(Netlink.Netfilter);
         foreach (var side in new[] { Source, Destination })
         {
-            try
-            {
-                netlink.Ask(Delete, Body(mark, address, side));
-            }
-            catch (IOException e) when (e.HResult == 2)
-            {
-                // ENOENT: there is no entry.
-            }
+            Remove(netlink, mark, address, side);
         }
     }
 
-    private static byte[] Body(uint mark, IPAddress address, ushort side)
+    /// <summary>Deletes the entries of the connections that an address opened, in the calling thread's namespace.</summary>
+    /// <param name="mark">Mark of the entries; null for any.</param>
+    /// <param name="address">The address.</param>
+    /// <exception cref="IOException">The kernel refused.</exception>
+    public static void RemoveOpened(uint? mark, IPAddress address)
+    {
+        using var netlink = new Netlink(Netlink.Netfilter, bufferBytes: 4096);
+        Remove(netlink, mark, address, Source);
+    }
+
+    private static void Remove(Netlink netlink, uint? mark, IPAddress address, ushort side)
+    {
+        try
+        {
+            netlink.Ask(Delete, Body(mark, address, side));
+        }
+        catch (IOException e) when (e.HResult == 2)
+        {
+            // ENOENT: there is no entry.
+        }
+    }
+
+    private static byte[] Body(uint? mark, IPAddress address, ushort side)
     {
         var flags = new byte[4];
         BinaryPrimitives.WriteUInt32LittleEndian(flags, side == Source ? 1u : 2u);
         return
         [
             .. Header(), .. Netlink.Nested(Original, Netlink.Nested(Addresses, Netlink.Attribute(side, address.GetAddressBytes()))),
-            .. MarkAttributes(mark), .. Netlink.Nested(Filter, Netlink.Attribute(1, flags), Netlink.Attribute(2, new byte[4])),
+            .. mark is { } known ? MarkAttributes(known) : [], .. Netlink.Nested(Filter, Netlink.Attribute(1, flags), Netlink.Attribute(2, new byte[4])),
         ];
     }
 

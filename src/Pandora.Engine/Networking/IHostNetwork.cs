@@ -51,8 +51,10 @@ public interface IHostNetwork
     /// <summary>Removes a slot of an earlier server from the ledger, once no resource of the slot remains.</summary>
     void Forget(int slot);
 
-    /// <summary>Sets what a slot's guest may reach.</summary>
-    /// <exception cref="PandoraException">It could not be set.</exception>
+    /// <summary>Sets what a slot's guest may reach. A guest that loses its egress loses the connections that it has open. No later
+    /// microVM may hold the slot yet.</summary>
+    /// <exception cref="PandoraException">It could not be set. A guest that had no egress, or was to lose it, has none as soon as the rules
+    /// can be written.</exception>
     Task SetEgressAsync(NetworkSlot slot, Egress egress);
 
     /// <summary>Removes this instance's resources of slots that no microVM holds.</summary>

@@ -279,17 +279,17 @@ internal sealed partial class NetworkRules
         /// <summary>Writes all of its rules.</summary>
         public void Write(NetworkPolicy policy)
         {
-            Run(SlotRules.Text(slot, policy, Egress));
+            Run(SlotRules.Text(slot, policy, Egress), ReadGeneration());
             Policy = policy;
         }
 
-        /// <summary>Writes only what its guest may reach. All other rules must be as they were written.</summary>
-        public void WriteEgress() => Run(SlotRules.EgressText(Egress));
+        /// <summary>Writes only what its guest may reach, which must have changed. All other rules must be as they were
+        /// written.</summary>
+        public void WriteEgress() => Run(SlotRules.EgressText(Egress), Generation);
 
-        private void Run(string transaction)
+        private void Run(string transaction, long before)
         {
             using var nftables = new Nftables();
-            var before = ReadGeneration();
             nftables.Run(transaction);
             Generation = ReadGeneration() is var now && now == NextGeneration(before) ? now : -1;
         }

@@ -187,45 +187,6 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     /// <exception cref="IOException">The kernel refused.</exception>
     public void ForgetConnections(NetworkSlot slot) => Conntrack.Remove(_policy.Mark, slot.Address);
 
-    /// <summary>Sets what a slot's guest may reach: one transaction in its namespace, no process. A guest that loses its egress also loses
-    /// the connections that it has open.</summary>
-    /// <exception cref="PandoraException">The slot's rules could not be changed.</exception>
-    public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
-    {
-        try
-        {
-            var guarded = _guarded[slot.Index];
-            await _claims.RunAsync(slot.NamespacePath, () =>
-            {
-                lock (guarded)
-                {
-                    guarded.Egress = egress;
-                    if (guarded.IsAsWritten(_policy))
-                    {
-                        guarded.WriteEgress();
-                    }
-                    else
-                    {
-                        // Another program changed the slot's rules: write all of them.
-                        guarded.Write(_policy);
-                        Interlocked.Increment(ref _repairedAtClaims);
-                        LogSlotRepaired(_logger, slot.Index);
-                    }
-
-                    return true;
-                }
-            });
-        }
-        catch (Exception e) when (e is IOException or NftablesException or KeyNotFoundException)
-        {
-            throw new PandoraException(
-                PandoraError.NotProtected, "the microVM's network rules could not be set, so it was not handed out", innerException: e)
-            {
-                Hint = e.Message,
-            };
-        }
-    }
-
     /// <summary>Lists all of the host's rules, as libnftables' JSON.</summary>
     internal string ListRules() => _nftables.Run("list ruleset", asJson: true);
 

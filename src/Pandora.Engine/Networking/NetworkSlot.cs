@@ -16,6 +16,9 @@ public sealed record NetworkSlot(int Index, string NamespaceName, string Interfa
     /// <summary>The guest's own address, the same in every slot.</summary>
     public const string GuestAddress = "172.16.0.2";
 
+    /// <summary><see cref="GuestAddress"/>, parsed.</summary>
+    internal static IPAddress Guest { get; } = IPAddress.Parse(GuestAddress);
+
     /// <summary>The guest's gateway and resolver, the same in every slot.</summary>
     public const string GatewayAddress = "172.16.0.1";
 

@@ -57,6 +57,8 @@ internal static class SlotRules
                 ct state established,related ct direction reply accept
                 iifname != @open goto refuse
                 ct state established,related accept
+                # A TCP connection begins with SYN: one that was cut does not go on when the guest gets its egress again.
+                tcp flags & (fin | syn | rst | ack) != syn goto refuse
                 {{dns}}
                 ip daddr @own goto refuse
                 ip daddr @allowed goto admit

@@ -56,6 +56,9 @@ public sealed class AuditLine : IReadOnlyList<KeyValuePair<string, object?>>
     /// <summary>Bytes of the file or archive that were read or written.</summary>
     public long? Bytes { get; internal set; }
 
+    /// <summary>What the sandbox's guest may reach from now on.</summary>
+    public Egress? Egress { get; internal set; }
+
     /// <summary>Whether the claim found a warm microVM.</summary>
     public bool? IsWarm { get; internal set; }
 
@@ -111,6 +114,7 @@ public sealed class AuditLine : IReadOnlyList<KeyValuePair<string, object?>>
         ("Replayed", "replayed", IsReplayed),
         (nameof(Signal), "signal", Signal),
         (nameof(InputBytes), "input_bytes", InputBytes),
+        (nameof(Egress), "egress", Egress is { } egress ? Label.Of(egress) : null),
         (nameof(ExitCode), "exit_code", ExitCode),
         (nameof(Reason), "reason", Reason is { } reason ? Label.Of(reason) : null),
         ("Execs", "execs", ExecCount),

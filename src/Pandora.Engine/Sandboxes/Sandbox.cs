@@ -18,7 +18,7 @@ public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOf
 /// A claimed microVM in a client's hands. An activity holds a lease: while one is held, the sandbox is busy. The idle clock starts again
 /// only at the end of an activity that worked, so that a client that retries cannot keep a guest alive that does not answer.
 /// </summary>
-[SuppressMessage("Design", "CA1001", Justification = "The token of _ending is read after the sandbox ended; nothing to free")]
+[SuppressMessage("Design", "CA1001", Justification = "_ending and _egressTurn are used after the sandbox ended; nothing to free")]
 public sealed partial class Sandbox
 {
     private readonly SandboxNode _node;
@@ -34,11 +34,12 @@ public sealed partial class Sandbox
     private int _execCount;
     private SandboxEnd? _end;
     private TaskCompletionSource? _unused;
+    private volatile ClaimRecord _claim;
 
     internal Sandbox(MicroVm microVm, ClaimRecord claim, SandboxNode node)
     {
         MicroVm = microVm;
-        Claim = claim;
+        _claim = claim;
         _node = node;
         var time = _time = node.Time;
         _lastActivity = _heldSince = time.GetTimestamp();
@@ -59,7 +60,7 @@ public sealed partial class Sandbox
     internal MicroVm MicroVm { get; }
 
     /// <summary>The client's claim.</summary>
-    internal ClaimRecord Claim { get; }
+    internal ClaimRecord Claim => _claim;
 
     /// <summary>The state of the sandbox now.</summary>
     public SandboxStatus Status
@@ -67,11 +68,11 @@ public sealed partial class Sandbox
         get
         {
             // Read once: it may change at any moment, and state and reason must agree.
-            var degradation = Degradation;
+            var (degradation, claim) = (Degradation, Claim);
             return new SandboxStatus(
                 Id, Template, MicroVm.Slot.Index, MicroVm.Slot.Address.ToString(),
                 degradation is null ? SandboxState.Running : SandboxState.Degraded, degradation, Age, Idle,
-                SandboxStatus.LifetimeOf(Claim, _node), ExecCount, new EgressPolicy(Claim.Egress), Claim.Metadata, Project,
+                SandboxStatus.LifetimeOf(claim, _node), ExecCount, new EgressPolicy(claim.Egress), claim.Metadata, Project,
                 MicroVm.Size);
         }
     }

@@ -121,6 +121,7 @@ internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
     {
         SandboxOperation.Create => AuditOperation.Create,
         SandboxOperation.Exec => AuditOperation.Exec,
+        SandboxOperation.Egress => AuditOperation.Egress,
         SandboxOperation.Delete => AuditOperation.Delete,
         SandboxOperation.Process or SandboxOperation.File => null,
     };
@@ -130,6 +131,7 @@ internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
     {
         AuditOperation.Create => SandboxOperation.Create,
         AuditOperation.Exec => SandboxOperation.Exec,
+        AuditOperation.Egress => SandboxOperation.Egress,
         AuditOperation.Delete => SandboxOperation.Delete,
         AuditOperation.Keepalive or AuditOperation.End => null,
         AuditOperation.FileRead or AuditOperation.FileWrite or AuditOperation.FileChange or AuditOperation.FileWatch =>

@@ -1,21 +1,27 @@
 using System.Diagnostics.CodeAnalysis;
+using Pandora.Engine.Networking;
 using Pandora.Engine.Projects;
 
 namespace Pandora.Engine.Sandboxes;
 
 /// <summary>The options, journal and state that the sandboxes of a node share.</summary>
 /// <param name="options">Limits.</param>
+/// <param name="network">The host's network.</param>
 /// <param name="journal">Record of the operations.</param>
 /// <param name="time">The clock of ages and idle times.</param>
 /// <param name="projects">Finds the projects; null for projects without bounds.</param>
 [SuppressMessage("Design", "CA1001", Justification = "The token of _detaching is read after the node closed; nothing to free")]
-internal sealed class SandboxNode(EngineOptions options, SandboxJournal journal, TimeProvider time, FindProject? projects = null)
+internal sealed class SandboxNode(
+    EngineOptions options, IHostNetwork network, SandboxJournal journal, TimeProvider time, FindProject? projects = null)
 {
     private readonly CancellationTokenSource _detaching = new();
     private volatile bool _isClosed;
 
     /// <summary>Limits.</summary>
     public EngineOptions Options => options;
+
+    /// <summary>The host's network.</summary>
+    public IHostNetwork Network => network;
 
     /// <summary>Record of the operations.</summary>
     public SandboxJournal Journal => journal;

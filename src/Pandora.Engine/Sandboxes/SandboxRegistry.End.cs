@@ -86,6 +86,7 @@ public sealed partial class SandboxRegistry
         await _node.InterruptAsync();
         // Each interrupted command is killed in its guest, and its client is answered.
         await unused.WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.WhenAll(_sandboxes.Values.Select(s => s.WhenEgressIsSetAsync()));
         await WhenEndedAsync();
     }
 
@@ -117,12 +118,15 @@ public sealed partial class SandboxRegistry
 
         using var span = EngineTracing.Source.StartActivity("sandbox.end");
         var start = Stopwatch.GetTimestamp();
-        Task whole = sandbox.MicroVm.Teardown.CompleteAsync();
+        // A change of the egress that is under way must not reach the next holder of the slot.
+        var settled = sandbox.WhenEgressIsSetAsync();
+        Task whole = CompleteAsync(sandbox.MicroVm.Teardown, settled);
         _ending[whole] = true;
         _ = whole.ContinueWith(t => _ending.TryRemove(t, out _), TaskScheduler.Default);
         IReadOnlyList<Undone> undone;
         try
         {
+            await settled;
             undone = await sandbox.MicroVm.Teardown.EndAsync();
         }
         finally
@@ -137,6 +141,12 @@ public sealed partial class SandboxRegistry
         var ended = new EndedSandbox(sandbox, end, Stopwatch.GetElapsedTime(start), EndedResource.Of(undone));
         _journal.Ended(span, ended);
         return ended;
+    }
+
+    private static async Task CompleteAsync(Teardown teardown, Task settled)
+    {
+        await settled;
+        await teardown.CompleteAsync();
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Sandbox {SandboxId} died: {Reason}")]

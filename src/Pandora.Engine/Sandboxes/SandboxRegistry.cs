@@ -34,7 +34,7 @@ public sealed partial class SandboxRegistry
         _time = time;
         _logger = loggers.CreateLogger<SandboxRegistry>();
         _journal = new SandboxJournal(metrics, loggers.CreateLogger(AuditLine.Category));
-        _node = new SandboxNode(options, _journal, time, projects);
+        _node = new SandboxNode(options, network, _journal, time, projects);
         _ended = new EndedSandboxes(RememberedEnds, _keys.Forget);
         _admissions = new Admissions(options.MaxSandboxes, budget, _node.Projects);
         _claims = new SandboxClaims(options, pools, network, room, _admissions, _node.Projects, time, _logger);

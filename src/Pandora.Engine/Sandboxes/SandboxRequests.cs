@@ -84,10 +84,9 @@ internal static partial class RequestLimits
                 "idle_timeout", $"must be between {MinIdleTimeout:0} and {options.LongestIdleTimeout:0.#} seconds, and is {idle}");
         }
 
-        if (request.Egress is { } egress && options.Limit(egress) != egress)
+        if (request.Egress is { } egress)
         {
-            throw new PandoraException(PandoraError.EgressForbidden,
-                "this server gives no sandbox more than egress 'none': leave egress out, or ask for 'none'", "egress");
+            CheckEgress(egress, options, project, "leave egress out, or ask for 'none'");
         }
 
         CheckCeilings(request, project);
@@ -106,15 +105,29 @@ internal static partial class RequestLimits
         }
     }
 
-    private static void CheckCeilings(SandboxRequest request, Project project)
+    /// <summary>Checks the ceilings of the server and of the project.</summary>
+    /// <param name="egress">What is asked for.</param>
+    /// <param name="options">The server's ceiling.</param>
+    /// <param name="project">The project.</param>
+    /// <param name="advice">What the client can do instead.</param>
+    public static void CheckEgress(Egress egress, EngineOptions options, Project project, string advice)
     {
-        if (request.Egress == Egress.Internet && project.Egress == Egress.None)
+        if (options.Limit(egress) != egress)
+        {
+            throw new PandoraException(
+                PandoraError.EgressForbidden, $"this server gives no sandbox more than egress 'none': {advice}", "egress");
+        }
+
+        if (egress == Egress.Internet && project.Egress == Egress.None)
         {
             throw new PandoraException(
                 PandoraError.EgressForbidden,
-                $"project '{project.Name}' gives no sandbox more than egress 'none': leave egress out, or ask for 'none'", "egress");
+                $"project '{project.Name}' gives no sandbox more than egress 'none': {advice}", "egress");
         }
+    }
 
+    private static void CheckCeilings(SandboxRequest request, Project project)
+    {
         if (request.IdleTimeout > project.MaxLifetime)
         {
             throw new PandoraException(

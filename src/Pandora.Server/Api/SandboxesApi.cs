@@ -47,6 +47,10 @@ internal static class SandboxesApi
             .Produces<ExecResponse>(200, "application/json", EventStream.ContentType)
             .Fails(ApiOperations.Exec);
         group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Restart a sandbox's idle timeout").Fails(ApiOperations.KeepAlive);
+        group.MapPut("{id}/egress", SetEgressAsync).WithSummary("Set what a sandbox may reach")
+            .WithDescription("With none, connections that are open are cut, and do not go on when the sandbox may reach the internet again. "
+                + "The request may be sent again.")
+            .Fails(ApiOperations.Egress);
         group
             .MapDelete("{id}", DeleteAsync)
             .WithSummary("End a sandbox")
@@ -62,8 +66,7 @@ internal static class SandboxesApi
         CancellationToken cancellationToken)
     {
         request ??= new CreateSandboxRequest();
-        // Validation accepts only the names of the enumeration.
-        Egress? egress = request.Egress is { } name ? Enum.Parse<Egress>(name, ignoreCase: true) : null;
+        Egress? egress = request.Egress is { } name ? EgressOf(name) : null;
         var created = await sandboxes.CreateAsync(
             new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey, SizeOf(request)),
             cancellationToken);
@@ -98,6 +101,17 @@ internal static class SandboxesApi
         sandbox.KeepAlive();
         return TypedResults.Ok(ToInfo(sandbox.Status));
     }
+
+    private static async Task<Ok<SandboxInfo>> SetEgressAsync(
+        string id, EgressRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
+    {
+        var sandbox = sandboxes.GetFor(id, SandboxOperation.Egress);
+        await sandbox.SetEgressAsync(EgressOf(request.Egress), cancellationToken);
+        return TypedResults.Ok(ToInfo(sandbox.Status));
+    }
+
+    // Validation accepts only the names of the enumeration.
+    private static Egress EgressOf(string name) => Enum.Parse<Egress>(name, ignoreCase: true);
 
     private static async Task<IResult> ExecAsync(
         string id, ExecRequest request, ProjectSandboxes sandboxes, HttpRequest http, HttpResponse response,

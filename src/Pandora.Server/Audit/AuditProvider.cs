@@ -48,6 +48,7 @@ internal sealed class AuditProvider(AuditLog log, TimeProvider time) : ILoggerPr
             Bytes = line.Bytes,
             Warm = line.IsWarm,
             Replayed = line.IsReplayed,
+            Egress = line.Egress is { } egress ? Label.Of(egress) : null,
             ExitCode = line.ExitCode,
             Reason = line.Reason is { } reason ? Label.Of(reason) : null,
             Execs = line.ExecCount,

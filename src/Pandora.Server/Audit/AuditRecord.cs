@@ -57,6 +57,8 @@ internal sealed record AuditRecord
 
     public bool? Replayed { get; init; }
 
+    public string? Egress { get; init; }
+
     public int? ExitCode { get; init; }
 
     public string? Reason { get; init; }

@@ -43,6 +43,7 @@ internal static class AuditTable
         Add("path", line.Path);
         Add("target", line.Target);
         Add("bytes", line.Bytes);
+        Add("egress", line.Egress);
         Add("replayed", line.Replayed is true ? "true" : null);
         Add("execs", line.Execs);
         Add("lived_s", line.LivedS);

@@ -24,6 +24,7 @@ public sealed partial class ErrorCodeTests
         [("get", "/sandboxes/{id}")] = ApiOperations.Show,
         [("post", "/sandboxes/{id}/exec")] = ApiOperations.Exec,
         [("post", "/sandboxes/{id}/keepalive")] = ApiOperations.KeepAlive,
+        [("put", "/sandboxes/{id}/egress")] = ApiOperations.Egress,
         [("post", "/sandboxes/{id}/processes")] = ApiOperations.Process,
         [("get", "/sandboxes/{id}/processes")] = ApiOperations.Process,
         [("get", "/sandboxes/{id}/processes/{processId}")] = ApiOperations.Process,

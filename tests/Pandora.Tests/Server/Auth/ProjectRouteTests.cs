@@ -22,12 +22,12 @@ public sealed class ProjectRouteTests
             world.Api.Http, HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "run"}""", ("X-API-Key", world.A));
         var process = (await events.NextAsync("started")).GetProperty("process_id").GetString()!;
         var routes = world.Api.Routes.Where(r => r.Path.Contains("{id}", StringComparison.Ordinal)).ToList();
-        Assert.True(routes.Count >= 25, $"{routes.Count} routes");
+        Assert.True(routes.Count >= 26, $"{routes.Count} routes");
         foreach (var (method, path) in routes)
         {
             var address = path.Replace("{id}", id, StringComparison.Ordinal).Replace("{processId}", process, StringComparison.Ordinal);
             Assert.DoesNotContain("{", address, StringComparison.Ordinal);
-            var body = method == HttpMethod.Post ? BodyOf(path) : null;
+            var body = method == HttpMethod.Post || method == HttpMethod.Put ? BodyOf(path) : null;
             var answer = await world.Api.SendAsync(method, address, body, headers: [("X-API-Key", world.B), .. SocketOf(path)]);
             Assert.True(answer.Status == 404, $"{method} {address}: {answer.Status} {answer.Body}");
             Assert.Equal(ErrorCodes.SandboxNotFound.Code, answer.Body.GetProperty("code").GetString());
@@ -188,6 +188,7 @@ public sealed class ProjectRouteTests
     {
         "exec" or "processes" => """{"code": "true"}""",
         "signal" => """{"signal": "TERM"}""",
+        "egress" => """{"egress": "none"}""",
         "resize" => """{"columns": 80, "rows": 24}""",
         "mkdir" => """{"path": "/tmp/made"}""",
         "move" or "copy" => """{"from": "/tmp/a", "to": "/tmp/b"}""",

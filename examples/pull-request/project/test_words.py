@@ -1,0 +1,8 @@
+import unittest
+
+import words
+
+
+class Words(unittest.TestCase):
+    def test_greet(self):
+        self.assertEqual(words.greet("world"), "hello, world")
