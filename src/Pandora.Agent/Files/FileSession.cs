@@ -14,7 +14,7 @@ internal sealed class FileSession
     private readonly RequestPipe _pipe;
     private FileRequest? _request;
     private byte[] _failure = [];
-    private bool _isInputWhole, _isRunning, _isOver, _isPumping;
+    private bool _isInputWhole, _isOver, _isPumping;
     private volatile bool _isDone;
 
     /// <param name="stream">The stream.</param>
@@ -87,8 +87,7 @@ internal sealed class FileSession
         {
             case FileMessage.Request when _request is null:
                 _request = FileRequest.Decode(body);
-                _isRunning = _requests.TryRun(_pipe, Work);
-                if (!_isRunning)
+                if (!_requests.TryRun(_pipe, Work))
                 {
                     Fail(FileFailureKind.TooMany, $"the guest serves {FileRequests.MostThreads} requests for files at once");
                 }

@@ -23,7 +23,8 @@ internal sealed class NewFile : IDisposable
         {
             // The filesystem has no files without a name.
             _name = NewName();
-            file = FileCalls.Open(place.Directory, _name, FileCalls.Create | FileCalls.Exclusive | FileCalls.WriteOnly | FileCalls.NoLink, 0x180);
+            const int New = FileCalls.Create | FileCalls.Exclusive | FileCalls.WriteOnly;
+            file = FileCalls.Open(place.Directory, _name, New | FileCalls.NoLink, 0x180);
         }
 
         _file = new OpenFile(FileFailedException.Check(file, place.Path));
