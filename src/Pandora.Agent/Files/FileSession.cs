@@ -146,7 +146,7 @@ internal sealed class FileSession
             }
         }
 
-        // The room is always there: a failure of the protocol is short, and the window large. With no room, the stream is closed.
+        // Without room the other end reads nothing, and learns of the failure by the end of the stream.
         if (_stream.Free >= _failure.Length)
         {
             _stream.Write(_failure);
