@@ -124,7 +124,7 @@ internal sealed class WatchedTree
                 return false;
             }
 
-            // First the watch, then the names: what is made in between is told twice, and not lost.
+            // First the watch, then the names: what is made in between is reported twice, and not lost.
             var watch = FileCalls.AddWatch(_inotify, file.Descriptor);
             if (watch < 0)
             {
