@@ -13,7 +13,7 @@ internal static unsafe partial class FileCalls
     public const int NoDirectory = -100; // AT_FDCWD
 
     public const int NotPermitted = -1, NoEntry = -2, Again = -11, Denied = -13, Busy = -16, Exists = -17, OtherDevice = -18,
-        NotDirectory = -20, IsDirectory = -21, Invalid = -22, NoSeek = -29, NameTooLong = -36, NotEmpty = -39, TooManyLinks = -40,
+        NotDirectory = -20, IsDirectory = -21, Invalid = -22, NoSpace = -28, NameTooLong = -36, NotEmpty = -39, TooManyLinks = -40,
         NotSupported = -95;
 
     /// <summary>Flags of <see cref="Open"/>: open(2).</summary>

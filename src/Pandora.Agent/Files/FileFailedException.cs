@@ -11,7 +11,8 @@ internal sealed class FileFailedException(FileFailureKind kind, string reason) :
     /// <summary>The failure of a system call.</summary>
     /// <param name="error">Its negative result.</param>
     /// <param name="path">The file.</param>
-    public static FileFailedException Of(int error, ReadOnlySpan<byte> path) => new(KindOf(-error), $"{FilePath.Show(path)}: {NameOf(-error)}");
+    public static FileFailedException Of(int error, ReadOnlySpan<byte> path) =>
+        new(KindOf(-error), $"{FilePath.Show(path)}: {NameOf(-error)}");
 
     /// <summary>Throws when the result of a system call is an error.</summary>
     /// <returns>The result.</returns>

@@ -37,7 +37,8 @@ internal static class FileMover
 
         if (status.Kind == FileKind.Directory || isDirectory || !mayReplace)
         {
-            throw new FileFailedException(FileFailureKind.Exists, $"{FilePath.Show(to.Path)} exists, and is {OpenFile.NameOf(status.Kind)}");
+            throw new FileFailedException(
+                FileFailureKind.Exists, $"{FilePath.Show(to.Path)} exists, and is {OpenFile.NameOf(status.Kind)}");
         }
 
         return true;

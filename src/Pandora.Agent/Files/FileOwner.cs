@@ -33,6 +33,7 @@ internal readonly record struct FileOwner(uint User, uint Group)
         return new FileOwner(account?.User ?? Unchanged, groupId);
     }
 
-    private static FileFailedException Unknown(string what, string name) =>
+    /// <summary>The failure of a name that the guest does not have.</summary>
+    public static FileFailedException Unknown(string what, string name) =>
         new(FileFailureKind.User, $"the guest has no {what} {FilePath.Show(System.Text.Encoding.UTF8.GetBytes(name))}");
 }

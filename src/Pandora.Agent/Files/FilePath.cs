@@ -24,7 +24,9 @@ internal static class FilePath
             throw new FileFailedException(FileFailureKind.Path, $"the home of '{account.Name}' is no absolute path");
         }
 
-        return absolute.Length <= FileRequest.MaxPath ? absolute : throw new FileFailedException(FileFailureKind.Path, "the path is too long");
+        return absolute.Length <= FileRequest.MaxPath
+            ? absolute
+            : throw new FileFailedException(FileFailureKind.Path, "the path is too long");
     }
 
     /// <summary>The path for people and clients: without empty names, and "." as names.</summary>

@@ -9,13 +9,21 @@ internal sealed class FileRequests(EventLoop loop)
 
     private const int StackSize = 256 * 1024;
     private readonly HashSet<RequestPipe> _pipes = [];
-    private int _running;
 
     /// <summary>The loop that serves the streams.</summary>
     public EventLoop Loop => loop;
 
     /// <summary>Number of requests that run.</summary>
-    public int Running => Volatile.Read(ref _running);
+    public int Running
+    {
+        get
+        {
+            lock (_pipes)
+            {
+                return _pipes.Count;
+            }
+        }
+    }
 
     /// <summary>Runs work on a thread of its own. It is called on the loop's thread.</summary>
     /// <param name="pipe">The way between the work and the loop.</param>
@@ -28,7 +36,7 @@ internal sealed class FileRequests(EventLoop loop)
             return false;
         }
 
-        Interlocked.Increment(ref _running);
+        Add(pipe);
         try
         {
             new Thread(() => Run(pipe, work), StackSize) { IsBackground = true }.Start();
@@ -36,7 +44,7 @@ internal sealed class FileRequests(EventLoop loop)
         }
         catch (OutOfMemoryException)
         {
-            Interlocked.Decrement(ref _running);
+            Remove(pipe);
             return false;
         }
     }
@@ -63,17 +71,23 @@ internal sealed class FileRequests(EventLoop loop)
     private void Run(RequestPipe pipe, Action work)
     {
         Identity.LeavePrecedence();
+        work();
+        Remove(pipe);
+    }
+
+    private void Add(RequestPipe pipe)
+    {
         lock (_pipes)
         {
             _pipes.Add(pipe);
         }
+    }
 
-        work();
+    private void Remove(RequestPipe pipe)
+    {
         lock (_pipes)
         {
             _pipes.Remove(pipe);
         }
-
-        Interlocked.Decrement(ref _running);
     }
 }

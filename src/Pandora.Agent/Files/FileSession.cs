@@ -14,7 +14,7 @@ internal sealed class FileSession
     private readonly RequestPipe _pipe;
     private FileRequest? _request;
     private byte[] _failure = [];
-    private bool _isInputWhole, _isRunning, _isOver, _isPumping;
+    private bool _isInputWhole, _isOver, _isPumping;
     private volatile bool _isDone;
 
     /// <param name="stream">The stream.</param>
@@ -87,8 +87,7 @@ internal sealed class FileSession
         {
             case FileMessage.Request when _request is null:
                 _request = FileRequest.Decode(body);
-                _isRunning = _requests.TryRun(_pipe, Work);
-                if (!_isRunning)
+                if (!_requests.TryRun(_pipe, Work))
                 {
                     Fail(FileFailureKind.TooMany, $"the guest serves {FileRequests.MostThreads} requests for files at once");
                 }
@@ -147,7 +146,7 @@ internal sealed class FileSession
             }
         }
 
-        // The room is always there: a failure of the protocol is short, and the window large. With no room, the stream is closed.
+        // Without room the other end reads nothing, and learns of the failure by the end of the stream.
         if (_stream.Free >= _failure.Length)
         {
             _stream.Write(_failure);

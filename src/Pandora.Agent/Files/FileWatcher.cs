@@ -115,10 +115,6 @@ internal sealed class FileWatcher
         {
             Handle(mask, BinaryPrimitives.ReadUInt32LittleEndian(data[8..]), directory, name);
         }
-        else if ((mask & Attributes) != 0 && directory == _tree.First)
-        {
-            Tell(FileChange.Attributes, [], isDirectory: true);
-        }
     }
 
     private void Handle(uint mask, uint cookie, WatchedDirectory directory, byte[] name)

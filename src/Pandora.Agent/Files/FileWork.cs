@@ -50,8 +50,7 @@ internal sealed class FileWork
         try
         {
             var name = request.User ?? "root";
-            var account = Account.Find(name)
-                ?? throw new FileFailedException(FileFailureKind.User, $"the guest has no user {FilePath.Show(System.Text.Encoding.UTF8.GetBytes(name))}");
+            var account = Account.Find(name) ?? throw FileOwner.Unknown("user", name);
             Identity.Take(account);
             var result = new FileWork(request, pipe, account).Run();
             pipe.Write(FileMessage.Done, result.Encode());

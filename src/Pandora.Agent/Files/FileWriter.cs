@@ -29,8 +29,9 @@ internal static class FileWriter
         using var place = FilePlace.Follow(work.Path, "written");
         CheckCondition(place, request.Condition);
         using var file = new NewFile(place, request.Options.HasFlag(FileOptions.Sparse));
+        Func<Memory<byte>, int> read = bytes => work.Pipe.Read(bytes.Span);
         int count;
-        while ((count = work.Fill(b => work.Pipe.Read(b.Span))) > 0)
+        while ((count = work.Fill(read)) > 0)
         {
             file.Write(work.Chunk[..count]);
         }

@@ -23,7 +23,8 @@ internal sealed class NewFile : IDisposable
         {
             // The filesystem has no files without a name.
             _name = NewName();
-            file = FileCalls.Open(place.Directory, _name, FileCalls.Create | FileCalls.Exclusive | FileCalls.WriteOnly | FileCalls.NoLink, 0x180);
+            const int New = FileCalls.Create | FileCalls.Exclusive | FileCalls.WriteOnly;
+            file = FileCalls.Open(place.Directory, _name, New | FileCalls.NoLink, 0x180);
         }
 
         _file = new OpenFile(FileFailedException.Check(file, place.Path));
@@ -89,7 +90,7 @@ internal sealed class NewFile : IDisposable
     {
         var result = _name is null
             ? FileCalls.Link(Descriptor, _place.Directory, _place.Name)
-            : FileCalls.Rename(_place.Directory, _name, _place.Directory, _place.Name, FileCalls.NoReplace);
+            : RenameNew(_name);
         if (result is FileCalls.Exists)
         {
             return false;
@@ -122,6 +123,22 @@ internal sealed class NewFile : IDisposable
         }
 
         _file.Dispose();
+    }
+
+    private int RenameNew(byte[] name)
+    {
+        var result = FileCalls.Rename(_place.Directory, name, _place.Directory, _place.Name, FileCalls.NoReplace);
+        if (result == FileCalls.Invalid)
+        {
+            // A filesystem, as NFS, that cannot refuse to replace has second names.
+            result = FileCalls.Link(Descriptor, _place.Directory, _place.Name);
+            if (result >= 0)
+            {
+                FileCalls.Remove(_place.Directory, name, isDirectory: false);
+            }
+        }
+
+        return result;
     }
 
     private int CountZeros(ReadOnlySpan<byte> bytes)

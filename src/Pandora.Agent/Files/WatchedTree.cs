@@ -45,7 +45,7 @@ internal sealed class WatchedTree
     private readonly bool _isRecursive;
     private readonly FileStatus _status;
     private Dictionary<int, WatchedDirectory> _watched = [];
-    private bool _isDenied;
+    private int _error;
 
     /// <param name="path">The first directory. A link is followed.</param>
     /// <param name="inotify">Descriptor of inotify(7).</param>
@@ -88,9 +88,9 @@ internal sealed class WatchedTree
         var isWhole = Watch(First, found: null);
         if (First.Watch < 0)
         {
-            // The error has a name.
-            using var directory = OpenFirst();
-            throw FileFailedException.Of(FileCalls.NoEntry, _path);
+            throw _error == FileCalls.NoSpace
+                ? new FileFailedException(FileFailureKind.Guest, "the guest's limit of watched directories is reached")
+                : FileFailedException.Of(_error, _path);
         }
 
         foreach (var watch in before.Keys.Where(w => !_watched.ContainsKey(w)))
@@ -114,8 +114,8 @@ internal sealed class WatchedTree
             using var file = TryOpen(next);
             if (file is null)
             {
-                // It has vanished: that is an event. One that may not be read is none.
-                isWhole &= next.Parent is not null && !_isDenied;
+                // It has vanished: that is an event. One that may not be read has no events.
+                isWhole &= next.Parent is not null && _error is not (FileCalls.Denied or FileCalls.NotPermitted);
                 continue;
             }
 
@@ -124,10 +124,11 @@ internal sealed class WatchedTree
                 return false;
             }
 
-            // First the watch, then the names: what is made in between is told twice, and not lost.
+            // First the watch, then the names: what is made in between is reported twice, and not lost.
             var watch = FileCalls.AddWatch(_inotify, file.Descriptor);
             if (watch < 0)
             {
+                _error = watch;
                 isWhole = false;
                 continue;
             }
@@ -180,7 +181,6 @@ internal sealed class WatchedTree
 
     private OpenFile? TryOpen(WatchedDirectory directory)
     {
-        _isDenied = false;
         var at = FileCalls.Open(FileCalls.NoDirectory, _path, FileCalls.OnlyDirectory | FileCalls.NonBlocking);
         if (at >= 0 && (FileCalls.Status(at, out var status) < 0 || !status.IsSame(_status)))
         {
@@ -199,7 +199,7 @@ internal sealed class WatchedTree
             }
         }
 
-        _isDenied = at is FileCalls.Denied or FileCalls.NotPermitted;
+        _error = at;
         return at < 0 ? null : new OpenFile(at);
     }
 }

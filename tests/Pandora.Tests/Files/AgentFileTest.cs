@@ -53,6 +53,7 @@ public abstract class AgentFileTest : IAsyncDisposable
         GC.SuppressFinalize(this);
         await Talk.DisposeAsync();
         // Directory.Delete cannot name all that is made here.
+        Run("chmod", "-R", "u+rwX", Root);
         Run("rm", "-rf", Root);
     }
 }

@@ -22,7 +22,7 @@ public sealed class AgentTarTests : AgentFileTest
         var answer = await Talk.DoAsync(Request(FileOperation.Unpack, "out/new") with { Options = FileOptions.MakeParents },
             File.ReadAllBytes(PathOf("a.tar")));
         Assert.Equal(Describe("tree", hasParts: format == "pax"), Describe("out/new", hasParts: format == "pax"));
-        Assert.True(answer.Result!.Entries > 6);
+        Assert.True(answer.Result!.Entries >= 6);
         Assert.Equal(InodeOf("out/new/a"), InodeOf("out/new/hard"));
     }
 
@@ -179,12 +179,14 @@ public sealed class AgentTarTests : AgentFileTest
         await FailAsync(Header("x", 'L', size: "77777777777"));
         await FailAsync(Header("s", 'S', size: "0"));
         await FailAsync(Header("q", 'q', size: "0"));
-        foreach (var record in new[] { "99 path=a\n", "x path=a\n", "8 path=a", "5 a=\n\0\0\0", "9 =value\n", "11 size=-5\n", "12 size=zzz\n",
-            "22 GNU.sparse.major=1\n", "18 mtime=tomorrow\n" })
+        string[] records = ["99 path=a\n", "x path=a\n", "8 path=a", "5 a=\n\0\0\0", "9 =value\n", "11 size=-5\n", "12 size=zzz\n",
+            "22 GNU.sparse.major=1\n", "18 mtime=tomorrow\n"];
+        foreach (var record in records)
         {
             var body = new byte[512];
             Encoding.Latin1.GetBytes(record, body);
-            await FailAsync([.. Header("x", 'x', size: Convert.ToString(record.Length, 8)), .. body, .. Header("a", '0', "0"), .. new byte[1024]]);
+            var header = Header("x", 'x', size: Convert.ToString(record.Length, 8));
+            await FailAsync([.. header, .. body, .. Header("a", '0', "0"), .. new byte[1024]]);
         }
 
         Task FailAsync(byte[] archive) => Talk.FailAsync(Request(FileOperation.Unpack, "out"), FileFailureKind.Archive, archive);

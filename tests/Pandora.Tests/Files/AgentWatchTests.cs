@@ -79,7 +79,7 @@ public sealed class AgentWatchTests : AgentFileTest
         await WatchAsync("", FileOptions.Recursive);
         // More than the kernel keeps and the stream holds.
         var longName = new string('x', 200);
-        for (var i = 0; i < 30_000; i++)
+        for (var i = 0; i < 15_000; i++)
         {
             File.WriteAllText(PathOf(longName + (i % 7)), "");
             File.Delete(PathOf(longName + (i % 7)));

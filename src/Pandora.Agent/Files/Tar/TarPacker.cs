@@ -60,7 +60,8 @@ internal sealed class TarPacker
             {
                 if (walk.HasMore)
                 {
-                    throw new FileFailedException(FileFailureKind.Guest, $"{FilePath.Show(walk.Show([]))} has more than {walk.MostNames} names");
+                    throw new FileFailedException(
+                        FileFailureKind.Guest, $"{FilePath.Show(walk.Show([]))} has more than {walk.MostNames} names");
                 }
 
                 walk.Leave();

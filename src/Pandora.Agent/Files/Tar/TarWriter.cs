@@ -107,7 +107,8 @@ internal sealed class TarWriter(RequestPipe pipe)
 
         if (entry.ModifiedAt % 1_000_000_000 != 0 || entry.ModifiedAt < 0 || entry.ModifiedAt / 1_000_000_000 > MostSize)
         {
-            Record(records, "mtime", Encoding.ASCII.GetBytes((entry.ModifiedAt / 1_000_000_000m).ToString("0.#########", CultureInfo.InvariantCulture)));
+            var seconds = (entry.ModifiedAt / 1_000_000_000m).ToString("0.#########", CultureInfo.InvariantCulture);
+            Record(records, "mtime", Encoding.ASCII.GetBytes(seconds));
         }
 
         if (entry.UserId > MostId)
