@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Security.Cryptography;
 using System.Text;
 using Pandora.Fakes;
 
@@ -98,20 +97,6 @@ public sealed class FileWriteTests
     }
 
     [Fact]
-    public async Task A_large_body_is_written_in_bounded_memory()
-    {
-        const int Size = 64 * 1024 * 1024;
-        await using var files = await GuestFiles.StartAsync();
-        var before = GC.GetTotalMemory(forceFullCollection: true);
-        using var body = new GrowingBody(Size, before);
-        using var answer = await files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(body, 64 * 1024));
-        Assert.Equal(201, (int)answer.StatusCode);
-        await using var file = File.OpenRead(files["a"]);
-        Assert.Equal(Convert.ToHexString(body.Hash), Convert.ToHexString(await SHA256.HashDataAsync(file)));
-        Assert.InRange(body.MostMemory, long.MinValue, 16 * 1024 * 1024);
-    }
-
-    [Fact]
     public async Task A_sandbox_that_is_deleted_meanwhile_leaves_the_old_file()
     {
         await using var files = await GuestFiles.StartAsync();
@@ -147,40 +132,5 @@ public sealed class FileWriteTests
         pipe.Writer.Complete();
         using var answer = await answering;
         Assert.Equal((201, 30L), ((int)answer.StatusCode, new FileInfo(files["a"]).Length));
-    }
-
-    /// <summary>Random bytes, and the most memory that was used while they were read.</summary>
-    private sealed class GrowingBody(int size, long before) : MemoryStream
-    {
-        private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        private readonly Random _random = new(1);
-        private int _left = size;
-
-        // Its length is not known before.
-        public override bool CanSeek => false;
-
-        public long MostMemory { get; private set; }
-
-        public byte[] Hash => _hash.GetCurrentHash();
-
-        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
-        {
-            var count = Math.Min(buffer.Length, _left);
-            _random.NextBytes(buffer.Span[..count]);
-            _hash.AppendData(buffer.Span[..count]);
-            _left -= count;
-            if (_left % (8 * 1024 * 1024) < count)
-            {
-                MostMemory = Math.Max(MostMemory, GC.GetTotalMemory(forceFullCollection: true) - before);
-            }
-
-            return ValueTask.FromResult(count);
-        }
-
-        protected override void Dispose(bool disposing)
-        {
-            _hash.Dispose();
-            base.Dispose(disposing);
-        }
     }
 }

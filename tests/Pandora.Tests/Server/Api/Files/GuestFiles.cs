@@ -1,7 +1,6 @@
 using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json;
-using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine.Guests.Agent;
 using Pandora.Fakes;
@@ -22,9 +21,10 @@ internal sealed class GuestFiles : IAsyncDisposable
     /// <summary>The directory.</summary>
     public string Root { get; } = Directory.CreateTempSubdirectory("pandora-files-").FullName;
 
-    public static async Task<GuestFiles> StartAsync(bool onLoopback = true, ILoggerFactory? loggers = null)
+    /// <param name="server">The server, which is disposed of with this; null for a new one on loopback.</param>
+    public static async Task<GuestFiles> StartAsync(FakeServer? server = null)
     {
-        var server = await FakeServer.StartAsync(onLoopback: onLoopback, loggers: loggers);
+        server ??= await FakeServer.StartAsync(onLoopback: true);
         var files = new GuestFiles(server, await server.CreateAsync());
         server.Node.GuestOf(files.Id).Files = files._connection;
         return files;
