@@ -205,7 +205,7 @@ public static class ErrorCodes
 
     /// <summary>The guest's kernel failed.</summary>
     public static readonly ErrorCode FileFailed = Add(new(
-        "file_failed", 502, "Guest failed", ErrorKind.Other, ApiOperations.File,
+        "file_failed", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.File,
         "the guest's kernel answered with an error that has no code of its own; the detail names it"));
 
     /// <summary>The guest has no agent.</summary>

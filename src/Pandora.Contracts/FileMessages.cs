@@ -107,7 +107,7 @@ public sealed record UnpackedFiles(long Entries, long Bytes);
 /// <summary>Names of the events of a watch (<c>text/event-stream</c>). The data of each is a <see cref="FileChange"/>.</summary>
 public static class FileEvents
 {
-    /// <summary>The watch has begun: what happens from now on is told.</summary>
+    /// <summary>The watch has begun: an event follows for what happens from now on.</summary>
     public const string Started = "started";
 
     /// <summary>A file was made, or moved here from outside.</summary>

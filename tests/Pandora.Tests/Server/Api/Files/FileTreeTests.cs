@@ -222,7 +222,8 @@ public sealed class FileTreeTests
             await watch.NextAsync("started");
         }
 
-        var lines = (await audited.StopAsync()).Where(l => l.GetProperty("operation").GetString()!.StartsWith("file_", StringComparison.Ordinal));
+        var lines = (await audited.StopAsync()).Where(
+            l => l.GetProperty("operation").GetString()!.StartsWith("file_", StringComparison.Ordinal));
         Assert.Equal(
             [
                 $"file_write {root}/a%0Ab - 4 ok", $"file_read {root}/a%0Ab - 2 ok", $"file_read {root}/none - - file_not_found",

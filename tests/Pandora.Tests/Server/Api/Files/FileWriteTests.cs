@@ -18,7 +18,8 @@ public sealed class FileWriteTests
             (files["new/directory/a"], "a", "file", 3, "0600", made.Headers.ETag!.Tag),
             (entry.GetProperty("path").GetString(), entry.GetProperty("name").GetString(), entry.GetProperty("type").GetString(),
                 entry.GetProperty("size").GetInt64(), entry.GetProperty("mode").GetString(), entry.GetProperty("etag").GetString()));
-        Assert.Equal(new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc).AddTicks(1234567), File.GetLastWriteTimeUtc(files["new/directory/a"]));
+        Assert.Equal(
+            new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc).AddTicks(1234567), File.GetLastWriteTimeUtc(files["new/directory/a"]));
         using var replaced = await files.PutAsync("new/directory/a", "two");
         Assert.Equal((200, "0600"),
             ((int)replaced.StatusCode, (await GuestFiles.JsonOf(replaced)).GetProperty("mode").GetString()));
@@ -122,7 +123,8 @@ public sealed class FileWriteTests
         var answering = files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(pipe.Reader.AsStream()));
         for (var i = 0; i < 3; i++)
         {
-            await pipe.Writer.WriteAsync(new byte[10]);
+            // More than HttpClient keeps back.
+            await pipe.Writer.WriteAsync(new byte[20_000]);
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
             files.Server.Node.Time.Advance(TimeSpan.FromSeconds(20));
             var shown = await files.Server.SendAsync(HttpMethod.Get, $"/sandboxes/{files.Id}");
@@ -131,6 +133,6 @@ public sealed class FileWriteTests
 
         pipe.Writer.Complete();
         using var answer = await answering;
-        Assert.Equal((201, 30L), ((int)answer.StatusCode, new FileInfo(files["a"]).Length));
+        Assert.Equal((201, 60_000L), ((int)answer.StatusCode, new FileInfo(files["a"]).Length));
     }
 }

@@ -12,7 +12,9 @@ internal sealed class GuestFiles : IAsyncDisposable
 {
     private readonly ChannelConnection _connection = new(AgentFiles.Connect(), "test", TimeProvider.System, NullLogger.Instance);
 
-    private GuestFiles(FakeServer server, string id) => (Server, Id) = (server, id);
+    private readonly bool _ownsServer;
+
+    private GuestFiles(FakeServer server, string id, bool ownsServer) => (Server, Id, _ownsServer) = (server, id, ownsServer);
 
     public FakeServer Server { get; }
 
@@ -21,11 +23,12 @@ internal sealed class GuestFiles : IAsyncDisposable
     /// <summary>The directory.</summary>
     public string Root { get; } = Directory.CreateTempSubdirectory("pandora-files-").FullName;
 
-    /// <param name="server">The server, which is disposed of with this; null for a new one on loopback.</param>
+    /// <param name="server">The server; null for a new one on loopback, which is disposed of with this.</param>
     public static async Task<GuestFiles> StartAsync(FakeServer? server = null)
     {
+        var ownsServer = server is null;
         server ??= await FakeServer.StartAsync(onLoopback: true);
-        var files = new GuestFiles(server, await server.CreateAsync());
+        var files = new GuestFiles(server, await server.CreateAsync(), ownsServer);
         server.Node.GuestOf(files.Id).Files = files._connection;
         return files;
     }
@@ -66,7 +69,11 @@ internal sealed class GuestFiles : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await Server.DisposeAsync();
+        if (_ownsServer)
+        {
+            await Server.DisposeAsync();
+        }
+
         await _connection.DisposeAsync();
         // .NET cannot delete a name that is not UTF-8.
         using var deleting = System.Diagnostics.Process.Start("rm", ["-rf", "--", Root]);

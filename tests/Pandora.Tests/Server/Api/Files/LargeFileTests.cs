@@ -60,7 +60,7 @@ public sealed class LargeFileTests
 
         public long MostMemory { get; private set; }
 
-        public byte[] Hash => _hash.GetCurrentHash();
+        public byte[] Hash { get; private set; } = [];
 
         public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
         {
@@ -68,6 +68,7 @@ public sealed class LargeFileTests
             _random.NextBytes(buffer.Span[..count]);
             _hash.AppendData(buffer.Span[..count]);
             _left -= count;
+            Hash = count == 0 ? _hash.GetCurrentHash() : Hash;
             if (_left % (8 * 1024 * 1024) < count)
             {
                 MostMemory = Math.Max(MostMemory, GC.GetTotalMemory(forceFullCollection: true) - before);
