@@ -26,7 +26,8 @@ internal static partial class RequestLimits
         if (spec.Owner is { } owner && !IsOwner(owner))
         {
             throw PandoraException.Invalid(
-                "owner", "must be user, user:group or :group, each a name of lower-case letters, digits, hyphens and underscores, or a number");
+                "owner",
+                "must be user, user:group or :group, each a name of lower-case letters, digits, hyphens and underscores, or a number");
         }
 
         if (spec.Mode is < 0 or > MaxMode)

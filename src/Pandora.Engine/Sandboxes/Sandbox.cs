@@ -170,8 +170,8 @@ public sealed partial class Sandbox
             {
                 throw new PandoraException(
                     PandoraError.TooManyExecs,
-                    $"{_leases.Count - _fileLeases} commands run in this sandbox, including those whose results are still being read, and no more may "
-                        + "run at once");
+                    $"{_leases.Count - _fileLeases} commands run in this sandbox, including those whose results are still being read, and "
+                        + "no more may run at once");
             }
 
             // An activity that began before the idle timeout passed may still work; then the guest lives.

@@ -119,7 +119,8 @@ internal sealed partial class AgentFileRequest
 
     // The message does not say whose name is unknown.
     private bool IsOwner(string reason) => spec.Owner is { } owner
-        && (spec.User is null || owner.Split(':').Any(part => part.Length > 0 && part != spec.User && reason.Contains(part, StringComparison.Ordinal)));
+        && (spec.User is null || owner.Split(':').Any(
+            part => part.Length > 0 && part != spec.User && reason.Contains(part, StringComparison.Ordinal)));
 
     // The message does not say which of two paths is at fault. A path that has been checked has a fault that only the target can have.
     private string PathField => spec switch

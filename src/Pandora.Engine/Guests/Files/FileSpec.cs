@@ -51,7 +51,8 @@ public sealed record FileSpec(FileAction Action, byte[] Path)
     /// <summary>Show: whether the file that a link leads to is meant.</summary>
     public bool FollowsLinks { get; init; }
 
-    /// <summary>Delete, copy: whether a directory is meant with what is in it. Watch: whether the directories below are watched, too.</summary>
+    /// <summary>Delete, copy: whether a directory is meant with what is in it. Watch: whether the directories below are
+    /// watched, too.</summary>
     public bool IsRecursive { get; init; }
 
     /// <summary>Whether directories on the way that are missing are made; a directory that is to be made may then exist.</summary>
@@ -97,5 +98,6 @@ public sealed record FileSpec(FileAction Action, byte[] Path)
     internal bool HasBody => Action is FileAction.Write or FileAction.Unpack;
 
     /// <summary>Whether the guest answers with one file at least.</summary>
-    internal bool HasFile => Action is not (FileAction.Delete or FileAction.List or FileAction.Pack or FileAction.Unpack or FileAction.Watch);
+    internal bool HasFile => Action
+        is not (FileAction.Delete or FileAction.List or FileAction.Pack or FileAction.Unpack or FileAction.Watch);
 }

@@ -16,7 +16,8 @@ internal static partial class FileParameters
     /// Reads a path from the query as bytes: the framework's text would lose bytes that are not UTF-8. A plus sign is a space, as forms
     /// write it.
     /// </summary>
-    /// <exception cref="PandoraException">The path is missing, given twice, or has a percent sign without two hexadecimal digits.</exception>
+    /// <exception cref="PandoraException">The path is missing, given twice, or has a percent sign without two hexadecimal
+    /// digits.</exception>
     public static byte[] PathOf(HttpRequest request, string name = "path")
     {
         byte[]? path = null;

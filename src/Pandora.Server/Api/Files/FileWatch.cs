@@ -10,8 +10,8 @@ using Pandora.Engine.Telemetry;
 
 namespace Pandora.Server.Api.Files;
 
-/// <summary>The changes below a directory as server-sent events, as they come. A client that does not read is told that it lost
-/// some.</summary>
+/// <summary>The changes below a directory as server-sent events, as they come. A client that does not read loses
+/// some, and an event says so.</summary>
 /// <param name="files">The watch, which is disposed of at the end.</param>
 internal sealed class FileWatch(SandboxFiles files) : IResult
 {

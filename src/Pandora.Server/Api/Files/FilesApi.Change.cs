@@ -104,7 +104,8 @@ internal static partial class FilesApi
 
     // Writes what the body has. What the guest answers before the body's end must reach a client that still sends.
     private static async Task<IResult> WriteFilesAsync(
-        HttpContext context, Sandbox sandbox, FileSpec spec, bool isGzip, Func<FileAnswer, IResult> show, CancellationToken cancellationToken)
+        HttpContext context, Sandbox sandbox, FileSpec spec, bool isGzip, Func<FileAnswer, IResult> show,
+        CancellationToken cancellationToken)
     {
         var body = FileBody.Open(context);
         try

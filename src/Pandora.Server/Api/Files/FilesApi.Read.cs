@@ -44,7 +44,8 @@ internal static partial class FilesApi
             var part = range?.In(file.Size);
             if (range is not null && part is null)
             {
-                var refusal = new PandoraException(PandoraError.FileRange, $"the file has {file.Size} bytes, and none of them is in the range");
+                var refusal = new PandoraException(
+                    PandoraError.FileRange, $"the file has {file.Size} bytes, and none of them is in the range");
                 files.Refuse(refusal);
                 return FileContent.OutOfRange(response, file, refusal);
             }

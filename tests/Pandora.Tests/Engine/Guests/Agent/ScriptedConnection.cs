@@ -64,7 +64,7 @@ internal sealed class ScriptedStream(Action<ScriptedStream, ProcessMessage, byte
     public byte[]? Flood { get; set; }
 
     /// <summary>Bytes that the server has read.</summary>
-    public long Taken { get; private set; }
+    public long BytesRead { get; private set; }
 
     /// <summary>Bytes that a write takes before it waits for ever.</summary>
     public int Room { get; set; } = int.MaxValue;
@@ -164,7 +164,7 @@ internal sealed class ScriptedStream(Action<ScriptedStream, ProcessMessage, byte
                     {
                         var count = Math.Min(next.Length, bytes.Length);
                         next.AsSpan(0, count).CopyTo(bytes.Span);
-                        Taken += count;
+                        BytesRead += count;
                         if (count < next.Length)
                         {
                             var rest = _toServer.ToArray();

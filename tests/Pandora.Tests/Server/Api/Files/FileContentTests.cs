@@ -73,16 +73,16 @@ public sealed class FileContentTests
         using var answer = await files.Server.Http.GetAsync(files.Address + "?path=/a", HttpCompletionOption.ResponseHeadersRead);
         Assert.Equal(1L << 40, answer.Content.Headers.ContentLength);
         var taken = -1L;
-        for (var i = 0; i < 50 && taken != files.Streams[0].Taken; i++)
+        for (var i = 0; i < 50 && taken != files.Streams[0].BytesRead; i++)
         {
-            taken = files.Streams[0].Taken;
+            taken = files.Streams[0].BytesRead;
             await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
         }
 
         // What the kernel's buffers hold, and no more; later no more comes.
         Assert.InRange(taken, 1, 16 * 1024 * 1024);
         await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System);
-        Assert.Equal(taken, files.Streams[0].Taken);
+        Assert.Equal(taken, files.Streams[0].BytesRead);
         Assert.False(files.Streams[0].IsClosed);
         files.Server.Node.Time.Advance(Pandora.Server.Api.Files.FileAnswerWriter.Patience + TimeSpan.FromSeconds(1));
         await Fakes.FakeNode.UntilAsync(() => files.Streams[0].IsClosed);

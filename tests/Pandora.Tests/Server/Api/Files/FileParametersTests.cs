@@ -74,5 +74,6 @@ public sealed class FileParametersTests
         Assert.Equal("after", Assert.Throws<PandoraException>(() => FileParameters.AfterOf("no base64!")).Field);
     }
 
-    private static HttpRequest RequestOf(string query) => new DefaultHttpContext { Request = { QueryString = new QueryString(query) } }.Request;
+    private static HttpRequest RequestOf(string query) =>
+        new DefaultHttpContext { Request = { QueryString = new QueryString(query) } }.Request;
 }

@@ -142,33 +142,6 @@ public sealed class FileReadTests
     }
 
     [Fact]
-    public async Task A_large_file_is_read_in_bounded_memory()
-    {
-        const int Size = 64 * 1024 * 1024;
-        await using var files = await GuestFiles.StartAsync();
-        using (var file = File.OpenHandle(files["a"], FileMode.Create, FileAccess.Write))
-        {
-            RandomAccess.SetLength(file, Size);
-        }
-
-        using var answer = await files.Server.Http.GetAsync(files.Address("a"), HttpCompletionOption.ResponseHeadersRead);
-        var before = GC.GetTotalMemory(forceFullCollection: true);
-        await using var stream = await answer.Content.ReadAsStreamAsync();
-        var (buffer, count, most) = (new byte[64 * 1024], 0L, 0L);
-        while (await stream.ReadAsync(buffer) is var read && read > 0)
-        {
-            count += read;
-            if (count % (8 * 1024 * 1024) < read)
-            {
-                most = Math.Max(most, GC.GetTotalMemory(forceFullCollection: true) - before);
-            }
-        }
-
-        Assert.Equal(Size, count);
-        Assert.InRange(most, long.MinValue, 16 * 1024 * 1024);
-    }
-
-    [Fact]
     public async Task A_client_that_leaves_frees_its_place()
     {
         await using var files = await GuestFiles.StartAsync();

@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Security.Cryptography;
 using System.Text;
 using Pandora.Fakes;
 
@@ -19,7 +18,8 @@ public sealed class FileWriteTests
             (files["new/directory/a"], "a", "file", 3, "0600", made.Headers.ETag!.Tag),
             (entry.GetProperty("path").GetString(), entry.GetProperty("name").GetString(), entry.GetProperty("type").GetString(),
                 entry.GetProperty("size").GetInt64(), entry.GetProperty("mode").GetString(), entry.GetProperty("etag").GetString()));
-        Assert.Equal(new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc).AddTicks(1234567), File.GetLastWriteTimeUtc(files["new/directory/a"]));
+        Assert.Equal(
+            new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc).AddTicks(1234567), File.GetLastWriteTimeUtc(files["new/directory/a"]));
         using var replaced = await files.PutAsync("new/directory/a", "two");
         Assert.Equal((200, "0600"),
             ((int)replaced.StatusCode, (await GuestFiles.JsonOf(replaced)).GetProperty("mode").GetString()));
@@ -98,20 +98,6 @@ public sealed class FileWriteTests
     }
 
     [Fact]
-    public async Task A_large_body_is_written_in_bounded_memory()
-    {
-        const int Size = 64 * 1024 * 1024;
-        await using var files = await GuestFiles.StartAsync();
-        var before = GC.GetTotalMemory(forceFullCollection: true);
-        using var body = new GrowingBody(Size, before);
-        using var answer = await files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(body, 64 * 1024));
-        Assert.Equal(201, (int)answer.StatusCode);
-        await using var file = File.OpenRead(files["a"]);
-        Assert.Equal(Convert.ToHexString(body.Hash), Convert.ToHexString(await SHA256.HashDataAsync(file)));
-        Assert.InRange(body.MostMemory, long.MinValue, 16 * 1024 * 1024);
-    }
-
-    [Fact]
     public async Task A_sandbox_that_is_deleted_meanwhile_leaves_the_old_file()
     {
         await using var files = await GuestFiles.StartAsync();
@@ -137,7 +123,8 @@ public sealed class FileWriteTests
         var answering = files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(pipe.Reader.AsStream()));
         for (var i = 0; i < 3; i++)
         {
-            await pipe.Writer.WriteAsync(new byte[10]);
+            // More than HttpClient keeps back.
+            await pipe.Writer.WriteAsync(new byte[20_000]);
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
             files.Server.Node.Time.Advance(TimeSpan.FromSeconds(20));
             var shown = await files.Server.SendAsync(HttpMethod.Get, $"/sandboxes/{files.Id}");
@@ -146,41 +133,6 @@ public sealed class FileWriteTests
 
         pipe.Writer.Complete();
         using var answer = await answering;
-        Assert.Equal((201, 30L), ((int)answer.StatusCode, new FileInfo(files["a"]).Length));
-    }
-
-    /// <summary>Random bytes, and the most memory that was used while they were read.</summary>
-    private sealed class GrowingBody(int size, long before) : MemoryStream
-    {
-        private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        private readonly Random _random = new(1);
-        private int _left = size;
-
-        // Its length is not known before.
-        public override bool CanSeek => false;
-
-        public long MostMemory { get; private set; }
-
-        public byte[] Hash => _hash.GetCurrentHash();
-
-        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
-        {
-            var count = Math.Min(buffer.Length, _left);
-            _random.NextBytes(buffer.Span[..count]);
-            _hash.AppendData(buffer.Span[..count]);
-            _left -= count;
-            if (_left % (8 * 1024 * 1024) < count)
-            {
-                MostMemory = Math.Max(MostMemory, GC.GetTotalMemory(forceFullCollection: true) - before);
-            }
-
-            return ValueTask.FromResult(count);
-        }
-
-        protected override void Dispose(bool disposing)
-        {
-            _hash.Dispose();
-            base.Dispose(disposing);
-        }
+        Assert.Equal((201, 60_000L), ((int)answer.StatusCode, new FileInfo(files["a"]).Length));
     }
 }

@@ -1,7 +1,6 @@
 using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json;
-using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine.Guests.Agent;
 using Pandora.Fakes;
@@ -13,7 +12,9 @@ internal sealed class GuestFiles : IAsyncDisposable
 {
     private readonly ChannelConnection _connection = new(AgentFiles.Connect(), "test", TimeProvider.System, NullLogger.Instance);
 
-    private GuestFiles(FakeServer server, string id) => (Server, Id) = (server, id);
+    private readonly bool _ownsServer;
+
+    private GuestFiles(FakeServer server, string id, bool ownsServer) => (Server, Id, _ownsServer) = (server, id, ownsServer);
 
     public FakeServer Server { get; }
 
@@ -22,10 +23,12 @@ internal sealed class GuestFiles : IAsyncDisposable
     /// <summary>The directory.</summary>
     public string Root { get; } = Directory.CreateTempSubdirectory("pandora-files-").FullName;
 
-    public static async Task<GuestFiles> StartAsync(bool onLoopback = true, ILoggerFactory? loggers = null)
+    /// <param name="server">The server; null for a new one on loopback, which is disposed of with this.</param>
+    public static async Task<GuestFiles> StartAsync(FakeServer? server = null)
     {
-        var server = await FakeServer.StartAsync(onLoopback: onLoopback, loggers: loggers);
-        var files = new GuestFiles(server, await server.CreateAsync());
+        var ownsServer = server is null;
+        server ??= await FakeServer.StartAsync(onLoopback: true);
+        var files = new GuestFiles(server, await server.CreateAsync(), ownsServer);
         server.Node.GuestOf(files.Id).Files = files._connection;
         return files;
     }
@@ -66,7 +69,11 @@ internal sealed class GuestFiles : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await Server.DisposeAsync();
+        if (_ownsServer)
+        {
+            await Server.DisposeAsync();
+        }
+
         await _connection.DisposeAsync();
         // .NET cannot delete a name that is not UTF-8.
         using var deleting = System.Diagnostics.Process.Start("rm", ["-rf", "--", Root]);
