@@ -244,18 +244,9 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
         MakeParents(parts);
         var path = PathOf(parts);
         MustNotBeDirectory(path, shown);
-        var temporary = Path.Combine(Path.GetDirectoryName(path)!, $".pandora-{Guid.NewGuid():N}");
-        File.CreateSymbolicLink(temporary, target);
-        try
-        {
-            File.Move(temporary, path, overwrite: true);
-        }
-        catch
-        {
-            File.Delete(temporary);
-            throw;
-        }
-
+        // A link or a file that is there is removed itself.
+        File.Delete(path);
+        File.CreateSymbolicLink(path, target);
         count.AddLink();
     }
 
