@@ -83,7 +83,7 @@ public sealed class TransferTests : IAsyncLifetime
         Assert.Equal(time, File.GetLastWriteTimeUtc(target));
         Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(Source, "sparse"), Token), await File.ReadAllBytesAsync(target, Token));
         var blocks = (await Command.RunAsync("stat", ["-c", "%b", target])).Trim();
-        Assert.InRange(int.Parse(blocks, System.Globalization.CultureInfo.InvariantCulture), 1, 64);
+        Assert.InRange(int.Parse(blocks, System.Globalization.CultureInfo.InvariantCulture), 1, 2048);
     }
 
     [Fact]
@@ -98,7 +98,7 @@ public sealed class TransferTests : IAsyncLifetime
         await Command.RunAsync("mkfifo", [fifo]);
         var reading = Command.RunAsync("cat", [fifo]);
         await Files.DownloadFileAsync("su", fifo, null, null, Token);
-        Assert.Equal("x", await reading);
+        Assert.Equal("x", (await reading).Trim());
         Assert.Equal("fifo", (await Command.RunAsync("stat", ["-c", "%F", fifo])).Trim());
     }
 
