@@ -139,7 +139,7 @@ internal sealed class FilesServer : IAsyncDisposable
                 _ => JsonAsync(context, route),
             });
         }
-        catch (FileNotFoundException)
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
             await RefuseAsync(context, 404, "file_not_found", "there is no such file");
         }
