@@ -116,7 +116,8 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
         return parts;
     }
 
-    private static InvalidDataException Refused(string name, string why) => new($"the archive has an entry that is refused: '{Shown(name)}' {why}");
+    private static InvalidDataException Refused(string name, string why) =>
+        new($"the archive has an entry that is refused: '{Shown(name)}' {why}");
 
     // What a sandbox sends may have anything in it, also what a terminal acts on.
     private static string Shown(string name)
