@@ -144,7 +144,7 @@ internal static class FileBench
                 {
                     started.TrySetResult();
                     events++;
-                    lost += change.Type == FileEvents.Lost ? 1 : 0;
+                    lost += change.Name == FileEvents.Lost ? 1 : 0;
                 }
             }
             catch (OperationCanceledException)

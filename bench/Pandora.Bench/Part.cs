@@ -15,6 +15,7 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         new("snapshot", SnapshotBench.RunAsync),
         new("agent", AgentBench.RunAsync),
         new("streams", StreamBench.RunAsync) { WhyNotFirecracker = "compares with the channel of QEMU" },
+        new("files", target => WithServerAsync(target, 1, FileBench.RunAsync)),
         new("aged", AgedBench.RunAsync) { IsOnRequest = true },
         new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
         new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },

@@ -116,7 +116,8 @@ internal sealed partial class PandoraApi
 
     /// <summary>A time as seconds since 1970 with the decimals that it has.</summary>
     internal static string SecondsText(DateTimeOffset time) =>
-        ((time.UtcTicks - DateTimeOffset.UnixEpoch.Ticks) / (decimal)TimeSpan.TicksPerSecond).ToString("0.#######", CultureInfo.InvariantCulture);
+        ((time.UtcTicks - DateTimeOffset.UnixEpoch.Ticks) / (decimal)TimeSpan.TicksPerSecond)
+            .ToString("0.#######", CultureInfo.InvariantCulture);
 
     // A failure of the body's source is thrown as it is, and not as a broken connection.
     private async Task<HttpResponseMessage> SendContentAsync(

@@ -41,7 +41,8 @@ internal sealed class RunCopies
     {
         var (copyIn, copyOut) = (result.GetValue(_in) ?? [], result.GetValue(_out) ?? []);
         var plan = new Plan(
-            [.. copyIn.Select(p => Split("--copy-in", p, p.LastIndexOf(':')))], [.. copyOut.Select(p => Split("--copy-out", p, p.IndexOf(':')))],
+            [.. copyIn.Select(p => Split("--copy-in", p, p.LastIndexOf(':')))],
+            [.. copyOut.Select(p => Split("--copy-out", p, p.IndexOf(':')))],
             user, result.GetValue(_excludeIgnored), isQuiet, result.GetValue(Shared.Json));
         foreach (var (source, _) in plan.In)
         {

@@ -4,7 +4,7 @@ using System.Net.Http.Headers;
 
 namespace Pandora.Client;
 
-/// <summary>The content of a file over any number of connections: each byte once and in order, all of the same version of the file.</summary>
+/// <summary>The content of a file over any number of connections: each byte once and in order, all of one version.</summary>
 internal sealed class FileReadStream : Stream
 {
     private readonly PandoraApi _api;

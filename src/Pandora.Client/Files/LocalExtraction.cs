@@ -116,7 +116,8 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
         return parts;
     }
 
-    private static InvalidDataException Refused(string name, string why) => new($"the archive has an entry that is refused: '{Shown(name)}' {why}");
+    private static InvalidDataException Refused(string name, string why) =>
+        new($"the archive has an entry that is refused: '{Shown(name)}' {why}");
 
     // What a sandbox sends may have anything in it, also what a terminal acts on.
     private static string Shown(string name)
@@ -244,18 +245,9 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
         MakeParents(parts);
         var path = PathOf(parts);
         MustNotBeDirectory(path, shown);
-        var temporary = Path.Combine(Path.GetDirectoryName(path)!, $".pandora-{Guid.NewGuid():N}");
-        File.CreateSymbolicLink(temporary, target);
-        try
-        {
-            File.Move(temporary, path, overwrite: true);
-        }
-        catch
-        {
-            File.Delete(temporary);
-            throw;
-        }
-
+        // A link or a file that is there is removed itself.
+        File.Delete(path);
+        File.CreateSymbolicLink(path, target);
         count.AddLink();
     }
 

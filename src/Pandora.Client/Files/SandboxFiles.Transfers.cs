@@ -4,6 +4,9 @@ namespace Pandora.Client;
 
 public partial class SandboxFiles
 {
+    // Others may write and delete the file meanwhile: a program's log can be copied.
+    private static FileStreamOptions Shared => new() { BufferSize = 0, Share = FileShare.ReadWrite | FileShare.Delete };
+
     /// <summary>
     /// Brings a local file into the sandbox, with its mode and the time of its last change. The file is there as a whole, or not at all.
     /// </summary>
@@ -21,11 +24,11 @@ public partial class SandboxFiles
         ArgumentException.ThrowIfNullOrEmpty(localPath);
         ArgumentException.ThrowIfNullOrEmpty(path);
         options ??= new();
-        var source = new FileStream(localPath, new FileStreamOptions { BufferSize = 0, Options = System.IO.FileOptions.Asynchronous });
+        var source = new FileStream(localPath, Shared);
         await using (source.ConfigureAwait(false))
         {
-            var target = File.ResolveLinkTarget(localPath, returnFinalTarget: true) ?? new FileInfo(localPath);
-            var isRegular = source.CanSeek && LocalTree.IsRegular((FileInfo)target);
+            var target = TargetOf(localPath);
+            var isRegular = source.CanSeek && LocalTree.IsRegular(target);
             var count = new TransferCount(progress) { TotalBytes = isRegular ? source.Length : null };
             var write = new WriteFileOptions
             {
@@ -66,7 +69,7 @@ public partial class SandboxFiles
         {
             var remote = source as FileReadStream;
             var count = new TransferCount(progress) { TotalBytes = remote?.HasLength == true ? remote.Length : null };
-            var place = File.ResolveLinkTarget(localPath, returnFinalTarget: true)?.FullName ?? Path.GetFullPath(localPath);
+            var place = TargetOf(localPath).FullName;
             var isSpecial = File.Exists(place) && !LocalTree.IsRegular(new FileInfo(place));
             var writer = isSpecial ? LocalFileWriter.Open(place) : LocalFileWriter.Create(place);
             await using (writer.ConfigureAwait(false))
@@ -237,11 +240,18 @@ public partial class SandboxFiles
         count.AddFile(file.Path);
     }
 
+    // The file itself, or what a link leads to.
+    private static FileInfo TargetOf(string path)
+    {
+        var file = new FileInfo(path);
+        return file.LinkTarget is null ? file : (FileInfo)file.ResolveLinkTarget(returnFinalTarget: true)!;
+    }
+
     private static FileStream? Open(LocalTree tree, LocalFile file, TransferCount count)
     {
         try
         {
-            return new FileStream(tree.FullPath(file.Path), new FileStreamOptions { BufferSize = 0 });
+            return new FileStream(tree.FullPath(file.Path), Shared);
         }
         catch (FileNotFoundException)
         {

@@ -121,7 +121,8 @@ internal sealed class TarInput(Stream input)
         return block.AsSpan(257).StartsWith("ustar\000"u8) && prefix.Length > 0 ? [.. prefix, (byte)'/', .. name] : name.ToArray();
     }
 
-    private static ReadOnlySpan<byte> UntilNul(ReadOnlySpan<byte> bytes) => bytes.IndexOf((byte)0) is >= 0 and var end ? bytes[..end] : bytes;
+    private static ReadOnlySpan<byte> UntilNul(ReadOnlySpan<byte> bytes) =>
+        bytes.IndexOf((byte)0) is >= 0 and var end ? bytes[..end] : bytes;
 
     private static string? TextOf(byte[] bytes)
     {

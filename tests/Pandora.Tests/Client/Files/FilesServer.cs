@@ -139,7 +139,7 @@ internal sealed class FilesServer : IAsyncDisposable
                 _ => JsonAsync(context, route),
             });
         }
-        catch (FileNotFoundException)
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
             await RefuseAsync(context, 404, "file_not_found", "there is no such file");
         }
@@ -216,6 +216,8 @@ internal sealed class FilesServer : IAsyncDisposable
         await context.Response.Body.FlushAsync();
         if (cut < bytes.Length)
         {
+            // A reset takes away what the client has not read yet.
+            await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System);
             context.Abort();
         }
     }
@@ -364,10 +366,9 @@ internal sealed class FilesServer : IAsyncDisposable
         Assert.Equal("application/x-tar", context.Request.ContentType);
         Assert.Null(context.Features.Get<IHttpMaxRequestBodySizeFeature>()!.MaxRequestBodySize);
         var path = Directory.CreateDirectory(PathOf(context)).FullName;
-        await using var body = context.Request.Query["compression"] == "gzip"
-            ? new GZipStream(context.Request.Body, CompressionMode.Decompress) : context.Request.Body;
+        await using var decompressed = new GZipStream(context.Request.Body, CompressionMode.Decompress);
         using var archive = new MemoryStream();
-        await body.CopyToAsync(archive);
+        await (context.Request.Query["compression"] == "gzip" ? decompressed : context.Request.Body).CopyToAsync(archive);
         archive.Position = 0;
         var (entries, bytes) = (0, 0L);
         await using (var reader = new TarReader(archive, leaveOpen: true))
