@@ -170,7 +170,7 @@ internal static class FileBench
         var changes = double.Parse(made.Stdout, CultureInfo.InvariantCulture);
         return new Result(
             "time per event of a watch, while a program makes and deletes files", WatchSeconds * 1000.0 / events, "ms", 1,
-            $"{events / WatchSeconds} events/s came, {lost} said that events were lost; {changes / WatchSeconds:0} files/s made and deleted");
+            $"{events / WatchSeconds} events/s came, {lost} said that events were lost; {changes / WatchSeconds:0} files/s were made");
     }
 
     private static readonly JsonSerializerOptions Wire = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };

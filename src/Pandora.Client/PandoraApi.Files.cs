@@ -37,7 +37,7 @@ internal sealed partial class PandoraApi
         });
 
     /// <summary>Writes a file. A body that has been read in part is not sent again.</summary>
-    public async Task<FileEntry> WriteFileAsync(
+    public async Task<FileDetails> WriteFileAsync(
         string id, string path, WriteFileOptions options, Func<WrittenContent> content, CancellationToken cancellationToken)
     {
         var query = FilesPath(
@@ -72,7 +72,8 @@ internal sealed partial class PandoraApi
             .ConfigureAwait(false))
         .Dispose();
 
-    public async Task<FileEntry> GetFileInfoAsync(string id, string path, string? user, bool follow, CancellationToken cancellationToken) =>
+    public async Task<FileDetails> GetFileInfoAsync(
+        string id, string path, string? user, bool follow, CancellationToken cancellationToken) =>
         Known(await ReadAsync(
             HttpMethod.Get, FilesPath(id, "/info", path, ("user", user), ("follow", follow ? "true" : null)),
             PandoraJson.Default.FileEntry, cancellationToken).ConfigureAwait(false));
@@ -86,10 +87,10 @@ internal sealed partial class PandoraApi
                 id, "/list", path, ("user", options.User), ("depth", options.Depth == 1 ? null : Text(options.Depth)),
                 ("limit", options.PageSize is { } limit ? Text(limit) : null), ("after", after)),
             PandoraJson.Default.FileList, cancellationToken).ConfigureAwait(false);
-        return list.Entries is null || list.Entries.Any(e => e?.Path is null) ? throw NotUnderstood("an entry in it has no path") : list;
+        return list.Entries is null ? throw NotUnderstood("it has no entries") : list;
     }
 
-    public async Task<FileEntry> MakeDirectoryAsync(string id, MakeDirectoryRequest request, CancellationToken cancellationToken) =>
+    public async Task<FileDetails> MakeDirectoryAsync(string id, MakeDirectoryRequest request, CancellationToken cancellationToken) =>
         Known(await ReadAsync(
             HttpMethod.Post, $"{PathOf(id)}/files/mkdir", PandoraJson.Default.FileEntry, cancellationToken,
             () => Content(request, PandoraJson.Default.MakeDirectoryRequest)).ConfigureAwait(false));
@@ -99,7 +100,7 @@ internal sealed partial class PandoraApi
     /// <param name="verb"><c>move</c> or <c>copy</c>.</param>
     /// <param name="request">From where to where.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    public async Task<FileEntry> MoveFileAsync(string id, string verb, MoveFileRequest request, CancellationToken cancellationToken) =>
+    public async Task<FileDetails> MoveFileAsync(string id, string verb, MoveFileRequest request, CancellationToken cancellationToken) =>
         Known(await ReadAsync(
             HttpMethod.Post, $"{PathOf(id)}/files/{verb}", PandoraJson.Default.FileEntry, cancellationToken,
             () => Content(request, PandoraJson.Default.MoveFileRequest)).ConfigureAwait(false));
@@ -163,8 +164,22 @@ internal sealed partial class PandoraApi
         }
     }
 
-    private static FileEntry Known(FileEntry entry) =>
-        string.IsNullOrEmpty(entry.Path) || string.IsNullOrEmpty(entry.Type) ? throw NotUnderstood("it names no file") : entry;
+    internal static FileDetails Known(FileEntry? entry)
+    {
+        if (string.IsNullOrEmpty(entry?.Path) || string.IsNullOrEmpty(entry.Type))
+        {
+            throw NotUnderstood("it names no file");
+        }
+
+        try
+        {
+            return FileDetails.From(entry);
+        }
+        catch (FormatException)
+        {
+            throw NotUnderstood("the bytes of a path are not base64");
+        }
+    }
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
 

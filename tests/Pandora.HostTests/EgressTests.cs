@@ -240,7 +240,8 @@ public sealed partial class EgressTests : IAsyncLifetime
     {
         var result = await sandbox.ExecAsync("cd /run && grep -s '' download echo idle datagrams ping; cat log >&2");
         Assert.Equal("", result.Stderr);
-        return result.Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split(':', 2)).ToDictionary(p => p[0], p => p[1]);
+        return result.Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split(':', 2))
+            .ToDictionary(p => p[0], p => p[1]);
     }
 
     private static async Task<Dictionary<string, string>> UntilAsync(Sandbox sandbox, Func<Dictionary<string, string>, bool> isSo)

@@ -98,7 +98,8 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
     {
         await using var sandbox = await CreateAsync();
         await sandbox.ExecAsync(
-            "cd /srv; mkfifo fifo; ln -s loop loop; ln -s /dev/zero zero; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'; "
+            "cd /srv; mkfifo fifo; ln -s loop loop; ln -s /dev/zero zero; "
+            + "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'; "
             + "mkdir d; ln -s /etc/hostname link; touch \"$(printf 'a\\377b')\" $(printf 'n%.0s' $(seq 255))");
         (string Path, HttpStatusCode Status, string Code)[] cases =
         [
@@ -118,8 +119,15 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
         foreach (var (path, status, code) in cases)
         {
             using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
-            using var answer = await Http.GetAsync(Url(sandbox, $"?path={path}"), limit.Token);
-            await MustFailAsync(answer, status, code, path);
+            try
+            {
+                using var answer = await Http.GetAsync(Url(sandbox, $"?path={path}"), limit.Token);
+                await MustFailAsync(answer, status, code, path);
+            }
+            catch (Exception e) when (e is HttpRequestException or OperationCanceledException)
+            {
+                Assert.Fail($"'{path[..Math.Min(80, path.Length)]}' was not answered: {e.Message}");
+            }
         }
 
         // Files that have no size, and names that are not text, are read.
@@ -159,10 +167,9 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
             await MustFailAsync(answer, HttpStatusCode.BadRequest, "invalid_request", name);
         }
 
-        Assert.Equal(
-            "kept\nfile\n",
-            (await sandbox.ExecAsync("cat /srv/out/file; ls -A /srv/out; ls -d /evil /srv/evil 2> /dev/null; find /srv/in -type b -o -type c"))
-                .Stdout);
+        var found = await sandbox.ExecAsync(
+            "cat /srv/out/file; ls -A /srv/out; ls -d /evil /srv/evil 2> /dev/null; find /srv/in -type b -o -type c");
+        Assert.Equal("kept\nfile\n", found.Stdout);
     }
 
     [Fact]
@@ -212,31 +219,38 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
     }
 
     [Fact]
-    public async Task A_watch_tells_of_a_storm_what_it_lost_and_goes_on()
+    public async Task A_watch_misses_nothing_of_a_storm_or_says_so_and_goes_on()
     {
+        const int Files = 6000;
         await using var sandbox = await CreateAsync();
         await sandbox.ExecAsync("mkdir /srv/w");
         using var request = new HttpRequestMessage(HttpMethod.Get, Url(sandbox, "/watch?path=/srv/w&recursive=true"));
         using var answer = await Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
         using var reader = new StreamReader(await answer.EnsureSuccessStatusCode().Content.ReadAsStreamAsync());
-        Assert.Equal("event: started", await LineAsync(reader, "event: started"));
+        await LinesAsync(reader, "event: started");
+        // Nobody reads the events meanwhile.
         await sandbox.ExecAsync(
-            "python3 -c 'import os\nfor i in range(40000):\n  open(f\"/srv/w/{i % 7}\", \"w\").close(); os.unlink(f\"/srv/w/{i % 7}\")'",
-            new ExecOptions { Timeout = TimeSpan.FromSeconds(120) });
-        await sandbox.ExecAsync("mkdir -p /srv/w/deep/er; sleep 1; echo x > /srv/w/deep/er/last");
-        Assert.Contains("deep/er/last", await LineAsync(reader, "deep/er/last"));
+            $"python3 -c 'import os\nfor i in range({Files}):\n  open(f\"/srv/w/{{i % 7}}\", \"w\").close(); os.unlink(f\"/srv/w/{{i % 7}}\")'; "
+            + "mkdir -p /srv/w/deep/er; sleep 1; echo x > /srv/w/deep/er/last",
+            new ExecOptions { Timeout = TimeSpan.FromSeconds(50) });
+        var lines = await LinesAsync(reader, "deep/er/last");
+        var (created, lost) = (lines.Count(l => l == "event: created"), lines.Count(l => l == "event: lost"));
+        Assert.True(created >= Files || lost > 0, $"{created} of {Files} files were reported, and no loss");
         await sandbox.ExecAsync("rm -rf /srv/w");
-        Assert.Equal("event: gone", await LineAsync(reader, "event: gone"));
+        await LinesAsync(reader, "event: gone");
     }
 
-    private static async Task<string> LineAsync(StreamReader reader, string wanted)
+    // Reads to a line that contains a text.
+    private static async Task<List<string>> LinesAsync(StreamReader reader, string wanted)
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
+        var lines = new List<string>();
         while (await reader.ReadLineAsync(limit.Token) is { } line)
         {
+            lines.Add(line);
             if (line.Contains(wanted, StringComparison.Ordinal))
             {
-                return line;
+                return lines;
             }
         }
 
@@ -256,7 +270,9 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
     private static async Task MustFailAsync(HttpResponseMessage answer, HttpStatusCode status, string code, string what = "")
     {
         var text = await answer.Content.ReadAsStringAsync();
-        Assert.True(answer.StatusCode == status && text.Contains($"\"{code}\"", StringComparison.Ordinal), $"{what}: {answer.StatusCode} {text}");
+        Assert.True(
+            answer.StatusCode == status && text.Contains($"\"{code}\"", StringComparison.Ordinal),
+            $"{what[..Math.Min(80, what.Length)]}: {answer.StatusCode} {text}");
     }
 }
 

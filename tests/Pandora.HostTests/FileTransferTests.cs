@@ -107,7 +107,7 @@ public sealed class FileTransferTests : IAsyncLifetime
                 var path = Path.Combine(directory, $"ä{i}");
                 await File.WriteAllTextAsync(path, $"file {i}");
                 File.SetUnixFileMode(path, UnixFileMode.UserRead | (i % 2 == 0 ? UnixFileMode.UserExecute : UnixFileMode.GroupRead));
-                File.SetLastWriteTimeUtc(path, DateTime.UnixEpoch.AddSeconds(1_000_000_000 + i));
+                File.SetLastWriteTimeUtc(path, DateTime.UnixEpoch.AddSeconds(1_000_000_000 + i).AddTicks(1_234_567));
             }
 
             File.CreateSymbolicLink(Path.Combine(from, "link"), "0/ä7");

@@ -7,7 +7,9 @@ using Pandora.TestHost;
 
 namespace Pandora.HostTests;
 
-/// <summary>The example <c>examples/pull-request</c>, run as its README says, with pull requests that are hostile, fail, or never end.</summary>
+/// <summary>
+/// The example <c>examples/pull-request</c>, run as its README says, with pull requests that are hostile, fail, or never end.
+/// </summary>
 public sealed class PullRequestTests : IAsyncLifetime
 {
     private const int Port = 80;

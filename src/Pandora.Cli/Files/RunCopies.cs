@@ -110,7 +110,8 @@ internal sealed class RunCopies
                 catch (Exception e) when (Failure.Of(e) is { } failure)
                 {
                     var words = $"--copy-out: '{source}' was not copied to '{target}': {failure.Problem.Detail}";
-                    exitCode = (failure with { ExitCode = Failure.Failed, Problem = failure.Problem with { Detail = words } }).Print(AsJson);
+                    var problem = failure.Problem with { Detail = words };
+                    exitCode = (failure with { ExitCode = Failure.Failed, Problem = problem }).Print(AsJson);
                 }
             }
 

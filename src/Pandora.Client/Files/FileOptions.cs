@@ -37,7 +37,7 @@ public sealed record WriteFileOptions
     /// <summary>When its content was last changed; null is now.</summary>
     public DateTimeOffset? ModifiedAt { get; init; }
 
-    /// <summary>Writes only when the file has this <see cref="FileEntry.ETag"/>; <c>*</c> is any. Else the code is
+    /// <summary>Writes only when the file has this <see cref="FileDetails.ETag"/>; <c>*</c> is any. Else the code is
     /// <c>file_precondition</c>. Default: null, always.</summary>
     public string? IfMatch { get; init; }
 

@@ -31,8 +31,8 @@ public partial class SandboxFiles
     /// <param name="path">The file. A link is followed.</param>
     /// <param name="options">How to read it; null is the default.</param>
     /// <param name="cancellationToken">Ends the wait for its begin.</param>
-    /// <exception cref="PandoraApiException">The guest refused: <c>file_not_found</c>, <c>file_access_denied</c>, <c>file_state</c> for what
-    /// is no regular file, <c>file_range</c>.</exception>
+    /// <exception cref="PandoraApiException">The guest refused: <c>file_not_found</c>, <c>file_access_denied</c>, <c>file_state</c> for
+    /// what is no regular file, <c>file_range</c>.</exception>
     /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
     public virtual async Task<Stream> OpenReadAsync(
@@ -85,7 +85,7 @@ public partial class SandboxFiles
     /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
     [SuppressMessage("ApiDesign", "RS0026", Justification = "The overloads differ in a parameter that must be given")]
-    public virtual Task<FileEntry> WriteAsync(
+    public virtual Task<FileDetails> WriteAsync(
         string path, Stream content, WriteFileOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -95,7 +95,7 @@ public partial class SandboxFiles
 
     /// <inheritdoc cref="WriteAsync(string, Stream, WriteFileOptions, CancellationToken)"/>
     [SuppressMessage("ApiDesign", "RS0026", Justification = "The overloads differ in a parameter that must be given")]
-    public virtual async Task<FileEntry> WriteAsync(
+    public virtual async Task<FileDetails> WriteAsync(
         string path, ReadOnlyMemory<byte> content, WriteFileOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -107,7 +107,7 @@ public partial class SandboxFiles
 
     /// <inheritdoc cref="WriteAsync(string, Stream, WriteFileOptions, CancellationToken)"/>
     [SuppressMessage("ApiDesign", "RS0026", Justification = "The overloads differ in a parameter that must be given")]
-    public virtual Task<FileEntry> WriteAsync(
+    public virtual Task<FileDetails> WriteAsync(
         string path, string content, WriteFileOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(content);
@@ -121,7 +121,7 @@ public partial class SandboxFiles
     /// <exception cref="PandoraApiException">The guest refused: <c>file_not_found</c>, <c>file_access_denied</c>,
     /// <c>file_state</c>.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
-    public virtual async IAsyncEnumerable<FileEntry> ListAsync(
+    public virtual async IAsyncEnumerable<FileDetails> ListAsync(
         string path, ListFilesOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -131,7 +131,7 @@ public partial class SandboxFiles
             var page = await Api.ListFilesAsync(_sandboxId, path, options ?? new(), after, cancellationToken).ConfigureAwait(false);
             foreach (var entry in page.Entries)
             {
-                yield return entry;
+                yield return PandoraApi.Known(entry);
             }
 
             // A page that leads to itself would be read without end.
@@ -146,7 +146,7 @@ public partial class SandboxFiles
     /// <param name="user">User whose rights apply; null is root.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <inheritdoc cref="OpenReadAsync" path="/exception"/>
-    public virtual Task<FileEntry> GetInfoAsync(
+    public virtual Task<FileDetails> GetInfoAsync(
         string path, bool follow = false, string? user = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -179,7 +179,7 @@ public partial class SandboxFiles
     /// <exception cref="PandoraApiException">The guest refused: <c>file_exists</c>, <c>file_access_denied</c>,
     /// <c>disk_full</c>.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
-    public virtual Task<FileEntry> MakeDirectoryAsync(
+    public virtual Task<FileDetails> MakeDirectoryAsync(
         string path, MakeDirectoryOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -199,13 +199,13 @@ public partial class SandboxFiles
     /// <exception cref="PandoraApiException">The guest refused: <c>file_not_found</c>, <c>file_exists</c>, <c>file_access_denied</c>,
     /// <c>disk_full</c>.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
-    public virtual Task<FileEntry> MoveAsync(
+    public virtual Task<FileDetails> MoveAsync(
         string from, string to, MoveFileOptions? options = null, CancellationToken cancellationToken = default) =>
         MoveAsync("move", from, to, options ?? new(), null, cancellationToken);
 
     /// <summary>Copies a file, or with <see cref="MoveFileOptions.IsRecursive"/> a directory, with modes, times and links.</summary>
     /// <inheritdoc cref="MoveAsync(string, string, MoveFileOptions, CancellationToken)"/>
-    public virtual Task<FileEntry> CopyAsync(
+    public virtual Task<FileDetails> CopyAsync(
         string from, string to, MoveFileOptions? options = null, CancellationToken cancellationToken = default) =>
         MoveAsync("copy", from, to, options ?? new(), options?.IsRecursive == true ? true : null, cancellationToken);
 
@@ -214,8 +214,8 @@ public partial class SandboxFiles
     /// <param name="recursive">Whether a directory that is not empty is deleted with all that is in it.</param>
     /// <param name="user">User whose rights apply; null is root.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    /// <exception cref="PandoraApiException">The guest refused: <c>file_not_found</c>, <c>file_exists</c> for a directory that is not empty,
-    /// <c>file_access_denied</c>.</exception>
+    /// <exception cref="PandoraApiException">The guest refused: <c>file_not_found</c>, <c>file_exists</c> for a directory that is not
+    /// empty, <c>file_access_denied</c>.</exception>
     /// <exception cref="PandoraClientException">The request failed for another reason.</exception>
     public virtual Task DeleteAsync(
         string path, bool recursive = false, string? user = null, CancellationToken cancellationToken = default)
@@ -224,7 +224,7 @@ public partial class SandboxFiles
         return Api.DeleteFileAsync(_sandboxId, path, user, recursive, cancellationToken);
     }
 
-    private Task<FileEntry> MoveAsync(
+    private Task<FileDetails> MoveAsync(
         string verb, string from, string to, MoveFileOptions options, bool? recursive, CancellationToken cancellationToken)
     {
         ArgumentException.ThrowIfNullOrEmpty(from);
@@ -235,7 +235,7 @@ public partial class SandboxFiles
         return Api.MoveFileAsync(_sandboxId, verb, request, cancellationToken);
     }
 
-    private Task<FileEntry> WriteAsync(
+    private Task<FileDetails> WriteAsync(
         string path, Stream content, WriteFileOptions options, Action<long>? sent, CancellationToken cancellationToken)
     {
         var start = content.CanSeek ? content.Position : 0;
@@ -253,7 +253,7 @@ public partial class SandboxFiles
             length, content.CanSeek), cancellationToken);
     }
 
-    private async Task<FileEntry> WriteAsync(
+    private async Task<FileDetails> WriteAsync(
         string path, WriteFileOptions options, Func<WrittenContent> content, CancellationToken cancellationToken)
     {
         var reconnection = new Reconnection(Api);

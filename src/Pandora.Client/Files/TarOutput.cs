@@ -56,7 +56,8 @@ internal sealed class TarOutput(Stream output)
     /// <param name="size">Bytes, as the header says.</param>
     /// <param name="done">Is called with the bytes that were written.</param>
     /// <param name="cancellationToken">Ends it.</param>
-    /// <returns>Bytes that were written: less than <paramref name="size"/> when the source ended before; the archive is then no good.</returns>
+    /// <returns>Bytes that were written: less than <paramref name="size"/> when the source ended before; the archive is then no
+    /// good.</returns>
     public async Task<long> WriteContentAsync(Stream source, long size, Action<long> done, CancellationToken cancellationToken)
     {
         long written = 0;

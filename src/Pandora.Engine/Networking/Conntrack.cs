@@ -103,7 +103,8 @@ internal static class Conntrack
         return
         [
             .. Header(), .. Netlink.Nested(Original, Netlink.Nested(Addresses, Netlink.Attribute(side, address.GetAddressBytes()))),
-            .. mark is { } known ? MarkAttributes(known) : [], .. Netlink.Nested(Filter, Netlink.Attribute(1, flags), Netlink.Attribute(2, new byte[4])),
+            .. mark is { } known ? MarkAttributes(known) : [],
+            .. Netlink.Nested(Filter, Netlink.Attribute(1, flags), Netlink.Attribute(2, new byte[4])),
         ];
     }
 

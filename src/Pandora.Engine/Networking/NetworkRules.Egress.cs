@@ -98,6 +98,7 @@ internal sealed partial class NetworkRules
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "What the guest of network slot {Slot} may reach could not be set: {Error}. It gets no egress once its rules can be written")]
+        Message = "What the guest of network slot {Slot} may reach could not be set: {Error}. "
+            + "It gets no egress once its rules can be written")]
     private static partial void LogEgressFailed(ILogger logger, int slot, string error);
 }

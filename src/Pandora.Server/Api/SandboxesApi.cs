@@ -48,7 +48,8 @@ internal static class SandboxesApi
             .Fails(ApiOperations.Exec);
         group.MapPost("{id}/keepalive", KeepAlive).WithSummary("Restart a sandbox's idle timeout").Fails(ApiOperations.KeepAlive);
         group.MapPut("{id}/egress", SetEgressAsync).WithSummary("Set what a sandbox may reach")
-            .WithDescription("With none, connections that are open are cut, and do not go on when the sandbox may reach the internet again. "
+            .WithDescription("With none, connections that are open are cut, and do not go on when the sandbox may reach the internet "
+                + "again. "
                 + "The request may be sent again.")
             .Fails(ApiOperations.Egress);
         group

@@ -19,8 +19,8 @@ public sealed class PartTests
     }
 
     [Theory]
-    [InlineData("", "pool exec growth boot snapshot agent streams footprint looking overload fairness keys adoption walls")]
-    [InlineData("--vmm firecracker", "pool exec growth boot snapshot agent footprint adoption driver")]
+    [InlineData("", "pool exec growth boot snapshot agent streams files footprint looking overload fairness keys adoption walls")]
+    [InlineData("--vmm firecracker", "pool exec growth boot snapshot agent files footprint adoption driver")]
     [InlineData("--vmm firecracker --only footprint", "footprint")]
     [InlineData("--vmm firecracker --only adoption", "adoption")]
     [InlineData("--only aged", "aged")]

@@ -39,7 +39,8 @@ public sealed class EnvFileTests : IDisposable
     [Fact]
     public void A_file_that_cannot_be_read_is_named()
     {
-        Assert.Contains("/nowhere/env", Assert.Throws<UsageException>(() => EnvFile.Read("/nowhere/env")).Message, StringComparison.Ordinal);
+        var error = Assert.Throws<UsageException>(() => EnvFile.Read("/nowhere/env"));
+        Assert.Contains("/nowhere/env", error.Message, StringComparison.Ordinal);
         File.WriteAllBytes(_file, [0x41, 0x3D, 0xFF]);
         Assert.Contains("UTF-8", Assert.Throws<UsageException>(() => EnvFile.Read(_file)).Message, StringComparison.Ordinal);
     }

@@ -7,6 +7,9 @@ namespace Pandora.Server.Hosting.Connections;
 /// <summary>Bounds connections before anything is known about the clients that open them.</summary>
 internal static class BoundedConnections
 {
+    // Two paths of 4,095 bytes, each byte encoded as %XX, do not come in one address; one does.
+    private const int MaxRequestLine = 16 * 1024;
+
     /// <summary>Makes the web server listen through <see cref="BoundedListener"/>.</summary>
     public static IServiceCollection AddBoundedConnections(this IServiceCollection services, ConnectionLimits limits)
     {
@@ -14,7 +17,11 @@ internal static class BoundedConnections
         services.RemoveAll<IConnectionListenerFactory>();
         services.AddSingleton<IConnectionListenerFactory, BoundedListenerFactory>();
         // The table checks no admitted connection; there the web server enforces this limit for each request.
-        services.Configure<KestrelServerOptions>(o => o.Limits.RequestHeadersTimeout = limits.Headers);
+        services.Configure<KestrelServerOptions>(o =>
+        {
+            o.Limits.RequestHeadersTimeout = limits.Headers;
+            o.Limits.MaxRequestLineSize = MaxRequestLine;
+        });
         return services;
     }
 

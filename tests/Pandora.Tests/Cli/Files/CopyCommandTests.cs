@@ -135,7 +135,8 @@ public sealed class CopyCommandTests : IAsyncLifetime
         await begun.Task.WaitAsync(Limit, TimeProvider.System, Token);
         await Command.RunAsync("kill", ["-INT", $"{process.Id}"]);
         var (exitCode, _, error) = await EndAsync(process);
-        Assert.Equal((130, "pandora: interrupted; no file was copied as a whole, and none that was there was changed\n"), (exitCode, error));
+        Assert.Equal(
+            (130, "pandora: interrupted; no file was copied as a whole, and none that was there was changed\n"), (exitCode, error));
     }
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;

@@ -62,7 +62,8 @@ public sealed class RunCopiesTests : IAsyncLifetime
         _exitCode = ends;
         var (code, _, error) = await RunCliAsync("--copy-out", $"/none:{_directory}/x", "--copy-out", $"/home:{_directory}/home", "true");
         Assert.Equal(exitCode, code);
-        Assert.Contains($"pandora: --copy-out: '/none' was not copied to '{_directory}/x': there is no such file", error, StringComparison.Ordinal);
+        Assert.Contains(
+            $"pandora: --copy-out: '/none' was not copied to '{_directory}/x': there is no such file", error, StringComparison.Ordinal);
         Assert.True(Directory.Exists(Path.Combine(_directory, "home")));
     }
 

@@ -150,7 +150,8 @@ public sealed class ExtractionTests : IDisposable
         Assert.Equal(["a"], Names());
         // A size that the header only claims.
         var claimed = Archive(w => w.WriteEntry(File("c")));
-        await Assert.ThrowsAsync<InvalidDataException>(() => RunAsync(WithSize(claimed, 0x1FFFFFFFF), new DownloadOptions { MaxBytes = 1L << 30 }));
+        var bounded = new DownloadOptions { MaxBytes = 1L << 30 };
+        await Assert.ThrowsAsync<InvalidDataException>(() => RunAsync(WithSize(claimed, 0x1FFFFFFFF), bounded));
         Assert.Equal(["a"], Names());
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Formats.Tar;
 using System.Globalization;
 using System.IO.Compression;
@@ -14,8 +15,9 @@ using Pandora.Contracts;
 namespace Pandora.Tests.Client.Files;
 
 /// <summary>
-/// The routes of files over a temporary directory, on a port of loopback, with System.Formats.Tar for archives. It answers 400 to a
-/// parameter that the API does not have, and cuts connections where a test says so. The user's home is the directory's <c>home</c>.
+/// The routes of files over a temporary directory, on a port of loopback, with GNU tar and System.Formats.Tar for archives. It answers
+/// 400 to a parameter that the API does not have, and cuts connections where a test says so. The user's home is the directory's
+/// <c>home</c>.
 /// </summary>
 internal sealed class FilesServer : IAsyncDisposable
 {
@@ -256,7 +258,8 @@ internal sealed class FilesServer : IAsyncDisposable
         if (query["modified_at"] is [{ } time])
         {
             File.SetLastWriteTimeUtc(
-                temporary, DateTime.UnixEpoch.AddTicks((long)(decimal.Parse(time, CultureInfo.InvariantCulture) * TimeSpan.TicksPerSecond)));
+                temporary,
+                DateTime.UnixEpoch.AddTicks((long)(decimal.Parse(time, CultureInfo.InvariantCulture) * TimeSpan.TicksPerSecond)));
         }
 
         File.Move(temporary, path, overwrite: true);
@@ -341,7 +344,12 @@ internal sealed class FilesServer : IAsyncDisposable
         }
         else
         {
-            await TarFile.CreateFromDirectoryAsync(path, archive, includeBaseDirectory: false);
+            // System.Formats.Tar writes no fractions of seconds.
+            var names = Directory.EnumerateFileSystemEntries(path).Select(e => $"./{Path.GetFileName(e)}");
+            var start = new ProcessStartInfo("tar", ["--format=pax", "-C", path, "-cf", "-", .. names]) { RedirectStandardOutput = true };
+            using var tar = Process.Start(start)!;
+            await tar.StandardOutput.BaseStream.CopyToAsync(archive);
+            await tar.WaitForExitAsync();
         }
 
         context.Response.ContentType = "application/x-tar";

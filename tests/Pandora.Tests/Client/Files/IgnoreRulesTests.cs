@@ -8,8 +8,10 @@ public sealed class IgnoreRulesTests : IDisposable
 {
     private static readonly string[] Paths =
     [
-        "a", "b.txt", "c.log", "keep.log", "#hash", "!bang", "space ", "x/a", "x/b.txt", "x/y/a", "x/y/z/deep.log", "build/out", "x/build/out",
-        "doc/frotz/a", "a1", "a2", "ab", "foo/bar/baz", "foo/baz", "foo/x/y/baz", "logs/one/debug.log", "[x]", "back\\slash", "TEST", "test",
+        "a", "b.txt", "c.log", "keep.log", "#hash", "!bang", "space ", "x/a", "x/b.txt", "x/y/a", "x/y/z/deep.log", "build/out",
+        "x/build/out",
+        "doc/frotz/a", "a1", "a2", "ab", "foo/bar/baz", "foo/baz", "foo/x/y/baz", "logs/one/debug.log", "[x]", "back\\slash",
+        "TEST", "test",
         "node_modules/m/i.js", "x/node_modules/m/i.js", "only/here", "x/only/here",
     ];
 

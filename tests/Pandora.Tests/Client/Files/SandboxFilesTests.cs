@@ -85,7 +85,8 @@ public sealed class SandboxFilesTests : IAsyncLifetime
         using var impatient = new PandoraClient(
             new PandoraClientOptions { Url = new Uri(_server.Url), MaxReconnectTime = TimeSpan.Zero });
         _server.Cuts.Enqueue(1000);
-        await Assert.ThrowsAsync<UnexpectedAnswerException>(() => impatient.Connect("abc").Files.ReadBytesAsync("f", cancellationToken: Token));
+        await Assert.ThrowsAsync<UnexpectedAnswerException>(
+            () => impatient.Connect("abc").Files.ReadBytesAsync("f", cancellationToken: Token));
     }
 
     [Fact]
@@ -227,7 +228,8 @@ public sealed class SandboxFilesTests : IAsyncLifetime
         _server.Instead = async context =>
         {
             context.Response.ContentType = "text/event-stream";
-            await context.Response.WriteAsync("event: started\ndata: {}\n\nevent: error\ndata: {\"code\":\"file_failed\",\"detail\":\"no\"}\n\n");
+            await context.Response.WriteAsync(
+                "event: started\ndata: {}\n\nevent: error\ndata: {\"code\":\"file_failed\",\"detail\":\"no\"}\n\n");
             return true;
         };
         var error = await Assert.ThrowsAsync<PandoraApiException>(

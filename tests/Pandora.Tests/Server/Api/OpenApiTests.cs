@@ -50,6 +50,7 @@ public sealed class OpenApiTests
                 "post /sandboxes/{id}/processes/{processId}/input",
                 "post /sandboxes/{id}/processes/{processId}/resize",
                 "post /sandboxes/{id}/processes/{processId}/signal",
+                "put /sandboxes/{id}/egress",
                 "put /sandboxes/{id}/files",
                 "put /sandboxes/{id}/files/tar",
             ],

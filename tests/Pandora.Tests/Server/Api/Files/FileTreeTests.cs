@@ -2,6 +2,7 @@ using System.Formats.Tar;
 using System.IO.Compression;
 using System.Net.Http.Json;
 using Pandora.Fakes;
+using Pandora.Server.Audit;
 using Pandora.Tests.Audit;
 
 namespace Pandora.Tests.Api.Files;
@@ -222,6 +223,8 @@ public sealed class FileTreeTests
             await watch.NextAsync("started");
         }
 
+        // The server notices a client that goes away a moment later.
+        await FakeNode.UntilAsync(() => AuditReader.Read(audited.Folder).Any(l => l.Text.Contains("file_watch", StringComparison.Ordinal)));
         var lines = (await audited.StopAsync()).Where(
             l => l.GetProperty("operation").GetString()!.StartsWith("file_", StringComparison.Ordinal));
         Assert.Equal(

@@ -18,7 +18,7 @@ public sealed class GuestFailureTests
     [InlineData(FileFailureKind.Archive, 400, "invalid_request", "body")]
     [InlineData(FileFailureKind.Condition, 412, "file_precondition", null)]
     [InlineData(FileFailureKind.TooMany, 429, "too_many_file_requests", null)]
-    [InlineData(FileFailureKind.Guest, 502, "file_failed", null)]
+    [InlineData(FileFailureKind.Guest, 409, "file_failed", null)]
     [InlineData(FileFailureKind.Protocol, 502, "guest_unreachable", null)]
     [InlineData((FileFailureKind)200, 502, "guest_unreachable", null)]
     public async Task Each_failure_has_its_code(object kind, int status, string code, string? field)
