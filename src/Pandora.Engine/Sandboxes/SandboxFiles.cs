@@ -76,9 +76,14 @@ public sealed class SandboxFiles : IAsyncDisposable
         await _files.DisposeAsync();
         _place.Dispose();
         _line.Bytes = _isWatch ? null : _bytes;
-        // A client may leave a watch at any time: that is no failure.
-        var left = _isWatch || _isOver || _isComplete ? null : new OperationCanceledException();
-        _sandbox.RecordFiles(_line, _failure ?? left);
+        if (_isWatch)
+        {
+            // A client may leave a watch at any time: that is no failure.
+            _sandbox.RecordRead(_line, _failure, end: null);
+            return;
+        }
+
+        _sandbox.RecordFiles(_line, _failure ?? (_isOver || _isComplete ? null : new OperationCanceledException()));
     }
 
     /// <summary>Waits for the first part, so that a failure can still be an answer.</summary>

@@ -344,7 +344,7 @@ internal sealed class FilesServer : IAsyncDisposable
         }
         else
         {
-            // System.Formats.Tar writes no fractions of seconds.
+            // With the fractions of seconds of the files, which TarFile.CreateFromDirectory left out.
             var names = Directory.EnumerateFileSystemEntries(path).Select(e => $"./{Path.GetFileName(e)}");
             var start = new ProcessStartInfo("tar", ["--format=pax", "-C", path, "-cf", "-", .. names]) { RedirectStandardOutput = true };
             using var tar = Process.Start(start)!;
