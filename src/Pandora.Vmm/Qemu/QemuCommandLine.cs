@@ -21,6 +21,17 @@ internal static class QemuCommandLine
         _ => throw new PlatformNotSupportedException($"Pandora runs on x86_64 and aarch64, not on {architecture}"),
     };
 
+    /// <summary>
+    /// The guest's processor. An emulated one does not offer ERMS: programs and kernels that see it copy memory byte by byte with
+    /// <c>rep movsb</c>, which QEMU emulates slowly. Python copied 228 MB/s with it, and 2,249 MB/s without.
+    /// </summary>
+    public static string ProcessorFor(Architecture architecture, bool useKvm) => (useKvm, architecture) switch
+    {
+        (true, _) => "host",
+        (false, Architecture.Arm64) => "max",
+        _ => "max,-erms",
+    };
+
     /// <summary>Makes the arguments, without the program.</summary>
     /// <param name="spec">The machine.</param>
     /// <param name="architecture">Host and guest architecture.</param>
@@ -43,7 +54,7 @@ internal static class QemuCommandLine
             "-M", (isArm ? "virt" : "microvm") + (memory is null ? "" : ",memory-backend=ram"),
             // tb-size bounds the translation cache: a busy guest would let it grow to more than a gigabyte.
             "-accel", useKvm ? "kvm" : $"tcg,thread={(spec.VcpuCount == 1 ? "single" : "multi")},tb-size=64",
-            "-cpu", useKvm ? "host" : "max",
+            "-cpu", ProcessorFor(architecture, useKvm),
             "-m", $"{spec.MemoryMiB}",
             "-smp", $"{spec.VcpuCount}",
             "-nodefaults", "-no-user-config", "-nographic",

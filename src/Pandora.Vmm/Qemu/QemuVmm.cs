@@ -47,6 +47,7 @@ public sealed partial class QemuVmm : IVmm, IDisposable
     /// <inheritdoc/>
     public string? SnapshotCompatibility =>
         $"{Capabilities.Name} {Capabilities.Version} {Capabilities.Accelerator} "
+            + $"{QemuCommandLine.ProcessorFor(_architecture, _useKvm)} "
             + $"{HostProcessor.Identify(QemuCommandLine.BinaryFor(_architecture))}";
 
     /// <summary>Checks the installed QEMU and KVM, and creates the driver.</summary>

@@ -23,7 +23,7 @@ public sealed class QemuTests
     public void The_x86_machine_is_microvm_with_a_bounded_cache_a_known_clock_and_few_rights()
     {
         var line = string.Join(' ', QemuCommandLine.Create(Spec, Architecture.X64, useKvm: false, 2596144, canRunWith: false));
-        Assert.StartsWith("-M microvm -accel tcg,thread=single,tb-size=64 -cpu max -m 256 -smp 1", line);
+        Assert.StartsWith("-M microvm -accel tcg,thread=single,tb-size=64 -cpu max,-erms -m 256 -smp 1", line);
         Assert.Contains("console=ttyS0", line);
         Assert.Contains("tsc_early_khz=2596144 tsc=reliable", line);
         Assert.Contains("-chardev ringbuf,", line);
