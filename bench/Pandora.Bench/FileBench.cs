@@ -15,7 +15,7 @@ namespace Pandora.Bench;
 /// </summary>
 internal static class FileBench
 {
-    private const int Rounds = 3, SmallFiles = 10_000, SmallBytes = 1024, WatchSeconds = 5;
+    private const int Rounds = 2, SmallFiles = 10_000, SmallBytes = 1024, WatchSeconds = 5;
     private const long Mebibyte = 1024 * 1024;
     private const long BigBytes = 256 * Mebibyte;
 

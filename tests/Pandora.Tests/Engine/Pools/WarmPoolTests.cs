@@ -205,7 +205,16 @@ public sealed class WarmPoolTests
             node.Time.Advance(TimeSpan.FromSeconds(1));
             return node.Booted[0].Machine.IsDisposed;
         });
-        await FakeNode.UntilAsync(() => node.Pool.WarmCount == 1 && node.Booted.Count >= 2);
+        await FakeNode.UntilAsync(() =>
+        {
+            // The boot of the next one may have run out of time while the clock was moved: then the pool pauses.
+            if (node.Pool.WarmCount == 0 && node.Pool.BootingCount == 0)
+            {
+                node.Time.Advance(TimeSpan.FromSeconds(1));
+            }
+
+            return node.Pool.WarmCount == 1 && node.Booted.Count >= 2;
+        });
         Assert.NotEqual(node.Booted[0].Id, (await node.Pool.ClaimAsync("a", TimeSpan.FromSeconds(1), default)).MicroVm.Id);
     }
 
