@@ -122,7 +122,7 @@ internal static class FileBench
         return
         [
             new Result(
-                $"{SmallFiles:N0} small files up / tar | ssh tar", ours / theirs, "×", 0.7,
+                $"{SmallFiles:N0} small files up / by tar over ssh", ours / theirs, "×", 0.7,
                 $"{ours.TotalSeconds:0.00} s / {theirs.TotalSeconds:0.00} s, the best of {Rounds}"),
             new Result(
                 $"list of {SmallFiles:N0} entries / `find -printf` by exec", listed.Percentile(50) / byFind.Percentile(50), "×", 2,
