@@ -109,8 +109,10 @@ public sealed partial class EgressTests : IAsyncLifetime
         var (bytes, datagrams) = (_echoing.Bytes, Received);
         await Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System);
         Assert.Equal((bytes, datagrams), (_echoing.Bytes, Received));
-        // The sender of the download was told by a reset. The idle connection has said nothing, so nobody has told its other side.
-        Assert.Equal((0, 1), (_sending.Open, _echoing.Open));
+        // The sender of the download learned of it by a reset, because it went on sending. The other side of the idle connection has sent
+        // nothing, and that of the echo only if its last answer was under way: these may not know yet.
+        Assert.Equal(0, _sending.Open);
+        Assert.InRange(_echoing.Open, 1, 2);
         var dead = await ReadAsync(sandbox);
         Assert.Equal("dead: Connection reset by peer", dead["echo"]);
         TestContext.Current.SendDiagnosticMessage($"PUT egress: {answered.TotalMilliseconds:0.0} ms");
