@@ -77,11 +77,17 @@ public enum ApiOperations
     /// <summary><c>PUT /sandboxes/{id}/egress</c>.</summary>
     Egress = 1024,
 
+    /// <summary>Those under <c>/sandboxes/{id}/ports</c>, and previews.</summary>
+    Port = 2048,
+
+    /// <summary><c>/sandboxes/{id}/ssh</c> and <c>/sandboxes/{id}/ssh-keys</c>.</summary>
+    Ssh = 4096,
+
     /// <summary>Those with a body.</summary>
-    WithBody = Create | Exec | Process | File | Egress,
+    WithBody = Create | Exec | Process | File | Egress | Port | Ssh,
 
     /// <summary>Those on one sandbox. A create with an idempotency key is one: the key names a sandbox.</summary>
-    OnSandbox = Create | Show | Exec | KeepAlive | Delete | Process | File | Egress,
+    OnSandbox = Create | Show | Exec | KeepAlive | Delete | Process | File | Egress | Port | Ssh,
 
     /// <summary>Those that need a key, where keys are set.</summary>
     WithKey = OnSandbox | List | Health,
@@ -218,6 +224,36 @@ public static class ErrorCodes
         "too_many_file_requests", 429, "Too many at once", ErrorKind.Other, ApiOperations.File,
         "too many requests for files of this sandbox are under way", RetryAfterSeconds: 1));
 
+    /// <summary>Nobody listens on the port.</summary>
+    public static readonly ErrorCode PortClosed = Add(new(
+        "port_closed", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Port,
+        "no program in the guest listens on the port, or it accepts no connection"));
+
+    /// <summary>The program behind the port does not speak HTTP, or broke off.</summary>
+    public static readonly ErrorCode PortBadAnswer = Add(new(
+        "port_bad_answer", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Port,
+        "the program behind the port answered a preview with what is no HTTP, with too long headers, or broke off"));
+
+    /// <summary>The program behind the port does not answer.</summary>
+    public static readonly ErrorCode PortTimeout = Add(new(
+        "port_timeout", 504, "Timed out", ErrorKind.Other, ApiOperations.Port,
+        "the program behind the port did not answer a preview in time"));
+
+    /// <summary>The guest has no agent that can do it.</summary>
+    public static readonly ErrorCode PortsUnsupported = Add(new(
+        "ports_unsupported", 501, "Not supported", ErrorKind.Other, ApiOperations.Port | ApiOperations.Ssh,
+        "the sandbox's agent is older than this server: it can do nothing with ports"));
+
+    /// <summary>The guest has no SSH server.</summary>
+    public static readonly ErrorCode SshUnsupported = Add(new(
+        "ssh_unsupported", 501, "Not supported", ErrorKind.Other, ApiOperations.Ssh,
+        "the guest has no SSH server: it needs the package `openssh-server`"));
+
+    /// <summary>The sandbox's limit of connections is reached.</summary>
+    public static readonly ErrorCode TooManyConnections = Add(new(
+        "too_many_connections", 429, "Too many at once", ErrorKind.Other, ApiOperations.Port | ApiOperations.Ssh,
+        "too many connections to ports of this sandbox are open", RetryAfterSeconds: 1));
+
     /// <summary>The sandbox's limit of commands is reached.</summary>
     public static readonly ErrorCode TooManyExecs = Add(new(
         "too_many_execs", 429, "Too many at once", ErrorKind.Other, ApiOperations.Exec | ApiOperations.Process,
@@ -291,12 +327,13 @@ public static class ErrorCodes
 
     /// <summary>The command took too long.</summary>
     public static readonly ErrorCode ExecTimeout = Add(new(
-        "exec_timeout", 504, "Command timed out", ErrorKind.ExecTimeout, ApiOperations.Exec,
+        "exec_timeout", 504, "Timed out", ErrorKind.ExecTimeout, ApiOperations.Exec,
         "the command ran into its timeout; `command` says what became of it"));
 
     /// <summary>The guest does not answer.</summary>
     public static readonly ErrorCode GuestUnreachable = Add(new(
-        "guest_unreachable", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Exec | ApiOperations.Process | ApiOperations.File,
+        "guest_unreachable", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Exec | ApiOperations.Process | ApiOperations.File
+        | ApiOperations.Port | ApiOperations.Ssh,
         "the guest does not answer; `command` says what is known of the command"));
 
     /// <summary>The server has a defect.</summary>

@@ -61,6 +61,24 @@ public static class Limits
     /// <summary>Most arguments of a process, its program among them.</summary>
     public const int MaxArguments = 10_000;
 
+    /// <summary>Least seconds for which a link to a preview may be asked for.</summary>
+    public const double MinLinkSeconds = 1;
+
+    /// <summary>Most seconds for which a link to a preview may be asked for: 7 days.</summary>
+    public const double MaxLinkSeconds = 7 * 24 * 3600;
+
+    /// <summary>Seconds for which a link opens a preview where none are asked for.</summary>
+    public const double DefaultLinkSeconds = 3600;
+
+    /// <summary>Most public ports of a sandbox.</summary>
+    public const int MaxPublicPorts = 64;
+
+    /// <summary>Most SSH keys of a sandbox.</summary>
+    public const int MaxSshKeys = 64;
+
+    /// <summary>Most bytes of a sandbox's SSH keys in all.</summary>
+    public const int MaxSshKeyBytes = 16 * 1024;
+
     /// <summary>Most characters of a template's name.</summary>
     public const int MaxTemplateLength = 63;
 

@@ -12,6 +12,8 @@ namespace Pandora.Contracts;
 /// <param name="MemoryMib">Memory in MiB, within the bounds of the template and of the project. Default: the template's.</param>
 /// <param name="Vcpus">Number of virtual CPUs, within the same bounds. Default: the template's.</param>
 /// <param name="DiskMib">Size of the disk in MiB, at least the template's, within the same bounds. Default: the template's.</param>
+/// <param name="PublicPorts">Ports whose previews need neither key nor link: at most 64. Default: none.</param>
+/// <param name="SshKeys">Public keys that may log in by SSH, as in <see cref="SshKeysRequest"/>. Default: none.</param>
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record CreateSandboxRequest(
     double? IdleTimeout = null,
@@ -20,7 +22,9 @@ public sealed record CreateSandboxRequest(
     [property: AllowedValues("internet", "none", null, ErrorMessage = "must be internet or none")] string? Egress = null,
     [property: Range(Limits.MinMemoryMib, Limits.MaxMemoryMib, ErrorMessage = "must be between {1} and {2}")] int? MemoryMib = null,
     [property: Range(1, Limits.MaxVcpus, ErrorMessage = "must be between {1} and {2}")] int? Vcpus = null,
-    [property: Range(Limits.MinDiskMib, Limits.MaxDiskMib, ErrorMessage = "must be between {1} and {2}")] int? DiskMib = null);
+    [property: Range(Limits.MinDiskMib, Limits.MaxDiskMib, ErrorMessage = "must be between {1} and {2}")] int? DiskMib = null,
+    IReadOnlyList<int>? PublicPorts = null,
+    IReadOnlyList<string>? SshKeys = null);
 
 /// <summary>Body of <c>PUT /sandboxes/{id}/egress</c>.</summary>
 /// <param name="Egress"><c>internet</c> or <c>none</c>. With <c>none</c>, connections that are open are cut.</param>

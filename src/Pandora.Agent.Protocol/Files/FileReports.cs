@@ -242,5 +242,5 @@ internal static class FileMessages
     public static byte[] Encode(FileMessage kind, ReadOnlySpan<byte> body) => ProcessMessages.Encode((ProcessMessage)kind, body);
 
     /// <summary>Whether a message is one about files.</summary>
-    public static bool IsFile(ProcessMessage kind) => (byte)kind >= (byte)FileMessage.Request;
+    public static bool IsFile(ProcessMessage kind) => (FileMessage)kind is >= FileMessage.Request and <= FileMessage.Event;
 }
