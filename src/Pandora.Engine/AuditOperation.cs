@@ -33,6 +33,21 @@ public enum AuditOperation
     /// <summary>Watch a directory, to the end of the watch.</summary>
     FileWatch,
 
+    /// <summary>Connect to a port, to the end of the connection.</summary>
+    PortConnect,
+
+    /// <summary>Set whether previews of a port need a key or a link.</summary>
+    PortPublic,
+
+    /// <summary>Make a link to the preview of a port.</summary>
+    PortLink,
+
+    /// <summary>Connect to the SSH server, to the end of the connection.</summary>
+    Ssh,
+
+    /// <summary>Set the keys that may log in by SSH.</summary>
+    SshKeys,
+
     /// <summary>Restart a sandbox's idle timeout.</summary>
     Keepalive,
 

@@ -90,6 +90,18 @@ public enum PandoraError
     /// <summary>Too many requests for files of the sandbox are under way.</summary>
     TooManyFileRequests,
 
+    /// <summary>No program in the guest listens on the port, or it accepts no connection.</summary>
+    PortClosed,
+
+    /// <summary>The guest's agent can do nothing with ports.</summary>
+    PortsUnsupported,
+
+    /// <summary>The guest has no SSH server.</summary>
+    SshUnsupported,
+
+    /// <summary>Too many connections to ports of the sandbox are open.</summary>
+    TooManyConnections,
+
     /// <summary>The guest lives, but its agent or SSH server does not answer.</summary>
     GuestUnreachable,
 }

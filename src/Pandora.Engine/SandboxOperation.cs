@@ -15,6 +15,12 @@ public enum SandboxOperation
     /// <summary>Show, list, read, write, change or watch files in a sandbox.</summary>
     File,
 
+    /// <summary>List ports of a sandbox, connect to one, or set who may see its preview.</summary>
+    Port,
+
+    /// <summary>Connect to a sandbox's SSH server, or set who may log in.</summary>
+    Ssh,
+
     /// <summary>Set what a sandbox's guest may reach.</summary>
     Egress,
 

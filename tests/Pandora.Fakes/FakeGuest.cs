@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Net;
 using System.Text;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
@@ -40,6 +41,15 @@ internal sealed class FakeGuest(TimeProvider? time = null)
 
     /// <summary>Answers requests for files; null for an agent that knows none.</summary>
     public AgentConnection? Files { get; set; }
+
+    /// <summary>The ports on which programs listen, each with the real listener behind it.</summary>
+    public ConcurrentDictionary<int, IPEndPoint> Ports { get; } = new();
+
+    /// <summary>The real listener behind the guest's SSH server; null for a guest that has none.</summary>
+    public IPEndPoint? SshServer { get; set; }
+
+    /// <summary>The keys that might log in at each connection to the SSH server.</summary>
+    public ConcurrentQueue<IReadOnlyList<string>> SshKeys { get; } = new();
 
     /// <summary>What the server did and must not do.</summary>
     public ConcurrentQueue<string> Violations { get; } = new();

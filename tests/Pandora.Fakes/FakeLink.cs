@@ -2,6 +2,7 @@ using Pandora.Engine;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Guests.Agent;
 using Pandora.Engine.Guests.Files;
+using Pandora.Engine.Guests.Ports;
 
 namespace Pandora.Fakes;
 
@@ -19,6 +20,9 @@ internal sealed class FakeLink(FakeGuest guest) : IGuest
     /// <summary>Whether nothing reaches the guest.</summary>
     public bool IsDead => IsClosed || IsSilent;
 
+    /// <summary>Called when the server closes the connection.</summary>
+    public event Action? Closed;
+
     public ExecWay Way => ExecWay.Agent;
 
     /// <summary>The error of a server that has lost its guest.</summary>
@@ -31,6 +35,7 @@ internal sealed class FakeLink(FakeGuest guest) : IGuest
     public void Close()
     {
         IsClosed = true;
+        Closed?.Invoke();
         guest.Runs.ToList().ForEach(r => r.Wake());
     }
 
@@ -54,6 +59,29 @@ internal sealed class FakeLink(FakeGuest guest) : IGuest
                 ExecWay.Agent, guest.Time),
             cancellationToken);
         return await agent.OpenFilesAsync(spec, cancellationToken);
+    }
+
+    public Task<IReadOnlyList<GuestPort>> ListPortsAsync(CancellationToken cancellationToken) => AskAsync<IReadOnlyList<GuestPort>>(
+        () => [.. guest.Ports.Keys.Order().Select(p => new GuestPort(p, System.Net.IPAddress.Loopback, 100 + p, "fake"))],
+        cancellationToken);
+
+    public async Task<GuestStream> ConnectAsync(int port, CancellationToken cancellationToken)
+    {
+        var address = await AskAsync(
+            () => guest.Ports.TryGetValue(port, out var found)
+                ? found
+                : throw new PandoraException(PandoraError.PortClosed, $"no program listens on port {port}"),
+            cancellationToken);
+        return await FakePortStream.OpenAsync(this, address, cancellationToken);
+    }
+
+    public async Task<GuestStream> OpenSshAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken)
+    {
+        var address = await AskAsync(
+            () => guest.SshServer ?? throw new PandoraException(PandoraError.SshUnsupported, "the guest has no SSH server"),
+            cancellationToken);
+        guest.SshKeys.Enqueue(keys);
+        return await FakePortStream.OpenAsync(this, address, cancellationToken);
     }
 
     public Task QuiesceAsync(CancellationToken cancellationToken) => Task.CompletedTask;

@@ -1,4 +1,5 @@
 using Pandora.Engine.Guests.Files;
+using Pandora.Engine.Guests.Ports;
 
 namespace Pandora.Engine.Guests;
 
@@ -37,6 +38,24 @@ public interface IGuest : IAsyncDisposable
     /// <param name="cancellationToken">Ends the wait until the guest can be asked.</param>
     /// <exception cref="PandoraException">The guest's agent can do nothing with files, or cannot be asked.</exception>
     Task<IGuestFiles> OpenFilesAsync(FileSpec spec, CancellationToken cancellationToken);
+
+    /// <summary>Lists the TCP ports on which programs in the guest listen, one for each address.</summary>
+    /// <exception cref="PandoraException">The guest's agent can do nothing with ports, or does not answer.</exception>
+    Task<IReadOnlyList<GuestPort>> ListPortsAsync(CancellationToken cancellationToken);
+
+    /// <summary>Connects to a port, from inside the guest: to 127.0.0.1, ::1, or another of the guest's own addresses.</summary>
+    /// <param name="port">The port: 1 to 65,535.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="PandoraException">No program listens, the guest serves too many connections, or its agent does not
+    /// answer.</exception>
+    Task<GuestStream> ConnectAsync(int port, CancellationToken cancellationToken);
+
+    /// <summary>Starts the guest's SSH server for one connection.</summary>
+    /// <param name="keys">The public keys that may log in, lines of <c>authorized_keys</c> without options.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="PandoraException">The guest has no SSH server, serves too many connections, or its agent does not
+    /// answer.</exception>
+    Task<GuestStream> OpenSshAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken);
 
     /// <summary>Makes sure that nothing is under way to or from the guest, and that nothing will be: it is to be saved.</summary>
     /// <exception cref="InvalidOperationException">A process is being read.</exception>

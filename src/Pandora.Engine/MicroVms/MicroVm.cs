@@ -29,6 +29,9 @@ public sealed class MicroVm
     /// <summary>Its size; null when an older Pandora started it.</summary>
     public MicroVmSize? Size => _file.Record.Size;
 
+    /// <summary>The guest's public SSH host key, as SSH sends it, in base64.</summary>
+    internal string HostKey => _file.Record.HostKey;
+
     /// <summary>How it started; null when an earlier server started it.</summary>
     public PoolStart? Start { get; init; }
 

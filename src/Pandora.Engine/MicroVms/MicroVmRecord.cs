@@ -176,6 +176,12 @@ public sealed record ClaimRecord(
     /// <summary>Name of the project; null in a claim of an older Pandora, which belongs to the default project.</summary>
     public string? Project { get; init; }
 
+    /// <summary>Ports whose previews need neither key nor link; null for none.</summary>
+    public IReadOnlyList<int>? PublicPorts { get; init; }
+
+    /// <summary>Public keys that may log in by SSH; null for none.</summary>
+    public IReadOnlyList<string>? SshKeys { get; init; }
+
     /// <summary>Name of the project.</summary>
     [JsonIgnore]
     public string ProjectName => Project ?? Projects.Project.DefaultName;

@@ -44,7 +44,7 @@ public sealed class AuditLine : IReadOnlyList<KeyValuePair<string, object?>>
     /// <summary>The signal.</summary>
     public int? Signal { get; internal set; }
 
-    /// <summary>Bytes that were written to the input.</summary>
+    /// <summary>Bytes that were written to the input, or sent over a connection to the guest.</summary>
     public long? InputBytes { get; internal set; }
 
     /// <summary>Path of the file; bytes that are not printable ASCII are written as in an address. At most 300 characters.</summary>
@@ -53,7 +53,13 @@ public sealed class AuditLine : IReadOnlyList<KeyValuePair<string, object?>>
     /// <summary>Where a file was moved or copied to, as <see cref="Path"/>.</summary>
     public string? Target { get; internal set; }
 
-    /// <summary>Bytes of the file or archive that were read or written.</summary>
+    /// <summary>The port.</summary>
+    public int? Port { get; internal set; }
+
+    /// <summary>Whether previews of the port need neither key nor link from now on.</summary>
+    public bool? IsPublic { get; internal set; }
+
+    /// <summary>Bytes of the file or archive that were read or written, or that came over a connection from the guest.</summary>
     public long? Bytes { get; internal set; }
 
     /// <summary>What the sandbox's guest may reach from now on.</summary>
@@ -109,6 +115,8 @@ public sealed class AuditLine : IReadOnlyList<KeyValuePair<string, object?>>
         (nameof(ProcessId), "process", ProcessId),
         (nameof(Path), "path", Path),
         (nameof(Target), "target", Target),
+        (nameof(Port), "port", Port),
+        ("Public", "public", IsPublic),
         (nameof(Bytes), "bytes", Bytes),
         ("Warm", "warm", IsWarm),
         ("Replayed", "replayed", IsReplayed),

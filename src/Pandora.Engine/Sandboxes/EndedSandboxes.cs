@@ -7,16 +7,16 @@ namespace Pandora.Engine.Sandboxes;
 /// <param name="forgotten">Called with the id of each sandbox that is no longer remembered.</param>
 internal sealed class EndedSandboxes(int most, Action<string> forgotten)
 {
-    private readonly ConcurrentDictionary<string, (string Project, SandboxEnd End)> _ended = new();
+    private readonly ConcurrentDictionary<string, (string Project, SandboxEnd End, IReadOnlyList<int> PublicPorts)> _ended = new();
     private readonly ConcurrentQueue<string> _order = new();
 
     /// <summary>Finds how a sandbox ended; null when that is not known.</summary>
-    public (string Project, SandboxEnd End)? Find(string id) => _ended.TryGetValue(id, out var ended) ? ended : null;
+    public (string Project, SandboxEnd End, IReadOnlyList<int> PublicPorts)? Find(string id) => _ended.TryGetValue(id, out var ended) ? ended : null;
 
     /// <summary>Remembers how a sandbox ended.</summary>
-    public void Add(string id, string project, SandboxEnd end)
+    public void Add(string id, string project, SandboxEnd end, IReadOnlyList<int> publicPorts)
     {
-        _ended[id] = (project, end);
+        _ended[id] = (project, end, publicPorts);
         _order.Enqueue(id);
         while (_order.Count > most && _order.TryDequeue(out var oldest))
         {

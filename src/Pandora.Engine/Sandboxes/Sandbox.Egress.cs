@@ -5,8 +5,8 @@ namespace Pandora.Engine.Sandboxes;
 // What the guest may reach.
 public sealed partial class Sandbox
 {
-    // Held by the one request that changes the egress.
-    private readonly SemaphoreSlim _egressTurn = new(1, 1);
+    // Held by the one request that changes the claim.
+    private readonly SemaphoreSlim _changeTurn = new(1, 1);
 
     /// <summary>
     /// Sets what the guest may reach. With <see cref="Egress.None"/> the guest loses the connections that it has open. Requests take
@@ -25,7 +25,7 @@ public sealed partial class Sandbox
         {
             RequestLimits.CheckEgress(egress, _node.Options, _node.Projects(Project), "ask for 'none'");
             using var lease = Use();
-            await _egressTurn.WaitAsync(cancellationToken);
+            await _changeTurn.WaitAsync(cancellationToken);
             try
             {
                 MustNotEnd();
@@ -33,7 +33,7 @@ public sealed partial class Sandbox
             }
             finally
             {
-                _egressTurn.Release();
+                _changeTurn.Release();
             }
 
             lease.HasWorked = true;
@@ -47,12 +47,12 @@ public sealed partial class Sandbox
         RecordDone(line);
     }
 
-    /// <summary>Completes when no request changes the egress. Once the sandbox has begun to end, or its server to stop, none begins after
+    /// <summary>Completes when no request changes the sandbox's claim. Once the sandbox has begun to end, or its server to stop, none begins after
     /// that: the slot may then be given away.</summary>
-    internal async Task WhenEgressIsSetAsync()
+    internal async Task WhenUnchangedAsync()
     {
-        await _egressTurn.WaitAsync(CancellationToken.None);
-        _egressTurn.Release();
+        await _changeTurn.WaitAsync(CancellationToken.None);
+        _changeTurn.Release();
     }
 
     // A server that dies at any step leaves a record that gives no more than the last answer said, or than an unanswered request asked
@@ -62,7 +62,7 @@ public sealed partial class Sandbox
     {
         if (egress == Egress.None)
         {
-            RecordEgress(egress);
+            Record(Claim with { Egress = egress });
             await ChangeRulesAsync(egress);
             return;
         }
@@ -70,7 +70,7 @@ public sealed partial class Sandbox
         await ChangeRulesAsync(egress);
         try
         {
-            RecordEgress(egress);
+            Record(Claim with { Egress = egress });
         }
         catch
         {
@@ -79,9 +79,9 @@ public sealed partial class Sandbox
         }
     }
 
-    private void RecordEgress(Egress egress)
+    // Only the holder of the turn of changes calls it.
+    private void Record(ClaimRecord claim)
     {
-        var claim = Claim with { Egress = egress };
         try
         {
             MicroVm.RecordClaim(claim);
@@ -90,7 +90,7 @@ public sealed partial class Sandbox
         {
             // A record that is gone belongs to a sandbox that ends.
             MustNotEnd();
-            throw new PandoraException(PandoraError.HostFull, "the server could not record what the sandbox may reach", innerException: e)
+            throw new PandoraException(PandoraError.HostFull, "the server could not record the change: it was not made", innerException: e)
             {
                 Hint = "check that the run directory (PANDORA_RUN_DIR) exists and has room",
             };

@@ -18,7 +18,7 @@ public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOf
 /// A claimed microVM in a client's hands. An activity holds a lease: while one is held, the sandbox is busy. The idle clock starts again
 /// only at the end of an activity that worked, so that a client that retries cannot keep a guest alive that does not answer.
 /// </summary>
-[SuppressMessage("Design", "CA1001", Justification = "_ending and _egressTurn are used after the sandbox ended; nothing to free")]
+[SuppressMessage("Design", "CA1001", Justification = "_ending and _changeTurn are used after the sandbox ended; nothing to free")]
 public sealed partial class Sandbox
 {
     private readonly SandboxNode _node;

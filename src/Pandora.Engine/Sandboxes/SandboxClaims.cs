@@ -62,6 +62,8 @@ internal sealed partial class SandboxClaims(
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
                 Project = request.Project,
+                PublicPorts = request.PublicPorts is { Count: > 0 } ports ? [.. ports.Distinct().Order()] : null,
+                SshKeys = request.SshKeys is { Count: > 0 } keys ? [.. keys] : null,
             };
             claimed.MicroVm.RecordClaim(claim);
             if (claim.Egress != options.DefaultEgress)

@@ -68,6 +68,12 @@ internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
         Write(LogLevel.Information, line, ended.Elapsed);
     }
 
+    /// <summary>Counts a connection to a program in a guest that was opened (1) or closed (-1).</summary>
+    public void PortConnected(PortUse use, int change) => metrics.PortConnected(use, change);
+
+    /// <summary>Counts bytes over a connection to a program in a guest.</summary>
+    public void PortMoved(PortDirection direction, int bytes) => metrics.PortMoved(direction, bytes);
+
     /// <summary>Records the end of a sandbox of an earlier server that this server did not adopt.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="record">Its record; null when that cannot be read.</param>
@@ -123,7 +129,7 @@ internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
         SandboxOperation.Exec => AuditOperation.Exec,
         SandboxOperation.Egress => AuditOperation.Egress,
         SandboxOperation.Delete => AuditOperation.Delete,
-        SandboxOperation.Process or SandboxOperation.File => null,
+        SandboxOperation.Process or SandboxOperation.File or SandboxOperation.Port or SandboxOperation.Ssh => null,
     };
 
     // A keepalive fails only because the sandbox has ended, and the server's own ends have metrics of their own.
@@ -136,6 +142,8 @@ internal sealed class SandboxJournal(EngineMetrics metrics, ILogger logger)
         AuditOperation.Keepalive or AuditOperation.End => null,
         AuditOperation.FileRead or AuditOperation.FileWrite or AuditOperation.FileChange or AuditOperation.FileWatch =>
             SandboxOperation.File,
+        AuditOperation.PortConnect or AuditOperation.PortPublic or AuditOperation.PortLink => SandboxOperation.Port,
+        AuditOperation.Ssh or AuditOperation.SshKeys => SandboxOperation.Ssh,
         _ => SandboxOperation.Process,
     };
 

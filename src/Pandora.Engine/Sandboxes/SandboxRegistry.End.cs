@@ -86,7 +86,7 @@ public sealed partial class SandboxRegistry
         await _node.InterruptAsync();
         // Each interrupted command is killed in its guest, and its client is answered.
         await unused.WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        await Task.WhenAll(_sandboxes.Values.Select(s => s.WhenEgressIsSetAsync()));
+        await Task.WhenAll(_sandboxes.Values.Select(s => s.WhenUnchangedAsync()));
         await WhenEndedAsync();
     }
 
@@ -119,7 +119,7 @@ public sealed partial class SandboxRegistry
         using var span = EngineTracing.Source.StartActivity("sandbox.end");
         var start = Stopwatch.GetTimestamp();
         // A change of the egress that is under way must not reach the next holder of the slot.
-        var settled = sandbox.WhenEgressIsSetAsync();
+        var settled = sandbox.WhenUnchangedAsync();
         Task whole = CompleteAsync(sandbox.MicroVm.Teardown, settled);
         _ending[whole] = true;
         _ = whole.ContinueWith(t => _ending.TryRemove(t, out _), TaskScheduler.Default);
@@ -132,7 +132,7 @@ public sealed partial class SandboxRegistry
         finally
         {
             // The sandbox counts as ended even when the teardown failed: no other code removes it from the count.
-            _ended.Add(sandbox.Id, sandbox.Project, end);
+            _ended.Add(sandbox.Id, sandbox.Project, end, sandbox.PublicPorts);
             _sandboxes.TryRemove(sandbox.Id, out _);
             _admissions.Dismiss(sandbox.CountedSize);
             _admissions.Release(sandbox.Project, sandbox.CountedSize);

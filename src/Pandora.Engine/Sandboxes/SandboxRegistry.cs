@@ -140,6 +140,16 @@ public sealed partial class SandboxRegistry
         throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{shown}'");
     }
 
+    /// <summary>Whether previews of a port need neither key nor link. That holds of a sandbox that has ended, too: its visitors are told
+    /// that it is gone.</summary>
+    public bool IsPublic(string id, int port)
+    {
+        // Read first: a sandbox that is decided in between is then found among the others.
+        var undecided = _undecided.GetValueOrDefault(id);
+        return _sandboxes.TryGetValue(id, out var sandbox) ? sandbox.IsPublic(port)
+            : undecided?.Claim?.PublicPorts?.Contains(port) ?? _ended.Find(id)?.PublicPorts.Contains(port) == true;
+    }
+
     /// <summary>Finds a sandbox for an operation, and records the operation as failed when there is none.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="operation">The operation, for metrics and the audit.</param>

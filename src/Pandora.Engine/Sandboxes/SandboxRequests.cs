@@ -26,6 +26,12 @@ public sealed record SandboxRequest(
     /// <summary>Name of the project of the sandbox.</summary>
     public string Project { get; init; } = Projects.Project.DefaultName;
 
+    /// <summary>Ports whose previews need neither key nor link.</summary>
+    public IReadOnlyList<int>? PublicPorts { get; init; }
+
+    /// <summary>Public keys that may log in by SSH, lines of <c>authorized_keys</c> without options.</summary>
+    public IReadOnlyList<string>? SshKeys { get; init; }
+
     /// <summary>Hash of the whole request without its key.</summary>
     public string Hash()
     {
@@ -33,6 +39,11 @@ public sealed record SandboxRequest(
         if (Size is not null)
         {
             text.Append(CultureInfo.InvariantCulture, $"{Size}\n");
+        }
+
+        if (PublicPorts is not null || SshKeys is not null)
+        {
+            text.AppendJoin(',', PublicPorts ?? []).Append('\n').AppendJoin('\n', SshKeys ?? []).Append('\n');
         }
 
         foreach (var (key, value) in (Metadata ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal))
@@ -90,6 +101,8 @@ internal static partial class RequestLimits
         }
 
         CheckCeilings(request, project);
+        CheckPublicPorts(request.PublicPorts ?? [], "public_ports");
+        CheckSshKeys(request.SshKeys ?? [], "ssh_keys");
         var size = 0;
         foreach (var (key, value) in request.Metadata ?? new Dictionary<string, string>())
         {

@@ -48,6 +48,8 @@ public sealed class EngineMetrics
     private readonly Counter<long> _snapshots;
     private readonly Counter<long> _restoreFailures;
     private readonly Gauge<double> _recovery;
+    private readonly UpDownCounter<long> _connections;
+    private readonly Counter<long> _portBytes;
 
     /// <param name="factory">Where the meter comes from.</param>
     public EngineMetrics(IMeterFactory factory)
@@ -73,6 +75,9 @@ public sealed class EngineMetrics
         _snapshots = Count("pandora_snapshots", "Snapshots, by outcome");
         _restoreFailures = Count(
             "pandora_restore_failures", "MicroVMs that could not be restored from a snapshot and were booted instead");
+        _connections = Meter.CreateUpDownCounter<long>(
+            "pandora_port_connections", description: "Open connections to programs in guests, by what opened them");
+        _portBytes = Meter.CreateCounter<long>("pandora_port", "By", "Bytes over connections to programs in guests, by direction");
         _teardownErrors = Count("pandora_teardown_errors", "Resources that could not be undone, by kind");
     }
 
@@ -98,6 +103,16 @@ public sealed class EngineMetrics
         CreateSeries(_snapshots, "outcome", Label.All<SnapshotOutcome>());
         CreateSeries(_recovered, "outcome", Label.All<RecoveryOutcome>());
         CreateSeries(_teardownErrors, "kind", Label.All<ResourceKind>());
+        foreach (var use in Enum.GetValues<PortUse>())
+        {
+            PortConnected(use, 0);
+        }
+
+        foreach (var direction in Enum.GetValues<PortDirection>())
+        {
+            PortMoved(direction, 0);
+        }
+
         foreach (var (operation, code) in failures)
         {
             _failures.Add(0, Operation(operation), new("code", code));
@@ -168,6 +183,12 @@ public sealed class EngineMetrics
         _recovered.Add(warm, Labelled("outcome", Label.Of(RecoveryOutcome.Warm)));
         _recovered.Add(lost, Labelled("outcome", Label.Of(RecoveryOutcome.Lost)));
     }
+
+    /// <summary>Counts a connection to a program in a guest that was opened (1) or closed (-1).</summary>
+    public void PortConnected(PortUse use, int change) => _connections.Add(change, Labelled("kind", Label.Of(use)));
+
+    /// <summary>Counts bytes over a connection to a program in a guest.</summary>
+    public void PortMoved(PortDirection direction, int bytes) => _portBytes.Add(bytes, Labelled("direction", Label.Of(direction)));
 
     /// <summary>Counts a resource that could not be undone.</summary>
     public void TeardownFailed(ResourceKind kind) => _teardownErrors.Add(1, Labelled("kind", Label.Of(kind)));
