@@ -16,6 +16,7 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         new("agent", AgentBench.RunAsync),
         new("streams", StreamBench.RunAsync) { WhyNotFirecracker = "compares with the channel of QEMU" },
         new("files", target => WithServerAsync(target, 1, FileBench.RunAsync)),
+        new("ports", PortBench.RunAsync) { WhyNotFirecracker = "compares with the channel of QEMU" },
         new("aged", AgedBench.RunAsync) { IsOnRequest = true },
         new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
         new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },

@@ -1,13 +1,8 @@
 using System.Diagnostics;
-using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Client;
-using Pandora.Engine;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Guests.Agent;
-using Pandora.Engine.Templates;
-using Pandora.Linux;
 using Pandora.Load;
-using Pandora.Vmm.Qemu;
 
 namespace Pandora.Bench;
 
@@ -23,37 +18,18 @@ internal static class StreamBench
 
     public static async Task<IReadOnlyList<Result>> RunAsync(Target target)
     {
-        var work = Directory.CreateTempSubdirectory("pandora-bench-").FullName;
-        var name = $"pandora-bench-{Environment.ProcessId}s";
-        try
-        {
-            await Command.RunAsync("ip", ["netns", "add", name]);
-            await Command.RunAsync("ip", ["-n", name, "-batch", "-"], "tuntap add dev tap0 mode tap user 65534\nlink set tap0 up\n");
-            var template = new TemplateStore(target.Templates).Find(EngineOptions.DefaultTemplate)!;
-            using var vmm = await QemuVmm.CreateAsync(Accelerator.Auto, "the benchmark", null, TimeProvider.System, CancellationToken.None);
-            using var key = await ClientKey.LoadAsync(work, CancellationToken.None);
-            await using var machine = await AgentBench.StartAsync(vmm, template, name, work, key);
-            await using var connection = new ChannelConnection(
-                await machine.ConnectStreamsAsync(CancellationToken.None), "bench", TimeProvider.System, NullLogger.Instance);
-            await using var guest = new AgentGuest(connection, ExecWay.Agent, TimeProvider.System);
-            await guest.ExecAsync(new GuestCommand { Code = "true" }, CancellationToken.None);
-            await using var server = await BenchServer.StartAsync(target, poolSize: 1);
-            await using var sandbox = await server.Pandora.CreateAsync(
-                new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(3600) });
-            await server.WaitForQuietAsync(1);
-            return
-            [
-                await FirstByteAsync(sandbox),
-                await KeystrokeAsync(sandbox, guest),
-                await OutputAsync(server, sandbox, guest),
-                .. await QuietAsync(server, sandbox),
-            ];
-        }
-        finally
-        {
-            await Command.RunAsync("ip", ["netns", "del", name]);
-            Directory.Delete(work, recursive: true);
-        }
+        await using var bare = await BareGuest.StartAsync(target);
+        await using var server = await BenchServer.StartAsync(target, poolSize: 1);
+        await using var sandbox = await server.Pandora.CreateAsync(
+            new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(3600) });
+        await server.WaitForQuietAsync(1);
+        return
+        [
+            await FirstByteAsync(sandbox),
+            await KeystrokeAsync(sandbox, bare.Guest),
+            await OutputAsync(server, sandbox, bare.Guest),
+            .. await QuietAsync(server, sandbox),
+        ];
     }
 
     private static async Task<Result> FirstByteAsync(Sandbox sandbox)

@@ -73,9 +73,7 @@ public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
     private async Task<ServerProcess> StartAsync()
     {
         var settings = new Dictionary<string, string> { ["PANDORA_POOL_SIZE"] = "2", ["PANDORA_API_KEYS"] = Key };
-        var server = await ServerProcess.StartAsync(_world, settings, waitUntilReady: false, preamble: $"ulimit -n {Descriptors};");
-        server.Http.DefaultRequestHeaders.Authorization = new("Bearer", Key);
-        await server.WaitUntilReadyAsync();
+        var server = await ServerProcess.StartAsync(_world, settings, preamble: $"ulimit -n {Descriptors};");
         await server.WaitForWarmAsync(2);
         return server;
     }

@@ -28,6 +28,11 @@ internal sealed class ServerProcess : IAsyncDisposable
         DataDir = directory ?? Directory.CreateTempSubdirectory("pandora-host-").FullName;
         Http = world.Host.CreateHttpClient("http://127.0.0.1:8000");
         Http.Timeout = Timeout.InfiniteTimeSpan;
+        if (_settings.GetValueOrDefault("PANDORA_API_KEYS") is { Length: > 0 } keys)
+        {
+            Http.DefaultRequestHeaders.Authorization = new("Bearer", keys.Split(',')[0]);
+        }
+
         // As the server answers: a test sees each refusal, and each idle sandbox ends.
         Pandora = new PandoraClient(Http, new PandoraClientOptions { MaxRetryTime = TimeSpan.Zero, KeepAlive = false });
     }
