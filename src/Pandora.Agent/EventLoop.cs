@@ -22,6 +22,9 @@ internal sealed class EventLoop : IDisposable
         _handlers.Add(descriptor, handler);
     }
 
+    /// <summary>Changes the events of a descriptor that was added: at least one.</summary>
+    public void Change(int descriptor, uint events) => Linux.Watch(_epoll, descriptor, events, isNew: false);
+
     /// <summary>Removes a descriptor, which must be open still.</summary>
     public void Remove(int descriptor)
     {

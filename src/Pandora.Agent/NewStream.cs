@@ -1,5 +1,7 @@
 using Pandora.Agent.Files;
+using Pandora.Agent.Ports;
 using Pandora.Agent.Protocol.Files;
+using Pandora.Agent.Protocol.Ports;
 using Pandora.Agent.Protocol.Processes;
 using Pandora.Agent.Transport;
 
@@ -12,14 +14,16 @@ internal sealed class NewStream
     private readonly AgentStream _stream;
     private readonly Action<AgentStream, byte[]> _openProcess;
     private readonly FileRequests _files;
+    private readonly GuestPorts _ports;
     private int _count;
 
     /// <param name="stream">The stream.</param>
     /// <param name="openProcess">Serves a stream about processes, whose first bytes were read already.</param>
     /// <param name="files">Serves requests for files.</param>
-    public NewStream(AgentStream stream, Action<AgentStream, byte[]> openProcess, FileRequests files)
+    /// <param name="ports">Serves requests about ports.</param>
+    public NewStream(AgentStream stream, Action<AgentStream, byte[]> openProcess, FileRequests files, GuestPorts ports)
     {
-        (_stream, _openProcess, _files) = (stream, openProcess, files);
+        (_stream, _openProcess, _files, _ports) = (stream, openProcess, files, ports);
         stream.Changed = Read;
         Read();
     }
@@ -45,6 +49,10 @@ internal sealed class NewStream
         if (FileMessages.IsFile((ProcessMessage)_header[4]))
         {
             _ = new FileSession(_stream, _header, _files);
+        }
+        else if (PortMessages.IsPort((ProcessMessage)_header[4]))
+        {
+            _ = new PortSession(_stream, _header, _ports);
         }
         else
         {

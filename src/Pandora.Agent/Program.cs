@@ -1,5 +1,6 @@
 using Pandora.Agent.Control;
 using Pandora.Agent.Files;
+using Pandora.Agent.Ports;
 using Pandora.Agent.Processes;
 using Pandora.Agent.Protocol;
 using Pandora.Agent.Transport;
@@ -96,8 +97,11 @@ internal static class Program
         return 0;
     }
 
-    private static Action<AgentStream> Serve(EventLoop loop, ProcessTable processes, FileRequests files) =>
-        stream => _ = new NewStream(stream, (s, begun) => _ = new ProcessSession(s, begun, processes), files);
+    private static Action<AgentStream> Serve(EventLoop loop, ProcessTable processes, FileRequests files)
+    {
+        var ports = new GuestPorts(loop, new SshServer(loop, new SshFiles(), SshProcess.Start));
+        return stream => _ = new NewStream(stream, (s, begun) => _ = new ProcessSession(s, begun, processes), files, ports);
+    }
 
     private static void Control(string path)
     {

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using Pandora.Agent;
 using Pandora.Agent.Files;
+using Pandora.Agent.Ports;
 using Pandora.Agent.Protocol.Processes;
 using Pandora.Agent.Transport;
 using Guest = Pandora.Agent.Linux;
@@ -10,8 +11,8 @@ using Guest = Pandora.Agent.Linux;
 namespace Pandora.Fakes;
 
 /// <summary>
-/// The agent's real code for files, in this process and on its filesystem: the loop, the channel and the threads. It has no processes: each
-/// request for one fails. Its users are those of this machine, and only root can act for others.
+/// The agent's real code for files and ports, in this process, on its filesystem and its network: the loop, the channel and the threads. It
+/// has no processes: each request for one fails. Its users are those of this machine, and only root can act for others.
 /// </summary>
 internal static unsafe partial class AgentFiles
 {
@@ -19,8 +20,10 @@ internal static unsafe partial class AgentFiles
     public static string OwnUser => $"{geteuid()}";
 
     /// <summary>Starts an agent, which ends when the stream is closed. With <c>PANDORA_TEST_AGENT</c> it is that program.</summary>
+    /// <param name="makePorts">Makes what serves requests about ports; null for the guest's own, with this machine's SSH server and a host
+    /// key that it does not have.</param>
     /// <returns>The server's end of the channel.</returns>
-    public static Stream Connect()
+    public static Stream Connect(Func<EventLoop, GuestPorts>? makePorts = null)
     {
         if (Environment.GetEnvironmentVariable("PANDORA_TEST_AGENT") is { Length: > 0 } program)
         {
@@ -36,16 +39,19 @@ internal static unsafe partial class AgentFiles
 
         var own = ends[1];
         Guest.StopWaiting(own);
-        new Thread(() => Serve(own)) { IsBackground = true }.Start();
+        new Thread(() => Serve(own, makePorts ?? MakePorts)) { IsBackground = true }.Start();
         return new NetworkStream(new Socket(new SafeSocketHandle(ends[0], ownsHandle: true)), ownsSocket: true);
     }
 
-    private static void Serve(int descriptor)
+    private static GuestPorts MakePorts(EventLoop loop) => new(loop, new SshServer(loop, new SshFiles(), AgentSsh.Start));
+
+    private static void Serve(int descriptor, Func<EventLoop, GuestPorts> makePorts)
     {
         using var loop = new EventLoop();
         var files = new FileRequests(loop);
+        var ports = makePorts(loop);
         var transport = new ChannelTransport(
-            loop, descriptor, descriptor, stream => _ = new NewStream(stream, RefuseProcess, files), loop.Stop);
+            loop, descriptor, descriptor, stream => _ = new NewStream(stream, RefuseProcess, files, ports), loop.Stop);
         loop.Handled = transport.Flush;
         loop.Run();
         files.CancelAll(milliseconds: 5000);

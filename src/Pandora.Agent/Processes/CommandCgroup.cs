@@ -1,4 +1,5 @@
 using System.Globalization;
+using Pandora.Agent.Protocol.Processes;
 
 namespace Pandora.Agent.Processes;
 
@@ -26,6 +27,26 @@ internal sealed class CommandCgroup
 
         var directory = Linux.TryOpenDirectory(path);
         return directory < 0 ? null : new CommandCgroup(path, directory);
+    }
+
+    /// <summary>
+    /// Opens the cgroup of all SSH servers and of what is started in their sessions, which is nobody's to kill. Ids of processes have no
+    /// hyphen.
+    /// </summary>
+    /// <returns>Descriptor of its directory; -1 when the guest has no cgroup v2.</returns>
+    /// <exception cref="RequestFailedException">The guest's root has frozen it: a process that is started there does not run.</exception>
+    public static int OpenForSsh()
+    {
+        const string Path = $"{Root}/ssh-servers";
+        Linux.MakeDirectory(Path);
+        var directory = Linux.TryOpenDirectory(Path);
+        if (directory >= 0 && new CommandCgroup(Path, directory).IsFrozen())
+        {
+            Linux.Close(directory);
+            throw new RequestFailedException(FailureKind.Guest, "the guest's root has frozen the cgroup of the SSH servers");
+        }
+
+        return directory;
     }
 
     /// <summary>Removes the empty cgroups of an agent that died. Those with processes stay: their end is not known.</summary>

@@ -7,6 +7,9 @@ internal static class CommandEnvironment
 {
     private const string Path = "PATH", DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+    /// <summary>The variable that says where programs are looked for, unless a request says something else.</summary>
+    public const string DefaultVariable = $"{Path}={DefaultPath}";
+
     /// <summary>The variables of a process: those of a login, then the request's, then the mark.</summary>
     public static IReadOnlyList<string> Create(StartRequest request, Account account)
     {

@@ -9,6 +9,9 @@ internal abstract class AgentStream
     /// <summary>Whether the server has gone, or has closed the stream in both directions.</summary>
     public abstract bool IsClosed { get; }
 
+    /// <summary>Whether the server has gone, or sends no more bytes, although some of them may be unread.</summary>
+    public abstract bool HasServerLeft { get; }
+
     /// <summary>Why the server has closed the stream; null when it has not, or said nothing.</summary>
     public virtual string? CloseReason => null;
 

@@ -137,6 +137,8 @@ internal sealed class ChannelTransport
 
         public override bool IsClosed => inner.ResetReason is not null || (inner.IsAtEnd && _requestRead == inner.Request.Length);
 
+        public override bool HasServerLeft => inner.ResetReason is not null || inner.HasEndReceived;
+
         public override string? CloseReason => inner.ResetReason;
 
         public override int Free => inner.Free;

@@ -11,11 +11,13 @@ namespace Pandora.Agent.Transport;
 internal sealed class VsockTransport
 {
     private const int MostConnections = 1024;
+    private const int ChunkSize = 64 * 1024;
     private const long SecretLimit = 5000;
     private readonly EventLoop _loop;
     private readonly int _listener;
     private readonly Action<AgentStream> _opened;
     private readonly HashSet<Stream> _streams = [];
+    private readonly byte[] _chunk = new byte[ChunkSize];
 
     /// <param name="loop">Tells when connections are ready.</param>
     /// <param name="opened">Receives each stream whose secret was right.</param>
@@ -48,7 +50,7 @@ internal sealed class VsockTransport
 
             var stream = new Stream(this, connection);
             _streams.Add(stream);
-            _loop.Add(connection, Linux.EpollIn | Linux.EpollOut | Linux.EpollEdge, stream.OnReady);
+            _loop.Add(connection, Linux.EpollIn | Linux.EpollOut | Linux.EpollReadHangUp | Linux.EpollEdge, stream.OnReady);
             _loop.After(SecretLimit, () =>
             {
                 if (!stream.IsTrusted)
@@ -62,16 +64,17 @@ internal sealed class VsockTransport
     private sealed class Stream(VsockTransport transport, int connection) : AgentStream
     {
         private readonly ByteQueue _out = new(256 * 1024);
-        private readonly byte[] _chunk = new byte[4096];
         private readonly byte[] _secret = new byte[AgentProtocol.SecretSize];
         private int _secretRead;
-        private bool _canRead = true, _canWrite = true, _mustEnd, _isClosed, _wasFull;
+        private bool _canRead = true, _canWrite = true, _mustEnd, _isClosed, _wasFull, _hasServerLeft;
 
         public bool IsTrusted { get; private set; }
 
         public bool HasWork => !_isClosed && _canWrite && (_out.Count > 0 || _mustEnd);
 
         public override bool IsClosed => _isClosed;
+
+        public override bool HasServerLeft => _isClosed || _hasServerLeft;
 
         public override int Free => _isClosed || _mustEnd ? 0 : _out.Free;
 
@@ -107,6 +110,7 @@ internal sealed class VsockTransport
         {
             _canRead |= (events & ~Linux.EpollOut) != 0;
             _canWrite |= (events & Linux.EpollOut) != 0;
+            _hasServerLeft |= (events & (Linux.EpollReadHangUp | Linux.EpollHangUp | Linux.EpollError)) != 0;
             if (!IsTrusted && !TryTrust())
             {
                 return;
@@ -126,7 +130,7 @@ internal sealed class VsockTransport
                     return;
                 }
 
-                var count = Linux.WriteSome(connection, _chunk.AsSpan(0, _out.Peek(_out.Begin, _chunk)));
+                var count = Linux.WriteSome(connection, transport._chunk.AsSpan(0, _out.Peek(_out.Begin, transport._chunk)));
                 if (count <= 0)
                 {
                     _canWrite = false;
@@ -140,6 +144,11 @@ internal sealed class VsockTransport
             {
                 _wasFull = false;
                 Changed?.Invoke();
+                if (HasWork)
+                {
+                    // What was written just now goes in the next round, for which no event need come.
+                    transport._loop.Post(() => { });
+                }
             }
         }
 
