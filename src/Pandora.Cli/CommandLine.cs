@@ -11,7 +11,7 @@ internal static class CommandLine
         var root = new RootCommand("""
             Throw-away sandboxes in real microVMs
 
-            Exit codes: run and exec exit with the command's code. 124: the command reached its timeout. 125: Pandora failed, or the
+            Exit codes: run, exec and ssh exit with the command's code. 124: the command reached its timeout. 125: Pandora failed, or the
             command line is wrong. 130: Ctrl-C ended it. 141: what reads the output has closed it.
             Standard output holds results only. Errors go to standard error; with --json, as one JSON object with code and detail.
             """)
@@ -25,6 +25,12 @@ internal static class CommandLine
             LogsCommand.Create(),
             SignalCommand.Create(),
             EgressCommand.Create(),
+            PortListCommand.Create(),
+            LinkCommand.Create(),
+            PublicCommand.Create(),
+            ForwardCommand.Create(),
+            SshCommand.Create(),
+            SshConfigCommand.Create(),
             ListCommand.Create(),
             RemoveCommand.Create(),
             HealthCommand.Create(),

@@ -21,13 +21,13 @@ internal static class CommandTail
             }
             else if (command is null)
             {
-                command = root.Subcommands.FirstOrDefault(c => c.Name == args[i] && c.Name is "run" or "exec");
+                command = root.Subcommands.FirstOrDefault(c => c.Name == args[i] && c.Name is "run" or "exec" or "ssh");
                 if (command is null)
                 {
                     return args;
                 }
 
-                ours = command.Name == "exec" ? 1 : 0;
+                ours = command.Name is "exec" or "ssh" ? 1 : 0;
             }
             else if (ours-- == 0)
             {

@@ -31,6 +31,15 @@ internal static partial class Descriptors
         }
     }
 
+    /// <summary>Closes standard output for the program that reads it; what is written later is lost.</summary>
+    public static void EndOutput()
+    {
+        // Where it is a socket, another descriptor may hold it open. Where it is none, this does nothing.
+        _ = ShutdownCore(1, 1);
+        using var nowhere = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.Write);
+        _ = DuplicateCore((int)nowhere.DangerousGetHandle(), 1);
+    }
+
     /// <summary>Reads what there is, and waits for at least one byte; 0 at the end.</summary>
     /// <exception cref="IOException">It cannot be read.</exception>
     public static int Read(int descriptor, Span<byte> buffer)
@@ -71,6 +80,12 @@ internal static partial class Descriptors
 
     [LibraryImport("libc", EntryPoint = "read", SetLastError = true)]
     private static partial nint ReadCore(int descriptor, ref byte bytes, nint length);
+
+    [LibraryImport("libc", EntryPoint = "shutdown")]
+    private static partial int ShutdownCore(int descriptor, int how);
+
+    [LibraryImport("libc", EntryPoint = "dup2")]
+    private static partial int DuplicateCore(int descriptor, int target);
 
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
     private static partial int PollCore(ref Poll poll, nint count, int timeout);

@@ -43,6 +43,7 @@ internal sealed record Failure(int ExitCode, ApiProblem Problem)
         StoppedException e => new(e.ExitCode, new ApiProblem(Detail: exception.Message, Code: "cancelled")),
         OperationCanceledException => new(Interrupted, new ApiProblem(Detail: "interrupted", Code: "cancelled")),
         UnexpectedAnswerException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "unexpected_answer")),
+        PortStreamException => new(Failed, new ApiProblem(Detail: exception.Message, Code: "connection_broken")),
         // The client has exceptions of its own for broken connections, so this is a local file or stream.
         IOException or UnauthorizedAccessException =>
             new(Failed, new ApiProblem(Detail: $"this program could not read or write: {exception.Message}", Code: "local_io")),

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
 using Pandora.Cli;
+using Pandora.Cli.Commands;
 
 var asJson = args.TakeWhile(a => a != "--").Contains(Shared.Json.Name);
 try
@@ -18,13 +19,14 @@ try
         // The help names the program as its user calls it, and not the file that runs.
         using var help = new StringWriter();
         await parsed.InvokeAsync(new InvocationConfiguration { Output = help });
-        Console.Write(help.ToString().Replace(RootCommand.ExecutableName, "./pandora", StringComparison.Ordinal));
+        var examples = parsed.CommandResult.Command is DescribedCommand described ? described.ExamplesText : "";
+        Console.Write((help + examples).Replace(RootCommand.ExecutableName, "./pandora", StringComparison.Ordinal));
         return 0;
     }
 
     asJson = parsed.GetValue(Shared.Json);
     // These act on signals themselves.
-    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" ? null : TimeSpan.FromMinutes(3);
+    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" or "forward" or "ssh" ? null : TimeSpan.FromMinutes(3);
     return await parsed.InvokeAsync(
         new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = limit });
 }

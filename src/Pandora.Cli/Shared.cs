@@ -3,6 +3,8 @@ using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
+using Pandora.Cli.Ports;
+using Pandora.Cli.Ssh;
 using Pandora.Client;
 
 namespace Pandora.Cli;
@@ -79,6 +81,9 @@ internal static class Shared
             .GroupBy(p => p.name)
             .ToDictionary(g => g.Key, g => g.Last().value);
 
+    /// <summary>A text of a client's or a guest's for this terminal, whose cursor it must not move.</summary>
+    public static string Clean(string text) => new([.. text.Select(c => char.IsControl(c) ? ' ' : c)]);
+
     /// <summary>Refuses options that are not known where the parser would take them for ids.</summary>
     public static void RefuseOptions(Argument argument) => argument.Validators.Add(result =>
     {
@@ -90,5 +95,8 @@ internal static class Shared
 }
 
 /// <summary>JSON of what only this program prints.</summary>
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]
 [JsonSerializable(typeof(string[]))]
+[JsonSerializable(typeof(ForwardedPort))]
+[JsonSerializable(typeof(SshHost))]
 internal sealed partial class CliJson : JsonSerializerContext;

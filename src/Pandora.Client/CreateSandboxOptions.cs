@@ -35,6 +35,18 @@ public sealed class CreateSandboxOptions
     /// </summary>
     public int? DiskMib { get; set; }
 
+    /// <summary>
+    /// Ports whose previews need neither key nor link: everybody who can reach the server can use them. At most
+    /// <see cref="Limits.MaxPublicPorts"/>. Default: none.
+    /// </summary>
+    public IReadOnlyList<int>? PublicPorts { get; set; }
+
+    /// <summary>
+    /// Public keys that may log in by SSH, as lines of <c>authorized_keys</c> without options, such as <c>ssh-ed25519 AAAA… name</c>: at
+    /// most <see cref="Limits.MaxSshKeys"/>, <see cref="Limits.MaxSshKeyBytes"/> bytes in all. Default: none.
+    /// </summary>
+    public IReadOnlyList<string>? SshKeys { get; set; }
+
     /// <summary>Pairs to find the sandbox by later, at most <see cref="Limits.MaxMetadataBytes"/> in all.</summary>
     public IReadOnlyDictionary<string, string>? Metadata { get; set; }
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Net.Http.Json;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -16,6 +17,9 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
 
     // Relative paths are resolved against the last '/': without it, the last part of the path would be lost.
     private readonly Uri _base = new(url.AbsoluteUri.TrimEnd('/') + "/");
+
+    /// <summary>Address of the server.</summary>
+    public Uri Url => _base;
 
     /// <summary>Clock of retries, reconnections and keeping alive.</summary>
     public TimeProvider Time => options.TimeProvider;
@@ -174,7 +178,7 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
         {
             var response = await SendOnceAsync(method, path, content?.Invoke(), streamType, prepare, cancellationToken)
                 .ConfigureAwait(false);
-            if (response.IsSuccessStatusCode)
+            if (response.IsSuccessStatusCode || response.StatusCode == HttpStatusCode.SwitchingProtocols)
             {
                 return response;
             }

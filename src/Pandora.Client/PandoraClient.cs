@@ -95,7 +95,7 @@ public partial class PandoraClient : IDisposable
         options ??= new CreateSandboxOptions();
         var request = new CreateSandboxRequest(
             options.IdleTimeout?.TotalSeconds, options.Template, options.Metadata, options.Egress, options.MemoryMib, options.Vcpus,
-            options.DiskMib);
+            options.DiskMib, options.PublicPorts, options.SshKeys);
         var created = await Api.CreateAsync(request, options.IdempotencyKey, cancellationToken).ConfigureAwait(false);
         return new Sandbox(Api, created, options.KeepAlive ?? Api.KeepsAlive);
     }

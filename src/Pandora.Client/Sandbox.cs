@@ -60,6 +60,12 @@ public partial class Sandbox : IAsyncDisposable
     /// <summary>Its files: read, written, listed and watched, and whole directories brought in and taken out.</summary>
     public virtual SandboxFiles Files => new(Api, Id);
 
+    /// <summary>Its ports: what listens in it is listed, connected to, and shown in browsers.</summary>
+    public virtual SandboxPorts Ports => new(Api, Id);
+
+    /// <summary>Its SSH server, and the keys that may log in.</summary>
+    public virtual SandboxSsh Ssh => new(Api, Id);
+
     /// <summary>
     /// Runs shell text in bash and waits for its end. An exit code other than 0 is a result, not an exception. With
     /// <see cref="ExecOptions.OnStdout"/>, <see cref="ExecOptions.OnStderr"/> or <see cref="ExecOptions.OnOutput"/> the output is handed on

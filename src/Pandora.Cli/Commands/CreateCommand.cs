@@ -14,7 +14,7 @@ internal static class CreateCommand
             Description = $"Idle seconds after which it is ended, at least {Limits.MinIdleTimeout:0}, at most what './pandora health' says",
         };
         var egress = new Option<string>("--egress") { Description = "internet or none" };
-        var size = new SizeOptions();
+        var (size, ports) = (new SizeOptions(), new PortOptions());
         var metadata = new Option<string[]>("--metadata") { Description = "Pair to find it again by, name=value; may be repeated" };
         var idempotencyKey = new Option<string>("--idempotency-key")
         {
@@ -22,12 +22,14 @@ internal static class CreateCommand
         };
         var command = new Command("create", "Claim a sandbox and print its id") { template, idle, egress, metadata, idempotencyKey };
         size.AddTo(command);
+        ports.AddTo(command);
         command.SetAction(async (result, cancellationToken) =>
         {
             using var pandora = Shared.Connect(result);
             var pairs = Shared.Pairs("--metadata", result.GetValue(metadata));
-            var request = size.AddTo(
-                new CreateSandboxRequest(result.GetValue(idle), result.GetValue(template), pairs, result.GetValue(egress)), result);
+            var request = new CreateSandboxRequest(
+                result.GetValue(idle), result.GetValue(template), pairs, result.GetValue(egress));
+            request = ports.AddTo(size.AddTo(request, result), result);
             var created = await pandora.Api.CreateAsync(request, result.GetValue(idempotencyKey), cancellationToken);
             if (result.GetValue(Shared.Json))
             {

@@ -14,6 +14,7 @@ internal sealed class FreshSandbox
     private readonly Option<string> _template = new("--template") { Description = "Template to start from" };
     private readonly Option<string> _egress = new("--egress") { Description = "internet or none" };
     private readonly SizeOptions _size = new();
+    private readonly PortOptions _ports = new();
     private readonly Option<bool> _requireHardware = new("--require-hardware")
     {
         Description = "Refuse to run where the microVM would be emulated, which is no security boundary",
@@ -29,6 +30,7 @@ internal sealed class FreshSandbox
         command.Options.Add(_template);
         command.Options.Add(_egress);
         _size.AddTo(command);
+        _ports.AddTo(command);
         command.Options.Add(_requireHardware);
         command.Options.Add(_quiet);
     }
@@ -44,13 +46,14 @@ internal sealed class FreshSandbox
     public async Task<int> UseAsync(
         ParseResult result, PandoraClient pandora, Interruption interruption, Func<string, Task<(int ExitCode, double? RanMs)>> use)
     {
+        var request = new CreateSandboxRequest(Template: result.GetValue(_template), Egress: result.GetValue(_egress));
+        request = _ports.AddTo(_size.AddTo(request, result), result);
         if (result.GetValue(_requireHardware))
         {
             await RequireHardwareAsync(pandora, interruption);
         }
 
-        var request = new CreateSandboxRequest(Template: result.GetValue(_template), Egress: result.GetValue(_egress));
-        var sandbox = await ClaimAsync(pandora, _size.AddTo(request, result), interruption);
+        var sandbox = await ClaimAsync(pandora, request, interruption);
         // Ends the sandbox when an exception ends this command first.
         await using var handle = new Sandbox(pandora.Api, sandbox, keepAlive: false);
         int exitCode;

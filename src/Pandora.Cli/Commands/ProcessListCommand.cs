@@ -41,15 +41,12 @@ internal static class ProcessListCommand
                     p.ExitCode is { } exitCode ? $"exited {exitCode}" : p.State,
                     p.StartedAt.ToLocalTime().ToString("yyyy-MM-dd HH:mm:ss"),
                     Limits.Size(p.OutputEnd),
-                    Markup.Escape(Clean(p.Tag ?? "")),
-                    Markup.Escape(Clean(p.Command)));
+                    Markup.Escape(Shared.Clean(p.Tag ?? "")),
+                    Markup.Escape(Shared.Clean(p.Command)));
             }
 
             AnsiConsole.Write(table);
         });
         return command;
     }
-
-    // A name of a client's must not move the cursor of this terminal.
-    private static string Clean(string text) => new([.. text.Select(c => char.IsControl(c) ? ' ' : c)]);
 }

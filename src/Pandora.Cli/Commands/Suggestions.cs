@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Completions;
+using Pandora.Cli.Ports;
 using Pandora.Client;
 
 namespace Pandora.Cli.Commands;
@@ -32,6 +33,24 @@ internal static class Suggestions
         argument.CompletionSources.Add(context => Ask(
             context, async (pandora, cancellationToken) => context.ParseResult.GetValue(sandbox) is { Length: > 0 } id
                 ? (await pandora.Api.ListProcessesAsync(id, cancellationToken)).Select(p => p.ProcessId)
+                : []));
+        return argument;
+    }
+
+    /// <summary>A port of a sandbox.</summary>
+    public static Argument<int> PortArgument(Argument<string> sandbox)
+    {
+        var argument = new Argument<int>("port") { Description = "Port of the sandbox, 1 to 65535", HelpName = "port" };
+        argument.Validators.Add(result =>
+        {
+            foreach (var token in result.Tokens.Where(t => !PortForward.TryPort(t.Value, least: 1, out _)))
+            {
+                result.AddError(token.Value.StartsWith('-') ? $"there is no option '{token.Value}'" : $"'{token.Value}' is no port");
+            }
+        });
+        argument.CompletionSources.Add(context => Ask(
+            context, async (pandora, cancellationToken) => context.ParseResult.GetValue(sandbox) is { Length: > 0 } id
+                ? (await pandora.Api.ListPortsAsync(id, cancellationToken)).Select(p => $"{p.Port}")
                 : []));
         return argument;
     }
