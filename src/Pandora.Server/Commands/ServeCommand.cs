@@ -12,6 +12,7 @@ using Pandora.Server.Api;
 using Pandora.Server.Api.Files;
 using Pandora.Server.Audit;
 using Pandora.Server.Auth;
+using Pandora.Server.Gateway;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
 using Pandora.Vmm;
@@ -136,7 +137,7 @@ internal static class ServeCommand
         this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
-        services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
+        services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>().AddSingleton<PreviewAddresses>();
         services.AddSingleton(new AccessStore(engineOptions.DataDir)).AddSingleton<Access>().AddSingleton<GuessBound>();
         services.AddSingleton<FindProject>(s => s.GetRequiredService<Access>().FindProject);
         services.AddHostedService(s => s.GetRequiredService<Access>());

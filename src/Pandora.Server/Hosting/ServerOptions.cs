@@ -34,6 +34,13 @@ public sealed class ServerOptions
     public string AllowedHosts { get; set; } = "";
 
     /// <summary>
+    /// Domain of previews, such as <c>pandora-previews.example</c>: names below it must lead to this server by a proxy that speaks HTTPS
+    /// with a wildcard certificate. A port, as in <c>pandora-previews.example:8443</c>, is only for the addresses that Pandora writes. It
+    /// must be a registrable domain of its own, which nothing else uses. Empty: previews have only names below <c>localhost</c>.
+    /// </summary>
+    public string PreviewDomain { get; set; } = "";
+
+    /// <summary>
     /// Largest number of connections that may be open at once, on all addresses together: 1 to 100,000. When so many are open, the oldest
     /// connection without a valid key (if no keys are set: without a request) is closed for a new connection. 0: the limit of descriptors
     /// less those that the microVMs need, 64 to 8,192.
