@@ -35,6 +35,12 @@ public sealed class ProjectSandboxes(SandboxRegistry registry, string project = 
     /// <inheritdoc cref="GetFor(string, SandboxOperation)"/>
     public Sandbox GetFor(string id, AuditOperation operation) => registry.GetFor(id, operation, Visible);
 
+    /// <summary>Whether a sandbox may be seen, also one that has ended.</summary>
+    public bool IsVisible(string id) => registry.IsKnown(id, Visible);
+
+    /// <summary>Whether a sandbox has ended, which <see cref="Get"/> answers like one that never was where its client ended it.</summary>
+    public bool HasEnded(string id) => registry.HasEnded(id, Visible);
+
     /// <summary>Ends a sandbox because its client asked for it.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="complete">Wait until everything, including the slot, is cleaned up, and report it.</param>

@@ -150,6 +150,24 @@ public sealed partial class SandboxRegistry
             : undecided?.Claim?.PublicPorts?.Contains(port) ?? _ended.Find(id)?.PublicPorts.Contains(port) == true;
     }
 
+    /// <summary>Whether a sandbox is known, or was until it ended. All are while the server does not know its sandboxes yet.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="project">The project that it must belong to; null for any.</param>
+    internal bool IsKnown(string id, string? project)
+    {
+        // Read first: a sandbox that is decided in between is then found among the others.
+        var undecided = _undecided.GetValueOrDefault(id);
+        return !_isOpen
+            || (_sandboxes.TryGetValue(id, out var sandbox) && IsOf(project, sandbox.Project))
+            || (undecided is not null && IsOf(project, undecided.Claim!.ProjectName))
+            || HasEnded(id, project);
+    }
+
+    /// <summary>Whether a sandbox has ended that is still remembered.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="project">The project that it must belong to; null for any.</param>
+    internal bool HasEnded(string id, string? project = null) => _ended.Find(id) is { } ended && IsOf(project, ended.Project);
+
     /// <summary>Finds a sandbox for an operation, and records the operation as failed when there is none.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="operation">The operation, for metrics and the audit.</param>

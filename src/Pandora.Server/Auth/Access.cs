@@ -98,6 +98,9 @@ internal sealed partial class Access : IHostedService, IDisposable
     /// without a wait.</summary>
     public bool Knows(string key) => key.Length > 0 && Look(key).Key is { } found && !Expires(found);
 
+    /// <summary>Finds a key by its id, for what a client began with the key; null when it was revoked or has expired.</summary>
+    public Key? FindById(string id) => _state.FindById(id) is { } found && !Expires(found) ? found : null;
+
     /// <summary>Notes that a key was used.</summary>
     public void Used(Key key)
     {
@@ -349,6 +352,8 @@ internal sealed partial class Access : IHostedService, IDisposable
         public IReadOnlyList<Key> OfFile => ofFile;
 
         public Key? Find(byte[] hash) => _byPrefix[PrefixOf(hash)].FirstOrDefault(k => k.Is(hash));
+
+        public Key? FindById(string id) => ofFile.Concat(others).FirstOrDefault(k => k.Entry.Id == id);
 
         private static long PrefixOf(byte[] hash) => BitConverter.ToInt64(hash);
     }

@@ -22,6 +22,9 @@ internal sealed class AccessStore(string directory)
     /// <summary>The file with the key of the host's own command line.</summary>
     public string CliKeyPath => System.IO.Path.Combine(directory, "cli.key");
 
+    /// <summary>The file with the secret by which links to previews are signed.</summary>
+    public string PreviewKeyPath => System.IO.Path.Combine(directory, "preview.key");
+
     /// <summary>The file in which the server notes when keys were used.</summary>
     public string UsesPath => System.IO.Path.Combine(directory, "key-uses.json");
 

@@ -10,8 +10,7 @@ namespace Pandora.Server.Auth;
 /// it: when it is revoked or expires, its requests are cut, and its connections count as those of a client without a key. When the first
 /// key is made, requests that passed without one are cut.
 /// </summary>
-internal sealed class ApiKeys(
-    RequestDelegate next, Access access, GuessBound guesses, Unauthorized unauthorized, ServerMetrics metrics, ILogger<ApiKeys> logger)
+internal sealed class ApiKeys(RequestDelegate next, Access access, KeyCheck check, ILogger<ApiKeys> logger)
 {
     // Load balancers and scripts ask for this without a key. The answer contains nothing that an attacker could use.
     private static readonly string[] Open = ["/ready"];
@@ -44,8 +43,7 @@ internal sealed class ApiKeys(
 
             access.Used(key);
             ended = key.Revoked;
-            (caller.Project, caller.Role, caller.KeyName, caller.KeyId) =
-                (key.Entry.Project, key.Entry.Role, key.Entry.Name, key.Entry.Id);
+            caller.Is(key);
         }
 
         if (key is not null || access.IsOpen)
@@ -66,28 +64,19 @@ internal sealed class ApiKeys(
     {
         var (headers, address) = (context.Request.Headers, context.Connection.RemoteIpAddress);
         var shown = ShownKey.Of(headers.Authorization, headers["X-API-Key"]);
-        if (access.Find(shown) is { } key)
+        var key = access.Find(shown);
+        var refusal = key is null ? check.Refuse(shown.Length > 0, address) : check.Accept(key, address);
+        if (refusal is null)
         {
-            if (guesses.MayPass(address, key))
-            {
-                return key;
-            }
-        }
-        else if (shown.Length == 0 || guesses.Guessed(address))
-        {
-            unauthorized.Report(address, shown.Length > 0);
-            context.Response.Headers.WWWAuthenticate = "Bearer";
-            await Problems.Create(
-                ErrorCodes.Unauthorized, "send a key of this server as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
-                hint: "'./pandora key create' on the server's host makes a key").ExecuteAsync(context);
-            return null;
+            return key;
         }
 
-        metrics.GuessRefused();
-        await Problems.Create(
-            ErrorCodes.TooManyAttempts,
-            $"more than {GuessBound.Burst} wrong keys came from this address: whether this key is right is not said; try again later")
-            .ExecuteAsync(context);
+        if (refusal.Code == ErrorCodes.Unauthorized)
+        {
+            context.Response.Headers.WWWAuthenticate = "Bearer";
+        }
+
+        await refusal.ToResult().ExecuteAsync(context);
         return null;
     }
 

@@ -13,7 +13,7 @@ internal enum KeyRole
     Metrics,
 }
 
-/// <summary>Who sends a request. Each request has one; <see cref="ApiKeys"/> fills it in.</summary>
+/// <summary>Who sends a request. Each request has one; <see cref="ApiKeys"/> fills it in, or the gateway for a preview.</summary>
 internal sealed class Caller
 {
     /// <summary>Name of the project. A request without a key, where none is needed, belongs to the default one.</summary>
@@ -27,4 +27,7 @@ internal sealed class Caller
 
     /// <summary>Id of the key: the first 8 hexadecimal digits of its SHA-256; null where no key is needed.</summary>
     public string? KeyId { get; set; }
+
+    /// <summary>Makes the owner of a key the caller.</summary>
+    public void Is(Key key) => (Project, Role, KeyName, KeyId) = (key.Entry.Project, key.Entry.Role, key.Entry.Name, key.Entry.Id);
 }

@@ -13,12 +13,14 @@ public sealed class SameOrigin(RequestDelegate next)
     public Task InvokeAsync(HttpContext context)
     {
         var origin = context.Request.Headers.Origin.ToString();
-        return
-            origin.Length == 0
-            || (
-                Uri.TryCreate(origin, UriKind.Absolute, out var uri)
-                && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase))
+        var isOwn = origin.Length > 0
+            ? Uri.TryCreate(origin, UriKind.Absolute, out var uri)
+                && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase)
+            : !FetchMetadata.IsFromOtherPage(context.Request);
+        return isOwn
             ? next(context)
-            : Problems.Create(ErrorCodes.ForbiddenOrigin, $"a web page of {origin} may not use this server").ExecuteAsync(context);
+            : Problems.Create(
+                ErrorCodes.ForbiddenOrigin, $"a web page of {(origin.Length > 0 ? origin : "another site")} may not use this server")
+                .ExecuteAsync(context);
     }
 }

@@ -117,7 +117,9 @@ internal static class ServeCommand
         builder.Services.AddSingleton(s => s.GetRequiredService<EngineHost>().Engine.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(s => () => s.GetRequiredService<EngineHost>().Engine.Status);
         builder.Services.AddPandoraApi(engineOptions, serverOptions, time);
-        builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, address));
+        var names = ListenAddress.AllowedHosts(serverOptions, address);
+        PreviewDomain.Check(serverOptions, names);
+        builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = names);
         var app = builder.Build();
         app.MapPandoraApi(serverOptions, needsKey);
         foreach (var source in ((IEndpointRouteBuilder)app).DataSources)
@@ -137,10 +139,12 @@ internal static class ServeCommand
         this IServiceCollection services, EngineOptions engineOptions, ServerOptions serverOptions, TimeProvider time)
     {
         services.AddSingleton(engineOptions).AddSingleton(serverOptions).AddSingleton(time);
-        services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>().AddSingleton<PreviewAddresses>();
+        services.AddSingleton<ServerMetrics>().AddSingleton<Unauthorized>();
         services.AddSingleton(new AccessStore(engineOptions.DataDir)).AddSingleton<Access>().AddSingleton<GuessBound>();
+        services.AddSingleton<KeyCheck>();
         services.AddSingleton<FindProject>(s => s.GetRequiredService<Access>().FindProject);
         services.AddHostedService(s => s.GetRequiredService<Access>());
+        services.AddPreviews();
         services.AddScoped<Caller>();
         services.AddScoped(s =>
         {
@@ -178,8 +182,10 @@ internal static class ServeCommand
     internal static void MapPandoraApi(this WebApplication app, ServerOptions options, bool needsKey)
     {
         app.UseAdmission();
-        app.UseAcceptedProblems();
         app.UseExceptionHandler();
+        // A guest must see the header Accept, and the method, as they came.
+        app.UsePreviews(options, needsKey);
+        app.UseAcceptedProblems();
         app.UseHeadRequests();
         // Here, and not before all other middleware, where the framework would add it: HEAD must be routed as GET.
         app.UseRouting();
@@ -193,6 +199,7 @@ internal static class ServeCommand
         app.MapSandboxes();
         app.MapProcesses();
         app.MapFiles();
+        app.MapPreviewLinks();
         app.MapHealth();
         if (Telemetry.IsEnabled)
         {

@@ -1,11 +1,12 @@
 using System.Diagnostics.Metrics;
 using Pandora.Engine.Telemetry;
+using Pandora.Server.Gateway;
 using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Metrics of connections, of authentication and of the audit; the engine measures the rest. The counters are read at each scrape, so each
+/// Metrics of connections, of authentication, of previews and of the audit; the engine measures the rest. The counters are read at each scrape, so each
 /// series exists from the start.
 /// </summary>
 internal sealed class ServerMetrics
@@ -14,6 +15,8 @@ internal sealed class ServerMetrics
     public const string MeterName = "Pandora.Server";
 
     private static readonly ClosingReason[] Reasons = Enum.GetValues<ClosingReason>();
+    private static readonly PreviewResult[] Results = Enum.GetValues<PreviewResult>();
+    private readonly long[] _previews = new long[Results.Length];
     private readonly long[] _refused = new long[Reasons.Length];
     private readonly Meter _meter;
     private long _unauthorized, _guesses, _auditLost;
@@ -35,7 +38,16 @@ internal sealed class ServerMetrics
         _meter.CreateObservableCounter(
             "pandora_connections_refused", Refusals,
             description: "Connections refused, or closed before a valid key came on them, by reason");
+        _meter.CreateObservableCounter(
+            "pandora_preview_requests", () => Results.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("result", Label.Of(r)))),
+            description: "Requests to previews that ended, by result: a request that lasts is counted at its end");
     }
+
+    /// <summary>Counts a request to a preview.</summary>
+    public void PreviewAnswered(PreviewResult result) => Interlocked.Increment(ref _previews[(int)result]);
+
+    /// <summary>Requests to previews with one result.</summary>
+    public long Count(PreviewResult result) => Interlocked.Read(ref _previews[(int)result]);
 
     /// <summary>Connections that were refused or closed because a bound was reached, without those that took too long.</summary>
     public long RefusedForWantOfRoom => Reasons.Where(r => r is not (ClosingReason.FirstByte or ClosingReason.Headers)).Sum(Count);

@@ -1,0 +1,42 @@
+using Microsoft.AspNetCore.Http.HttpResults;
+using Pandora.Contracts;
+using Pandora.Engine;
+using Pandora.Engine.Sandboxes;
+using Pandora.Server.Api;
+using Pandora.Server.Auth;
+
+namespace Pandora.Server.Gateway;
+
+/// <summary>The route that makes links to previews.</summary>
+internal static class PreviewLinksApi
+{
+    /// <summary>Maps <c>POST /sandboxes/{id}/ports/{port}/links</c>.</summary>
+    public static void MapPreviewLinks(this IEndpointRouteBuilder routes)
+    {
+        var group = routes.MapGroup("/sandboxes/{id}/ports").WithTags("Ports");
+        group.MapPost("{port:int}/links", Create).WithSummary("Make a link to a preview")
+            .WithDescription("Everybody who has the link can use the port, without a key, until it expires. A browser that opens it keeps a "
+                + "cookie for the preview's host. A link also ends with the sandbox, and with the key that made it.")
+            .Fails(ApiOperations.Port);
+    }
+
+    private static Created<PortLink> Create(
+        string id, int port, PortLinkRequest? request, ProjectSandboxes sandboxes, PreviewLinks links, PreviewAddresses addresses,
+        Access access, Caller caller, HttpResponse response)
+    {
+        var sandbox = sandboxes.GetFor(id, AuditOperation.PortLink);
+        sandbox.RecordLink(port);
+        // The token has whole seconds. A link does not outlive its key.
+        var expires = links.Now.AddSeconds(request?.ExpiresIn ?? Limits.DefaultLinkSeconds);
+        expires = DateTimeOffset.FromUnixTimeSeconds(expires.ToUnixTimeSeconds() + 1);
+        if (caller.KeyId is { } keyId && access.FindById(keyId)?.Entry.Expires is { } end && end < expires)
+        {
+            expires = DateTimeOffset.FromUnixTimeSeconds(end.ToUnixTimeSeconds() + 1);
+        }
+
+        var token = links.Make(id, port, expires, caller.KeyId);
+        response.Headers.CacheControl = "no-store";
+        return TypedResults.Created(
+            (string?)null, new PortLink($"{addresses.Of(id, port)}?{PreviewCredentials.LinkName}={token}", expires));
+    }
+}
