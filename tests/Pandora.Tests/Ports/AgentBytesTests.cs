@@ -148,8 +148,9 @@ public sealed class AgentBytesTests : IAsyncDisposable
         // A side that does not read stops the other one, so that nothing collects between them.
         Assert.False(isServerSlow && sending.IsCompleted);
         Assert.False(isProgramSlow && writing.IsCompleted);
-        Assert.True(down.AsSpan().SequenceEqual(await wire.ReadToEndAsync().WaitAsync(Patience)));
-        Assert.True(up.AsSpan().SequenceEqual(await reading.WaitAsync(Patience)));
+        var (read, received) = (await wire.ReadToEndAsync().WaitAsync(Patience), await reading.WaitAsync(Patience));
+        Assert.True(down.AsSpan().SequenceEqual(read));
+        Assert.True(up.AsSpan().SequenceEqual(received));
         await Task.WhenAll(sending, writing).WaitAsync(Patience);
         Assert.Null(await wire.ReadAsync());
         await _talk.WaitUntilIdleAsync();
