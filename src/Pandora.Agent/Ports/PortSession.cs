@@ -151,7 +151,7 @@ internal sealed partial class PortSession
     // The socket is this session's from here on.
     private void Open(int socket)
     {
-        (_socket, _stage) = (socket, Stage.Open);
+        (_socket, _stage, _connector) = (socket, Stage.Open, null);
         Answer(PortMessages.Encode(PortMessage.Opened, []));
         Pump();
     }
@@ -187,6 +187,7 @@ internal sealed partial class PortSession
             _answered += count;
         }
 
+        Answer([]);
         if (_stage == Stage.Ending)
         {
             Leave();

@@ -12,6 +12,9 @@ public sealed partial class TemplateBuilder
     private const UnixFileMode Plain = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
     private const string AptSettings = "etc/apt/apt.conf.d/00pandora-setup", NoDaemons = "usr/sbin/policy-rc.d";
 
+    // All that ssh-keygen -A has ever made.
+    private static readonly string[] HostKeyAlgorithms = ["dsa", "ecdsa", "ed25519", "rsa"];
+
     // Runs the set-up script in a chroot with separate mounts. When the script ends, the mounts and all its processes end with it.
     // mmdebstrap's own hook is not safe, because after the script it works from outside of the chroot: it empties the directories that /tmp
     // and /run lead to on the host; it removes files in the host's /dev and /usr/sbin if these are links; and if the script emptied /tmp,
@@ -128,6 +131,13 @@ public sealed partial class TemplateBuilder
         foreach (var buildFile in new[] { AptSettings, "etc/apt/apt.conf.d/99mmdebstrap", "etc/machine-id" })
         {
             root.Delete(buildFile);
+        }
+
+        // The package openssh-server makes keys when it is installed, and all microVMs would share them. Each has a key of its own.
+        foreach (var algorithm in HostKeyAlgorithms)
+        {
+            root.Delete($"etc/ssh/ssh_host_{algorithm}_key");
+            root.Delete($"etc/ssh/ssh_host_{algorithm}_key.pub");
         }
 
         if (spec.SetupScriptPath is not null)

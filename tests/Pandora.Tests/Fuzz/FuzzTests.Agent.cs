@@ -1,4 +1,5 @@
 using Pandora.Agent.Protocol.Channel;
+using Pandora.Agent.Protocol.Ports;
 using Pandora.Agent.Protocol.Processes;
 
 namespace Pandora.Tests.Fuzz;
@@ -32,31 +33,23 @@ public sealed partial class FuzzTests
                 "abcdefghijklmnop", 77, "tag", "sleep 5", 1, new ProcessFacts(true, false, true, true, 0, 5, 7),
                 new EndReport(0, false, true, 0, 5)).Encode()),
         ],
-        bytes =>
-        {
-            var parser = new MessageParser(ProcessMessages.MaxBody);
-            try
-            {
-                for (var at = 0; at < bytes.Length;)
-                {
-                    var room = parser.Room.Span;
-                    var count = Math.Min(room.Length, bytes.Length - at);
-                    bytes.AsSpan(at, count).CopyTo(room);
-                    parser.Received(count);
-                    at += count;
-                    while (parser.TryRead(out var kind, out var body))
-                    {
-                        Decode(kind, body.Span);
-                    }
-                }
-            }
-            catch (FormatException)
-            {
-                // The other end gives the stream up.
-            }
+        bytes => Parse(bytes, Decode));
 
-            return Task.CompletedTask;
-        });
+    [Fact]
+    public Task Messages_about_ports_are_understood_or_refused() => FuzzAsync(
+        [
+            PortMessages.Encode(PortMessage.Connect, new ConnectRequest(8080).Encode()),
+            PortMessages.Encode(PortMessage.Ssh, new SshRequest(["ssh-ed25519 AAAA a", "ssh-ed25519 BBBB"]).Encode()),
+            PortMessages.Encode(PortMessage.Entry, new PortEntry(8080, [127, 0, 0, 1], 77, "node").Encode()),
+            PortMessages.Encode(PortMessage.Failed, new PortFailure(PortFailureKind.Closed, "no program listens").Encode()),
+        ],
+        bytes => Parse(bytes, (kind, body) => (PortMessage)kind switch
+        {
+            PortMessage.Connect => ConnectRequest.Decode(body),
+            PortMessage.Ssh => SshRequest.Decode(body),
+            PortMessage.Entry => PortEntry.Decode(body),
+            _ => PortFailure.Decode(body),
+        }));
 
     [Fact]
     public Task Bytes_of_a_channel_are_frames_or_skipped()
@@ -99,6 +92,32 @@ public sealed partial class FuzzTests
 
                 return Task.CompletedTask;
             });
+    }
+
+    private static Task Parse(byte[] bytes, Func<ProcessMessage, ReadOnlySpan<byte>, object> decode)
+    {
+        var parser = new MessageParser(ProcessMessages.MaxBody);
+        try
+        {
+            for (var at = 0; at < bytes.Length;)
+            {
+                var room = parser.Room.Span;
+                var count = Math.Min(room.Length, bytes.Length - at);
+                bytes.AsSpan(at, count).CopyTo(room);
+                parser.Received(count);
+                at += count;
+                while (parser.TryRead(out var kind, out var body))
+                {
+                    decode(kind, body.Span);
+                }
+            }
+        }
+        catch (FormatException)
+        {
+            // The other end gives the stream up.
+        }
+
+        return Task.CompletedTask;
     }
 
     private static byte[] Wire(ChannelFrame frame)
