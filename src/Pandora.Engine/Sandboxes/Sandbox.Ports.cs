@@ -20,6 +20,9 @@ public sealed partial class Sandbox
 
     private int _connections;
 
+    /// <summary>Number of connections to its ports and to its SSH server that are open.</summary>
+    public int Connections => Volatile.Read(ref _connections);
+
     /// <summary>The ports whose previews need neither key nor link.</summary>
     public IReadOnlyList<int> PublicPorts => Claim.PublicPorts ?? [];
 

@@ -8,7 +8,8 @@ namespace Pandora.Engine.Guests.Agent;
 
 /// <summary>
 /// The server's end of a connection to a program in the guest. It keeps no bytes: a caller that does not read makes the program wait. A
-/// read that is cancelled loses nothing. A write that is cancelled may have sent a part, so nothing can be written after it.
+/// read that is cancelled loses nothing. A write that is cancelled may have sent a part, so nothing can be written after it. When the
+/// program has ended its direction, the stream watches for a break by itself: a write must not wait for a program that is gone.
 /// </summary>
 /// <param name="stream">The stream, on which the agent has said that the connection is open.</param>
 internal sealed class AgentPortStream(AgentStream stream) : GuestStream
@@ -21,6 +22,8 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
     private int _headerCount, _reasonCount, _rest;
     private bool _isAtEnd, _isWriteEnded, _isWriteCut;
     private Exception? _readFailure;
+    private volatile IOException? _writeFailure;
+    private Task? _watching;
     private volatile bool _isDisposed;
 
     /// <inheritdoc/>
@@ -39,7 +42,13 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
                 await ReadMessageAsync(cancellationToken);
             }
 
-            if (_isAtEnd || buffer.IsEmpty)
+            if (_isAtEnd)
+            {
+                _watching ??= WatchAsync();
+                return 0;
+            }
+
+            if (buffer.IsEmpty)
             {
                 return 0;
             }
@@ -126,7 +135,23 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
         }
         catch (Exception e) when (IsLoss(e))
         {
-            throw Lost(e);
+            throw _writeFailure ?? Lost(e);
+        }
+    }
+
+    // After the program's end only a break can come, or the end of the stream.
+    private async Task WatchAsync()
+    {
+        try
+        {
+            _headerCount = 0;
+            await ReadMessageAsync(CancellationToken.None);
+            throw new FormatException("a message after the end of the bytes");
+        }
+        catch (Exception e) when (IsLoss(e) || e is BrokenException)
+        {
+            _writeFailure = e as BrokenException ?? Lost(e);
+            stream.Close(mustForget: false);
         }
     }
 
@@ -166,6 +191,11 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
     {
         MustNotBeDisposed();
         cancellationToken.ThrowIfCancellationRequested();
+        if (_writeFailure is not null)
+        {
+            throw _writeFailure;
+        }
+
         if (_isWriteCut)
         {
             throw new IOException("a write was cut off before: nothing can follow it");

@@ -21,7 +21,7 @@ internal sealed class SocketToGuest(WebSocket socket, SandboxStream connection, 
     private Task _writing = Task.CompletedTask;
     private bool _hasBytes, _hasEnd;
 
-    /// <summary>Completes when the program was told that the client sends no more bytes.</summary>
+    /// <summary>Completes when the program knows that the client sends no more bytes.</summary>
     public Task Ended => _ended.Task;
 
     /// <summary>What may still be under way when <see cref="RunAsync"/> has returned.</summary>
