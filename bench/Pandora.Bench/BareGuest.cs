@@ -1,10 +1,10 @@
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Guests.Agent;
 using Pandora.Engine.Templates;
 using Pandora.Linux;
-using Pandora.Vmm;
 using Pandora.Vmm.Qemu;
 
 namespace Pandora.Bench;
@@ -45,6 +45,7 @@ internal sealed class BareGuest : IAsyncDisposable
         }
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "What is made is pushed to be disposed of.")]
     private async Task StartAsync(string templates)
     {
         var work = Directory.CreateTempSubdirectory("pandora-bench-").FullName;

@@ -5,7 +5,8 @@ namespace Pandora.Server.Auth;
 
 /// <summary>
 /// Refuses requests that a web page of another origin makes a browser send. Such a page does harm without reading the answer, so CORS rules
-/// would not stop it.
+/// would not stop it. Browsers leave <c>Origin</c> out of requests that pages make for images and the like; for those they say by
+/// <c>Sec-Fetch-Site</c> whose page it is. A link to the API that a person follows is no request of a page.
 /// </summary>
 public sealed class SameOrigin(RequestDelegate next)
 {

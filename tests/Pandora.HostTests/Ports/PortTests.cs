@@ -55,7 +55,8 @@ public sealed class PortTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         await using var sandbox = await Pandora.CreateAsync();
         await StartEchoAsync(sandbox, "127.0.0.1", 4000);
         await using var stream = await sandbox.Ports.ConnectAsync(4000);
-        var (sent, received) = (IncrementalHash.CreateHash(HashAlgorithmName.SHA256), IncrementalHash.CreateHash(HashAlgorithmName.SHA256));
+        using var sent = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        using var received = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         var writing = Task.Run(async () =>
         {
             var bytes = new byte[100_000];
@@ -88,7 +89,7 @@ public sealed class PortTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     {
         await using var sandbox = await Pandora.CreateAsync();
         var refused = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.Ports.ConnectAsync(4444));
-        Assert.Equal(("port_closed", 502), (refused.Code, (int)refused.StatusCode!));
+        Assert.Equal(("port_closed", 502), (refused.Code, refused.Status));
         using var preview = await PreviewAsync(sandbox.Id, 4444, "/");
         Assert.Equal((HttpStatusCode.BadGateway, "application/problem+json"), (preview.StatusCode, preview.Content.Headers.ContentType?.MediaType));
     }

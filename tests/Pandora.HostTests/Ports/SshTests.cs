@@ -115,10 +115,7 @@ public sealed class SshTests(ServerFixture fixture) : IClassFixture<ServerFixtur
     {
         await _sandbox.ExecAsync("useradd -m -s /bin/bash ann");
         Assert.Equal("ann /home/ann\n", await _shell.OutputAsync($"pandora-cli ssh --user ann {Id} -- 'echo $(id -un) $PWD'"));
-        using var answer = await fixture.Server.Http.PutAsync(
-            new Uri($"/sandboxes/{Id}/ssh-keys", UriKind.Relative),
-            new StringContent("""{"keys": []}""", System.Text.Encoding.UTF8, "application/json"));
-        answer.EnsureSuccessStatusCode();
+        await _sandbox.Ssh.SetKeysAsync([]);
         Assert.Contains("Permission denied", (await _shell.RunAsync($"{Ssh} true")).Error);
     }
 
