@@ -94,7 +94,7 @@ public sealed class AgentSshTests : IAsyncDisposable
     [Fact]
     public async Task A_guest_without_an_SSH_server_says_so()
     {
-        await using var talk = new PortTalk();
+        await using var talk = new PortTalk(loop => new GuestPorts(loop, PortTalk.NoSsh(loop)));
         var wire = await talk.AskAsync(PortMessage.Ssh, new SshRequest([]).Encode());
         var failure = await wire.ExpectFailureAsync(PortFailureKind.NoSshServer);
         Assert.Contains("openssh-server", failure.Reason, StringComparison.Ordinal);
