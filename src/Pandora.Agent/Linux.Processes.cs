@@ -6,7 +6,8 @@ namespace Pandora.Agent;
 /// <content>System calls for processes, pipes, terminals and the event loop.</content>
 internal static unsafe partial class Linux
 {
-    public const uint EpollIn = 1, EpollPriority = 2, EpollOut = 4, EpollError = 8, EpollHangUp = 16, EpollReadHangUp = 0x2000, EpollEdge = 1u << 31;
+    public const uint EpollIn = 1, EpollPriority = 2, EpollOut = 4, EpollError = 8, EpollHangUp = 16, EpollEdge = 1u << 31;
+    public const uint EpollReadHangUp = 0x2000;
     public const int NoSuchFile = 2, TryAgain = 11;
     private const int PathOnly = 0x200000, DirectoryOnly = 0x10000; // O_PATH, O_DIRECTORY
     private const int SetFlags = 4; // F_SETFL

@@ -158,7 +158,7 @@ internal sealed partial class PortSession
                 continue;
             }
 
-            // The program reads no more. What it wrote before is read to its end first; then the server is told.
+            // The program reads no more. What it wrote before is read to its end first; then the server learns of it.
             _isCut = count < 0 && Linux.LastError is not Linux.TryAgain and not Linux.Interrupted;
             break;
         }

@@ -30,7 +30,7 @@ internal sealed class CommandCgroup
     }
 
     /// <summary>
-    /// Opens the cgroup of all SSH servers and of what is started in their sessions, which is nobody's to kill. Ids of processes have no
+    /// Opens the cgroup of all SSH servers and of what users start in their sessions, which the agent never kills. Ids of processes have no
     /// hyphen.
     /// </summary>
     /// <returns>Descriptor of its directory; -1 when the guest has no cgroup v2.</returns>

@@ -8,14 +8,16 @@ using Pandora.Fakes;
 
 namespace Pandora.Tests.Ports;
 
-/// <summary>The agent starts the SSH server: this machine's, where it has one and the test is root, with the distribution's client.</summary>
+/// <summary>
+/// The agent starts the SSH server: this machine's, where it has one and the test is root, with the distribution's client.
+/// </summary>
 public sealed class AgentSshTests : IAsyncDisposable
 {
+    private const string OwnHostKey = "/etc/pandora/host_key";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private readonly string _root = Directory.CreateTempSubdirectory("pandora-test-").FullName;
     private readonly GuestIdentity _identity = GuestIdentity.Create("0123456789");
     private readonly PortTalk _talk;
-    private volatile SshServer? _server;
     private Socket? _listener;
 
     public AgentSshTests()
@@ -23,7 +25,7 @@ public sealed class AgentSshTests : IAsyncDisposable
         // The server reads the keys with the rights of the user who logs in.
         File.SetUnixFileMode(_root, (UnixFileMode)0b111_101_101);
         File.WriteAllBytes($"{_root}/dropbear", _identity.HostKeyFile);
-        _talk = new PortTalk(loop => new GuestPorts(loop, _server = new SshServer(loop, Files(), AgentSsh.Start)));
+        _talk = new PortTalk(PortTalk.IsProgram ? null : loop => new GuestPorts(loop, new SshServer(loop, Files(), AgentSsh.Start)));
     }
 
     public async ValueTask DisposeAsync()
@@ -92,7 +94,7 @@ public sealed class AgentSshTests : IAsyncDisposable
     [Fact]
     public async Task A_guest_without_an_SSH_server_says_so()
     {
-        await using var talk = new PortTalk();
+        await using var talk = new PortTalk(loop => new GuestPorts(loop, PortTalk.NoSsh(loop)));
         var wire = await talk.AskAsync(PortMessage.Ssh, new SshRequest([]).Encode());
         var failure = await wire.ExpectFailureAsync(PortFailureKind.NoSshServer);
         Assert.Contains("openssh-server", failure.Reason, StringComparison.Ordinal);
@@ -113,7 +115,6 @@ public sealed class AgentSshTests : IAsyncDisposable
 
             await wire.ExpectFailureAsync(PortFailureKind.Guest);
             await talk.WaitUntilIdleAsync();
-            await PortTalk.WaitUntilAsync(() => talk.Ports.Ssh.Lingering == 0);
             Assert.Equal(["host_key", "sshd_config"], Names());
         }
     }
@@ -134,12 +135,12 @@ public sealed class AgentSshTests : IAsyncDisposable
         var bridge = await StartRealAsync();
         var (code, output) = await SshAsync(bridge, "echo $USER; cat | tr a-z A-Z; exit 7", "input");
         Assert.True((7, "root\nINPUT") == (code, output.Trim()), output);
-        await PortTalk.WaitUntilAsync(() => _talk.Ports.Connections == 0 && _server!.Lingering == 0);
+        await _talk.WaitUntilIdleAsync();
         // What was started in the session lives on after its end.
         (code, output) = await SshAsync(bridge, "nohup sleep 20 > /dev/null 2>&1 & echo $!");
         Assert.True(code == 0, output);
         var pid = int.Parse(output, System.Globalization.CultureInfo.InvariantCulture);
-        await PortTalk.WaitUntilAsync(() => _talk.Ports.Connections == 0 && _server!.Lingering == 0);
+        await _talk.WaitUntilIdleAsync();
         using var left = Process.GetProcessById(pid);
         Assert.Equal("sleep", left.ProcessName);
         left.Kill();
@@ -156,6 +157,17 @@ public sealed class AgentSshTests : IAsyncDisposable
             $"{_root}/known", $"guest ssh-ed25519 {Convert.ToBase64String(GuestIdentity.Create("9876543210").HostKey)}\n");
         (code, output) = await SshAsync(bridge, "true");
         Assert.True(code == 255 && output.Contains("Host key verification failed", StringComparison.Ordinal), output);
+    }
+
+    [Fact]
+    public async Task An_ordinary_user_without_a_password_logs_in_with_the_same_keys()
+    {
+        var bridge = await StartRealAsync();
+        var user = File.ReadLines("/etc/passwd").Select(l => l.Split(':'))
+            .FirstOrDefault(f => f.Length == 7 && int.TryParse(f[2], out var id) && id is >= 1000 and < 60_000 && f[6] == "/bin/bash");
+        Assert.SkipWhen(user is null, "this machine has no ordinary user");
+        var (code, output) = await SshAsync(bridge, "id -u", user: user[0]);
+        Assert.True((0, user[2]) == (code, output.Trim()), output);
     }
 
     [Fact]
@@ -184,7 +196,15 @@ public sealed class AgentSshTests : IAsyncDisposable
         RequireProgram("/usr/bin/python3");
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "only root can start an SSH server for all users");
         await MakeKeyAsync("key");
-        await File.WriteAllTextAsync($"{_root}/known", $"guest ssh-ed25519 {Convert.ToBase64String(_identity.HostKey)}\n");
+        var hostKey = _identity.HostKey;
+        if (PortTalk.IsProgram)
+        {
+            // The program has the guest's own key, which ends with the public one.
+            RequireProgram(OwnHostKey);
+            hostKey = [.. hostKey[..^32], .. (await File.ReadAllBytesAsync(OwnHostKey))[^32..]];
+        }
+
+        await File.WriteAllTextAsync($"{_root}/known", $"guest ssh-ed25519 {Convert.ToBase64String(hostKey)}\n");
         _listener = AgentConnectTests.Listen(IPAddress.Loopback);
         var keys = new[] { (await File.ReadAllTextAsync($"{_root}/key.pub")).Trim() };
         _ = Task.Run(async () =>
@@ -233,8 +253,9 @@ public sealed class AgentSshTests : IAsyncDisposable
         "-o", "StrictHostKeyChecking=yes", "-o", $"ProxyCommand=python3 {Bridge()} {bridge}",
     ];
 
-    private Task<(int Code, string Output)> SshAsync(int bridge, string command, string input = "", string key = "key") =>
-        RunAsync("ssh", [.. Options(bridge, key), "root@guest", command], input);
+    private Task<(int Code, string Output)> SshAsync(
+        int bridge, string command, string input = "", string key = "key", string user = "root") =>
+        RunAsync("ssh", [.. Options(bridge, key), $"{user}@guest", command], input);
 
     private string Bridge()
     {
