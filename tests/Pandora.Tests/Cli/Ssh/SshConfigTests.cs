@@ -36,7 +36,7 @@ public sealed class SshConfigTests : IAsyncLifetime
         var (exitCode, block, error) = await PandoraAsync("ssh-config", PortsServer.Id, "-l", "alice");
         Assert.Equal((0, ""), (exitCode, error));
         Assert.Equal(block, await File.ReadAllTextAsync(ConfigFile, Token));
-        var (code, output, words) = await ProgramAsync("ssh", "-G", "-F", ConfigFile, $"pandora-{PortsServer.Id}");
+        var (code, output, words) = await ProgramAsync("ssh", "-T", "-G", "-F", ConfigFile, $"pandora-{PortsServer.Id}");
         Assert.Equal((0, ""), (code, words));
         var parsed = output.Split('\n');
         Assert.Superset(
