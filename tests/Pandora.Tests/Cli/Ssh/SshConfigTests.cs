@@ -43,8 +43,9 @@ public sealed class SshConfigTests : IAsyncLifetime
             new HashSet<string>
             {
                 "user alice",
+                // Which ssh shows as it is written.
                 $"identityfile {Ssh.Replace("%", "%%", StringComparison.Ordinal)}/id_ed25519",
-                $"userknownhostsfile {Ssh.Replace("%", "%%", StringComparison.Ordinal)}/{PortsServer.Id}.known_hosts",
+                $"userknownhostsfile {Ssh}/{PortsServer.Id}.known_hosts",
                 $"hostkeyalias pandora-{PortsServer.Id}",
                 "hostkeyalgorithms ssh-ed25519",
                 "identitiesonly yes",
