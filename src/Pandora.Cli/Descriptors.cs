@@ -1,4 +1,5 @@
 using System.ComponentModel;
+using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace Pandora.Cli;
@@ -37,7 +38,25 @@ internal static partial class Descriptors
         // Where it is a socket, another descriptor may hold it open. Where it is none, this does nothing.
         _ = ShutdownCore(1, 1);
         using var nowhere = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.Write);
-        _ = DuplicateCore((int)nowhere.DangerousGetHandle(), 1);
+        foreach (var descriptor in CopiesOfOutput())
+        {
+            _ = DuplicateCore((int)nowhere.DangerousGetHandle(), descriptor);
+        }
+    }
+
+    // .NET's console writes to a copy of its own, which keeps a pipe open as the first does. Input and errors may be the same file.
+    private static List<int> CopiesOfOutput()
+    {
+        const string Directory = "/proc/self/fd";
+        static string? FileOf(int descriptor) => new FileInfo($"{Directory}/{descriptor}").LinkTarget;
+        var copies = new List<int> { 1 };
+        if (System.IO.Directory.Exists(Directory) && FileOf(1) is { } output && output != FileOf(0) && output != FileOf(2))
+        {
+            copies.AddRange(System.IO.Directory.GetFiles(Directory)
+                .Select(f => int.Parse(Path.GetFileName(f), CultureInfo.InvariantCulture)).Where(d => d > 2 && FileOf(d) == output));
+        }
+
+        return copies;
     }
 
     /// <summary>Reads what there is, and waits for at least one byte; 0 at the end.</summary>

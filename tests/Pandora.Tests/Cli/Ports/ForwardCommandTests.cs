@@ -52,21 +52,22 @@ public sealed class ForwardCommandTests : IAsyncLifetime
     {
         using var _ = _server.Listen(3000, async socket =>
         {
-            await using var stream = new NetworkStream(socket);
-            await stream.CopyToAsync(stream);
+            await using var guest = new NetworkStream(socket);
+            await guest.CopyToAsync(guest);
             socket.Shutdown(SocketShutdown.Send);
         });
         var (_, ports) = await ForwardAsync("0:3000");
         using var client = new TcpClient();
         await client.ConnectAsync(IPAddress.Loopback, ports[0], Token);
         var sent = RandomNumberGenerator.GetBytes(8 * 1024 * 1024);
+        var stream = client.GetStream();
         var writing = Task.Run(async () =>
         {
-            await client.GetStream().WriteAsync(sent, Token);
+            await stream.WriteAsync(sent, Token);
             client.Client.Shutdown(SocketShutdown.Send);
         });
         using var received = new MemoryStream();
-        await client.GetStream().CopyToAsync(received, Token);
+        await stream.CopyToAsync(received, Token);
         await writing;
         Assert.Equal(SHA256.HashData(sent), SHA256.HashData(received.ToArray()));
     }
@@ -151,13 +152,13 @@ public sealed class ForwardCommandTests : IAsyncLifetime
         var received = new TaskCompletionSource<string>();
         using var _ = _server.Listen(3000, async socket =>
         {
+            using var reader = new StreamReader(new NetworkStream(socket));
             socket.Send("bye"u8);
             socket.Shutdown(SocketShutdown.Send);
-            using var reader = new StreamReader(new NetworkStream(socket));
             received.SetResult(await reader.ReadToEndAsync());
         });
         using var process = Start(["--url", _server.Url, "forward", PortsServer.Id, "--stdio", "3000"]);
-        Assert.Equal("bye", await process.StandardOutput.ReadToEndAsync(Token));
+        Assert.Equal("bye", await process.StandardOutput.ReadToEndAsync(Token).WaitAsync(Limit, Token));
         await process.StandardInput.WriteAsync("more");
         process.StandardInput.Close();
         Assert.Equal(0, (await EndAsync(process)).ExitCode);
@@ -188,9 +189,9 @@ public sealed class ForwardCommandTests : IAsyncLifetime
     {
         using var client = new TcpClient();
         await client.ConnectAsync(IPAddress.Loopback, port, Token);
+        using var reader = new StreamReader(client.GetStream());
         await client.GetStream().WriteAsync(new byte[count], Token);
         client.Client.Shutdown(SocketShutdown.Send);
-        using var reader = new StreamReader(client.GetStream());
         return await reader.ReadToEndAsync(Token);
     }
 

@@ -41,11 +41,11 @@ public sealed class PortCommandTests : IAsyncLifetime
     }
 
     [Theory]
-    [InlineData("90", 90)]
-    [InlineData("90s", 90)]
-    [InlineData("1.5m", 90)]
-    [InlineData("1h", 3600)]
-    [InlineData("7d", 604800)]
+    [InlineData("90", 90.0)]
+    [InlineData("90s", 90.0)]
+    [InlineData("1.5m", 90.0)]
+    [InlineData("1h", 3600.0)]
+    [InlineData("7d", 604800.0)]
     [InlineData("0", null)]
     [InlineData("-1h", null)]
     [InlineData("h", null)]

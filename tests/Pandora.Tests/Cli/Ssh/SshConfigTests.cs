@@ -36,15 +36,16 @@ public sealed class SshConfigTests : IAsyncLifetime
         var (exitCode, block, error) = await PandoraAsync("ssh-config", PortsServer.Id, "-l", "alice");
         Assert.Equal((0, ""), (exitCode, error));
         Assert.Equal(block, await File.ReadAllTextAsync(ConfigFile, Token));
-        var (code, output, words) = await ProgramAsync("ssh", "-G", "-F", ConfigFile, $"pandora-{PortsServer.Id}");
+        var (code, output, words) = await ProgramAsync("ssh", "-T", "-G", "-F", ConfigFile, $"pandora-{PortsServer.Id}");
         Assert.Equal((0, ""), (code, words));
         var parsed = output.Split('\n');
         Assert.Superset(
             new HashSet<string>
             {
                 "user alice",
+                // Which ssh shows as it is written.
                 $"identityfile {Ssh.Replace("%", "%%", StringComparison.Ordinal)}/id_ed25519",
-                $"userknownhostsfile {Ssh.Replace("%", "%%", StringComparison.Ordinal)}/{PortsServer.Id}.known_hosts",
+                $"userknownhostsfile {Ssh}/{PortsServer.Id}.known_hosts",
                 $"hostkeyalias pandora-{PortsServer.Id}",
                 "hostkeyalgorithms ssh-ed25519",
                 "identitiesonly yes",

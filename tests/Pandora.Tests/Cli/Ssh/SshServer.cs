@@ -6,10 +6,13 @@ namespace Pandora.Tests.Cli.Ssh;
 /// <summary>OpenSSH's server on this host in a guest's place: one process for each connection, as in a guest.</summary>
 internal sealed class SshServer : IAsyncDisposable
 {
+    // Where its unprivileged part is shut in.
+    private const string Separation = "/run/sshd";
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-sshd").FullName;
     private readonly string _sshd;
     private readonly Func<IReadOnlyList<string>> _keys;
     private readonly List<Process> _processes = [];
+    private bool _madeDirectory;
 
     private SshServer(string sshd, Func<IReadOnlyList<string>> keys) => (_sshd, _keys) = (sshd, keys);
 
@@ -28,7 +31,8 @@ internal sealed class SshServer : IAsyncDisposable
     public static async Task<SshServer> StartAsync(string sshd, Func<IReadOnlyList<string>> keys)
     {
         var server = new SshServer(sshd, keys);
-        Directory.CreateDirectory("/run/sshd");
+        server._madeDirectory = !Directory.Exists(Separation);
+        Directory.CreateDirectory(Separation);
         var file = Path.Combine(server._directory, "host_key");
         await Command.RunAsync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file]);
         server.HostKey = string.Join(' ', (await File.ReadAllTextAsync($"{file}.pub")).Split(' ')[..2]);
@@ -63,6 +67,11 @@ internal sealed class SshServer : IAsyncDisposable
         }
 
         Directory.Delete(_directory, recursive: true);
+        if (_madeDirectory)
+        {
+            Directory.Delete(Separation);
+        }
+
         return ValueTask.CompletedTask;
     }
 

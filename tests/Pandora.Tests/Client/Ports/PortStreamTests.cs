@@ -60,8 +60,8 @@ public sealed class PortStreamTests : IAsyncLifetime
         var received = new TaskCompletionSource<string>();
         using var _ = _server.Listen(80, async socket =>
         {
-            socket.Shutdown(SocketShutdown.Send);
             using var reader = new StreamReader(new NetworkStream(socket));
+            socket.Shutdown(SocketShutdown.Send);
             received.SetResult(await reader.ReadToEndAsync());
         });
         await using var connection = await Ports.ConnectAsync(80, Token);
@@ -193,12 +193,13 @@ public sealed class PortStreamTests : IAsyncLifetime
         var error = await Assert.ThrowsAnyAsync<IOException>(() => reset.ReadAsync(new byte[9], Token).AsTask());
         Assert.StartsWith("the guest's connection broke", error.Message, StringComparison.Ordinal);
 
-        _server.Script = socket =>
+        _server.Script = async socket =>
         {
+            await socket.ReceiveAsync(new byte[9].AsMemory(), Token);
             socket.Abort();
-            return Task.CompletedTask;
         };
         await using var broken = await Ports.ConnectAsync(80, Token);
+        await broken.WriteAsync("x"u8.ToArray(), Token);
         error = await Assert.ThrowsAnyAsync<IOException>(() => broken.ReadAsync(new byte[9], Token).AsTask());
         Assert.StartsWith("the connection to the sandbox broke", error.Message, StringComparison.Ordinal);
 

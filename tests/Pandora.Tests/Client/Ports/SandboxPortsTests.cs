@@ -33,7 +33,8 @@ public sealed class SandboxPortsTests : IAsyncLifetime
     {
         var ports = await Sandbox.Ports.ListAsync(Token);
         Assert.Equal([22, 3000], ports.Select(p => p.Port));
-        Assert.Equal((["0.0.0.0", "::"], false, (int?)7), (ports[0].Addresses, ports[0].IsPublic, ports[0].Pid));
+        Assert.Equal(["0.0.0.0", "::"], ports[0].Addresses);
+        Assert.Equal((false, (int?)7), (ports[0].IsPublic, ports[0].Pid));
         Assert.Equal((true, null), (ports[1].IsPublic, ports[1].Program));
 
         var preview = await Sandbox.Ports.SetPublicAsync(3000, true, Token);
