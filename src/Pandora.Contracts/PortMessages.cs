@@ -37,7 +37,7 @@ public sealed record PortLinkRequest(
     double? ExpiresIn = null);
 
 /// <summary>Answer to <c>POST /sandboxes/{id}/ports/{port}/links</c>.</summary>
-/// <param name="Url">Address that opens the preview without a key. Whoever has it can use the port until it expires.</param>
+/// <param name="Url">Address that opens the preview without a key. Everybody who has it can use the port until it expires.</param>
 /// <param name="ExpiresAt">When it expires. It also ends with the sandbox, and with the key that made it.</param>
 public sealed record PortLink(string Url, DateTimeOffset ExpiresAt);
 

@@ -11,7 +11,8 @@ internal sealed class EndedSandboxes(int most, Action<string> forgotten)
     private readonly ConcurrentQueue<string> _order = new();
 
     /// <summary>Finds how a sandbox ended; null when that is not known.</summary>
-    public (string Project, SandboxEnd End, IReadOnlyList<int> PublicPorts)? Find(string id) => _ended.TryGetValue(id, out var ended) ? ended : null;
+    public (string Project, SandboxEnd End, IReadOnlyList<int> PublicPorts)? Find(string id) =>
+        _ended.TryGetValue(id, out var ended) ? ended : null;
 
     /// <summary>Remembers how a sandbox ended.</summary>
     public void Add(string id, string project, SandboxEnd end, IReadOnlyList<int> publicPorts)

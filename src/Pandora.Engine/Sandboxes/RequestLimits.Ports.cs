@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Text;
 
 namespace Pandora.Engine.Sandboxes;
@@ -32,7 +33,8 @@ internal static partial class RequestLimits
 
         if (ports.Count > MaxPublicPorts)
         {
-            throw PandoraException.Invalid(field, $"at most {MaxPublicPorts} ports of a sandbox may be public, and these are {ports.Count}");
+            throw PandoraException.Invalid(
+                field, $"at most {MaxPublicPorts} ports of a sandbox may be public, and these are {ports.Count}");
         }
     }
 
@@ -63,9 +65,9 @@ internal static partial class RequestLimits
     // Format: sshd(8), AUTHORIZED_KEYS FILE FORMAT, without options, which could run commands.
     private static string? ProblemOfSshKey(string? key)
     {
-        if (key is null || key.Any(c => c < ' ' || c == '\x7f'))
+        if (key is null || key.EnumerateRunes().Any(r => !IsPrintable(r)))
         {
-            return "must be one line without control characters";
+            return "must be one line of printable characters";
         }
 
         if (key.Split(' ', 3) is not [var type, var encoded, ..] || !SshKeyTypes.Contains(type))
@@ -73,12 +75,37 @@ internal static partial class RequestLimits
             return $"must begin with its type, one of {string.Join(", ", SshKeyTypes)}; options are not allowed";
         }
 
+        return IsKeyOf(type, encoded) ? null : $"is no {type} key: its second word must be the whole key in base64";
+    }
+
+    // Half of a surrogate pair is read as the replacement character.
+    private static bool IsPrintable(Rune rune) => rune != Rune.ReplacementChar
+        && Rune.GetUnicodeCategory(rune) is not (UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.LineSeparator
+            or UnicodeCategory.ParagraphSeparator);
+
+    // Strings with their lengths before them, the first of which is the type: RFC 4253, section 6.6.
+    private static bool IsKeyOf(string type, string encoded)
+    {
         var bytes = new byte[encoded.Length];
-        var isWhole = Convert.TryFromBase64String(encoded, bytes, out var count)
-            && count > 4
-            && BinaryPrimitives.ReadInt32BigEndian(bytes) == type.Length
-            && count > 4 + type.Length
-            && bytes.AsSpan(4, type.Length).SequenceEqual(Encoding.ASCII.GetBytes(type));
-        return isWhole ? null : $"is no {type} key: its second word must be the key in base64";
+        if (!Convert.TryFromBase64String(encoded, bytes, out var count))
+        {
+            return false;
+        }
+
+        var rest = bytes.AsSpan(0, count);
+        var parts = 0;
+        for (; rest.Length >= sizeof(int); parts++)
+        {
+            var length = BinaryPrimitives.ReadInt32BigEndian(rest);
+            rest = rest[sizeof(int)..];
+            if (length < 0 || length > rest.Length || (parts == 0 && !rest[..length].SequenceEqual(Encoding.ASCII.GetBytes(type))))
+            {
+                return false;
+            }
+
+            rest = rest[length..];
+        }
+
+        return parts > 1 && rest.IsEmpty;
     }
 }

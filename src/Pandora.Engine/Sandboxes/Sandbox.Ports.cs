@@ -20,6 +20,9 @@ public sealed partial class Sandbox
 
     private int _connections;
 
+    /// <summary>Number of connections to its ports and to its SSH server that are open.</summary>
+    public int Connections => Volatile.Read(ref _connections);
+
     /// <summary>The ports whose previews need neither key nor link.</summary>
     public IReadOnlyList<int> PublicPorts => Claim.PublicPorts ?? [];
 
@@ -39,10 +42,13 @@ public sealed partial class Sandbox
             var isPublic = PublicPorts.ToHashSet();
             return
             [
-                .. listening.Select(p => p.Key).Union(isPublic).Order().Select(port => new SandboxPort(
-                    port, [.. listening[port].Select(p => p.Address.ToString()).Distinct()], isPublic.Contains(port),
-                    listening[port].FirstOrDefault(p => p.Pid is not null)?.Pid,
-                    listening[port].FirstOrDefault(p => p.Program is not null)?.Program)),
+                .. listening.Select(p => p.Key).Union(isPublic).Order().Select(port =>
+                {
+                    var listener = listening[port].FirstOrDefault(p => p.Pid is not null) ?? listening[port].FirstOrDefault();
+                    return new SandboxPort(
+                        port, [.. listening[port].Select(p => p.Address.ToString()).Distinct()], isPublic.Contains(port), listener?.Pid,
+                        listener?.Program);
+                }),
             ];
         }, cancellationToken, SandboxOperation.Port);
 
@@ -136,13 +142,18 @@ public sealed partial class Sandbox
         _node.Journal.PortMoved(direction, bytes);
     }
 
-    /// <summary>Why a connection broke although its program did not break it; null when that is not known.</summary>
-    internal async Task<PandoraException?> ConnectionReasonAsync(Exception error)
+    /// <summary>Why a connection broke although its program did not break it: the sandbox has ended, the server stops, or the guest is
+    /// lost.</summary>
+    internal async Task<PandoraException> ConnectionReasonAsync(Exception error)
     {
+        if (IsDetaching && End is null)
+        {
+            return new PandoraException(PandoraError.ShuttingDown, "the server is shutting down");
+        }
+
         var lost = error.InnerException as PandoraException
             ?? new PandoraException(PandoraError.GuestUnreachable, "the guest's agent is lost");
-        return await ReasonOfAsync(lost, CancellationToken.None) as PandoraException
-            ?? (IsDetaching ? new PandoraException(PandoraError.ShuttingDown, "the server is shutting down") : lost);
+        return await ReasonOfAsync(lost, CancellationToken.None) as PandoraException ?? lost;
     }
 
     private Task<SandboxStream> OpenConnectionAsync(

@@ -41,9 +41,14 @@ public sealed record SandboxRequest(
             text.Append(CultureInfo.InvariantCulture, $"{Size}\n");
         }
 
-        if (PublicPorts is not null || SshKeys is not null)
+        if (PublicPorts is { Count: > 0 } ports)
         {
-            text.AppendJoin(',', PublicPorts ?? []).Append('\n').AppendJoin('\n', SshKeys ?? []).Append('\n');
+            text.Append("ports ").AppendJoin(',', ports.Distinct().Order()).Append('\n');
+        }
+
+        foreach (var key in SshKeys ?? [])
+        {
+            text.Append(CultureInfo.InvariantCulture, $"key {key?.Length}:{key}\n");
         }
 
         foreach (var (key, value) in (Metadata ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal))

@@ -20,6 +20,7 @@ public sealed class SandboxStream : GuestStream
     internal SandboxStream(Sandbox sandbox, GuestStream connection, Sandbox.ConnectionPlace place, AuditLine? line)
     {
         (_sandbox, _connection, _place, _line) = (sandbox, connection, place, line);
+        // What ends already closes the connection here.
         _ending = sandbox.Ending.UnsafeRegister(static c => ((GuestStream)c!).Dispose(), connection);
         _detaching = sandbox.Detaching.UnsafeRegister(static c => ((GuestStream)c!).Dispose(), connection);
     }
@@ -32,7 +33,7 @@ public sealed class SandboxStream : GuestStream
             var count = await _connection.ReadAsync(buffer, cancellationToken);
             if (count > 0)
             {
-                _received += count;
+                Interlocked.Add(ref _received, count);
                 _sandbox.Moved(PortDirection.FromGuest, count);
             }
 
@@ -58,7 +59,7 @@ public sealed class SandboxStream : GuestStream
 
         if (!buffer.IsEmpty)
         {
-            _sent += buffer.Length;
+            Interlocked.Add(ref _sent, buffer.Length);
             _sandbox.Moved(PortDirection.ToGuest, buffer.Length);
         }
     }
@@ -99,9 +100,9 @@ public sealed class SandboxStream : GuestStream
     {
         // A program that breaks its connection breaks nothing else, so the sandbox is not asked why.
         if (_isDisposed == 0
-            && (error.InnerException is PandoraException || _sandbox.Ending.IsCancellationRequested || _sandbox.IsDetaching)
-            && await _sandbox.ConnectionReasonAsync(error) is { } reason)
+            && (error.InnerException is PandoraException || _sandbox.Ending.IsCancellationRequested || _sandbox.IsDetaching))
         {
+            var reason = await _sandbox.ConnectionReasonAsync(error);
             _failure = reason;
             return new IOException(reason.Message, reason);
         }

@@ -69,7 +69,11 @@ internal static class SandboxesApi
         request ??= new CreateSandboxRequest();
         Egress? egress = request.Egress is { } name ? EgressOf(name) : null;
         var created = await sandboxes.CreateAsync(
-            new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey, SizeOf(request)),
+            new SandboxRequest(request.IdleTimeout, request.Template, egress, request.Metadata, idempotencyKey, SizeOf(request))
+            {
+                PublicPorts = request.PublicPorts,
+                SshKeys = request.SshKeys,
+            },
             cancellationToken);
         if (created.IsReplayed)
         {

@@ -45,6 +45,8 @@ internal sealed class AuditProvider(AuditLog log, TimeProvider time) : ILoggerPr
             InputBytes = line.InputBytes,
             Path = line.Path,
             Target = line.Target,
+            Port = line.Port,
+            Public = line.IsPublic,
             Bytes = line.Bytes,
             Warm = line.IsWarm,
             Replayed = line.IsReplayed,

@@ -42,6 +42,7 @@ internal sealed record AuditRecord
 
     public int? Signal { get; init; }
 
+    /// <summary>Bytes that were written to the input, or sent over a connection to the guest.</summary>
     public long? InputBytes { get; init; }
 
     /// <summary>Path of the file, in printable ASCII.</summary>
@@ -50,7 +51,13 @@ internal sealed record AuditRecord
     /// <summary>Where a file was moved or copied to, in printable ASCII.</summary>
     public string? Target { get; init; }
 
-    /// <summary>Bytes of the file or archive that were read or written.</summary>
+    /// <summary>A port of the sandbox.</summary>
+    public int? Port { get; init; }
+
+    /// <summary>Whether previews of the port need neither key nor link from then on.</summary>
+    public bool? Public { get; init; }
+
+    /// <summary>Bytes of the file or archive that were read or written, or that came over a connection from the guest.</summary>
     public long? Bytes { get; init; }
 
     public bool? Warm { get; init; }

@@ -42,6 +42,8 @@ internal static class AuditTable
         Add("input_bytes", line.InputBytes);
         Add("path", line.Path);
         Add("target", line.Target);
+        Add("port", line.Port);
+        Add("public", line.Public is { } isPublic ? (isPublic ? "true" : "false") : null);
         Add("bytes", line.Bytes);
         Add("egress", line.Egress);
         Add("replayed", line.Replayed is true ? "true" : null);

@@ -10,6 +10,7 @@ using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
 using Pandora.Server.Api.Files;
+using Pandora.Server.Api.Ports;
 using Pandora.Server.Audit;
 using Pandora.Server.Auth;
 using Pandora.Server.Gateway;
@@ -199,6 +200,7 @@ internal static class ServeCommand
         app.MapSandboxes();
         app.MapProcesses();
         app.MapFiles();
+        app.MapPorts();
         app.MapPreviewLinks();
         app.MapHealth();
         if (Telemetry.IsEnabled)

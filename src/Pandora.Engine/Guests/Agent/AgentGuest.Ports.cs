@@ -1,4 +1,6 @@
+using System.Buffers.Binary;
 using System.Net;
+using Pandora.Agent.Protocol.Files;
 using Pandora.Agent.Protocol.Ports;
 using Pandora.Agent.Protocol.Processes;
 using Pandora.Engine.Guests.Ports;
@@ -8,6 +10,9 @@ namespace Pandora.Engine.Guests.Agent;
 /// <content>Ports of the guest, and its SSH server.</content>
 internal sealed partial class AgentGuest
 {
+    // Characters of a program's name, of which the kernel has 15: prctl(2), PR_SET_NAME.
+    private const int MostProgram = 64;
+
     /// <inheritdoc/>
     public async Task<GuestStream> ConnectAsync(int port, CancellationToken cancellationToken) =>
         await OpenPortAsync(PortMessages.Encode(PortMessage.Connect, new ConnectRequest(port).Encode()), cancellationToken);
@@ -41,7 +46,7 @@ internal sealed partial class AgentGuest
                 // The bytes that follow are not read yet: they belong to the connection.
                 var header = new byte[ProcessMessages.HeaderSize];
                 await ReadExactlyAsync(stream, header, stop);
-                var (kind, length) = ((PortMessage)header[4], System.Buffers.Binary.BinaryPrimitives.ReadInt32LittleEndian(header));
+                var (kind, length) = ((PortMessage)header[4], BinaryPrimitives.ReadInt32LittleEndian(header));
                 if (kind == PortMessage.Opened && length == 0)
                 {
                     return new AgentPortStream(stream);
@@ -77,7 +82,11 @@ internal sealed partial class AgentGuest
             || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
         {
             throw new PandoraException(
-                PandoraError.GuestUnreachable, $"the guest's agent does not answer ({GuestText.Printable(e.Message)})", innerException: e);
+                PandoraError.GuestUnreachable,
+                e is OperationCanceledException
+                    ? $"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s"
+                    : $"the guest's agent does not answer ({GuestText.Printable(e.Message)})",
+                innerException: e);
         }
     }
 
@@ -108,11 +117,12 @@ internal sealed partial class AgentGuest
 
     private static GuestPort ToPort(PortEntry entry) => new(
         entry.Port, new IPAddress(entry.Address), entry.Pid > 0 ? entry.Pid : null,
-        entry.Program.Length > 0 ? GuestText.Printable(entry.Program) : null);
+        entry.Program.Length > 0 ? GuestText.Printable(entry.Program[..Math.Min(entry.Program.Length, MostProgram)]) : null);
 
     private static PandoraException Refusal(PortMessage kind, ReadOnlySpan<byte> body)
     {
-        if (kind == (PortMessage)ProcessMessage.Failed)
+        // An agent that knows files takes the request for one about files, and an older one for one about processes.
+        if ((ProcessMessage)kind == ProcessMessage.Failed || (FileMessage)kind == FileMessage.Failed)
         {
             return new(PandoraError.PortsUnsupported, "the sandbox's agent is older than this server, and can do nothing with ports");
         }

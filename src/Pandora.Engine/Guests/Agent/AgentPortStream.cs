@@ -7,70 +7,92 @@ using Pandora.Engine.Guests.Ports;
 namespace Pandora.Engine.Guests.Agent;
 
 /// <summary>
-/// The server's end of a connection to a program in the guest. It keeps no bytes: a caller that does not read makes the program wait.
+/// The server's end of a connection to a program in the guest. It keeps no bytes: a caller that does not read makes the program wait. A
+/// read that is cancelled loses nothing. A write that is cancelled may have sent a part, so nothing can be written after it. When the
+/// program has ended its direction, the stream watches for a break by itself: a write must not wait for a program that is gone.
 /// </summary>
 /// <param name="stream">The stream, on which the agent has said that the connection is open.</param>
 internal sealed class AgentPortStream(AgentStream stream) : GuestStream
 {
+    // Of a message that is written, so that the pool's buffer for it is no larger.
+    private const int MaxPiece = PortMessages.MaxBody - ProcessMessages.HeaderSize;
+
     private readonly byte[] _header = new byte[ProcessMessages.HeaderSize];
-    private int _rest;
-    private bool _isAtEnd, _isWriteEnded;
+    private byte[]? _reason;
+    private int _headerCount, _reasonCount, _rest;
+    private bool _isAtEnd, _isWriteEnded, _isWriteCut;
+    private Exception? _readFailure;
+    private volatile IOException? _writeFailure;
+    private Task? _watching;
     private volatile bool _isDisposed;
 
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
-        if (buffer.IsEmpty)
+        MustNotBeDisposed();
+        if (_readFailure is not null)
         {
-            return 0;
+            throw new IOException(_readFailure.Message, _readFailure.InnerException);
         }
 
         try
         {
             while (_rest == 0 && !_isAtEnd)
             {
-                await ReadHeaderAsync(cancellationToken);
+                await ReadMessageAsync(cancellationToken);
             }
 
             if (_isAtEnd)
+            {
+                _watching ??= WatchAsync();
+                return 0;
+            }
+
+            if (buffer.IsEmpty)
             {
                 return 0;
             }
 
             var count = await stream.ReadAsync(buffer[..Math.Min(buffer.Length, _rest)], cancellationToken);
-            _rest -= count > 0 ? count : throw new IOException("the guest's agent closed the stream");
+            _rest -= MustBeSome(count);
             return count;
         }
         catch (Exception e) when (IsLoss(e))
         {
-            throw Lost(e);
+            throw _readFailure = Lost(e);
+        }
+        catch (BrokenException e)
+        {
+            _readFailure = e;
+            throw;
         }
     }
 
     /// <inheritdoc/>
     public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
-        ObjectDisposedException.ThrowIf(_isDisposed, this);
+        MustBeWritable(cancellationToken);
         if (_isWriteEnded)
         {
             throw new IOException("the end of the bytes was sent before");
         }
 
-        var message = ArrayPool<byte>.Shared.Rent(ProcessMessages.HeaderSize + Math.Min(buffer.Length, PortMessages.MaxBody));
+        if (buffer.IsEmpty)
+        {
+            return;
+        }
+
+        var message = ArrayPool<byte>.Shared.Rent(ProcessMessages.HeaderSize + Math.Min(buffer.Length, MaxPiece));
         try
         {
             while (!buffer.IsEmpty)
             {
-                var piece = buffer[..Math.Min(buffer.Length, PortMessages.MaxBody)];
+                var piece = buffer[..Math.Min(buffer.Length, MaxPiece)];
                 ProcessMessages.WriteHeader(message, (ProcessMessage)PortMessage.Write, piece.Length);
                 piece.CopyTo(message.AsMemory(ProcessMessages.HeaderSize));
-                await stream.WriteAsync(message.AsMemory(0, ProcessMessages.HeaderSize + piece.Length), cancellationToken);
+                await SendAsync(message.AsMemory(0, ProcessMessages.HeaderSize + piece.Length), cancellationToken);
                 buffer = buffer[piece.Length..];
             }
-        }
-        catch (Exception e) when (IsLoss(e))
-        {
-            throw Lost(e);
         }
         finally
         {
@@ -86,15 +108,9 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
             return;
         }
 
+        MustBeWritable(cancellationToken);
         _isWriteEnded = true;
-        try
-        {
-            await stream.WriteAsync(PortMessages.Encode(PortMessage.EndWrite, []), cancellationToken);
-        }
-        catch (Exception e) when (IsLoss(e))
-        {
-            throw Lost(e);
-        }
+        await SendAsync(PortMessages.Encode(PortMessage.EndWrite, []), cancellationToken);
     }
 
     /// <inheritdoc/>
@@ -109,34 +125,88 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
         base.Dispose(disposing);
     }
 
-    private async ValueTask ReadHeaderAsync(CancellationToken cancellationToken)
+    private async ValueTask SendAsync(ReadOnlyMemory<byte> message, CancellationToken cancellationToken)
     {
-        await FillAsync(_header, cancellationToken);
+        _isWriteCut = true;
+        try
+        {
+            await stream.WriteAsync(message, cancellationToken);
+            _isWriteCut = false;
+        }
+        catch (Exception e) when (IsLoss(e))
+        {
+            throw _writeFailure ?? Lost(e);
+        }
+    }
+
+    // After the program's end only a break can come, or the end of the stream.
+    private async Task WatchAsync()
+    {
+        try
+        {
+            _headerCount = 0;
+            await ReadMessageAsync(CancellationToken.None);
+            throw new FormatException("a message after the end of the bytes");
+        }
+        catch (Exception e) when (IsLoss(e) || e is BrokenException)
+        {
+            _writeFailure = e as BrokenException ?? Lost(e);
+            stream.Close(mustForget: false);
+        }
+    }
+
+    // To the bytes of a message that has some, or to the end. What was read when it is cancelled is kept for the next call.
+    private async ValueTask ReadMessageAsync(CancellationToken cancellationToken)
+    {
+        while (_headerCount < _header.Length)
+        {
+            _headerCount += MustBeSome(await stream.ReadAsync(_header.AsMemory(_headerCount), cancellationToken));
+        }
+
         var length = BinaryPrimitives.ReadInt32LittleEndian(_header);
         switch ((PortMessage)_header[4])
         {
             case PortMessage.Read when length is > 0 and <= PortMessages.MaxBody:
-                _rest = length;
+                (_rest, _headerCount) = (length, 0);
                 break;
             case PortMessage.EndRead when length == 0:
                 _isAtEnd = true;
                 break;
             case PortMessage.Failed when length is > 0 and <= PortMessages.MaxBody:
-                var body = new byte[length];
-                await FillAsync(body, cancellationToken);
-                throw new BrokenException(GuestText.Printable(PortFailure.Decode(body).Reason));
+                _reason ??= new byte[length];
+                while (_reasonCount < length)
+                {
+                    _reasonCount += MustBeSome(await stream.ReadAsync(_reason.AsMemory(_reasonCount), cancellationToken));
+                }
+
+                throw new BrokenException(GuestText.Printable(PortFailure.Decode(_reason).Reason));
             default:
                 throw new FormatException($"a message {_header[4]} of {length} bytes");
         }
     }
 
-    // Only one of the parts of a message may be cancelled by its reader: what was read of it would be lost.
-    private async ValueTask FillAsync(Memory<byte> bytes, CancellationToken cancellationToken)
+    private static int MustBeSome(int count) => count > 0 ? count : throw new IOException("the guest's agent closed the stream");
+
+    private void MustBeWritable(CancellationToken cancellationToken)
     {
-        for (var count = 0; count < bytes.Length;)
+        MustNotBeDisposed();
+        cancellationToken.ThrowIfCancellationRequested();
+        if (_writeFailure is not null)
         {
-            var read = await stream.ReadAsync(bytes[count..], count == 0 ? cancellationToken : CancellationToken.None);
-            count += read > 0 ? read : throw new IOException("the guest's agent closed the stream");
+            throw _writeFailure;
+        }
+
+        if (_isWriteCut)
+        {
+            throw new IOException("a write was cut off before: nothing can follow it");
+        }
+    }
+
+    private void MustNotBeDisposed()
+    {
+        if (_isDisposed)
+        {
+            throw Lost(new ObjectDisposedException(GetType().Name));
         }
     }
 

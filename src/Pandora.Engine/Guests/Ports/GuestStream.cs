@@ -2,7 +2,8 @@ namespace Pandora.Engine.Guests.Ports;
 
 /// <summary>
 /// A connection to a program in a guest: bytes both ways, each with an end of its own. One caller at a time may read, and one may write.
-/// Disposing of it closes it. What breaks it is an <see cref="IOException"/>.
+/// Disposing of it closes it. What breaks it is an <see cref="IOException"/>. A read into an empty buffer waits until there is something to
+/// read, or the end: a caller need hold no memory meanwhile.
 /// </summary>
 public abstract class GuestStream : Stream
 {

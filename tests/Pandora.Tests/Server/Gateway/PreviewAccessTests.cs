@@ -97,13 +97,8 @@ public sealed class PreviewAccessTests
         await using var world = await PreviewWorld.StartAsync(needsKey: true);
         await world.EchoAsync(Port);
         var token = await world.LinkAsync(Port, PreviewWorld.Admin);
-        using var handler = new SocketsHttpHandler { AllowAutoRedirect = false };
-        using var browser = new HttpClient(handler) { BaseAddress = world.Api.Http.BaseAddress };
-        using var visit = new HttpRequestMessage(HttpMethod.Get, $"//a/b%2Fc?x=1&pandora%5Flink={token}&y=%20&pandora_link=old");
-        visit.RequestUri = new Uri(world.Api.Http.BaseAddress + $"/a/b%2Fc?x=1&pandora%5Flink={token}&y=%20&pandora_link=old");
-        visit.Headers.Host = world.HostOf(Port);
-        visit.Headers.TryAddWithoutValidation("Accept", "text/html,*/*");
-        using var answer = await browser.SendAsync(visit);
+        var target = world.Api.Http.BaseAddress + $"/a/b%2Fc?x=1&pandora%5Flink={token}&y=%20&pandora_link=old";
+        using var answer = await world.GetAsync(Port, target, ("Accept", "text/html,*/*"));
         Assert.Equal(HttpStatusCode.SeeOther, answer.StatusCode);
         Assert.Equal("/.//a/b%2Fc?x=1&y=%20", answer.Headers.GetValues("Location").Single());
         Assert.Equal("no-referrer", answer.Headers.GetValues("Referrer-Policy").Single());
@@ -124,12 +119,7 @@ public sealed class PreviewAccessTests
     {
         await using var world = await PreviewWorld.StartAsync();
         await world.EchoAsync(Port);
-        using var handler = new SocketsHttpHandler { AllowAutoRedirect = false };
-        using var browser = new HttpClient(handler) { BaseAddress = world.Api.Http.BaseAddress };
-        using var visit = new HttpRequestMessage(HttpMethod.Get, "/a?pandora_link=of-another-preview");
-        visit.Headers.Host = world.HostOf(Port);
-        visit.Headers.TryAddWithoutValidation("Accept", "text/html");
-        using var answer = await browser.SendAsync(visit);
+        using var answer = await world.GetAsync(Port, "/a?pandora_link=of-another-preview", ("Accept", "text/html"));
         Assert.Equal((HttpStatusCode.SeeOther, "/a"), (answer.StatusCode, answer.Headers.GetValues("Location").Single()));
         Assert.False(answer.Headers.Contains("Set-Cookie"));
     }

@@ -122,6 +122,8 @@ public sealed class PreviewAnswerTests
         var hold = new TaskCompletionSource();
         world.Guest.Answers = hold.Task;
         var asking = world.GetAsync(Port);
+        // The node waits for the end of the VMM, which may come later than that of its agent.
+        await using var clock = world.Api.Node.RunClock();
         hold.SetException(new PandoraException(PandoraError.GuestUnreachable, "the guest's agent does not answer"));
         using var answer = await asking;
         Assert.Equal(ErrorCodes.GuestUnreachable.Code, await PreviewWorld.CodeOf(answer));

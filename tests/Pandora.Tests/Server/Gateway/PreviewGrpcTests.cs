@@ -12,7 +12,7 @@ public sealed class PreviewGrpcTests
     [Fact]
     public async Task GRPC_goes_to_the_guest_by_HTTP_2_and_its_trailers_arrive()
     {
-        await using var api = await FakeServer.StartAsync();
+        var api = await FakeServer.StartAsync();
         await using var world = await PreviewWorld.OnAsync(api);
         await world.ServeAsync(
             50051,
@@ -33,7 +33,7 @@ public sealed class PreviewGrpcTests
     [InlineData("application/grpc", 1)]
     public async Task Everything_else_goes_by_HTTP_1(string type, int version)
     {
-        await using var api = await FakeServer.StartAsync();
+        var api = await FakeServer.StartAsync();
         await using var world = await PreviewWorld.OnAsync(api);
         await world.ServeAsync(3000, app => app.Run(c => c.Response.WriteAsync(c.Request.Protocol)));
         using var answer = await SendAsync(api, world.HostOf(3000), type, version);

@@ -25,7 +25,17 @@ internal sealed class PreviewWorld : IAsyncDisposable
     private readonly List<IAsyncDisposable> _programs = [];
     private readonly CancellationTokenSource _stop = new();
 
-    private PreviewWorld(FakeServer api) => Api = api;
+    // It keeps no cookie and follows no redirect.
+    private readonly HttpClient _http;
+
+    private PreviewWorld(FakeServer api)
+    {
+        Api = api;
+        _http = new HttpClient(new SocketsHttpHandler { UseCookies = false, AllowAutoRedirect = false, MaxResponseDrainSize = 0 })
+        {
+            BaseAddress = api.Http.BaseAddress,
+        };
+    }
 
     public FakeServer Api { get; }
 
@@ -185,7 +195,7 @@ internal sealed class PreviewWorld : IAsyncDisposable
             Assert.True(request.Headers.TryAddWithoutValidation(name, value));
         }
 
-        return await Api.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+        return await _http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
     }
 
     public Task<HttpResponseMessage> GetAsync(int port, string path = "/", params (string Name, string Value)[] headers) =>
@@ -244,6 +254,7 @@ internal sealed class PreviewWorld : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _stop.CancelAsync();
+        _http.Dispose();
         await Api.DisposeAsync();
         foreach (var program in _programs)
         {
