@@ -9,7 +9,8 @@ internal static class FetchMetadata
     /// <summary>Whether a page of another origin makes the browser send the request. A visitor who follows a link to a page of ours, which
     /// only reads, passes; a page that shows ours inside itself does not.</summary>
     public static bool IsFromOtherPage(HttpRequest request) =>
-        Value(request, "Site") is "cross-site" or "same-site" && !IsVisit(request);
+        // Of several values, one that another site has counts.
+        Value(request, "Site").Split(',').Any(s => s.Trim().ToLowerInvariant() is "cross-site" or "same-site") && !IsVisit(request);
 
     /// <summary>Whether the browser says that a page of the same origin makes it send the request.</summary>
     public static bool IsFromOwnPage(HttpRequest request) => Value(request, "Site") == "same-origin";

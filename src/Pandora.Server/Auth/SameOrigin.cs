@@ -14,14 +14,13 @@ public sealed class SameOrigin(RequestDelegate next)
     public Task InvokeAsync(HttpContext context)
     {
         var origin = context.Request.Headers.Origin.ToString();
-        var isOwn = origin.Length > 0
-            ? Uri.TryCreate(origin, UriKind.Absolute, out var uri)
-                && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase)
-            : !FetchMetadata.IsFromOtherPage(context.Request);
-        return isOwn
+        var isOwn = origin.Length == 0
+            || (Uri.TryCreate(origin, UriKind.Absolute, out var uri)
+                && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase));
+        return isOwn && !FetchMetadata.IsFromOtherPage(context.Request)
             ? next(context)
             : Problems.Create(
-                ErrorCodes.ForbiddenOrigin, $"a web page of {(origin.Length > 0 ? origin : "another site")} may not use this server")
+                ErrorCodes.ForbiddenOrigin, $"a web page of {(isOwn ? "another site" : origin)} may not use this server")
                 .ExecuteAsync(context);
     }
 }

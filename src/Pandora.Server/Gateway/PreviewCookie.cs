@@ -28,7 +28,13 @@ internal static class PreviewCookie
     public static StringValues WithoutOurs(StringValues cookies)
     {
         var all = Split(cookies).ToList();
-        return all.Any(IsOurs) ? string.Join("; ", all.Where(c => !IsOurs(c))) is { Length: > 0 } rest ? rest : StringValues.Empty : cookies;
+        if (!all.Any(IsOurs))
+        {
+            return cookies;
+        }
+
+        var rest = string.Join("; ", all.Where(c => !IsOurs(c)));
+        return rest.Length > 0 ? rest : StringValues.Empty;
     }
 
     /// <summary>The <c>Set-Cookie</c> that a link leaves.</summary>

@@ -80,7 +80,8 @@ internal sealed class PreviewCredentials
     }
 
     private static bool IsOfProxy(string name) =>
-        name.StartsWith(ForwardedPrefix, StringComparison.OrdinalIgnoreCase) || ProxyHeaders.Contains(name, StringComparer.OrdinalIgnoreCase);
+        name.StartsWith(ForwardedPrefix, StringComparison.OrdinalIgnoreCase)
+        || ProxyHeaders.Contains(name, StringComparer.OrdinalIgnoreCase);
 
     private static string KeyIn(string header, string value) =>
         header == "Authorization" ? ShownKey.Of(value, apiKey: null) : ShownKey.Of(authorization: null, value.Trim());

@@ -31,6 +31,9 @@ internal static class PreviewFailure
         {
             switch (cause)
             {
+                // The sandbox was there when the request came.
+                case PandoraException { Error: PandoraError.SandboxNotFound } e:
+                    return Gone(e);
                 case PandoraException e:
                     return Of(host, sandboxes, e);
                 // The client's own limit for a connection.
@@ -50,14 +53,16 @@ internal static class PreviewFailure
     {
         if (error.Error == PandoraError.SandboxNotFound && sandboxes.HasEnded(host.Id))
         {
-            // The API answers with 404; of a page that was there, 410 says that it does not come back (RFC 9110, section 15.5.11).
-            return new Refusal(ErrorCodes.SandboxGone, error.Message, error.Hint);
+            return Gone(error);
         }
 
         return Problems.OfEngine.TryGetValue(error.Error, out var code)
             ? new Refusal(code, error.Message, error.Hint)
             : throw new InvalidOperationException($"the error {error.Error} has no code", error);
     }
+
+    // The API answers with 404; of a page that was there, 410 says that it does not come back (RFC 9110, section 15.5.11).
+    private static Refusal Gone(PandoraException error) => new(ErrorCodes.SandboxGone, error.Message, error.Hint);
 
     private static Refusal Timeout(PreviewHost host, TimeSpan limit) => new(
         ErrorCodes.PortTimeout, $"the program that listens on port {host.Port} did not answer within {limit.TotalSeconds:0} s");

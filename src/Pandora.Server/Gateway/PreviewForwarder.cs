@@ -150,9 +150,12 @@ internal sealed class PreviewForwarder(
 
     private static Refusal NoTunnel() => new(ErrorCodes.MethodNotAllowed, "a preview is not a proxy: CONNECT is not forwarded");
 
-    private static Refusal Foreign(HttpRequest request) => new(
-        ErrorCodes.ForbiddenOrigin,
-        $"a web page of {(request.Headers.Origin.ToString() is { Length: > 0 } origin ? origin : "another site")} may not use this preview");
+    private static Refusal Foreign(HttpRequest request)
+    {
+        var origin = request.Headers.Origin.ToString();
+        return new Refusal(
+            ErrorCodes.ForbiddenOrigin, $"a web page of {(origin.Length > 0 ? origin : "another site")} may not use this preview");
+    }
 
     // A browser says 'null' for the origin of a form whose own page hides it, too.
     private bool IsForeign(HttpRequest request, PreviewHost host) => request.Headers.Origin.ToString() switch
@@ -190,7 +193,8 @@ internal sealed class PreviewForwarder(
             static c => ((HttpContext)c!).Abort(), context, rest > TimeSpan.Zero ? rest : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
     }
 
-    // Uploads of any length, and answers that wait for events. Connections that no credential admitted are closed when others need the room.
+    // For uploads of any length, and answers that wait for events. A connection that no credential admitted is closed when others need
+    // the room.
     private static void Unbound(IFeatureCollection features)
     {
         if (features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } size)

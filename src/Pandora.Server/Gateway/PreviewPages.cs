@@ -60,13 +60,14 @@ internal static class PreviewPages
     private static string PageOf(Refusal refusal, PreviewHost? host)
     {
         var (title, advice) = TextOf(refusal, host);
-        var isRetried = refusal.Code == ErrorCodes.PortClosed;
+        var refresh = refusal.Code == ErrorCodes.PortClosed ? $"""<meta http-equiv="refresh" content="{RetrySeconds}">""" : "";
         return $"""
             <!doctype html>
             <html lang="en">
             <head>
             <meta charset="utf-8">
-            <meta name="viewport" content="width=device-width">{(isRetried ? $"\n<meta http-equiv=\"refresh\" content=\"{RetrySeconds}\">" : "")}
+            <meta name="viewport" content="width=device-width">
+            {refresh}
             <title>{Encode(title)}</title>
             <style>{Style}</style>
             </head>
