@@ -30,10 +30,7 @@ internal static class DirectoryMaker
         }
 
         using var place = FilePlace.Of(work.Path, "made");
-        FileFailedException.Check(FileCalls.MakeDirectory(place.Directory, place.Name, 0x1C0 /* 0700 */), work.Path);
-        using var made = OpenFile.At(
-            place.Directory, place.Name, FileCalls.PathOnly | FileCalls.OnlyDirectory | FileCalls.NoLink, work.Path);
-        NewDirectories.SetUp(made.Descriptor, owner, request.Mode == FileRequest.NoMode ? DefaultMode : (uint)request.Mode, work.Path);
+        using var made = NewDirectories.MakeAt(place, owner, request.Mode == FileRequest.NoMode ? DefaultMode : (uint)request.Mode);
         directories.Keep();
         work.SendEntry(made.Descriptor, work.Path);
         return new FileResult(IsCreated: true, Entries: 1);

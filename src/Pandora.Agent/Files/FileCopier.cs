@@ -95,19 +95,19 @@ internal sealed class FileCopier
 
     private void CopyTree(FilePlace from, FilePlace to)
     {
-        var targets = new Stack<OpenFile>();
+        using var targets = new DirectoryStack();
         using var walk = new TreeWalk(
             OpenFile.At(from.Directory, from.Name, FileCalls.OnlyDirectory | FileCalls.NoLink, from.Path), from.Path);
         try
         {
-            targets.Push(MakeDirectory(to.Directory, to.Name, to.Path));
-            FileFailedException.Check(FileCalls.Status(targets.Peek().Descriptor, out var first), to.Path);
+            targets.Push(MakeDirectory(to.Directory, to.Name, to.Path), to.Path);
+            FileFailedException.Check(FileCalls.Status(targets.Top, out var first), to.Path);
             while (walk.Depth > 0)
             {
                 _work.Pipe.ThrowIfCancelled();
                 if (!walk.TryNext(out var name))
                 {
-                    using var done = targets.Pop();
+                    using var done = targets.Pop(to.Path);
                     Finish(done.Descriptor, walk.DirectoryStatus, walk.Show([]));
                     walk.Leave();
                     continue;
@@ -129,12 +129,12 @@ internal sealed class FileCopier
                     }
 
                     FileFailedException.Check(walk.TryEnter(name), path);
-                    targets.Push(MakeDirectory(targets.Peek().Descriptor, walk.DirectoryName, path));
+                    targets.Push(MakeDirectory(targets.Top, walk.DirectoryName, path), path);
                 }
                 else
                 {
                     using var place = new FilePlace(FileFailedException.Check(FileCalls.Open(
-                        targets.Peek().Descriptor, "."u8, FileCalls.PathOnly | FileCalls.OnlyDirectory), path), name.ToArray(), path);
+                        targets.Top, "."u8, FileCalls.PathOnly | FileCalls.OnlyDirectory), path), name.ToArray(), path);
                     CopyOne(walk.Directory, place.Name, path, place, status, mayReplace: false);
                 }
             }
@@ -142,13 +142,6 @@ internal sealed class FileCopier
         catch (FileFailedException e) when (_entries > 0)
         {
             throw new FileFailedException(e.Kind, $"{e.Message}; {_entries} files were copied before");
-        }
-        finally
-        {
-            foreach (var target in targets)
-            {
-                target.Dispose();
-            }
         }
     }
 
@@ -181,13 +174,15 @@ internal sealed class FileCopier
     {
         using var source = OpenFile.Regular(directory, name, FileCalls.NoLink, path, out var status);
         using var file = new NewFile(to, isSparse: false);
+        var size = FileReader.HasFalseSize(source.Descriptor) ? 0 : status.Size;
         for (var at = 0L; ;)
         {
             var data = FileCalls.Seek(source.Descriptor, at, FileCalls.SeekData);
             var end = data < 0 ? data : FileCalls.Seek(source.Descriptor, data, FileCalls.SeekHole);
             if (data == -6 /* ENXIO: a hole to the end */)
             {
-                file.Skip(Math.Max(0, status.Size - at));
+                FileFailedException.Check(FileCalls.Status(source.Descriptor, out var now), path);
+                file.Skip(now.Size >= size ? Math.Max(0, size - at) : throw FileReader.BecameShorter(path));
                 break;
             }
 
@@ -198,6 +193,12 @@ internal sealed class FileCopier
             at = CopyData(source.Descriptor, file, data, end, path);
             if (at < end)
             {
+                // The end of the file. One that ends earlier than it did has lost what was to be copied.
+                if (at < size)
+                {
+                    throw FileReader.BecameShorter(path);
+                }
+
                 break;
             }
         }
@@ -246,7 +247,7 @@ internal sealed class FileCopier
         FileFailedException.Check(made, to.Path);
         try
         {
-            using var file = OpenFile.At(to.Directory, name, FileCalls.PathOnly | FileCalls.NoLink, to.Path);
+            using var file = OpenFile.Made(to.Directory, name, status.Kind, to.Path);
             if (link is null)
             {
                 Finish(file.Descriptor, status, to.Path);
@@ -258,7 +259,7 @@ internal sealed class FileCopier
                     FileFailedException.Check(FileCalls.ChangeOwner(file.Descriptor, owner.User, owner.Group), to.Path);
                 }
 
-                FileFailedException.Check(FileCalls.ChangeTime(to.Directory, name, status.ModifiedAt, FileCalls.NoFollow), to.Path);
+                FileFailedException.Check(FileCalls.ChangeTime(file.Descriptor, status.ModifiedAt), to.Path);
             }
 
             FileFailedException.Check(

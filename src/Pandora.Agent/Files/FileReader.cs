@@ -14,7 +14,7 @@ internal static class FileReader
     {
         var (request, path) = (work.Request, work.Path);
         using var file = OpenFile.Regular(FileCalls.NoDirectory, path, 0, path, out var status);
-        if (s_falseSizes.Contains(FileCalls.FilesystemOf(file.Descriptor)))
+        if (HasFalseSize(file.Descriptor))
         {
             status = status with { Size = 0 };
         }
@@ -46,6 +46,9 @@ internal static class FileReader
 
         return new FileResult(Bytes: bytes, Entries: 1);
     }
+
+    /// <summary>Whether the size of an open file says nothing about what is read of it.</summary>
+    public static bool HasFalseSize(int descriptor) => s_falseSizes.Contains(FileCalls.FilesystemOf(descriptor));
 
     /// <summary>The failure of a file that has fewer bytes than it had.</summary>
     public static FileFailedException BecameShorter(ReadOnlySpan<byte> path) =>

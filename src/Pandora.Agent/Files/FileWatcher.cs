@@ -16,7 +16,7 @@ internal sealed class FileWatcher
     private const uint Modify = 2, Attributes = 4, MovedFrom = 0x40, MovedTo = 0x80, Created = 0x100, Deleted = 0x200, DeletedSelf = 0x400,
         MovedSelf = 0x800, Unmounted = 0x2000, Overflow = 0x4000, Ignored = 0x8000, Directory = 0x4000_0000;
 
-    private readonly Dictionary<uint, (WatchedDirectory Parent, byte[] Name, bool IsDirectory)> _movedFrom = [];
+    private readonly Dictionary<uint, (WatchedDirectory Parent, byte[] Name, bool IsDirectory, long Since)> _movedFrom = [];
     private readonly FileWork _work;
     private readonly WatchedTree _tree;
     private readonly int _inotify;
@@ -25,7 +25,7 @@ internal sealed class FileWatcher
     private FileWatcher(FileWork work, int inotify)
     {
         (_work, _inotify) = (work, inotify);
-        _tree = new WatchedTree(work.Path, inotify, IsRecursive);
+        _tree = new WatchedTree(work.Path, inotify, IsRecursive, work.Pipe.ThrowIfCancelled);
     }
 
     private bool IsRecursive => _work.Request.Options.HasFlag(FileOptions.Recursive);
@@ -77,6 +77,8 @@ internal sealed class FileWatcher
                 rest = rest[length..];
             }
 
+            // Other events may come without end.
+            TellMovedAway(since: Environment.TickCount64 - PairMilliseconds);
             LookAgain();
         }
 
@@ -137,7 +139,7 @@ internal sealed class FileWatcher
                 Tell(FileChange.Deleted, directory.PathOf(name), isDirectory);
                 break;
             case MovedFrom:
-                _movedFrom[cookie] = (directory, name, isDirectory);
+                _movedFrom[cookie] = (directory, name, isDirectory, Environment.TickCount64);
                 break;
             case MovedTo when _movedFrom.Remove(cookie, out var from):
                 Move(from.Parent, from.Name, directory, name, isDirectory);
@@ -160,7 +162,7 @@ internal sealed class FileWatcher
 
         if (_tree.Find(from, name) is { } moved)
         {
-            (moved.Parent, moved.Name) = (to, newName);
+            _mustLookAgain |= !WatchedTree.TryMove(moved, to, newName);
         }
         else
         {
@@ -195,12 +197,13 @@ internal sealed class FileWatcher
         }
     }
 
-    // Those of one name, before the name has another event; or all.
-    private void TellMovedAway(WatchedDirectory? directory = null, byte[]? name = null)
+    // Those of one name, before the name has another event; or those from a time and before.
+    private void TellMovedAway(WatchedDirectory? directory = null, byte[]? name = null, long since = long.MaxValue)
     {
         foreach (var (cookie, moved) in _movedFrom)
         {
-            if (directory is null || (moved.Parent == directory && moved.Name.AsSpan().SequenceEqual(name)))
+            if (moved.Since <= since
+                && (directory is null || (moved.Parent == directory && moved.Name.AsSpan().SequenceEqual(name))))
             {
                 _movedFrom.Remove(cookie);
                 Tell(FileChange.Deleted, moved.Parent.PathOf(moved.Name), moved.IsDirectory);

@@ -29,9 +29,16 @@ internal sealed class NameList
         const int LengthAt = 16, NameAt = 19;
         var list = new NameList();
         Span<byte> buffer = stackalloc byte[16 * 1024];
-        int count;
-        while (list.Count < most && (count = FileFailedException.Check(FileCalls.ReadEntries(directory, buffer), path)) > 0)
+        while (list.Count < most)
         {
+            // The kernel says so of a directory that was removed, which has no names.
+            var count = FileCalls.ReadEntries(directory, buffer);
+            if (count is 0 or FileCalls.NoEntry)
+            {
+                break;
+            }
+
+            FileFailedException.Check(count, path);
             for (var rest = (ReadOnlySpan<byte>)buffer[..count]; !rest.IsEmpty;)
             {
                 var length = BinaryPrimitives.ReadUInt16LittleEndian(rest[LengthAt..]);

@@ -47,6 +47,27 @@ internal sealed class NewDirectories : IDisposable
         }
     }
 
+    /// <summary>Makes the directory of a place. One whose owner or permission bits cannot be set is not left.</summary>
+    /// <exception cref="FileFailedException">It could not be made.</exception>
+    public static OpenFile MakeAt(FilePlace place, FileOwner? owner, uint mode)
+    {
+        FileFailedException.Check(FileCalls.MakeDirectory(place.Directory, place.Name, 0x1C0 /* 0700 */), place.Path);
+        OpenFile? made = null;
+        try
+        {
+            made = OpenFile.At(
+                place.Directory, place.Name, FileCalls.PathOnly | FileCalls.OnlyDirectory | FileCalls.NoLink, place.Path);
+            SetUp(made.Descriptor, owner, mode, place.Path);
+            return made;
+        }
+        catch
+        {
+            made?.Dispose();
+            FileCalls.Remove(place.Directory, place.Name, isDirectory: true);
+            throw;
+        }
+    }
+
     /// <summary>Sets the owner and the permission bits of a directory that was made.</summary>
     public static void SetUp(int directory, FileOwner? owner, uint mode, ReadOnlySpan<byte> path)
     {

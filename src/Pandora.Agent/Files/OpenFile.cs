@@ -37,6 +37,28 @@ internal sealed class OpenFile(int descriptor) : IDisposable
         return new OpenFile(FileFailedException.Check(opened, path));
     }
 
+    /// <summary>
+    /// Opens, as a path, a link or another file that was just made. A program of the guest may have put one of another's in its place
+    /// meanwhile, whose owner and mode must stay.
+    /// </summary>
+    /// <exception cref="FileFailedException">It is not the one that was made.</exception>
+    public static OpenFile Made(int directory, ReadOnlySpan<byte> name, FileKind kind, ReadOnlySpan<byte> path)
+    {
+        var file = At(directory, name, FileCalls.PathOnly | FileCalls.NoLink, path);
+        try
+        {
+            FileFailedException.Check(FileCalls.Status(file.Descriptor, out var status), path);
+            return status.Kind == kind && status.Links == 1 && status.User == Identity.Current
+                ? file
+                : throw new FileFailedException(FileFailureKind.Guest, $"{FilePath.Show(path)} was replaced while it was made");
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>A kind in words.</summary>
     public static string NameOf(FileKind kind) => kind switch
     {

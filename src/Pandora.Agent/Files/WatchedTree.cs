@@ -13,7 +13,32 @@ internal sealed class WatchedDirectory(WatchedDirectory? parent, byte[] name)
     public int Watch { get; set; } = -1;
 
     /// <summary>Its path relative to the first directory; empty for the first.</summary>
-    public byte[] Path => Parent is null ? [] : FilePath.Join(Parent.Path, Name);
+    public byte[] Path
+    {
+        get
+        {
+            // No recursion: a program of the guest says how deep the tree is, and the thread's stack is small.
+            var length = 0;
+            for (var at = this; at.Parent is not null; at = at.Parent)
+            {
+                length += at.Name.Length + 1;
+            }
+
+            var path = new byte[Math.Max(0, length - 1)];
+            var end = path.Length;
+            for (var at = this; at.Parent is not null; at = at.Parent)
+            {
+                at.Name.CopyTo(path, end - at.Name.Length);
+                end -= at.Name.Length + 1;
+                if (end > 0)
+                {
+                    path[end] = (byte)'/';
+                }
+            }
+
+            return path;
+        }
+    }
 
     /// <summary>The path of a name in it.</summary>
     public byte[] PathOf(ReadOnlySpan<byte> name) => FilePath.Join(Path, name);
@@ -43,6 +68,7 @@ internal sealed class WatchedTree
     private readonly byte[] _path;
     private readonly int _inotify;
     private readonly bool _isRecursive;
+    private readonly Action _throwIfCancelled;
     private readonly FileStatus _status;
     private Dictionary<int, WatchedDirectory> _watched = [];
     private int _error;
@@ -50,10 +76,11 @@ internal sealed class WatchedTree
     /// <param name="path">The first directory. A link is followed.</param>
     /// <param name="inotify">Descriptor of inotify(7).</param>
     /// <param name="isRecursive">Whether the directories below are watched, too.</param>
+    /// <param name="throwIfCancelled">Ends a walk that is wanted no more.</param>
     /// <exception cref="FileFailedException">It could not be opened.</exception>
-    public WatchedTree(byte[] path, int inotify, bool isRecursive)
+    public WatchedTree(byte[] path, int inotify, bool isRecursive, Action throwIfCancelled)
     {
-        (_path, _inotify, _isRecursive) = (path, inotify, isRecursive);
+        (_path, _inotify, _isRecursive, _throwIfCancelled) = (path, inotify, isRecursive, throwIfCancelled);
         using var directory = OpenFirst();
         FileFailedException.Check(FileCalls.Status(directory.Descriptor, out _status), path);
     }
@@ -111,6 +138,7 @@ internal sealed class WatchedTree
         var rest = new Stack<WatchedDirectory>([directory]);
         while (rest.TryPop(out var next))
         {
+            _throwIfCancelled();
             using var file = TryOpen(next);
             if (file is null)
             {
@@ -137,7 +165,7 @@ internal sealed class WatchedTree
             _watched[watch] = next;
             if (_isRecursive)
             {
-                FindIn(next, file.Descriptor, found, rest);
+                isWhole &= FindIn(next, file.Descriptor, found, rest);
             }
         }
 
@@ -157,9 +185,24 @@ internal sealed class WatchedTree
         }
     }
 
-    private static void FindIn(WatchedDirectory directory, int descriptor, Action<WatchedDirectory, byte[], bool>? found,
+    /// <summary>Moves a directory with those below it.</summary>
+    /// <returns>False when it would come to lie in itself: an event from before the tree was looked at.</returns>
+    public static bool TryMove(WatchedDirectory directory, WatchedDirectory to, byte[] newName)
+    {
+        if (to.IsWithin(directory))
+        {
+            return false;
+        }
+
+        (directory.Parent, directory.Name) = (to, newName);
+        return true;
+    }
+
+    // False when a directory is not to be watched: no request can name a path that is longer, and each step down is opened by its name.
+    private bool FindIn(WatchedDirectory directory, int descriptor, Action<WatchedDirectory, byte[], bool>? found,
         Stack<WatchedDirectory> rest)
     {
+        var (isWhole, length) = (true, _path.Length + directory.Path.Length + 2);
         var names = NameList.Read(descriptor, NameList.MostNames, directory.Name);
         for (var i = 0; i < names.Count; i++)
         {
@@ -170,11 +213,21 @@ internal sealed class WatchedTree
 
             var (name, isDirectory) = (names[i].ToArray(), status.Kind == FileKind.Directory);
             found?.Invoke(directory, name, isDirectory);
-            if (isDirectory)
+            if (!isDirectory)
             {
-                rest.Push(new WatchedDirectory(directory, name));
+                continue;
             }
+
+            if (length + name.Length > FileRequest.MaxPath || _watched.Count + rest.Count >= MostDirectories)
+            {
+                isWhole = false;
+                continue;
+            }
+
+            rest.Push(new WatchedDirectory(directory, name));
         }
+
+        return isWhole;
     }
 
     private OpenFile OpenFirst() => OpenFile.At(FileCalls.NoDirectory, _path, FileCalls.OnlyDirectory | FileCalls.NonBlocking);

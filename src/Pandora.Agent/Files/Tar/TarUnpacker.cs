@@ -56,9 +56,7 @@ internal sealed class TarUnpacker : IDisposable
         }
 
         using var place = FilePlace.Of(work.Path, "made");
-        FileFailedException.Check(FileCalls.MakeDirectory(place.Directory, place.Name, 0x1C0 /* 0700 */), work.Path);
-        var made = OpenFile.At(place.Directory, place.Name, FileCalls.PathOnly | FileCalls.OnlyDirectory | FileCalls.NoLink, work.Path);
-        NewDirectories.SetUp(made.Descriptor, owner, 0x1ED /* 0755 */, work.Path);
+        var made = NewDirectories.MakeAt(place, owner, 0x1ED /* 0755 */);
         directories.Keep();
         return made;
     }
@@ -185,7 +183,8 @@ internal sealed class TarUnpacker : IDisposable
         Place(place, name => entry.Kind == TarKind.Link
             ? FileCalls.MakeLink(entry.LinkName, place.Directory, name)
             : FileCalls.MakeNode(place.Directory, name, FileStatus.FifoType | 0x180 /* 0600 */, 0));
-        using var file = OpenFile.At(place.Directory, place.Name, FileCalls.PathOnly | FileCalls.NoLink, place.Path);
+        var kind = entry.Kind == TarKind.Link ? FileKind.Link : FileKind.Fifo;
+        using var file = OpenFile.Made(place.Directory, place.Name, kind, place.Path);
         if (_owner is { } owner)
         {
             FileFailedException.Check(FileCalls.ChangeOwner(file.Descriptor, owner.User, owner.Group), place.Path);
@@ -196,8 +195,7 @@ internal sealed class TarUnpacker : IDisposable
             FileFailedException.Check(FileCalls.ChangeMode(file.Descriptor, entry.Mode), place.Path);
         }
 
-        FileFailedException.Check(
-            FileCalls.ChangeTime(place.Directory, place.Name, entry.ModifiedAt, FileCalls.NoFollow), place.Path);
+        FileFailedException.Check(FileCalls.ChangeTime(file.Descriptor, entry.ModifiedAt), place.Path);
     }
 
     // Makes a file under its name, or under another, from where it takes its place as a whole.
@@ -280,9 +278,10 @@ internal sealed class TarUnpacker : IDisposable
 
     private void FinishDirectories()
     {
-        for (var i = _directories.Count - 1; i >= 0; i--)
+        // The deepest first: a mode may close a directory. Of entries that name one directory the last counts.
+        foreach (var (name, mode, modifiedAt) in _directories.OrderByDescending(d => d.Name.AsSpan().Count((byte)'/')))
         {
-            var (name, mode, modifiedAt) = _directories[i];
+            _work.Pipe.ThrowIfCancelled();
             using var directory = Walk(name, mustMake: false);
             FileFailedException.Check(FileCalls.ChangeMode(directory.Descriptor, mode), name);
             FileFailedException.Check(FileCalls.ChangeTime(directory.Descriptor, modifiedAt), name);
