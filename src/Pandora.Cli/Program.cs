@@ -20,7 +20,8 @@ try
         using var help = new StringWriter();
         await parsed.InvokeAsync(new InvocationConfiguration { Output = help });
         var examples = parsed.CommandResult.Command is DescribedCommand described ? described.ExamplesText : "";
-        Console.Write((help + examples).Replace(RootCommand.ExecutableName, "./pandora", StringComparison.Ordinal));
+        Console.Write((help + examples)
+            .Replace(RootCommand.ExecutableName, "./pandora", StringComparison.Ordinal));
         return 0;
     }
 
