@@ -27,7 +27,9 @@ try
 
     asJson = parsed.GetValue(Shared.Json);
     // These act on signals themselves.
-    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" or "forward" or "ssh" ? null : TimeSpan.FromMinutes(3);
+    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" or "forward" or "ssh"
+        ? null
+        : TimeSpan.FromMinutes(3);
     return await parsed.InvokeAsync(
         new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = limit });
 }
