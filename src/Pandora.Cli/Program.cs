@@ -20,13 +20,16 @@ try
         using var help = new StringWriter();
         await parsed.InvokeAsync(new InvocationConfiguration { Output = help });
         var examples = parsed.CommandResult.Command is DescribedCommand described ? described.ExamplesText : "";
-        Console.Write((help + examples).Replace(RootCommand.ExecutableName, "./pandora", StringComparison.Ordinal));
+        Console.Write((help + examples)
+            .Replace(RootCommand.ExecutableName, "./pandora", StringComparison.Ordinal));
         return 0;
     }
 
     asJson = parsed.GetValue(Shared.Json);
     // These act on signals themselves.
-    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" or "forward" or "ssh" ? null : TimeSpan.FromMinutes(3);
+    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" or "forward" or "ssh"
+        ? null
+        : TimeSpan.FromMinutes(3);
     return await parsed.InvokeAsync(
         new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = limit });
 }

@@ -42,7 +42,8 @@ public class PortStream : Stream
     /// <inheritdoc/>
     public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
 
-    private WebSocket Socket => _socket ?? throw new NotSupportedException("this stream has no connection: replace the member in your test");
+    private WebSocket Socket =>
+        _socket ?? throw new NotSupportedException("this stream has no connection: replace the member in your test");
 
     /// <summary>Reads what has come, and waits for at least one byte.</summary>
     /// <param name="buffer">Where to; an empty buffer waits until there is something to read.</param>

@@ -21,7 +21,8 @@ internal sealed class SshServer : IAsyncDisposable
     /// <summary>The program, where it is installed and can run.</summary>
     public static string? Find()
     {
-        var canRun = Environment.IsPrivilegedProcess && File.ReadLines("/etc/passwd").Any(l => l.StartsWith("sshd:", StringComparison.Ordinal));
+        var canRun = Environment.IsPrivilegedProcess
+            && File.ReadLines("/etc/passwd").Any(l => l.StartsWith("sshd:", StringComparison.Ordinal));
         return canRun
             ? Environment.GetEnvironmentVariable("PATH")!.Split(':').Append("/usr/sbin").Select(d => Path.Combine(d, "sshd"))
                 .FirstOrDefault(File.Exists)

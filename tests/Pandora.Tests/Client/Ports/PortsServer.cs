@@ -19,7 +19,8 @@ namespace Pandora.Tests.Client.Ports;
 /// </summary>
 internal sealed class PortsServer : IAsyncDisposable
 {
-    public const string Id = "abcdefghij0123456789", HostKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGuestKeyGuestKeyGuestKeyGuestKeyGuest0";
+    public const string Id = "abcdefghij0123456789";
+    public const string HostKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGuestKeyGuestKeyGuestKeyGuestKeyGuest0";
     private readonly WebApplication _app;
     private readonly CancellationTokenSource _ended = new();
 
