@@ -1,3 +1,5 @@
+using System.Net;
+using Microsoft.AspNetCore.Http.Features;
 using Yarp.ReverseProxy.Forwarder;
 
 namespace Pandora.Server.Gateway;
@@ -28,6 +30,13 @@ internal sealed class PreviewTransformer(PreviewHost host, string target, string
     public override async ValueTask<bool> TransformResponseAsync(
         HttpContext httpContext, HttpResponseMessage? proxyResponse, CancellationToken cancellationToken)
     {
+        if (proxyResponse?.StatusCode == HttpStatusCode.SwitchingProtocols
+            && httpContext.Features.Get<IHttpUpgradeFeature>() is not { IsUpgradableRequest: true })
+        {
+            // What follows such an answer is no HTTP to a proxy before the server.
+            throw new InvalidOperationException("the program switched to a protocol for which the client did not ask");
+        }
+
         var copiesBody = await base.TransformResponseAsync(httpContext, proxyResponse, cancellationToken);
         var headers = httpContext.Response.Headers;
         headers.SetCookie = PreviewCookie.Narrowed(headers.SetCookie);

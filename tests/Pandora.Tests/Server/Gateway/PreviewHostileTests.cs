@@ -77,7 +77,7 @@ public sealed class PreviewHostileTests
     {
         await using var world = await PreviewWorld.StartAsync();
         await world.EchoAsync(Port);
-        // The length is dropped where the body is in chunks (RFC 9112, section 6.3). What follows is a request of its own, to the API.
+        // The length is dropped where the body is in chunks, and the connection ends with the answer (RFC 9112, section 6.3).
         var answer = await world.SendRawAsync(
             $"POST / HTTP/1.1\r\nHost: {world.HostOf(Port)}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
                 + "2b\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n0\r\n\r\n"
@@ -85,7 +85,7 @@ public sealed class PreviewHostileTests
         Assert.Contains("\"body\":\"GET /smuggled HTTP/1.1", answer, StringComparison.Ordinal);
         Assert.DoesNotContain("\"content-length\":\"4\"", answer, StringComparison.Ordinal);
         Assert.DoesNotContain("\"target\":\"/smuggled\"", answer, StringComparison.Ordinal);
-        Assert.Equal(2, answer.Split("HTTP/1.1 200 OK").Length - 1);
+        Assert.Single(answer.Split("HTTP/1.1 200 OK").Skip(1));
     }
 
     [Fact]
@@ -200,6 +200,7 @@ public sealed class PreviewHostileTests
         await using var world = await PreviewWorld.StartAsync();
         world.Answer(Port, bytes);
         using var answer = await world.GetAsync(Port);
+        Assert.True(answer.StatusCode == HttpStatusCode.BadGateway, $"{answer}");
         Assert.Equal(ErrorCodes.PortBadAnswer.Code, await PreviewWorld.CodeOf(answer));
         Assert.Equal(1, world.Api.Metrics.Count(PreviewResult.BadAnswer));
     }
@@ -219,15 +220,13 @@ public sealed class PreviewHostileTests
     }
 
     [Fact]
-    public async Task A_flood_of_interim_answers_ends_with_the_client()
+    public async Task A_flood_of_interim_answers_is_cut_off()
     {
         await using var world = await PreviewWorld.StartAsync();
         world.Flood(Port, "", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
-        using var limit = new CancellationTokenSource(TimeSpan.FromMilliseconds(300), TimeProvider.System);
-        using var request = new HttpRequestMessage(HttpMethod.Get, "/");
-        request.Headers.Host = world.HostOf(Port);
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => world.Api.Http.SendAsync(request, limit.Token));
-        await FakeNode.UntilAsync(() => world.Api.Metrics.Count(PreviewResult.Cancelled) == 1);
+        using var answer = await world.GetAsync(Port);
+        Assert.Equal(ErrorCodes.PortBadAnswer.Code, await PreviewWorld.CodeOf(answer));
+        Assert.InRange(world.Sent, 0, 16 * 1024 * 1024);
     }
 
     [Fact]
@@ -235,9 +234,9 @@ public sealed class PreviewHostileTests
     {
         await using var world = await PreviewWorld.StartAsync();
         world.Answer(Port, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        // The connection is cut, so what was sent need not arrive.
         var answer = await world.SendRawAsync($"GET / HTTP/1.1\r\nHost: {world.HostOf(Port)}\r\n\r\n");
-        Assert.Contains("hello", answer, StringComparison.Ordinal);
-        Assert.DoesNotContain("0\r\n\r\n", answer[answer.IndexOf("hello", StringComparison.Ordinal)..], StringComparison.Ordinal);
+        Assert.False(answer.EndsWith("0\r\n\r\n", StringComparison.Ordinal), answer);
         await FakeNode.UntilAsync(() => world.Api.Metrics.Count(PreviewResult.BadAnswer) == 1);
     }
 

@@ -26,15 +26,13 @@ internal sealed class PreviewWorld : IAsyncDisposable
     private readonly CancellationTokenSource _stop = new();
 
     // It keeps no cookie and follows no redirect.
+    private readonly SocketsHttpHandler _handler = new() { UseCookies = false, AllowAutoRedirect = false, MaxResponseDrainSize = 0 };
     private readonly HttpClient _http;
 
     private PreviewWorld(FakeServer api)
     {
         Api = api;
-        _http = new HttpClient(new SocketsHttpHandler { UseCookies = false, AllowAutoRedirect = false, MaxResponseDrainSize = 0 })
-        {
-            BaseAddress = api.Http.BaseAddress,
-        };
+        _http = new HttpClient(_handler, disposeHandler: true) { BaseAddress = api.Http.BaseAddress };
     }
 
     public FakeServer Api { get; }
