@@ -32,8 +32,12 @@ public sealed record ServerHealth
     /// <summary>The VMM, its version and accelerator.</summary>
     public string Vmm { get; init; } = "";
 
-    /// <summary>How well the VMM isolates guests.</summary>
+    /// <summary>How well the VMM isolates guests, as a text for people.</summary>
     public string Isolation { get; init; } = "";
+
+    /// <summary>Whether hardware isolates guests; false when they are emulated, which is no security boundary; null when an older server
+    /// does not say.</summary>
+    public bool? HasHardwareIsolation { get; init; }
 
     /// <summary>What the operator should know; empty when all is well.</summary>
     public IReadOnlyList<string> Notes { get; init; } = [];
@@ -64,6 +68,7 @@ public sealed record ServerHealth
         Instance = health.Instance,
         Vmm = health.Vmm,
         Isolation = health.Isolation,
+        HasHardwareIsolation = health.HardwareIsolation,
         Notes = health.Notes,
         MaxTimeout = WireTime.Seconds(health.MaxTimeout),
         MaxIdleTimeout = WireTime.Seconds(health.MaxIdleTimeout),

@@ -12,18 +12,21 @@ namespace Pandora.Contracts;
 /// <param name="MaxSandboxes">Most sandboxes that may exist at once.</param>
 /// <param name="Instance">The instance id that is part of every host resource's name.</param>
 /// <param name="Vmm">The VMM, its version and accelerator.</param>
-/// <param name="Isolation">What the VMM is worth as a security boundary.</param>
+/// <param name="Isolation">What the VMM is worth as a security boundary, for people.</param>
 /// <param name="Notes">What an operator should know, such as missing limits; empty when all is well.</param>
 /// <param name="MaxTimeout">Most seconds that a command may be given.</param>
 /// <param name="MaxIdleTimeout">Most seconds of idleness that a sandbox may ask for.</param>
 /// <param name="Capacity">What the server may give to sandboxes, and what they have; left out for a key with the role <c>user</c>, and by
 /// an older server.</param>
 /// <param name="Project">The project of the request's key; left out by an older server.</param>
+/// <param name="HardwareIsolation">Whether hardware isolates guests; <c>false</c> when they are emulated, which is no security boundary;
+/// left out by an older server.</param>
 public sealed record Health(
     string Status, string Version, int PoolSize, int WarmVms, int ActiveSandboxes, int MaxSandboxes, string Instance,
     string Vmm, string Isolation, IReadOnlyList<string> Notes, double MaxTimeout = 0, double MaxIdleTimeout = 0,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] HealthCapacity? Capacity = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] HealthProject? Project = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] HealthProject? Project = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? HardwareIsolation = null);
 
 /// <summary>The memory and the virtual CPUs that a server gives to sandboxes.</summary>
 /// <param name="MemoryMib">MiB that all microVMs together may have: the host's memory less a reserve, times the overcommit. Each microVM

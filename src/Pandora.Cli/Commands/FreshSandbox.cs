@@ -99,27 +99,27 @@ internal sealed class FreshSandbox
         return exitCode;
     }
 
-    // What the server says of its isolation is a text for people: one that is not known is not taken for good.
+    // A server that does not say is not taken for one that has it.
     private static async Task RequireHardwareAsync(PandoraClient pandora, Interruption interruption)
     {
-        string isolation;
+        Health health;
         try
         {
-            isolation = (await pandora.Api.GetHealthAsync(interruption.Leaving)).Isolation ?? "";
+            health = await pandora.Api.GetHealthAsync(interruption.Leaving);
         }
         catch (OperationCanceledException) when (interruption.Leaving.IsCancellationRequested)
         {
             throw new StoppedException("interrupted before a sandbox was claimed", interruption.ExitCode);
         }
 
-        if (isolation.EndsWith("(hardware virtualisation)", StringComparison.Ordinal))
+        if (health.HardwareIsolation == true)
         {
             return;
         }
 
-        var why = isolation.Contains("emulated", StringComparison.Ordinal)
-            ? $"the server's microVMs are emulated: {isolation}"
-            : $"whether hardware isolates the server's microVMs is not known: it says '{isolation}'";
+        var why = health.HardwareIsolation == false
+            ? $"the server's microVMs are emulated: {health.Isolation}"
+            : $"whether hardware isolates the server's microVMs is not known: it is older than this program, and says '{health.Isolation}'";
         throw new HardwareRequiredException($"--require-hardware: {why}. No sandbox was claimed");
     }
 

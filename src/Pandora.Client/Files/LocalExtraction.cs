@@ -16,7 +16,7 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
     // Directories below the root that were seen to be directories, and no links. Nothing here makes another thing of one.
     private readonly HashSet<string> _known = new(StringComparer.Ordinal);
     private readonly List<(string Path, TarEntry Entry)> _made = [];
-    private long _entries;
+    private long _entries, _leftOut;
 
     /// <summary>Writes all entries.</summary>
     /// <exception cref="InvalidDataException">The archive has what is not taken.</exception>
@@ -46,6 +46,7 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
     {
         if (entry.Name is null)
         {
+            LeaveOut(entry);
             count.Skip($"entry {_entries}", "its name is not UTF-8");
             return;
         }
@@ -82,6 +83,7 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
                 count.Skip(shown, "it is a FIFO");
                 break;
             default:
+                LeaveOut(entry);
                 count.Skip(shown, "it is of a type that is not known");
                 break;
         }
@@ -102,7 +104,7 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
                 throw Refused(name, "leads out of the directory");
             }
 
-            if (OperatingSystem.IsWindows() && part.AsSpan().ContainsAny(NotOnWindows))
+            if (OperatingSystem.IsWindows() && part is not ("" or ".") && !IsWindowsName(part))
             {
                 throw Refused(name, "cannot be a name on Windows");
             }
@@ -114,6 +116,21 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
         }
 
         return parts;
+    }
+
+    /// <summary>Whether Windows takes a name as it is. It cuts dots and spaces off the end, which makes ".." of ".. ", and takes some names
+    /// for devices, whatever follows their first dot ("Naming Files, Paths, and Namespaces").</summary>
+    internal static bool IsWindowsName(string name)
+    {
+        if (name.AsSpan().ContainsAny(NotOnWindows) || name[^1] is '.' or ' ' || name.Any(c => c < ' '))
+        {
+            return false;
+        }
+
+        var dot = name.IndexOf('.', StringComparison.Ordinal);
+        var first = (dot < 0 ? name : name[..dot]).TrimEnd(' ').ToUpperInvariant();
+        return first is not ("CON" or "PRN" or "AUX" or "NUL" or "CONIN$" or "CONOUT$")
+            && !(first.Length == 4 && first[..3] is "COM" or "LPT" && first[3] is (>= '0' and <= '9') or '¹' or '²' or '³');
     }
 
     private static InvalidDataException Refused(string name, string why) =>
@@ -269,7 +286,14 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
                 return false;
             }
 
-            hasName |= part is not (".." or "." or "");
+            if (part is not (".." or "." or ""))
+            {
+                hasName = true;
+                if (OperatingSystem.IsWindows() && !IsWindowsName(part))
+                {
+                    return false;
+                }
+            }
         }
 
         return true;
@@ -325,9 +349,16 @@ internal sealed class LocalExtraction(string root, DownloadOptions options, Tran
         count.AddFile(shown);
     }
 
+    // Its content must be read all the same.
+    private void LeaveOut(TarEntry entry)
+    {
+        CheckSize(entry.Size);
+        _leftOut += entry.Size;
+    }
+
     private void CheckSize(long size)
     {
-        if (size > options.MaxBytes - count.Bytes)
+        if (size > options.MaxBytes - count.Bytes - _leftOut)
         {
             throw new InvalidDataException($"the archive has more than the {options.MaxBytes} bytes of content that are taken");
         }

@@ -10,6 +10,10 @@ internal sealed class LocalFileWriter : IAsyncDisposable
     private readonly string _path, _temporary;
     private readonly FileStream _stream;
     private readonly bool _isReplaced;
+
+    // What has come of a block that is not whole yet: pieces have any size, and holes are whole blocks.
+    private readonly byte[] _block = new byte[HoleBlock];
+    private int _held;
     private bool _isDone;
 
     private LocalFileWriter(string path, string temporary, FileStreamOptions options)
@@ -35,23 +39,33 @@ internal sealed class LocalFileWriter : IAsyncDisposable
     public static LocalFileWriter Open(string path) =>
         new(path, path, new FileStreamOptions { Mode = FileMode.Open, Access = FileAccess.Write, BufferSize = 0 });
 
-    /// <summary>Writes content, which follows the last.</summary>
+    /// <summary>Writes content, which follows the last, in pieces of any size.</summary>
     public async ValueTask WriteAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
-        while (bytes.Length > 0)
+        if (!_isReplaced)
         {
-            var length = _isReplaced ? PartOf(bytes.Span, out var isHole) : Whole(bytes, out isHole);
-            if (isHole)
+            await _stream.WriteAsync(bytes, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
+        if (_held > 0)
+        {
+            var more = Math.Min(HoleBlock - _held, bytes.Length);
+            bytes[..more].CopyTo(_block.AsMemory(_held));
+            (_held, bytes) = (_held + more, bytes[more..]);
+            if (_held < HoleBlock)
             {
-                _stream.Seek(length, SeekOrigin.Current);
-            }
-            else
-            {
-                await _stream.WriteAsync(bytes[..length], cancellationToken).ConfigureAwait(false);
+                return;
             }
 
-            bytes = bytes[length..];
+            await WriteBlocksAsync(_block, cancellationToken).ConfigureAwait(false);
+            _held = 0;
         }
+
+        var whole = bytes.Length - (bytes.Length % HoleBlock);
+        await WriteBlocksAsync(bytes[..whole], cancellationToken).ConfigureAwait(false);
+        bytes[whole..].CopyTo(_block);
+        _held = bytes.Length - whole;
     }
 
     /// <summary>The content is whole: the file is put into its place.</summary>
@@ -65,6 +79,7 @@ internal sealed class LocalFileWriter : IAsyncDisposable
             return;
         }
 
+        await WriteBlocksAsync(_block.AsMemory(0, _held), CancellationToken.None).ConfigureAwait(false);
         // A hole at the end.
         _stream.SetLength(_stream.Position);
         if (!OperatingSystem.IsWindows())
@@ -92,34 +107,42 @@ internal sealed class LocalFileWriter : IAsyncDisposable
         }
     }
 
-    private static int Whole(ReadOnlyMemory<byte> bytes, out bool isHole)
+    // The file is at the begin of a block.
+    private async ValueTask WriteBlocksAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
-        isHole = false;
-        return bytes.Length;
-    }
-
-    // The bytes until a block of zeros begins or ends. Blocks are counted from the file's begin, as the filesystem does.
-    private int PartOf(ReadOnlySpan<byte> bytes, out bool isHole)
-    {
-        var toBlock = (int)((HoleBlock - (_stream.Position % HoleBlock)) % HoleBlock);
-        isHole = false;
-        if (toBlock > 0)
+        while (bytes.Length > 0)
         {
-            return Math.Min(toBlock, bytes.Length);
-        }
-
-        var length = 0;
-        while (bytes.Length - length >= HoleBlock)
-        {
-            var isZero = !bytes.Slice(length, HoleBlock).ContainsAnyExcept((byte)0);
-            if (length > 0 && isZero != isHole)
+            var length = PartOf(bytes.Span, out var isHole);
+            if (isHole)
             {
-                return length;
+                _stream.Seek(length, SeekOrigin.Current);
+            }
+            else
+            {
+                await _stream.WriteAsync(bytes[..length], cancellationToken).ConfigureAwait(false);
             }
 
-            (isHole, length) = (isZero, length + HoleBlock);
+            bytes = bytes[length..];
+        }
+    }
+
+    // The blocks until those of zeros begin or end. The last may be a part of one.
+    private static int PartOf(ReadOnlySpan<byte> bytes, out bool isHole)
+    {
+        var length = 0;
+        isHole = false;
+        while (length < bytes.Length)
+        {
+            var block = bytes.Slice(length, Math.Min(HoleBlock, bytes.Length - length));
+            var isZero = !block.ContainsAnyExcept((byte)0);
+            if (length > 0 && isZero != isHole)
+            {
+                break;
+            }
+
+            (isHole, length) = (isZero, length + block.Length);
         }
 
-        return length > 0 && isHole ? length : bytes.Length;
+        return length;
     }
 }

@@ -12,7 +12,8 @@ namespace Pandora.Client;
 /// <param name="input">The archive. It is not disposed.</param>
 internal sealed class TarInput(Stream input)
 {
-    private const int MaxHeader = 1024 * 1024, MaxTrailer = 1024 * 1024, UsualMode = 0x1A4;
+    private const int MaxHeader = 1024 * 1024, MaxTrailer = 1024 * 1024, MaxHeaders = 16, UsualMode = 0x1A4;
+    private const string Sparse = "GNU.sparse.";
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
     private readonly byte[] _buffer = new byte[128 * 1024];
     private int _begin, _end;
@@ -27,8 +28,13 @@ internal sealed class TarInput(Stream input)
         (_content, _fill) = (0, 0);
         byte[]? longName = null, longLink = null;
         var pax = new Dictionary<string, byte[]>();
-        while (true)
+        for (var headers = 0; ; headers++)
         {
+            if (headers > MaxHeaders)
+            {
+                throw new InvalidDataException($"the archive has more than the {MaxHeaders} headers that are taken before an entry");
+            }
+
             var block = await TakeAsync(TarEntry.Block, cancellationToken).ConfigureAwait(false);
             if (!block.AsSpan().ContainsAnyExcept((byte)0))
             {
@@ -84,7 +90,7 @@ internal sealed class TarInput(Stream input)
     private TarEntry Entry(
         byte[] block, char type, long size, byte[]? longName, byte[]? longLink, Dictionary<string, byte[]> pax)
     {
-        if (type == 'S' || pax.Keys.Any(k => k.StartsWith("GNU.sparse.", StringComparison.Ordinal)))
+        if (type == 'S' || pax.ContainsKey(Sparse))
         {
             throw new InvalidDataException("the archive has a sparse file of GNU tar, which is not read");
         }
@@ -160,7 +166,16 @@ internal sealed class TarInput(Stream input)
                 throw new InvalidDataException("a pax header of the archive is not as it should be");
             }
 
-            records[Encoding.UTF8.GetString(record[..equals])] = record[(equals + 1)..].ToArray();
+            var key = Encoding.UTF8.GetString(record[..equals]);
+            if (key is "path" or "linkpath" or "size" or "mtime")
+            {
+                records[key] = record[(equals + 1)..].ToArray();
+            }
+            else if (key.StartsWith(Sparse, StringComparison.Ordinal))
+            {
+                records[Sparse] = [];
+            }
+
             data = data[length..];
         }
     }

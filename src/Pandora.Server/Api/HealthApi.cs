@@ -43,7 +43,7 @@ internal static class HealthApi
             $"{status.Vmm.Name} {status.Vmm.Version}, {status.Vmm.Accelerator}: {status.Vmm.AcceleratorReason}",
             status.Vmm.Isolation, [.. status.Notes, .. ProblemOf(access, caller)],
             options.LongestTimeout, options.LongestIdleTimeout, caller.Role == KeyRole.Admin ? ToWire(status.Capacity) : null,
-            ToWire(projects(caller.Project), sandboxes.UseOf(caller.Project))));
+            ToWire(projects(caller.Project), sandboxes.UseOf(caller.Project)), status.Vmm.IsSecurityBoundary));
     }
 
     // The problem itself may name other projects and their keys.

@@ -82,13 +82,15 @@ internal sealed class FileBody(Stream body, TimeProvider time) : Stream
     {
         using var limit = new CancellationTokenSource(DrainLimit, time);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellationToken);
+        // What was read besides the first byte is dropped with it.
+        var first = new byte[1];
         try
         {
             do
             {
                 (_begin, _end) = (0, 0);
             }
-            while (await ReadAsync(new byte[1], stop.Token) > 0);
+            while (await ReadAsync(first, stop.Token) > 0);
         }
         catch (Exception e) when (e is IOException or OperationCanceledException)
         {

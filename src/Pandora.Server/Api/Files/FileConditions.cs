@@ -30,13 +30,36 @@ internal static class FileConditions
         };
     }
 
-    /// <summary>Whether the file is not the one that the client wants: 412.</summary>
-    public static bool IsRefused(IHeaderDictionary headers, GuestFile file) =>
-        Read(headers.IfMatch, "If-Match") is { } tags && !tags.Any(t => t.Tag == "*" || (!t.IsWeak && t.Tag == TagOf(file)));
+    /// <summary>Refuses what a route that changes files does not read: a client that sends it would lose what it means to keep.</summary>
+    /// <exception cref="PandoraException">A header is given.</exception>
+    public static void Refuse(IHeaderDictionary headers, params ReadOnlySpan<string> names)
+    {
+        foreach (var name in names)
+        {
+            if (headers.ContainsKey(name))
+            {
+                throw PandoraException.Invalid(name, "is not honoured by this route: leave it out");
+            }
+        }
+    }
 
-    /// <summary>Whether the client has the file already: 304.</summary>
+    /// <summary>Whether the file is not the one that the client wants: 412.</summary>
+    public static bool IsRefused(IHeaderDictionary headers, GuestFile file)
+    {
+        if (Read(headers.IfMatch, "If-Match") is { } tags)
+        {
+            return !tags.Any(t => t.Tag == "*" || (!t.IsWeak && t.Tag == TagOf(file)));
+        }
+
+        // Section 13.1.4: a text that is no date does not count. Dates have whole seconds.
+        return HeaderUtilities.TryParseDate(headers.IfUnmodifiedSince.ToString(), out var date)
+            && file.ModifiedAt.ToUnixTimeSeconds() > date.ToUnixTimeSeconds();
+    }
+
+    /// <summary>Whether the client has the file already: 304. A file of size 0 may be one of /proc, whose content changes and whose tag
+    /// does not.</summary>
     public static bool IsKnown(IHeaderDictionary headers, GuestFile file) =>
-        Read(headers.IfNoneMatch, "If-None-Match") is { } tags && tags.Any(t => t.Tag == "*" || t.Tag == TagOf(file));
+        file.Size > 0 && Read(headers.IfNoneMatch, "If-None-Match") is { } tags && tags.Any(t => t.Tag == "*" || t.Tag == TagOf(file));
 
     /// <summary>Whether the client's part belongs to this file, so that the range may be sent. A date says too little to be sure.</summary>
     public static bool MayBeRange(IHeaderDictionary headers, GuestFile file) =>

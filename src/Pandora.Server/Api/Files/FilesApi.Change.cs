@@ -17,6 +17,8 @@ internal static partial class FilesApi
         CancellationToken cancellationToken = default)
     {
         var sandbox = sandboxes.GetFor(id, AuditOperation.FileWrite);
+        // A part would take the place of the whole (RFC 9110, section 14.5), and compressed bytes that of the content.
+        FileConditions.Refuse(context.Request.Headers, "Content-Range", "Content-Encoding", "If-Unmodified-Since");
         var spec = new FileSpec(FileAction.Write, FileParameters.PathOf(context.Request))
         {
             User = user,
@@ -36,6 +38,7 @@ internal static partial class FilesApi
         bool sparse = false, CancellationToken cancellationToken = default)
     {
         var sandbox = sandboxes.GetFor(id, AuditOperation.FileWrite);
+        FileConditions.Refuse(context.Request.Headers, "Content-Range", "If-Match", "If-None-Match", "If-Unmodified-Since");
         var spec = new FileSpec(FileAction.Unpack, FileParameters.PathOf(context.Request))
         {
             User = user,
@@ -59,6 +62,7 @@ internal static partial class FilesApi
         CancellationToken cancellationToken = default)
     {
         var sandbox = sandboxes.GetFor(id, AuditOperation.FileChange);
+        FileConditions.Refuse(request.Headers, "If-Match", "If-None-Match", "If-Unmodified-Since");
         var spec = new FileSpec(FileAction.Delete, FileParameters.PathOf(request)) { User = user, IsRecursive = recursive };
         await sandbox.AskFilesAsync(spec, cancellationToken);
         return TypedResults.NoContent();

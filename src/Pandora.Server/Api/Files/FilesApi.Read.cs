@@ -15,7 +15,8 @@ internal static partial class FilesApi
         var sandbox = sandboxes.GetFor(id, AuditOperation.FileRead);
         var (request, response) = (context.Request, context.Response);
         var spec = new FileSpec(FileAction.Read, FileParameters.PathOf(request)) { User = user };
-        var range = FileRange.Of(request.Headers.Range);
+        // RFC 9110, section 14.2: a range is one of GET only.
+        var range = HeadRequests.IsHead(context) ? null : FileRange.Of(request.Headers.Range);
         var files = await sandbox.OpenFilesAsync(Bounded(spec, range, context), cancellationToken);
         var isOpen = true;
         try
@@ -23,7 +24,8 @@ internal static partial class FilesApi
             var file = files.File!;
             if (FileConditions.IsRefused(request.Headers, file))
             {
-                throw new PandoraException(PandoraError.FilePrecondition, "the file is not in the state that If-Match names");
+                throw new PandoraException(
+                    PandoraError.FilePrecondition, "the file is not in the state that If-Match or If-Unmodified-Since names");
             }
 
             if (FileConditions.IsKnown(request.Headers, file))

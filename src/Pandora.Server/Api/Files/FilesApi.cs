@@ -10,18 +10,18 @@ internal static partial class FilesApi
         var group = routes.MapGroup("/sandboxes/{id}/files").WithTags("Files");
         group.MapGet("", ReadAsync).WithSummary("Read a file")
             .WithDescription("With Range: bytes=… the answer is 206 with that range; several ranges are answered with the whole file. "
-                + "If-Match, If-None-Match and If-Range are honoured. A file that becomes shorter meanwhile cuts the connection. "
+                + "If-Match, If-Unmodified-Since, If-None-Match and If-Range are honoured. "
+                + "A file that becomes shorter meanwhile cuts the connection. "
                 + "A file of size 0, as those of /proc, is sent without Content-Length, to its end.")
             .Produces<Stream>(200, FileContent.ContentType).Produces<Stream>(206, FileContent.ContentType).Produces(304)
             .Fails(ApiOperations.File).TakesPath();
         group.MapPut("", WriteAsync).WithSummary("Write a file")
             .WithDescription("The body is the file's content, of any type and any length. It takes the place of the file as a whole, or "
                 + "not at all: a body that is cut off changes nothing. If-Match with one entity tag or *, and If-None-Match: *, are "
-                + "conditions. "
-                + "201 says that the file is new.")
+                + "conditions. Content-Range, Content-Encoding and If-Unmodified-Since are refused. 201 says that the file is new.")
             .Produces<FileEntry>().Produces<FileEntry>(201).Fails(ApiOperations.File).TakesPath().TakesBytes(FileContent.ContentType);
         group.MapDelete("", DeleteAsync).WithSummary("Delete a file or directory")
-            .WithDescription("A link is deleted itself. A directory with something in it needs recursive=true.")
+            .WithDescription("A link is deleted itself. A directory with something in it needs recursive=true. Conditions are refused.")
             .Produces(204).Fails(ApiOperations.File).TakesPath();
         group.MapGet("info", ShowAsync).WithSummary("Show a file, directory or link")
             .WithDescription("A link is shown itself; with follow=true the file that it leads to.")

@@ -173,6 +173,42 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
+    public async Task Headers_without_an_entry_take_no_memory_and_have_an_end()
+    {
+        using var archive = new HeadersWithoutEnd();
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        var error = await Assert.ThrowsAsync<InvalidDataException>(
+            () => new TarInput(archive).NextAsync(TestContext.Current.CancellationToken));
+        Assert.Contains("headers", error.Message, StringComparison.Ordinal);
+        Assert.InRange(GC.GetTotalMemory(forceFullCollection: true), 0, before + (8 << 20));
+    }
+
+    [Fact]
+    public async Task Content_that_is_not_kept_counts_too()
+    {
+        var options = new DownloadOptions { MaxBytes = 1 << 20 };
+        var archive = Archive(w => w.WriteEntry(File("c")));
+        archive[1024 + 156] = (byte)'Z';
+        await Assert.ThrowsAsync<InvalidDataException>(() => RunAsync(WithSize(archive, 0x1FFFFFFFF), options));
+    }
+
+    [Theory]
+    [InlineData("file", true)]
+    [InlineData("file.txt", true)]
+    [InlineData("console", true)]
+    [InlineData("con", false)]
+    [InlineData("NUL.txt", false)]
+    [InlineData("com1", false)]
+    [InlineData("LPT9.a.b", false)]
+    [InlineData("a:b", false)]
+    [InlineData("a\\b", false)]
+    [InlineData("dots.", false)]
+    [InlineData(".. ", false)]
+    [InlineData("tab\t", false)]
+    public void A_name_that_Windows_takes_for_another_is_none(string name, bool isName) =>
+        Assert.Equal(isName, LocalExtraction.IsWindowsName(name));
+
+    [Fact]
     public async Task An_archive_that_was_cut_anywhere_is_never_taken_for_whole()
     {
         var archive = Archive(w => w.WriteEntry(File("a")), w => w.WriteEntry(File(new string('n', 150))));
@@ -216,6 +252,36 @@ public sealed class ExtractionTests : IDisposable
 
         Assert.Empty(Directory.EnumerateFileSystemEntries(Outside));
         Assert.Equal(["outside", "target"], Directory.EnumerateFileSystemEntries(_directory).Select(Path.GetFileName).Order());
+    }
+
+    /// <summary>Pax headers, each with other records, up to 64 MiB.</summary>
+    private sealed class HeadersWithoutEnd : MemoryStream
+    {
+        private const int Size = 512 * 1024;
+        private readonly byte[] _header = WithSize(Archive(w => w.WriteEntry(File(new string('a', 150))))[..512], Size);
+        private int _headers, _at;
+
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            if (_headers == 128)
+            {
+                return ValueTask.FromResult(0);
+            }
+
+            var part = _at < 512 ? _header.AsSpan(_at..) : Record().AsSpan(_at - 512);
+            var length = Math.Min(part.Length, buffer.Length);
+            part[..length].CopyTo(buffer.Span);
+            (_headers, _at) = _at + length == 512 + Size ? (_headers + 1, 0) : (_headers, _at + length);
+            return ValueTask.FromResult(length);
+        }
+
+        private byte[] Record()
+        {
+            var record = new byte[Size];
+            Encoding.ASCII.GetBytes($"{Size} key{_headers}=").CopyTo(record, 0);
+            record[^1] = (byte)'\n';
+            return record;
+        }
     }
 
     private static PaxTarEntry File(string name) =>

@@ -25,7 +25,9 @@ public sealed class FileReadTests
         (string, string)[] headers = range is null ? [] : [("Range", range)];
         using var answer = await files.GetAsync("a", headers);
         using var head = await files.SendAsync(HttpMethod.Head, files.Address("a"), null, headers);
-        Assert.Equal((status, status), ((int)answer.StatusCode, (int)head.StatusCode));
+        // Section 14.2: a range is one of GET only.
+        Assert.Equal((status, 200), ((int)answer.StatusCode, (int)head.StatusCode));
+        Assert.Equal((10L, null), (head.Content.Headers.ContentLength, GuestFiles.HeaderOf(head, "Content-Range")));
         Assert.Equal(contentRange, GuestFiles.HeaderOf(answer, "Content-Range"));
         if (text is null)
         {
@@ -34,9 +36,9 @@ public sealed class FileReadTests
         }
 
         Assert.Equal(text, await answer.Content.ReadAsStringAsync());
+        Assert.Equal(text.Length, answer.Content.Headers.ContentLength);
         foreach (var each in new[] { answer, head })
         {
-            Assert.Equal(text.Length, each.Content.Headers.ContentLength);
             Assert.Equal("0644", GuestFiles.HeaderOf(each, "X-Pandora-Mode"));
             Assert.Equal("bytes", GuestFiles.HeaderOf(each, "Accept-Ranges"));
             Assert.Equal("application/octet-stream", each.Content.Headers.ContentType?.MediaType);
@@ -69,6 +71,10 @@ public sealed class FileReadTests
         Assert.Equal((206, "01"), await GetAsync(("Range", "bytes=0-1"), ("If-Range", tag)));
         Assert.Equal((200, "0123456789"), await GetAsync(("Range", "bytes=0-1"), ("If-Range", "\"x\"")));
         Assert.Equal((200, "0123456789"), await GetAsync(("Range", "bytes=0-1"), ("If-Range", "Fri, 01 Jan 2038 00:00:00 GMT")));
+        Assert.Equal((200, "0123456789"), await GetAsync(("If-Unmodified-Since", "Fri, 01 Jan 2038 00:00:00 GMT")));
+        Assert.Equal((412, ""), await GetAsync(("If-Unmodified-Since", "Fri, 01 Jan 2010 00:00:00 GMT")));
+        Assert.Equal((200, "0123456789"),
+            await GetAsync(("If-Unmodified-Since", "Fri, 01 Jan 2010 00:00:00 GMT"), ("If-Match", tag)));
         await File.WriteAllTextAsync(files["a"], "something else");
         Assert.Equal((200, "something else"), await GetAsync(("If-None-Match", tag)));
     }
@@ -82,6 +88,10 @@ public sealed class FileReadTests
         using var answer = await files.SendAsync(
             HttpMethod.Get, $"/sandboxes/{files.Id}/files?path={path}", null, ("Range", "bytes=0-3"));
         Assert.Equal((200, true), ((int)answer.StatusCode, (await answer.Content.ReadAsByteArrayAsync()).Length > 10));
+        // Its content changes, and its times do not.
+        using var again = await files.SendAsync(
+            HttpMethod.Get, $"/sandboxes/{files.Id}/files?path={path}", null, ("If-None-Match", answer.Headers.ETag?.Tag ?? "*"));
+        Assert.Equal(200, (int)again.StatusCode);
     }
 
     [Fact]

@@ -74,6 +74,32 @@ public sealed class FileWriteTests
     }
 
     [Theory]
+    [InlineData("PUT", "", "Content-Range", "bytes 0-0/2")]
+    [InlineData("PUT", "", "Content-Encoding", "gzip")]
+    [InlineData("PUT", "", "If-Unmodified-Since", "Fri, 01 Jan 2010 00:00:00 GMT")]
+    [InlineData("DELETE", "", "If-Match", "\"x\"")]
+    [InlineData("DELETE", "", "If-None-Match", "*")]
+    [InlineData("DELETE", "", "If-Unmodified-Since", "Fri, 01 Jan 2010 00:00:00 GMT")]
+    [InlineData("PUT", "/tar", "Content-Range", "bytes 0-0/2")]
+    [InlineData("PUT", "/tar", "If-None-Match", "*")]
+    public async Task What_would_be_ignored_to_the_clients_harm_is_refused(string method, string route, string header, string value)
+    {
+        await using var files = await GuestFiles.StartAsync();
+        await File.WriteAllTextAsync(files["a"], "old");
+        using var content = new ByteArrayContent("x"u8.ToArray());
+        if (header.StartsWith("Content-", StringComparison.Ordinal))
+        {
+            content.Headers.TryAddWithoutValidation(header, value);
+        }
+
+        using var answer = await files.SendAsync(
+            new HttpMethod(method), files.Address("a", route), method == "PUT" ? content : null, (header, value));
+        Assert.Equal(400, (int)answer.StatusCode);
+        Assert.Equal(header, (await GuestFiles.JsonOf(answer)).GetProperty("errors").EnumerateObject().Single().Name, ignoreCase: true);
+        Assert.Equal("old", await File.ReadAllTextAsync(files["a"]));
+    }
+
+    [Theory]
     [InlineData("Content-Length: 1000000\r\n\r\nthe beginning")]
     [InlineData("Transfer-Encoding: chunked\r\n\r\nd\r\nthe beginning\r\n")]
     [InlineData("Transfer-Encoding: chunked\r\n\r\nd\r\nthe beginning\r\nno chunk\r\n")]
