@@ -6,8 +6,8 @@ using Pandora.Server.Hosting.Connections;
 namespace Pandora.Server.Hosting;
 
 /// <summary>
-/// Metrics of connections, of authentication, of previews and of the audit; the engine measures the rest. The counters are read at each scrape, so each
-/// series exists from the start.
+/// Metrics of connections, of authentication, of previews and of the audit; the engine measures the rest. The counters are read at each
+/// scrape, so each series exists from the start.
 /// </summary>
 internal sealed class ServerMetrics
 {
@@ -39,7 +39,7 @@ internal sealed class ServerMetrics
             "pandora_connections_refused", Refusals,
             description: "Connections refused, or closed before a valid key came on them, by reason");
         _meter.CreateObservableCounter(
-            "pandora_preview_requests", () => Results.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("result", Label.Of(r)))),
+            "pandora_preview_requests", Previews,
             description: "Requests to previews that ended, by result: a request that lasts is counted at its end");
     }
 
@@ -82,6 +82,9 @@ internal sealed class ServerMetrics
 
     /// <summary>Lines that are missing in the audit's file.</summary>
     public long AuditLostCount => Interlocked.Read(ref _auditLost);
+
+    private IEnumerable<Measurement<long>> Previews() =>
+        Results.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("result", Label.Of(r))));
 
     private IEnumerable<Measurement<long>> Refusals() =>
         Reasons.Select(r => new Measurement<long>(Count(r), new KeyValuePair<string, object?>("reason", Label.Of(r))));
