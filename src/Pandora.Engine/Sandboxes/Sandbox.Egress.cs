@@ -47,8 +47,8 @@ public sealed partial class Sandbox
         RecordDone(line);
     }
 
-    /// <summary>Completes when no request changes the sandbox's claim. Once the sandbox has begun to end, or its server to stop, none begins
-    /// after that: the slot may then be given away.</summary>
+    /// <summary>Completes when no request changes the sandbox's claim. Once the sandbox has begun to end, or its server to stop, none
+    /// begins after that: the slot may then be given away.</summary>
     internal async Task WhenUnchangedAsync()
     {
         await _changeTurn.WaitAsync(CancellationToken.None);

@@ -30,7 +30,7 @@ public sealed class SshTests(ServerFixture fixture) : IClassFixture<ServerFixtur
         var failed = await _shell.RunAsync($"{Ssh} 'echo out; echo error >&2; exit 7'");
         Assert.Equal((7, "out\n"), (failed.ExitCode, failed.Output));
         Assert.Contains("error\n", failed.Error);
-        Assert.Equal("one  two\n", await _shell.OutputAsync($"pandora-cli ssh {Id} -- echo \"'one  two'\""));
+        Assert.Equal("one  two\n", await _shell.OutputAsync($"pandora-cli ssh {Id} -- echo 'one  two'"));
         Assert.Equal(9, (await _shell.RunAsync($"pandora-cli ssh {Id} -- exit 9")).ExitCode);
     }
 
@@ -97,8 +97,9 @@ public sealed class SshTests(ServerFixture fixture) : IClassFixture<ServerFixtur
     [Fact]
     public async Task Only_the_sandboxs_keys_log_in_and_only_the_pinned_server_is_trusted()
     {
-        await _shell.OutputAsync("ssh-keygen -q -t ed25519 -N '' -f other");
-        var refused = await _shell.RunAsync($"{Ssh} -o IdentityFile=none -i other true");
+        await _shell.OutputAsync(
+            "ssh-keygen -q -t ed25519 -N '' -f other && sed 's|IdentityFile .*|IdentityFile other|' .ssh/config > .ssh/other");
+        var refused = await _shell.RunAsync($"ssh -F .ssh/other pandora-{Id} true");
         Assert.Equal(255, refused.ExitCode);
         Assert.Contains("Permission denied (publickey", refused.Error);
         await _shell.OutputAsync("for f in $(grep -o '/[^\" ]*known_hosts[^\" ]*' .ssh/config | head -1); do cp $f kept; "

@@ -49,7 +49,7 @@ internal sealed partial class AgentGuest
                 var (kind, length) = ((PortMessage)header[4], BinaryPrimitives.ReadInt32LittleEndian(header));
                 if (kind == PortMessage.Opened && length == 0)
                 {
-                    return new AgentPortStream(stream);
+                    return new AgentPortStream(stream, time);
                 }
 
                 if (length is < 0 or > PortMessages.MaxBody)

@@ -9,22 +9,28 @@ namespace Pandora.Engine.Guests.Agent;
 /// <summary>
 /// The server's end of a connection to a program in the guest. It keeps no bytes: a caller that does not read makes the program wait. A
 /// read that is cancelled loses nothing. A write that is cancelled may have sent a part, so nothing can be written after it. When the
-/// program has ended its direction, the stream watches for a break by itself: a write must not wait for a program that is gone.
+/// program has ended its direction, the stream watches for a break by itself: a write must not wait for a program that is gone. Once both
+/// directions have ended, disposing of it leaves the agent time to deliver what was written.
 /// </summary>
 /// <param name="stream">The stream, on which the agent has said that the connection is open.</param>
-internal sealed class AgentPortStream(AgentStream stream) : GuestStream
+/// <param name="time">Clock of that time.</param>
+internal sealed class AgentPortStream(AgentStream stream, TimeProvider time) : GuestStream
 {
+    /// <summary>Longest time that the agent has for what was written.</summary>
+    public static readonly TimeSpan DeliveryLimit = TimeSpan.FromSeconds(30);
+
     // Of a message that is written, so that the pool's buffer for it is no larger.
     private const int MaxPiece = PortMessages.MaxBody - ProcessMessages.HeaderSize;
 
     private readonly byte[] _header = new byte[ProcessMessages.HeaderSize];
     private byte[]? _reason;
     private int _headerCount, _reasonCount, _rest;
-    private bool _isAtEnd, _isWriteEnded, _isWriteCut;
+    private bool _isWriteEnded, _isWriteCut;
     private Exception? _readFailure;
     private volatile IOException? _writeFailure;
-    private Task? _watching;
-    private volatile bool _isDisposed;
+    private readonly TaskCompletionSource _over = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _watches;
+    private volatile bool _isAtEnd, _isDisposed;
 
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -44,7 +50,7 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
 
             if (_isAtEnd)
             {
-                _watching ??= WatchAsync();
+                Watch();
                 return 0;
             }
 
@@ -119,7 +125,15 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
         if (disposing && !_isDisposed)
         {
             _isDisposed = true;
-            stream.Close(mustForget: false);
+            if (_isAtEnd && _isWriteEnded && !_isWriteCut)
+            {
+                Watch();
+                _ = DeliverAsync();
+            }
+            else
+            {
+                stream.Close(mustForget: false);
+            }
         }
 
         base.Dispose(disposing);
@@ -139,6 +153,20 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
         }
     }
 
+    private async Task DeliverAsync()
+    {
+        await _over.Task.WaitAsync(DeliveryLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        stream.Close(mustForget: false);
+    }
+
+    private void Watch()
+    {
+        if (Interlocked.Exchange(ref _watches, 1) == 0)
+        {
+            _ = WatchAsync();
+        }
+    }
+
     // After the program's end only a break can come, or the end of the stream.
     private async Task WatchAsync()
     {
@@ -152,6 +180,10 @@ internal sealed class AgentPortStream(AgentStream stream) : GuestStream
         {
             _writeFailure = e as BrokenException ?? Lost(e);
             stream.Close(mustForget: false);
+        }
+        finally
+        {
+            _over.TrySetResult();
         }
     }
 

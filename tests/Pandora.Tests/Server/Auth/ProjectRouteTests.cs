@@ -1,3 +1,6 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Net.WebSockets;
 using System.Text.Json;
 using Pandora.Contracts;
 using Pandora.Engine.Projects;
@@ -25,7 +28,8 @@ public sealed class ProjectRouteTests
         Assert.True(routes.Count >= 26, $"{routes.Count} routes");
         foreach (var (method, path) in routes)
         {
-            var address = path.Replace("{id}", id, StringComparison.Ordinal).Replace("{processId}", process, StringComparison.Ordinal);
+            var address = path.Replace("{id}", id, StringComparison.Ordinal).Replace("{processId}", process, StringComparison.Ordinal)
+                .Replace("{port}", "80", StringComparison.Ordinal);
             Assert.DoesNotContain("{", address, StringComparison.Ordinal);
             var body = method == HttpMethod.Post || method == HttpMethod.Put ? BodyOf(path) : null;
             var answer = await world.Api.SendAsync(method, address, body, headers: [("X-API-Key", world.B), .. SocketOf(path)]);
@@ -148,6 +152,26 @@ public sealed class ProjectRouteTests
     }
 
     [Fact]
+    public async Task A_revoked_key_ends_its_connections_to_ports()
+    {
+        await using var world = await World.StartAsync();
+        var id = await world.CreateAsync(world.A);
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        world.Api.Node.GuestOf(id).Ports[80] = (IPEndPoint)listener.LocalEndpoint;
+        using var socket = new ClientWebSocket();
+        socket.Options.SetRequestHeader("X-API-Key", world.A);
+        var address = new UriBuilder(new Uri(world.Api.Http.BaseAddress!, $"/sandboxes/{id}/ports/80/connect")) { Scheme = "ws" };
+        await socket.ConnectAsync(address.Uri, default);
+        var sandbox = world.Api.Node.Sandboxes.Get(id);
+        Assert.Equal(1, sandbox.Connections);
+        await world.RevokeAsync("a");
+        world.Api.Node.Time.Advance(Access.Interval);
+        await Assert.ThrowsAsync<WebSocketException>(() => socket.ReceiveAsync(new byte[1].AsMemory(), default).AsTask());
+        await FakeNode.UntilAsync(() => sandbox.Connections == 0);
+    }
+
+    [Fact]
     public async Task The_first_key_ends_the_streams_that_began_without_one()
     {
         await using var world = new World(await FakeServer.StartAsync(new ServerOptions(), onLoopback: true));
@@ -192,10 +216,12 @@ public sealed class ProjectRouteTests
         "resize" => """{"columns": 80, "rows": 24}""",
         "mkdir" => """{"path": "/tmp/made"}""",
         "move" or "copy" => """{"from": "/tmp/a", "to": "/tmp/b"}""",
+        "{port}" => """{"public": true}""",
+        "ssh-keys" => """{"keys": []}""",
         _ => null,
     };
 
-    private static (string, string)[] SocketOf(string path) => path.EndsWith("/attach", StringComparison.Ordinal)
+    private static (string, string)[] SocketOf(string path) => path.Split('/')[^1] is "attach" or "connect" or "ssh"
         ? [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
             ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="), ("Sec-WebSocket-Protocol", ProcessEvents.WebSocketProtocol)]
         : [];

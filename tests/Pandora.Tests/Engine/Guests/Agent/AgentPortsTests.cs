@@ -10,7 +10,7 @@ using Pandora.Fakes;
 namespace Pandora.Tests.Guests;
 
 /// <summary>Connections to ports of a guest, over an agent that does what a test says.</summary>
-public sealed class AgentPortsTests
+public sealed partial class AgentPortsTests
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
     private readonly FakeTimeProvider _time = new();
@@ -47,7 +47,45 @@ public sealed class AgentPortsTests
         await Assert.ThrowsAsync<IOException>(() => port.WriteAsync("x"u8.ToArray()).AsTask());
         Assert.Equal(
             [PortMessage.Connect, PortMessage.Write, PortMessage.EndWrite], connection.Last.Received.Select(k => (PortMessage)k));
+    }
+
+    [Theory]
+    [InlineData("the agent ends the stream")]
+    [InlineData("the agent does not")]
+    [InlineData("the program has not ended")]
+    [InlineData("the client has not ended")]
+    public async Task What_was_written_is_delivered_after_both_have_ended(string what)
+    {
+        var (guest, connection) = Opened(_ => { });
+        var port = await guest.ConnectAsync(1, default);
+        await port.WriteAsync(new byte[10]);
+        if (what != "the client has not ended")
+        {
+            await port.EndWriteAsync(default);
+        }
+
+        if (what != "the program has not ended")
+        {
+            Send(connection.Last, PortMessage.EndRead);
+            Assert.Equal(0, await port.ReadAsync(new byte[1]));
+        }
+
         await port.DisposeAsync();
+        if (what.StartsWith("the agent", StringComparison.Ordinal))
+        {
+            Assert.False(connection.Last.IsClosed);
+            if (what == "the agent does not")
+            {
+                _time.Advance(AgentPortStream.DeliveryLimit);
+            }
+            else
+            {
+                connection.Last.End();
+            }
+
+            await FakeNode.UntilAsync(() => connection.Last.IsClosed);
+        }
+
         Assert.True(connection.Last.IsClosed);
     }
 
@@ -114,59 +152,6 @@ public sealed class AgentPortsTests
         {
             Assert.Equal(PandoraError.PortsUnsupported, (await Assert.ThrowsAsync<PandoraException>(ask)).Error);
             Assert.True(connection.Last.IsClosed);
-        }
-    }
-
-    [Theory]
-    [InlineData("nothing")]
-    [InlineData("a cut header")]
-    [InlineData("a cut body")]
-    [InlineData("a negative length")]
-    [InlineData("a hostile length")]
-    [InlineData("another message")]
-    [InlineData("an opened with a body")]
-    [InlineData("a failure that is none")]
-    [InlineData("a break")]
-    [InlineData("no stream")]
-    public async Task An_answer_that_cannot_be_is_an_unreachable_guest(string what)
-    {
-        var (guest, connection) = Guest((stream, _, _) => Misbehave(stream, what));
-        connection.Refusal = what == "no stream" ? "too many streams" : null;
-        foreach (var ask in Requests(guest))
-        {
-            var failure = await Assert.ThrowsAsync<PandoraException>(() => ask().WaitAsync(Patience, TimeProvider.System));
-            Assert.Equal(PandoraError.GuestUnreachable, failure.Error);
-            Assert.All(connection.Streams, s => Assert.True(s.IsClosed));
-        }
-    }
-
-    [Theory]
-    [InlineData("nothing")]
-    [InlineData("a cut header")]
-    [InlineData("a cut body")]
-    [InlineData("a negative length")]
-    [InlineData("a hostile length")]
-    [InlineData("an empty read")]
-    [InlineData("another message")]
-    [InlineData("an end with a body")]
-    [InlineData("a failure that is none")]
-    [InlineData("a break")]
-    public async Task What_cannot_be_on_an_open_connection_is_a_lost_agent_and_stays_one(string what)
-    {
-        var (guest, _) = Guest((stream, kind, _) =>
-        {
-            if ((PortMessage)kind == PortMessage.Connect)
-            {
-                Send(stream, PortMessage.Opened);
-                Misbehave(stream, what);
-            }
-        });
-        await using var port = await guest.ConnectAsync(1, default);
-        for (var i = 0; i < 2; i++)
-        {
-            var failure = await Assert.ThrowsAnyAsync<IOException>(
-                () => port.ReadExactlyAsync(new byte[10]).AsTask().WaitAsync(Patience, TimeProvider.System));
-            Assert.Equal(PandoraError.GuestUnreachable, Assert.IsType<PandoraException>(failure.InnerException).Error);
         }
     }
 
@@ -314,48 +299,6 @@ public sealed class AgentPortsTests
         else
         {
             Assert.Equal(PandoraError.GuestUnreachable, (await Assert.ThrowsAsync<PandoraException>(() => listing)).Error);
-        }
-    }
-
-    private static void Misbehave(ScriptedStream stream, string what)
-    {
-        switch (what)
-        {
-            case "nothing":
-                stream.End();
-                break;
-            case "a cut header":
-                stream.SendRaw([1, 0]);
-                stream.End();
-                break;
-            case "a cut body":
-                stream.SendRaw([9, 0, 0, 0, (byte)PortMessage.Read, 1]);
-                stream.End();
-                break;
-            case "a negative length":
-                stream.SendRaw([0xFF, 0xFF, 0xFF, 0xFF, (byte)PortMessage.Read]);
-                break;
-            case "a hostile length":
-                stream.SendRaw([0, 0, 0, 0x7F, (byte)PortMessage.Failed]);
-                break;
-            case "an empty read":
-                Send(stream, PortMessage.Read);
-                break;
-            case "another message":
-                stream.Send(ProcessMessage.Output, 1, 2, 3);
-                break;
-            case "an opened with a body":
-                Send(stream, PortMessage.Opened, [1]);
-                break;
-            case "an end with a body":
-                Send(stream, PortMessage.EndRead, [1]);
-                break;
-            case "a failure that is none":
-                Send(stream, PortMessage.Failed, [1, 2, 3]);
-                break;
-            case "a break":
-                stream.Fail("it broke");
-                break;
         }
     }
 

@@ -11,7 +11,7 @@ namespace Pandora.Tests.Api;
 /// <summary>The routes of ports and SSH keys that answer with JSON, and the audit of all.</summary>
 public sealed class PortsApiTests
 {
-    private const string Key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me";
+    private const string Key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me";
 
     [Fact]
     public void The_limits_of_the_contract_are_those_of_the_engine()
