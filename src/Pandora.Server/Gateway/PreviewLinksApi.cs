@@ -14,7 +14,7 @@ internal static class PreviewLinksApi
     public static void MapPreviewLinks(this IEndpointRouteBuilder routes)
     {
         var group = routes.MapGroup("/sandboxes/{id}/ports").WithTags("Ports");
-        group.MapPost("{port:int}/links", Create).WithSummary("Make a link to a preview")
+        group.MapPost("{port}/links", Create).WithSummary("Make a link to a preview")
             .WithDescription("Everybody who has the link can use the port, without a key, until it expires. A browser that opens it keeps "
                 + "a cookie for the preview's host. A link also ends with the sandbox, and with the key that made it.")
             .Fails(ApiOperations.Port);

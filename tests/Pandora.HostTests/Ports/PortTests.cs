@@ -91,7 +91,9 @@ public sealed class PortTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var refused = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.Ports.ConnectAsync(4444));
         Assert.Equal(("port_closed", 502), (refused.Code, refused.Status));
         using var preview = await PreviewAsync(sandbox.Id, 4444, "/");
-        Assert.Equal((HttpStatusCode.BadGateway, "application/problem+json"), (preview.StatusCode, preview.Content.Headers.ContentType?.MediaType));
+        Assert.Equal(
+            (HttpStatusCode.BadGateway, "application/problem+json"),
+            (preview.StatusCode, preview.Content.Headers.ContentType?.MediaType));
     }
 
     [Fact]
@@ -102,7 +104,7 @@ public sealed class PortTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         await StartWebAsync(sandbox, 4200, "second");
         using var shell = new HostShell(fixture.World.Host);
         Assert.Equal("first\nsecond\nended 130\n", await shell.OutputAsync(
-            $"pandora-cli forward {sandbox.Id} 18100:4100 18200:4200 2> log & "
+            $"env --default-signal=INT pandora-cli forward {sandbox.Id} 18100:4100 18200:4200 2> log & "
             + "for i in $(seq 100); do [ $(grep -c forwarding log) = 2 ] && break; sleep 0.1; done; "
             + "curl -s --noproxy '*' http://127.0.0.1:18100/page; curl -s --noproxy '*' http://127.0.0.1:18200/page; "
             + "kill -INT %1; wait %1; echo ended $?"));
@@ -129,7 +131,7 @@ public sealed class PortTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         await StartEchoAsync(sandbox, "127.0.0.1", 4000);
         await using var stream = await sandbox.Ports.ConnectAsync(4000);
         var lost = await Assert.ThrowsAnyAsync<IOException>(() => ReadToEndAsync(stream));
-        Assert.Contains("idle", lost.Message);
+        Assert.Contains("nobody used it for 10 s", lost.Message);
         using var preview = await PreviewAsync(sandbox.Id, 4000, "/");
         Assert.Equal(HttpStatusCode.Gone, preview.StatusCode);
     }

@@ -48,6 +48,7 @@ public sealed partial class ErrorCodeTests
         [("get", "/sandboxes/{id}/files/watch")] = ApiOperations.File,
         [("get", "/sandboxes/{id}/ports")] = ApiOperations.Port,
         [("put", "/sandboxes/{id}/ports/{port}")] = ApiOperations.Port,
+        [("post", "/sandboxes/{id}/ports/{port}/links")] = ApiOperations.Port,
         [("get", "/sandboxes/{id}/ports/{port}/connect")] = ApiOperations.Port,
         [("get", "/sandboxes/{id}/ssh")] = ApiOperations.Ssh,
         [("get", "/sandboxes/{id}/ssh-keys")] = ApiOperations.Ssh,

@@ -50,6 +50,7 @@ public sealed class OpenApiTests
                 "post /sandboxes/{id}/files/mkdir",
                 "post /sandboxes/{id}/files/move",
                 "post /sandboxes/{id}/keepalive",
+                "post /sandboxes/{id}/ports/{port}/links",
                 "post /sandboxes/{id}/processes",
                 "post /sandboxes/{id}/processes/{processId}/input",
                 "post /sandboxes/{id}/processes/{processId}/resize",

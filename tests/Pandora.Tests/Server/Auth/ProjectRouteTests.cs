@@ -217,6 +217,7 @@ public sealed class ProjectRouteTests
         "mkdir" => """{"path": "/tmp/made"}""",
         "move" or "copy" => """{"from": "/tmp/a", "to": "/tmp/b"}""",
         "{port}" => """{"public": true}""",
+        "links" => "{}",
         "ssh-keys" => """{"keys": []}""",
         _ => null,
     };
