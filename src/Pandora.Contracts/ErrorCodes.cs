@@ -144,7 +144,7 @@ public static class ErrorCodes
     /// <summary>The Host header is wrong.</summary>
     public static readonly ErrorCode HostNotAllowed = Add(new(
         "host_not_allowed", 400, "Invalid request", ErrorKind.Other, ApiOperations.All,
-        "the Host header names none of the server's names; the detail lists them"));
+        "the Host header names none of the server's names, or looks like a preview's name and is none; the detail says more"));
 
     /// <summary>There is no such route.</summary>
     public static readonly ErrorCode NotFound = Add(new(
@@ -162,7 +162,8 @@ public static class ErrorCodes
 
     /// <summary>The sandbox died.</summary>
     public static readonly ErrorCode SandboxGone = Add(new(
-        "sandbox_gone", 410, "Gone", ErrorKind.SandboxGone, ApiOperations.OnSandbox, "the sandbox's microVM died; the detail says why"));
+        "sandbox_gone", 410, "Gone", ErrorKind.SandboxGone, ApiOperations.OnSandbox,
+        "the sandbox's microVM died; of a preview also: the sandbox has ended. The detail says why"));
 
     /// <summary>There is no such process.</summary>
     public static readonly ErrorCode ProcessNotFound = Add(new(
@@ -224,7 +225,7 @@ public static class ErrorCodes
         "too_many_file_requests", 429, "Too many at once", ErrorKind.Other, ApiOperations.File,
         "too many requests for files of this sandbox are under way", RetryAfterSeconds: 1));
 
-    /// <summary>Nobody listens on the port.</summary>
+    /// <summary>No program listens on the port.</summary>
     public static readonly ErrorCode PortClosed = Add(new(
         "port_closed", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Port,
         "no program in the guest listens on the port, or it accepts no connection"));
@@ -232,12 +233,12 @@ public static class ErrorCodes
     /// <summary>The program behind the port does not speak HTTP, or broke off.</summary>
     public static readonly ErrorCode PortBadAnswer = Add(new(
         "port_bad_answer", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Port,
-        "the program behind the port answered a preview with what is no HTTP, with too long headers, or broke off"));
+        "the program on the port sent something other than HTTP, too many headers, or broke off its answer to a preview"));
 
     /// <summary>The program behind the port does not answer.</summary>
     public static readonly ErrorCode PortTimeout = Add(new(
         "port_timeout", 504, "Timed out", ErrorKind.Other, ApiOperations.Port,
-        "the program behind the port did not answer a preview in time"));
+        "the program on the port did not answer a preview in time"));
 
     /// <summary>The guest has no agent that can do it.</summary>
     public static readonly ErrorCode PortsUnsupported = Add(new(

@@ -16,6 +16,7 @@ var root = new RootCommand("The Pandora server: throw-away sandboxes in real mic
     FirecrackerCommand.Create(),
     DoctorCommand.Create(),
     AuditCommand.Create(),
+    TlsCommand.Create(),
     ConfigCommand.Create(),
     EndCommand.Create(),
 };

@@ -16,6 +16,7 @@ using Pandora.Server.Auth;
 using Pandora.Server.Commands;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
+using Pandora.Server.Hosting.Tls;
 using Pandora.Vmm;
 
 namespace Pandora.Fakes;
@@ -51,13 +52,13 @@ internal sealed class FakeServer : IAsyncDisposable
 
     public static async Task<FakeServer> StartAsync(ServerOptions? serverOptions = null, EngineOptions? options = null,
         bool onLoopback = false, ILoggerFactory? loggers = null, bool isRecovering = false, ConnectionLimits? limits = null,
-        FindProject? projects = null)
+        FindProject? projects = null, Func<Uri, HttpClient>? client = null)
     {
         serverOptions ??= new ServerOptions();
         var builder = WebApplication.CreateSlimBuilder();
         if (onLoopback)
         {
-            builder.WebHost.UseUrls("http://127.0.0.1:0");
+            builder.WebHost.UseUrls($"{(serverOptions.TlsCertificate.Length > 0 ? "https" : "http")}://127.0.0.1:0");
         }
         else
         {
@@ -71,6 +72,7 @@ internal sealed class FakeServer : IAsyncDisposable
         builder.Services.AddSingleton(_ => node.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(() => node.Engine.Status);
         builder.Services.AddPandoraApi(node.Options, serverOptions, node.Time);
+        builder.Services.AddTls(serverOptions, port: 0);
         builder.Services.AddSingleton(projects).AddSingleton(node.Meters);
         builder.Services.Configure<HostFilteringOptions>(o =>
             o.AllowedHosts = ListenAddress.AllowedHosts(serverOptions, new Uri("http://127.0.0.1:8000"))
@@ -90,7 +92,7 @@ internal sealed class FakeServer : IAsyncDisposable
         access = app.Services.GetRequiredService<Access>();
         await app.StartAsync();
         node.Metrics.CreateSeries([EngineOptions.DefaultTemplate], Problems.Counted);
-        return new FakeServer(node, app, onLoopback ? ClientOf(new Uri(app.Urls.Single())) : app.GetTestClient());
+        return new FakeServer(node, app, onLoopback ? (client ?? ClientOf)(new Uri(app.Urls.Single())) : app.GetTestClient());
     }
 
     // It closes the connection of an answer that it does not read to its end at once.

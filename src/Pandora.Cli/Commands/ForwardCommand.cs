@@ -5,7 +5,7 @@ using Pandora.Cli.Sessions;
 
 namespace Pandora.Cli.Commands;
 
-/// <summary><c>forward</c>: ports of a sandbox as ports of this host.</summary>
+/// <summary><c>forward</c>: ports of a sandbox as ports of this machine.</summary>
 internal static class ForwardCommand
 {
     public static Command Create()
@@ -20,7 +20,7 @@ internal static class ForwardCommand
         Shared.RefuseOptions(ports);
         var address = new Option<string>("--address")
         {
-            Description = "Address of this host to listen on (default: 127.0.0.1). On another, others use the ports without a key",
+            Description = "Address of this machine to listen on (default: 127.0.0.1). On another, others use the ports without a key",
         };
         var stdio = new Option<bool>("--stdio") { Description = "Connect standard input and output to the port, and listen on none" };
         var keepAlive = new Option<bool>("--keep-alive")
@@ -28,7 +28,7 @@ internal static class ForwardCommand
             Description = "Keep the sandbox alive meanwhile. Without it, only bytes that move are activity",
         };
         var command = new DescribedCommand(
-            "forward", "Make ports of a sandbox ports of this host, until Ctrl-C or until the sandbox ends",
+            "forward", "Make ports of a sandbox ports of this machine, until Ctrl-C or until the sandbox ends",
             "./pandora forward ID 8080:3000           # http://127.0.0.1:8080/ is port 3000 of the sandbox",
             "./pandora forward ID 3000 5432 0:9229",
             "printf 'PING\\r\\n' | ./pandora forward ID --stdio 6379")
@@ -94,7 +94,7 @@ internal static class ForwardCommand
             return;
         }
 
-        var others = IPAddress.IsLoopback(local.Address) ? "" : "; everybody who can reach this host can use it, without a key";
+        var others = IPAddress.IsLoopback(local.Address) ? "" : "; everybody who can reach this machine can use it, without a key";
         Console.Error.WriteLine($"forwarding {local} to port {port} of sandbox {sandbox}{others}");
     }
 

@@ -16,6 +16,7 @@ using Pandora.Server.Auth;
 using Pandora.Server.Gateway;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
+using Pandora.Server.Hosting.Tls;
 using Pandora.Vmm;
 using Scalar.AspNetCore;
 
@@ -118,6 +119,7 @@ internal static class ServeCommand
         builder.Services.AddSingleton(s => s.GetRequiredService<EngineHost>().Engine.Sandboxes);
         builder.Services.AddSingleton<Func<NodeStatus>>(s => () => s.GetRequiredService<EngineHost>().Engine.Status);
         builder.Services.AddPandoraApi(engineOptions, serverOptions, time);
+        builder.Services.AddTls(serverOptions, address.Port);
         var names = ListenAddress.AllowedHosts(serverOptions, address);
         PreviewDomain.Check(serverOptions, names);
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = names);

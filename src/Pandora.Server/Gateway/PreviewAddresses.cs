@@ -19,7 +19,8 @@ internal sealed class PreviewAddresses(ServerOptions options, IServer server)
     /// <param name="port">The port: 1 to 65,535.</param>
     public string Of(string id, int port) => $"{Scheme}://{port}-{id}.{_rest.Value}/";
 
-    private string Scheme => options.PreviewDomain.Length > 0 ? Uri.UriSchemeHttps : Uri.UriSchemeHttp;
+    private string Scheme =>
+        options.PreviewDomain.Length > 0 || options.TlsCertificate.Length > 0 ? Uri.UriSchemeHttps : Uri.UriSchemeHttp;
 
     private static string RestOf(ServerOptions options, IServer server)
     {
@@ -31,6 +32,6 @@ internal sealed class PreviewAddresses(ServerOptions options, IServer server)
         // The first is the API's. A server in memory has none.
         var listen = server.Features.Get<IServerAddressesFeature>()?.Addresses.FirstOrDefault() ?? options.Listen;
         var port = BindingAddress.Parse(listen).Port;
-        return port == 80 ? "localhost" : $"localhost:{port}";
+        return port == (options.TlsCertificate.Length > 0 ? 443 : 80) ? "localhost" : $"localhost:{port}";
     }
 }

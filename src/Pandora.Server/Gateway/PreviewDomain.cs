@@ -64,7 +64,7 @@ internal static class PreviewDomain
             return "has a port that is not between 1 and 65535";
         }
 
-        if (domain.Length > MaxLength || !labels.All(IsLabel))
+        if (!IsName(domain))
         {
             return "is not a DNS name in lower case, such as pandora-previews.example";
         }
@@ -84,6 +84,9 @@ internal static class PreviewDomain
             ? "has too few labels: it must be a domain that you registered, such as pandora-previews.example"
             : null;
     }
+
+    /// <summary>Whether a text is a DNS name in lower case that previews can be below.</summary>
+    public static bool IsName(string domain) => domain.Length <= MaxLength && domain.Split('.').All(IsLabel);
 
     private static bool IsLabel(string label) =>
         label.Length is > 0 and <= 63 && label[0] != '-' && label[^1] != '-'

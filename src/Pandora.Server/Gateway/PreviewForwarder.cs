@@ -96,7 +96,7 @@ internal sealed class PreviewForwarder(
 
         shown.RemoveFrom(request.Headers);
         request.Headers["X-Forwarded-Host"] = request.Headers.Host;
-        request.Headers["X-Forwarded-Proto"] = host.Scheme;
+        request.Headers["X-Forwarded-Proto"] = request.IsHttps ? Uri.UriSchemeHttps : host.Scheme;
 
         // 5: the sandbox.
         var sandboxes = services.Decisions.SandboxesOf(entry);
@@ -145,8 +145,8 @@ internal sealed class PreviewForwarder(
     }
 
     private static Refusal NoPreview() => new(
-        ErrorCodes.HostNotAllowed, "the Host header of the request is among the names of previews, and is no preview's: "
-            + "a preview has the name PORT-ID, a port from 1 to 65535 and a sandbox's id, below the domain of previews");
+        ErrorCodes.HostNotAllowed, "the Host header looks like the name of a preview and is none: "
+            + "a preview's name is PORT-ID, a port from 1 to 65535 and a sandbox's id");
 
     private static Refusal NoTunnel() => new(ErrorCodes.MethodNotAllowed, "a preview is not a proxy: CONNECT is not forwarded");
 
@@ -154,7 +154,7 @@ internal sealed class PreviewForwarder(
     {
         var origin = request.Headers.Origin.ToString();
         return new Refusal(
-            ErrorCodes.ForbiddenOrigin, $"a web page of {(origin.Length > 0 ? origin : "another site")} may not use this preview");
+            ErrorCodes.ForbiddenOrigin, $"a web page of {(origin is "" or "null" ? "another site" : origin)} may not use this preview");
     }
 
     // A browser says 'null' for the origin of a form whose own page hides it, too.

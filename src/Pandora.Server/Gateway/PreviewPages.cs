@@ -93,7 +93,7 @@ internal static class PreviewPages
                 "This preview needs a link or a key",
                 [
                     "A link may have expired. The owner of the sandbox makes a new one:",
-                    $"<code>pandora link {id} {port}</code>",
+                    $"<code>./pandora link {id} {port}</code>",
                     .. Forward(host),
                 ]
             ),
@@ -115,7 +115,7 @@ internal static class PreviewPages
         ?
         [
             "For a program or a browser that does not find names below <code>localhost</code>, such as Safari, forward the port:",
-            $"<code>pandora forward {Encode(host.Id)} {host.Port}</code>",
+            $"<code>./pandora forward {Encode(host.Id)} 0:{host.Port}</code>",
         ]
         : [];
 

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using Pandora.Engine;
+using Pandora.Server.Hosting.Tls;
 using Pandora.Vmm;
 
 namespace Pandora.Server.Hosting;
@@ -18,7 +19,8 @@ public static class ListenAddress
     /// <exception cref="StartupException">The setting is not an address, or the server may not listen on it.</exception>
     public static Uri Check(ServerOptions options, bool needsKey, VmmCapabilities vmm)
     {
-        if (!TryParse(options.Listen, out var address))
+        TlsListener.Check(options);
+        if (!TryParse(options.Listen, out var address, options.TlsCertificate.Length > 0 ? Uri.UriSchemeHttps : Uri.UriSchemeHttp))
         {
             throw new StartupException($"PANDORA_LISTEN: '{options.Listen}' is not an address such as http://127.0.0.1:8000");
         }
@@ -67,8 +69,8 @@ public static class ListenAddress
     }
 
     /// <summary>Reads <c>http://ADDRESS:PORT</c>.</summary>
-    internal static bool TryParse(string text, [NotNullWhen(true)] out Uri? address) =>
-        Uri.TryCreate(text, UriKind.Absolute, out address) && address.Scheme == Uri.UriSchemeHttp && address.PathAndQuery == "/";
+    internal static bool TryParse(string text, [NotNullWhen(true)] out Uri? address, string scheme = "http") =>
+        Uri.TryCreate(text, UriKind.Absolute, out address) && address.Scheme == scheme && address.PathAndQuery == "/";
 
     internal static bool IsLoopback(Uri address) =>
         address.Host == "localhost" || (IPAddress.TryParse(address.Host.Trim('[', ']'), out var ip) && IPAddress.IsLoopback(ip));

@@ -33,7 +33,7 @@ internal static class MetricsListener
                 $"PANDORA_METRICS_LISTEN: '{options.MetricsListen}' is not an address such as http://127.0.0.1:9464");
         }
 
-        if (ListenAddress.TryParse(options.Listen, out var api) && api.Port == address.Port)
+        if (Uri.TryCreate(options.Listen, UriKind.Absolute, out var api) && api.Port == address.Port)
         {
             throw new StartupException(
                 $"PANDORA_METRICS_LISTEN={options.MetricsListen} has the port of PANDORA_LISTEN, which serves /metrics anyway: "

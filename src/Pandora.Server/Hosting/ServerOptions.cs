@@ -16,10 +16,20 @@ public enum AuditTarget
 public sealed class ServerOptions
 {
     /// <summary>
-    /// Address to listen on, such as <c>http://127.0.0.1:8000</c>. An address that is not loopback needs <see cref="ApiKeys"/>.
+    /// Address to listen on, such as <c>http://127.0.0.1:8000</c>, or with <see cref="TlsCertificate"/> <c>https://127.0.0.1:8443</c>. An
+    /// address that is not loopback needs <see cref="ApiKeys"/>.
     /// </summary>
     [Required]
     public string Listen { get; set; } = "http://127.0.0.1:8000";
+
+    /// <summary>
+    /// File with the certificate for TLS as PEM, followed by those that sign it. The address must begin with <c>https://</c> then. A file
+    /// that changes is read again within a minute.
+    /// </summary>
+    public string TlsCertificate { get; set; } = "";
+
+    /// <summary>File with the key of <see cref="TlsCertificate"/> as PEM, without a passphrase.</summary>
+    public string TlsKey { get; set; } = "";
 
     /// <summary>
     /// Keys that clients may send as <c>Authorization: Bearer</c> or <c>X-API-Key</c>, comma-separated, each at least 16 characters. Empty:

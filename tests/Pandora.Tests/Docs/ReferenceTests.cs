@@ -7,6 +7,7 @@ using Pandora.Engine;
 using Pandora.Engine.Networking;
 using Pandora.Engine.Recovery;
 using Pandora.Engine.Telemetry;
+using Pandora.Server.Gateway;
 using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Tests.Docs;
@@ -86,6 +87,9 @@ public sealed class ReferenceTests
         Describe<AuditedKind>(page, "Resources of an instance", "`kind` of `pandora_leaked_resources` and of `./pandora doctor --leaks`.");
         Describe<ProtectionRepair>(page, "Repairs of the network", "`what` of `pandora_protection_repairs_total`.");
         Describe<ClosingReason>(page, "Refused connections", "`reason` of `pandora_connections_refused_total`.");
+        Describe<PortUse>(page, "Connections to ports", "`kind` of `pandora_port_connections`.");
+        Describe<PortDirection>(page, "Bytes over ports", "`direction` of `pandora_port_bytes_total`.");
+        Describe<PreviewResult>(page, "Requests to previews", "`result` of `pandora_preview_requests_total`.");
         return page.ToString();
     }
 

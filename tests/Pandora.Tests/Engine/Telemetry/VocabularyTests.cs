@@ -8,6 +8,7 @@ using Pandora.Engine.Networking;
 using Pandora.Engine.Recovery;
 using Pandora.Engine.Telemetry;
 using Pandora.Server.Api;
+using Pandora.Server.Gateway;
 using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Tests.Telemetry;
@@ -26,6 +27,9 @@ public sealed partial class VocabularyTests
         [("pandora_snapshots", "outcome")] = [.. Label.All<SnapshotOutcome>()],
         [("pandora_recovered", "outcome")] = [.. Label.All<RecoveryOutcome>()],
         [("pandora_teardown_errors", "kind")] = [.. Label.All<ResourceKind>()],
+        [("pandora_port_connections", "kind")] = [.. Label.All<PortUse>()],
+        [("pandora_port", "direction")] = [.. Label.All<PortDirection>()],
+        [("pandora_preview_requests", "result")] = [.. Label.All<PreviewResult>()],
         [("pandora_leaked_resources", "kind")] = [.. Label.All<AuditedKind>()],
         [("pandora_protection_repairs", "what")] = [.. Label.All<ProtectionRepair>()],
         [("pandora_connections_refused", "reason")] = [.. Label.All<ClosingReason>()],

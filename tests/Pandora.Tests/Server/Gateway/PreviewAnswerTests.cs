@@ -19,7 +19,7 @@ public sealed class PreviewAnswerTests
         await AssertAsync(world, ErrorCodes.PortClosed, PreviewResult.PortClosed, "http-equiv=\"refresh\" content=\"2\"");
         var page = await PageAsync(world);
         Assert.Contains($"No program listens on port {Port}", page, StringComparison.Ordinal);
-        Assert.Contains($"pandora forward {world.Id} {Port}", page, StringComparison.Ordinal);
+        Assert.Contains($"pandora forward {world.Id} 0:{Port}", page, StringComparison.Ordinal);
         await world.EchoAsync(Port);
         using var answer = await world.GetAsync(Port);
         Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
