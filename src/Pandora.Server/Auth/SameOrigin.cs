@@ -20,7 +20,8 @@ public sealed class SameOrigin(RequestDelegate next)
         return isOwn && !FetchMetadata.IsFromOtherPage(context.Request)
             ? next(context)
             : Problems.Create(
-                ErrorCodes.ForbiddenOrigin, $"a web page of {(isOwn || origin == "null" ? "another site" : origin)} may not use this server")
+                ErrorCodes.ForbiddenOrigin,
+                $"a web page of {(isOwn || origin == "null" ? "another site" : origin)} may not use this server")
                 .ExecuteAsync(context);
     }
 }

@@ -26,7 +26,7 @@ internal static class PortsApi
             .Fails(ApiOperations.Port);
         ports.MapGet("{port}/connect", ConnectAsync).WithSummary("Connect to a port by a WebSocket")
             .WithDescription("The connection is made inside the guest: to 127.0.0.1, ::1, or another of its own addresses on which a "
-                + $"program listens. It is made before the answer, so that a port on which no program listens is answered with 502. {Bytes}")
+                + $"program listens. It is made before the answer: a port on which no program listens is answered with 502. {Bytes}")
             .Produces(101).Fails(ApiOperations.Port);
         var ssh = routes.MapGroup("/sandboxes/{id}").WithTags("SSH");
         ssh.MapGet("ssh", ConnectSshAsync).WithSummary("Connect to the SSH server by a WebSocket")

@@ -63,7 +63,12 @@ public sealed class TlsTests : IDisposable
             }),
             HttpProtocols.Http2);
         var http = world.Api.Http;
-        using var request = new HttpRequestMessage(HttpMethod.Post, "/service/Method") { Content = new ByteArrayContent([1]) };
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/service/Method")
+        {
+            Version = HttpVersion.Version20,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            Content = new ByteArrayContent([1]),
+        };
         request.Headers.Host = $"50051-{world.Id}.{Domain}";
         request.Content.Headers.TryAddWithoutValidation("Content-Type", "application/grpc");
         using var answer = await http.SendAsync(request);
