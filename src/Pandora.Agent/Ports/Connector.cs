@@ -80,7 +80,15 @@ internal sealed class Connector
         }
 
         Conclude(error);
-        TryNext();
+        try
+        {
+            TryNext();
+        }
+        catch (IOException e)
+        {
+            Drop();
+            Fail(PortFailureKind.Guest, $"the agent cannot watch the connection: {e.Message}");
+        }
     }
 
     // Hands the connection over, or drops it, so that the next address is tried.

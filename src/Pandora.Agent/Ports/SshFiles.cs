@@ -114,7 +114,9 @@ internal sealed class SshFiles
     // A server that reads a file meanwhile has the old one or the new one, whole.
     private static void Put(string path, byte[] content, UnixFileMode mode)
     {
-        if (File.Exists(path) && new FileInfo(path).Length == content.Length && File.ReadAllBytes(path).AsSpan().SequenceEqual(content))
+        // What has no length may be a pipe, on which the loop would wait.
+        if (content.Length > 0 && File.Exists(path) && new FileInfo(path).Length == content.Length
+            && File.ReadAllBytes(path).AsSpan().SequenceEqual(content))
         {
             return;
         }

@@ -166,7 +166,8 @@ public sealed partial class BrowserTests(BrowserFixture fixture) : IClassFixture
 
     private static async Task<string> LogAsync(Sandbox sandbox) => (await sandbox.ExecAsync("cat /srv/log")).Stdout;
 
-    // The page as it is when it is loaded: a hostile page holds that back until its attempts are over. The profile is the same each time, and with it the cookies.
+    // The page as it is when it is loaded: a hostile page holds that back until its attempts are over. The profile is the same each time,
+    // and with it the cookies.
     private async Task<string> BrowseAsync(string url) => (await _shell.RunAsync(
         $"chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-background-networking "
         + $"--no-proxy-server --user-data-dir=profile --dump-dom '{url}'")).Output;

@@ -9,7 +9,7 @@ namespace Pandora.Server.Api.Ports;
 /// A client's connection to a program in a sandbox by a WebSocket: <see cref="PortSockets"/>. Two tasks copy, one for each direction. Each
 /// waits for its other side, so that a side that does not read makes the other wait. An idle connection holds no buffer.
 /// (1) A side that sends no more bytes ends its direction. The other goes on where the client knows of such ends.
-/// (2) What a client sent before it closed is delivered. A client that vanishes breaks the connection in the guest.
+/// (2) What a client sent before it closed is delivered. A client that vanishes closes the connection in the guest.
 /// (3) What breaks the connection in the guest is the reason of the close.
 /// </summary>
 /// <param name="connection">The connection, which is disposed of at the end.</param>
