@@ -18,7 +18,11 @@ public sealed partial class Sandbox
     /// commands, files and control.</summary>
     public const int MaxConnections = 768;
 
-    private int _connections;
+    /// <summary>Most connections of previews among them: visitors of a public port, who need no key, leave places to its
+    /// owner.</summary>
+    public const int MaxPreviews = 512;
+
+    private int _connections, _previews;
 
     /// <summary>Number of connections to its ports and to its SSH server that are open.</summary>
     public int Connections => Volatile.Read(ref _connections);
@@ -194,15 +198,33 @@ public sealed partial class Sandbox
 
     private ConnectionPlace TakeConnectionPlace(PortUse use)
     {
-        if (Interlocked.Increment(ref _connections) > MaxConnections)
+        var isPreview = use == PortUse.Preview;
+        if (isPreview)
         {
-            Interlocked.Decrement(ref _connections);
-            throw new PandoraException(
-                PandoraError.TooManyConnections,
-                $"{MaxConnections} connections to ports of this sandbox are open, and no more may be at once");
+            TakePlace(ref _previews, MaxPreviews, "connections of previews");
+        }
+
+        try
+        {
+            TakePlace(ref _connections, MaxConnections, "connections");
+        }
+        catch when (isPreview)
+        {
+            Interlocked.Decrement(ref _previews);
+            throw;
         }
 
         return new ConnectionPlace(this, use);
+    }
+
+    private static void TakePlace(ref int count, int most, string what)
+    {
+        if (Interlocked.Increment(ref count) > most)
+        {
+            Interlocked.Decrement(ref count);
+            throw new PandoraException(
+                PandoraError.TooManyConnections, $"{most} {what} to ports of this sandbox are open, and no more may be at once");
+        }
     }
 
     /// <summary>The place of a connection among those of the sandbox.</summary>
@@ -224,6 +246,11 @@ public sealed partial class Sandbox
             if (Interlocked.Exchange(ref _isOver, 1) == 0)
             {
                 Interlocked.Decrement(ref _sandbox._connections);
+                if (_use == PortUse.Preview)
+                {
+                    Interlocked.Decrement(ref _sandbox._previews);
+                }
+
                 _sandbox._node.Journal.PortConnected(_use, -1);
             }
         }

@@ -80,9 +80,15 @@ internal sealed class PreviewForwarder(
             return await RefuseAsync(context, Foreign(request), host);
         }
 
-        if (entry.Way != PreviewWay.Public)
+        var admission = context.Features.Get<IAdmission>();
+        if (entry.Way is PreviewWay.Key or PreviewWay.Open)
         {
-            context.Features.Get<IAdmission>()?.Admit(entry.Ended);
+            admission?.Admit(entry.Ended);
+        }
+        else
+        {
+            // Any number of visitors may have a link or know a public port.
+            admission?.Serve();
         }
 
         // 4: the token and Pandora's credentials.
@@ -193,8 +199,8 @@ internal sealed class PreviewForwarder(
             static c => ((HttpContext)c!).Abort(), context, rest > TimeSpan.Zero ? rest : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
     }
 
-    // For uploads of any length, and answers that wait for events. A connection that no credential admitted is closed when others need
-    // the room.
+    // For uploads of any length, and answers that wait for events. While the request runs, its connection has no time limit. One that no
+    // key admitted is closed when others need the room.
     private static void Unbound(IFeatureCollection features)
     {
         if (features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } size)

@@ -16,7 +16,7 @@ internal static class BoundedConnections
         services.AddSingleton(limits).AddSingleton<ConnectionTable>();
         services.RemoveAll<IConnectionListenerFactory>();
         services.AddSingleton<IConnectionListenerFactory, BoundedListenerFactory>();
-        // The table checks no admitted connection; there the web server enforces this limit for each request.
+        // The table checks no connection that is admitted or served; there the web server enforces this limit for each request.
         services.Configure<KestrelServerOptions>(o =>
         {
             o.Limits.RequestHeadersTimeout = limits.Headers;
@@ -27,7 +27,7 @@ internal static class BoundedConnections
 
     /// <summary>Reports each request to its connection. Must come before any middleware that may refuse the request.</summary>
     public static void UseAdmission(this WebApplication app) => app.Use((context, next) =>
-        context.Features.Get<IAdmission>() is { IsAdmitted: false } admission ? ReportAsync(admission, next, context) : next(context));
+        context.Features.Get<IAdmission>() is { } admission ? ReportAsync(admission, next, context) : next(context));
 
     private static async Task ReportAsync(IAdmission admission, RequestDelegate next, HttpContext context)
     {

@@ -11,22 +11,34 @@ internal sealed class ConnectionBound(int most)
     public bool IsFull => Count >= most;
 
     /// <summary>
-    /// Connections whose client must send something: a first byte, the rest of the headers, or another request after a refused one.
+    /// Connections whose client must send something: a first byte, the rest of the headers, or another request after those that were
+    /// answered.
     /// </summary>
     public LinkedList<TrackedConnection> Waiting { get; } = new();
 
     /// <summary>Connections with a request that the server has neither answered nor accepted yet.</summary>
     public LinkedList<TrackedConnection> Asking { get; } = new();
 
+    /// <summary>Connections with a request that passed without being accepted.</summary>
+    public LinkedList<TrackedConnection> Served { get; } = new();
+
     /// <summary>Number of connections that may be closed for new ones.</summary>
-    public int UnadmittedCount => Waiting.Count + Asking.Count;
+    public int UnadmittedCount => Waiting.Count + Asking.Count + Served.Count;
 
     /// <summary>
     /// The connection to close for a new one; null when all are admitted. It is the oldest in <see cref="Waiting"/>, because a client in
     /// <see cref="Asking"/> has done its part and waits for the server. Only when <see cref="Asking"/> is longer, it is the oldest there:
-    /// bytes that look like a request need not be one. So a flood of either kind closes connections of the flood.
+    /// bytes that look like a request need not be one. When <see cref="Served"/> is the longest, it is the oldest there. So a flood of any
+    /// kind closes connections of the flood.
     /// </summary>
-    public TrackedConnection? Oldest => (Waiting.Count >= Asking.Count ? Waiting : Asking).First?.Value;
+    public TrackedConnection? Oldest
+    {
+        get
+        {
+            var longer = Waiting.Count >= Asking.Count ? Waiting : Asking;
+            return (longer.Count >= Served.Count ? longer : Served).First?.Value;
+        }
+    }
 
     public void Add(TrackedConnection connection)
     {
@@ -51,6 +63,9 @@ internal sealed class ConnectionBound(int most)
                 break;
             case ConnectionState.Asking:
                 Asking.AddLast(node);
+                break;
+            case ConnectionState.Served:
+                Served.AddLast(node);
                 break;
         }
     }

@@ -5,7 +5,8 @@ namespace Pandora.Server.Hosting.Connections;
 
 /// <summary>
 /// Holds all open connections and decides which to close, so that clients without a key cannot keep out clients with one. Admitted
-/// connections may stay open without a time limit. The others have little time, and are closed when a new connection needs room.
+/// connections may stay open without a time limit. The others have little time, unless a request is being served on them, and are closed
+/// when a new connection needs room.
 /// </summary>
 internal sealed partial class ConnectionTable : IDisposable
 {
@@ -163,64 +164,6 @@ internal sealed partial class ConnectionTable : IDisposable
             }
 
             return true;
-        }
-    }
-
-    /// <summary>Records that a request has come, which the server has not checked yet.</summary>
-    public void Begin(TrackedConnection connection)
-    {
-        lock (_lock)
-        {
-            if (connection.State is ConnectionState.Waiting or ConnectionState.Asking)
-            {
-                connection.SetState(ConnectionState.Asking);
-                connection.Since = _time.GetTimestamp();
-            }
-        }
-    }
-
-    /// <summary>Records that a request was answered. If it was refused, the connection waits for the next request.</summary>
-    public void End(TrackedConnection connection)
-    {
-        lock (_lock)
-        {
-            if (connection.State == ConnectionState.Asking)
-            {
-                connection.SetState(ConnectionState.Waiting);
-                connection.Since = _time.GetTimestamp();
-            }
-        }
-    }
-
-    /// <summary>Records that a request was accepted.</summary>
-    /// <param name="connection">The connection.</param>
-    /// <param name="ended">Cancelled when what was accepted is valid no more. Then the connection must be admitted again.</param>
-    public void Admit(TrackedConnection connection, CancellationToken ended)
-    {
-        lock (_lock)
-        {
-            if (connection.State is ConnectionState.Waiting or ConnectionState.Asking)
-            {
-                connection.SetState(ConnectionState.Admitted);
-            }
-
-            if (connection is { State: ConnectionState.Admitted, Ended: null })
-            {
-                connection.Ended = ended.UnsafeRegister(_ => Dismiss(connection), null);
-            }
-        }
-    }
-
-    private void Dismiss(TrackedConnection connection)
-    {
-        lock (_lock)
-        {
-            connection.Ended = null;
-            if (connection.State == ConnectionState.Admitted)
-            {
-                connection.SetState(ConnectionState.Waiting);
-                connection.Since = _time.GetTimestamp();
-            }
         }
     }
 

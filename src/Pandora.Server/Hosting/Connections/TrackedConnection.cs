@@ -10,11 +10,15 @@ internal enum ConnectionState
     /// <summary>No byte has come on it; the web server does not have it yet.</summary>
     Silent,
 
-    /// <summary>Bytes have come, but not the complete headers of a request; or a request was refused and answered.</summary>
+    /// <summary>Bytes have come, but not the complete headers of a request; or all its requests were answered and none was
+    /// accepted.</summary>
     Waiting,
 
     /// <summary>The complete headers of a request have come, and the server has neither answered nor accepted it yet.</summary>
     Asking,
+
+    /// <summary>A request runs that passed without being accepted: to a public port, or by a link to a preview.</summary>
+    Served,
 
     /// <summary>A request was accepted.</summary>
     Admitted,
@@ -46,6 +50,12 @@ internal sealed class TrackedConnection(
     /// <summary>Timestamp of the opening, or of the last request.</summary>
     public long Since { get; set; }
 
+    /// <summary>Number of requests that have come and were not answered yet.</summary>
+    public int Requests { get; set; }
+
+    /// <summary>Whether one of these requests, or one that ran beside them, passed without being accepted.</summary>
+    public bool IsServing { get; set; }
+
     /// <summary>Its places in the bound of all connections, and in that of its address.</summary>
     public List<(ConnectionBound Bound, LinkedListNode<TrackedConnection> Node)> Places { get; } = [];
 
@@ -60,10 +70,13 @@ internal sealed class TrackedConnection(
     /// <summary>What ends the admission; null when it was not admitted by a request.</summary>
     public CancellationTokenRegistration? Ended { get; set; }
 
+    /// <summary>Whether a request on the connection was accepted.</summary>
     /// <remarks>It stays true while what admitted it is valid: a proxy sends the requests of different clients on one connection.</remarks>
     public bool IsAdmitted => State == ConnectionState.Admitted;
 
     public void Begin() => table.Begin(this);
+
+    public void Serve() => table.Serve(this);
 
     public void Admit(CancellationToken ended)
     {

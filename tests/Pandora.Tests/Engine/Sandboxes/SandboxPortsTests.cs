@@ -194,6 +194,52 @@ public sealed class SandboxPortsTests
         open.ForEach(c => c.Dispose());
     }
 
+    [Fact]
+    public async Task Previews_leave_places_to_other_connections()
+    {
+        await using var node = new FakeNode();
+        var sandbox = await CreateAsync(node);
+        using var listener = Listen(node, sandbox, 80);
+        var open = new List<SandboxStream>();
+        for (var i = 0; i < Sandbox.MaxPreviews; i++)
+        {
+            await OpenAsync(PortUse.Preview);
+        }
+
+        Assert.Equal(
+            $"{Sandbox.MaxPreviews} connections of previews to ports of this sandbox are open, and no more may be at once",
+            await RefusalAsync());
+        Assert.Equal(Sandbox.MaxPreviews, sandbox.Connections);
+        for (var i = Sandbox.MaxPreviews; i < Sandbox.MaxConnections; i++)
+        {
+            await OpenAsync(PortUse.Connect);
+        }
+
+        // One less preview, and one more of the others: the common bound refuses.
+        await open[0].DisposeAsync();
+        await OpenAsync(PortUse.Connect);
+        Assert.Equal(
+            $"{Sandbox.MaxConnections} connections to ports of this sandbox are open, and no more may be at once", await RefusalAsync());
+        await open[^1].DisposeAsync();
+        // What was refused took no place among the previews.
+        await OpenAsync(PortUse.Preview);
+        open.ForEach(c => c.Dispose());
+        Assert.Equal(0, sandbox.Connections);
+
+        async Task OpenAsync(PortUse use)
+        {
+            open.Add(await sandbox.ConnectPortAsync(80, use, default));
+            (await listener.AcceptSocketAsync()).Dispose();
+        }
+
+        async Task<string> RefusalAsync()
+        {
+            var refusal = await Assert.ThrowsAsync<PandoraException>(() => sandbox.ConnectPortAsync(80, PortUse.Preview, default));
+            Assert.Equal(PandoraError.TooManyConnections, refusal.Error);
+            return refusal.Message;
+        }
+    }
+
     [Theory]
     [InlineData("deleted", PandoraError.SandboxNotFound)]
     [InlineData("died", PandoraError.SandboxGone)]

@@ -104,7 +104,7 @@ public sealed class PreviewAnswerTests
         world.Listen(Port, stream => stream.ReadExactlyAsync(new byte[1]).AsTask());
         var sandbox = world.Api.Node.Sandboxes.GetFor(world.Id, SandboxOperation.Port);
         var open = new List<SandboxStream>();
-        for (var i = 0; i < Sandbox.MaxConnections; i++)
+        for (var i = 0; i < Sandbox.MaxPreviews; i++)
         {
             open.Add(await sandbox.ConnectPortAsync(Port, PortUse.Preview, CancellationToken.None));
         }

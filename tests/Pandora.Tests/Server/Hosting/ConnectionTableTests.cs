@@ -9,7 +9,7 @@ using Pandora.Server.Hosting.Connections;
 namespace Pandora.Tests.Hosting;
 
 /// <summary>Which connection is closed when there are too many, tested without sockets.</summary>
-public sealed class ConnectionTableTests : IDisposable
+public sealed partial class ConnectionTableTests : IDisposable
 {
     private static readonly IPAddress Loopback = IPAddress.Loopback, One = IPAddress.Parse("192.0.2.1"), Two = IPAddress.Parse("192.0.2.2");
     private readonly FakeTime _time = new();

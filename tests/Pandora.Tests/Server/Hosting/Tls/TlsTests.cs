@@ -20,6 +20,7 @@ namespace Pandora.Tests.Hosting.Tls;
 public sealed class TlsTests : IDisposable
 {
     private const string Domain = "sandbox.test";
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(20);
     private readonly string _directory = Directory.CreateTempSubdirectory("pandora-tls-").FullName;
     private readonly StringWriter _error = new();
 
@@ -74,6 +75,41 @@ public sealed class TlsTests : IDisposable
         using var answer = await http.SendAsync(request);
         Assert.Equal("HTTP/2 https", await answer.Content.ReadAsStringAsync());
         Assert.Equal((2, "0"), (answer.Version.Major, answer.TrailingHeaders.GetValues("grpc-status").Single()));
+    }
+
+    [Fact]
+    public async Task Of_two_requests_to_a_public_port_on_one_connection_the_end_of_one_sets_no_limit_to_the_other()
+    {
+        Init();
+        await using var world = await PreviewWorld.OnAsync(await FakeServer.StartAsync(Options(), onLoopback: true, client: Client));
+        await world.Api.Node.Sandboxes.GetFor(world.Id, SandboxOperation.Port).SetPublicAsync(80, isPublic: true, CancellationToken.None);
+        var (came, answer) = (new TaskCompletionSource(), new TaskCompletionSource());
+        await world.ServeAsync(80, app =>
+        {
+            app.MapGet("/short", () => "short");
+            app.MapGet("/long", async () =>
+            {
+                came.SetResult();
+                await answer.Task;
+                return "long";
+            });
+        });
+        using var visitor = Client(world.Api.Http.BaseAddress!);
+        visitor.DefaultRequestHeaders.Host = $"80-{world.Id}.{Domain}";
+        var asking = visitor.GetStringAsync(new Uri("/long", UriKind.Relative));
+        await came.Task.WaitAsync(Limit);
+        Assert.Equal("short", await visitor.GetStringAsync(new Uri("/short", UriKind.Relative)));
+        // Both requests came on one connection; the other is that of the client that made the sandbox.
+        Assert.Equal((1, 1), world.Api.Connections.Counts);
+        for (var i = 0; i < 30; i++)
+        {
+            world.Api.Node.Time.Advance(TimeSpan.FromSeconds(1));
+            await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System);
+        }
+
+        answer.SetResult();
+        Assert.Equal("long", await asking.WaitAsync(Limit));
+        Assert.Equal((1, 1), world.Api.Connections.Counts);
     }
 
     [Fact]
