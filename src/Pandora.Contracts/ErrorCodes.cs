@@ -228,7 +228,7 @@ public static class ErrorCodes
     /// <summary>No program listens on the port.</summary>
     public static readonly ErrorCode PortClosed = Add(new(
         "port_closed", 502, "Guest unreachable", ErrorKind.Other, ApiOperations.Port,
-        "no program in the guest listens on the port, or it accepts no connection"));
+        "no program in the guest listens on the port"));
 
     /// <summary>The program behind the port does not speak HTTP, or broke off.</summary>
     public static readonly ErrorCode PortBadAnswer = Add(new(
@@ -238,7 +238,7 @@ public static class ErrorCodes
     /// <summary>The program behind the port does not answer.</summary>
     public static readonly ErrorCode PortTimeout = Add(new(
         "port_timeout", 504, "Timed out", ErrorKind.Other, ApiOperations.Port,
-        "the program on the port did not answer a preview in time"));
+        "the program on the port accepts no connection within 5 s, or a preview of it had no byte for 10 min"));
 
     /// <summary>The guest has no agent that can do it.</summary>
     public static readonly ErrorCode PortsUnsupported = Add(new(

@@ -90,8 +90,11 @@ public enum PandoraError
     /// <summary>Too many requests for files of the sandbox are under way.</summary>
     TooManyFileRequests,
 
-    /// <summary>No program in the guest listens on the port, or it accepts no connection.</summary>
+    /// <summary>No program in the guest listens on the port.</summary>
     PortClosed,
+
+    /// <summary>The program on the port accepts no connection in time.</summary>
+    PortTimeout,
 
     /// <summary>The guest's agent can do nothing with ports.</summary>
     PortsUnsupported,

@@ -8,7 +8,10 @@ internal sealed class KeptLog : ILoggerFactory
 {
     public ConcurrentQueue<(string Category, string Text)> Lines { get; } = [];
 
-    public ILogger CreateLogger(string categoryName) => new Logger(categoryName, Lines);
+    /// <summary>Those of the lines that are errors.</summary>
+    public ConcurrentQueue<(string Category, string Text)> Errors { get; } = [];
+
+    public ILogger CreateLogger(string categoryName) => new Logger(categoryName, this);
 
     public void AddProvider(ILoggerProvider provider) => throw new NotSupportedException();
 
@@ -16,7 +19,7 @@ internal sealed class KeptLog : ILoggerFactory
     {
     }
 
-    private sealed class Logger(string category, ConcurrentQueue<(string, string)> lines) : ILogger
+    private sealed class Logger(string category, KeptLog log) : ILogger
     {
         public IDisposable? BeginScope<TState>(TState state)
             where TState : notnull => null;
@@ -24,7 +27,14 @@ internal sealed class KeptLog : ILoggerFactory
         public bool IsEnabled(LogLevel logLevel) => true;
 
         public void Log<TState>(
-            LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
-            lines.Enqueue((category, formatter(state, exception) + exception));
+            LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        {
+            var line = (category, formatter(state, exception) + exception);
+            log.Lines.Enqueue(line);
+            if (logLevel >= LogLevel.Error)
+            {
+                log.Errors.Enqueue(line);
+            }
+        }
     }
 }

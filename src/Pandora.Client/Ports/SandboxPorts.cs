@@ -36,8 +36,8 @@ public class SandboxPorts
     /// <summary>Connects to what listens on a port in the guest.</summary>
     /// <param name="port">The port: 1 to 65,535.</param>
     /// <param name="cancellationToken">Ends the wait; the connection that is returned does not depend on it.</param>
-    /// <exception cref="PandoraApiException">No program listens there (code <c>port_closed</c>), or too many connections are open (code
-    /// <c>too_many_connections</c>, after retries).</exception>
+    /// <exception cref="PandoraApiException">No program listens there (code <c>port_closed</c>), the program accepts no connection (code
+    /// <c>port_timeout</c>), or too many connections are open (code <c>too_many_connections</c>, after retries).</exception>
     /// <exception cref="SandboxNotFoundException">The sandbox has ended.</exception>
     /// <exception cref="SandboxGoneException">Its microVM died.</exception>
     /// <exception cref="PandoraClientException">The connection failed for another reason.</exception>

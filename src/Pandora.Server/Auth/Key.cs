@@ -11,6 +11,10 @@ internal sealed class Key
     /// <summary>Number of characters of an id.</summary>
     public const int IdLength = 8;
 
+    /// <summary>Least number of characters of a key of the settings.</summary>
+    public const int LeastLength = 16;
+
+    private const string Prefix = "pnd_", E2bPrefix = "e2b_";
     private const int RandomBytes = 20;
     private readonly CancellationTokenSource _revoked = new();
     private readonly byte[] _hash;
@@ -55,5 +59,9 @@ internal sealed class Key
     /// <summary>Makes a new key.</summary>
     /// <param name="isE2b">Whether it has the form that E2B's clients demand.</param>
     public static string Create(bool isE2b) =>
-        (isE2b ? "e2b_" : "pnd_") + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(RandomBytes));
+        (isE2b ? E2bPrefix : Prefix) + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(RandomBytes));
+
+    /// <summary>Whether a text begins as the keys that <see cref="Create"/> makes.</summary>
+    public static bool HasMadeForm(string text) =>
+        text.StartsWith(Prefix, StringComparison.Ordinal) || text.StartsWith(E2bPrefix, StringComparison.Ordinal);
 }

@@ -17,24 +17,21 @@ internal sealed class PreviewCredentials
     // Proxies before the server tell it the viewer's address in these; the guest must not learn it, nor believe what a client writes there.
     private static readonly string[] ProxyHeaders =
     [
-        "Forwarded", "X-Real-IP", "X-Client-IP", "X-Original-For", "True-Client-IP", "CF-Connecting-IP", "Fastly-Client-IP",
+        "Forwarded", "X-Real-IP", "X-Client-IP", "X-Original-For", "True-Client-IP", "CF-Connecting-IP", "CF-Connecting-IPv6",
+        "Fastly-Client-IP", "Fly-Client-IP", "X-Azure-ClientIP", "X-Cluster-Client-IP", "X-Envoy-External-Address", "Via",
     ];
 
     private const string ForwardedPrefix = "X-Forwarded-";
-    private readonly List<string> _keyHeaders = [];
 
     private PreviewCredentials(HttpRequest request, PreviewHost host, Access access)
     {
         foreach (var name in KeyHeaders)
         {
-            foreach (var shown in request.Headers[name].OfType<string>().Select(v => KeyIn(name, v)).Where(k => k.Length > 0))
+            // Several values would be several guesses for one that is counted. What is not counted is no credential, either.
+            if (request.Headers[name] is [{ } value] && KeyIn(name, value) is var shown && MayBeKey(name, shown))
             {
                 IsKeyShown = true;
-                if (access.Find(shown) is { } key)
-                {
-                    Key ??= key;
-                    _keyHeaders.Add(name);
-                }
+                Key ??= access.Find(shown);
             }
         }
 
@@ -45,7 +42,7 @@ internal sealed class PreviewCredentials
     /// <summary>The key of this server that the request shows; null for none.</summary>
     public Key? Key { get; }
 
-    /// <summary>Whether the request shows a key, of this server or not.</summary>
+    /// <summary>Whether the request shows what may be a key, of this server or not.</summary>
     public bool IsKeyShown { get; }
 
     /// <summary>The tokens in the query.</summary>
@@ -60,12 +57,16 @@ internal sealed class PreviewCredentials
     /// <summary>Reads what a request shows.</summary>
     public static PreviewCredentials Of(HttpRequest request, PreviewHost host, Access access) => new(request, host, access);
 
-    /// <summary>Removes all of it from the headers, and what names the viewer. The query is <see cref="Query"/>.</summary>
-    public void RemoveFrom(IHeaderDictionary headers)
+    /// <summary>Removes all of it from the headers, and what names the viewer. The query is <see cref="Query"/>. A key of this server is
+    /// removed also where it was no credential: among several values, or as a Bearer without the form of one.</summary>
+    public static void RemoveFrom(IHeaderDictionary headers, Access access)
     {
-        foreach (var name in _keyHeaders)
+        foreach (var name in KeyHeaders)
         {
-            headers.Remove(name);
+            if (headers[name].OfType<string>().Any(v => access.Find(KeyIn(name, v)) is not null))
+            {
+                headers.Remove(name);
+            }
         }
 
         if (!StringValues.IsNullOrEmpty(headers.Cookie))
@@ -79,9 +80,15 @@ internal sealed class PreviewCredentials
         }
     }
 
-    private static bool IsOfProxy(string name) =>
-        name.StartsWith(ForwardedPrefix, StringComparison.OrdinalIgnoreCase)
-        || ProxyHeaders.Contains(name, StringComparer.OrdinalIgnoreCase);
+    // Programs that read headers as CGI passes them cannot tell an underscore from a dash (RFC 3875, section 4.1.18).
+    private static bool IsOfProxy(string header) =>
+        header.Replace('_', '-') is var name
+        && (name.StartsWith(ForwardedPrefix, StringComparison.OrdinalIgnoreCase)
+            || ProxyHeaders.Contains(name, StringComparer.OrdinalIgnoreCase));
+
+    // Programs use Authorization for tokens of their own, which are no guesses.
+    private static bool MayBeKey(string header, string shown) =>
+        Key.HasMadeForm(shown) || (header == "X-API-Key" && shown.Length >= Key.LeastLength);
 
     private static string KeyIn(string header, string value) =>
         header == "Authorization" ? ShownKey.Of(value, apiKey: null) : ShownKey.Of(authorization: null, value.Trim());

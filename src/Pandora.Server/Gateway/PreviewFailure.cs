@@ -23,10 +23,9 @@ internal static class PreviewFailure
                 or ForwarderError.ResponseBodyCanceled or ForwarderError.ResponseBodyClient or ForwarderError.UpgradeRequestCanceled
                 or ForwarderError.UpgradeRequestClient or ForwarderError.UpgradeResponseCanceled or ForwarderError.UpgradeResponseClient:
                 return null;
-            case ForwarderError.RequestTimedOut:
-                return Timeout(host, PreviewForwarder.ActivityTimeout);
         }
 
+        var isTimeout = error == ForwarderError.RequestTimedOut;
         for (var cause = exception; cause is not null; cause = cause.InnerException)
         {
             switch (cause)
@@ -36,16 +35,24 @@ internal static class PreviewFailure
                     return Gone(e);
                 case PandoraException e:
                     return Of(host, sandboxes, e);
-                // The client's own limit for a connection.
-                case TimeoutException or OperationCanceledException:
-                    return Timeout(host, PreviewConnections.ConnectTimeout);
+                // The client's own limit for a connection. The forwarder's for activity is a cancellation without such a cause.
+                case TimeoutException:
+                    return new Refusal(
+                        ErrorCodes.PortTimeout, $"the program that listens on port {host.Port} accepted no connection within "
+                            + $"{PreviewConnections.ConnectTimeout.TotalSeconds:0} s");
+                case OperationCanceledException:
+                    isTimeout = true;
+                    break;
             }
         }
 
-        return new Refusal(
-            ErrorCodes.PortBadAnswer,
-            $"the program that listens on port {host.Port} does not speak HTTP, broke off, or sent more than "
-                + $"{PreviewConnections.MaxHeadersKib} KiB of headers");
+        return isTimeout
+            ? new Refusal(
+                ErrorCodes.PortTimeout, $"the program that listens on port {host.Port} sent and took no byte for "
+                    + $"{PreviewForwarder.ActivityTimeout.TotalSeconds:0} s")
+            : new Refusal(
+                ErrorCodes.PortBadAnswer, $"the program that listens on port {host.Port} does not speak HTTP, broke off, or sent more than "
+                    + $"{PreviewConnections.MaxHeadersKib} KiB of headers");
     }
 
     /// <summary>The refusal for an error of the engine.</summary>
@@ -63,7 +70,4 @@ internal static class PreviewFailure
 
     // The API answers with 404; of a page that was there, 410 says that it does not come back (RFC 9110, section 15.5.11).
     private static Refusal Gone(PandoraException error) => new(ErrorCodes.SandboxGone, error.Message, error.Hint);
-
-    private static Refusal Timeout(PreviewHost host, TimeSpan limit) => new(
-        ErrorCodes.PortTimeout, $"the program that listens on port {host.Port} did not answer within {limit.TotalSeconds:0} s");
 }

@@ -44,13 +44,13 @@ internal sealed class PreviewForwarder(
             return;
         }
 
-        if (host is null || HttpMethods.IsConnect(context.Request.Method))
+        if ((host is null ? NoPreview() : Unforwardable(context)) is { } refusal)
         {
-            await PreviewPages.WriteAsync(context, host is null ? NoPreview() : NoTunnel(), host);
+            await PreviewPages.WriteAsync(context, refusal, host);
             return;
         }
 
-        var result = await ForwardAsync(context, caller, host);
+        var result = await ForwardAsync(context, caller, host!);
         metrics.PreviewAnswered(result);
     }
 
@@ -100,7 +100,7 @@ internal sealed class PreviewForwarder(
             return PreviewResult.Ok;
         }
 
-        shown.RemoveFrom(request.Headers);
+        PreviewCredentials.RemoveFrom(request.Headers, services.Access);
         request.Headers["X-Forwarded-Host"] = request.Headers.Host;
         request.Headers["X-Forwarded-Proto"] = request.IsHttps ? Uri.UriSchemeHttps : host.Scheme;
 
@@ -119,14 +119,23 @@ internal sealed class PreviewForwarder(
         Unbound(context.Features);
         var isGrpc = HttpProtocol.IsHttp2(request.Protocol)
             && request.ContentType?.StartsWith("application/grpc", StringComparison.OrdinalIgnoreCase) == true;
-        var error = await forwarder.SendAsync(
-            context, PreviewConnections.PrefixOf(host), services.Connections.Client, isGrpc ? Http2 : Http1,
-            new PreviewTransformer(host, target, cookie));
+        try
+        {
+            var error = await forwarder.SendAsync(
+                context, PreviewConnections.PrefixOf(host), services.Connections.Client, isGrpc ? Http2 : Http1,
+                new PreviewTransformer(host, target, cookie));
 
-        // 7: no answer.
-        return error is ForwarderError.None or ForwarderError.UpgradeActivityTimeout
-            ? PreviewResult.Ok
-            : await FailAsync(context, host, sandboxes, error);
+            // 7: no answer.
+            return error is ForwarderError.None or ForwarderError.UpgradeActivityTimeout
+                ? PreviewResult.Ok
+                : await FailAsync(context, host, sandboxes, error);
+        }
+        catch (FormatException)
+        {
+            // The trailers are invalid: all before them has been sent.
+            context.Abort();
+            return PreviewResult.BadAnswer;
+        }
     }
 
     private static async Task<PreviewResult> FailAsync(
@@ -154,7 +163,17 @@ internal sealed class PreviewForwarder(
         ErrorCodes.HostNotAllowed, "the Host header looks like the name of a preview and is none: "
             + "a preview's name is PORT-ID, a port from 1 to 65535 and a sandbox's id");
 
-    private static Refusal NoTunnel() => new(ErrorCodes.MethodNotAllowed, "a preview is not a proxy: CONNECT is not forwarded");
+    private static Refusal? Unforwardable(HttpContext context)
+    {
+        if (HttpMethods.IsConnect(context.Request.Method))
+        {
+            return new(ErrorCodes.MethodNotAllowed, "a preview is not a proxy: CONNECT is not forwarded");
+        }
+
+        return PreviewTarget.IsValid(context)
+            ? null
+            : new(ErrorCodes.InvalidRequest, "the target of the request has a space or a control character");
+    }
 
     private static Refusal Foreign(HttpRequest request)
     {

@@ -5,6 +5,11 @@ namespace Pandora.Server.Gateway;
 /// <summary>The target of a request, as the client wrote it.</summary>
 internal static class PreviewTarget
 {
+    /// <summary>Whether the target has no space and no control character. The web server lets some pass, and a program may take one for the
+    /// end of the line.</summary>
+    public static bool IsValid(HttpContext context) =>
+        (context.Features.Get<IHttpRequestFeature>()?.RawTarget ?? "").All(c => c is > ' ' and not '\x7f');
+
     /// <summary>The path of a request, without the query. It begins with a slash.</summary>
     public static string PathOf(HttpContext context)
     {

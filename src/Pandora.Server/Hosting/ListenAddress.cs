@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using Pandora.Engine;
+using Pandora.Server.Auth;
 using Pandora.Server.Hosting.Tls;
 using Pandora.Vmm;
 
@@ -25,7 +26,7 @@ public static class ListenAddress
             throw new StartupException($"PANDORA_LISTEN: '{options.Listen}' is not an address such as http://127.0.0.1:8000");
         }
 
-        if (options.Keys.FirstOrDefault(k => k.Length < 16) is not null)
+        if (options.Keys.FirstOrDefault(k => k.Length < Key.LeastLength) is not null)
         {
             throw new StartupException("PANDORA_API_KEYS: a key has fewer than 16 characters; 'openssl rand -hex 20' makes a good one");
         }

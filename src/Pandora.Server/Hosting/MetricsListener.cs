@@ -16,7 +16,7 @@ internal static class MetricsListener
     /// </exception>
     public static Uri? Check(ServerOptions options, bool needsKey)
     {
-        if (options.MetricsKey is { Length: > 0 and < 16 })
+        if (options.MetricsKey is { Length: > 0 and < Key.LeastLength })
         {
             throw new StartupException("PANDORA_METRICS_KEY has fewer than 16 characters; 'openssl rand -hex 20' makes a good one");
         }

@@ -136,7 +136,8 @@ internal sealed partial class AgentGuest
         var reason = GuestText.Printable(failure.Reason);
         return failure.Kind switch
         {
-            PortFailureKind.Closed or PortFailureKind.Timeout or PortFailureKind.Guest => new(PandoraError.PortClosed, reason),
+            PortFailureKind.Closed or PortFailureKind.Guest => new(PandoraError.PortClosed, reason),
+            PortFailureKind.Timeout => new(PandoraError.PortTimeout, reason),
             PortFailureKind.TooMany => new(PandoraError.TooManyConnections, reason),
             PortFailureKind.NoSshServer => new(PandoraError.SshUnsupported, reason),
             _ => new(PandoraError.GuestUnreachable, $"the guest's agent refused the request: {reason}"),

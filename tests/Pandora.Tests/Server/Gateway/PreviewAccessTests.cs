@@ -15,7 +15,9 @@ public sealed class PreviewAccessTests
     [Theory]
     [InlineData("none", 200, 401)]
     [InlineData("admin key", 200, 200)]
+    [InlineData("admin key as Bearer", 200, 401)]
     [InlineData("key of the project", 200, 200)]
+    [InlineData("key of the project as Bearer", 200, 200)]
     [InlineData("key of another project", 200, 404)]
     [InlineData("metrics key", 200, 403)]
     [InlineData("wrong key", 200, 401)]
@@ -29,6 +31,7 @@ public sealed class PreviewAccessTests
     [InlineData("public", 200, 200)]
     [InlineData("public and wrong key", 200, 200)]
     [InlineData("public and metrics key", 200, 200)]
+    [InlineData("public and admin key as Bearer", 200, 200)]
     public async Task Each_credential_opens_what_it_should(string credential, int open, int closed)
     {
         await AssertOpensAsync(credential, needsKey: false, open);
@@ -57,8 +60,11 @@ public sealed class PreviewAccessTests
         var headers = new List<(string, string)>();
         headers.AddRange(credential switch
         {
-            "admin key" => [("Authorization", $"Bearer {PreviewWorld.Admin}")],
+            "admin key" => [("X-API-Key", PreviewWorld.Admin)],
+            // Without the form of a key that Pandora makes it may be the program's own. It is removed nevertheless.
+            "admin key as Bearer" or "public and admin key as Bearer" => [("Authorization", $"Bearer {PreviewWorld.Admin}")],
             "key of the project" => [("X-API-Key", own)],
+            "key of the project as Bearer" => [("Authorization", $"Bearer {own}")],
             "key of another project" or "link and key of another project" => [("X-API-Key", other)],
             "metrics key" or "public and metrics key" => [("X-API-Key", PreviewWorld.Metrics)],
             "wrong key" or "cookie and wrong key" or "public and wrong key" => [("Authorization", "Bearer of-the-program-itself")],
@@ -246,7 +252,7 @@ public sealed class PreviewAccessTests
         await world.EchoAsync(Port);
         for (var i = 0; i < GuessBound.Burst; i++)
         {
-            using var guess = await world.GetAsync(Port, "/", ("X-API-Key", $"a-wrong-key-{i}"));
+            using var guess = await world.GetAsync(Port, "/", ("X-API-Key", $"a-wrong-key-of-nobody-{i}"));
             Assert.Equal(ErrorCodes.Unauthorized.Code, await PreviewWorld.CodeOf(guess));
         }
 
@@ -255,6 +261,53 @@ public sealed class PreviewAccessTests
         Assert.Equal(429, (await world.Api.SendAsync(HttpMethod.Get, "/sandboxes", headers: [("X-API-Key", "wrong")])).Status);
         Assert.Equal(2, world.Api.Metrics.RefusedGuesses);
         Assert.Equal(GuessBound.Burst + 1, world.Api.Metrics.Count(PreviewResult.Unauthorized));
+    }
+
+    [Theory]
+    [InlineData("Authorization", "Bearer eyJhbGciOiJIUzI1NiJ9.e30.of-the-program-itself", false)]
+    [InlineData("Authorization", "Basic YTpi", false)]
+    [InlineData("Authorization", $"Bearer {PreviewWorld.Admin}", false)]
+    [InlineData("X-API-Key", "of-the-program", false)]
+    [InlineData("X-API-Key", "as-long-as-a-key", true)]
+    [InlineData("X-API-Key", "e2b_0123", true)]
+    [InlineData("Authorization", "Bearer pnd_0123", true)]
+    public async Task Only_what_has_the_form_of_a_key_counts_as_a_wrong_one(string name, string value, bool counts)
+    {
+        await using var world = await PreviewWorld.StartAsync(needsKey: true);
+        for (var i = 0; i <= GuessBound.Burst; i++)
+        {
+            using var answer = await world.GetAsync(Port, "/", (name, value));
+            var isTooMany = counts && i == GuessBound.Burst;
+            Assert.Equal(
+                (isTooMany ? ErrorCodes.TooManyAttempts : ErrorCodes.Unauthorized).Code, await PreviewWorld.CodeOf(answer));
+        }
+    }
+
+    [Theory]
+    [InlineData("X-API-Key: a-wrong-key-of-nobody\r\nX-API-Key: KEY\r\n")]
+    [InlineData("X-API-Key: KEY\r\nx-api-key: a-wrong-key-of-nobody\r\n")]
+    [InlineData("Authorization: Bearer KEY\r\nAuthorization: Basic YTpi\r\n")]
+    [InlineData("Authorization: Bearer KEY\r\nAuthorization: Bearer KEY\r\n")]
+    public async Task Of_several_values_of_a_header_none_is_a_key_and_no_key_among_them_reaches_the_guest(string headers)
+    {
+        await using var world = await PreviewWorld.StartAsync(needsKey: true);
+        await world.EchoAsync(Port);
+        var key = await world.AddKeyAsync("default");
+        for (var i = 0; i <= GuessBound.Burst; i++)
+        {
+            var refused = await SendAsync();
+            Assert.StartsWith("HTTP/1.1 401 ", refused, StringComparison.Ordinal);
+        }
+
+        await world.Api.Node.Sandboxes.GetFor(world.Id, SandboxOperation.Port)
+            .SetPublicAsync(Port, isPublic: true, CancellationToken.None);
+        var passed = await SendAsync();
+        Assert.StartsWith("HTTP/1.1 200 ", passed, StringComparison.Ordinal);
+        Assert.DoesNotContain(key, passed, StringComparison.Ordinal);
+
+        Task<string> SendAsync() => world.SendRawAsync(
+            $"GET / HTTP/1.1\r\nHost: {world.HostOf(Port)}\r\nConnection: close\r\n{headers}\r\n"
+                .Replace("KEY", key, StringComparison.Ordinal));
     }
 
     [Fact]

@@ -4,6 +4,7 @@ using Pandora.Engine;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
 using Pandora.Server.Gateway;
+using Yarp.ReverseProxy.Forwarder;
 
 namespace Pandora.Tests.Gateway;
 
@@ -131,12 +132,12 @@ public sealed class PreviewAnswerTests
     }
 
     [Theory]
-    [InlineData(Yarp.ReverseProxy.Forwarder.ForwarderError.RequestTimedOut, "port_timeout")]
-    [InlineData(Yarp.ReverseProxy.Forwarder.ForwarderError.Request, "port_bad_answer")]
-    [InlineData(Yarp.ReverseProxy.Forwarder.ForwarderError.ResponseBodyDestination, "port_bad_answer")]
-    [InlineData(Yarp.ReverseProxy.Forwarder.ForwarderError.RequestCanceled, null)]
-    [InlineData(Yarp.ReverseProxy.Forwarder.ForwarderError.ResponseBodyClient, null)]
-    public async Task Each_error_of_the_forwarder_has_an_answer(Yarp.ReverseProxy.Forwarder.ForwarderError error, string? code)
+    [InlineData(ForwarderError.RequestTimedOut, "port_timeout")]
+    [InlineData(ForwarderError.Request, "port_bad_answer")]
+    [InlineData(ForwarderError.ResponseBodyDestination, "port_bad_answer")]
+    [InlineData(ForwarderError.RequestCanceled, null)]
+    [InlineData(ForwarderError.ResponseBodyClient, null)]
+    public async Task Each_error_of_the_forwarder_has_an_answer(ForwarderError error, string? code)
     {
         await using var world = await PreviewWorld.StartAsync();
         var (host, sandboxes) = (new PreviewHost(Port, world.Id, IsOfDomain: false, ""), new ProjectSandboxes(world.Api.Node.Sandboxes));
@@ -147,11 +148,41 @@ public sealed class PreviewAnswerTests
     public async Task A_program_that_accepts_no_connection_in_time_is_a_timeout()
     {
         await using var world = await PreviewWorld.StartAsync();
-        var (host, sandboxes) = (new PreviewHost(Port, world.Id, IsOfDomain: false, ""), new ProjectSandboxes(world.Api.Node.Sandboxes));
-        var error = new HttpRequestException("", new TaskCanceledException("", new TimeoutException()));
-        var refusal = PreviewFailure.Of(host, sandboxes, Yarp.ReverseProxy.Forwarder.ForwarderError.Request, error);
-        Assert.Equal(ErrorCodes.PortTimeout, refusal!.Code);
-        Assert.Contains("10 s", refusal.Detail, StringComparison.Ordinal);
+        // As the guest's agent says it, within the server's own limit.
+        world.Guest.Answers = Task.FromException(
+            new PandoraException(PandoraError.PortTimeout, $"the program that listens on port {Port} accepted no connection for 5000 ms"));
+        await AssertAsync(world, ErrorCodes.PortTimeout, PreviewResult.Timeout, "accepted no connection for 5000 ms");
+    }
+
+    [Fact]
+    public async Task A_timeout_says_the_limit_that_was_reached()
+    {
+        await using var world = await PreviewWorld.StartAsync();
+        using var handler = new SocketsHttpHandler
+        {
+            ConnectTimeout = TimeSpan.FromMilliseconds(1),
+            ConnectCallback = async (_, stop) =>
+            {
+                await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, stop);
+                return Stream.Null;
+            },
+        };
+        using var client = new HttpMessageInvoker(handler, disposeHandler: false);
+        using var request = new HttpRequestMessage(HttpMethod.Get, "http://a.guest/");
+        var connecting = await Assert.ThrowsAsync<TaskCanceledException>(() => client.SendAsync(request, CancellationToken.None));
+        // The forwarder says that a request timed out in both cases.
+        Assert.Contains(
+            "accepted no connection within 10 s", DetailOf(ForwarderError.RequestTimedOut, connecting), StringComparison.Ordinal);
+        Assert.Contains("600 s", DetailOf(ForwarderError.RequestTimedOut, new OperationCanceledException()), StringComparison.Ordinal);
+        Assert.Contains("600 s", DetailOf(ForwarderError.ResponseBodyDestination, new TaskCanceledException()), StringComparison.Ordinal);
+
+        string DetailOf(ForwarderError error, Exception exception)
+        {
+            var refusal = PreviewFailure.Of(
+                new PreviewHost(Port, world.Id, IsOfDomain: false, ""), new ProjectSandboxes(world.Api.Node.Sandboxes), error, exception);
+            Assert.Equal(ErrorCodes.PortTimeout, refusal!.Code);
+            return refusal.Detail;
+        }
     }
 
     [Fact]

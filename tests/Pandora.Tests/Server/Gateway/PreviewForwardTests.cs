@@ -15,6 +15,10 @@ namespace Pandora.Tests.Gateway;
 public sealed class PreviewForwardTests
 {
     private const int Port = 3000;
+    private const string Reports = "NEL: {\"report_to\":\"a\",\"max_age\":999,\"include_subdomains\":true}\r\n"
+        + "Report-To: {\"group\":\"a\",\"max_age\":999,\"endpoints\":[{\"url\":\"https://evil.example\"}]}\r\n"
+        + "Reporting-Endpoints: a=\"https://evil.example\"\r\n";
+
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(20);
 
     [Fact]
@@ -27,6 +31,9 @@ public sealed class PreviewForwardTests
             $"PATCH /a%2Fb/../c%20d?x=%31&y=a+b;c HTTP/1.1\r\nHost: {host.ToUpperInvariant()}\r\nAccept: x/y\r\n"
                 + "Authorization: Basic YTpi\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: evil.example\r\n"
                 + "X-FORWARDED-Proto: gopher\r\nForwarded: for=192.0.2.1\r\n"
+                + "X-Cluster-Client-IP: 192.0.2.1\r\nCF-Connecting-IPv6: 2001:db8::1\r\nFly-Client-IP: 192.0.2.1\r\n"
+                + "X-Azure-ClientIP: 192.0.2.1\r\nX-Envoy-External-Address: 192.0.2.1\r\nVia: 1.1 192.0.2.1\r\n"
+                + "X_Forwarded_For: 192.0.2.1\r\nX-Forwarded_Proto: gopher\r\nx_real_ip: 192.0.2.1\r\n"
                 + "X-Real-IP: 192.0.2.1\r\nCookie: a=b; pandora_preview=x; c=d\r\nCookie: __Host-pandora_preview=y\r\nX-Own: \xc3\xa9\r\n"
                 + "Content-Length: 3\r\nConnection: close\r\n\r\nabc");
         Assert.StartsWith("HTTP/1.1 200 OK\r\n", answer, StringComparison.Ordinal);
@@ -54,7 +61,7 @@ public sealed class PreviewForwardTests
             Port,
             "HTTP/1.1 201 Made It\r\nContent-Length: 2\r\nLocation: https://elsewhere.example/\r\n"
                 + "Set-Cookie: a=b; DOMAIN=localhost; Path=/\r\nSet-Cookie: pandora_preview=mine\r\nSet-Cookie: c=d\r\n"
-                + "Strict-Transport-Security: max-age=999\r\nAlt-Svc: h3=\":443\"\r\n"
+                + "Strict-Transport-Security: max-age=999\r\nAlt-Svc: h3=\":443\"\r\n" + Reports
                 + "Service-Worker-Allowed: /\r\nX-Own: \xe9\r\nContent-Encoding: gzip\r\n\r\nno");
         using var answer = await world.GetAsync(Port);
         Assert.Equal((HttpStatusCode.Created, "Made It"), (answer.StatusCode, answer.ReasonPhrase));
@@ -64,6 +71,7 @@ public sealed class PreviewForwardTests
         Assert.Equal("é", answer.Headers.GetValues("X-Own").Single());
         Assert.False(answer.Headers.Contains("Strict-Transport-Security"));
         Assert.False(answer.Headers.Contains("Alt-Svc"));
+        AssertNoReports(answer);
         // It is not decoded on the way.
         Assert.Equal("no", await answer.Content.ReadAsStringAsync());
     }
@@ -214,12 +222,17 @@ public sealed class PreviewForwardTests
         world.Answer(
             Port,
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nStrict-Transport-Security: max-age=999\r\nClear-Site-Data: \"cookies\"\r\n"
+                + Reports
                 + $"Set-Cookie: a=b; Domain={PreviewWorld.Domain}\r\nSet-Cookie: __Host-pandora_preview=x; Secure; Path=/\r\n\r\n");
         using var answer = await world.SendAsync(HttpMethod.Get, world.DomainHostOf(Port));
         Assert.True(answer.Headers.Contains("Strict-Transport-Security"));
         Assert.False(answer.Headers.Contains("Clear-Site-Data"));
+        AssertNoReports(answer);
         Assert.Equal("a=b", answer.Headers.GetValues("Set-Cookie").Single());
     }
+
+    private static void AssertNoReports(HttpResponseMessage answer) =>
+        Assert.All(["NEL", "Report-To", "Reporting-Endpoints"], n => Assert.False(answer.Headers.Contains(n)));
 
     private static Task EchoSocketAsync(PreviewWorld world) => world.ServeAsync(Port, app =>
     {

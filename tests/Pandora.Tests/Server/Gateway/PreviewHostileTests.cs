@@ -72,6 +72,33 @@ public sealed class PreviewHostileTests
         Assert.Equal(0, requests);
     }
 
+    [Theory]
+    [InlineData("/a\rb")]
+    [InlineData("/a\r")]
+    [InlineData("/a\tb")]
+    [InlineData("/a\u000bb")]
+    [InlineData("/a\u007fb")]
+    [InlineData("/?a=\rb")]
+    [InlineData("/?a=\tb&pandora_link=x")]
+    [InlineData("http://HOST/a\tb")]
+    [InlineData("http://HOST/?a\rb")]
+    public async Task A_target_with_a_control_character_reaches_nobody(string target)
+    {
+        await using var world = await PreviewWorld.StartAsync();
+        var requests = 0;
+        world.Listen(Port, _ =>
+        {
+            Interlocked.Increment(ref requests);
+            return Task.CompletedTask;
+        });
+        var answer = await world.SendRawAsync(
+            $"GET {target} HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n".Replace(
+                "HOST", world.HostOf(Port), StringComparison.Ordinal));
+        Assert.StartsWith("HTTP/1.1 400 ", answer, StringComparison.Ordinal);
+        Assert.Contains($"\"code\":\"{ErrorCodes.InvalidRequest.Code}\"", answer, StringComparison.Ordinal);
+        Assert.Equal(0, requests);
+    }
+
     [Fact]
     public async Task A_smuggled_request_is_the_body_of_the_one_before_it()
     {

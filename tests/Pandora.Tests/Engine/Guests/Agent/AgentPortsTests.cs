@@ -117,7 +117,7 @@ public sealed partial class AgentPortsTests
 
     [Theory]
     [InlineData(PortFailureKind.Closed, PandoraError.PortClosed)]
-    [InlineData(PortFailureKind.Timeout, PandoraError.PortClosed)]
+    [InlineData(PortFailureKind.Timeout, PandoraError.PortTimeout)]
     [InlineData(PortFailureKind.Guest, PandoraError.PortClosed)]
     [InlineData(PortFailureKind.TooMany, PandoraError.TooManyConnections)]
     [InlineData(PortFailureKind.NoSshServer, PandoraError.SshUnsupported)]

@@ -10,6 +10,7 @@ using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
 using Pandora.Fakes;
 using Pandora.Server.Commands;
+using Pandora.Server.Gateway;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Tls;
 using Pandora.Tests.Gateway;
@@ -110,6 +111,27 @@ public sealed class TlsTests : IDisposable
         answer.SetResult();
         Assert.Equal("long", await asking.WaitAsync(Limit));
         Assert.Equal((1, 1), world.Api.Connections.Counts);
+    }
+
+    [Fact]
+    public async Task An_invalid_trailer_of_a_guest_breaks_its_answer_and_is_no_error_of_the_servers()
+    {
+        Init();
+        using var log = new KeptLog();
+        await using var world = await PreviewWorld.OnAsync(
+            await FakeServer.StartAsync(Options(), onLoopback: true, client: Client, loggers: log));
+        world.Answer(
+            3000, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n5\r\nhello\r\n0\r\nX: a\u0001b\r\n\r\n");
+        using var request = new HttpRequestMessage(HttpMethod.Get, "/")
+        {
+            Version = HttpVersion.Version20,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
+        request.Headers.Host = $"3000-{world.Id}.{Domain}";
+        await Assert.ThrowsAsync<HttpRequestException>(() => world.Api.Http.SendAsync(request));
+        await FakeNode.UntilAsync(() => world.Api.Metrics.Count(PreviewResult.BadAnswer) == 1);
+        Assert.Equal(0, world.Api.Metrics.Count(PreviewResult.Ok));
+        Assert.Empty(log.Errors);
     }
 
     [Fact]
