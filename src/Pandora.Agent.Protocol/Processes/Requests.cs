@@ -16,6 +16,9 @@ internal enum OutputPolicy : byte
     /// As <see cref="Wait"/>, and what was read is kept as long as there is room: a reader whose connection broke begins again there.
     /// </summary>
     WaitAndKeep = 2,
+
+    /// <summary>As <see cref="WaitAndKeep"/> while it has a reader, and as <see cref="Keep"/> without one.</summary>
+    WaitWhileRead = 3,
 }
 
 /// <summary>Body of <see cref="ProcessMessage.Start"/>.</summary>
@@ -94,7 +97,7 @@ internal sealed record StartRequest
             Columns = (ushort)reader.Number(0, ushort.MaxValue),
             Rows = (ushort)reader.Number(0, ushort.MaxValue),
             TimeLimit = Math.Max(0, reader.Number()),
-            Policy = (OutputPolicy)reader.Number(0, 2),
+            Policy = (OutputPolicy)reader.Number(0, 3),
             IsForeground = reader.Number(0, 1) == 1,
             KeepsAlive = reader.Number(0, 1) == 1,
         };

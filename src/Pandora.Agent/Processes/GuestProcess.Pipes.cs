@@ -262,7 +262,8 @@ internal sealed partial class GuestProcess
     private int RoomFor(OutputPipe pipe)
     {
         var room = pipe.Remaining > 0 ? Math.Min(ReadAtOnce, pipe.Remaining) : ReadAtOnce;
-        if (pipe.IsDiscarding || _request.Policy == OutputPolicy.Keep)
+        if (pipe.IsDiscarding || _request.Policy == OutputPolicy.Keep
+            || (_request.Policy == OutputPolicy.WaitWhileRead && !HasReader))
         {
             return room;
         }

@@ -33,6 +33,10 @@ public sealed record ProcessSpec
     /// <summary>Whether it waits for a slow reader, as at a pipe; else it never waits, and its oldest output is dropped.</summary>
     public bool WaitsForReader { get; init; }
 
+    /// <summary>Whether it waits as with <see cref="WaitsForReader"/> while a client reads it. Without one it never waits, and its oldest
+    /// output is dropped.</summary>
+    public bool WaitsWhileRead { get; init; }
+
     /// <summary>
     /// Whether a client waits for it: then its time limit is the server's, and a server that adopts the guest kills it, unless a client
     /// attaches.

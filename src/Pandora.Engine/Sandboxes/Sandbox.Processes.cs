@@ -78,6 +78,44 @@ public sealed partial class Sandbox
         }, cancellationToken);
     }
 
+    /// <summary>Starts a process in the background, and reads it from its first byte. Disposing of it does not end the process.</summary>
+    /// <exception cref="PandoraException">The request is invalid, the guest does not answer, or the sandbox has ended.</exception>
+    public Task<SandboxProcess> OpenProcessAsync(ProcessSpec spec, CancellationToken cancellationToken)
+    {
+        var line = AuditCommand(AuditOperation.ProcessStart, () => AuditedCommand.Of(spec));
+        return OperateAsync(line, async stop =>
+        {
+            RequestLimits.Check(spec, _node.Options);
+            MustNotBeStalled();
+            var reader = AddReader();
+            try
+            {
+                using var lease = Use(isExec: true);
+                IGuestProcess process;
+                try
+                {
+                    process = await MicroVm.Guest.StartAsync(spec, stop);
+                }
+                catch (PandoraException e) when (e.Error == PandoraError.InvalidRequest)
+                {
+                    // The guest answered, and refused the request.
+                    lease.HasWorked = true;
+                    throw;
+                }
+
+                lease.HasWorked = true;
+                line.ProcessId = process.Id;
+                RecordDone(line);
+                return new SandboxProcess(this, process, lease: null, Audit(AuditOperation.ProcessAttach, process.Id)) { Reader = reader };
+            }
+            catch
+            {
+                reader.Dispose();
+                throw;
+            }
+        }, cancellationToken);
+    }
+
     /// <summary>Reads a process that was started before. Disposing of it does not end the process.</summary>
     /// <exception cref="PandoraException">There is no such process, the guest does not answer, or the sandbox has ended.</exception>
     public Task<SandboxProcess> AttachAsync(string id, ReadFrom from, CancellationToken cancellationToken)

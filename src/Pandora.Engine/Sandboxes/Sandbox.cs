@@ -149,7 +149,7 @@ public sealed partial class Sandbox
     }
 
     /// <summary>Cancelled when the sandbox begins to end: its commands stop.</summary>
-    internal CancellationToken Ending => _ending.Token;
+    public CancellationToken Ending => _ending.Token;
 
     /// <summary>Begins an activity in the sandbox.</summary>
     /// <param name="isExec">Whether the activity is a command, which is counted and limited.</param>

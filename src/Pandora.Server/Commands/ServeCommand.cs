@@ -3,6 +3,7 @@ using System.ComponentModel;
 using System.Diagnostics;
 using Microsoft.AspNetCore.HostFiltering;
 using Pandora.Contracts;
+using Pandora.E2b;
 using Pandora.Engine.Node;
 using Pandora.Engine;
 using Pandora.Engine.Projects;
@@ -122,6 +123,8 @@ internal static class ServeCommand
         builder.Services.AddTls(serverOptions, address.Port);
         var names = ListenAddress.AllowedHosts(serverOptions, address);
         PreviewDomain.Check(serverOptions, names);
+        // No page and no cookie is served there, so that previews below the same domain gain nothing.
+        names.Add($"api.{E2bForwarder.OptionsOf(serverOptions).Domain}");
         builder.Services.Configure<HostFilteringOptions>(o => o.AllowedHosts = names);
         var app = builder.Build();
         app.MapPandoraApi(serverOptions, needsKey);
@@ -148,6 +151,7 @@ internal static class ServeCommand
         services.AddSingleton<FindProject>(s => s.GetRequiredService<Access>().FindProject);
         services.AddHostedService(s => s.GetRequiredService<Access>());
         services.AddPreviews();
+        services.AddE2b(E2bForwarder.OptionsOf(serverOptions));
         services.AddScoped<Caller>();
         services.AddScoped(s =>
         {
@@ -186,6 +190,7 @@ internal static class ServeCommand
     {
         app.UseAdmission();
         app.UseExceptionHandler();
+        app.UseE2b();
         // A guest must see the header Accept, and the method, as they came.
         app.UsePreviews(options, needsKey);
         app.UseAcceptedProblems();
@@ -205,6 +210,7 @@ internal static class ServeCommand
         app.MapPorts();
         app.MapPreviewLinks();
         app.MapHealth();
+        app.MapE2b();
         if (Telemetry.IsEnabled)
         {
             app.MapPrometheusScrapingEndpoint();

@@ -4,8 +4,6 @@ using Pandora.Engine.Sandboxes;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
-using Microsoft.AspNetCore.Http.Features;
-using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
 using Yarp.ReverseProxy.Forwarder;
 
 namespace Pandora.Server.Gateway;
@@ -24,15 +22,9 @@ namespace Pandora.Server.Gateway;
 /// </list>
 /// </summary>
 internal sealed class PreviewForwarder(
-    RequestDelegate next, PreviewServices services, IHttpForwarder forwarder, ServerMetrics metrics, TimeProvider time,
+    RequestDelegate next, PreviewServices services, GuestForwarder forwarder, ServerMetrics metrics, TimeProvider time,
     ILogger<PreviewForwarder> logger)
 {
-    /// <summary>Time after which a request ends over which no bytes move.</summary>
-    public static readonly TimeSpan ActivityTimeout = TimeSpan.FromMinutes(10);
-
-    private static readonly ForwarderRequestConfig Http1 = ConfigOf(System.Net.HttpVersion.Version11);
-    private static readonly ForwarderRequestConfig Http2 = ConfigOf(System.Net.HttpVersion.Version20);
-
     /// <summary>Handles a request, and fills in its caller.</summary>
     public async Task InvokeAsync(HttpContext context, Caller caller)
     {
@@ -116,26 +108,16 @@ internal sealed class PreviewForwarder(
         }
 
         // 6: the program.
-        Unbound(context.Features);
-        var isGrpc = HttpProtocol.IsHttp2(request.Protocol)
-            && request.ContentType?.StartsWith("application/grpc", StringComparison.OrdinalIgnoreCase) == true;
-        try
+        if (await forwarder.SendAsync(context, host, new PreviewTransformer(host, target, cookie)) is not { } error)
         {
-            var error = await forwarder.SendAsync(
-                context, PreviewConnections.PrefixOf(host), services.Connections.Client, isGrpc ? Http2 : Http1,
-                new PreviewTransformer(host, target, cookie));
-
-            // 7: no answer.
-            return error is ForwarderError.None or ForwarderError.UpgradeActivityTimeout
-                ? PreviewResult.Ok
-                : await FailAsync(context, host, sandboxes, error);
-        }
-        catch (FormatException)
-        {
-            // The trailers are invalid: all before them has been sent.
-            context.Abort();
+            // All before the trailers, which are invalid, has been sent.
             return PreviewResult.BadAnswer;
         }
+
+        // 7: no answer.
+        return error is ForwarderError.None or ForwarderError.UpgradeActivityTimeout
+            ? PreviewResult.Ok
+            : await FailAsync(context, host, sandboxes, error);
     }
 
     private static async Task<PreviewResult> FailAsync(
@@ -217,31 +199,4 @@ internal sealed class PreviewForwarder(
         return time.CreateTimer(
             static c => ((HttpContext)c!).Abort(), context, rest > TimeSpan.Zero ? rest : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
     }
-
-    // For uploads of any length, and answers that wait for events. While the request runs, its connection has no time limit. One that no
-    // key admitted is closed when others need the room.
-    private static void Unbound(IFeatureCollection features)
-    {
-        if (features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } size)
-        {
-            size.MaxRequestBodySize = null;
-        }
-
-        if (features.Get<IHttpMinRequestBodyDataRateFeature>() is { } upload)
-        {
-            upload.MinDataRate = null;
-        }
-
-        if (features.Get<IHttpMinResponseDataRateFeature>() is { } download)
-        {
-            download.MinDataRate = null;
-        }
-    }
-
-    private static ForwarderRequestConfig ConfigOf(Version version) => new()
-    {
-        ActivityTimeout = ActivityTimeout,
-        Version = version,
-        VersionPolicy = HttpVersionPolicy.RequestVersionExact,
-    };
 }

@@ -36,6 +36,7 @@ internal sealed partial class AgentGuest(AgentConnection connection, ExecWay way
                 : 0,
             Policy = spec switch
             {
+                { WaitsWhileRead: true } => OutputPolicy.WaitWhileRead,
                 { WaitsForReader: false } => OutputPolicy.Keep,
                 { IsReadOnce: true } => OutputPolicy.Wait,
                 _ => OutputPolicy.WaitAndKeep,

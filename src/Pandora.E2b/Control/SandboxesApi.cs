@@ -1,0 +1,167 @@
+using System.Text.Json;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Pandora.Engine;
+using Pandora.Engine.Sandboxes;
+
+namespace Pandora.E2b.Control;
+
+/// <summary>The routes of the control API that make, show and end sandboxes. Both generations of E2B's clients are current.</summary>
+internal static class SandboxesApi
+{
+    private const double DefaultTimeoutV1 = 15, DefaultTimeout = 300;
+    private const int MaxRefresh = 3600;
+
+    public static void MapSandboxes(this IEndpointRouteBuilder routes)
+    {
+        routes.MapPost("/sandboxes", (HttpRequest r, ProjectSandboxes s, E2bOptions o, CancellationToken c) =>
+            CreateAsync(r, s, o, DefaultTimeoutV1, c));
+        routes.MapPost("/v2/sandboxes", (HttpRequest r, ProjectSandboxes s, E2bOptions o, CancellationToken c) =>
+            CreateAsync(r, s, o, DefaultTimeout, c));
+        routes.MapGet("/sandboxes", (HttpRequest r, HttpResponse a, ProjectSandboxes s) => SandboxList.List(r, a, s));
+        routes.MapGet("/v2/sandboxes", (HttpRequest r, HttpResponse a, ProjectSandboxes s) => SandboxList.List(r, a, s));
+        routes.MapGet("/sandboxes/{id}", GetAsync);
+        routes.MapDelete("/sandboxes/{id}", DeleteAsync);
+        routes.MapPost("/sandboxes/{id}/connect", ConnectAsync);
+        routes.MapPost("/v2/sandboxes/{id}/connect", ConnectAsync);
+        routes.MapPost("/sandboxes/{id}/timeout", SetTimeoutAsync);
+        routes.MapPost("/sandboxes/{id}/refreshes", RefreshAsync);
+        routes.MapPut("/sandboxes/{id}/network", SetNetworkAsync);
+    }
+
+    private static async Task<IResult> CreateAsync(
+        HttpRequest request, ProjectSandboxes sandboxes, E2bOptions options, double timeout, CancellationToken cancellationToken)
+    {
+        var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.NewSandbox);
+        Refuse(asked);
+        Dictionary<string, string> annotations = new() { [E2bSandbox.TokenKey] = E2bSandbox.NewToken() };
+        if (asked.EnvVars is { Count: > 0 } environment)
+        {
+            annotations[E2bSandbox.EnvironmentKey] = JsonSerializer.Serialize(environment, E2bJson.Default.DictionaryStringString);
+        }
+
+        if (asked.Network?.AllowPublicTraffic == false)
+        {
+            annotations[E2bSandbox.TrafficTokenKey] = E2bSandbox.NewToken();
+        }
+
+        if (asked.Network?.MaskRequestHost is { Length: > 0 } mask)
+        {
+            annotations[E2bSandbox.MaskKey] = mask;
+        }
+
+        var created = await sandboxes.CreateAsync(
+            new SandboxRequest(Template: TemplateNames.Of(asked.TemplateId), Metadata: asked.Metadata)
+            {
+                EndsAfter = ControlRequest.TimeOf(asked.Timeout ?? timeout),
+                EgressRules = Networks.PolicyOf(asked.Network, asked.AllowInternetAccess),
+                Annotations = annotations,
+                RecordsUsage = true,
+            },
+            cancellationToken);
+        return ControlRequest.Json(Describe(created.Sandbox, options), E2bJson.Default.CreatedSandbox, StatusCodes.Status201Created);
+    }
+
+    // What is not done here is refused: a client must not believe that it has what it does not have.
+    private static void Refuse(NewSandbox asked)
+    {
+        static bool IsGiven(JsonElement? value) =>
+            value is { ValueKind: not JsonValueKind.Null and not JsonValueKind.Undefined };
+        if (asked.AutoPause == true || asked.AutoResume?.Enabled == true)
+        {
+            throw PandoraException.Invalid("autoPause", "this server cannot pause sandboxes yet: leave it out, and the sandbox is killed");
+        }
+
+        if (asked.Secure == false)
+        {
+            throw PandoraException.Invalid("secure", "this server opens no sandbox without its access token: leave it out");
+        }
+
+        if (IsGiven(asked.Mcp))
+        {
+            throw PandoraException.Invalid("mcp", "this server has no MCP gateway in sandboxes yet: leave it out");
+        }
+
+        if (IsGiven(asked.Iam))
+        {
+            throw PandoraException.Invalid("iam", "this server issues no tokens to sandboxes: leave it out");
+        }
+
+        if (asked.VolumeMounts is { Length: > 0 })
+        {
+            throw PandoraException.Invalid("volumeMounts", "this server has no volumes yet: leave it out");
+        }
+    }
+
+    private static IResult GetAsync(string id, ProjectSandboxes sandboxes, E2bOptions options)
+    {
+        var sandbox = sandboxes.Get(id);
+        var shown = SandboxList.Describe(sandbox.Status) with
+        {
+            EnvdAccessToken = sandbox.Annotations.GetValueOrDefault(E2bSandbox.TokenKey),
+            Domain = options.ShownDomain,
+            AllowInternetAccess = sandbox.Status.Egress.Default == Egress.Internet,
+            Network = Networks.Show(sandbox),
+            Lifecycle = new Lifecycle(AutoResume: false, OnTimeout: "kill"),
+        };
+        return ControlRequest.Json(shown, E2bJson.Default.SandboxDetail);
+    }
+
+    private static async Task<IResult> DeleteAsync(string id, ProjectSandboxes sandboxes)
+    {
+        await sandboxes.DeleteAsync(id, complete: false);
+        return TypedResults.NoContent();
+    }
+
+    private static async Task<IResult> ConnectAsync(
+        string id, HttpRequest request, ProjectSandboxes sandboxes, E2bOptions options, CancellationToken cancellationToken)
+    {
+        var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.ConnectSandbox, new ConnectSandbox());
+        var sandbox = sandboxes.GetFor(id, AuditOperation.Keepalive);
+        await sandbox.SetEndAsync(ControlRequest.TimeOf(asked.Timeout ?? DefaultTimeout), onlyExtend: true, cancellationToken);
+        _ = await E2bSandbox.TokenOfAsync(sandbox, cancellationToken);
+        return ControlRequest.Json(Describe(sandbox, options), E2bJson.Default.CreatedSandbox);
+    }
+
+    private static async Task<IResult> SetTimeoutAsync(
+        string id, HttpRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
+    {
+        var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.TimeoutChange);
+        var timeout = ControlRequest.TimeOf(asked.Timeout ?? throw PandoraException.Invalid("timeout", "must be given"));
+        await sandboxes.GetFor(id, AuditOperation.Keepalive).SetEndAsync(timeout, onlyExtend: false, cancellationToken);
+        return TypedResults.NoContent();
+    }
+
+    private static async Task<IResult> RefreshAsync(
+        string id, HttpRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
+    {
+        var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.Refresh, new Refresh());
+        if (asked.Duration is not (null or (>= 0 and <= MaxRefresh)))
+        {
+            throw PandoraException.Invalid("duration", $"must be between 0 and {MaxRefresh} seconds, and is {asked.Duration}");
+        }
+
+        var duration = TimeSpan.FromSeconds(asked.Duration ?? DefaultTimeoutV1);
+        await sandboxes.GetFor(id, AuditOperation.Keepalive).SetEndAsync(duration, onlyExtend: true, cancellationToken);
+        return TypedResults.NoContent();
+    }
+
+    private static async Task<IResult> SetNetworkAsync(
+        string id, HttpRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
+    {
+        var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.NetworkChange);
+        if (asked.AllowPublicTraffic is not null || asked.MaskRequestHost is not null)
+        {
+            throw PandoraException.Invalid("allowPublicTraffic", "it and maskRequestHost can be set only when the sandbox is created");
+        }
+
+        var policy = Networks.PolicyOf(asked, asked.AllowInternetAccess ?? true)!;
+        await sandboxes.GetFor(id, SandboxOperation.Egress).SetEgressAsync(policy, cancellationToken);
+        return TypedResults.NoContent();
+    }
+
+    private static CreatedSandbox Describe(Sandbox sandbox, E2bOptions options) => new(
+        sandbox.Template, sandbox.Id, SandboxList.ClientId, E2bSandbox.EnvdVersion, TemplateNames.AliasOf(sandbox.Template),
+        sandbox.Annotations[E2bSandbox.TokenKey], sandbox.Annotations.GetValueOrDefault(E2bSandbox.TrafficTokenKey), options.ShownDomain);
+}

@@ -1,0 +1,230 @@
+using System.Collections.Concurrent;
+using System.Security.Cryptography;
+using Pandora.E2b.Connect;
+using Pandora.E2b.Data;
+using Pandora.Engine;
+using Pandora.Engine.Guests.Files;
+using Pandora.Engine.Sandboxes;
+
+namespace Pandora.E2b.Files;
+
+/// <summary>The watches of directories: as a stream, and as watchers that a client asks from time to time.</summary>
+internal sealed class FileWatchers(TimeProvider time)
+{
+    // A watcher keeps at most so many changes for a client that does not ask.
+    private const int MostKept = 10_000;
+
+    // By sandbox and id. A watcher ends with its sandbox.
+    private readonly ConcurrentDictionary<(string Sandbox, string Id), Watcher> _watchers = new();
+
+    /// <summary>Streams the changes below a directory.</summary>
+    public async Task StreamAsync(GuestRequest request)
+    {
+        var asked = await request.Call.ReadAsync(E2bJson.Default.WatchRequest);
+        await using var files = await OpenAsync(request, asked);
+        await request.Call.BeginAsync();
+        await request.Call.SendAsync(new WatchMessage(Start: new Empty()), E2bJson.Default.WatchMessage);
+        using var left = CancellationTokenSource.CreateLinkedTokenSource(request.Aborted);
+        Task<FilePiece?>? reading = null;
+        try
+        {
+            while (true)
+            {
+                reading = files.ReadAsync(left.Token).AsTask();
+                while (!await HasComeAsync(reading, request))
+                {
+                    await request.Call.SendAsync(new WatchMessage(Keepalive: new Empty()), E2bJson.Default.WatchMessage);
+                }
+
+                if (await reading is not { Change: { } change } || change.Kind == FileChangeKind.Gone)
+                {
+                    break;
+                }
+
+                foreach (var happened in EventsOf(change))
+                {
+                    var shown = await DescribeAsync(request, asked, files.Directory, happened);
+                    await request.Call.SendAsync(new WatchMessage(Filesystem: shown), E2bJson.Default.WatchMessage);
+                }
+            }
+        }
+        finally
+        {
+            await left.CancelAsync();
+            await ((Task?)reading ?? Task.CompletedTask).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        await request.Call.EndAsync();
+    }
+
+    /// <summary>Makes a watcher.</summary>
+    public async Task CreateAsync(GuestRequest request)
+    {
+        var asked = await request.Call.ReadAsync(E2bJson.Default.WatchRequest);
+        var files = await OpenAsync(request, asked);
+        var id = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(8));
+        var key = (request.Sandbox.Id, id);
+        var watcher = new Watcher(files, asked);
+        _watchers[key] = watcher;
+        _ = CollectAsync(key, watcher, request.Sandbox.Ending);
+        await request.Call.AnswerAsync(new WatcherAnswer(id), E2bJson.Default.WatcherAnswer);
+    }
+
+    /// <summary>Answers with what a watcher has seen since it was asked last.</summary>
+    public async Task ReadAsync(GuestRequest request)
+    {
+        var asked = await request.Call.ReadAsync(E2bJson.Default.WatcherRequest);
+        var watcher = Find(request, asked);
+        List<FilesystemEvent> events = [];
+        foreach (var happened in watcher.Take())
+        {
+            events.Add(await DescribeAsync(request, watcher.Asked, watcher.Files.Directory, happened));
+        }
+
+        await request.Call.AnswerAsync(new WatcherEvents([.. events]), E2bJson.Default.WatcherEvents);
+    }
+
+    /// <summary>Ends a watcher.</summary>
+    public async Task RemoveAsync(GuestRequest request)
+    {
+        var asked = await request.Call.ReadAsync(E2bJson.Default.WatcherRequest);
+        var watcher = Find(request, asked);
+        _watchers.TryRemove((request.Sandbox.Id, asked.WatcherId!), out _);
+        await watcher.EndAsync();
+        await request.Call.AnswerAsync(new Empty(), E2bJson.Default.Empty);
+    }
+
+    private Watcher Find(GuestRequest request, WatcherRequest asked) =>
+        _watchers.TryGetValue((request.Sandbox.Id, asked.WatcherId ?? ""), out var watcher)
+            ? watcher
+            : throw new ConnectException(ConnectCode.NotFound, $"watcher with id {asked.WatcherId} not found");
+
+    private async Task CollectAsync((string, string) key, Watcher watcher, CancellationToken ending)
+    {
+        try
+        {
+            await watcher.CollectAsync(ending);
+        }
+        finally
+        {
+            _watchers.TryRemove(key, out _);
+            await watcher.Files.DisposeAsync();
+        }
+    }
+
+    private static async Task<WatchedDirectory> OpenAsync(GuestRequest request, WatchRequest asked)
+    {
+        var path = (await request.UserAsync()).Resolve(asked.Path ?? "");
+        try
+        {
+            var spec = new FileSpec(FileAction.Watch, FileEntries.Bytes(path)) { IsRecursive = asked.Recursive };
+            return new WatchedDirectory(path, await request.Sandbox.OpenFilesAsync(spec, request.Aborted));
+        }
+        catch (PandoraException e) when (e.Error == PandoraError.FileNotFound)
+        {
+            throw new ConnectException(ConnectCode.NotFound, $"path {path} not found");
+        }
+        catch (PandoraException e) when (e.Error == PandoraError.FileState)
+        {
+            throw new ConnectException(ConnectCode.InvalidArgument, $"path {path} not a directory");
+        }
+    }
+
+    // Files are written beside their place and moved there: a client that waits for a write is to see one.
+    private static IEnumerable<FilesystemEvent> EventsOf(GuestFileChange change)
+    {
+        var (name, target) = (FileEntries.Text(change.Path), FileEntries.Text(change.Target));
+        return change.Kind switch
+        {
+            FileChangeKind.Created when change.IsDirectory => [new(name, "EVENT_TYPE_CREATE")],
+            FileChangeKind.Created => [new(name, "EVENT_TYPE_CREATE"), new(name, "EVENT_TYPE_WRITE")],
+            FileChangeKind.Modified => [new(name, "EVENT_TYPE_WRITE")],
+            FileChangeKind.Attributes => [new(name, "EVENT_TYPE_CHMOD")],
+            FileChangeKind.Deleted => [new(name, "EVENT_TYPE_REMOVE")],
+            FileChangeKind.Moved => [new(name, "EVENT_TYPE_RENAME"), new(target, "EVENT_TYPE_CREATE")],
+            _ => [],
+        };
+    }
+
+    private static async Task<FilesystemEvent> DescribeAsync(
+        GuestRequest request, WatchRequest asked, string directory, FilesystemEvent happened)
+    {
+        if (!asked.IncludeEntry || happened.Type is "EVENT_TYPE_REMOVE" or "EVENT_TYPE_RENAME")
+        {
+            return happened;
+        }
+
+        try
+        {
+            return happened with { Entry = await FileCalls.ShowAsync(request, $"{directory.TrimEnd('/')}/{happened.Name}") };
+        }
+        catch (PandoraException e) when (e.Error is PandoraError.FileNotFound or PandoraError.FileFailed)
+        {
+            // It is gone meanwhile.
+            return happened;
+        }
+    }
+
+    private async Task<bool> HasComeAsync(Task reading, GuestRequest request)
+    {
+        await reading.WaitAsync(request.Call.KeepaliveInterval, time, request.Aborted).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        request.Aborted.ThrowIfCancellationRequested();
+        return reading.IsCompleted;
+    }
+
+    /// <summary>A directory that is watched.</summary>
+    private sealed record WatchedDirectory(string Directory, SandboxFiles Files) : IAsyncDisposable
+    {
+        public ValueTask<FilePiece?> ReadAsync(CancellationToken cancellationToken) => Files.ReadAsync(cancellationToken);
+
+        public ValueTask DisposeAsync() => Files.DisposeAsync();
+    }
+
+    /// <summary>A watcher that keeps what it sees until it is asked.</summary>
+    private sealed class Watcher(WatchedDirectory files, WatchRequest asked)
+    {
+        private readonly ConcurrentQueue<FilesystemEvent> _seen = new();
+        private readonly CancellationTokenSource _ended = new();
+
+        public WatchedDirectory Files => files;
+
+        public WatchRequest Asked => asked;
+
+        public Task EndAsync() => _ended.CancelAsync();
+
+        public List<FilesystemEvent> Take()
+        {
+            List<FilesystemEvent> taken = [];
+            while (_seen.TryDequeue(out var happened))
+            {
+                taken.Add(happened);
+            }
+
+            return taken;
+        }
+
+        public async Task CollectAsync(CancellationToken ending)
+        {
+            using var stop = CancellationTokenSource.CreateLinkedTokenSource(ending, _ended.Token);
+            try
+            {
+                while (await files.ReadAsync(stop.Token) is { Change: { Kind: not FileChangeKind.Gone } change })
+                {
+                    foreach (var happened in EventsOf(change))
+                    {
+                        _seen.Enqueue(happened);
+                    }
+
+                    while (_seen.Count > MostKept)
+                    {
+                        _seen.TryDequeue(out _);
+                    }
+                }
+            }
+            catch (Exception e) when (e is PandoraException or OperationCanceledException)
+            {
+                // The watcher was removed, the sandbox has ended, or its guest does not answer.
+            }
+        }
+    }
+}
