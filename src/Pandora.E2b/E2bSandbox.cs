@@ -21,7 +21,7 @@ internal static class E2bSandbox
     public const string EnvironmentKey = "e2b.env";
 
     /// <summary>Version of E2B's agent whose features this front end has.</summary>
-    public const string EnvdVersion = "0.6.1";
+    public const string EnvdVersion = "0.6.4";
 
     /// <summary>Makes a new token.</summary>
     public static string NewToken() => Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(20));

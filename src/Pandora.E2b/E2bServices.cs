@@ -17,7 +17,7 @@ public static class E2bServices
     {
         services.AddSingleton(options);
         services.AddSingleton<GuestUsers>().AddSingleton<ProcessCalls>().AddSingleton<FileWatchers>().AddSingleton<FileCalls>();
-        services.AddSingleton<FileTransfers>().AddSingleton<AgentApi>().AddSingleton<Gateway>();
+        services.AddSingleton<AgentApi>().AddSingleton<Gateway>();
         services.AddSingleton<IProblemDetailsWriter, E2bProblems>();
         return services;
     }

@@ -67,12 +67,19 @@ internal sealed record FileEntry(byte[] Path, FileKind Kind)
     /// <summary>What a link contains; empty for other kinds.</summary>
     public byte[] LinkTarget { get; init; } = [];
 
+    /// <summary>Names and values of its extended attributes, by turns; null when the request did not ask for them.</summary>
+    public IReadOnlyList<string>? Attributes { get; init; }
+
     /// <summary>A text that differs between two states of the file.</summary>
     public string Tag => string.Create(CultureInfo.InvariantCulture, $"{Inode:x}-{Size:x}-{ModifiedAt:x}-{ChangedAt:x}");
 
     /// <summary>Writes the body.</summary>
-    public byte[] Encode() => new BodyWriter().Bytes(Path).Number((byte)Kind).Number(Size).Number(Mode).Number(UserId).Number(GroupId)
-        .Text(User).Text(Group).Number(ModifiedAt).Number(ChangedAt).Number((long)Inode).Bytes(LinkTarget).ToArray();
+    public byte[] Encode()
+    {
+        var body = new BodyWriter().Bytes(Path).Number((byte)Kind).Number(Size).Number(Mode).Number(UserId).Number(GroupId)
+            .Text(User).Text(Group).Number(ModifiedAt).Number(ChangedAt).Number((long)Inode).Bytes(LinkTarget);
+        return (Attributes is null ? body : body.Texts(Attributes)).ToArray();
+    }
 
     /// <summary>Reads a body.</summary>
     /// <exception cref="FormatException">It is no such body.</exception>
@@ -92,6 +99,11 @@ internal sealed record FileEntry(byte[] Path, FileKind Kind)
             Inode = (ulong)reader.Number(),
             LinkTarget = reader.Bytes(),
         };
+        if (!reader.Rest.IsEmpty)
+        {
+            entry = entry with { Attributes = reader.Texts() };
+        }
+
         reader.End();
         return entry;
     }

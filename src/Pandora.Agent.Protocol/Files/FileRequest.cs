@@ -24,6 +24,10 @@ internal enum FileOptions
 
     /// <summary>Write, unpack: blocks of zeros become holes.</summary>
     Sparse = 16,
+
+    /// <summary>Entries have the file's extended attributes; write: the file gets those of the request. Agents of an older Pandora do not
+    /// know it.</summary>
+    Attributes = 32,
 }
 
 /// <summary>Body of <see cref="FileMessage.Request"/>.</summary>
@@ -83,10 +87,18 @@ internal sealed record FileRequest(FileOperation Operation, byte[] Path)
     /// place.</summary>
     public string? Condition { get; init; }
 
+    /// <summary>Write: names, which begin with <c>user.</c>, and values of the file's extended attributes, by turns. Sent only with
+    /// <see cref="FileOptions.Attributes"/>.</summary>
+    public IReadOnlyList<string> Attributes { get; init; } = [];
+
     /// <summary>Writes the body.</summary>
-    public byte[] Encode() => new BodyWriter().Number((byte)Operation).Bytes(Path).Bytes(Target).Text(User).Number((int)Options)
-        .Number(Mode).Text(Owner).Number(ModifiedAt is null ? 0 : 1).Number(ModifiedAt ?? 0).Number(Offset).Number(Length)
-        .Number(Depth).Number(Limit).Bytes(After).Text(Condition).ToArray();
+    public byte[] Encode()
+    {
+        var body = new BodyWriter().Number((byte)Operation).Bytes(Path).Bytes(Target).Text(User).Number((int)Options)
+            .Number(Mode).Text(Owner).Number(ModifiedAt is null ? 0 : 1).Number(ModifiedAt ?? 0).Number(Offset).Number(Length)
+            .Number(Depth).Number(Limit).Bytes(After).Text(Condition);
+        return (Options.HasFlag(FileOptions.Attributes) ? body.Texts(Attributes) : body).ToArray();
+    }
 
     /// <summary>Reads a body.</summary>
     /// <exception cref="FormatException">It is no such body.</exception>
@@ -98,7 +110,7 @@ internal sealed record FileRequest(FileOperation Operation, byte[] Path)
         {
             Target = reader.Bytes(),
             User = reader.Text(),
-            Options = (FileOptions)reader.Number(0, 31),
+            Options = (FileOptions)reader.Number(0, 63),
             Mode = reader.Number(NoMode, 0xFFF),
             Owner = reader.Text(),
             ModifiedAt = Optional(ref reader),
@@ -109,6 +121,11 @@ internal sealed record FileRequest(FileOperation Operation, byte[] Path)
             After = reader.Bytes(),
             Condition = reader.Text(),
         };
+        if (request.Options.HasFlag(FileOptions.Attributes))
+        {
+            request = request with { Attributes = reader.Texts() };
+        }
+
         reader.End();
         return request;
     }

@@ -114,6 +114,6 @@ internal static class FileLister
             target = length < 0 ? null : found[..length].ToArray();
         }
 
-        work.SendEntry(walk.Show(name), status, target);
+        work.SendEntry(walk.Show(name), status, target, work.HasAttributes ? FileAttributes.Of(walk.Directory, name) : null);
     }
 }

@@ -87,7 +87,8 @@ internal sealed class FileWork
     /// <param name="path">Its absolute path.</param>
     /// <param name="status">What is known of it.</param>
     /// <param name="linkTarget">What a link contains.</param>
-    public void SendEntry(byte[] path, in FileStatus status, byte[]? linkTarget = null) =>
+    /// <param name="attributes">Names and values of its attributes, by turns; null when they were not asked for.</param>
+    public void SendEntry(byte[] path, in FileStatus status, byte[]? linkTarget = null, IReadOnlyList<string>? attributes = null) =>
         Pipe.Write(FileMessage.Entry, new FileEntry(path, status.Kind)
         {
             Size = status.Size,
@@ -100,6 +101,7 @@ internal sealed class FileWork
             ChangedAt = status.ChangedAt,
             Inode = status.Inode,
             LinkTarget = linkTarget ?? [],
+            Attributes = attributes,
         }.Encode());
 
     /// <summary>Answers the file of a descriptor, which may be open as a path only.</summary>
@@ -112,8 +114,11 @@ internal sealed class FileWork
             target = ReadLink(file, [], path);
         }
 
-        SendEntry(FilePath.Clean(path), status, target);
+        SendEntry(FilePath.Clean(path), status, target, HasAttributes ? FileAttributes.Of(file) : null);
     }
+
+    /// <summary>Whether entries have the attributes of their files.</summary>
+    public bool HasAttributes => Request.Options.HasFlag(FileOptions.Attributes);
 
     /// <summary>Reads what a link contains.</summary>
     public static byte[] ReadLink(int directory, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)

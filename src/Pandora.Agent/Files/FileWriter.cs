@@ -36,6 +36,7 @@ internal static class FileWriter
             file.Write(work.Chunk[..count]);
         }
 
+        FileAttributes.Set(file.Descriptor, request.Attributes, work.Path);
         var isCreated = Place(place, file, request, owner);
         directories.Keep();
         work.SendEntry(file.Descriptor, work.Path);

@@ -11,7 +11,7 @@ namespace Pandora.E2b.Data;
 /// What E2B's clients take for the agent in the guest. (1) Find the sandbox. (2) Check its token. (3) Do what is asked; what is not known is
 /// not found. A stream of a sandbox that ends is cut: clients then ask for the sandbox's health.
 /// </summary>
-internal sealed class AgentApi(E2bOptions options, GuestUsers users, ProcessCalls processes, FileCalls files, FileTransfers transfers)
+internal sealed class AgentApi(E2bOptions options, GuestUsers users, ProcessCalls processes, FileCalls files, TimeProvider time)
 {
     private const string TokenHeader = "X-Access-Token";
 
@@ -40,7 +40,7 @@ internal sealed class AgentApi(E2bOptions options, GuestUsers users, ProcessCall
                 return;
             }
 
-            if (FileSignature.Refuse(context.Request, token, DateTimeOffset.UnixEpoch) is { } refusal)
+            if (FileSignature.Refuse(context.Request, token, time.GetUtcNow()) is { } refusal)
             {
                 await E2bProblems.WriteAsync(context, 401, refusal);
                 return;
@@ -62,7 +62,7 @@ internal sealed class AgentApi(E2bOptions options, GuestUsers users, ProcessCall
     {
         if (path == "/files")
         {
-            await transfers.HandleAsync(request);
+            await FileTransfers.HandleAsync(request);
             return;
         }
 

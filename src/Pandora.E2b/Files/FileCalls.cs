@@ -11,7 +11,7 @@ namespace Pandora.E2b.Files;
 /// </summary>
 internal sealed class FileCalls(FileWatchers watchers)
 {
-    private const int MaxDepth = 64, MostListed = 10_000;
+    private const int MaxDepth = 64, MostListed = 10_000, MaxLinks = 40;
 
     /// <summary>Finds a call by its name; null for an unknown one.</summary>
     public Func<GuestRequest, Task>? Find(string name) => name switch
@@ -59,7 +59,7 @@ internal sealed class FileCalls(FileWatchers watchers)
             throw new ConnectException(ConnectCode.InvalidArgument, $"path is not a directory: {path}");
         }
 
-        var spec = new FileSpec(FileAction.List, directory.Path) { Depth = Math.Max(1, asked.Depth), Limit = MostListed };
+        var spec = new FileSpec(FileAction.List, directory.Path) { Depth = Math.Max(1, asked.Depth), Limit = MostListed, WithAttributes = true };
         var (files, outcome) = await request.Sandbox.AskFilesAsync(spec, request.Aborted);
         if (outcome.HasMore)
         {
@@ -136,8 +136,9 @@ internal sealed class FileCalls(FileWatchers watchers)
     }
 
     private static async Task<GuestFile> AskAsync(GuestRequest request, FileSpec spec) =>
-        (await request.Sandbox.AskFilesAsync(spec, request.Aborted)).Files[0];
+        (await request.Sandbox.AskFilesAsync(spec with { WithAttributes = true }, request.Aborted)).Files[0];
 
+    // A link has the type and the rights of the file to which it leads in the end.
     private static async Task<EntryInfo> DescribeAsync(GuestRequest request, GuestFile file, string path)
     {
         if (file.Kind != GuestFileKind.Link)
@@ -145,15 +146,29 @@ internal sealed class FileCalls(FileWatchers watchers)
             return FileEntries.Of(file, path);
         }
 
+        var target = file;
         try
         {
-            return FileEntries.Of(file, path, await AskAsync(request, new FileSpec(FileAction.Show, file.Path) { FollowsLinks = true }));
+            for (var links = 0; target.Kind == GuestFileKind.Link && links < MaxLinks; links++)
+            {
+                target = await AskAsync(request, new FileSpec(FileAction.Show, FileEntries.Bytes(TargetOf(target))));
+            }
         }
         catch (PandoraException e) when (e.Error is PandoraError.FileNotFound or PandoraError.FileFailed or PandoraError.FileState)
         {
-            // It leads nowhere, or to itself.
+            // It leads nowhere.
             return FileEntries.Of(file, path);
         }
+
+        return FileEntries.Of(file, path, target.Kind == GuestFileKind.Link ? null : target);
+    }
+
+    // The kernel's way: a target that is relative begins in the directory of the link.
+    private static string TargetOf(GuestFile link)
+    {
+        var target = FileEntries.Text(link.LinkTarget);
+        var directory = FileEntries.Text(link.Path);
+        return Path.GetFullPath(target, directory[..(directory.LastIndexOf('/') + 1)]);
     }
 
     private static Task AnswerAsync(GuestRequest request, EntryInfo entry) =>

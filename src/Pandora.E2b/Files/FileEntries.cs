@@ -6,6 +6,9 @@ namespace Pandora.E2b.Files;
 /// <summary>Describes files as E2B's clients expect it.</summary>
 internal static class FileEntries
 {
+    /// <summary>How the names of attributes begin that are a client's metadata.</summary>
+    public const string MetadataPrefix = "user.e2b.";
+
     /// <summary>Describes a file.</summary>
     /// <param name="file">The file.</param>
     /// <param name="path">Its path, as the client named it.</param>
@@ -23,7 +26,19 @@ internal static class FileEntries
             file.User ?? $"{file.UserId}",
             file.Group ?? $"{file.GroupId}",
             file.ModifiedAt.ToUniversalTime(),
-            isLink ? Text(target?.Path ?? file.Path) : null);
+            isLink ? Text(target?.Path ?? file.Path) : null)
+        {
+            Metadata = MetadataOf(file),
+        };
+    }
+
+    /// <summary>What a client wrote about a file: in its attributes.</summary>
+    public static Dictionary<string, string>? MetadataOf(GuestFile file)
+    {
+        var metadata = (file.Attributes ?? new Dictionary<string, string>())
+            .Where(a => a.Key.StartsWith(MetadataPrefix, StringComparison.Ordinal))
+            .ToDictionary(a => a.Key[MetadataPrefix.Length..], a => a.Value);
+        return metadata.Count > 0 ? metadata : null;
     }
 
     /// <summary>Bytes of the guest as a text.</summary>

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.IO.Compression;
 using Microsoft.AspNetCore.Http;
@@ -14,12 +15,15 @@ using Pandora.Engine.Sandboxes;
 namespace Pandora.E2b.Files;
 
 /// <summary>The route <c>/files</c>: reads a file, and writes one or several.</summary>
-internal sealed class FileTransfers
+internal static class FileTransfers
 {
-    private const string Octets = "application/octet-stream";
+    private const string Octets = "application/octet-stream", MetadataHeader = "X-Metadata-";
+
+    // As E2B's; with the prefix of their names they are within what the guest's filesystem takes.
+    private const int MaxMetadataKey = 246, MaxMetadata = 3800;
 
     /// <summary>Handles a request.</summary>
-    public async Task HandleAsync(GuestRequest request)
+    public static async Task HandleAsync(GuestRequest request)
     {
         var context = request.Context;
         try
@@ -209,7 +213,14 @@ internal sealed class FileTransfers
     private static async Task<WrittenFile> WriteAsync(GuestRequest request, GuestUser user, string path, Stream body)
     {
         path = user.Resolve(path);
-        var spec = new FileSpec(FileAction.Write, FileEntries.Bytes(path)) { MakesParents = true, Owner = user.Name };
+        var metadata = MetadataOf(request.Context.Request);
+        var spec = new FileSpec(FileAction.Write, FileEntries.Bytes(path))
+        {
+            MakesParents = true,
+            Owner = user.Name,
+            WithAttributes = metadata is not null,
+            Attributes = (metadata ?? []).ToDictionary(m => FileEntries.MetadataPrefix + m.Key, m => m.Value),
+        };
         try
         {
             await request.Sandbox.WriteFilesAsync(spec, body, request.Aborted);
@@ -219,9 +230,39 @@ internal sealed class FileTransfers
             throw new BadHttpRequestException($"the body of '{path}' could not be read: the file was not written");
         }
 
-        return new WrittenFile(path, path[(path.LastIndexOf('/') + 1)..], "file");
+        return new WrittenFile(path, path[(path.LastIndexOf('/') + 1)..], "file", metadata);
     }
 
+    // Null when there is none: clients compare the answer.
+    private static Dictionary<string, string>? MetadataOf(HttpRequest request)
+    {
+        Dictionary<string, string> metadata = [];
+        foreach (var (header, values) in request.Headers)
+        {
+            if (!header.StartsWith(MetadataHeader, StringComparison.OrdinalIgnoreCase) || header.Length == MetadataHeader.Length)
+            {
+                continue;
+            }
+
+            var (key, value) = (header[MetadataHeader.Length..].ToLowerInvariant(), values.ToString());
+            if (key.Length > MaxMetadataKey || value.Any(c => c is < ' ' or > '~'))
+            {
+                throw new BadHttpRequestException(
+                    $"metadata '{key}': a key has at most {MaxMetadataKey} bytes, and a value is printable ASCII");
+            }
+
+            metadata[key] = value;
+        }
+
+        if (metadata.Sum(m => m.Key.Length + m.Value.Length) > MaxMetadata)
+        {
+            throw new BadHttpRequestException($"metadata must be at most {MaxMetadata} bytes in all");
+        }
+
+        return metadata.Count > 0 ? metadata : null;
+    }
+
+    [SuppressMessage("Reliability", "CA2000", Justification = "The caller disposes of the body.")]
     private static Stream BodyOf(HttpRequest request) => request.Headers.ContentEncoding.ToString() switch
     {
         "" or "identity" => request.Body,

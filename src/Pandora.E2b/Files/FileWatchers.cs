@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
 using System.Security.Cryptography;
 using Pandora.E2b.Connect;
 using Pandora.E2b.Data;
@@ -58,13 +59,13 @@ internal sealed class FileWatchers(TimeProvider time)
     }
 
     /// <summary>Makes a watcher.</summary>
+    [SuppressMessage("Reliability", "CA2000", Justification = "CollectAsync disposes of the directory.")]
     public async Task CreateAsync(GuestRequest request)
     {
         var asked = await request.Call.ReadAsync(E2bJson.Default.WatchRequest);
-        var files = await OpenAsync(request, asked);
+        var watcher = new Watcher(await OpenAsync(request, asked), asked);
         var id = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(8));
         var key = (request.Sandbox.Id, id);
-        var watcher = new Watcher(files, asked);
         _watchers[key] = watcher;
         _ = CollectAsync(key, watcher, request.Sandbox.Ending);
         await request.Call.AnswerAsync(new WatcherAnswer(id), E2bJson.Default.WatcherAnswer);
@@ -136,6 +137,8 @@ internal sealed class FileWatchers(TimeProvider time)
         var (name, target) = (FileEntries.Text(change.Path), FileEntries.Text(change.Target));
         return change.Kind switch
         {
+            FileChangeKind.Moved when IsTemporary(name) => [new(target, "EVENT_TYPE_WRITE")],
+            _ when IsTemporary(name) => [],
             FileChangeKind.Created when change.IsDirectory => [new(name, "EVENT_TYPE_CREATE")],
             FileChangeKind.Created => [new(name, "EVENT_TYPE_CREATE"), new(name, "EVENT_TYPE_WRITE")],
             FileChangeKind.Modified => [new(name, "EVENT_TYPE_WRITE")],
@@ -145,6 +148,9 @@ internal sealed class FileWatchers(TimeProvider time)
             _ => [],
         };
     }
+
+    // The agent's name for a file that takes the place of another.
+    private static bool IsTemporary(string name) => name[(name.LastIndexOf('/') + 1)..].StartsWith(".pandora-", StringComparison.Ordinal);
 
     private static async Task<FilesystemEvent> DescribeAsync(
         GuestRequest request, WatchRequest asked, string directory, FilesystemEvent happened)
@@ -181,6 +187,7 @@ internal sealed class FileWatchers(TimeProvider time)
     }
 
     /// <summary>A watcher that keeps what it sees until it is asked.</summary>
+    [SuppressMessage("Design", "CA1001", Justification = "_ended may be cancelled after the end; nothing to free")]
     private sealed class Watcher(WatchedDirectory files, WatchRequest asked)
     {
         private readonly ConcurrentQueue<FilesystemEvent> _seen = new();

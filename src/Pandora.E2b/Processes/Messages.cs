@@ -1,5 +1,3 @@
-using System.Text.Json.Serialization;
-
 namespace Pandora.E2b.Processes;
 
 /// <summary>A program, its arguments and its surroundings.</summary>

@@ -11,7 +11,7 @@ public sealed class FileBodyException(Exception inner) : Exception("the body cou
 /// <content>Requests for files.</content>
 internal static partial class RequestLimits
 {
-    public const int MaxPathBytes = 4095, MaxListedFiles = 10_000, MaxListDepth = 64, MaxMode = 0xFFF;
+    public const int MaxPathBytes = 4095, MaxListedFiles = 10_000, MaxListDepth = 64, MaxMode = 0xFFF, MaxAttributeBytes = 4096;
 
     public static void Check(FileSpec spec)
     {
@@ -43,6 +43,13 @@ internal static partial class RequestLimits
         if (spec.Limit is < 1 or > MaxListedFiles)
         {
             throw PandoraException.Invalid("limit", $"must be between 1 and {MaxListedFiles}, and is {spec.Limit}");
+        }
+
+        if (spec.Attributes.Sum(a => Encoding.UTF8.GetByteCount(a.Key) + Encoding.UTF8.GetByteCount(a.Value)) > MaxAttributeBytes
+            || spec.Attributes.Any(a => !a.Key.StartsWith("user.", StringComparison.Ordinal) || (a.Key + a.Value).Contains('\0')))
+        {
+            throw PandoraException.Invalid(
+                "attributes", $"must have names that begin with 'user.', and at most {MaxAttributeBytes} bytes with their values");
         }
 
         if (spec.After.Length > MaxPathBytes || spec.After.Contains((byte)0))

@@ -49,7 +49,7 @@ internal static class PreviewFailure
         return isTimeout
             ? new Refusal(
                 ErrorCodes.PortTimeout, $"the program that listens on port {host.Port} sent and took no byte for "
-                    + $"{PreviewForwarder.ActivityTimeout.TotalSeconds:0} s")
+                    + $"{GuestForwarder.ActivityTimeout.TotalSeconds:0} s")
             : new Refusal(
                 ErrorCodes.PortBadAnswer, $"the program that listens on port {host.Port} does not speak HTTP, broke off, or sent more than "
                     + $"{PreviewConnections.MaxHeadersKib} KiB of headers");

@@ -18,7 +18,7 @@ internal sealed partial class AgentFileRequest
         User = spec.User,
         Options = (spec.FollowsLinks ? FileOptions.FollowLinks : 0) | (spec.IsRecursive ? FileOptions.Recursive : 0)
             | (spec.MakesParents ? FileOptions.MakeParents : 0) | (spec.Replaces ? FileOptions.Replace : 0)
-            | (spec.IsSparse ? FileOptions.Sparse : 0),
+            | (spec.IsSparse ? FileOptions.Sparse : 0) | (spec.WithAttributes ? FileOptions.Attributes : 0),
         Mode = spec.Mode ?? FileRequest.NoMode,
         Owner = spec.Owner,
         ModifiedAt = spec.ModifiedAt,
@@ -28,6 +28,7 @@ internal sealed partial class AgentFileRequest
         Limit = spec.Limit,
         After = spec.After,
         Condition = spec.Condition,
+        Attributes = [.. spec.Attributes.SelectMany(a => new[] { a.Key, a.Value })],
     };
 
     /// <summary>The error for a guest that can do nothing with files.</summary>
@@ -90,7 +91,19 @@ internal sealed partial class AgentFileRequest
             Group = entry.Group is null ? null : GuestText.Bounded(entry.Group),
             ModifiedAt = DateTimeOffset.UnixEpoch.AddTicks(entry.ModifiedAt / 100),
             LinkTarget = entry.LinkTarget,
+            Attributes = entry.Attributes is { } all ? ToAttributes(all) : null,
         };
+    }
+
+    private static Dictionary<string, string> ToAttributes(IReadOnlyList<string> all)
+    {
+        Dictionary<string, string> attributes = [];
+        for (var i = 0; i + 1 < all.Count; i += 2)
+        {
+            attributes[all[i]] = all[i + 1];
+        }
+
+        return attributes;
     }
 
     private static GuestFileChange ToChange(FileEvent change) => change.Path.Contains((byte)0) || change.Target.Contains((byte)0)

@@ -94,6 +94,13 @@ public sealed record FileSpec(FileAction Action, byte[] Path)
     /// <see cref="GuestFile.Tag"/> that it must have.</summary>
     public string? Condition { get; init; }
 
+    /// <summary>Whether each <see cref="GuestFile"/> has the file's extended attributes.</summary>
+    public bool WithAttributes { get; init; }
+
+    /// <summary>Write, with <see cref="WithAttributes"/>: the extended attributes that the file has from then on, at most 4 KiB with their
+    /// names, which begin with <c>user.</c>. Those of the file that is replaced go with it.</summary>
+    public IReadOnlyDictionary<string, string> Attributes { get; init; } = new Dictionary<string, string>();
+
     /// <summary>Whether the server sends bytes.</summary>
     internal bool HasBody => Action is FileAction.Write or FileAction.Unpack;
 

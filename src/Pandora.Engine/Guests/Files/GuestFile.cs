@@ -57,6 +57,10 @@ public sealed record GuestFile(byte[] Path, GuestFileKind Kind, string Tag)
 
     /// <summary>What a link contains; empty for other kinds.</summary>
     public byte[] LinkTarget { get; init; } = [];
+
+    /// <summary>Its extended attributes whose names begin with <c>user.</c> and whose values are text; null when they were not asked
+    /// for.</summary>
+    public IReadOnlyDictionary<string, string>? Attributes { get; init; }
 }
 
 /// <summary>How a request was done.</summary>
