@@ -41,6 +41,12 @@ internal enum AgentMessage : byte
     /// in 4 bytes.</summary>
     Health = 14,
 
+    /// <summary>Asks for what the guest uses. An agent of an earlier version answers <see cref="Failed"/>.</summary>
+    AskUsage = 11,
+
+    /// <summary>Answers <see cref="AskUsage"/>: <see cref="UsageBody"/>.</summary>
+    Usage = 16,
+
     /// <summary>The request could not be done; the body says why, in UTF-8.</summary>
     Failed = 12,
 }

@@ -48,6 +48,8 @@ internal sealed class ControlSession(int descriptor)
                     return AgentProtocol.Encode(AgentMessage.Resumed, frame.Id, []);
                 case AgentMessage.AskHealth:
                     return AgentProtocol.Encode(AgentMessage.Health, frame.Id, AgentProtocol.EncodeHealth(Kernel.CountDiskErrors()));
+                case AgentMessage.AskUsage:
+                    return AgentProtocol.Encode(AgentMessage.Usage, frame.Id, Usage.Read().Encode());
                 case AgentMessage.ReadClock:
                     return AgentProtocol.Encode(AgentMessage.Clock, frame.Id, AgentProtocol.EncodeNanoseconds(Linux.Now()));
                 case AgentMessage.ShiftClock:

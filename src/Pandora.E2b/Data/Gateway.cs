@@ -16,7 +16,7 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
     /// preview.</summary>
     public bool Serves(E2bTarget target) =>
         !target.IsByHost || target.Port == E2bTarget.AgentPort
-            || registry.FindAnnotations(target.SandboxId!)?.ContainsKey(E2bSandbox.TokenKey) == true;
+            || registry.HasAnnotation(target.SandboxId!, E2bSandbox.TokenKey);
 
     /// <summary>Handles a request for a port of a sandbox.</summary>
     public async Task HandleAsync(HttpContext context, E2bTarget target)

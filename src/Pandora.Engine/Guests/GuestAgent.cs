@@ -73,6 +73,26 @@ internal sealed class GuestAgent(IVirtualMachine machine, TimeProvider time) : I
         return 0;
     }
 
+    /// <summary>Asks for what the guest uses.</summary>
+    /// <returns>Null when the agent is one of an earlier version, which does not know.</returns>
+    /// <exception cref="VmmException">The agent does not answer, or its answer is not valid.</exception>
+    public async Task<UsageBody?> ReadUsageAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return UsageBody.Decode(
+                (await AskAsync(AgentMessage.AskUsage, ReadOnlyMemory<byte>.Empty, AgentMessage.Usage, cancellationToken)).Span);
+        }
+        catch (FormatException e)
+        {
+            throw new VmmException($"the guest's agent answered with {e.Message}", e);
+        }
+        catch (AgentFailedException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>Sets the identity, the random state and the clock of a restored guest.</summary>
     /// <exception cref="VmmException">The agent does not answer, or could not set them.</exception>
     /// <param name="identity">The guest's identity.</param>

@@ -182,6 +182,15 @@ public sealed record ClaimRecord(
     /// <summary>Public keys that may log in by SSH; null for none.</summary>
     public IReadOnlyList<string>? SshKeys { get; init; }
 
+    /// <summary>When the sandbox ends even while it is busy; null for no such time.</summary>
+    public DateTimeOffset? EndsAt { get; init; }
+
+    /// <summary>What a front end keeps with the sandbox; null for nothing.</summary>
+    public IReadOnlyDictionary<string, string>? Annotations { get; init; }
+
+    /// <summary>Whether what the guest uses is recorded.</summary>
+    public bool RecordsUsage { get; init; }
+
     /// <summary>Name of the project.</summary>
     [JsonIgnore]
     public string ProjectName => Project ?? Projects.Project.DefaultName;

@@ -78,5 +78,6 @@ public sealed partial class PandoraEngine
         _undo.Push(new DiskWatch(_parts.Options, _parts.Room, Sandboxes, time, loggers.CreateLogger<DiskWatch>()).DisposeAsync);
         _undo.Push(new Reaper(Sandboxes, time, loggers.CreateLogger<Reaper>()).DisposeAsync);
         _undo.Push(new GuestWatch(Sandboxes, time, loggers.CreateLogger<GuestWatch>()).DisposeAsync);
+        _undo.Push(new UsageWatch(Sandboxes, time, loggers.CreateLogger<UsageWatch>()).DisposeAsync);
     }
 }

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Pandora.Engine.MicroVms;
 
 namespace Pandora.Engine.Sandboxes;
 
@@ -7,17 +8,20 @@ namespace Pandora.Engine.Sandboxes;
 /// <param name="forgotten">Called with the id of each sandbox that is no longer remembered.</param>
 internal sealed class EndedSandboxes(int most, Action<string> forgotten)
 {
-    private readonly ConcurrentDictionary<string, (string Project, SandboxEnd End, IReadOnlyList<int> PublicPorts)> _ended = new();
+    private readonly ConcurrentDictionary<string, Ended> _ended = new();
     private readonly ConcurrentQueue<string> _order = new();
 
     /// <summary>Finds how a sandbox ended; null when that is not known.</summary>
-    public (string Project, SandboxEnd End, IReadOnlyList<int> PublicPorts)? Find(string id) =>
-        _ended.TryGetValue(id, out var ended) ? ended : null;
+    public Ended? Find(string id) => _ended.GetValueOrDefault(id);
 
     /// <summary>Remembers how a sandbox ended.</summary>
-    public void Add(string id, string project, SandboxEnd end, IReadOnlyList<int> publicPorts)
+    /// <param name="id">Its id.</param>
+    /// <param name="project">Its project.</param>
+    /// <param name="end">How it ended.</param>
+    /// <param name="claim">Its claim; null when that is not known.</param>
+    public void Add(string id, string project, SandboxEnd end, ClaimRecord? claim)
     {
-        _ended[id] = (project, end, publicPorts);
+        _ended[id] = new Ended(project, end, claim?.PublicPorts ?? [], [.. claim?.Annotations?.Keys ?? []]);
         _order.Enqueue(id);
         while (_order.Count > most && _order.TryDequeue(out var oldest))
         {
@@ -25,4 +29,11 @@ internal sealed class EndedSandboxes(int most, Action<string> forgotten)
             forgotten(oldest);
         }
     }
+
+    /// <summary>What is remembered of a sandbox.</summary>
+    /// <param name="Project">Its project.</param>
+    /// <param name="End">How it ended.</param>
+    /// <param name="PublicPorts">The ports whose previews needed neither key nor link.</param>
+    /// <param name="Annotations">The names under which a front end kept something with it.</param>
+    public sealed record Ended(string Project, SandboxEnd End, IReadOnlyList<int> PublicPorts, IReadOnlyList<string> Annotations);
 }

@@ -73,7 +73,10 @@ public sealed partial class Sandbox
                 Id, Template, MicroVm.Slot.Index, MicroVm.Slot.Address.ToString(),
                 degradation is null ? SandboxState.Running : SandboxState.Degraded, degradation, Age, Idle,
                 SandboxStatus.LifetimeOf(claim, _node), ExecCount, new EgressPolicy(claim.Egress), claim.Metadata, Project,
-                MicroVm.Size);
+                MicroVm.Size)
+            {
+                CreatedAt = claim.CreatedAt,
+            };
         }
     }
 
@@ -226,6 +229,7 @@ public sealed partial class Sandbox
             }
 
             _end = end;
+            _endTimer?.Dispose();
         }
 
         _ = _ending.CancelAsync();

@@ -57,13 +57,16 @@ internal sealed partial class SandboxClaims(
             admissions.Admit(size);
             isClaimed = true;
             var claim = new ClaimRecord(
-                request.IdleTimeout ?? options.IdleTimeout, request.Egress ?? UsualEgress(request.Project),
+                request.IdleTimeout ?? (request.EndsAfter is null ? options.IdleTimeout : SandboxRequest.NoIdleTimeout), request.Egress ?? UsualEgress(request.Project),
                 request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
                 Project = request.Project,
                 PublicPorts = request.PublicPorts is { Count: > 0 } ports ? [.. ports.Distinct().Order()] : null,
                 SshKeys = request.SshKeys is { Count: > 0 } keys ? [.. keys] : null,
+                EndsAt = time.GetUtcNow() + request.EndsAfter,
+                Annotations = request.Annotations is { Count: > 0 } annotations ? annotations : null,
+                RecordsUsage = request.RecordsUsage,
             };
             claimed.MicroVm.RecordClaim(claim);
             if (claim.Egress != options.DefaultEgress)

@@ -53,6 +53,9 @@ public sealed partial class SandboxRegistry
         };
     }
 
+    private SandboxEnd EndOfTime(Sandbox sandbox) => new(
+        EndReason.Lifetime, $"its time was over, which its client had set to {sandbox.Claim.EndsAt:u}", _time.GetUtcNow());
+
     private SandboxEnd EndOfIdle(Sandbox sandbox)
     {
         var words = sandbox.HasFailed ? "nothing that was tried in it worked for" : "nobody used it for";
@@ -132,7 +135,7 @@ public sealed partial class SandboxRegistry
         finally
         {
             // The sandbox counts as ended even when the teardown failed: no other code removes it from the count.
-            _ended.Add(sandbox.Id, sandbox.Project, end, sandbox.PublicPorts);
+            _ended.Add(sandbox.Id, sandbox.Project, end, sandbox.Claim);
             _sandboxes.TryRemove(sandbox.Id, out _);
             _admissions.Dismiss(sandbox.CountedSize);
             _admissions.Release(sandbox.Project, sandbox.CountedSize);

@@ -150,6 +150,15 @@ public sealed partial class SandboxRegistry
             : undecided?.Claim?.PublicPorts?.Contains(port) ?? _ended.Find(id)?.PublicPorts.Contains(port) == true;
     }
 
+    /// <summary>Whether a front end keeps something with a sandbox under a name, or did until the sandbox ended.</summary>
+    public bool HasAnnotation(string id, string name)
+    {
+        // Read first: a sandbox that is decided in between is then found among the others.
+        var undecided = _undecided.GetValueOrDefault(id);
+        return _sandboxes.TryGetValue(id, out var sandbox) ? sandbox.Annotations.ContainsKey(name)
+            : undecided?.Claim?.Annotations?.ContainsKey(name) ?? _ended.Find(id)?.Annotations.Contains(name) == true;
+    }
+
     /// <summary>Whether a sandbox is known, or was until it ended. All are while the server does not know its sandboxes yet.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="project">The project that it must belong to; null for any.</param>
@@ -233,6 +242,7 @@ public sealed partial class SandboxRegistry
         }
 
         _sandboxes[sandbox.Id] = sandbox;
+        sandbox.WatchEnd(() => _ = EngineTracing.Detach(() => EndAsync(sandbox, EndOfTime(sandbox))));
         _ = EngineTracing.Detach(() => WatchAsync(sandbox));
         return sandbox;
     }

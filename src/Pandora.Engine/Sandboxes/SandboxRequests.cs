@@ -32,6 +32,19 @@ public sealed record SandboxRequest(
     /// <summary>Public keys that may log in by SSH, lines of <c>authorized_keys</c> without options.</summary>
     public IReadOnlyList<string>? SshKeys { get; init; }
 
+    /// <summary>Time after which the sandbox ends even while it is busy: 1 s to 24 h. Without an idle timeout it then has none but
+    /// <see cref="NoIdleTimeout"/>.</summary>
+    public TimeSpan? EndsAfter { get; init; }
+
+    /// <summary>What a front end keeps with the sandbox, at most 128 KiB. The engine never reads it.</summary>
+    public IReadOnlyDictionary<string, string>? Annotations { get; init; }
+
+    /// <summary>Whether to record what the guest uses: <see cref="Sandbox.Usage"/>.</summary>
+    public bool RecordsUsage { get; init; }
+
+    /// <summary>Idle timeout of a sandbox that has an end and asked for no idle timeout, in seconds: longer than any end.</summary>
+    public const double NoIdleTimeout = 366 * 24 * 3600;
+
     /// <summary>Hash of the whole request without its key.</summary>
     public string Hash()
     {
@@ -51,9 +64,19 @@ public sealed record SandboxRequest(
             text.Append(CultureInfo.InvariantCulture, $"key {key?.Length}:{key}\n");
         }
 
+        if (EndsAfter is { } end)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"ends {end.Ticks}\n");
+        }
+
         foreach (var (key, value) in (Metadata ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal))
         {
             text.Append(CultureInfo.InvariantCulture, $"{key.Length}:{key}{value.Length}:{value}");
+        }
+
+        foreach (var (key, value) in (Annotations ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal))
+        {
+            text.Append(CultureInfo.InvariantCulture, $"note {key.Length}:{key}{value.Length}:{value}");
         }
 
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())));
@@ -100,6 +123,12 @@ internal static partial class RequestLimits
                 "idle_timeout", $"must be between {MinIdleTimeout:0} and {options.LongestIdleTimeout:0.#} seconds, and is {idle}");
         }
 
+        if (request.EndsAfter is { } end)
+        {
+            CheckEnd(end);
+        }
+
+        CheckAnnotations(request.Annotations ?? new Dictionary<string, string>());
         if (request.Egress is { } egress)
         {
             CheckEgress(egress, options, project, "leave egress out, or ask for 'none'");

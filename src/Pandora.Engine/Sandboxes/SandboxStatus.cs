@@ -47,6 +47,9 @@ public sealed record SandboxStatus(
     SandboxLifetime Lifetime, int ExecCount, EgressPolicy Egress, IReadOnlyDictionary<string, string> Metadata, string Project,
     MicroVmSize? Size)
 {
+    /// <summary>When it was claimed.</summary>
+    public required DateTimeOffset CreatedAt { get; init; }
+
     // The status comes from the record alone.
     internal static SandboxStatus OfUndecided(MicroVmRecord record, SandboxNode node, DateTimeOffset now)
     {
@@ -55,9 +58,15 @@ public sealed record SandboxStatus(
         return new SandboxStatus(
             record.Id, record.Template, record.Slot, record.Address, SandboxState.Recovering,
             "the server has just started, and whether it lives on is not known yet", age, TimeSpan.Zero, LifetimeOf(claim, node), 0,
-            new EgressPolicy(claim.Egress), claim.Metadata, claim.ProjectName, record.Size);
+            new EgressPolicy(claim.Egress), claim.Metadata, claim.ProjectName, record.Size)
+        {
+            CreatedAt = claim.CreatedAt,
+        };
     }
 
-    internal static SandboxLifetime LifetimeOf(ClaimRecord claim, SandboxNode node) =>
-        new(TimeSpan.FromSeconds(claim.IdleTimeout), claim.CreatedAt + node.LongestLifeOf(claim.ProjectName));
+    internal static SandboxLifetime LifetimeOf(ClaimRecord claim, SandboxNode node)
+    {
+        var last = claim.CreatedAt + node.LongestLifeOf(claim.ProjectName);
+        return new(TimeSpan.FromSeconds(claim.IdleTimeout), claim.EndsAt is { } end && !(last < end) ? end : last);
+    }
 }

@@ -1,0 +1,85 @@
+namespace Pandora.Engine.Sandboxes;
+
+// The time at which a sandbox ends even while it is busy, and what a front end keeps with it.
+public sealed partial class Sandbox
+{
+    private Action? _endDue;
+    private ITimer? _endTimer;
+    private long _endTicks;
+
+    /// <summary>What a front end keeps with the sandbox.</summary>
+    public IReadOnlyDictionary<string, string> Annotations => Claim.Annotations ?? new Dictionary<string, string>();
+
+    /// <summary>Sets the time at which the sandbox ends even while it is busy. It is no activity.</summary>
+    /// <param name="fromNow">0 to 24 h. The longest life of the server or the project may end the sandbox before.</param>
+    /// <param name="onlyExtend">Whether an end that is later, or none, stays.</param>
+    /// <param name="cancellationToken">Ends the wait for other changes.</param>
+    /// <exception cref="PandoraException">The time is out of bounds, the sandbox has ended, or the record could not be written: then the
+    /// end stays as it was.</exception>
+    public async Task SetEndAsync(TimeSpan fromNow, bool onlyExtend, CancellationToken cancellationToken)
+    {
+        await ChangeAsync(Audit(AuditOperation.Keepalive), SandboxOperation.Process, () =>
+        {
+            RequestLimits.CheckEnd(fromNow);
+            var end = _time.GetUtcNow() + fromNow;
+            return onlyExtend && !(Claim.EndsAt < end) ? Claim : Claim with { EndsAt = end };
+        }, cancellationToken);
+        ArmEnd();
+    }
+
+    /// <summary>Sets what a front end keeps with the sandbox under a name; null for nothing.</summary>
+    /// <exception cref="PandoraException">It is too long, the sandbox has ended, or the record could not be written.</exception>
+    public Task SetAnnotationAsync(string name, string? value, CancellationToken cancellationToken) =>
+        ChangeAsync(Audit(AuditOperation.Keepalive), SandboxOperation.Process, () =>
+        {
+            var annotations = Annotations.Where(a => a.Key != name).ToDictionary();
+            if (value is not null)
+            {
+                annotations[name] = value;
+            }
+
+            RequestLimits.CheckAnnotations(annotations);
+            return Claim with { Annotations = annotations };
+        }, cancellationToken);
+
+    /// <summary>Begins to watch the end.</summary>
+    /// <param name="due">Called when the sandbox must end.</param>
+    internal void WatchEnd(Action due)
+    {
+        _endDue = due;
+        ArmEnd();
+    }
+
+    // The record has the wall clock's time; until then the timer's clock counts, which nobody sets.
+    private void ArmEnd()
+    {
+        lock (_lock)
+        {
+            if (_end is not null || _endDue is null || Claim.EndsAt is not { } end)
+            {
+                return;
+            }
+
+            var rest = end - _time.GetUtcNow() is { Ticks: > 0 } left ? left : TimeSpan.Zero;
+            _endTicks = _time.GetTimestamp() + (long)(rest.TotalSeconds * _time.TimestampFrequency);
+            _endTimer ??= _time.CreateTimer(_ => EndIfDue(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _endTimer.Change(rest, Timeout.InfiniteTimeSpan);
+        }
+    }
+
+    // The end may have been moved while the timer fired: then the timer fires again.
+    private void EndIfDue()
+    {
+        lock (_lock)
+        {
+            if (_time.GetTimestamp() < _endTicks)
+            {
+                _endTimer?.Change(
+                    _time.GetElapsedTime(_time.GetTimestamp(), _endTicks) + TimeSpan.FromMilliseconds(1), Timeout.InfiniteTimeSpan);
+                return;
+            }
+        }
+
+        _endDue!();
+    }
+}
