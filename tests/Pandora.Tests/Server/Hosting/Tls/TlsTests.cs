@@ -5,6 +5,7 @@ using System.Security.Cryptography.X509Certificates;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
@@ -146,6 +147,51 @@ public sealed class TlsTests : IDisposable
         Assert.Equal(first, certificate.Context.TargetCertificate.SerialNumber);
         Init();
         certificate.Look();
+        Assert.NotEqual(first, certificate.Context.TargetCertificate.SerialNumber);
+    }
+
+    [Fact]
+    public void Files_that_cannot_be_looked_at_keep_the_certificate_and_the_problem_is_logged_once_until_it_is_over()
+    {
+        Init();
+        using var log = new KeptLog();
+        var time = new FakeTimeProvider(TimeProvider.System.GetUtcNow());
+        using var certificate = new TlsCertificate(Options(), time, log.CreateLogger<TlsCertificate>());
+        var first = certificate.Context.TargetCertificate.SerialNumber;
+        for (var times = 1; times <= 2; times++)
+        {
+            // A link that leads to itself: not even its target can be found.
+            File.Delete(CertificatePath);
+            File.CreateSymbolicLink(CertificatePath, CertificatePath);
+            certificate.Look();
+            certificate.Look();
+            Assert.Equal(times, log.Errors.Count);
+            Assert.Equal(first, certificate.Context.TargetCertificate.SerialNumber);
+            File.Delete(CertificatePath);
+            Init();
+            certificate.Look();
+            Assert.NotEqual(first, certificate.Context.TargetCertificate.SerialNumber);
+            first = certificate.Context.TargetCertificate.SerialNumber;
+        }
+    }
+
+    [Fact]
+    public void Files_that_could_not_be_used_are_read_again_though_they_look_the_same()
+    {
+        Init();
+        var time = new FakeTimeProvider(TimeProvider.System.GetUtcNow());
+        using var certificate = new TlsCertificate(Options(), time, NullLogger<TlsCertificate>.Instance);
+        var first = certificate.Context.TargetCertificate.SerialNumber;
+        Init();
+        var (renewed, written) = (File.ReadAllText(CertificatePath), File.GetLastWriteTimeUtc(CertificatePath));
+        foreach (var text in new[] { new string('x', renewed.Length), renewed })
+        {
+            Assert.Equal(first, certificate.Context.TargetCertificate.SerialNumber);
+            File.WriteAllText(CertificatePath, text);
+            File.SetLastWriteTimeUtc(CertificatePath, written);
+            certificate.Look();
+        }
+
         Assert.NotEqual(first, certificate.Context.TargetCertificate.SerialNumber);
     }
 
