@@ -213,6 +213,10 @@ public sealed class TlsTests : IDisposable
             Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(key));
         }
 
+        // An ordinary user cannot read the directory: clients need a copy of the authority's certificate.
+        Assert.Contains("is no secret", _error.ToString());
+        Assert.Contains($"sudo cat {AuthorityPath} > pandora-ca.crt", _error.ToString());
+        Assert.DoesNotContain($"--cacert {AuthorityPath}", _error.ToString());
         var authority = await File.ReadAllTextAsync(AuthorityPath, TestContext.Current.CancellationToken);
         Init();
         // The second time renews the certificate and keeps the authority, which clients trust already.
