@@ -96,11 +96,11 @@ public sealed class TlsTests : IDisposable
                 return "long";
             });
         });
-        using var visitor = Client(world.Api.Http.BaseAddress!);
-        visitor.DefaultRequestHeaders.Host = $"80-{world.Id}.{Domain}";
-        var asking = visitor.GetStringAsync(new Uri("/long", UriKind.Relative));
+        using var viewer = Client(world.Api.Http.BaseAddress!);
+        viewer.DefaultRequestHeaders.Host = $"80-{world.Id}.{Domain}";
+        var asking = viewer.GetStringAsync(new Uri("/long", UriKind.Relative));
         await came.Task.WaitAsync(Limit);
-        Assert.Equal("short", await visitor.GetStringAsync(new Uri("/short", UriKind.Relative)));
+        Assert.Equal("short", await viewer.GetStringAsync(new Uri("/short", UriKind.Relative)));
         // Both requests came on one connection; the other is that of the client that made the sandbox.
         Assert.Equal((1, 1), world.Api.Connections.Counts);
         for (var i = 0; i < 30; i++)
