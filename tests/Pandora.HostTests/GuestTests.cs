@@ -15,10 +15,29 @@ public sealed class GuestTests(ServerFixture fixture) : IClassFixture<ServerFixt
     [Fact]
     public async Task Programs_that_people_expect_are_there()
     {
-        const string Missing = "for p in ping mount unzip xz file lsof wget git curl; do command -v $p > /dev/null || echo $p; done";
+        const string Missing = """
+            for p in ping mount unzip xz file lsof wget git curl python python3 pip sudo tput find grep awk gawk sed ps bash; do
+                command -v $p > /dev/null || echo $p
+            done
+            """;
         Assert.Equal("", (await _sandbox.ExecAsync(Missing)).Stdout);
         Assert.Equal("CET\n", (await _sandbox.ExecAsync("TZ=Europe/Berlin date -d 2026-01-01 +%Z")).Stdout);
         Assert.Equal("", (await _sandbox.ExecAsync("mount -t tmpfs mine /mnt && umount /mnt")).Stderr);
+    }
+
+    [Fact]
+    public async Task The_ordinary_user_has_a_home_of_its_own_a_quiet_login_shell_and_sudo_without_a_password()
+    {
+        const string Account = "id -u; id -g; id -gn; getent passwd user | cut -d: -f 6,7; stat -c %U:%G ~ ~/.bashrc; ls -A ~";
+        var user = new ExecOptions { User = "user", Timeout = Long };
+        Assert.Equal(
+            "1000\n1000\nuser\n/home/user:/bin/bash\nuser:user\nuser:user\n.bash_logout\n.bashrc\n.profile\n",
+            (await _sandbox.ExecAsync(Account, user)).Stdout);
+        var login = await _sandbox.ExecAsync("bash -l -c true", user);
+        Assert.Equal((0, "", ""), (login.ExitCode, login.Stdout, login.Stderr));
+        var sudo = await _sandbox.ExecAsync("sudo -n id -u; sudo -n stat -c '%a %U' /etc/sudoers.d/pandora", user);
+        Assert.Equal((0, "0\n440 root\n", ""), (sudo.ExitCode, sudo.Stdout, sudo.Stderr));
+        Assert.Equal("True\n", (await _sandbox.ExecAsync("python -c 'import sys; print(sys.version_info.major == 3)'", user)).Stdout);
     }
 
     [Fact]

@@ -158,7 +158,7 @@ internal sealed class Forwarder(Sandbox sandbox, bool keepsAlive, Action<string>
         switch (cause)
         {
             case PandoraApiException { Code: var code } when code == ErrorCodes.PortClosed.Code:
-                Say(port, $"nobody listens on port {port} of sandbox {sandbox.Id}: its connections are closed until a program does");
+                Say(port, $"no program listens on port {port} of sandbox {sandbox.Id}: its connections are closed until one does");
                 break;
             case SandboxNotFoundException or SandboxGoneException or IOException or SocketException or OperationCanceledException:
                 CheckSoon();

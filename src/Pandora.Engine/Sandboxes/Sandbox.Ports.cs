@@ -18,7 +18,7 @@ public sealed partial class Sandbox
     /// commands, files and control.</summary>
     public const int MaxConnections = 768;
 
-    /// <summary>Most connections of previews among them: visitors of a public port, who need no key, leave places to its
+    /// <summary>Most connections of previews among them: viewers of a public port, who need no key, leave places to its
     /// owner.</summary>
     public const int MaxPreviews = 512;
 

@@ -140,7 +140,7 @@ public sealed partial class SandboxRegistry
         throw new PandoraException(PandoraError.SandboxNotFound, $"there is no sandbox '{shown}'");
     }
 
-    /// <summary>Whether previews of a port need neither key nor link. That holds of a sandbox that has ended, too: its visitors learn
+    /// <summary>Whether previews of a port need neither key nor link. That holds of a sandbox that has ended, too: its viewers learn
     /// that it is gone.</summary>
     public bool IsPublic(string id, int port)
     {

@@ -6,7 +6,7 @@ namespace Pandora.Server.Auth;
 /// </summary>
 internal static class FetchMetadata
 {
-    /// <summary>Whether a page of another origin makes the browser send the request. A visitor who follows a link to a page of ours, which
+    /// <summary>Whether a page of another origin makes the browser send the request. A viewer who follows a link to a page of ours, which
     /// only reads, passes; a page that shows ours inside itself does not.</summary>
     public static bool IsFromOtherPage(HttpRequest request) =>
         // Of several values, one that another site has counts.

@@ -2,7 +2,9 @@ using System.CommandLine;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using System.Text;
 using Pandora.Engine;
+using Pandora.Server.Auth;
 using Pandora.Server.Gateway;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Tls;
@@ -14,9 +16,6 @@ namespace Pandora.Server.Commands;
 /// </summary>
 internal static class TlsCommand
 {
-    private const UnixFileMode Private = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-    private const UnixFileMode Public = Private | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
-
     public static Command Create()
     {
         var domain = new Option<string>("--domain")
@@ -46,6 +45,7 @@ internal static class TlsCommand
 
     /// <summary>Makes the files and says what to do with them.</summary>
     /// <exception cref="StartupException">The domain or the number of days is none, or a file cannot be read.</exception>
+    /// <exception cref="AccessFileException">A file cannot be written.</exception>
     internal static void Init(string directory, string domain, int days, DateTimeOffset now, TextWriter output, TextWriter error)
     {
         if (days is < 1 or > PrivateAuthority.AuthorityDays)
@@ -66,8 +66,8 @@ internal static class TlsCommand
         {
             using var authorityKey = authority.GetECDsaPrivateKey()!;
             // The key first: an authority without its key would be of no use.
-            Write(authorityKeyPath, authorityKey.ExportPkcs8PrivateKeyPem(), Private);
-            Write(authorityPath, authority.ExportCertificatePem(), Public);
+            Write(authorityKeyPath, authorityKey.ExportPkcs8PrivateKeyPem());
+            Write(authorityPath, authority.ExportCertificatePem());
         }
 
         var (certificate, key) = PrivateAuthority.Sign(authority, domain, now, days);
@@ -75,15 +75,17 @@ internal static class TlsCommand
         using (key)
         {
             var (path, keyPath) = (Path.Combine(directory, $"{domain}.crt"), Path.Combine(directory, $"{domain}.key"));
-            Write(keyPath, key.ExportPkcs8PrivateKeyPem(), Private);
-            Write(path, certificate.ExportCertificatePem() + "\n" + authority.ExportCertificatePem(), Public);
+            Write(keyPath, key.ExportPkcs8PrivateKeyPem());
+            Write(path, certificate.ExportCertificatePem() + "\n" + authority.ExportCertificatePem());
             var end = certificate.NotAfter.ToUniversalTime().ToString("yyyy-MM-dd", CultureInfo.InvariantCulture);
             error.WriteLine($"{(isNew ? "made" : "renewed with the same authority")}; the certificate ends on {end}. Set:");
             output.WriteLine($"PANDORA_TLS_CERTIFICATE={path}");
             output.WriteLine($"PANDORA_TLS_KEY={keyPath}");
-            error.WriteLine("and PANDORA_LISTEN=https://…. Clients must trust the authority:");
-            error.WriteLine($"  curl --cacert {authorityPath}");
-            error.WriteLine($"  SSL_CERT_FILE={authorityPath} ./pandora …; NODE_EXTRA_CA_CERTS={authorityPath} node …");
+            error.WriteLine("and PANDORA_LISTEN=https://…. Clients must trust the authority. Its certificate is no secret, but only");
+            error.WriteLine("root can read it here: copy it to each client.");
+            error.WriteLine($"  sudo cat {authorityPath} > pandora-ca.crt");
+            error.WriteLine("  curl --cacert pandora-ca.crt https://…");
+            error.WriteLine("  SSL_CERT_FILE=$PWD/pandora-ca.crt ./pandora …; NODE_EXTRA_CA_CERTS=$PWD/pandora-ca.crt node …");
             error.WriteLine($"Keep {authorityKeyPath} secret: everybody who has it can pretend to be every server that these clients use.");
         }
     }
@@ -102,21 +104,7 @@ internal static class TlsCommand
         }
     }
 
-    private static void Write(string path, string text, UnixFileMode mode)
-    {
-        var temporary = path + ".new";
-        File.Delete(temporary);
-        using (var file = new FileStream(temporary, new FileStreamOptions
-        {
-            Mode = FileMode.CreateNew,
-            Access = FileAccess.Write,
-            UnixCreateMode = mode,
-        }))
-        {
-            using var writer = new StreamWriter(file);
-            writer.Write(text.TrimEnd() + "\n");
-        }
-
-        File.Move(temporary, path, overwrite: true);
-    }
+    // All files are readable for root only, as the directory is.
+    private static void Write(string path, string text) =>
+        AccessStore.Write(path, Encoding.UTF8.GetBytes(text.TrimEnd() + "\n"), mustLast: true);
 }

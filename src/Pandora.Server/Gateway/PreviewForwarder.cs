@@ -15,7 +15,7 @@ namespace Pandora.Server.Gateway;
 /// <item>Find what the request passes by: a public port, a key, a link, its cookie, or a server that needs no key. What it began is cut
 /// when that ends.</item>
 /// <item>Refuse what a page of another site makes a browser send, where the browser or the network is the credential.</item>
-/// <item>Turn the token in a visitor's address into a cookie, by a redirect; remove Pandora's credentials from every request.</item>
+/// <item>Turn the token in a viewer's address into a cookie, by a redirect; remove Pandora's credentials from every request.</item>
 /// <item>Find the sandbox.</item>
 /// <item>Forward the request over a connection to the port.</item>
 /// <item>If the program did not answer, say why.</item>
@@ -79,7 +79,7 @@ internal sealed class PreviewForwarder(
         }
         else
         {
-            // Any number of visitors may have a link or know a public port.
+            // Any number of viewers may have a link or know a public port.
             admission?.Serve();
         }
 

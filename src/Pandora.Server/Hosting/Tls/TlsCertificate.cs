@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -19,6 +20,7 @@ internal sealed partial class TlsCertificate : IHostedService, IDisposable
     private readonly ILogger _logger;
     private volatile SslStreamCertificateContext _context;
     private string _fingerprint;
+    private string? _problem;
     private ITimer? _timer;
 
     /// <summary>Reads the files.</summary>
@@ -57,43 +59,48 @@ internal sealed partial class TlsCertificate : IHostedService, IDisposable
         return Task.CompletedTask;
     }
 
-    /// <summary>Reads the files again if they have changed.</summary>
+    /// <summary>
+    /// Reads the files again if they have changed. It never throws, because an exception in a timer's callback ends the server. Files that
+    /// could not be used are read again at the next look, and a problem that stays the same is logged once.
+    /// </summary>
     public void Look()
     {
-        // Read first: a change during the reading is then seen at the next look.
-        var fingerprint = Fingerprint();
-        if (fingerprint == _fingerprint)
-        {
-            return;
-        }
-
         try
         {
-            _context = Read();
-            LogInUse(_context.TargetCertificate.Subject, _context.TargetCertificate.NotAfter.ToUniversalTime());
+            // Read first: a change during the reading is then seen at the next look.
+            var fingerprint = Fingerprint();
+            if (fingerprint != _fingerprint)
+            {
+                _context = Read();
+                _fingerprint = fingerprint;
+                LogInUse(_context.TargetCertificate.Subject, _context.TargetCertificate.NotAfter.ToUniversalTime());
+            }
+
+            _problem = null;
         }
-        catch (StartupException e)
+        catch (Exception e)
         {
             // The two files may be written one after the other: then the next look finds both.
-            LogKept(e.Message);
-        }
+            if (e.Message != _problem)
+            {
+                LogKept(e.Message);
+            }
 
-        _fingerprint = fingerprint;
+            _problem = e.Message;
+        }
     }
 
     /// <inheritdoc/>
     public void Dispose() => _timer?.Dispose();
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "The context holds the certificate, and connections may use it for long.")]
     private SslStreamCertificateContext Read()
     {
         try
         {
-            using var pair = X509Certificate2.CreateFromPemFile(_path, _keyPath);
             var chain = new X509Certificate2Collection();
             chain.ImportFromPemFile(_path);
-            // A key that is only in memory cannot be used by every platform's TLS.
-            var certificate = X509CertificateLoader.LoadPkcs12(pair.Export(X509ContentType.Pkcs12), password: null);
-            return SslStreamCertificateContext.Create(certificate, chain, offline: true);
+            return SslStreamCertificateContext.Create(X509Certificate2.CreateFromPemFile(_path, _keyPath), chain, offline: true);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -110,10 +117,18 @@ internal sealed partial class TlsCertificate : IHostedService, IDisposable
 
     private static string Fingerprint(string path)
     {
-        var file = new FileInfo(path);
-        // A link, as certbot makes it, leads to another file after a renewal.
-        var target = (file.Exists ? file.ResolveLinkTarget(returnFinalTarget: true) as FileInfo : null) ?? file;
-        return target.Exists ? $"{target.FullName} {target.LastWriteTimeUtc.Ticks} {target.Length}" : "none";
+        try
+        {
+            var file = new FileInfo(path);
+            // A link, as certbot makes it, leads to another file after a renewal.
+            var target = (file.Exists ? file.ResolveLinkTarget(returnFinalTarget: true) as FileInfo : null) ?? file;
+            return target.Exists ? $"{target.FullName} {target.LastWriteTimeUtc.Ticks} {target.Length}" : "none";
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The reading that follows fails, too, and names the settings.
+            return e.Message;
+        }
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "TLS uses the certificate of {Subject}, which ends at {End:u}")]

@@ -88,7 +88,7 @@ public sealed class ForwardCommandTests : IAsyncLifetime
         Signal(process, "TERM");
         var (exitCode, _, error) = await EndAsync(process);
         Assert.Equal(143, exitCode);
-        var line = $"pandora: nobody listens on port 3000 of sandbox {PortsServer.Id}: its connections are closed until a program does";
+        var line = $"pandora: no program listens on port 3000 of sandbox {PortsServer.Id}: its connections are closed until one does";
         Assert.Single(error.Split('\n'), line);
     }
 

@@ -114,7 +114,7 @@ public sealed class SandboxPortsTests
         Assert.Empty(node.Sandboxes.Get(other.Id).SshKeys);
         Assert.True(node.Sandboxes.IsPublic(other.Id, 9000));
         await node.Sandboxes.DeleteAsync(other.Id, complete: true);
-        // So that its visitors are told that it is gone.
+        // So that its viewers are told that it is gone.
         Assert.True(node.Sandboxes.IsPublic(other.Id, 9000));
         Assert.False(node.Sandboxes.IsPublic(other.Id, 80));
         Assert.False(node.Sandboxes.IsPublic("nope", 80));

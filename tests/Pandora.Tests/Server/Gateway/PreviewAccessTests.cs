@@ -98,7 +98,7 @@ public sealed class PreviewAccessTests
     }
 
     [Fact]
-    public async Task A_visitor_with_a_link_gets_a_cookie_and_an_address_without_the_token()
+    public async Task A_viewer_with_a_link_gets_a_cookie_and_an_address_without_the_token()
     {
         await using var world = await PreviewWorld.StartAsync(needsKey: true);
         await world.EchoAsync(Port);
@@ -121,7 +121,7 @@ public sealed class PreviewAccessTests
     }
 
     [Fact]
-    public async Task An_invalid_token_of_a_visitor_with_access_is_removed_without_a_cookie()
+    public async Task An_invalid_token_of_a_viewer_with_access_is_removed_without_a_cookie()
     {
         await using var world = await PreviewWorld.StartAsync();
         await world.EchoAsync(Port);

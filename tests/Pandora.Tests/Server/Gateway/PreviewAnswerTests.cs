@@ -87,7 +87,7 @@ public sealed class PreviewAnswerTests
     }
 
     [Fact]
-    public async Task Of_a_public_port_of_a_sandbox_that_has_ended_its_visitors_are_answered_too()
+    public async Task Of_a_public_port_of_a_sandbox_that_has_ended_its_viewers_are_answered_too()
     {
         await using var world = await PreviewWorld.StartAsync(needsKey: true);
         await world.Api.Node.Sandboxes.GetFor(world.Id, SandboxOperation.Port)

@@ -8,7 +8,7 @@ using Pandora.Server.Hosting.Connections;
 
 namespace Pandora.Tests.Gateway;
 
-/// <summary>What becomes of the connections on which visitors of a preview come.</summary>
+/// <summary>What becomes of the connections on which viewers of a preview come.</summary>
 public sealed class PreviewConnectionTests : IDisposable
 {
     private const int Port = 3000;
@@ -26,11 +26,11 @@ public sealed class PreviewConnectionTests : IDisposable
     [InlineData("public")]
     [InlineData("link")]
     [InlineData("cookie")]
-    public async Task A_visitors_request_lives_longer_than_the_limit_of_headers_and_its_connection_not_longer_than_that_after_it(
+    public async Task A_viewers_request_lives_longer_than_the_limit_of_headers_and_its_connection_not_longer_than_that_after_it(
         string way)
     {
         await using var world = await StartAsync(total: 10);
-        using var visitor = await VisitAsync(world, await RequestAsync(world, way));
+        using var viewer = await VisitAsync(world, await RequestAsync(world, way));
         // The limit is checked each second.
         for (var i = 0; i < 60; i++)
         {
@@ -38,8 +38,8 @@ public sealed class PreviewConnectionTests : IDisposable
         }
 
         _answer.SetResult();
-        Assert.EndsWith("\r\n\r\ndone", await ReadAsync(visitor, "done"), StringComparison.Ordinal);
-        var end = PreviewWorld.ReadToEndAsync(visitor);
+        Assert.EndsWith("\r\n\r\ndone", await ReadAsync(viewer, "done"), StringComparison.Ordinal);
+        var end = PreviewWorld.ReadToEndAsync(viewer);
         while (!end.IsCompleted)
         {
             world.Api.Node.Time.Advance(TimeSpan.FromSeconds(1));
@@ -54,31 +54,31 @@ public sealed class PreviewConnectionTests : IDisposable
     [InlineData("public")]
     [InlineData("link")]
     [InlineData("cookie")]
-    public async Task Visitors_that_take_all_places_make_room_for_clients_with_a_key_the_oldest_first(string way)
+    public async Task Viewers_that_take_all_places_make_room_for_clients_with_a_key_the_oldest_first(string way)
     {
-        const int Visitors = 3;
+        const int Viewers = 3;
         // One more for the client that made the sandbox.
-        await using var world = await StartAsync(total: Visitors + 1);
+        await using var world = await StartAsync(total: Viewers + 1);
         var request = await RequestAsync(world, way);
-        var visitors = new List<Socket>();
-        for (var i = 0; i < Visitors; i++)
+        var viewers = new List<Socket>();
+        for (var i = 0; i < Viewers; i++)
         {
-            visitors.Add(await VisitAsync(world, request));
+            viewers.Add(await VisitAsync(world, request));
         }
 
-        Assert.Equal((Visitors, 1), world.Api.Connections.Counts);
+        Assert.Equal((Viewers, 1), world.Api.Connections.Counts);
         var clients = new List<Socket>();
-        for (var i = 0; i < Visitors; i++)
+        for (var i = 0; i < Viewers; i++)
         {
             clients.Add(await world.ConnectAsync());
             await SendAsync(clients[i], $"GET /sandboxes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {PreviewWorld.Admin}\r\n\r\n");
             Assert.StartsWith("HTTP/1.1 200", await ReadAsync(clients[i], "\r\n\r\n"), StringComparison.Ordinal);
-            Assert.Equal("", await PreviewWorld.ReadToEndAsync(visitors[i]));
+            Assert.Equal("", await PreviewWorld.ReadToEndAsync(viewers[i]));
             Assert.Equal(i + 1, world.Api.Metrics.Count(ClosingReason.Evicted));
         }
 
-        Assert.Equal((0, Visitors + 1), world.Api.Connections.Counts);
-        visitors.ForEach(v => v.Dispose());
+        Assert.Equal((0, Viewers + 1), world.Api.Connections.Counts);
+        viewers.ForEach(v => v.Dispose());
         clients.ForEach(c => c.Dispose());
     }
 
@@ -91,7 +91,7 @@ public sealed class PreviewConnectionTests : IDisposable
         return await PreviewWorld.OnAsync(api);
     }
 
-    // A visitor's request, and a program that holds the answer to it.
+    // A viewer's request, and a program that holds the answer to it.
     private async Task<string> RequestAsync(PreviewWorld world, string way)
     {
         world.Listen(Port, async stream =>
@@ -116,10 +116,10 @@ public sealed class PreviewConnectionTests : IDisposable
 
     private async Task<Socket> VisitAsync(PreviewWorld world, string request)
     {
-        var visitor = await world.ConnectAsync();
-        await SendAsync(visitor, request);
+        var viewer = await world.ConnectAsync();
+        await SendAsync(viewer, request);
         Assert.True(await _came.WaitAsync(Limit));
-        return visitor;
+        return viewer;
     }
 
     private static async Task SendAsync(Socket socket, string text) => await socket.SendAsync(Encoding.ASCII.GetBytes(text));

@@ -142,7 +142,7 @@ public sealed class PreviewHostileTests
         Assert.Equal("/sandboxes", (await PreviewWorld.EchoOf(preview)).GetProperty("target").GetString());
     }
 
-    // Of a visitor with a cookie, of one with a link, and of a server that needs no key.
+    // Of a viewer with a cookie, of one with a link, and of a server that needs no key.
     [Theory]
     [InlineData("GET", "", true)]
     [InlineData("POST", "Origin: OWN", true)]
@@ -165,7 +165,7 @@ public sealed class PreviewHostileTests
     [InlineData("GET", "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: embed", false)]
     [InlineData("GET", "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: no-cors|Sec-Fetch-Dest: image", false)]
     [InlineData("GET", "Sec-Fetch-Site: same-site|Sec-Fetch-Mode: no-cors|Sec-Fetch-Dest: script", false)]
-    public async Task A_page_of_another_site_cannot_use_a_visitors_access(string method, string headers, bool passes)
+    public async Task A_page_of_another_site_cannot_use_a_viewers_access(string method, string headers, bool passes)
     {
         await AssertPassesAsync(method, headers, passes, isOpen: true);
         await AssertPassesAsync(method, headers, passes, isOpen: false);
@@ -189,7 +189,7 @@ public sealed class PreviewHostileTests
         Assert.Equal(!passes, byCookie.Contains(ErrorCodes.ForbiddenOrigin.Code, StringComparison.Ordinal));
         if (!isOpen && !sent.Contains("Upgrade", StringComparison.Ordinal))
         {
-            // Who has the link needs no visitor.
+            // Who has the link needs no viewer.
             var byLink = await world.SendRawAsync(
                 head.Replace("QUERY", $"?pandora_link={token}", StringComparison.Ordinal) + "\r\n");
             Assert.StartsWith("HTTP/1.1 200 ", byLink, StringComparison.Ordinal);

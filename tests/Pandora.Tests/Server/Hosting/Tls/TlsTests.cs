@@ -5,6 +5,7 @@ using System.Security.Cryptography.X509Certificates;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Engine;
@@ -95,11 +96,11 @@ public sealed class TlsTests : IDisposable
                 return "long";
             });
         });
-        using var visitor = Client(world.Api.Http.BaseAddress!);
-        visitor.DefaultRequestHeaders.Host = $"80-{world.Id}.{Domain}";
-        var asking = visitor.GetStringAsync(new Uri("/long", UriKind.Relative));
+        using var viewer = Client(world.Api.Http.BaseAddress!);
+        viewer.DefaultRequestHeaders.Host = $"80-{world.Id}.{Domain}";
+        var asking = viewer.GetStringAsync(new Uri("/long", UriKind.Relative));
         await came.Task.WaitAsync(Limit);
-        Assert.Equal("short", await visitor.GetStringAsync(new Uri("/short", UriKind.Relative)));
+        Assert.Equal("short", await viewer.GetStringAsync(new Uri("/short", UriKind.Relative)));
         // Both requests came on one connection; the other is that of the client that made the sandbox.
         Assert.Equal((1, 1), world.Api.Connections.Counts);
         for (var i = 0; i < 30; i++)
@@ -150,6 +151,51 @@ public sealed class TlsTests : IDisposable
     }
 
     [Fact]
+    public void Files_that_cannot_be_looked_at_keep_the_certificate_and_the_problem_is_logged_once_until_it_is_over()
+    {
+        Init();
+        using var log = new KeptLog();
+        var time = new FakeTimeProvider(TimeProvider.System.GetUtcNow());
+        using var certificate = new TlsCertificate(Options(), time, log.CreateLogger<TlsCertificate>());
+        var first = certificate.Context.TargetCertificate.SerialNumber;
+        for (var times = 1; times <= 2; times++)
+        {
+            // A link that leads to itself: not even its target can be found.
+            File.Delete(CertificatePath);
+            File.CreateSymbolicLink(CertificatePath, CertificatePath);
+            certificate.Look();
+            certificate.Look();
+            Assert.Equal(times, log.Errors.Count);
+            Assert.Equal(first, certificate.Context.TargetCertificate.SerialNumber);
+            File.Delete(CertificatePath);
+            Init();
+            certificate.Look();
+            Assert.NotEqual(first, certificate.Context.TargetCertificate.SerialNumber);
+            first = certificate.Context.TargetCertificate.SerialNumber;
+        }
+    }
+
+    [Fact]
+    public void Files_that_could_not_be_used_are_read_again_though_they_look_the_same()
+    {
+        Init();
+        var time = new FakeTimeProvider(TimeProvider.System.GetUtcNow());
+        using var certificate = new TlsCertificate(Options(), time, NullLogger<TlsCertificate>.Instance);
+        var first = certificate.Context.TargetCertificate.SerialNumber;
+        Init();
+        var (renewed, written) = (File.ReadAllText(CertificatePath), File.GetLastWriteTimeUtc(CertificatePath));
+        foreach (var text in new[] { new string('x', renewed.Length), renewed })
+        {
+            Assert.Equal(first, certificate.Context.TargetCertificate.SerialNumber);
+            File.WriteAllText(CertificatePath, text);
+            File.SetLastWriteTimeUtc(CertificatePath, written);
+            certificate.Look();
+        }
+
+        Assert.NotEqual(first, certificate.Context.TargetCertificate.SerialNumber);
+    }
+
+    [Fact]
     public async Task Init_makes_a_certificate_for_all_names_below_the_domain_and_keeps_the_keys_private()
     {
         Init();
@@ -167,6 +213,10 @@ public sealed class TlsTests : IDisposable
             Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(key));
         }
 
+        // An ordinary user cannot read the directory: clients need a copy of the authority's certificate.
+        Assert.Contains("is no secret", _error.ToString());
+        Assert.Contains($"sudo cat {AuthorityPath} > pandora-ca.crt", _error.ToString());
+        Assert.DoesNotContain($"--cacert {AuthorityPath}", _error.ToString());
         var authority = await File.ReadAllTextAsync(AuthorityPath, TestContext.Current.CancellationToken);
         Init();
         // The second time renews the certificate and keeps the authority, which clients trust already.
