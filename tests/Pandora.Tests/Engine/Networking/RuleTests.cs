@@ -92,7 +92,7 @@ public sealed class RuleTests
                 ("chain to_guest", "oifname != @open goto refuse"),
             })
         {
-            var start = text.IndexOf(chain, StringComparison.Ordinal);
+            var start = text.IndexOf(chain + " {", StringComparison.Ordinal);
             Assert.InRange(text.IndexOf(gate, start, StringComparison.Ordinal), start,
                 text.IndexOf("ct state established,related accept", start, StringComparison.Ordinal));
         }
@@ -114,7 +114,7 @@ public sealed class RuleTests
     private static Ipv4Network Parse(string text) =>
         Ipv4Network.TryParse(text, out var network) ? network : throw new FormatException(text);
 
-    private static NetworkPolicy Policy() => new()
+    internal static NetworkPolicy Policy() => new()
     {
         Range = Parse("10.200.0.0/16"),
         Resolver = IPAddress.Parse("10.1.1.1"),
