@@ -130,7 +130,7 @@ internal static class NetworkProtectionBench
         await using var slots = new SlotPool(
             network,
             instance.Names,
-            Egress.Internet,
+            new EgressPolicy(Egress.Internet),
             Slots,
             new Dictionary<int, string>(),
             TimeProvider.System,

@@ -246,11 +246,6 @@ public sealed class EngineOptions
     /// <summary>MicroVMs that boot at the same time.</summary>
     public int MostBoots => BootParallelism > 0 ? BootParallelism : Environment.ProcessorCount;
 
-    /// <summary>
-    /// The egress that a sandbox gets that asks for <paramref name="requested"/>, under the limit of <see cref="Egress"/>.
-    /// </summary>
-    public Egress Limit(Egress requested) => Egress == Egress.None ? Egress.None : requested;
-
     /// <summary>The templates' directory.</summary>
     public string TemplatePath => TemplateDir ?? Path.Combine(DataDir, "templates");
 

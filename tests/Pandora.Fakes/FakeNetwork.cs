@@ -21,10 +21,13 @@ internal sealed class FakeNetwork
     public Dictionary<int, string> Refused { get; } = [];
 
     /// <summary>Called before an egress is set; it may fail, or take its time.</summary>
-    public Func<string, Egress, Task> OnEgress { get; set; } = (_, _) => Task.CompletedTask;
+    public Func<string, EgressPolicy, Task> OnEgress { get; set; } = (_, _) => Task.CompletedTask;
 
-    /// <summary>The egress that was set, by microVM.</summary>
-    public ConcurrentDictionary<string, Egress> Egresses { get; } = [];
+    /// <summary>What was set, by microVM.</summary>
+    public ConcurrentDictionary<string, EgressPolicy> Policies { get; } = [];
+
+    /// <summary>What was set where no range applies, by microVM.</summary>
+    public IReadOnlyDictionary<string, Egress> Egresses => Policies.ToDictionary(p => p.Key, p => p.Value.Default);
 
     /// <summary>The microVM that holds each slot, by slot number.</summary>
     public IReadOnlyDictionary<int, string> Held => _held;
@@ -43,7 +46,7 @@ internal sealed class FakeNetwork
         foreach (var slot in setup.Living.Where(s => !Refused.ContainsKey(s.Index)))
         {
             _held[slot.Index] = slot.MicroVm;
-            Egresses[slot.MicroVm] = slot.Egress;
+            Policies[slot.MicroVm] = slot.Egress;
         }
 
         return Task.FromResult<IHostNetwork>(new Open(this, setup.Names));
@@ -112,11 +115,11 @@ internal sealed class FakeNetwork
 
         public void Forget(int slot) => host._held.TryRemove(slot, out _);
 
-        public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
+        public async Task SetEgressAsync(NetworkSlot slot, EgressPolicy egress)
         {
             await host.OnEgress(host._held[slot.Index], egress);
             // Read again: a slot that was given away meanwhile would get the egress of another microVM.
-            host.Egresses[host._held[slot.Index]] = egress;
+            host.Policies[host._held[slot.Index]] = egress;
         }
 
         public Task RemoveOrphansAsync(IReadOnlyDictionary<int, string> living, Action<string, Exception> failed)

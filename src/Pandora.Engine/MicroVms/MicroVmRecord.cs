@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Pandora.Engine.Admission;
+using Pandora.Engine.Networking;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;
@@ -159,7 +160,7 @@ public sealed record MicroVmRecord
 
 /// <summary>The values that a client asked for when it claimed a microVM.</summary>
 /// <param name="IdleTimeout">Idle time in seconds after which the sandbox is ended.</param>
-/// <param name="Egress">What the guest may reach.</param>
+/// <param name="Egress">What the guest may reach, where no range applies.</param>
 /// <param name="Metadata">The client's names and values.</param>
 /// <param name="CreatedAt">Time of the claim.</param>
 /// <param name="IdempotencyKey">The client's key for this claim, or null.</param>
@@ -191,6 +192,25 @@ public sealed record ClaimRecord(
     /// <summary>Whether what the guest uses is recorded.</summary>
     public bool RecordsUsage { get; init; }
 
+    /// <summary>Ranges that the guest may reach beside <see cref="Egress"/>; null for none.</summary>
+    public IReadOnlyList<Ipv4Network>? EgressAllow { get; init; }
+
+    /// <summary>Ranges that the guest may not reach; null for none.</summary>
+    public IReadOnlyList<Ipv4Network>? EgressDeny { get; init; }
+
+    /// <summary>All that the guest may reach.</summary>
+    [JsonIgnore]
+    public EgressPolicy EgressPolicy
+    {
+        get => new(Egress) { Allow = EgressAllow ?? [], Deny = EgressDeny ?? [] };
+        init
+        {
+            Egress = value.Default;
+            EgressAllow = value.Allow.Count > 0 ? [.. value.Allow] : null;
+            EgressDeny = value.Deny.Count > 0 ? [.. value.Deny] : null;
+        }
+    }
+
     /// <summary>Name of the project.</summary>
     [JsonIgnore]
     public string ProjectName => Project ?? Projects.Project.DefaultName;
@@ -201,6 +221,17 @@ public sealed record ClaimRecord(
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
     UseStringEnumConverter = true,
     RespectNullableAnnotations = true,
-    RespectRequiredConstructorParameters = true)]
+    RespectRequiredConstructorParameters = true,
+    Converters = [typeof(RangeConverter)])]
 [JsonSerializable(typeof(MicroVmRecord))]
 internal sealed partial class RecordJson : JsonSerializerContext;
+
+/// <summary>Writes a range as <c>10.0.0.0/8</c>.</summary>
+internal sealed class RangeConverter : JsonConverter<Ipv4Network>
+{
+    public override Ipv4Network Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        Ipv4Network.TryParse(reader.GetString() ?? "", out var range) ? range : throw new JsonException("is not an IPv4 range");
+
+    public override void Write(Utf8JsonWriter writer, Ipv4Network value, JsonSerializerOptions options) =>
+        writer.WriteStringValue(value.ToString());
+}

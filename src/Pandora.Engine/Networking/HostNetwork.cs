@@ -34,7 +34,7 @@ public sealed class HostNetwork : IHostNetwork
         _slots = new SlotPool(
             rules,
             setup.Names,
-            setup.Options.DefaultEgress,
+            new EgressPolicy(setup.Options.DefaultEgress),
             EngineOptions.SlotsAhead,
             taken,
             setup.Time,
@@ -131,7 +131,7 @@ public sealed class HostNetwork : IHostNetwork
     public void Forget(int slot) => _slots.Forget(slot);
 
     /// <inheritdoc/>
-    public Task SetEgressAsync(NetworkSlot slot, Egress egress) => _rules.SetEgressAsync(slot, egress);
+    public Task SetEgressAsync(NetworkSlot slot, EgressPolicy egress) => _rules.SetEgressAsync(slot, egress);
 
     /// <inheritdoc/>
     public async Task RemoveOrphansAsync(IReadOnlyDictionary<int, string> living, Action<string, Exception> failed)

@@ -51,11 +51,11 @@ public interface IHostNetwork
     /// <summary>Removes a slot of an earlier server from the ledger, once no resource of the slot remains.</summary>
     void Forget(int slot);
 
-    /// <summary>Sets what a slot's guest may reach. A guest that loses its egress loses the connections that it has open. No later
-    /// microVM may hold the slot yet.</summary>
-    /// <exception cref="PandoraException">It could not be set. A guest that had no egress, or was to lose it, has none as soon as the rules
-    /// can be written.</exception>
-    Task SetEgressAsync(NetworkSlot slot, Egress egress);
+    /// <summary>Sets what a slot's guest may reach. A guest that loses any of it loses all connections that it has open. No later microVM
+    /// may hold the slot yet.</summary>
+    /// <exception cref="PandoraException">It could not be set. As soon as the rules can be written, a guest that was only to get more has
+    /// what it had, and any other guest has what was asked for.</exception>
+    Task SetEgressAsync(NetworkSlot slot, EgressPolicy egress);
 
     /// <summary>Removes this instance's resources of slots that no microVM holds.</summary>
     /// <param name="living">Numbers and addresses of the slots that stay.</param>
@@ -98,7 +98,7 @@ public sealed record NetworkSetup(
 /// <param name="Network">The range that the slot's address is from.</param>
 /// <param name="Address">The slot's address.</param>
 /// <param name="Egress">What the guest may reach.</param>
-public sealed record LivingSlot(int Index, string MicroVm, string Network, string Address, Egress Egress);
+public sealed record LivingSlot(int Index, string MicroVm, string Network, string Address, EgressPolicy Egress);
 
 /// <summary>One resource of a slot on the host.</summary>
 /// <param name="Resource">Kind and name.</param>

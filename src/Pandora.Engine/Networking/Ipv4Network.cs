@@ -44,6 +44,9 @@ public readonly record struct Ipv4Network(uint Address, int PrefixLength)
     /// <summary>Whether an address is in the range.</summary>
     public bool Contains(IPAddress address) => Overlaps(new Ipv4Network(ToNumber(address), 32));
 
+    /// <summary>Whether all addresses of another range are in this one.</summary>
+    public bool Contains(Ipv4Network other) => PrefixLength <= other.PrefixLength && Overlaps(other);
+
     /// <summary>Returns the address at an offset.</summary>
     public IPAddress At(long offset)
     {

@@ -8,13 +8,13 @@ internal sealed partial class NetworkRules
     private const string CountPath = "/proc/sys/net/netfilter/nf_conntrack_count";
 
     /// <summary>
-    /// Sets what a slot's guest may reach: one transaction in its namespace, no process. A guest that loses its egress also loses the
-    /// connections that it has open: the rules refuse each further packet of a guest without egress, with a reset for TCP, and the kernel
-    /// forgets the connections. A guest that gets its egress begins with no connection.
+    /// Sets what a slot's guest may reach: one transaction in its namespace, no process. A guest that loses any of it also loses the
+    /// connections that it has open, all of them: the rules refuse each further packet to what it lost, with a reset for TCP, and the
+    /// kernel forgets the connections. A guest that had no egress and gets it begins with no connection.
     /// </summary>
-    /// <exception cref="PandoraException">The slot's rules could not be changed. Its guest then has no egress once the watch can write the
-    /// rules again.</exception>
-    public async Task SetEgressAsync(NetworkSlot slot, Egress egress)
+    /// <exception cref="PandoraException">The slot's rules could not be changed. Once the watch can write the rules again, a guest that was
+    /// only to get more has what it had, and any other guest has what was asked for: the same as the record.</exception>
+    public async Task SetEgressAsync(NetworkSlot slot, EgressPolicy egress)
     {
         try
         {
@@ -37,27 +37,28 @@ internal sealed partial class NetworkRules
     }
 
     // Runs in the slot's namespace. True when the guest lost connections.
-    private bool SetEgress(GuardedSlot guarded, Egress egress)
+    private bool SetEgress(GuardedSlot guarded, EgressPolicy egress)
     {
         lock (guarded)
         {
             var had = guarded.Egress;
             try
             {
-                if (had == Egress.None && egress == Egress.Internet)
+                if (!had.HasEgress && egress.HasEgress)
                 {
                     // Before the guest gets its egress: a packet that was under way when the guest lost it may have left an entry. From
                     // then on until now none can have been made.
                     ForgetGuest();
                 }
 
+                guarded.MustCut |= !egress.HasEgress || !egress.Includes(had);
                 guarded.Egress = egress;
                 if (guarded.IsAsWritten(_policy))
                 {
                     // A transaction that changes nothing does not change the generation id either.
                     if (egress != had)
                     {
-                        guarded.WriteEgress();
+                        guarded.WriteEgress(had);
                     }
                 }
                 else
@@ -68,12 +69,19 @@ internal sealed partial class NetworkRules
                     LogSlotRepaired(_logger, guarded.Slot.Index);
                 }
 
-                return egress == Egress.None && ForgetGuest();
+                if (!guarded.MustCut)
+                {
+                    return false;
+                }
+
+                var hasLost = ForgetGuest();
+                guarded.MustCut = false;
+                return hasLost;
             }
-            catch (Exception e) when (had == Egress.None || egress == Egress.None)
+            catch (Exception e) when (egress != had || !egress.HasEgress)
             {
-                // Whichever of the two the kernel has: the watch writes the rules of a guest without egress.
-                (guarded.Egress, guarded.Generation) = (Egress.None, -1);
+                // Whichever of the two the kernel has: the watch writes the rules of the one that the record has.
+                (guarded.Egress, guarded.Generation) = (egress.Includes(had) ? had : egress, -1);
                 if (e is NftablesException or IOException)
                 {
                     LogEgressFailed(_logger, guarded.Slot.Index, e.Message);
@@ -99,6 +107,6 @@ internal sealed partial class NetworkRules
     [LoggerMessage(
         Level = LogLevel.Error,
         Message = "What the guest of network slot {Slot} may reach could not be set: {Error}. "
-            + "It gets no egress once its rules can be written")]
+            + "Once its rules can be written, it gets no more than it had or was asked for")]
     private static partial void LogEgressFailed(ILogger logger, int slot, string error);
 }

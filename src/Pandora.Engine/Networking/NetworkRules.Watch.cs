@@ -136,7 +136,7 @@ internal sealed partial class NetworkRules
         return true;
     }
 
-    private async Task TryAdoptAsync(NetworkSlot slot, Egress egress)
+    private async Task TryAdoptAsync(NetworkSlot slot, EgressPolicy egress)
     {
         try
         {
@@ -147,7 +147,7 @@ internal sealed partial class NetworkRules
                 LimitFragments();
                 return true;
             });
-            if (egress == Egress.None)
+            if (!egress.HasEgress)
             {
                 // Close connections that an earlier server with wider egress allowed.
                 ForgetConnections(slot);
@@ -260,11 +260,14 @@ internal sealed partial class NetworkRules
     private static partial void LogSlotNotChecked(ILogger logger, int slot, string error);
 
     /// <summary>A slot whose rules are watched. Lock it to change the rules; the change must run in the slot's namespace.</summary>
-    private sealed class GuardedSlot(NetworkSlot slot, Egress egress, NetworkPolicy policy)
+    private sealed class GuardedSlot(NetworkSlot slot, EgressPolicy egress, NetworkPolicy policy)
     {
         public NetworkSlot Slot => slot;
 
-        public Egress Egress { get; set; } = egress;
+        public EgressPolicy Egress { get; set; } = egress;
+
+        /// <summary>Whether the guest may have connections that its egress refuses.</summary>
+        public bool MustCut { get; set; }
 
         /// <summary>The policy that its rules were made of.</summary>
         public NetworkPolicy Policy { get; private set; } = policy;
@@ -285,7 +288,7 @@ internal sealed partial class NetworkRules
 
         /// <summary>Writes only what its guest may reach, which must have changed. All other rules must be as they were
         /// written.</summary>
-        public void WriteEgress() => Run(SlotRules.EgressText(Egress), Generation);
+        public void WriteEgress(EgressPolicy before) => Run(SlotRules.EgressText(before, Egress), Generation);
 
         private void Run(string transaction, long before)
         {

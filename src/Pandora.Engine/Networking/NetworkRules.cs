@@ -155,7 +155,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     /// <param name="egress">What its rules allow.</param>
     /// <param name="rules">The rules that the slot has, from <see cref="RulesOf"/>. If the host's addresses have changed since, the rules
     /// are written again.</param>
-    public async Task OpenAsync(NetworkSlot slot, Egress egress, string rules)
+    public async Task OpenAsync(NetworkSlot slot, EgressPolicy egress, string rules)
     {
         var policy = _policy;
         Forwarding.PrepareInterface(slot.InterfaceName, policy.IsLocalResolver);
@@ -178,7 +178,7 @@ internal sealed partial class NetworkRules : IAsyncDisposable
     }
 
     /// <summary>Returns the rules of a slot's namespace, as nft(8) takes them.</summary>
-    public string RulesOf(NetworkSlot slot, Egress egress) => SlotRules.Text(slot, _policy, egress);
+    public string RulesOf(NetworkSlot slot, EgressPolicy egress) => SlotRules.Text(slot, _policy, egress);
 
     /// <summary>Stops watching a slot's rules, because the slot is being cleaned up.</summary>
     public void Close(NetworkSlot slot) => _guarded.TryRemove(slot.Index, out _);

@@ -15,7 +15,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
     private readonly SlotLedger _ledger;
     private readonly ILogger<SlotPool> _logger;
     private readonly TimeProvider _time;
-    private readonly Egress _egress;
+    private readonly EgressPolicy _egress;
     private readonly int _ahead;
     private readonly Lock _lock = new();
     private readonly PriorityQueue<int, int> _free = new();
@@ -31,7 +31,7 @@ internal sealed partial class SlotPool : IAsyncDisposable
     /// <param name="taken">Numbers of the slots that microVMs of an earlier server hold, with those microVMs' ids.</param>
     /// <param name="time">Clock of the pauses after failures.</param>
     /// <param name="logger">Receives the failures.</param>
-    public SlotPool(NetworkRules network, HostNames names, Egress egress, int ahead, IReadOnlyDictionary<int, string> taken,
+    public SlotPool(NetworkRules network, HostNames names, EgressPolicy egress, int ahead, IReadOnlyDictionary<int, string> taken,
         TimeProvider time, ILogger<SlotPool> logger)
     {
         _network = network;

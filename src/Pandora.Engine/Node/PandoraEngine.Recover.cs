@@ -60,10 +60,10 @@ public sealed partial class PandoraEngine
             return;
         }
 
-        if (_parts.Options.Limit(claim.Egress) != claim.Egress)
+        if (claim.EgressPolicy.Limit(_parts.Options.Egress) is var limited && limited != claim.EgressPolicy)
         {
             // Its slot already has the rules of the limit.
-            microVm.RecordClaim(claim with { Egress = _parts.Options.Limit(claim.Egress) });
+            microVm.RecordClaim(claim with { EgressPolicy = limited });
         }
 
         Sandboxes.Adopt(microVm);

@@ -234,7 +234,8 @@ public sealed partial class PandoraEngine : IAsyncDisposable
     private static IReadOnlyList<LivingSlot> SlotsOf(IEnumerable<FoundRecord> found, EngineOptions options) =>
     [
         .. found.Where(f => f.Problem is null).Select(f => f.Record!).Select(r => new LivingSlot(
-            r.Slot, r.Id, r.Network, r.Address, options.Limit(r.Claim?.Egress ?? options.DefaultEgress))),
+            r.Slot, r.Id, r.Network, r.Address,
+            (r.Claim?.EgressPolicy ?? new EgressPolicy(options.DefaultEgress)).Limit(options.Egress))),
     ];
 
     private static async Task RemoveCgroupsAsync(CgroupTree cgroups, TimeProvider time)

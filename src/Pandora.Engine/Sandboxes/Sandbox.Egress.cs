@@ -1,4 +1,5 @@
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Networking;
 
 namespace Pandora.Engine.Sandboxes;
 
@@ -8,28 +9,33 @@ public sealed partial class Sandbox
     // Held by the one request that changes the claim.
     private readonly SemaphoreSlim _changeTurn = new(1, 1);
 
+    /// <summary>Sets what the guest may reach, without ranges: <see cref="SetEgressAsync(EgressPolicy, CancellationToken)"/>.</summary>
+    public Task SetEgressAsync(Egress egress, CancellationToken cancellationToken) =>
+        SetEgressAsync(new EgressPolicy(egress), cancellationToken);
+
     /// <summary>
-    /// Sets what the guest may reach. With <see cref="Egress.None"/> the guest loses the connections that it has open. Requests take
-    /// turns, and the last one counts. It is an activity that worked, and does not involve the guest.
+    /// Sets what the guest may reach. A guest that loses any of it loses all connections that it has open, also those that would still be
+    /// allowed. Requests take turns, and the last one counts. It is an activity that worked, and does not involve the guest.
     /// </summary>
-    /// <param name="egress">What the guest may reach.</param>
+    /// <param name="policy">What the guest may reach. At most <see cref="EgressPolicy.MostRanges"/> ranges.</param>
     /// <param name="cancellationToken">Ends the wait for other requests. A change that has begun is finished.</param>
-    /// <exception cref="PandoraException">The server or the project forbids it, the sandbox has ended, the server stops, or the record or
-    /// the rules could not be written. A sandbox that was to lose its egress then loses it as soon as they can be written, and one that was
-    /// to get it has none.</exception>
-    public async Task SetEgressAsync(Egress egress, CancellationToken cancellationToken)
+    /// <exception cref="PandoraException">There are too many ranges, the server or the project forbids it, the sandbox has ended, the
+    /// server stops, or the record or the rules could not be written. Once they can be written, a sandbox that was only to get more has
+    /// what it had, and one that was to lose something has what was asked for.</exception>
+    public async Task SetEgressAsync(EgressPolicy policy, CancellationToken cancellationToken)
     {
+        ArgumentNullException.ThrowIfNull(policy);
         var line = Audit(AuditOperation.Egress);
-        line.Egress = egress;
+        line.Egress = policy.Default;
         try
         {
-            RequestLimits.CheckEgress(egress, _node.Options, _node.Projects(Project), "ask for 'none'");
+            RequestLimits.CheckEgress(policy, _node.Options, _node.Projects(Project), "ask for 'none'");
             using var lease = Use();
             await _changeTurn.WaitAsync(cancellationToken);
             try
             {
                 MustNotEnd();
-                await ChangeEgressAsync(egress);
+                await ChangeEgressAsync(policy);
             }
             finally
             {
@@ -56,25 +62,27 @@ public sealed partial class Sandbox
     }
 
     // A server that dies at any step leaves a record that gives no more than the last answer said, or than an unanswered request asked
-    // for: its successor sets the rules that the record names. To take the egress away, the record comes first, so that what was begun
-    // holds also after a crash. To give it, the rules come first: when one of the two steps fails, the record never had it.
-    private async Task ChangeEgressAsync(Egress egress)
+    // for: its successor sets the rules that the record names. To take something away, also where the change gives something else, the
+    // record comes first, so that what was begun holds also after a crash. To give only, the rules come first: when one of the two steps
+    // fails, the record never had it. The rules change in one transaction, so the guest has the one or the other, never both.
+    private async Task ChangeEgressAsync(EgressPolicy policy)
     {
-        if (egress == Egress.None)
+        var had = Claim.EgressPolicy;
+        if (policy == had || !policy.Includes(had))
         {
-            Record(Claim with { Egress = egress });
-            await ChangeRulesAsync(egress);
+            Record(Claim with { EgressPolicy = policy });
+            await ChangeRulesAsync(policy);
             return;
         }
 
-        await ChangeRulesAsync(egress);
+        await ChangeRulesAsync(policy);
         try
         {
-            Record(Claim with { Egress = egress });
+            Record(Claim with { EgressPolicy = policy });
         }
         catch
         {
-            await ChangeRulesAsync(Claim.Egress);
+            await ChangeRulesAsync(had);
             throw;
         }
     }
@@ -99,11 +107,11 @@ public sealed partial class Sandbox
         _claim = claim;
     }
 
-    private async Task ChangeRulesAsync(Egress egress)
+    private async Task ChangeRulesAsync(EgressPolicy policy)
     {
         try
         {
-            await _node.Network.SetEgressAsync(MicroVm.Slot, egress);
+            await _node.Network.SetEgressAsync(MicroVm.Slot, policy);
         }
         catch (PandoraException)
         {

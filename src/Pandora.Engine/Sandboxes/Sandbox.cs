@@ -72,7 +72,7 @@ public sealed partial class Sandbox
             return new SandboxStatus(
                 Id, Template, MicroVm.Slot.Index, MicroVm.Slot.Address.ToString(),
                 degradation is null ? SandboxState.Running : SandboxState.Degraded, degradation, Age, Idle,
-                SandboxStatus.LifetimeOf(claim, _node), ExecCount, new EgressPolicy(claim.Egress), claim.Metadata, Project,
+                SandboxStatus.LifetimeOf(claim, _node), ExecCount, claim.EgressPolicy, claim.Metadata, Project,
                 MicroVm.Size)
             {
                 CreatedAt = claim.CreatedAt,

@@ -68,10 +68,15 @@ internal sealed partial class SandboxClaims(
                 Annotations = request.Annotations is { Count: > 0 } annotations ? annotations : null,
                 RecordsUsage = request.RecordsUsage,
             };
-            claimed.MicroVm.RecordClaim(claim);
-            if (claim.Egress != options.DefaultEgress)
+            if (request.EgressRules is { } rules)
             {
-                await network.SetEgressAsync(claimed.MicroVm.Slot, claim.Egress);
+                claim = claim with { EgressPolicy = rules };
+            }
+
+            claimed.MicroVm.RecordClaim(claim);
+            if (claim.EgressPolicy is var egress && egress != new EgressPolicy(options.DefaultEgress))
+            {
+                await network.SetEgressAsync(claimed.MicroVm.Slot, egress);
             }
 
             // A warm microVM of an earlier build of the template may have another size.

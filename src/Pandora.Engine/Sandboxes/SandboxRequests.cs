@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
+using Pandora.Engine.Networking;
 using Pandora.Engine.Projects;
 
 namespace Pandora.Engine.Sandboxes;
@@ -25,6 +26,9 @@ public sealed record SandboxRequest(
 {
     /// <summary>Name of the project of the sandbox.</summary>
     public string Project { get; init; } = Projects.Project.DefaultName;
+
+    /// <summary>What the guest may reach, with ranges; takes the place of <see cref="Egress"/>.</summary>
+    public EgressPolicy? EgressRules { get; init; }
 
     /// <summary>Ports whose previews need neither key nor link.</summary>
     public IReadOnlyList<int>? PublicPorts { get; init; }
@@ -52,6 +56,12 @@ public sealed record SandboxRequest(
         if (Size is not null)
         {
             text.Append(CultureInfo.InvariantCulture, $"{Size}\n");
+        }
+
+        if (EgressRules is { } rules)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"egress {rules.Default}\nallow ").AppendJoin(',', rules.Allow)
+                .Append("\ndeny ").AppendJoin(',', rules.Deny).Append('\n');
         }
 
         if (PublicPorts is { Count: > 0 } ports)
@@ -129,7 +139,7 @@ internal static partial class RequestLimits
         }
 
         CheckAnnotations(request.Annotations ?? new Dictionary<string, string>());
-        if (request.Egress is { } egress)
+        if ((request.EgressRules ?? (request.Egress is { } asked ? new EgressPolicy(asked) : null)) is { } egress)
         {
             CheckEgress(egress, options, project, "leave egress out, or ask for 'none'");
         }
@@ -152,20 +162,27 @@ internal static partial class RequestLimits
         }
     }
 
-    /// <summary>Checks the ceilings of the server and of the project.</summary>
+    /// <summary>Checks the ranges, and the ceilings of the server and of the project.</summary>
     /// <param name="egress">What is asked for.</param>
     /// <param name="options">The server's ceiling.</param>
     /// <param name="project">The project.</param>
     /// <param name="advice">What the client can do instead.</param>
-    public static void CheckEgress(Egress egress, EngineOptions options, Project project, string advice)
+    public static void CheckEgress(EgressPolicy egress, EngineOptions options, Project project, string advice)
     {
-        if (options.Limit(egress) != egress)
+        if (egress.Allow.Count + egress.Deny.Count > EgressPolicy.MostRanges)
+        {
+            throw PandoraException.Invalid(
+                "egress",
+                $"at most {EgressPolicy.MostRanges} ranges can be allowed and denied, and these are {egress.Allow.Count + egress.Deny.Count}");
+        }
+
+        if (egress.Limit(options.Egress) != egress)
         {
             throw new PandoraException(
                 PandoraError.EgressForbidden, $"this server gives no sandbox more than egress 'none': {advice}", "egress");
         }
 
-        if (egress == Egress.Internet && project.Egress == Egress.None)
+        if (egress.Limit(project.Egress) != egress)
         {
             throw new PandoraException(
                 PandoraError.EgressForbidden,

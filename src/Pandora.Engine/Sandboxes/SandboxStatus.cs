@@ -1,5 +1,6 @@
 using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
+using Pandora.Engine.Networking;
 
 namespace Pandora.Engine.Sandboxes;
 
@@ -22,10 +23,6 @@ public enum SandboxState
 /// <param name="Idle">Idle time after which it is ended.</param>
 /// <param name="EndsAt">When it is ended even while it is busy; null for never.</param>
 public sealed record SandboxLifetime(TimeSpan Idle, DateTimeOffset? EndsAt);
-
-/// <summary>What a sandbox's guest may reach.</summary>
-/// <param name="Default">What it may reach, where no other rule applies.</param>
-public sealed record EgressPolicy(Egress Default);
 
 /// <summary>A sandbox at one moment, as front ends show it.</summary>
 /// <param name="Id">Id of the sandbox.</param>
@@ -58,7 +55,7 @@ public sealed record SandboxStatus(
         return new SandboxStatus(
             record.Id, record.Template, record.Slot, record.Address, SandboxState.Recovering,
             "the server has just started, and whether it lives on is not known yet", age, TimeSpan.Zero, LifetimeOf(claim, node), 0,
-            new EgressPolicy(claim.Egress), claim.Metadata, claim.ProjectName, record.Size)
+            claim.EgressPolicy, claim.Metadata, claim.ProjectName, record.Size)
         {
             CreatedAt = claim.CreatedAt,
         };

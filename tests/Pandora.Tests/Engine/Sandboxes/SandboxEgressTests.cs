@@ -36,7 +36,7 @@ public sealed class SandboxEgressTests
         var recorded = new List<(Egress Asked, Egress Recorded)>();
         node.Network.OnEgress = (id, egress) =>
         {
-            recorded.Add((egress, RecordedEgress(node, id)));
+            recorded.Add((egress.Default, RecordedEgress(node, id)));
             return Task.CompletedTask;
         };
         await sandbox.SetEgressAsync(Egress.None, default);
