@@ -29,6 +29,7 @@ internal sealed record NewSandbox
 
     public AutoResume? AutoResume { get; init; }
 
+    /// <summary>Servers for an MCP gateway. The client itself starts the gateway in the sandbox, if the template has one.</summary>
     public JsonElement? Mcp { get; init; }
 
     public JsonElement? Iam { get; init; }

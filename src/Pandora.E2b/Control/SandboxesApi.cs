@@ -78,11 +78,6 @@ internal static class SandboxesApi
             throw PandoraException.Invalid("secure", "this server opens no sandbox without its access token: leave it out");
         }
 
-        if (IsGiven(asked.Mcp))
-        {
-            throw PandoraException.Invalid("mcp", "this server has no MCP gateway in sandboxes yet: leave it out");
-        }
-
         if (IsGiven(asked.Iam))
         {
             throw PandoraException.Invalid("iam", "this server issues no tokens to sandboxes: leave it out");
