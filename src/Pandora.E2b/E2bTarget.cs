@@ -23,11 +23,6 @@ internal sealed record E2bTarget(PathString Path, string? SandboxId = null, int 
     /// <param name="domain">The domain of host names, in lower case.</param>
     public static E2bTarget? Of(HttpRequest request, string domain)
     {
-        if (request.Path.StartsWithSegments(Prefix, StringComparison.Ordinal, out var rest))
-        {
-            return OfHeaders(request, rest) ?? new E2bTarget(rest);
-        }
-
         var name = request.Host.Host.ToLowerInvariant().TrimEnd('.');
         foreach (var suffix in new[] { domain, Local })
         {
@@ -47,7 +42,10 @@ internal sealed record E2bTarget(PathString Path, string? SandboxId = null, int 
             }
         }
 
-        return null;
+        // Below a host of a preview, the path is the guest's: that was decided above.
+        return request.Path.StartsWithSegments(Prefix, StringComparison.Ordinal, out var rest)
+            ? OfHeaders(request, rest) ?? new E2bTarget(rest)
+            : null;
     }
 
     private static E2bTarget? OfHeaders(HttpRequest request, PathString path)

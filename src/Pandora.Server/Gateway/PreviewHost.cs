@@ -23,7 +23,7 @@ internal enum HostKind
 /// <param name="UrlPort">The port of the address, which the browser connects to; empty for the usual one.</param>
 internal sealed record PreviewHost(int Port, string Id, bool IsOfDomain, string UrlPort)
 {
-    private const string Local = ".localhost";
+    private const string Local = ".localhost", E2bApi = "api";
 
     // A label has at most 63 characters (RFC 1035, section 2.3.4).
     private const int MaxLabel = 63;
@@ -50,6 +50,12 @@ internal sealed record PreviewHost(int Port, string Id, bool IsOfDomain, string 
         }
 
         var label = bare[..Math.Max(0, bare.Length - (isOfDomain ? domain.Length + 1 : Local.Length))];
+        // The E2B front end's API: no page and no cookie of a preview is served there, nor any cookie accepted.
+        if (isOfDomain && label == E2bApi)
+        {
+            return HostKind.Other;
+        }
+
         if (name.Length - bare.Length <= 1 && port.All(char.IsAsciiDigit) && TryParseLabel(label, out var guest, out var id))
         {
             preview = new PreviewHost(guest, id, isOfDomain, port is "80" or "443" ? "" : port);
