@@ -11,7 +11,7 @@ internal static class Networks
 {
     private const string Everything = "0.0.0.0/0";
 
-    /// <summary>What a sandbox may reach; null when the client asks for nothing.</summary>
+    /// <summary>What a sandbox may reach; null for what it usually may.</summary>
     /// <param name="network">What the client asks for.</param>
     /// <param name="allowsInternet">Whether the client asks for the internet; null when it does not say.</param>
     /// <exception cref="PandoraException">It asks for what this server cannot do.</exception>
@@ -19,7 +19,8 @@ internal static class Networks
     {
         Refuse(network);
         var (allow, deny) = (network?.AllowOut ?? [], network?.DenyOut ?? []);
-        if (allow.Length == 0 && deny.Length == 0 && allowsInternet is null)
+        // Older clients ask for the internet each time: they mean what a sandbox usually gets.
+        if (allow.Length == 0 && deny.Length == 0 && allowsInternet != false)
         {
             return null;
         }

@@ -143,7 +143,7 @@ internal static class SandboxesApi
     }
 
     private static async Task<IResult> SetNetworkAsync(
-        string id, HttpRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
+        string id, HttpRequest request, ProjectSandboxes sandboxes, EngineOptions egress, CancellationToken cancellationToken)
     {
         var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.NetworkChange);
         if (asked.AllowPublicTraffic is not null || asked.MaskRequestHost is not null)
@@ -151,7 +151,7 @@ internal static class SandboxesApi
             throw PandoraException.Invalid("allowPublicTraffic", "it and maskRequestHost can be set only when the sandbox is created");
         }
 
-        var policy = Networks.PolicyOf(asked, asked.AllowInternetAccess ?? true)!;
+        var policy = Networks.PolicyOf(asked, asked.AllowInternetAccess) ?? new EgressPolicy(egress.DefaultEgress);
         await sandboxes.GetFor(id, SandboxOperation.Egress).SetEgressAsync(policy, cancellationToken);
         return TypedResults.NoContent();
     }
