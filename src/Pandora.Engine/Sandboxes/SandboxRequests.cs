@@ -4,7 +4,6 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
-using Pandora.Engine.Networking;
 using Pandora.Engine.Projects;
 
 namespace Pandora.Engine.Sandboxes;

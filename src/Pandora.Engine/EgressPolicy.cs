@@ -1,4 +1,4 @@
-namespace Pandora.Engine.Networking;
+namespace Pandora.Engine;
 
 /// <summary>
 /// What a sandbox's guest may reach. A destination in <see cref="Allow"/> passes, else one in <see cref="Deny"/> is refused, else
