@@ -2,7 +2,6 @@ using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Pandora.Engine.Admission;
-using Pandora.Engine.Networking;
 using Pandora.Vmm;
 
 namespace Pandora.Engine.MicroVms;

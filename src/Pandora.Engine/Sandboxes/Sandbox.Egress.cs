@@ -1,5 +1,4 @@
 using Pandora.Engine.MicroVms;
-using Pandora.Engine.Networking;
 
 namespace Pandora.Engine.Sandboxes;
 

@@ -4,7 +4,6 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Pandora.Engine.Admission;
 using Pandora.Engine.Guests;
-using Pandora.Engine.Networking;
 using Pandora.Engine.Projects;
 
 namespace Pandora.Engine.Sandboxes;
@@ -169,11 +168,10 @@ internal static partial class RequestLimits
     /// <param name="advice">What the client can do instead.</param>
     public static void CheckEgress(EgressPolicy egress, EngineOptions options, Project project, string advice)
     {
-        if (egress.Allow.Count + egress.Deny.Count > EgressPolicy.MostRanges)
+        if (egress.Allow.Count + egress.Deny.Count is > EgressPolicy.MostRanges and var count)
         {
             throw PandoraException.Invalid(
-                "egress",
-                $"at most {EgressPolicy.MostRanges} ranges can be allowed and denied, and these are {egress.Allow.Count + egress.Deny.Count}");
+                "egress", $"at most {EgressPolicy.MostRanges} ranges can be allowed and denied, and these are {count}");
         }
 
         if (egress.Limit(options.Egress) != egress)

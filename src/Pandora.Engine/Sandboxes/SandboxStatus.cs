@@ -1,6 +1,5 @@
 using Pandora.Engine.Admission;
 using Pandora.Engine.MicroVms;
-using Pandora.Engine.Networking;
 
 namespace Pandora.Engine.Sandboxes;
 

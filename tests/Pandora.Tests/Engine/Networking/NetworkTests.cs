@@ -1,4 +1,5 @@
 using System.Net;
+using Pandora.Engine;
 using Pandora.Engine.Networking;
 
 namespace Pandora.Tests.Networking;

@@ -51,7 +51,8 @@ public sealed class RuleTests
     {
         var policy = Policy() with { Allowed = [Parse("10.0.0.0/8")] };
         var text = SlotRules.Text(
-            new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), policy, new EgressPolicy(Egress.Internet));
+            new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2")), policy,
+            new EgressPolicy(Egress.Internet));
         var order = new[] { "iifname != @open goto refuse", "ip daddr @own goto refuse", "ip daddr @allowed goto admit",
             "ip daddr @forbidden goto refuse" }.Select(r => text.IndexOf(r, StringComparison.Ordinal)).ToList();
         Assert.DoesNotContain(-1, order);
@@ -64,7 +65,8 @@ public sealed class RuleTests
     public void The_set_of_a_closed_slot_is_empty_and_that_of_an_open_slot_holds_the_tap()
     {
         var slot = new NetworkSlot(0, "ns", "if", IPAddress.Parse("10.200.0.1"), IPAddress.Parse("10.200.0.2"));
-        Assert.Contains("set open { type ifname; elements = { \"tap0\" } }", SlotRules.Text(slot, Policy(), new EgressPolicy(Egress.Internet)));
+        Assert.Contains(
+            "set open { type ifname; elements = { \"tap0\" } }", SlotRules.Text(slot, Policy(), new EgressPolicy(Egress.Internet)));
         Assert.Contains("set open { type ifname;  }", SlotRules.Text(slot, Policy(), new EgressPolicy(Egress.None)));
     }
 

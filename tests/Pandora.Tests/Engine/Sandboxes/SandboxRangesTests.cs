@@ -1,7 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Pandora.Engine;
-using Pandora.Engine.Networking;
 using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;

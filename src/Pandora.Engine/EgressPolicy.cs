@@ -1,4 +1,4 @@
-namespace Pandora.Engine.Networking;
+namespace Pandora.Engine;
 
 /// <summary>
 /// What a sandbox's guest may reach. A destination in <see cref="Allow"/> passes, else one in <see cref="Deny"/> is refused, else
@@ -29,7 +29,8 @@ public sealed record EgressPolicy(Egress Default)
     /// <returns>This policy, or the one without egress where the ceiling gives none.</returns>
     public EgressPolicy Limit(Egress? ceiling) => ceiling == Egress.None && HasEgress ? new EgressPolicy(Egress.None) : this;
 
-    /// <summary>Whether this policy surely lets pass all that another lets pass. False also where only several ranges together do.</summary>
+    /// <summary>Whether this policy surely lets pass all that another lets pass. False also where only several ranges together
+    /// do.</summary>
     public bool Includes(EgressPolicy other)
     {
         ArgumentNullException.ThrowIfNull(other);

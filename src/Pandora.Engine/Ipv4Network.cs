@@ -3,7 +3,7 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 
-namespace Pandora.Engine.Networking;
+namespace Pandora.Engine;
 
 /// <summary>An IPv4 range in CIDR form.</summary>
 public readonly record struct Ipv4Network(uint Address, int PrefixLength)
