@@ -11,8 +11,12 @@ internal static class E2bSandbox
     /// <summary>Name of the annotation with the token that opens the sandbox's agent.</summary>
     public const string TokenKey = "e2b.token";
 
-    /// <summary>Name of the annotation with the token that opens the sandbox's other ports; without it they are public.</summary>
-    public const string TrafficTokenKey = "e2b.traffic-token";
+    /// <summary>Name of the annotation with the token that opens the sandbox's other ports, or <see cref="PublicPorts"/>. Only sandboxes
+    /// that were made through this front end have it: the ports of others stay those of previews.</summary>
+    public const string PortsKey = "e2b.ports";
+
+    /// <summary>Stands for no token: everybody may reach the ports.</summary>
+    public const string PublicPorts = "public";
 
     /// <summary>Name of the annotation with the host that programs see; without it they see the client's.</summary>
     public const string MaskKey = "e2b.mask-host";
@@ -40,6 +44,10 @@ internal static class E2bSandbox
 
         return sandbox.Annotations[TokenKey];
     }
+
+    /// <summary>The token that opens the sandbox's other ports; null when they need none.</summary>
+    public static string? TrafficTokenOf(Sandbox sandbox) =>
+        sandbox.Annotations.GetValueOrDefault(PortsKey) is { } value && value != PublicPorts ? value : null;
 
     /// <summary>The environment that all processes of the sandbox have.</summary>
     public static Dictionary<string, string> EnvironmentOf(Sandbox sandbox)

@@ -1,7 +1,6 @@
 using System.Net;
 using System.Text.Json;
 using Pandora.Engine;
-using Pandora.Engine.Networking;
 using Pandora.Engine.Sandboxes;
 
 namespace Pandora.E2b.Control;
@@ -41,7 +40,7 @@ internal static class Networks
         return new ShownNetwork(
             [.. policy.Allow.Select(r => $"{r}")],
             [.. all, .. policy.Deny.Select(r => $"{r}")],
-            !sandbox.Annotations.ContainsKey(E2bSandbox.TrafficTokenKey),
+            sandbox.Annotations.GetValueOrDefault(E2bSandbox.PortsKey) == E2bSandbox.PublicPorts,
             sandbox.Annotations.GetValueOrDefault(E2bSandbox.MaskKey));
     }
 

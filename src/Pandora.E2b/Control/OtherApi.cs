@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Pandora.Engine;
+using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Templates;
 
 namespace Pandora.E2b.Control;
@@ -24,7 +25,11 @@ internal static class OtherApi
                 : throw new PandoraException(PandoraError.SandboxNotFound, $"there is no template '{name}'"));
         foreach (var path in new[] { "pause", "resume", "fork", "snapshots" })
         {
-            routes.MapPost($"/sandboxes/{{id}}/{path}", (HttpContext c) => RefuseAsync(c, Pause));
+            routes.MapPost($"/sandboxes/{{id}}/{path}", (string id, HttpContext c, ProjectSandboxes sandboxes) =>
+            {
+                _ = sandboxes.Get(id);
+                return RefuseAsync(c, Pause);
+            });
         }
 
         routes.MapGet("/snapshots", (HttpContext c) => RefuseAsync(c, Pause));

@@ -35,15 +35,14 @@ internal static class SandboxesApi
     {
         var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.NewSandbox);
         Refuse(asked);
-        Dictionary<string, string> annotations = new() { [E2bSandbox.TokenKey] = E2bSandbox.NewToken() };
+        Dictionary<string, string> annotations = new()
+        {
+            [E2bSandbox.TokenKey] = E2bSandbox.NewToken(),
+            [E2bSandbox.PortsKey] = asked.Network?.AllowPublicTraffic == false ? E2bSandbox.NewToken() : E2bSandbox.PublicPorts,
+        };
         if (asked.EnvVars is { Count: > 0 } environment)
         {
             annotations[E2bSandbox.EnvironmentKey] = JsonSerializer.Serialize(environment, E2bJson.Default.DictionaryStringString);
-        }
-
-        if (asked.Network?.AllowPublicTraffic == false)
-        {
-            annotations[E2bSandbox.TrafficTokenKey] = E2bSandbox.NewToken();
         }
 
         if (asked.Network?.MaskRequestHost is { Length: > 0 } mask)
@@ -158,5 +157,5 @@ internal static class SandboxesApi
 
     private static CreatedSandbox Describe(Sandbox sandbox, E2bOptions options) => new(
         sandbox.Template, sandbox.Id, SandboxList.ClientId, E2bSandbox.EnvdVersion, TemplateNames.AliasOf(sandbox.Template),
-        sandbox.Annotations[E2bSandbox.TokenKey], sandbox.Annotations.GetValueOrDefault(E2bSandbox.TrafficTokenKey), options.ShownDomain);
+        sandbox.Annotations[E2bSandbox.TokenKey], E2bSandbox.TrafficTokenOf(sandbox), options.ShownDomain);
 }

@@ -16,7 +16,7 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
     /// preview.</summary>
     public bool Serves(E2bTarget target) =>
         !target.IsByHost || target.Port == E2bTarget.AgentPort
-            || registry.HasAnnotation(target.SandboxId!, E2bSandbox.TokenKey);
+            || registry.HasAnnotation(target.SandboxId!, E2bSandbox.PortsKey);
 
     /// <summary>Handles a request for a port of a sandbox.</summary>
     public async Task HandleAsync(HttpContext context, E2bTarget target)
@@ -47,8 +47,7 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
             return;
         }
 
-        if (sandbox.Annotations.GetValueOrDefault(E2bSandbox.TrafficTokenKey) is { } wanted
-            && Refusal(context.Request.Headers[TrafficHeader].ToString(), wanted) is { } refusal)
+        if (Refusal(sandbox, context.Request.Headers[TrafficHeader].ToString()) is { } refusal)
         {
             await E2bProblems.WriteAsync(context, 403, refusal);
             return;
@@ -83,8 +82,18 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
         }
     }
 
-    private static string? Refusal(string shown, string wanted)
+    private static string? Refusal(Sandbox sandbox, string shown)
     {
+        if (!sandbox.Annotations.ContainsKey(E2bSandbox.PortsKey))
+        {
+            return "this sandbox was not made through E2B's API: its ports are reached as Pandora's previews";
+        }
+
+        if (E2bSandbox.TrafficTokenOf(sandbox) is not { } wanted)
+        {
+            return null;
+        }
+
         if (shown.Length == 0)
         {
             return $"Sandbox is secured with traffic access token. Token header '{TrafficHeader}' is missing";

@@ -1,4 +1,5 @@
 using Pandora.E2b;
+using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
 using Pandora.Server.Hosting.Connections;
 using Yarp.ReverseProxy.Forwarder;
@@ -26,6 +27,8 @@ internal sealed class E2bForwarder(GuestForwarder forwarder)
     private async Task ForwardAsync(HttpContext context, PortForward forward)
     {
         var request = context.Request;
+        // A key of this server is not for the guest.
+        PreviewCredentials.RemoveFrom(request.Headers, context.RequestServices.GetRequiredService<Access>());
         request.Headers["X-Forwarded-Host"] = request.Headers.Host;
         request.Headers["X-Forwarded-Proto"] = request.Scheme;
         if (forward.Host is { } host)
