@@ -31,8 +31,11 @@ internal static class E2bSandbox
     public static string NewToken() => Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(20));
 
     /// <summary>Whether a token is the wanted one. The time that it takes does not tell how much of it is right.</summary>
-    public static bool IsToken(string shown, string wanted) =>
-        CryptographicOperations.FixedTimeEquals(SHA256.HashData(Encoding.UTF8.GetBytes(shown)), SHA256.HashData(Encoding.UTF8.GetBytes(wanted)));
+    public static bool IsToken(string shown, string wanted)
+    {
+        static byte[] Hash(string token) => SHA256.HashData(Encoding.UTF8.GetBytes(token));
+        return CryptographicOperations.FixedTimeEquals(Hash(shown), Hash(wanted));
+    }
 
     /// <summary>The token that opens the sandbox's agent. A sandbox that another front end created gets one.</summary>
     public static async Task<string> TokenOfAsync(Sandbox sandbox, CancellationToken cancellationToken)

@@ -23,8 +23,8 @@ public static class E2bServices
     }
 
     /// <summary>
-    /// Answers requests for ports of sandboxes, and leads those for the control API to its routes. It must come before what serves or refuses
-    /// requests by their host name, and before routing.
+    /// Answers requests for ports of sandboxes, and leads those for the control API to its routes. It must come before what serves or
+    /// refuses requests by their host name, and before routing.
     /// </summary>
     public static void UseE2b(this IApplicationBuilder app) => app.Use(static async (context, next) =>
     {

@@ -52,10 +52,16 @@ internal sealed class ConnectCall(HttpContext context)
     }
 
     /// <summary>Time without a message after which the stream sends one that says nothing.</summary>
-    public TimeSpan KeepaliveInterval =>
-        int.TryParse(context.Request.Headers["Keepalive-Ping-Interval"].ToString(), NumberStyles.None, CultureInfo.InvariantCulture, out var s)
-            ? TimeSpan.FromSeconds(Math.Clamp(s, 1, 3600))
-            : TimeSpan.FromSeconds(90);
+    public TimeSpan KeepaliveInterval
+    {
+        get
+        {
+            var header = context.Request.Headers["Keepalive-Ping-Interval"].ToString();
+            return int.TryParse(header, NumberStyles.None, CultureInfo.InvariantCulture, out var seconds)
+                ? TimeSpan.FromSeconds(Math.Clamp(seconds, 1, 3600))
+                : TimeSpan.FromSeconds(90);
+        }
+    }
 
     /// <summary>Whether the client asks for a stream.</summary>
     public bool IsStream => TypeOf(context.Request) == StreamType;
@@ -146,7 +152,8 @@ internal sealed class ConnectCall(HttpContext context)
         if (TypeOf(context.Request) is not (UnaryType or StreamType))
         {
             throw new ConnectException(
-                ConnectCode.Unimplemented, $"the Content-Type must be {UnaryType}, or {StreamType} for a stream: other codecs are not supported");
+                ConnectCode.Unimplemented,
+                $"the Content-Type must be {UnaryType}, or {StreamType} for a stream: other codecs are not supported");
         }
 
         if (!IsIdentity(headers.ContentEncoding) || !IsIdentity(headers["Connect-Content-Encoding"]))

@@ -39,8 +39,11 @@ internal static class OtherApi
             routes.MapMethods($"{path}/{{**rest}}", ["POST", "PATCH", "DELETE", "PUT"], (HttpContext c) => RefuseAsync(c, Build));
         }
 
-        routes.MapMethods("/volumes/{**rest}", ["GET", "POST", "DELETE"], (HttpContext c) => RefuseAsync(c, "this server has no volumes yet"));
-        routes.MapMethods("/secrets/{**rest}", ["GET", "POST", "DELETE"], (HttpContext c) => RefuseAsync(c, "this server has no secrets yet"));
+        foreach (var what in new[] { "volumes", "secrets" })
+        {
+            routes.MapMethods(
+                $"/{what}/{{**rest}}", ["GET", "POST", "DELETE"], (HttpContext c) => RefuseAsync(c, $"this server has no {what} yet"));
+        }
     }
 
     private static Task RefuseAsync(HttpContext context, string sentence) =>

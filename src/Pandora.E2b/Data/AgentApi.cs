@@ -8,8 +8,8 @@ using Pandora.Engine.Sandboxes;
 namespace Pandora.E2b.Data;
 
 /// <summary>
-/// What E2B's clients take for the agent in the guest. (1) Find the sandbox. (2) Check its token. (3) Do what is asked; what is not known is
-/// not found. A stream of a sandbox that ends is cut: clients then ask for the sandbox's health.
+/// What E2B's clients take for the agent in the guest. It checks the sandbox's token, and does what is asked; what is not known is not
+/// found. A stream of a sandbox that ends is cut: clients then ask for the sandbox's health.
 /// </summary>
 internal sealed class AgentApi(E2bOptions options, GuestUsers users, ProcessCalls processes, FileCalls files, TimeProvider time)
 {

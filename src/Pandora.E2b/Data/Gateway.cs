@@ -5,8 +5,8 @@ using Pandora.Engine.Sandboxes;
 namespace Pandora.E2b.Data;
 
 /// <summary>
-/// The way to the ports of sandboxes: the agent's port is answered by <see cref="AgentApi"/>, the others by programs in the guest. Ports are
-/// public unless the sandbox has a token for them.
+/// The way to the ports of sandboxes: the agent's port is answered by <see cref="AgentApi"/>, the others by programs in the guest. Ports
+/// are public unless the sandbox has a token for them.
 /// </summary>
 internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, AgentApi agent)
 {

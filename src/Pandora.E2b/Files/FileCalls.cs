@@ -6,8 +6,8 @@ using Pandora.Engine.Guests.Files;
 namespace Pandora.E2b.Files;
 
 /// <summary>
-/// The calls of <c>filesystem.Filesystem</c>. As in E2B, the agent acts as root: the user of a call says where relative paths begin, and who
-/// owns what is made.
+/// The calls of <c>filesystem.Filesystem</c>. As in E2B, the agent acts as root: the user of a call says where relative paths begin, and
+/// who owns what is made.
 /// </summary>
 internal sealed class FileCalls(FileWatchers watchers)
 {
@@ -59,7 +59,12 @@ internal sealed class FileCalls(FileWatchers watchers)
             throw new ConnectException(ConnectCode.InvalidArgument, $"path is not a directory: {path}");
         }
 
-        var spec = new FileSpec(FileAction.List, directory.Path) { Depth = Math.Max(1, asked.Depth), Limit = MostListed, WithAttributes = true };
+        var spec = new FileSpec(FileAction.List, directory.Path)
+        {
+            Depth = Math.Max(1, asked.Depth),
+            Limit = MostListed,
+            WithAttributes = true,
+        };
         var (files, outcome) = await request.Sandbox.AskFilesAsync(spec, request.Aborted);
         if (outcome.HasMore)
         {

@@ -6,8 +6,8 @@ using Microsoft.AspNetCore.Http;
 namespace Pandora.E2b.Files;
 
 /// <summary>
-/// A signature that stands for the token in an address of <c>/files</c>: the SHA-256 of the path, the operation, the user, the token and the
-/// time of its end, with colons between them, in base64 without padding, after <c>v1_</c>.
+/// A signature that stands for the token in an address of <c>/files</c>: the SHA-256 of the path, the operation, the user, the token and
+/// the time of its end, with colons between them, in base64 without padding, after <c>v1_</c>.
 /// </summary>
 internal static class FileSignature
 {

@@ -65,8 +65,8 @@ internal static class FileTransfers
         await using var files = await OpenAsync(request, path, range);
         var (file, response) = (files.File!, context.Response);
         response.ContentType = Octets;
-        response.Headers.ContentDisposition = new ContentDispositionHeaderValue("inline") { FileNameStar = path[(path.LastIndexOf('/') + 1)..] }
-            .ToString();
+        var name = path[(path.LastIndexOf('/') + 1)..];
+        response.Headers.ContentDisposition = new ContentDispositionHeaderValue("inline") { FileNameStar = name }.ToString();
         response.Headers.AcceptRanges = "bytes";
         response.Headers.XContentTypeOptions = "nosniff";
         response.Headers.Vary = "Accept-Encoding";
@@ -192,13 +192,16 @@ internal static class FileTransfers
     {
         while (await parts.ReadNextSectionAsync(request.Aborted) is { } part)
         {
-            if (!ContentDispositionHeaderValue.TryParse(part.ContentDisposition, out var disposition) || disposition.Name.Value?.Trim('"') != "file")
+            if (!ContentDispositionHeaderValue.TryParse(part.ContentDisposition, out var disposition)
+                || disposition.Name.Value?.Trim('"') != "file")
             {
                 continue;
             }
 
             var name = path ?? (disposition.FileNameStar.HasValue ? disposition.FileNameStar : disposition.FileName).Value?.Trim('"');
-            var target = name is { Length: > 0 } ? name : throw new BadHttpRequestException("a part needs a filename, or the request a path");
+            var target = name is { Length: > 0 }
+                ? name
+                : throw new BadHttpRequestException("a part needs a filename, or the request a path");
             if (written.Any(w => w.Path == user.Resolve(target)))
             {
                 throw new BadHttpRequestException(

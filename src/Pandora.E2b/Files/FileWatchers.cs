@@ -173,7 +173,8 @@ internal sealed class FileWatchers(TimeProvider time)
 
     private async Task<bool> HasComeAsync(Task reading, GuestRequest request)
     {
-        await reading.WaitAsync(request.Call.KeepaliveInterval, time, request.Aborted).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await reading.WaitAsync(request.Call.KeepaliveInterval, time, request.Aborted)
+            .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         request.Aborted.ThrowIfCancellationRequested();
         return reading.IsCompleted;
     }

@@ -111,7 +111,9 @@ internal sealed class ProcessCalls(TimeProvider time)
         {
             throw new ConnectException(
                 ConnectCode.FailedPrecondition,
-                found.Facts.HasTerminal ? "the process has a terminal: send pty, not stdin" : "the process has no terminal: send stdin, not pty");
+                found.Facts.HasTerminal
+                    ? "the process has a terminal: send pty, not stdin"
+                    : "the process has no terminal: send stdin, not pty");
         }
 
         if (!found.Facts.HasInput)

@@ -5,7 +5,8 @@ using Pandora.Engine.Sandboxes;
 
 namespace Pandora.E2b.Processes;
 
-/// <summary>The stream of a process: its start, its output as it comes, and its end. A client that goes away does not end the process.</summary>
+/// <summary>The stream of a process: its start, its output as it comes, and its end. A client that goes away does not end the
+/// process.</summary>
 internal sealed class ProcessStream(ConnectCall call, SandboxProcess process, TimeProvider time, bool hasOffsets)
 {
     // Clients expect pieces of at most these sizes.

@@ -16,7 +16,8 @@ public sealed partial class UsageWatch(SandboxRegistry sandboxes, TimeProvider t
 
     // Shorter than the interval: a guest that hangs must not keep the others from being asked.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
-    private readonly PeriodicWork _work = new("The record of what sandboxes use", Interval, t => RecordAsync(sandboxes, time, logger, t), time, logger);
+    private readonly PeriodicWork _work = new(
+        "The record of what sandboxes use", Interval, t => RecordAsync(sandboxes, time, logger, t), time, logger);
 
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => _work.DisposeAsync();
