@@ -1,7 +1,6 @@
 using System.Net;
 using System.Text.Json;
 using Pandora.Engine;
-using Pandora.Engine.Networking;
 using Pandora.Engine.Sandboxes;
 
 namespace Pandora.E2b.Control;
