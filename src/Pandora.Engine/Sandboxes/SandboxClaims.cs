@@ -57,7 +57,8 @@ internal sealed partial class SandboxClaims(
             admissions.Admit(size);
             isClaimed = true;
             var claim = new ClaimRecord(
-                request.IdleTimeout ?? (request.EndsAfter is null ? options.IdleTimeout : SandboxRequest.NoIdleTimeout), request.Egress ?? UsualEgress(request.Project),
+                request.IdleTimeout ?? (request.EndsAfter is null ? options.IdleTimeout : SandboxRequest.NoIdleTimeout),
+                request.Egress ?? UsualEgress(request.Project),
                 request.Metadata ?? new Dictionary<string, string>(), time.GetUtcNow(), request.IdempotencyKey)
             {
                 RequestHash = request.IdempotencyKey is null ? null : request.Hash(),
