@@ -49,6 +49,11 @@ internal readonly record struct UsageBody(
             }
         }
 
+        if (numbers[1] > numbers[2] || numbers[4] > numbers[3] || numbers[5] > numbers[3] || numbers[7] > numbers[6])
+        {
+            throw new FormatException("a report of usage in which a part is more than the whole");
+        }
+
         return numbers[0] is >= 1 and <= MaxCpus
             ? new UsageBody(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7])
             : throw new FormatException($"a guest with {numbers[0]} CPUs");

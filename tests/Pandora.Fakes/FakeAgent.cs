@@ -18,6 +18,9 @@ internal sealed class FakeAgent(TimeProvider? time = null) : Stream
     /// <summary>Number of disk errors that the agent reports.</summary>
     public uint DiskErrors { get; set; }
 
+    /// <summary>Body with which the agent says what the guest uses; null for an agent of an older version, which does not know.</summary>
+    public byte[]? Usage { get; set; }
+
     /// <summary>Called when the clock is read, with the number of reads so far.</summary>
     public Action<int>? OnClockRead { get; init; }
 
@@ -69,6 +72,8 @@ internal sealed class FakeAgent(TimeProvider? time = null) : Stream
                 AgentMessage.AskHealth => AgentProtocol.Encode(AgentMessage.Health, question.Id, AgentProtocol.EncodeHealth(DiskErrors)),
                 AgentMessage.ReadClock => AgentProtocol.Encode(
                     AgentMessage.Clock, question.Id, AgentProtocol.EncodeNanoseconds(Nanoseconds(time?.GetUtcNow() ?? default))),
+                AgentMessage.AskUsage => AgentProtocol.Encode(
+                    Usage is null ? AgentMessage.Failed : AgentMessage.Usage, question.Id, Usage ?? []),
                 _ => AgentProtocol.Encode((AgentMessage)((int)question.Message + 1), question.Id, question.Body.Span),
             });
         }

@@ -103,7 +103,12 @@ public sealed partial class Sandbox
             };
         }
 
+        var isOtherEnd = claim.EndsAt != _claim.EndsAt;
         _claim = claim;
+        if (isOtherEnd)
+        {
+            ArmEnd();
+        }
     }
 
     private async Task ChangeRulesAsync(EgressPolicy policy)

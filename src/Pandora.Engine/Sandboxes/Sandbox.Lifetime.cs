@@ -16,21 +16,17 @@ public sealed partial class Sandbox
     /// <param name="cancellationToken">Ends the wait for other changes.</param>
     /// <exception cref="PandoraException">The time is out of bounds, the sandbox has ended, or the record could not be written: then the
     /// end stays as it was.</exception>
-    public async Task SetEndAsync(TimeSpan fromNow, bool onlyExtend, CancellationToken cancellationToken)
-    {
-        await ChangeAsync(Audit(AuditOperation.Keepalive), SandboxOperation.Process, () =>
+    public Task SetEndAsync(TimeSpan fromNow, bool onlyExtend, CancellationToken cancellationToken) =>
+        ChangeAsync(Audit(AuditOperation.Keepalive), SandboxOperation.Process, () =>
         {
             RequestLimits.CheckEnd(fromNow);
-            var end = _time.GetUtcNow() + fromNow;
-            return onlyExtend && !(Claim.EndsAt < end) ? Claim : Claim with { EndsAt = end };
+            return onlyExtend && !(TimeLeft < fromNow) ? Claim : Claim with { EndsAt = _time.GetUtcNow() + fromNow };
         }, cancellationToken);
-        ArmEnd();
-    }
 
-    /// <summary>Sets what a front end keeps with the sandbox under a name; null for nothing.</summary>
+    /// <summary>Sets what a front end keeps with the sandbox under a name; null for nothing. The audit has no line of it.</summary>
     /// <exception cref="PandoraException">It is too long, the sandbox has ended, or the record could not be written.</exception>
     public Task SetAnnotationAsync(string name, string? value, CancellationToken cancellationToken) =>
-        ChangeAsync(Audit(AuditOperation.Keepalive), SandboxOperation.Process, () =>
+        ChangeAsync(line: null, SandboxOperation.Process, () =>
         {
             var annotations = Annotations.Where(a => a.Key != name).ToDictionary();
             if (value is not null)
@@ -50,7 +46,30 @@ public sealed partial class Sandbox
         ArmEnd();
     }
 
-    // The record has the wall clock's time; until then the timer's clock counts, which nobody sets.
+    /// <summary>Stops watching the end: the next server does it.</summary>
+    internal void LeaveEnd()
+    {
+        lock (_lock)
+        {
+            _endDue = null;
+            _endTimer?.Dispose();
+        }
+    }
+
+    // By the timer's clock, which nobody sets; null for no end.
+    private TimeSpan? TimeLeft
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _endTimer is null ? null : _time.GetElapsedTime(_time.GetTimestamp(), _endTicks);
+            }
+        }
+    }
+
+    // The record has the wall clock's time, which may have been set back since: no end is further away than the longest that can be set.
+    // From here on the timer's clock counts.
     private void ArmEnd()
     {
         lock (_lock)
@@ -60,7 +79,8 @@ public sealed partial class Sandbox
                 return;
             }
 
-            var rest = end - _time.GetUtcNow() is { Ticks: > 0 } left ? left : TimeSpan.Zero;
+            var left = end - _time.GetUtcNow();
+            var rest = left < TimeSpan.Zero ? TimeSpan.Zero : left > RequestLimits.MaxEnd ? RequestLimits.MaxEnd : left;
             _endTicks = _time.GetTimestamp() + (long)(rest.TotalSeconds * _time.TimestampFrequency);
             _endTimer ??= _time.CreateTimer(_ => EndIfDue(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _endTimer.Change(rest, Timeout.InfiniteTimeSpan);
@@ -70,8 +90,15 @@ public sealed partial class Sandbox
     // The end may have been moved while the timer fired: then the timer fires again.
     private void EndIfDue()
     {
+        Action due;
         lock (_lock)
         {
+            if (_endDue is null)
+            {
+                return;
+            }
+
+            due = _endDue;
             if (_time.GetTimestamp() < _endTicks)
             {
                 _endTimer?.Change(
@@ -80,6 +107,6 @@ public sealed partial class Sandbox
             }
         }
 
-        _endDue!();
+        due();
     }
 }

@@ -178,7 +178,8 @@ public sealed partial class Sandbox
         }, cancellationToken, operation);
 
     // Changes take turns, and none begins once the sandbox has begun to end.
-    private Task ChangeAsync(AuditLine line, SandboxOperation operation, Func<ClaimRecord> change, CancellationToken cancellationToken) =>
+    private Task ChangeAsync(
+        AuditLine? line, SandboxOperation operation, Func<ClaimRecord> change, CancellationToken cancellationToken) =>
         OperateAsync(line, async stop =>
         {
             await _changeTurn.WaitAsync(stop);
@@ -192,7 +193,11 @@ public sealed partial class Sandbox
                 _changeTurn.Release();
             }
 
-            RecordDone(line);
+            if (line is not null)
+            {
+                RecordDone(line);
+            }
+
             return true;
         }, cancellationToken, operation);
 

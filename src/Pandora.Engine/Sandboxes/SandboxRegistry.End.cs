@@ -90,6 +90,7 @@ public sealed partial class SandboxRegistry
         // Each interrupted command is killed in its guest, and its client is answered.
         await unused.WaitAsync(KillLimit, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.WhenAll(_sandboxes.Values.Select(s => s.WhenUnchangedAsync()));
+        _sandboxes.Values.ToList().ForEach(s => s.LeaveEnd());
         await WhenEndedAsync();
     }
 

@@ -35,6 +35,18 @@ public sealed partial class Sandbox
         }
     }
 
+    /// <summary>Whether there is a record of what it used.</summary>
+    internal bool HasUsage
+    {
+        get
+        {
+            lock (_usage)
+            {
+                return _usage.Count > 0;
+            }
+        }
+    }
+
     /// <summary>Asks the guest what it uses, and keeps the answer. A guest of an older Pandora does not know.</summary>
     /// <exception cref="Vmm.VmmException">The guest does not answer.</exception>
     internal async Task RecordUsageAsync(CancellationToken cancellationToken)
