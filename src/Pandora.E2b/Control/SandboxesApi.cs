@@ -111,8 +111,8 @@ internal static class SandboxesApi
     private static async Task<IResult> ConnectAsync(
         string id, HttpRequest request, ProjectSandboxes sandboxes, E2bOptions options, CancellationToken cancellationToken)
     {
-        var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.ConnectSandbox, new ConnectSandbox());
         var sandbox = sandboxes.GetFor(id, AuditOperation.Keepalive);
+        var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.ConnectSandbox, new ConnectSandbox());
         await sandbox.SetEndAsync(ControlRequest.TimeOf(asked.Timeout ?? DefaultTimeout), onlyExtend: true, cancellationToken);
         _ = await E2bSandbox.TokenOfAsync(sandbox, cancellationToken);
         return ControlRequest.Json(Describe(sandbox, options), E2bJson.Default.CreatedSandbox);
@@ -121,15 +121,17 @@ internal static class SandboxesApi
     private static async Task<IResult> SetTimeoutAsync(
         string id, HttpRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
     {
+        var sandbox = sandboxes.GetFor(id, AuditOperation.Keepalive);
         var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.TimeoutChange);
         var timeout = ControlRequest.TimeOf(asked.Timeout ?? throw PandoraException.Invalid("timeout", "must be given"));
-        await sandboxes.GetFor(id, AuditOperation.Keepalive).SetEndAsync(timeout, onlyExtend: false, cancellationToken);
+        await sandbox.SetEndAsync(timeout, onlyExtend: false, cancellationToken);
         return TypedResults.NoContent();
     }
 
     private static async Task<IResult> RefreshAsync(
         string id, HttpRequest request, ProjectSandboxes sandboxes, CancellationToken cancellationToken)
     {
+        var sandbox = sandboxes.GetFor(id, AuditOperation.Keepalive);
         var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.Refresh, new Refresh());
         if (asked.Duration is not (null or (>= 0 and <= MaxRefresh)))
         {
@@ -137,13 +139,14 @@ internal static class SandboxesApi
         }
 
         var duration = TimeSpan.FromSeconds(asked.Duration ?? DefaultTimeoutV1);
-        await sandboxes.GetFor(id, AuditOperation.Keepalive).SetEndAsync(duration, onlyExtend: true, cancellationToken);
+        await sandbox.SetEndAsync(duration, onlyExtend: true, cancellationToken);
         return TypedResults.NoContent();
     }
 
     private static async Task<IResult> SetNetworkAsync(
         string id, HttpRequest request, ProjectSandboxes sandboxes, EngineOptions egress, CancellationToken cancellationToken)
     {
+        var sandbox = sandboxes.GetFor(id, SandboxOperation.Egress);
         var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.NetworkChange);
         if (asked.AllowPublicTraffic is not null || asked.MaskRequestHost is not null)
         {
@@ -151,7 +154,7 @@ internal static class SandboxesApi
         }
 
         var policy = Networks.PolicyOf(asked, asked.AllowInternetAccess) ?? new EgressPolicy(egress.DefaultEgress);
-        await sandboxes.GetFor(id, SandboxOperation.Egress).SetEgressAsync(policy, cancellationToken);
+        await sandbox.SetEgressAsync(policy, cancellationToken);
         return TypedResults.NoContent();
     }
 

@@ -14,8 +14,8 @@ internal sealed class E2bForwarder(GuestForwarder forwarder)
     public static E2bOptions OptionsOf(ServerOptions options)
     {
         var domain = PreviewDomain.Of(options);
-        var (name, shown) = domain.Length > 0 ? (domain, options.PreviewDomain) : ("localhost", $"localhost:{new Uri(options.Listen).Port}");
-        return new E2bOptions(name, shown)
+        var shown = domain.Length > 0 ? options.PreviewDomain : $"localhost:{new Uri(options.Listen).Port}";
+        return new E2bOptions(domain.Length > 0 ? domain : "localhost", shown)
         {
             Admit = static (context, ended) => context.Features.Get<IAdmission>()?.Admit(ended),
             Serve = static context => context.Features.Get<IAdmission>()?.Serve(),

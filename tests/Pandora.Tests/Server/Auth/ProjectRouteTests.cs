@@ -34,15 +34,30 @@ public sealed class ProjectRouteTests
             var body = method == HttpMethod.Post || method == HttpMethod.Put ? BodyOf(path) : null;
             var answer = await world.Api.SendAsync(method, address, body, headers: [("X-API-Key", world.B), .. SocketOf(path)]);
             Assert.True(answer.Status == 404, $"{method} {address}: {answer.Status} {answer.Body}");
-            Assert.Equal(ErrorCodes.SandboxNotFound.Code, answer.Body.GetProperty("code").GetString());
+            var isE2b = path.StartsWith("/e2b/", StringComparison.Ordinal);
+            Assert.Equal(isE2b ? "404" : $"\"{ErrorCodes.SandboxNotFound.Code}\"", answer.Body.GetProperty("code").GetRawText());
             // The answer is the one for a sandbox that does not exist.
-            Assert.Equal($"there is no sandbox '{id}'", answer.Body.GetProperty("detail").GetString());
+            Assert.Equal($"there is no sandbox '{id}'", answer.Body.GetProperty(isE2b ? "message" : "detail").GetString());
         }
 
         Assert.False(world.Api.Node.Booted.Single(b => b.Id == id).Guest.Runs.Single().IsKilled);
         Assert.Equal(200, (await world.SendAsync(HttpMethod.Get, $"/sandboxes/{id}", world.A)).Status);
         Assert.Equal(200, (await world.SendAsync(HttpMethod.Get, $"/sandboxes/{id}", Admin)).Status);
     }
+
+    // The control API of the E2B front end, besides the routes of one sandbox.
+    private static string[] E2bRoutes =>
+    [
+        "POST /e2b/sandboxes", "POST /e2b/v2/sandboxes", "GET /e2b/sandboxes", "GET /e2b/v2/sandboxes", "GET /e2b/sandboxes/metrics",
+        "GET /e2b/health", "GET /e2b/templates", "GET /e2b/v2/templates", "GET /e2b/templates/aliases/{name}", "GET /e2b/snapshots",
+        .. from path in new[] { "/e2b/templates", "/e2b/v2/templates", "/e2b/v3/templates" }
+           from route in new[] { "", "/{**rest}" }
+           from method in route.Length == 0 ? ["POST"] : new[] { "POST", "PATCH", "DELETE", "PUT" }
+           select $"{method} {path}{route}",
+        .. from what in new[] { "volumes", "secrets" }
+           from method in new[] { "GET", "POST", "DELETE" }
+           select $"{method} /e2b/{what}/{{**rest}}",
+    ];
 
     [Fact]
     public async Task Every_other_route_is_known_to_this_test()
@@ -51,6 +66,8 @@ public sealed class ProjectRouteTests
         string[] known =
         [
             "POST /sandboxes", "GET /sandboxes", "GET /health", "GET /ready", "GET /metrics", "GET /openapi/{documentName}.json",
+            // They show no sandbox, or only those that the key may see: E2bListTests.
+            .. E2bRoutes,
             "GET /docs", "GET /docs/{documentName?}", "GET /docs/scalar.js", "GET /docs/scalar.aspnetcore.js", "GET /docs/favicon.svg",
         ];
         Assert.Empty(world.Api.Routes.Select(r => $"{r.Method} {r.Path}")

@@ -132,7 +132,10 @@ public sealed class PreviewHostileTests
     {
         await using var world = await PreviewWorld.StartAsync(hasDomain: true);
         await world.EchoAsync(Port);
-        foreach (var host in new[] { PreviewWorld.Domain, "api.previews.example", $"x.{world.DomainHostOf(Port)}", "PREVIEWS.EXAMPLE.:80" })
+        // The name with 'api' is the E2B front end's: below it, no path is one of this API.
+        using var e2b = await world.SendAsync(HttpMethod.Get, $"api.{PreviewWorld.Domain}", "/openapi/v1.json");
+        Assert.NotEqual(HttpStatusCode.OK, e2b.StatusCode);
+        foreach (var host in new[] { PreviewWorld.Domain, "www.previews.example", $"x.{world.DomainHostOf(Port)}", "PREVIEWS.EXAMPLE.:80" })
         {
             using var refused = await world.SendAsync(HttpMethod.Get, host, "/sandboxes");
             Assert.Equal(ErrorCodes.HostNotAllowed.Code, await PreviewWorld.CodeOf(refused));
