@@ -70,9 +70,10 @@ internal sealed class GuestUsers
         {
             return null;
         }
-        catch (PandoraException e) when (e.Error is PandoraError.FileNotFound or PandoraError.FileAccessDenied)
+        catch (PandoraException e) when (e.Error
+            is PandoraError.FileNotFound or PandoraError.FileAccessDenied or PandoraError.FilesUnsupported)
         {
-            // A user without a home begins at the root.
+            // A user without a home begins at the root; and one whose home an older agent cannot tell.
             return new GuestUser(name, "/");
         }
     }

@@ -32,7 +32,7 @@ internal sealed class ProcessCalls(TimeProvider time)
     {
         var start = await request.Call.ReadAsync(E2bJson.Default.StartProcess);
         var user = await request.UserAsync();
-        var spec = SpecOf(start, user, request);
+        var (spec, hasOffsets) = (SpecOf(start, user, request), OffsetOf(request) is not null);
         SandboxProcess process;
         try
         {
@@ -43,7 +43,7 @@ internal sealed class ProcessCalls(TimeProvider time)
             throw new ConnectException(ConnectCode.InvalidArgument, $"cwd '{spec.Directory}' does not exist");
         }
 
-        await SendAsync(request, process);
+        await SendAsync(request, process, hasOffsets);
     }
 
     private static ProcessSpec SpecOf(StartProcess start, GuestUser user, GuestRequest request)
@@ -78,14 +78,15 @@ internal sealed class ProcessCalls(TimeProvider time)
         var select = await request.Call.ReadAsync(E2bJson.Default.SelectProcess);
         _ = await request.UserAsync();
         var found = await FindAsync(request, select.Process, isEndKnown: true);
-        var from = OffsetOf(request) is { } offset ? new ReadFrom(offset) : ReadFrom.Now;
-        await SendAsync(request, await request.Sandbox.AttachAsync(found.Id, from, request.Aborted));
+        var offset = OffsetOf(request);
+        var from = offset is { } given ? new ReadFrom(given) : ReadFrom.Now;
+        await SendAsync(request, await request.Sandbox.AttachAsync(found.Id, from, request.Aborted), offset is not null);
     }
 
-    private async Task SendAsync(GuestRequest request, SandboxProcess process)
+    private async Task SendAsync(GuestRequest request, SandboxProcess process, bool hasOffsets)
     {
         await using var disposing = process.ConfigureAwait(false);
-        await new ProcessStream(request.Call, process, time, hasOffsets: OffsetOf(request) is not null).SendAsync();
+        await new ProcessStream(request.Call, process, time, hasOffsets).SendAsync();
     }
 
     private static async Task ListAsync(GuestRequest request)
