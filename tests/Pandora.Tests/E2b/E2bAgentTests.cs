@@ -21,7 +21,8 @@ public sealed class E2bAgentTests
         await using var world = await E2bWorld.StartAsync();
         foreach (var path in new[] { "/init", "/metrics", "/process.Process/Unknown" })
         {
-            using var request = world.Request(HttpMethod.Post, path, [], "application/json", shown == "TOKEN" ? world.Token : shown ?? "none");
+            var token = shown == "TOKEN" ? world.Token : shown ?? "none";
+            using var request = world.Request(HttpMethod.Post, path, [], "application/json", token);
             using var answer = await world.Api.Http.SendAsync(request);
             Assert.Equal(status, (int)answer.StatusCode);
             Assert.Contains($"\"code\":{status}", await answer.Content.ReadAsStringAsync(), StringComparison.Ordinal);

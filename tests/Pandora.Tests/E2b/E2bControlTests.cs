@@ -22,7 +22,8 @@ public sealed class E2bControlTests
         var id = Text(created.Body, "sandboxID");
         var shown = (await api.SendAsync(HttpMethod.Get, $"/e2b/sandboxes/{id}")).Body;
         Assert.Equal(("running", "b"), (Text(shown, "state"), Text(shown.GetProperty("metadata"), "a")));
-        Assert.Equal(seconds, (shown.GetProperty("endAt").GetDateTimeOffset() - shown.GetProperty("startedAt").GetDateTimeOffset()).TotalSeconds);
+        var life = shown.GetProperty("endAt").GetDateTimeOffset() - shown.GetProperty("startedAt").GetDateTimeOffset();
+        Assert.Equal(seconds, life.TotalSeconds);
         api.Node.Time.Advance(TimeSpan.FromSeconds(seconds));
         await FakeNode.UntilAsync(() => api.Node.Sandboxes.Count == 0);
         var gone = await api.SendAsync(HttpMethod.Get, $"/e2b/sandboxes/{id}");
@@ -75,7 +76,8 @@ public sealed class E2bControlTests
     public async Task Ranges_become_the_sandboxs_egress_and_can_be_changed()
     {
         await using var world = await E2bWorld.StartAsync("""
-            {"templateID": "base", "network": {"allowOut": ["1.1.1.1", "10.0.0.0/8"], "denyOut": ["0.0.0.0/0", "8.8.8.8/32"], "allowPublicTraffic": false}}
+            {"templateID": "base",
+             "network": {"allowOut": ["1.1.1.1", "10.0.0.0/8"], "denyOut": ["0.0.0.0/0", "8.8.8.8/32"], "allowPublicTraffic": false}}
             """);
         var policy = world.Api.Node.Sandboxes.List().Single().Egress;
         Assert.Equal(Egress.None, policy.Default);
@@ -83,7 +85,8 @@ public sealed class E2bControlTests
         Assert.Equal(["8.8.8.8/32"], policy.Deny.Select(r => $"{r}"));
         var shown = (await world.Api.SendAsync(HttpMethod.Get, $"/e2b/sandboxes/{world.Id}")).Body;
         Assert.False(shown.GetProperty("network").GetProperty("allowPublicTraffic").GetBoolean());
-        Assert.Equal(204, (await world.Api.SendAsync(HttpMethod.Put, $"/e2b/sandboxes/{world.Id}/network", """{"denyOut": ["9.9.9.9"]}""")).Status);
+        var changed = await world.Api.SendAsync(HttpMethod.Put, $"/e2b/sandboxes/{world.Id}/network", """{"denyOut": ["9.9.9.9"]}""");
+        Assert.Equal(204, changed.Status);
         policy = world.Api.Node.Sandboxes.List().Single().Egress;
         Assert.Equal((Egress.Internet, 0, "9.9.9.9/32"), (policy.Default, policy.Allow.Count, $"{policy.Deny.Single()}"));
         Assert.Equal(204, (await world.Api.SendAsync(HttpMethod.Put, $"/e2b/sandboxes/{world.Id}/network", "{}")).Status);
