@@ -17,6 +17,10 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         new("streams", StreamBench.RunAsync) { WhyNotFirecracker = "compares with the channel of QEMU" },
         new("files", target => WithServerAsync(target, 1, FileBench.RunAsync)),
         new("ports", PortBench.RunAsync) { WhyNotFirecracker = "compares with the channel of QEMU" },
+        new("e2b", target => WithServerAsync(target, 2, s => E2bBench.RunAsync(s, target)))
+        {
+            WhyNotFirecracker = "measures the front end, which does not depend on the VMM",
+        },
         new("aged", AgedBench.RunAsync) { IsOnRequest = true },
         new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
         new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },

@@ -11,7 +11,7 @@ namespace Pandora.E2b.Control;
 internal static class SandboxesApi
 {
     private const double DefaultTimeoutV1 = 15, DefaultTimeout = 300;
-    private const int MaxRefresh = 3600;
+    private const int MaxRefresh = 3600, MaxMask = 255;
 
     public static void MapSandboxes(this IEndpointRouteBuilder routes)
     {
@@ -35,6 +35,7 @@ internal static class SandboxesApi
     {
         var asked = await ControlRequest.ReadAsync(request, E2bJson.Default.NewSandbox);
         Refuse(asked);
+        Check(asked);
         Dictionary<string, string> annotations = new()
         {
             [E2bSandbox.TokenKey] = E2bSandbox.NewToken(),
@@ -85,6 +86,28 @@ internal static class SandboxesApi
         if (asked.VolumeMounts is { Length: > 0 })
         {
             throw PandoraException.Invalid("volumeMounts", "this server has no volumes yet: leave it out");
+        }
+    }
+
+    // What each process, or each request to a port, would fail on later.
+    private static void Check(NewSandbox asked)
+    {
+        foreach (var (name, value) in asked.EnvVars ?? [])
+        {
+            if (name.Length == 0 || char.IsAsciiDigit(name[0]) || !name.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))
+            {
+                throw PandoraException.Invalid("envVars", $"'{name}' cannot be the name of an environment variable");
+            }
+
+            if (value is null || value.Contains('\0'))
+            {
+                throw PandoraException.Invalid("envVars", $"the value of '{name}' must be text without NUL");
+            }
+        }
+
+        if (asked.Network?.MaskRequestHost is { } mask && (mask.Length > MaxMask || !mask.All(c => c is > ' ' and <= '~')))
+        {
+            throw PandoraException.Invalid("network.maskRequestHost", $"must be a host of at most {MaxMask} printable ASCII characters");
         }
     }
 

@@ -21,15 +21,31 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
     /// <summary>Handles a request for a port of a sandbox.</summary>
     public async Task HandleAsync(HttpContext context, E2bTarget target)
     {
-        AllowPages(context);
-        if (HttpMethods.IsOptions(context.Request.Method) && context.Request.Headers.ContainsKey("Access-Control-Request-Method")
-            && target.Port == E2bTarget.AgentPort)
+        if (target.Port == E2bTarget.AgentPort)
         {
-            context.Response.StatusCode = StatusCodes.Status204NoContent;
+            // The answers of other ports are those of their programs.
+            AllowPages(context);
+            if (HttpMethods.IsOptions(context.Request.Method) && context.Request.Headers.ContainsKey("Access-Control-Request-Method"))
+            {
+                context.Response.StatusCode = StatusCodes.Status204NoContent;
+                return;
+            }
+        }
+
+        Sandbox? sandbox;
+        try
+        {
+            sandbox = Find(target);
+        }
+        catch (PandoraException e)
+        {
+            // The server starts or stops: whether the sandbox lives is not known.
+            context.Response.Headers.RetryAfter = "1";
+            await E2bProblems.WriteAsync(context, StatusCodes.Status503ServiceUnavailable, e.Message);
             return;
         }
 
-        if (Find(target) is not { } sandbox)
+        if (sandbox is null)
         {
             await FailAsync(context, new GatewayError(target.SandboxId!, "The sandbox was not found", 502));
             return;
@@ -61,7 +77,7 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
             "${PORT}", $"{target.Port}", StringComparison.Ordinal);
         await options.ForwardAsync(context, new PortForward(sandbox.Id, target.Port, target.Path.Value ?? "/", host, async failed =>
         {
-            var error = Find(target) is null
+            var error = sandbox.End is not null
                 ? new GatewayError(target.SandboxId!, "The sandbox was not found", 502)
                 : new GatewayError(target.SandboxId!, "The sandbox is running but port is not open", 502) { Port = target.Port };
             await FailAsync(failed, error);
@@ -76,7 +92,7 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
             var sandbox = new ProjectSandboxes(registry).Get(target.SandboxId!);
             return sandbox.End is null && sandbox.Annotations.ContainsKey(E2bSandbox.TokenKey) ? sandbox : null;
         }
-        catch (PandoraException)
+        catch (PandoraException e) when (e.Error is PandoraError.SandboxNotFound or PandoraError.SandboxGone)
         {
             return null;
         }

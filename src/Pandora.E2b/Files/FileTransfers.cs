@@ -19,6 +19,9 @@ internal static class FileTransfers
 {
     private const string Octets = "application/octet-stream", MetadataHeader = "X-Metadata-";
 
+    // What is read of a part at once goes to the guest as a message.
+    private const int PartBuffer = 128 * 1024;
+
     // As E2B's; with the prefix of their names they are within what the guest's filesystem takes.
     private const int MaxMetadataKey = 246, MaxMetadata = 3800;
 
@@ -170,7 +173,7 @@ internal static class FileTransfers
         List<WrittenFile> written = [];
         if (type?.MediaType.Value?.StartsWith("multipart/", StringComparison.OrdinalIgnoreCase) == true)
         {
-            await WritePartsAsync(request, user, path, new MultipartReader(BoundaryOf(type), body), written);
+            await WritePartsAsync(request, user, path, new MultipartReader(BoundaryOf(type), body, PartBuffer), written);
         }
         else if (type?.MediaType.Equals(Octets, StringComparison.OrdinalIgnoreCase) == true)
         {

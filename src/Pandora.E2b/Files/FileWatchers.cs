@@ -13,7 +13,7 @@ namespace Pandora.E2b.Files;
 internal sealed class FileWatchers(TimeProvider time)
 {
     // A watcher keeps at most so many changes for a client that does not ask.
-    private const int MostKept = 10_000;
+    private const int MostKept = 4096;
 
     // By sandbox and id. A watcher ends with its sandbox.
     private readonly ConcurrentDictionary<(string Sandbox, string Id), Watcher> _watchers = new();

@@ -13,6 +13,9 @@ internal readonly record struct ReadLine(string Place, string Text, AuditRecord?
 /// <summary>Reads the audit's files, oldest line first, with and without a running server.</summary>
 internal static class AuditReader
 {
+    // A file that is found in none of so many lists was deleted meanwhile.
+    private const int MaxLists = 10;
+
     /// <summary>Reads all lines that were written before the call, and some that come after it.</summary>
     /// <param name="directory">Directory of the files.</param>
     /// <returns>Nothing when there is no file.</returns>
@@ -22,11 +25,28 @@ internal static class AuditReader
     {
         // The newest is opened first. If the server begins a new file meanwhile, it is among the full files too, and is read once.
         using var newest = TryOpen(AuditFile.NewestIn(directory));
-        var full = AuditFile.FullIn(directory)
-            .TakeWhile(path => newest is null || !FileStatus.IsSame(path, newest.SafeFileHandle)).ToList();
-        foreach (var line in full.SelectMany(ReadFull).Concat(ReadLines(AuditFile.NewestIn(directory), newest)))
+        foreach (var line in FullBefore(directory, newest).SelectMany(ReadFull).Concat(ReadLines(AuditFile.NewestIn(directory), newest)))
         {
             yield return line;
+        }
+    }
+
+    // A list that is made while a file gets another name may miss that file: then it is made again.
+    private static IReadOnlyList<string> FullBefore(string directory, FileStream? newest)
+    {
+        for (var tries = 1; ; tries++)
+        {
+            var full = AuditFile.FullIn(directory).ToList();
+            if (newest is null)
+            {
+                return full;
+            }
+
+            var own = full.FindIndex(path => FileStatus.IsSame(path, newest.SafeFileHandle));
+            if (own >= 0 || tries == MaxLists || FileStatus.IsSame(AuditFile.NewestIn(directory), newest.SafeFileHandle))
+            {
+                return own >= 0 ? full[..own] : full;
+            }
         }
     }
 

@@ -190,7 +190,9 @@ internal static class ServeCommand
     {
         app.UseAdmission();
         app.UseExceptionHandler();
-        app.UseE2b();
+        // The address for metrics serves no sandboxes.
+        var metricsPort = MetricsListener.Check(options, needsKey)?.Port;
+        app.UseWhen(c => c.Connection.LocalPort != metricsPort, e2b => e2b.UseE2b());
         // A guest must see the header Accept, and the method, as they came.
         app.UsePreviews(options, needsKey);
         app.UseAcceptedProblems();

@@ -184,12 +184,15 @@ public sealed class PortStreamTests : IAsyncLifetime
     [Fact]
     public async Task A_connection_that_the_guest_resets_and_one_that_breaks_are_IOExceptions()
     {
-        using var _ = _server.Listen(80, socket =>
+        // Before the client is connected, a reset would be an answer of the server.
+        var isConnected = new TaskCompletionSource();
+        using var _ = _server.Listen(80, async socket =>
         {
             socket.LingerState = new LingerOption(true, 0);
-            return Task.CompletedTask;
+            await isConnected.Task;
         });
         await using var reset = await Ports.ConnectAsync(80, Token);
+        isConnected.SetResult();
         var error = await Assert.ThrowsAnyAsync<IOException>(() => reset.ReadAsync(new byte[9], Token).AsTask());
         Assert.StartsWith("the guest's connection broke", error.Message, StringComparison.Ordinal);
 
