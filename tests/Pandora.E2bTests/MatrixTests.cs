@@ -49,6 +49,17 @@ public sealed class MatrixTests
             $"{Page} has another matrix. If the change is intended, run all tests of this program with MAKE_REFERENCE=1:\n{matrix}");
     }
 
+    [Fact]
+    public void Every_file_of_scenarios_is_run()
+    {
+        string[] others = ["names", "run", "wait"];
+        var files = Directory.GetFiles(ScenarioFile.Directory, "*.mjs").Select(f => Path.GetFileNameWithoutExtension(f));
+        Assert.Equal(ScenarioFile.All.Select(f => f.Name).Concat(others).Order(), files.Order());
+        Assert.All(ScenarioFile.All, f => Assert.NotEmpty(f.Scenarios));
+        var packages = File.ReadAllText(Path.Combine(Repository.Root, "tests/Pandora.E2bTests/clients/package.json"));
+        Assert.All(Client.Sdks.Append(Client.CommandLine), c => Assert.Contains($"\"{c.Package}\":", packages));
+    }
+
     private static IEnumerable<(Client Client, ScenarioFile File)> Expected() =>
         Client.Sdks.SelectMany(c => ScenarioFile.All.Where(f => f.Tier != Tier.CommandLine).Select(f => (c, f)))
             .Concat(ScenarioFile.All.Where(f => f.Tier == Tier.CommandLine).Select(f => (Client.CommandLine, f)));

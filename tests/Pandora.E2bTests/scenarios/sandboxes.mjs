@@ -79,7 +79,7 @@ export async function a_sandbox_ends_at_its_time({ create, sdk }) {
   assert.equal(await sandbox.isRunning(), true)
   await pause(4000)
   assert.equal(await sandbox.isRunning(), false)
-  await assert.rejects(sandbox.commands.run('true'), sdk.TimeoutError)
+  await assert.rejects(sandbox.commands.run('true'), sdk.SandboxNotFoundError)
 }
 
 export async function a_time_that_was_extended_does_not_end_the_sandbox({ create }) {
