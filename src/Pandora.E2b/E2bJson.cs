@@ -39,6 +39,7 @@ internal sealed record GatewayError(
 [JsonSerializable(typeof(SandboxMetric[]))]
 [JsonSerializable(typeof(SandboxMetrics))]
 [JsonSerializable(typeof(SandboxLogs))]
+[JsonSerializable(typeof(SandboxLogLine))]
 [JsonSerializable(typeof(TemplateEntry[]))]
 [JsonSerializable(typeof(TemplateAlias))]
 [JsonSerializable(typeof(ConnectError))]

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography.X509Certificates;
 
 namespace Pandora.TestHost;
 
@@ -42,8 +43,10 @@ internal sealed partial class NetworkNamespace(string name)
     }
 
     /// <summary>Creates a client for a server in this namespace: the client makes its sockets in the namespace.</summary>
+    /// <param name="baseAddress">Address of the server.</param>
+    /// <param name="chain">File with the server's certificate and the one that signed it, which the client trusts; null without TLS.</param>
     [SuppressMessage("Reliability", "CA2000", Justification = "the client disposes its handler, and the stream its socket")]
-    public HttpClient CreateHttpClient(string baseAddress)
+    public HttpClient CreateHttpClient(string baseAddress, string? chain = null)
     {
         var handler = new SocketsHttpHandler
         {
@@ -54,6 +57,15 @@ internal sealed partial class NetworkNamespace(string name)
                 return new NetworkStream(socket, ownsSocket: true);
             },
         };
+        if (chain is not null)
+        {
+            X509Certificate2Collection trusted = [];
+            trusted.ImportFromPemFile(chain);
+            var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            policy.CustomTrustStore.AddRange(trusted);
+            handler.SslOptions.CertificateChainPolicy = policy;
+        }
+
         return new HttpClient(handler) { BaseAddress = new Uri(baseAddress) };
     }
 

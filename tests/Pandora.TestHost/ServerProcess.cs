@@ -26,7 +26,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         _preamble = preamble;
         _ownsDirectory = directory is null;
         DataDir = directory ?? Directory.CreateTempSubdirectory("pandora-host-").FullName;
-        Http = world.Host.CreateHttpClient("http://127.0.0.1:8000");
+        Http = world.Host.CreateHttpClient(AddressOf(settings), settings.GetValueOrDefault("PANDORA_TLS_CERTIFICATE"));
         Http.Timeout = Timeout.InfiniteTimeSpan;
         if (_settings.GetValueOrDefault("PANDORA_API_KEYS") is { Length: > 0 } keys)
         {
@@ -236,6 +236,12 @@ internal sealed class ServerProcess : IAsyncDisposable
         using var handle = ProcessHandle.TryOpen(_process!.Id);
         handle?.Kill(signal);
     }
+
+    // A certificate is for names, and not for an address.
+    private static string AddressOf(Dictionary<string, string> settings) =>
+        settings.GetValueOrDefault("PANDORA_LISTEN") is { } listen && listen.StartsWith("https:", StringComparison.Ordinal)
+            ? $"https://localhost:{new Uri(listen).Port}"
+            : "http://127.0.0.1:8000";
 
     public async ValueTask DisposeAsync()
     {

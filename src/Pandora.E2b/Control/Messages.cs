@@ -132,8 +132,11 @@ internal sealed record SandboxMetrics(IReadOnlyDictionary<string, SandboxMetric>
 /// <summary>What happened in a sandbox, in two forms.</summary>
 internal sealed record SandboxLogs(SandboxLog[] Logs, SandboxLogEntry[] LogEntries);
 
-/// <summary>A line about a sandbox.</summary>
+/// <summary>A line about a sandbox: a <see cref="SandboxLogLine"/> as a text.</summary>
 internal sealed record SandboxLog(DateTimeOffset Timestamp, string Line);
+
+/// <summary>What E2B's command line reads from a line.</summary>
+internal sealed record SandboxLogLine(string Level, string Logger, string Message);
 
 /// <summary>A line about a sandbox, with its parts.</summary>
 internal sealed record SandboxLogEntry(DateTimeOffset Timestamp, string Level, string Message, Dictionary<string, string> Fields);

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
@@ -76,7 +77,13 @@ internal static class UsageApi
         }
 
         return ControlRequest.Json(
-            new SandboxLogs([.. entries.Select(e => new SandboxLog(e.Timestamp, e.Message))], [.. entries]), E2bJson.Default.SandboxLogs);
+            new SandboxLogs([.. entries.Select(LineOf)], [.. entries]), E2bJson.Default.SandboxLogs);
+    }
+
+    private static SandboxLog LineOf(SandboxLogEntry entry)
+    {
+        var line = new SandboxLogLine(entry.Level, SandboxList.ClientId, entry.Message);
+        return new SandboxLog(entry.Timestamp, JsonSerializer.Serialize(line, E2bJson.Default.SandboxLogLine));
     }
 
     private static SandboxMetric Describe(SandboxUsage usage) => new(
