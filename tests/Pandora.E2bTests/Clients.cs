@@ -2,7 +2,7 @@ using Pandora.TestHost;
 
 namespace Pandora.E2bTests;
 
-/// <summary>The clients as npm has installed them. './pandora test' does that below <c>artifacts/</c>, so the tree stays as it is.</summary>
+/// <summary>E2B's clients, which './pandora test' installs with npm below <c>artifacts/</c>.</summary>
 internal static class Clients
 {
     public static string Directory { get; } =

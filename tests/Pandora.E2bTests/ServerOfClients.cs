@@ -2,7 +2,9 @@ using Pandora.TestHost;
 
 namespace Pandora.E2bTests;
 
-/// <summary>A world and a server for E2B's clients, which reach it by one address. It needs a key, as a server of several people does.</summary>
+/// <summary>
+/// A world and a server for E2B's clients, which reach it by one address. It needs a key, as a server of several people does.
+/// </summary>
 public class ServerOfClients : IAsyncLifetime
 {
     private static readonly string Key = $"e2b_{new string('0', 40)}";

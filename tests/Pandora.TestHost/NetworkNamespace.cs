@@ -44,7 +44,7 @@ internal sealed partial class NetworkNamespace(string name)
 
     /// <summary>Creates a client for a server in this namespace: the client makes its sockets in the namespace.</summary>
     /// <param name="baseAddress">Address of the server.</param>
-    /// <param name="chain">File with the server's certificate and the one that signed it, which the client trusts; null without TLS.</param>
+    /// <param name="chain">File with the server's certificate and its authority's, which the client trusts; null without TLS.</param>
     [SuppressMessage("Reliability", "CA2000", Justification = "the client disposes its handler, and the stream its socket")]
     public HttpClient CreateHttpClient(string baseAddress, string? chain = null)
     {
@@ -61,7 +61,11 @@ internal sealed partial class NetworkNamespace(string name)
         {
             X509Certificate2Collection trusted = [];
             trusted.ImportFromPemFile(chain);
-            var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            var policy = new X509ChainPolicy
+            {
+                TrustMode = X509ChainTrustMode.CustomRootTrust,
+                RevocationMode = X509RevocationMode.NoCheck,
+            };
             policy.CustomTrustStore.AddRange(trusted);
             handler.SslOptions.CertificateChainPolicy = policy;
         }

@@ -120,7 +120,7 @@ export async function a_directory_is_listed_to_a_depth({ shared }) {
 
 export async function entries_say_what_they_are({ shared }) {
   const { commands, files } = await shared()
-  await commands.run('mkdir kinds && cd kinds && echo 12345 > file && chmod 640 file && ln -s file link && ln -s nowhere broken && mkdir dir')
+  await commands.run('mkdir -p kinds/dir && cd kinds && echo 12345 > file && chmod 640 file && ln -s file link && ln -s nowhere broken')
   const info = await files.getInfo('kinds/file')
   assert.deepEqual(
     [info.name, info.type, info.path, info.size, info.mode & 0o777, info.permissions],
