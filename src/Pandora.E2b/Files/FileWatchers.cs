@@ -137,7 +137,8 @@ internal sealed class FileWatchers(TimeProvider time)
         var (name, target) = (FileEntries.Text(change.Path), FileEntries.Text(change.Target));
         return change.Kind switch
         {
-            FileChangeKind.Moved when IsTemporary(name) => [new(target, "EVENT_TYPE_WRITE")],
+            // Whether there was a file before is not known.
+            FileChangeKind.Moved when IsTemporary(name) => [new(target, "EVENT_TYPE_CREATE"), new(target, "EVENT_TYPE_WRITE")],
             _ when IsTemporary(name) => [],
             FileChangeKind.Created when change.IsDirectory => [new(name, "EVENT_TYPE_CREATE")],
             FileChangeKind.Created => [new(name, "EVENT_TYPE_CREATE"), new(name, "EVENT_TYPE_WRITE")],

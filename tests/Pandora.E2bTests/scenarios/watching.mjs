@@ -23,11 +23,12 @@ export async function changes_of_a_directory_are_seen({ shared }) {
   await handle.stop()
 }
 
-export async function an_upload_is_seen_as_a_write({ shared }) {
+export async function an_upload_is_seen_as_created_and_written({ shared }) {
   const sandbox = await shared()
   await sandbox.files.makeDir('uploads')
   const { events, handle, saw } = await watch(sandbox, 'uploads')
   await sandbox.files.write('uploads/a', 'one')
+  await saw('create', 'a')
   await saw('write', 'a')
   // The server writes a file beside it and renames it. No event may show that file.
   assert.deepEqual([...new Set(events.map((e) => e.name))], ['a'])
