@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -10,6 +11,8 @@ namespace Pandora.E2b.Control;
 /// <summary>The routes of the control API that make, show and end sandboxes. Both generations of E2B's clients are current.</summary>
 internal static class SandboxesApi
 {
+    // Ends a sandbox that nobody uses before its time. E2B's own server knows no such header.
+    private const string IdleHeader = "X-Pandora-Idle-Timeout";
     private const double DefaultTimeoutV1 = 15, DefaultTimeout = 300;
     private const int MaxRefresh = 3600, MaxMask = 255;
 
@@ -52,7 +55,7 @@ internal static class SandboxesApi
         }
 
         var created = await sandboxes.CreateAsync(
-            new SandboxRequest(Template: TemplateNames.Of(asked.TemplateId), Metadata: asked.Metadata)
+            new SandboxRequest(IdleTimeoutOf(request), TemplateNames.Of(asked.TemplateId), Metadata: asked.Metadata)
             {
                 EndsAfter = ControlRequest.TimeOf(asked.Timeout ?? timeout),
                 EgressRules = Networks.PolicyOf(asked.Network, asked.AllowInternetAccess),
@@ -61,6 +64,19 @@ internal static class SandboxesApi
             },
             cancellationToken);
         return ControlRequest.Json(Describe(created.Sandbox, options), E2bJson.Default.CreatedSandbox, StatusCodes.Status201Created);
+    }
+
+    private static double? IdleTimeoutOf(HttpRequest request)
+    {
+        var header = request.Headers[IdleHeader].ToString();
+        if (header.Length == 0)
+        {
+            return null;
+        }
+
+        return double.TryParse(header, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var seconds)
+            ? seconds
+            : throw PandoraException.Invalid(IdleHeader, "must be a number of seconds");
     }
 
     // What is not done here is refused: a client must not believe that it has what it does not have.

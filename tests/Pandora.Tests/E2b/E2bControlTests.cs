@@ -64,6 +64,26 @@ public sealed class E2bControlTests
         Assert.Equal(0, api.Node.Sandboxes.Count);
     }
 
+    [Theory]
+    [InlineData("20", 201)]
+    [InlineData("9", 400)]
+    [InlineData("x", 400)]
+    public async Task A_header_sets_an_idle_timeout_besides_the_end(string header, int status)
+    {
+        await using var api = await FakeServer.StartAsync();
+        var created = await api.SendAsync(
+            HttpMethod.Post, "/e2b/v2/sandboxes", """{"templateID": "base"}""", headers: [("X-Pandora-Idle-Timeout", header)]);
+        Assert.Equal(status, created.Status);
+        Assert.Equal(status == 201 ? 1 : 0, api.Node.Sandboxes.Count);
+        for (var seconds = 0; status == 201 && seconds < 25; seconds++)
+        {
+            api.Node.Time.Advance(TimeSpan.FromSeconds(1));
+            await Task.Yield();
+        }
+
+        await FakeNode.UntilAsync(() => api.Node.Sandboxes.Count == 0);
+    }
+
     [Fact]
     public async Task What_older_clients_always_send_is_accepted()
     {
