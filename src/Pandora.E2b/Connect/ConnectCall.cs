@@ -52,7 +52,7 @@ internal sealed class ConnectCall(HttpContext context)
     }
 
     /// <summary>Time without a message after which the stream sends one that says nothing.</summary>
-    public TimeSpan KeepaliveInterval
+    private TimeSpan KeepaliveInterval
     {
         get
         {
@@ -120,6 +120,16 @@ internal sealed class ConnectCall(HttpContext context)
 
     /// <summary>Sends a message of the stream.</summary>
     public Task SendAsync<T>(T message, JsonTypeInfo<T> type) => WriteFrameAsync(0, JsonSerializer.SerializeToUtf8Bytes(message, type));
+
+    /// <summary>Waits for what comes next, for the time after which the stream must say something.</summary>
+    /// <returns>False when nothing has come.</returns>
+    /// <exception cref="OperationCanceledException">The client is gone.</exception>
+    public async Task<bool> HasComeAsync(Task next, TimeProvider time)
+    {
+        await next.WaitAsync(KeepaliveInterval, time, context.RequestAborted).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        context.RequestAborted.ThrowIfCancellationRequested();
+        return next.IsCompleted;
+    }
 
     /// <summary>Ends the stream.</summary>
     /// <param name="error">Why it failed; null when it did not.</param>

@@ -32,7 +32,7 @@ internal sealed class FileWatchers(TimeProvider time)
             while (true)
             {
                 reading = files.ReadAsync(left.Token).AsTask();
-                while (!await HasComeAsync(reading, request))
+                while (!await request.Call.HasComeAsync(reading, time))
                 {
                     await request.Call.SendAsync(new WatchMessage(Keepalive: new Empty()), E2bJson.Default.WatchMessage);
                 }
@@ -170,14 +170,6 @@ internal sealed class FileWatchers(TimeProvider time)
             // It is gone meanwhile.
             return happened;
         }
-    }
-
-    private async Task<bool> HasComeAsync(Task reading, GuestRequest request)
-    {
-        await reading.WaitAsync(request.Call.KeepaliveInterval, time, request.Aborted)
-            .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        request.Aborted.ThrowIfCancellationRequested();
-        return reading.IsCompleted;
     }
 
     /// <summary>A directory that is watched.</summary>

@@ -25,7 +25,7 @@ internal sealed class ProcessStream(ConnectCall call, SandboxProcess process, Ti
             while (true)
             {
                 reading = process.ReadAsync(left.Token).AsTask();
-                while (!await HasComeAsync(reading))
+                while (!await call.HasComeAsync(reading, time))
                 {
                     await SendAsync(new ProcessEvent { Keepalive = new Empty() });
                 }
@@ -82,13 +82,4 @@ internal sealed class ProcessStream(ConnectCall call, SandboxProcess process, Ti
 
     private Task SendAsync(ProcessEvent happened) =>
         call.SendAsync(new ProcessEventMessage(happened), E2bJson.Default.ProcessEventMessage);
-
-    // False when nothing has come for a while.
-    private async Task<bool> HasComeAsync(Task reading)
-    {
-        var aborted = call.Context.RequestAborted;
-        await reading.WaitAsync(call.KeepaliveInterval, time, aborted).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        aborted.ThrowIfCancellationRequested();
-        return reading.IsCompleted;
-    }
 }
