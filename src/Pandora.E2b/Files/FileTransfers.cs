@@ -3,7 +3,6 @@ using System.Globalization;
 using System.IO.Compression;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
 using Microsoft.AspNetCore.WebUtilities;
 using Microsoft.Net.Http.Headers;
@@ -312,7 +311,7 @@ internal static class FileTransfers
         if (features.Get<IHttpMinRequestBodyDataRateFeature>() is { } rate)
         {
             // A stream of the client's may pause.
-            rate.MinDataRate = new MinDataRate(bytesPerSecond: 16, gracePeriod: TimeSpan.FromSeconds(60));
+            rate.MinDataRate = new Microsoft.AspNetCore.Server.Kestrel.Core.MinDataRate(bytesPerSecond: 16, gracePeriod: TimeSpan.FromSeconds(60));
         }
     }
 
