@@ -11,6 +11,7 @@ using Pandora.E2b.Data;
 using Pandora.Engine;
 using Pandora.Engine.Guests.Files;
 using Pandora.Engine.Sandboxes;
+using MinDataRate = Microsoft.AspNetCore.Server.Kestrel.Core.MinDataRate;
 
 namespace Pandora.E2b.Files;
 
@@ -311,7 +312,7 @@ internal static class FileTransfers
         if (features.Get<IHttpMinRequestBodyDataRateFeature>() is { } rate)
         {
             // A stream of the client's may pause.
-            rate.MinDataRate = new Microsoft.AspNetCore.Server.Kestrel.Core.MinDataRate(bytesPerSecond: 16, gracePeriod: TimeSpan.FromSeconds(60));
+            rate.MinDataRate = new MinDataRate(bytesPerSecond: 16, gracePeriod: TimeSpan.FromSeconds(60));
         }
     }
 
