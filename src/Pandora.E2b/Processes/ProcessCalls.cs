@@ -12,7 +12,7 @@ internal sealed class ProcessCalls(TimeProvider time)
 {
     // Asks for what the process has written before, with offsets. E2B's own server knows no such header.
     private const string OffsetHeader = "X-Pandora-Output-From";
-    private const int Sigterm = 15, Sigkill = 9;
+    private const int Sigterm = 15, Sigkill = 9, UsualColumns = 80, UsualRows = 24;
 
     /// <summary>Finds a call by its name; null for an unknown one.</summary>
     public Func<GuestRequest, Task>? Find(string name) => name switch
@@ -189,9 +189,14 @@ internal sealed class ProcessCalls(TimeProvider time)
                 selector.Pid is { } missing ? $"process with pid {missing} not found" : $"process with tag '{selector.Tag}' not found");
     }
 
-    private static (int Columns, int Rows) SizeOf(Pty pty) => pty.Size is { Cols: > 0 and <= 65_535, Rows: > 0 and <= 65_535 } size
-        ? (size.Cols, size.Rows)
-        : throw new ConnectException(ConnectCode.InvalidArgument, "pty.size: cols and rows must be between 1 and 65535");
+    // A client whose own terminal has no size, as below 'script' in a job, sends 0 or nothing.
+    private static (int Columns, int Rows) SizeOf(Pty pty)
+    {
+        var (columns, rows) = (pty.Size?.Cols ?? 0, pty.Size?.Rows ?? 0);
+        return columns is >= 0 and <= ushort.MaxValue && rows is >= 0 and <= ushort.MaxValue
+            ? (columns == 0 ? UsualColumns : columns, rows == 0 ? UsualRows : rows)
+            : throw new ConnectException(ConnectCode.InvalidArgument, "pty.size: cols and rows must be at most 65535");
+    }
 
     private static long? OffsetOf(GuestRequest request)
     {

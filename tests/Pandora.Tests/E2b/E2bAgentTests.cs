@@ -167,6 +167,25 @@ public sealed class E2bAgentTests
         Assert.Empty((await world.CallAsync("process.Process/List", "{}")).Body.GetProperty("processes").EnumerateArray());
     }
 
+    [Theory]
+    [InlineData("{}", 80, 24, null)]
+    [InlineData("""{"size": {"cols": 0, "rows": 40}}""", 80, 40, null)]
+    [InlineData("""{"size": {"cols": 65536, "rows": 40}}""", 0, 0, "invalid_argument")]
+    [InlineData("""{"size": {"cols": -1, "rows": 40}}""", 0, 0, "invalid_argument")]
+    public async Task A_terminal_without_a_size_has_the_usual_one(string pty, int columns, int rows, string? code)
+    {
+        await using var world = await E2bWorld.StartAsync();
+        using var stream = await world.OpenAsync("process.Process/Start", $$"""{"process": {"cmd": "run"}, "pty": {{pty}}}""");
+        if (code is not null)
+        {
+            Assert.Equal(code, (await stream.EndAsync()).GetProperty("error").GetProperty("code").GetString());
+            return;
+        }
+
+        await stream.EventAsync("start");
+        Assert.Equal((columns, rows), world.Guest.Runs.Single().Spec.Terminal!.Value);
+    }
+
     [Fact]
     public async Task A_client_that_leaves_ends_no_process_and_reads_on_from_an_offset()
     {
