@@ -167,7 +167,7 @@ internal static class FileTransfers
     private static async Task WriteAsync(GuestRequest request)
     {
         var (context, user) = (request.Context, await UserAsync(request));
-        Unbound(context.Features);
+        Unbound(context);
         var type = MediaTypeHeaderValue.TryParse(context.Request.ContentType, out var parsed) ? parsed : null;
         await using var body = BodyOf(context.Request);
         var path = context.Request.Query["path"].ToString() is { Length: > 0 } given ? given : null;
@@ -302,8 +302,9 @@ internal static class FileTransfers
         return first <= last ? (first, last - first + 1) : null;
     }
 
-    private static void Unbound(IFeatureCollection features)
+    private static void Unbound(HttpContext context)
     {
+        var features = context.Features;
         if (features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } size)
         {
             size.MaxRequestBodySize = null;
@@ -311,8 +312,10 @@ internal static class FileTransfers
 
         if (features.Get<IHttpMinRequestBodyDataRateFeature>() is { } rate)
         {
-            // A stream of the client's may pause.
-            rate.MinDataRate = new MinDataRate(bytesPerSecond: 16, gracePeriod: TimeSpan.FromSeconds(60));
+            // A stream of the client's may pause. For one request of HTTP/2, the web server knows only no rate.
+            rate.MinDataRate = HttpProtocol.IsHttp2(context.Request.Protocol)
+                ? null
+                : new MinDataRate(bytesPerSecond: 16, gracePeriod: TimeSpan.FromSeconds(60));
         }
     }
 
