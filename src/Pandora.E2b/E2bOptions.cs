@@ -14,6 +14,9 @@ public sealed record E2bOptions(string Domain, string ShownDomain)
     /// <summary>Records that a request passed to a port that everybody may reach.</summary>
     public required Action<HttpContext> Serve { get; init; }
 
+    /// <summary>Opens the scope in which the log and the audit know the client of a request.</summary>
+    public required Func<HttpContext, IDisposable?> Scope { get; init; }
+
     /// <summary>Forwards a request to a port of a sandbox, and answers it.</summary>
     public required Func<HttpContext, PortForward, Task> ForwardAsync { get; init; }
 }
@@ -21,7 +24,7 @@ public sealed record E2bOptions(string Domain, string ShownDomain)
 /// <summary>A request for a port of a sandbox.</summary>
 /// <param name="SandboxId">Id of the sandbox, which exists.</param>
 /// <param name="Port">The port: 1 to 65,535.</param>
-/// <param name="Path">Path of the request, as the client wrote it, without the part that named the server.</param>
+/// <param name="Prefix">What the path of the request has before the program's path; empty for nothing.</param>
 /// <param name="Host">What the program is to see as Host; null for the header of the request.</param>
 /// <param name="FailAsync">Answers when no program has answered: with the port, or that the sandbox has ended.</param>
-public sealed record PortForward(string SandboxId, int Port, string Path, string? Host, Func<HttpContext, Task> FailAsync);
+public sealed record PortForward(string SandboxId, int Port, string Prefix, string? Host, Func<HttpContext, Task> FailAsync);

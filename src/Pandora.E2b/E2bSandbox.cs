@@ -42,7 +42,7 @@ internal static class E2bSandbox
     {
         if (sandbox.Annotations.GetValueOrDefault(TokenKey) is null)
         {
-            await sandbox.SetAnnotationAsync(TokenKey, NewToken(), cancellationToken);
+            await sandbox.SetAnnotationAsync(TokenKey, NewToken(), cancellationToken, onlyIfMissing: true);
         }
 
         return sandbox.Annotations[TokenKey];

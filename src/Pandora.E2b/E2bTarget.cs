@@ -10,6 +10,9 @@ namespace Pandora.E2b;
 /// <param name="IsByHost">Whether the host name names the sandbox, and not the headers.</param>
 internal sealed record E2bTarget(PathString Path, string? SandboxId = null, int Port = 0, bool IsByHost = false)
 {
+    /// <summary>Whether the path began with <see cref="Prefix"/>.</summary>
+    public bool IsByPath { get; init; }
+
     /// <summary>Where the control API is served.</summary>
     public const string Prefix = "/e2b";
 
@@ -44,7 +47,7 @@ internal sealed record E2bTarget(PathString Path, string? SandboxId = null, int 
 
         // Below a host of a preview, the path is the guest's: that was decided above.
         return request.Path.StartsWithSegments(Prefix, StringComparison.Ordinal, out var rest)
-            ? OfHeaders(request, rest) ?? new E2bTarget(rest)
+            ? (OfHeaders(request, rest) ?? new E2bTarget(rest)) with { IsByPath = true }
             : null;
     }
 
@@ -61,7 +64,8 @@ internal sealed record E2bTarget(PathString Path, string? SandboxId = null, int 
 
     // {port}-{id}, and what follows another hyphen is ignored.
     private static (int Port, string Id)? OfLabel(string label) =>
-        label.Split('-') is [var port, { Length: > 0 } id, ..] && id.All(char.IsAsciiLetterOrDigit) && ParsePort(port) is { } number
+        !label.Contains('.') && label.Split('-') is [var port, { Length: > 0 } id, ..] && id.All(char.IsAsciiLetterOrDigit)
+            && ParsePort(port) is { } number
             ? (number, id)
             : null;
 

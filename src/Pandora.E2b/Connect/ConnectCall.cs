@@ -22,8 +22,11 @@ internal sealed class ConnectCall(HttpContext context)
     public const string StreamType = "application/connect+json";
 
     private const byte Compressed = 1, EndOfStreamFlag = 2;
-    // A text of ten million bytes as base64, and more.
-    private const int FrameHeader = 5, MaxMessage = 16 * 1024 * 1024;
+    // A command of 1 MiB with its environment, and more.
+    private const int FrameHeader = 5, UsualMessage = 2 * 1024 * 1024;
+
+    /// <summary>Most bytes of a message with input for a process: ten million bytes as base64, and more.</summary>
+    public const int MaxInputMessage = 16 * 1024 * 1024;
 
     /// <summary>Longest time that a client may give to a call.</summary>
     public static readonly TimeSpan MaxTimeout = TimeSpan.FromDays(24);
@@ -68,9 +71,11 @@ internal sealed class ConnectCall(HttpContext context)
 
     /// <summary>Reads the request.</summary>
     /// <exception cref="ConnectException">It is not the message.</exception>
-    public async Task<T> ReadAsync<T>(JsonTypeInfo<T> type)
+    /// <param name="type">The message.</param>
+    /// <param name="mostBytes">Most bytes of it.</param>
+    public async Task<T> ReadAsync<T>(JsonTypeInfo<T> type, int mostBytes = UsualMessage)
     {
-        var body = await ReadBodyAsync();
+        var body = await ReadBodyAsync(mostBytes);
         if (IsStream)
         {
             if (body.Length < FrameHeader || BinaryPrimitives.ReadUInt32BigEndian(body.AsSpan(1)) != body.Length - FrameHeader)
@@ -103,8 +108,14 @@ internal sealed class ConnectCall(HttpContext context)
         context.Response.WriteAsJsonAsync(message, type, UnaryType, context.RequestAborted);
 
     /// <summary>Begins the stream of answers.</summary>
+    /// <exception cref="ConnectException">The client did not ask for a stream.</exception>
     public Task BeginAsync()
     {
+        if (!IsStream)
+        {
+            throw new ConnectException(ConnectCode.InvalidArgument, $"this call answers with a stream: send it as {StreamType}");
+        }
+
         var response = context.Response;
         response.ContentType = StreamType;
         response.Headers.CacheControl = "no-cache, no-store";
@@ -176,15 +187,15 @@ internal sealed class ConnectCall(HttpContext context)
 
     private static string TypeOf(HttpRequest request) => (request.ContentType ?? "").Split(';')[0].Trim().ToLowerInvariant();
 
-    private async Task<byte[]> ReadBodyAsync()
+    private async Task<byte[]> ReadBodyAsync(int mostBytes)
     {
         using var body = new MemoryStream();
         var buffer = new byte[16 * 1024];
         while (await context.Request.Body.ReadAsync(buffer, context.RequestAborted) is var count && count > 0)
         {
-            if (body.Length + count > MaxMessage)
+            if (body.Length + count > mostBytes)
             {
-                throw new ConnectException(ConnectCode.ResourceExhausted, $"a message is at most {MaxMessage} bytes");
+                throw new ConnectException(ConnectCode.ResourceExhausted, $"this message is at most {mostBytes} bytes");
             }
 
             body.Write(buffer, 0, count);

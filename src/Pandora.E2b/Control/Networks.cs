@@ -46,6 +46,11 @@ internal static class Networks
 
     private static Ipv4Network RangeOf(string text, string field)
     {
+        if (text is null)
+        {
+            throw PandoraException.Invalid(field, "must be texts, and one is null");
+        }
+
         if (Ipv4Network.TryParse(text.Contains('/') ? text : $"{text}/32", out var range))
         {
             return range;

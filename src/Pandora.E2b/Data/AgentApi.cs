@@ -45,9 +45,16 @@ internal sealed class AgentApi(E2bOptions options, GuestUsers users, ProcessCall
                 await E2bProblems.WriteAsync(context, 401, refusal);
                 return;
             }
+
+            // Many may have the address who are no clients.
+            options.Serve(context);
+            request = request with { IsSigned = true };
+        }
+        else
+        {
+            options.Admit(context, sandbox.Ending);
         }
 
-        options.Admit(context, sandbox.Ending);
         try
         {
             await DispatchAsync(request, path);

@@ -21,6 +21,7 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
     /// <summary>Handles a request for a port of a sandbox.</summary>
     public async Task HandleAsync(HttpContext context, E2bTarget target)
     {
+        using var scope = options.Scope(context);
         if (target.Port == E2bTarget.AgentPort)
         {
             // The answers of other ports are those of their programs.
@@ -75,7 +76,8 @@ internal sealed class Gateway(E2bOptions options, SandboxRegistry registry, Agen
         context.Request.Headers.Remove("E2b-Sandbox-Port");
         var host = sandbox.Annotations.GetValueOrDefault(E2bSandbox.MaskKey)?.Replace(
             "${PORT}", $"{target.Port}", StringComparison.Ordinal);
-        await options.ForwardAsync(context, new PortForward(sandbox.Id, target.Port, target.Path.Value ?? "/", host, async failed =>
+        var prefix = target.IsByPath ? E2bTarget.Prefix : "";
+        await options.ForwardAsync(context, new PortForward(sandbox.Id, target.Port, prefix, host, async failed =>
         {
             var error = sandbox.End is not null
                 ? new GatewayError(target.SandboxId!, "The sandbox was not found", 502)

@@ -11,6 +11,9 @@ namespace Pandora.E2b.Data;
 /// <param name="Users">The users of the sandbox.</param>
 internal sealed record GuestRequest(HttpContext Context, Sandbox Sandbox, GuestUsers Users)
 {
+    /// <summary>Whether a signature stands for the token: it is for one user, and no header names another.</summary>
+    public bool IsSigned { get; init; }
+
     /// <summary>Cancelled when the client is gone.</summary>
     public CancellationToken Aborted => Context.RequestAborted;
 

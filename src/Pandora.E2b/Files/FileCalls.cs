@@ -159,9 +159,10 @@ internal sealed class FileCalls(FileWatchers watchers)
                 target = await AskAsync(request, new FileSpec(FileAction.Show, FileEntries.Bytes(TargetOf(target))));
             }
         }
-        catch (PandoraException e) when (e.Error is PandoraError.FileNotFound or PandoraError.FileFailed or PandoraError.FileState)
+        catch (Exception e) when (e is ArgumentException
+            or PandoraException { Error: PandoraError.FileNotFound or PandoraError.FileFailed or PandoraError.FileState })
         {
-            // It leads nowhere.
+            // It leads nowhere; the guest says what a link contains.
             return FileEntries.Of(file, path);
         }
 

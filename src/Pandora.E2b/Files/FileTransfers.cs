@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.IO.Compression;
+using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
@@ -26,8 +27,26 @@ internal static class FileTransfers
     // As E2B's; with the prefix of their names they are within what the guest's filesystem takes.
     private const int MaxMetadataKey = 246, MaxMetadata = 3800;
 
+    // Clients send many files at once. The others wait, and leave room for calls and watches.
+    private const int MostAtOnce = 8;
+    private static readonly ConditionalWeakTable<Sandbox, SemaphoreSlim> Turns = [];
+
     /// <summary>Handles a request.</summary>
     public static async Task HandleAsync(GuestRequest request)
+    {
+        var turns = Turns.GetValue(request.Sandbox, static _ => new SemaphoreSlim(MostAtOnce, MostAtOnce));
+        await turns.WaitAsync(request.Aborted);
+        try
+        {
+            await HandleInTurnAsync(request);
+        }
+        finally
+        {
+            turns.Release();
+        }
+    }
+
+    private static async Task HandleInTurnAsync(GuestRequest request)
     {
         var context = request.Context;
         try
@@ -55,7 +74,7 @@ internal static class FileTransfers
         {
             await FailAsync(context, e.StatusCode, e.Message);
         }
-        catch (InvalidDataException e)
+        catch (Exception e) when (e is InvalidDataException || (e is IOException && !context.RequestAborted.IsCancellationRequested))
         {
             await FailAsync(context, StatusCodes.Status400BadRequest, $"the body cannot be read: {e.Message}");
         }
@@ -115,7 +134,7 @@ internal static class FileTransfers
         var spec = new FileSpec(FileAction.Read, FileEntries.Bytes(path))
         {
             Offset = range is null ? 0 : range.From ?? -range.To!.Value,
-            Length = range is { From: { } from, To: { } to } ? to - from + 1 : null,
+            Length = range is { From: { } from, To: { } to } ? Math.Min(to, long.MaxValue - 1) - from + 1 : null,
         };
         try
         {
@@ -285,7 +304,8 @@ internal static class FileTransfers
     private static Task<GuestUser> UserAsync(GuestRequest request)
     {
         var name = request.Context.Request.Query["username"].ToString();
-        return request.Users.FindAsync(request.Sandbox, name.Length > 0 ? name : request.UserName, request.Aborted);
+        var user = name.Length > 0 ? name : request.IsSigned ? null : request.UserName;
+        return request.Users.FindAsync(request.Sandbox, user, request.Aborted);
     }
 
     // Of several ranges, none is taken.
@@ -325,6 +345,7 @@ internal static class FileTransfers
         PandoraError.FileNotFound => StatusCodes.Status404NotFound,
         PandoraError.FileAccessDenied => StatusCodes.Status403Forbidden,
         PandoraError.TooManyFileRequests => StatusCodes.Status429TooManyRequests,
+        PandoraError.ShuttingDown or PandoraError.GuestUnreachable => StatusCodes.Status503ServiceUnavailable,
         PandoraError.InvalidRequest or PandoraError.FileExists or PandoraError.FileState => StatusCodes.Status400BadRequest,
         _ => StatusCodes.Status500InternalServerError,
     };
@@ -335,6 +356,11 @@ internal static class FileTransfers
         {
             context.Abort();
             return;
+        }
+
+        if (status is StatusCodes.Status429TooManyRequests or StatusCodes.Status503ServiceUnavailable)
+        {
+            context.Response.Headers.RetryAfter = "1";
         }
 
         var range = context.Response.Headers.ContentRange;

@@ -13,7 +13,7 @@ namespace Pandora.E2b.Files;
 internal sealed class FileWatchers(TimeProvider time)
 {
     // A watcher keeps at most so many changes for a client that does not ask.
-    private const int MostKept = 4096;
+    private const int MostKept = 4096, MostKeptChars = 1024 * 1024;
 
     // By sandbox and id. A watcher ends with its sandbox.
     private readonly ConcurrentDictionary<(string Sandbox, string Id), Watcher> _watchers = new();
@@ -165,9 +165,9 @@ internal sealed class FileWatchers(TimeProvider time)
         {
             return happened with { Entry = await FileCalls.ShowAsync(request, $"{directory.TrimEnd('/')}/{happened.Name}") };
         }
-        catch (PandoraException e) when (e.Error is PandoraError.FileNotFound or PandoraError.FileFailed)
+        catch (PandoraException e) when (e.Error is not (PandoraError.SandboxNotFound or PandoraError.SandboxGone))
         {
-            // It is gone meanwhile.
+            // It is gone meanwhile, or cannot be shown now: that it was changed is true all the same.
             return happened;
         }
     }
@@ -186,6 +186,7 @@ internal sealed class FileWatchers(TimeProvider time)
     {
         private readonly ConcurrentQueue<FilesystemEvent> _seen = new();
         private readonly CancellationTokenSource _ended = new();
+        private long _chars;
 
         public WatchedDirectory Files => files;
 
@@ -196,12 +197,19 @@ internal sealed class FileWatchers(TimeProvider time)
         public List<FilesystemEvent> Take()
         {
             List<FilesystemEvent> taken = [];
-            while (_seen.TryDequeue(out var happened))
+            while (TryTake(out var happened))
             {
                 taken.Add(happened);
             }
 
             return taken;
+        }
+
+        private bool TryTake([NotNullWhen(true)] out FilesystemEvent? happened)
+        {
+            var isTaken = _seen.TryDequeue(out happened);
+            Interlocked.Add(ref _chars, -(happened?.Name.Length ?? 0));
+            return isTaken;
         }
 
         public async Task CollectAsync(CancellationToken ending)
@@ -214,11 +222,12 @@ internal sealed class FileWatchers(TimeProvider time)
                     foreach (var happened in EventsOf(change))
                     {
                         _seen.Enqueue(happened);
+                        Interlocked.Add(ref _chars, happened.Name.Length);
                     }
 
-                    while (_seen.Count > MostKept)
+                    while ((_seen.Count > MostKept || Volatile.Read(ref _chars) > MostKeptChars) && TryTake(out _))
                     {
-                        _seen.TryDequeue(out _);
+                        // The oldest are lost.
                     }
                 }
             }

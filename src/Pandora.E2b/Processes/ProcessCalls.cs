@@ -12,6 +12,7 @@ internal sealed class ProcessCalls(TimeProvider time)
 {
     // Asks for what the process has written before, with offsets. E2B's own server knows no such header.
     private const string OffsetHeader = "X-Pandora-Output-From";
+    private static readonly TimeSpan LeastLimit = TimeSpan.FromSeconds(1);
     private const int Sigterm = 15, Sigkill = 9, UsualColumns = 80, UsualRows = 24;
 
     /// <summary>Finds a call by its name; null for an unknown one.</summary>
@@ -67,7 +68,8 @@ internal sealed class ProcessCalls(TimeProvider time)
             User = user.Name,
             HasInput = start.Stdin != false || start.Pty is not null,
             Terminal = start.Pty is { } pty ? SizeOf(pty) : null,
-            TimeLimit = request.Call.Timeout,
+            // The engine knows no shorter one.
+            TimeLimit = request.Call.Timeout is { } limit && limit < LeastLimit ? LeastLimit : request.Call.Timeout,
             WaitsWhileRead = true,
             Tag = start.Tag,
         };
@@ -104,7 +106,7 @@ internal sealed class ProcessCalls(TimeProvider time)
 
     private static async Task SendInputAsync(GuestRequest request)
     {
-        var send = await request.Call.ReadAsync(E2bJson.Default.SendInput);
+        var send = await request.Call.ReadAsync(E2bJson.Default.SendInput, ConnectCall.MaxInputMessage);
         var bytes = send.Input?.Pty ?? send.Input?.Stdin
             ?? throw new ConnectException(ConnectCode.InvalidArgument, "input: either stdin or pty must be given");
         var found = await FindAsync(request, send.Process);

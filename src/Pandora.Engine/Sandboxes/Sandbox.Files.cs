@@ -151,7 +151,7 @@ public sealed partial class Sandbox
             if (piece.File is { } file)
             {
                 found.Add(file);
-                bytes += file.Path.Length + file.LinkTarget.Length;
+                bytes += file.Path.Length + file.LinkTarget.Length + (file.Attributes?.Sum(a => a.Key.Length + a.Value.Length) ?? 0);
             }
 
             if (bytes > MaxListedBytes)

@@ -24,10 +24,20 @@ public sealed partial class Sandbox
         }, cancellationToken);
 
     /// <summary>Sets what a front end keeps with the sandbox under a name; null for nothing. The audit has no line of it.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="value">What to keep; null for nothing.</param>
+    /// <param name="cancellationToken">Ends the wait for other changes.</param>
+    /// <param name="onlyIfMissing">Whether what is kept already stays.</param>
     /// <exception cref="PandoraException">It is too long, the sandbox has ended, or the record could not be written.</exception>
-    public Task SetAnnotationAsync(string name, string? value, CancellationToken cancellationToken) =>
+    public Task SetAnnotationAsync(
+        string name, string? value, CancellationToken cancellationToken, bool onlyIfMissing = false) =>
         ChangeAsync(line: null, SandboxOperation.Process, () =>
         {
+            if (onlyIfMissing && Annotations.ContainsKey(name))
+            {
+                return Claim;
+            }
+
             var annotations = Annotations.Where(a => a.Key != name).ToDictionary();
             if (value is not null)
             {
@@ -99,10 +109,10 @@ public sealed partial class Sandbox
             }
 
             due = _endDue;
-            if (_time.GetTimestamp() < _endTicks)
+            // Read once: a timer may fire a little early, and a negative time would stop it.
+            if (_time.GetElapsedTime(_time.GetTimestamp(), _endTicks) is { Ticks: > 0 } left)
             {
-                _endTimer?.Change(
-                    _time.GetElapsedTime(_time.GetTimestamp(), _endTicks) + TimeSpan.FromMilliseconds(1), Timeout.InfiniteTimeSpan);
+                _endTimer?.Change(left + TimeSpan.FromMilliseconds(1), Timeout.InfiniteTimeSpan);
                 return;
             }
         }

@@ -13,7 +13,7 @@ namespace Pandora.Server.Auth;
 internal sealed class ApiKeys(RequestDelegate next, Access access, KeyCheck check, ILogger<ApiKeys> logger)
 {
     // Load balancers and scripts ask for this without a key. The answer contains nothing that an attacker could use.
-    private static readonly string[] Open = ["/ready"];
+    private static readonly string[] Open = ["/ready", "/e2b/health"];
 
     /// <summary>Handles a request, and fills in its caller.</summary>
     public async Task InvokeAsync(HttpContext context, Caller caller)

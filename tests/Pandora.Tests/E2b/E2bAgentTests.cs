@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
 using Pandora.Engine.Guests;
@@ -168,6 +169,41 @@ public sealed class E2bAgentTests
     }
 
     [Theory]
+    [InlineData("/a%20b%0d%0aX:%20y?c=%2F&pandora_link=secret", "/a%20b%0d%0aX:%20y?c=%2F")]
+    [InlineData("", "/")]
+    [InlineData("/%C3%A9%3Fb", "/%C3%A9%3Fb")]
+    public async Task A_program_has_the_target_as_the_client_wrote_it_and_no_credentials(string path, string target)
+    {
+        await using var world = await E2bWorld.StartAsync();
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        world.Guest.Ports[3000] = (IPEndPoint)listener.LocalEndpoint;
+        var serving = Task.Run(async () =>
+        {
+            using var connection = await listener.AcceptTcpClientAsync();
+            using var reader = new StreamReader(connection.GetStream());
+            List<string> lines = [];
+            while (await reader.ReadLineAsync() is { Length: > 0 } line)
+            {
+                lines.Add(line);
+            }
+
+            await connection.GetStream().WriteAsync("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"u8.ToArray());
+            return lines;
+        });
+        var uri = new Uri(
+            $"{world.Api.Http.BaseAddress}e2b{path}", new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true });
+        using var request = new HttpRequestMessage(HttpMethod.Get, uri);
+        request.Headers.Add("E2b-Sandbox-Id", world.Id);
+        request.Headers.Add("E2b-Sandbox-Port", "3000");
+        using var answer = await world.Api.Http.SendAsync(request);
+        Assert.Equal(HttpStatusCode.NoContent, answer.StatusCode);
+        var seen = await serving;
+        Assert.Equal($"GET {target} HTTP/1.1", seen[0]);
+        Assert.DoesNotContain(seen, l => l.StartsWith("E2b-", StringComparison.OrdinalIgnoreCase));
+    }
+
+    [Theory]
     [InlineData("{}", 80, 24, null)]
     [InlineData("""{"size": {"cols": 0, "rows": 40}}""", 80, 40, null)]
     [InlineData("""{"size": {"cols": 65536, "rows": 40}}""", 0, 0, "invalid_argument")]
@@ -219,14 +255,16 @@ public sealed class E2bAgentTests
     [Fact]
     public async Task Nothing_for_a_while_is_a_keepalive_and_a_sandbox_that_ends_cuts_the_stream()
     {
-        await using var world = await E2bWorld.StartAsync();
+        await using var world = await E2bWorld.StartAsync("""{"templateID": "base", "timeout": 86400}""");
         using var stream = await world.OpenAsync("process.Process/Start", Start, ("Keepalive-Ping-Interval", "7"));
         await stream.EventAsync("start");
         var next = stream.NextAsync();
-        while (!next.IsCompleted)
+        for (var i = 0; i < 1000 && !next.IsCompleted; i++)
         {
-            world.Api.Node.Time.Advance(TimeSpan.FromSeconds(1));
-            await Task.Yield();
+            // The server may not have begun to wait.
+            world.Api.Node.Time.Advance(TimeSpan.FromSeconds(7));
+            await ((Task)next).WaitAsync(TimeSpan.FromMilliseconds(50), TimeProvider.System)
+                .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
         Assert.True((await next).Message.GetProperty("event").TryGetProperty("keepalive", out _));

@@ -38,6 +38,7 @@ public sealed class E2bControlTests
     [InlineData("""{"templateID": "base", "iam": {"tokens": {}}}""", "iam")]
     [InlineData("""{"templateID": "base", "volumeMounts": [{"name": "v", "path": "/v"}]}""", "volumeMounts")]
     [InlineData("""{"templateID": "base", "network": {"allowOut": ["example.com"]}}""", "network.allowOut")]
+    [InlineData("""{"templateID": "base", "network": {"allowOut": [null]}}""", "network.allowOut")]
     [InlineData("""{"templateID": "base", "network": {"denyOut": ["1.2.3.4/33"]}}""", "network.denyOut")]
     [InlineData("""{"templateID": "base", "network": {"rules": {"a.example": []}}}""", "network.rules")]
     [InlineData("""{"templateID": "base", "network": {"egressProxy": {"address": "a"}}}""", "network.egressProxy")]

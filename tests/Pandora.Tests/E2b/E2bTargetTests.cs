@@ -34,6 +34,7 @@ public sealed class E2bTargetTests
     [InlineData($"0-{Id}.boxes.example", "/a", null, "none")]
     [InlineData($"65536-{Id}.boxes.example", "/a", null, "none")]
     [InlineData($"x.3000-{Id}.boxes.example", "/a", null, "none")]
+    [InlineData($"3000-{Id}-x.api.boxes.example", "/a", null, "none")]
     [InlineData("boxes.example", "/a", null, "none")]
     [InlineData("api.other.example", "/sandboxes", null, "none")]
     public void A_request_is_for_the_control_API_a_port_or_none_of_both(string host, string path, string? port, string expected)
