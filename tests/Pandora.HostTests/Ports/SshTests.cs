@@ -103,7 +103,7 @@ public sealed class SshTests(ServerFixture fixture) : IClassFixture<ServerFixtur
         Assert.Equal(255, refused.ExitCode);
         Assert.Contains("Permission denied (publickey", refused.Error);
         await _shell.OutputAsync("for f in $(grep -o '/[^\" ]*known_hosts[^\" ]*' .ssh/config | head -1); do cp $f kept; "
-            + "sed 's/AAAA.*/'\"$(cut -d' ' -f2 other.pub)\"'/' kept > $f; done");
+            + "sed 's|AAAA.*|'\"$(cut -d' ' -f2 other.pub)\"'|' kept > $f; done");
         var untrusted = await _shell.RunAsync($"{Ssh} true");
         Assert.Equal(255, untrusted.ExitCode);
         Assert.Contains("Host key verification failed", untrusted.Error);
