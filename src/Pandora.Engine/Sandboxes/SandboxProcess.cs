@@ -9,6 +9,7 @@ namespace Pandora.Engine.Sandboxes;
 /// </summary>
 public sealed class SandboxProcess : IAsyncDisposable
 {
+    private const int Sigkill = 9;
     private readonly Sandbox _sandbox;
     private readonly IGuestProcess _process;
     private readonly Sandbox.Lease? _lease;
@@ -107,6 +108,17 @@ public sealed class SandboxProcess : IAsyncDisposable
             _sandbox.RecordControl(line, e is ObjectDisposedException ? new OperationCanceledException() : e);
             throw;
         }
+    }
+
+    /// <summary>Kills it and all that it started. It takes a few seconds at most, and nobody may read meanwhile or afterwards.</summary>
+    /// <returns>What is known about it then.</returns>
+    public async Task<CommandStop> KillAsync()
+    {
+        var line = _sandbox.Audit(AuditOperation.ProcessSignal, Id);
+        line.Signal = Sigkill;
+        var stop = await _process.KillAsync();
+        _sandbox.RecordControl(line, stop.HasAnswered ? null : new PandoraException(PandoraError.GuestUnreachable, stop.Words));
+        return stop;
     }
 
     /// <inheritdoc cref="IGuestProcess.ResizeAsync"/>

@@ -9,6 +9,7 @@ using Pandora.Engine;
 using Pandora.Engine.Projects;
 using Pandora.Engine.Sandboxes;
 using Pandora.Engine.Telemetry;
+using Pandora.Mcp;
 using Pandora.Server.Api;
 using Pandora.Server.Api.Files;
 using Pandora.Server.Api.Ports;
@@ -152,6 +153,7 @@ internal static class ServeCommand
         services.AddHostedService(s => s.GetRequiredService<Access>());
         services.AddPreviews();
         services.AddE2b(E2bForwarder.OptionsOf(serverOptions));
+        services.AddPandoraMcp(McpTools.Options);
         services.AddScoped<Caller>();
         services.AddScoped(s =>
         {
@@ -213,6 +215,7 @@ internal static class ServeCommand
         app.MapPreviewLinks();
         app.MapHealth();
         app.MapE2b();
+        app.MapPandoraMcp();
         if (Telemetry.IsEnabled)
         {
             app.MapPrometheusScrapingEndpoint();

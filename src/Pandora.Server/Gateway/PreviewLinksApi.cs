@@ -21,22 +21,12 @@ internal static class PreviewLinksApi
     }
 
     private static Created<PortLink> Create(
-        string id, int port, PortLinkRequest? request, ProjectSandboxes sandboxes, PreviewLinks links, PreviewAddresses addresses,
-        Access access, Caller caller, HttpResponse response)
+        string id, int port, PortLinkRequest? request, ProjectSandboxes sandboxes, PreviewLinkMaker maker, Caller caller,
+        HttpResponse response)
     {
-        var sandbox = sandboxes.GetFor(id, AuditOperation.PortLink);
-        sandbox.RecordLink(port);
-        // The token has whole seconds. A link does not outlive its key.
-        var expires = links.Now.AddSeconds(request?.ExpiresIn ?? Limits.DefaultLinkSeconds);
-        expires = DateTimeOffset.FromUnixTimeSeconds(expires.ToUnixTimeSeconds() + 1);
-        if (caller.KeyId is { } keyId && access.FindById(keyId)?.Entry.Expires is { } end && end < expires)
-        {
-            expires = DateTimeOffset.FromUnixTimeSeconds(end.ToUnixTimeSeconds() + 1);
-        }
-
-        var token = links.Make(id, port, expires, caller.KeyId);
+        var link = maker.Make(
+            sandboxes.GetFor(id, AuditOperation.PortLink), port, request?.ExpiresIn ?? Limits.DefaultLinkSeconds, caller);
         response.Headers.CacheControl = "no-store";
-        return TypedResults.Created(
-            (string?)null, new PortLink($"{addresses.Of(id, port)}?{PreviewCredentials.LinkName}={token}", expires));
+        return TypedResults.Created((string?)null, link);
     }
 }

@@ -22,7 +22,7 @@ internal static class Previews
     {
         services.AddHttpForwarder();
         services.AddSingleton<PreviewAddresses>().AddSingleton<PreviewAccess>().AddSingleton<PreviewConnections>();
-        services.AddSingleton<PreviewLinks>().AddSingleton<PreviewServices>();
+        services.AddSingleton<PreviewLinks>().AddSingleton<PreviewLinkMaker>().AddSingleton<PreviewServices>();
         services.AddSingleton<GuestForwarder>().AddSingleton<E2bForwarder>();
         services.AddHostedService(s => s.GetRequiredService<PreviewLinks>());
         // Guests answer with headers in any encoding; each byte passes as it is. A header still cannot have control characters.

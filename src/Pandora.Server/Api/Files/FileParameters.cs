@@ -1,4 +1,3 @@
-using System.Buffers.Text;
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -9,9 +8,6 @@ namespace Pandora.Server.Api.Files;
 /// <summary>Reads the parameters of requests for files.</summary>
 internal static partial class FileParameters
 {
-    // Bytes of a page's position before the path: the length of the listed directory's own path.
-    private const int PositionPrefix = 2;
-
     /// <summary>
     /// Reads a path from the query as bytes: the framework's text would lose bytes that are not UTF-8. A plus sign is a space, as forms
     /// write it.
@@ -90,37 +86,6 @@ internal static partial class FileParameters
         "gzip" => true,
         _ => throw PandoraException.Invalid("compression", "must be none or gzip"),
     };
-
-    /// <summary>Writes where the next page of a list begins.</summary>
-    /// <param name="last">The last entry's path.</param>
-    /// <param name="directory">Length in bytes of the listed directory's path, with the slash after it.</param>
-    public static string PositionOf(ReadOnlySpan<byte> last, int directory)
-    {
-        var position = new byte[PositionPrefix + last.Length - directory];
-        (position[0], position[1]) = ((byte)(directory >> 8), (byte)directory);
-        last[directory..].CopyTo(position.AsSpan(PositionPrefix));
-        return Base64Url.EncodeToString(position);
-    }
-
-    /// <summary>Reads what <see cref="PositionOf"/> wrote.</summary>
-    /// <returns>The length of the directory's path, and the path relative to it.</returns>
-    /// <exception cref="PandoraException">It is no such text.</exception>
-    public static (int Directory, byte[] After) AfterOf(string after)
-    {
-        byte[] position;
-        try
-        {
-            position = Base64Url.DecodeFromChars(after);
-        }
-        catch (FormatException)
-        {
-            position = [];
-        }
-
-        return position.Length > PositionPrefix
-            ? ((position[0] << 8) | position[1], position[PositionPrefix..])
-            : throw PandoraException.Invalid("after", "must be the value of next of the page before");
-    }
 
     private static byte[] Decode(string field, string text)
     {

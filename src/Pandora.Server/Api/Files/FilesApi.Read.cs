@@ -84,24 +84,10 @@ internal static partial class FilesApi
     {
         var sandbox = sandboxes.GetFor(id, SandboxOperation.File);
         var path = FileParameters.PathOf(request);
-        var (directory, position) = after is null ? (0, []) : FileParameters.AfterOf(after);
-        var spec = new FileSpec(FileAction.List, path) { User = user, Depth = depth, Limit = limit, After = position };
-        var (files, outcome) = await sandbox.AskFilesAsync(spec, cancellationToken);
-        if (after is null && files.Count > 0)
-        {
-            // The first of all entries is in the directory itself.
-            directory = files[0].Path.AsSpan().LastIndexOf((byte)'/') + 1;
-        }
-
-        string? next = null;
-        if (outcome.HasMore && files.Count > 0)
-        {
-            next = directory <= ushort.MaxValue && directory < files[^1].Path.Length
-                ? FileParameters.PositionOf(files[^1].Path, directory)
-                : throw new PandoraException(PandoraError.GuestUnreachable, "the guest's agent listed a file of another directory");
-        }
-
-        return TypedResults.Ok(new FileList([.. files.Select(FileEntries.Of)], next));
+        var position = ListPosition.Parse(after);
+        var spec = new FileSpec(FileAction.List, path) { User = user, Depth = depth, Limit = limit, After = position.After };
+        var page = await sandbox.AskFilesAsync(spec, cancellationToken);
+        return TypedResults.Ok(new FileList([.. page.Files.Select(FileEntries.Of)], position.NextOf(page)));
     }
 
     private static async Task<IResult> PackAsync(

@@ -64,16 +64,6 @@ public sealed class FileParametersTests
     public void Another_time_is_refused(string text) =>
         Assert.Equal("modified_at", Assert.Throws<PandoraException>(() => FileParameters.ModifiedAtOf(text)).Field);
 
-    [Fact]
-    public void A_position_is_read_as_it_was_written()
-    {
-        byte[] last = [.. "/tmp/a/"u8, 0xFF, (byte)'/', (byte)'b'];
-        var (directory, after) = FileParameters.AfterOf(FileParameters.PositionOf(last, 5));
-        Assert.Equal((5, "612FFF2F62"), (directory, Convert.ToHexString(after)));
-        Assert.Equal("after", Assert.Throws<PandoraException>(() => FileParameters.AfterOf("AA")).Field);
-        Assert.Equal("after", Assert.Throws<PandoraException>(() => FileParameters.AfterOf("no base64!")).Field);
-    }
-
     private static HttpRequest RequestOf(string query) =>
         new DefaultHttpContext { Request = { QueryString = new QueryString(query) } }.Request;
 }

@@ -1,10 +1,9 @@
 using System.Globalization;
-using Pandora.Engine;
 
-namespace Pandora.Server.Api;
+namespace Pandora.Engine.Guests;
 
 /// <summary>Names of signals: signal(7), for x86 and ARM.</summary>
-internal static class SignalNames
+public static class SignalNames
 {
     private static readonly string[] Names =
     [

@@ -1,0 +1,47 @@
+using System.Text;
+
+namespace Pandora.Mcp.Files;
+
+/// <summary>Tells by its bytes what a file is.</summary>
+internal static class FileKinds
+{
+    // As git does: a file with a NUL in its beginning is binary.
+    private const int Searched = 8000;
+
+    /// <summary>The media type of an image that models can see; null for anything else.</summary>
+    public static string? ImageTypeOf(ReadOnlySpan<byte> bytes) =>
+        bytes is [0x89, (byte)'P', (byte)'N', (byte)'G', ..] ? "image/png"
+        : bytes is [0xFF, 0xD8, 0xFF, ..] ? "image/jpeg"
+        : bytes.StartsWith("GIF87a"u8) || bytes.StartsWith("GIF89a"u8) ? "image/gif"
+        : bytes.StartsWith("RIFF"u8) && bytes.Length >= 12 && bytes[8..12].SequenceEqual("WEBP"u8) ? "image/webp"
+        : null;
+
+    /// <summary>Whether it is text.</summary>
+    public static bool IsText(ReadOnlySpan<byte> bytes) => !bytes[..Math.Min(bytes.Length, Searched)].Contains((byte)0);
+
+    /// <summary>The beginning of a text.</summary>
+    /// <param name="bytes">The text, in UTF-8; other bytes become U+FFFD.</param>
+    /// <param name="most">Most characters.</param>
+    /// <returns>The text and its bytes. A text that is cut ends at the end of a line, unless its last line is long.</returns>
+    public static (string Text, int Bytes) TextOf(ReadOnlySpan<byte> bytes, int most)
+    {
+        var (text, taken, line) = (new StringBuilder(), 0, (Chars: 0, Bytes: 0));
+        while (taken < bytes.Length)
+        {
+            _ = Rune.DecodeFromUtf8(bytes[taken..], out var rune, out var length);
+            if (text.Length + rune.Utf16SequenceLength > most)
+            {
+                return line.Chars > most / 2 ? (text.ToString(0, line.Chars), line.Bytes) : (text.ToString(), taken);
+            }
+
+            text.Append(rune.ToString());
+            taken += length;
+            if (rune.Value == '\n')
+            {
+                line = (text.Length, taken);
+            }
+        }
+
+        return (text.ToString(), taken);
+    }
+}

@@ -1,0 +1,144 @@
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace Pandora.Mcp.Processes;
+
+/// <summary>
+/// Output as it comes, of which the head and the tail are kept when it has more characters than a model is to be shown. Its memory is
+/// bounded.
+/// </summary>
+/// <param name="maxChars">Most characters (UTF-16) of <see cref="Text"/> without the note about the cut.</param>
+/// <param name="start">Offset of the first byte that is wanted.</param>
+internal sealed class OutputWindow(int maxChars, long start)
+{
+    // No character takes more than three bytes: those of four are two characters.
+    private const int BytesPerChar = 3;
+    private const int LineBytes = 400;
+    private readonly int _keptBytes = BytesPerChar * ((maxChars / 2) + 1);
+    private readonly List<byte> _head = [], _tail = [];
+    private long _headStart = start;
+    private bool _isHeadFull;
+
+    /// <summary>Offset after the last byte, where the next read begins.</summary>
+    public long Next { get; private set; } = start;
+
+    /// <summary>Bytes that the sandbox no longer had.</summary>
+    public long Lost { get; private set; }
+
+    /// <summary>What was cut; null for nothing. Known after <see cref="Text"/>.</summary>
+    public Cut? Cut { get; private set; }
+
+    /// <summary>Bytes that were not UTF-8. Known after <see cref="Text"/>.</summary>
+    public int Invalid { get; private set; }
+
+    /// <summary>Adds output.</summary>
+    /// <param name="offset">Offset of its first byte.</param>
+    /// <param name="bytes">The bytes.</param>
+    public void Add(long offset, ReadOnlySpan<byte> bytes)
+    {
+        if (offset > Next)
+        {
+            Lost += offset - Next;
+            // Each part has no gap, so that offsets in it can be counted.
+            _isHeadFull |= _head.Count > 0;
+            _headStart = _head.Count == 0 ? offset : _headStart;
+            _tail.Clear();
+        }
+
+        Next = offset + bytes.Length;
+        if (!_isHeadFull)
+        {
+            var taken = Math.Min(bytes.Length, _keptBytes - _head.Count);
+            _head.AddRange(bytes[..taken]);
+            bytes = bytes[taken..];
+            _isHeadFull = _head.Count == _keptBytes;
+        }
+
+        _tail.AddRange(bytes);
+        if (_tail.Count > 4 * _keptBytes)
+        {
+            _tail.RemoveRange(0, _tail.Count - _keptBytes);
+        }
+    }
+
+    /// <summary>The text: all of it, or its head, a note, and its tail.</summary>
+    public string Text()
+    {
+        var head = CollectionsMarshal.AsSpan(_head);
+        var tail = CollectionsMarshal.AsSpan(_tail);
+        var headEnd = _headStart + head.Length;
+        var isWhole = headEnd == Next - tail.Length;
+        if (isWhole)
+        {
+            byte[] all = [.. head, .. tail];
+            var whole = Decode(all, int.MaxValue, out _);
+            if (whole.Length <= maxChars)
+            {
+                return whole;
+            }
+
+            head = tail = all;
+        }
+
+        Invalid = 0;
+        var first = Decode(head, maxChars / 2, out var headBytes);
+        var last = DecodeLast(tail, maxChars - (maxChars / 2), out var tailBytes);
+        var (from, to) = (_headStart + headBytes, Next - tailBytes);
+        Cut = new Cut(to - from, from, to);
+        return $"{first}\n[{to - from} bytes are cut here: process_read reads them with cursor {from} and to_cursor {to}]\n{last}";
+    }
+
+    /// <summary>The last line that has text, without control characters, at most 200 characters; null for none.</summary>
+    public string? LastLine()
+    {
+        var bytes = _tail.Count > 0 ? Last(_tail) : Last(_head);
+        var line = Encoding.UTF8.GetString(bytes).Split('\n', '\r').LastOrDefault(l => !string.IsNullOrWhiteSpace(l));
+        if (line is null)
+        {
+            return null;
+        }
+
+        line = new string([.. line.Where(c => !char.IsControl(c))]).Trim();
+        return line.Length > 200 ? line[..200] : line;
+    }
+
+    private static ReadOnlySpan<byte> Last(List<byte> part) => CollectionsMarshal.AsSpan(part)[Math.Max(0, part.Count - LineBytes)..];
+
+    private string Decode(ReadOnlySpan<byte> bytes, int most, out int taken)
+    {
+        var text = new StringBuilder(Math.Min(bytes.Length, most));
+        taken = 0;
+        while (taken < bytes.Length)
+        {
+            var status = Rune.DecodeFromUtf8(bytes[taken..], out var rune, out var length);
+            if (text.Length + rune.Utf16SequenceLength > most)
+            {
+                break;
+            }
+
+            Invalid += status == System.Buffers.OperationStatus.Done ? 0 : length;
+            _ = text.Append(rune.ToString());
+            taken += length;
+        }
+
+        return text.ToString();
+    }
+
+    private string DecodeLast(ReadOnlySpan<byte> bytes, int most, out int taken)
+    {
+        var (chars, begin) = (0, bytes.Length);
+        while (begin > 0)
+        {
+            _ = Rune.DecodeLastFromUtf8(bytes[..begin], out var rune, out var length);
+            if (chars + rune.Utf16SequenceLength > most)
+            {
+                break;
+            }
+
+            (chars, begin) = (chars + rune.Utf16SequenceLength, begin - length);
+        }
+
+        taken = bytes.Length - begin;
+        return Decode(bytes[begin..], int.MaxValue, out _);
+    }
+}

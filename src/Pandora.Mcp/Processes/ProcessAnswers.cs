@@ -1,0 +1,77 @@
+using ModelContextProtocol.Protocol;
+using Pandora.Engine.Sandboxes;
+using Pandora.Mcp.Tools;
+
+namespace Pandora.Mcp.Processes;
+
+/// <summary>Makes answers with output.</summary>
+internal static class ProcessAnswers
+{
+    /// <summary>The answer about a process that was read.</summary>
+    public static ToolAnswer<OutputAnswer> Of(
+        ToolCall call, Sandbox sandbox, SandboxProcess process, OutputWindow window, string reason)
+    {
+        var (output, end) = (window.Text(), process.End);
+        var handle = ProcessHandle.Of(sandbox, process.Id);
+        var answer = new OutputAnswer
+        {
+            Sandbox = sandbox.Id,
+            NewSandbox = call.NewSandbox is not null,
+            Process = handle,
+            State = end is null ? "running" : "ended",
+            Reason = reason,
+            ExitCode = end?.ExitCode,
+            ElapsedMs = (long)call.Elapsed.TotalMilliseconds,
+            Cursor = window.Next,
+            Cut = window.Cut,
+            LostBytes = window.Lost > 0 ? window.Lost : null,
+            InvalidBytes = window.Invalid > 0 ? window.Invalid : null,
+            OomLimit = end?.OomLimit,
+            TimedOut = end?.Stopped is not null ? true : null,
+            Guest = new OutputOfGuest(output),
+        };
+        return new(Summary(call, sandbox, answer), answer, output.Length == 0 ? null : new TextContentBlock { Text = output });
+    }
+
+    private static string Summary(ToolCall call, Sandbox sandbox, OutputAnswer answer)
+    {
+        List<string> parts =
+        [
+            answer.ExitCode is { } code
+                ? $"exit code {code}"
+                : $"still running as process {answer.Process}: process_read with cursor {answer.Cursor} waits for more",
+        ];
+        if (answer.TimedOut == true)
+        {
+            parts.Add("killed at its timeout");
+        }
+
+        if (answer.OomLimit is { } limit)
+        {
+            parts.Add($"the sandbox ran out of its memory of {limit / (1024 * 1024)} MiB");
+        }
+
+        if (answer.Cut is { } cut)
+        {
+            parts.Add($"{cut.Bytes} bytes in the middle of the output are not shown (process {answer.Process})");
+        }
+
+        if (answer.LostBytes is { } lost)
+        {
+            parts.Add($"{lost} bytes of older output are lost");
+        }
+
+        if (answer.InvalidBytes is { } invalid)
+        {
+            parts.Add($"{invalid} bytes were no UTF-8");
+        }
+
+        if (answer.Guest.Output.Length == 0)
+        {
+            parts.Add("no output");
+        }
+
+        parts.Add(call.Of(sandbox));
+        return string.Join("; ", parts);
+    }
+}

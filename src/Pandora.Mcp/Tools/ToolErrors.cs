@@ -1,0 +1,70 @@
+using System.Text.Json.Nodes;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using ModelContextProtocol.Protocol;
+using ModelContextProtocol.Server;
+using Pandora.Contracts;
+using Pandora.Engine;
+using Pandora.Engine.Telemetry;
+
+namespace Pandora.Mcp.Tools;
+
+/// <summary>Failures as answers: a code, what happened, and what to do.</summary>
+internal static partial class ToolErrors
+{
+    /// <summary>The answer for a failure that the engine names.</summary>
+    public static CallToolResult Of(PandoraException exception)
+    {
+        var code = ErrorCodes.Find(Label.Of(exception.Error));
+        var field = exception.Field is { } name ? $"{name}: " : "";
+        return Make(
+            Label.Of(exception.Error), $"{field}{exception.Message}{AdviceOf(exception, code)}", exception.Field, code?.RetryAfterSeconds);
+    }
+
+    /// <summary>The answer when the time for an answer is over.</summary>
+    public static CallToolResult OfTime(TimeSpan limit) => Make(
+        "timeout",
+        $"nothing came within {limit.TotalSeconds:0} s, and whether it was done is not known; a sandbox that was made for this call ends. "
+            + "Try again, or look with sandbox_list");
+
+    /// <summary>The answer for a failure that nobody foresaw.</summary>
+    public static CallToolResult OfUnexpected(RequestContext<CallToolRequestParams> request, Exception exception)
+    {
+        var logger = request.Services!.GetRequiredService<ILoggerFactory>().CreateLogger(typeof(ToolErrors));
+        LogUnexpected(logger, exception, request.MatchedPrimitive?.Id ?? "");
+        return Make(ErrorCodes.Internal.Code, "the server failed; its log says why");
+    }
+
+    private static CallToolResult Make(string code, string message, string? field = null, int? retryAfter = null)
+    {
+        var error = new JsonObject { ["code"] = code };
+        if (field is not null)
+        {
+            error["field"] = field;
+        }
+
+        if (retryAfter is { } seconds)
+        {
+            error["retry_after"] = seconds;
+        }
+
+        return new CallToolResult
+        {
+            IsError = true,
+            Content = [new TextContentBlock { Text = $"{code}: {message}" }],
+            Meta = new JsonObject { ["pandora/error"] = error },
+        };
+    }
+
+    private static string AdviceOf(PandoraException exception, ErrorCode? code) => exception.Error switch
+    {
+        PandoraError.SandboxNotFound or PandoraError.SandboxGone =>
+            ". Its files and processes are gone: leave 'sandbox' out for a new one, or see sandbox_list",
+        PandoraError.ProcessNotFound => ". The handle is the 'process' of an answer of run or process_start",
+        _ when code?.RetryAfterSeconds is { } seconds => $". Try again in {seconds} s",
+        _ => "",
+    };
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The tool {Tool} failed unexpectedly")]
+    private static partial void LogUnexpected(ILogger logger, Exception exception, string tool);
+}
