@@ -106,7 +106,8 @@ internal sealed class FileReadTool() : PandoraTool<FileReadArguments, FileAnswer
         if (size > MaxImage)
         {
             return new(
-                $"an image of {size} bytes; at most {MaxImage} can be shown: make it smaller in the sandbox first; {call.Of(sandbox)}", answer);
+                $"an image of {size} bytes, and at most {MaxImage} are shown: make it smaller in the sandbox first; {call.Of(sandbox)}",
+                answer);
         }
 
         var (_, bytes) = await GuestFiles.ReadAsync(sandbox, path, 0, MaxImage, call.Stop);

@@ -59,7 +59,7 @@ internal sealed class ProcessReadTool() : PandoraTool<ProcessReadArguments, Outp
             Deadline = ReadUntil.WaitOf(arguments.Wait ?? UsualWait),
             Text = ReadUntil.TextOf(arguments.UntilText),
             Silence = ReadUntil.SilenceOf(arguments.UntilSilence),
-            StopsAtOutput = arguments is { UntilText: null, UntilSilence: null },
+            StopsAtOutput = arguments is { UntilText: null, UntilSilence: null, ToCursor: null },
             To = arguments.ToCursor,
         };
         var window = new OutputWindow(ReadUntil.CharsOf(arguments.MaxChars), cursor);
@@ -67,7 +67,8 @@ internal sealed class ProcessReadTool() : PandoraTool<ProcessReadArguments, Outp
         await using var process = await sandbox.AttachAsync(id, new ReadFrom(cursor), call.Stop);
         if (cursor > process.Facts.OutputEnd)
         {
-            var refusal = PandoraException.Invalid("cursor", $"the process has written {process.Facts.OutputEnd} bytes, and it is {cursor}");
+            var refusal = PandoraException.Invalid(
+                "cursor", $"the process has written {process.Facts.OutputEnd} bytes, and it is {cursor}");
             process.Refuse(refusal);
             throw refusal;
         }

@@ -59,7 +59,8 @@ internal abstract class PandoraTool<TArguments, TAnswer> : McpServerTool
         {
             var arguments = ToolArguments.Read(request.Params?.Arguments, _argumentsType);
             // A cancelled call ends when its command is dead.
-            return await AnswerAsync(new ToolCall(request, time, either.Token), arguments).WaitAsync(HardLimit, time, CancellationToken.None);
+            return await AnswerAsync(new ToolCall(request, time, either.Token), arguments)
+                .WaitAsync(HardLimit, time, CancellationToken.None);
         }
         catch (PandoraException e)
         {

@@ -25,8 +25,8 @@ internal sealed record LinkAnswer(
 internal sealed class PortLinkTool() : PandoraTool<PortLinkArguments, LinkAnswer>(
     "port_link",
     "Link to a port",
-    "Makes a link by which a browser reaches a web server that listens on a port of the sandbox, on any of its addresses. Everybody who has the "
-        + "link can use the port until the link or the sandbox ends. Start the server first, with process_start.",
+    "Makes a link by which a browser reaches a web server that listens on a port of the sandbox, on any of its addresses. Everybody who "
+        + "has the link can use the port until the link or the sandbox ends. Start the server first, with process_start.",
     Texts.Does(isOpen: true))
 {
     private const double Usual = 3600, Longest = 24 * 3600;

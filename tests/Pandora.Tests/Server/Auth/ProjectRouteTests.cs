@@ -8,6 +8,7 @@ using Pandora.Fakes;
 using Pandora.Server.Auth;
 using Pandora.Server.Hosting;
 using Pandora.Tests.Api;
+using Pandora.Tests.Mcp;
 
 namespace Pandora.Tests.Auth;
 
@@ -68,6 +69,8 @@ public sealed class ProjectRouteTests
             "POST /sandboxes", "GET /sandboxes", "GET /health", "GET /ready", "GET /metrics", "GET /openapi/{documentName}.json",
             // They show no sandbox, or only those that the key may see: E2bListTests.
             .. E2bRoutes,
+            // Its tools see what the key may see: see below.
+            "POST /mcp",
             "GET /docs", "GET /docs/{documentName?}", "GET /docs/scalar.js", "GET /docs/scalar.aspnetcore.js", "GET /docs/favicon.svg",
         ];
         Assert.Empty(world.Api.Routes.Select(r => $"{r.Method} {r.Path}")
@@ -86,6 +89,43 @@ public sealed class ProjectRouteTests
         await world.SendAsync(HttpMethod.Delete, $"/sandboxes/{a}", world.A);
         Assert.Contains("has ended", Detail(await world.SendAsync(HttpMethod.Get, $"/sandboxes/{a}", world.A)), StringComparison.Ordinal);
         Assert.Equal($"there is no sandbox '{a}'", Detail(await world.SendAsync(HttpMethod.Get, $"/sandboxes/{a}", world.B)));
+    }
+
+    [Fact]
+    public async Task The_tools_of_MCP_see_a_projects_own_sandboxes()
+    {
+        await using var world = await World.StartAsync();
+        await using var own = await McpWorld.ConnectAsync(world.Api, world.A);
+        await using var other = await McpWorld.ConnectAsync(world.Api, world.B);
+        var started = (await own.CallToolAsync("process_start", Arguments(("command", "run")))).StructuredContent!.Value;
+        var (id, process) = (started.GetProperty("sandbox").GetString()!, started.GetProperty("process").GetString()!);
+        var listed = (await other.CallToolAsync("sandbox_list")).StructuredContent!.Value;
+        Assert.Equal(0, listed.GetProperty("total").GetInt32());
+        foreach (var (tool, arguments) in new[]
+        {
+            ("run", Arguments(("command", "x"), ("sandbox", id))),
+            ("process_start", Arguments(("command", "x"), ("sandbox", id))),
+            ("process_read", Arguments(("process", process))),
+            ("process_input", Arguments(("process", process), ("end", true))),
+            ("process_signal", Arguments(("process", process))),
+            ("file_read", Arguments(("path", "x"), ("sandbox", id))),
+            ("file_write", Arguments(("path", "x"), ("text", ""), ("sandbox", id))),
+            ("file_edit", Arguments(("path", "x"), ("old_text", "a"), ("new_text", "b"), ("sandbox", id))),
+            ("file_list", Arguments(("sandbox", id))),
+            ("file_search", Arguments(("pattern", "x"), ("sandbox", id))),
+            ("port_link", Arguments(("port", 80), ("sandbox", id))),
+            ("sandbox_end", Arguments(("sandbox", id))),
+        })
+        {
+            var answer = await other.CallToolAsync(tool, arguments);
+            Assert.StartsWith($"sandbox_not_found: there is no sandbox '{id}'. ", McpWorld.TextOf(answer), StringComparison.Ordinal);
+        }
+
+        Assert.Equal([id], await world.ListAsync(world.A));
+        Assert.Empty(await world.ListAsync(world.B));
+
+        static Dictionary<string, object?> Arguments(params (string Name, object Value)[] given) =>
+            given.ToDictionary(a => a.Name, a => (object?)a.Value);
     }
 
     [Fact]

@@ -1,0 +1,143 @@
+using System.Text;
+using ModelContextProtocol.Protocol;
+using Pandora.Fakes;
+
+namespace Pandora.Tests.Mcp;
+
+/// <summary>Files by MCP, served by the agent's real code.</summary>
+public sealed class FileToolTests : IAsyncLifetime
+{
+    private readonly string _root = Directory.CreateTempSubdirectory("pandora-files-").FullName;
+    private McpWorld _world = null!;
+    private string _id = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        Assert.SkipUnless(
+            AgentFiles.OwnUser == "0", "the tools work as root of the guest, and the tests' agent has the rights of this user");
+        _world = await McpWorld.StartAsync();
+        _id = await _world.CreateWithFilesAsync();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Directory.Delete(_root, recursive: true);
+        await (_world?.DisposeAsync() ?? default);
+    }
+
+    [Fact]
+    public async Task A_file_is_written_edited_and_read()
+    {
+        var path = $"{_root}/a/b.txt";
+        var written = await _world.DoAsync("file_write", new { path, text = "one\ntwo\nthree\n", sandbox = _id, mode = "750" });
+        Assert.Equal((14, true), (written.GetProperty("bytes").GetInt32(), written.GetProperty("created").GetBoolean()));
+        var edited = await _world.DoAsync("file_edit", new { path, old_text = "two", new_text = "2", sandbox = _id });
+        Assert.Equal((1, 2), (edited.GetProperty("replaced").GetInt32(), edited.GetProperty("first_line").GetInt32()));
+        Assert.Equal("one\n2\nthree\n", await File.ReadAllTextAsync(path));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead
+            | UnixFileMode.GroupExecute, File.GetUnixFileMode(path));
+        var read = await _world.DoAsync("file_read", new { path, first_line = 2, sandbox = _id });
+        Assert.Equal("2\nthree\n", read.GetProperty("guest").GetProperty("text").GetString());
+        Assert.False(read.TryGetProperty("next_cursor", out _));
+    }
+
+    [Fact]
+    public async Task A_text_is_replaced_only_where_it_is_clear_which()
+    {
+        var path = $"{_root}/a";
+        await File.WriteAllTextAsync(path, "x x\n");
+        Assert.Equal("old_text", (await _world.FailAsync("file_edit", new { path, old_text = "y", new_text = "z", sandbox = _id })).Field);
+        var (_, field, text) = await _world.FailAsync("file_edit", new { path, old_text = "x", new_text = "z", sandbox = _id });
+        Assert.Equal("old_text", field);
+        Assert.Contains("2 times", text, StringComparison.Ordinal);
+        Assert.Equal("x x\n", await File.ReadAllTextAsync(path));
+        await _world.DoAsync("file_edit", new { path, old_text = "x", new_text = "z", all = true, sandbox = _id });
+        Assert.Equal("z z\n", await File.ReadAllTextAsync(path));
+        await File.WriteAllBytesAsync(path, [0xFF, 0x61]);
+        Assert.Equal("path", (await _world.FailAsync("file_edit", new { path, old_text = "a", new_text = "b", sandbox = _id })).Field);
+    }
+
+    [Fact]
+    public async Task A_long_text_is_read_in_parts_at_the_ends_of_lines()
+    {
+        var text = string.Concat(Enumerable.Range(0, 200).Select(i => $"line {i} €\n"));
+        await File.WriteAllTextAsync($"{_root}/long", text);
+        var (read, cursor, calls) = (new StringBuilder(), (long?)0, 0);
+        while (cursor is not null)
+        {
+            var part = await _world.DoAsync("file_read", new { path = $"{_root}/long", cursor, max_chars = 500, sandbox = _id });
+            var shown = part.GetProperty("guest").GetProperty("text").GetString()!;
+            Assert.InRange(shown.Length, 1, 500);
+            Assert.EndsWith("\n", shown, StringComparison.Ordinal);
+            read.Append(shown);
+            cursor = part.TryGetProperty("next_cursor", out var next) ? next.GetInt64() : null;
+            calls++;
+        }
+
+        Assert.Equal(text, read.ToString());
+        Assert.InRange(calls, 4, 10);
+        Assert.Contains(
+            "200 lines", (await _world.FailAsync("file_read", new { path = $"{_root}/long", first_line = 201, sandbox = _id })).Text,
+            StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_image_is_an_image_and_other_bytes_are_a_resource()
+    {
+        byte[] png = [0x89, (byte)'P', (byte)'N', (byte)'G', 13, 10, 26, 10, 0, 1, 2];
+        await File.WriteAllBytesAsync($"{_root}/p", png);
+        var image = await _world.CallAsync("file_read", new { path = $"{_root}/p", sandbox = _id });
+        var shown = Assert.IsType<ImageContentBlock>(image.Content[1]);
+        Assert.Equal(("image/png", "guest"), (shown.MimeType, shown.Meta!["pandora/from"]!.GetValue<string>()));
+        Assert.Equal(png, shown.DecodedData.ToArray());
+        var bytes = Enumerable.Range(0, 70_000).Select(i => (byte)i).ToArray();
+        await File.WriteAllBytesAsync($"{_root}/ä b", bytes);
+        var binary = await _world.CallAsync("file_read", new { path = $"{_root}/ä b", sandbox = _id });
+        var resource = Assert.IsType<BlobResourceContents>(Assert.IsType<EmbeddedResourceBlock>(binary.Content[1]).Resource);
+        Assert.Equal(bytes[..65_536], resource.DecodedData.ToArray());
+        Assert.EndsWith("%C3%A4%20b", resource.Uri, StringComparison.Ordinal);
+        Assert.Equal(65_536, binary.StructuredContent!.Value.GetProperty("next_cursor").GetInt64());
+        var rest = await _world.CallAsync("file_read", new { path = $"{_root}/ä b", cursor = 65_536, sandbox = _id });
+        resource = (BlobResourceContents)((EmbeddedResourceBlock)rest.Content[1]).Resource;
+        Assert.Equal(bytes[65_536..], resource.DecodedData.ToArray());
+    }
+
+    [Fact]
+    public async Task A_binary_file_is_written_from_base64()
+    {
+        byte[] bytes = [0, 1, 255];
+        await _world.DoAsync("file_write", new { path = $"{_root}/b", base64 = Convert.ToBase64String(bytes), sandbox = _id });
+        Assert.Equal(bytes, await File.ReadAllBytesAsync($"{_root}/b"));
+    }
+
+    [Fact]
+    public async Task A_directory_is_listed_in_pages()
+    {
+        for (var i = 0; i < 25; i++)
+        {
+            await File.WriteAllTextAsync($"{_root}/f{i:d2}", "abc");
+        }
+
+        Directory.CreateDirectory($"{_root}/g");
+        var (names, after) = (new List<string>(), (string?)null);
+        do
+        {
+            var page = await _world.DoAsync("file_list", new { path = _root, limit = 10, after, sandbox = _id });
+            names.AddRange(page.GetProperty("guest").GetProperty("entries").EnumerateArray()
+                .Select(e => $"{e.GetProperty("path").GetString()} {e.GetProperty("kind").GetString()}"));
+            after = page.TryGetProperty("next", out var next) ? next.GetString() : null;
+        }
+        while (after is not null);
+        Assert.Equal(
+            [.. Enumerable.Range(0, 25).Select(i => $"{_root}/f{i:d2} file"), $"{_root}/g directory"], names.Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public async Task What_the_guest_says_of_a_path_is_an_error_without_its_words()
+    {
+        Assert.Equal("file_not_found", (await _world.FailAsync("file_read", new { path = $"{_root}/none", sandbox = _id })).Code);
+        Assert.Equal("file_state", (await _world.FailAsync("file_read", new { path = _root, sandbox = _id })).Code);
+        var search = new { path = $"{_root}/none", pattern = "a", sandbox = _id };
+        Assert.Equal("file_not_found", (await _world.FailAsync("file_search", search)).Code);
+    }
+}

@@ -1,0 +1,113 @@
+using System.Text;
+using CsCheck;
+using Pandora.Mcp.Processes;
+
+namespace Pandora.Tests.Mcp;
+
+/// <summary>The head and the tail of output that is too long.</summary>
+public sealed class OutputWindowTests
+{
+    [Fact]
+    public void What_fits_is_whole()
+    {
+        var window = new OutputWindow(200, 7);
+        window.Add(7, "ab"u8);
+        window.Add(9, "cd"u8);
+        Assert.Equal(("abcd", 11, 0, null), (window.Text(), window.Next, window.Lost, window.Cut));
+    }
+
+    [Fact]
+    public void A_character_that_comes_in_two_pieces_is_whole()
+    {
+        var (window, bytes) = (new OutputWindow(200, 0), Encoding.UTF8.GetBytes("a€😀"));
+        for (var i = 0; i < bytes.Length; i++)
+        {
+            window.Add(i, bytes.AsSpan(i, 1));
+        }
+
+        Assert.Equal(("a€😀", 0), (window.Text(), window.Invalid));
+    }
+
+    [Fact]
+    public void Bytes_that_are_no_text_are_counted()
+    {
+        var window = new OutputWindow(200, 0);
+        window.Add(0, [0x61, 0xFF, 0xFE, 0x62]);
+        Assert.Equal(("a\uFFFD\uFFFDb", 2), (window.Text(), window.Invalid));
+    }
+
+    [Fact]
+    public void Of_too_much_the_middle_is_cut_and_the_cursors_lead_to_it()
+    {
+        Gen.Select(Gen.String[Gen.Char["ab\n€é"], 0, 900], Gen.Int[200, 260], Gen.Int[1, 50]).Sample((text, most, piece) =>
+        {
+            var bytes = Encoding.UTF8.GetBytes(text + "😀");
+            var window = new OutputWindow(most, 100);
+            for (var at = 0; at < bytes.Length; at += piece)
+            {
+                window.Add(100 + at, bytes.AsSpan(at, Math.Min(piece, bytes.Length - at)));
+            }
+
+            var shown = window.Text();
+            Assert.Equal(100 + bytes.Length, window.Next);
+            if (window.Cut is not { } cut)
+            {
+                Assert.Equal(text + "😀", shown);
+                return;
+            }
+
+            Assert.True((text + "😀").Length > most);
+            var (head, tail) = (bytes[..(int)(cut.Cursor - 100)], bytes[(int)(cut.ToCursor - 100)..]);
+            Assert.Equal(cut.Bytes, cut.ToCursor - cut.Cursor);
+            Assert.StartsWith($"{Encoding.UTF8.GetString(head)}\n[{cut.Bytes} bytes are cut", shown, StringComparison.Ordinal);
+            Assert.EndsWith($"]\n{Encoding.UTF8.GetString(tail)}", shown, StringComparison.Ordinal);
+            Assert.InRange(Encoding.UTF8.GetCharCount(head) + Encoding.UTF8.GetCharCount(tail), most - 4, most);
+            Assert.Equal(0, window.Invalid);
+        });
+    }
+
+    [Fact]
+    public void A_gap_is_counted_and_is_within_the_cut()
+    {
+        var window = new OutputWindow(200, 0);
+        window.Add(0, "head"u8);
+        window.Add(1000, "tail"u8);
+        Assert.Equal(996, window.Lost);
+        Assert.StartsWith("head\n[996 bytes are cut", window.Text(), StringComparison.Ordinal);
+        Assert.Equal(new Cut(996, 4, 1000), window.Cut);
+    }
+
+    [Fact]
+    public void A_gap_at_the_beginning_cuts_nothing()
+    {
+        var window = new OutputWindow(200, 10);
+        window.Add(1000, "tail"u8);
+        Assert.Equal(("tail", 990, null, 1004), (window.Text(), window.Lost, window.Cut, window.Next));
+    }
+
+    [Theory]
+    [InlineData("", null)]
+    [InlineData("\n\r\n", null)]
+    [InlineData("one\ntwo\n", "two")]
+    [InlineData("10 %\r20 %", "20 %")]
+    [InlineData("\u001b[31mred\u001b[0m\n", "[31mred[0m")]
+    public void The_last_line_is_text(string text, string? line)
+    {
+        var window = new OutputWindow(200, 0);
+        window.Add(0, Encoding.UTF8.GetBytes(text));
+        Assert.Equal(line, window.LastLine());
+    }
+
+    [Fact]
+    public void The_memory_of_endless_output_is_bounded()
+    {
+        var (window, piece) = (new OutputWindow(200, 0), new byte[32 * 1024]);
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        for (var i = 0; i < 1000; i++)
+        {
+            window.Add((long)i * piece.Length, piece);
+        }
+
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1024 * 1024);
+    }
+}
