@@ -21,6 +21,10 @@ internal sealed record Part(string Name, Func<Target, Task<IReadOnlyList<Result>
         {
             WhyNotFirecracker = "measures the front end, which does not depend on the VMM",
         },
+        new("mcp", target => WithServerAsync(target, 2, McpBench.RunAsync))
+        {
+            WhyNotFirecracker = "measures the front end, which does not depend on the VMM",
+        },
         new("aged", AgedBench.RunAsync) { IsOnRequest = true },
         new("footprint", target => WithServerAsync(target, 2, FootprintBench.RunAsync)),
         new("looking", ObservabilityBench.RunAsync) { WhyNotFirecracker = "does not depend on the VMM" },
