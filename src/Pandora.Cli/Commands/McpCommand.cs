@@ -20,7 +20,7 @@ internal static class McpCommand
         var egress = new Option<string>("--egress") { Description = "What the agent's own sandbox may reach: internet or none" };
         var idle = new Option<string>("--idle-timeout")
         {
-            Description = $"Time without use after which it ends, such as 900s, 15m or 1h, at least {Limits.MinIdleTimeout:0}s (default: 15m)",
+            Description = $"Time without use after which it ends, such as 900s or 1h, at least {Limits.MinIdleTimeout:0}s (default: 15m)",
             HelpName = "time",
         };
         var command = new DescribedCommand(
