@@ -1,5 +1,4 @@
 using System.CommandLine;
-using ModelContextProtocol.Server;
 using Pandora.Cli.Mcp;
 using Pandora.Contracts;
 
@@ -51,8 +50,8 @@ internal static class McpCommand
             await using var sandboxes = new BridgeSandboxes(pandora.Api, upstream, own, TimeProvider.System);
             using var local = new LocalTools(pandora, allowed, TimeProvider.System);
             var bridge = new Bridge(upstream, sandboxes, local);
-            await using var transport = new StdioServerTransport("pandora");
-            await bridge.ServeAsync(transport, signals.Ended);
+            await using var host = new HostTransport(new StandardInput(), new StandardOutput(), signals.Ended);
+            await bridge.ServeAsync(host);
             return 0;
         });
         return command;

@@ -30,6 +30,18 @@ internal sealed class CopyJob(SandboxFiles files, UploadOptions upload, Download
 
         // Of the local path as it is: "." has a name, too.
         var name = source.EndsWith("/.", StringComparison.Ordinal) ? null : CopySide.NameOf(Path.GetFullPath(source));
+        return await UploadAsync(source, name, isDirectory, target, cancellationToken);
+    }
+
+    /// <summary>Copies a local file or directory into the sandbox under a name that its path need not end with.</summary>
+    /// <param name="source">The local file.</param>
+    /// <param name="name">Its name in a directory that is there; null for what is in the source.</param>
+    /// <param name="isDirectory">Whether it is a directory.</param>
+    /// <param name="target">The place in the sandbox.</param>
+    /// <param name="cancellationToken">Ends the copy.</param>
+    public async Task<TransferResult> UploadAsync(
+        string source, string? name, bool isDirectory, string target, CancellationToken cancellationToken)
+    {
         var place = await PlaceAsync(target, name, isDirectory, cancellationToken);
         return isDirectory
             ? await files.UploadDirectoryAsync(source, place, upload, progress, cancellationToken)

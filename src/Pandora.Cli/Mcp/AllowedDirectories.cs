@@ -1,3 +1,4 @@
+using Microsoft.Win32.SafeHandles;
 using Pandora.Linux;
 
 namespace Pandora.Cli.Mcp;
@@ -48,12 +49,41 @@ internal sealed class AllowedDirectories
             return null;
         }
 
-        return _roots.Any(r => real == r || real.StartsWith(r.TrimEnd('/') + "/", StringComparison.Ordinal)) ? real : null;
+        return IsBelow(real) ? real : null;
     }
+
+    /// <summary>
+    /// Opens a regular file for reading, and judges by where the open file lies: another program may have put a link into the path since
+    /// it was found.
+    /// </summary>
+    /// <param name="found">What <see cref="Find"/> returned.</param>
+    /// <returns>Null when it is no regular file, or lies outside.</returns>
+    public SafeFileHandle? Open(string found)
+    {
+        if (FileStatus.FindTarget(found) is not { IsRegular: true })
+        {
+            return null;
+        }
+
+        var file = File.OpenHandle(found, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+        if (FileStatus.Of(file).IsRegular && new FileInfo(PathOf(file)).LinkTarget is { } place && IsBelow(place))
+        {
+            return file;
+        }
+
+        file.Dispose();
+        return null;
+    }
+
+    /// <summary>A path that leads to an open file, whatever has its name by now (proc_pid_fd(5)).</summary>
+    public static string PathOf(SafeFileHandle file) => $"/proc/self/fd/{file.DangerousGetHandle()}";
 
     /// <summary>Whether a file is a regular file or a directory. Opening a FIFO would wait, and a device may do anything.</summary>
     public static bool IsPlain(string path) =>
         Directory.Exists(path) || (FileStatus.Find(path) is { IsRegular: true });
+
+    private bool IsBelow(string real) =>
+        _roots.Any(r => real == r || real.StartsWith(r.TrimEnd('/') + "/", StringComparison.Ordinal));
 
     private static string Follow(string path)
     {

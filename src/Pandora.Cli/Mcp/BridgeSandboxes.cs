@@ -16,49 +16,39 @@ internal sealed record OwnSandboxOptions(string? Template = null, string? Egress
 internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSandboxOptions options, TimeProvider time) : IAsyncDisposable
 {
     private static readonly TimeSpan EndLimit = TimeSpan.FromSeconds(10);
-    private readonly SemaphoreSlim _turn = new(1, 1);
+    private readonly CancellationTokenSource _given = new();
     private readonly HashSet<string> _made = new(StringComparer.Ordinal);
     private string? _own;
+    private Task<(string? Id, CallToolResult? Error)>? _making;
 
     /// <summary>The own sandbox, which is made at its first use.</summary>
+    /// <param name="cancellationToken">Ends the wait. The sandbox is made all the same: else nobody would know its id and end it.</param>
     /// <returns>Its id and whether this call made it; or the error when it could not be made.</returns>
     public async Task<(string? Id, bool IsNew, CallToolResult? Error)> OwnAsync(CancellationToken cancellationToken)
     {
-        await _turn.WaitAsync(cancellationToken);
-        try
+        Task<(string?, CallToolResult?)> making;
+        var isFirst = false;
+        lock (_made)
         {
-            if (_own is { } id)
+            if (_own is { } own)
             {
-                return (id, false, null);
+                return (own, false, null);
             }
 
-            var wanted = new Dictionary<string, object?>
-            {
-                ["template"] = options.Template,
-                ["egress"] = options.Egress,
-                ["idle_timeout"] = options.IdleTimeout,
-            };
-            var created = await upstream.CallAsync(
-                "sandbox_create", wanted.Where(w => w.Value is not null).ToDictionary(), progress: null, cancellationToken);
-            if (created.IsError == true || ToolResults.TextOf(created, "sandbox") is not { } made)
-            {
-                return (null, false, created);
-            }
+            isFirst = _making is null;
+            making = _making ??= Task.Run(MakeAsync, CancellationToken.None);
+        }
 
-            Add(made);
-            return (_own = made, true, null);
-        }
-        finally
-        {
-            _turn.Release();
-        }
+        var (id, error) = await making.WaitAsync(cancellationToken);
+        return (id, isFirst && error is null, error);
     }
 
     /// <summary>Learns from an answer which sandbox was made or has ended.</summary>
     /// <param name="tool">The tool that was called.</param>
     /// <param name="sandbox">The sandbox that the call named or that was filled in; null for none.</param>
     /// <param name="result">The answer.</param>
-    public void Learn(string tool, string? sandbox, CallToolResult result)
+    /// <returns>Whether the named sandbox has ended.</returns>
+    public bool Learn(string tool, string? sandbox, CallToolResult result)
     {
         if (sandbox is not null && (ToolResults.CodeOf(result) is "sandbox_not_found" or "sandbox_gone"
             || (tool == "sandbox_end" && result.IsError != true)))
@@ -66,29 +56,80 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
             lock (_made)
             {
                 _made.Remove(sandbox);
+                // The next call that names none gets a new one.
+                _own = _own == sandbox ? null : _own;
             }
 
-            // The next call that names none gets a new one.
-            _ = Interlocked.CompareExchange(ref _own, null, sandbox);
+            return true;
         }
-        else if (sandbox is null && result.IsError != true && ToolResults.TextOf(result, "sandbox") is { } made)
+
+        if (sandbox is null && result.IsError != true && ToolResults.TextOf(result, "sandbox") is { } made)
         {
             Add(made);
         }
+
+        return false;
     }
 
     /// <summary>Ends all of them, within ten seconds.</summary>
     public async ValueTask DisposeAsync()
     {
+        using var limit = new CancellationTokenSource(EndLimit, time);
         string[] left;
+        Task? making;
+        lock (_made)
+        {
+            making = _making;
+        }
+
+        if (making is not null)
+        {
+            await making.WaitAsync(limit.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
         lock (_made)
         {
             left = [.. _made];
         }
 
-        using var limit = new CancellationTokenSource(EndLimit, time);
         await Task.WhenAll(left.Select(id => EndAsync(id, limit.Token)));
-        _turn.Dispose();
+        // The server ends what it makes for a request that is given up.
+        await _given.CancelAsync();
+        _given.Dispose();
+    }
+
+    private async Task<(string? Id, CallToolResult? Error)> MakeAsync()
+    {
+        try
+        {
+            var wanted = new Dictionary<string, object?>
+            {
+                ["template"] = options.Template,
+                ["egress"] = options.Egress,
+                ["idle_timeout"] = options.IdleTimeout,
+            };
+            var created = await upstream.CallAsync(
+                "sandbox_create", wanted.Where(w => w.Value is not null).ToDictionary(), progress: null, _given.Token);
+            if (created.IsError == true || ToolResults.TextOf(created, "sandbox") is not { } made)
+            {
+                return (null, created);
+            }
+
+            Add(made);
+            lock (_made)
+            {
+                _own = made;
+            }
+
+            return (made, null);
+        }
+        finally
+        {
+            lock (_made)
+            {
+                _making = null;
+            }
+        }
     }
 
     private void Add(string sandbox)

@@ -65,10 +65,10 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
             await _turn.WaitAsync(stop.Token);
             try
             {
-                var job = new CopyJob(pandora.Connect(sandbox).Files, new UploadOptions(), new DownloadOptions(), new Bytes(progress));
+                var (files, bytes) = (pandora.Connect(sandbox).Files, new Bytes(progress));
                 return tool == "upload"
-                    ? await UploadAsync(job, sandbox, from, to, stop.Token)
-                    : await DownloadAsync(job, sandbox, from, to, stop.Token);
+                    ? await UploadAsync(files, bytes, sandbox, from, to, stop.Token)
+                    : await DownloadAsync(files, bytes, sandbox, from, to, stop.Token);
             }
             finally
             {
@@ -88,29 +88,36 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
         }
     }
 
-    private async Task<CallToolResult> UploadAsync(CopyJob job, string sandbox, string from, string to, CancellationToken stop)
+    private async Task<CallToolResult> UploadAsync(
+        SandboxFiles files, Bytes progress, string sandbox, string from, string to, CancellationToken stop)
     {
         if (allowed.Find(from) is not { } source)
         {
             return Invalid(From, $"is not below {allowed.Names}, or leads out of it");
         }
 
-        if (!AllowedDirectories.IsPlain(source))
+        var job = new CopyJob(files, new UploadOptions(), new DownloadOptions(), progress);
+        var name = from.EndsWith("/.", StringComparison.Ordinal) ? null : CopySide.NameOf(source);
+        if (Directory.Exists(source))
         {
-            return Invalid(From, "there is no such file or directory");
+            return Done(sandbox, await job.UploadAsync(source, name, isDirectory: true, to, stop));
         }
 
-        return Done(sandbox, await job.UploadAsync(source, to, stop));
+        using var file = allowed.Open(source);
+        return file is null
+            ? Invalid(From, "there is no such file or directory")
+            : Done(sandbox, await job.UploadAsync(AllowedDirectories.PathOf(file), name, isDirectory: false, to, stop));
     }
 
-    private async Task<CallToolResult> DownloadAsync(CopyJob job, string sandbox, string from, string to, CancellationToken stop)
+    private async Task<CallToolResult> DownloadAsync(
+        SandboxFiles files, Bytes progress, string sandbox, string from, string to, CancellationToken stop)
     {
         if (allowed.Find(to) is not { } target)
         {
             return Invalid(To, $"is not below {allowed.Names}, or leads out of it");
         }
 
-        // The copy gets the source's name there, and what has that name may be a link.
+        // The copy gets the source's name there, and what has that name may be a link. A name that only the guest knows is not used.
         if (Directory.Exists(target) && CopySide.NameOf(from) is { } name)
         {
             target = allowed.Find(CopySide.Join(target, name));
@@ -125,21 +132,43 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
             return Invalid(To, "is neither a regular file nor a directory");
         }
 
-        return Done(sandbox, await job.DownloadAsync(from, target, stop));
+        var info = await files.GetInfoAsync(from, follow: true, cancellationToken: stop);
+        if (info.Type == FileTypes.Directory)
+        {
+            return File.Exists(target)
+                ? Invalid(To, "is a file, and 'from' is a directory")
+                : Done(sandbox, await files.DownloadDirectoryAsync(from, target, progress: progress, cancellationToken: stop));
+        }
+
+        if (Directory.Exists(target))
+        {
+            return Invalid(To, "is a directory, and 'from' is a file");
+        }
+
+        if (to.EndsWith('/') && !File.Exists(target))
+        {
+            return Invalid(To, "there is no such directory");
+        }
+
+        return Done(sandbox, await files.DownloadFileAsync(from, target, progress: progress, cancellationToken: stop));
     }
 
     private static CallToolResult Done(string sandbox, TransferResult result)
     {
+        var leftOut = result.SkippedCount == 0
+            ? ""
+            : $", and left out {result.SkippedCount} (devices, FIFOs, sockets, links that lead out)";
         var answer = new JsonObject
         {
             [SandboxName] = sandbox,
             ["new_sandbox"] = false,
             ["files"] = result.Files,
             ["bytes"] = result.Bytes,
+            ["left_out"] = result.SkippedCount,
         };
         return new CallToolResult
         {
-            Content = [new TextContentBlock { Text = $"copied {result.Files} files, {result.Bytes} bytes; sandbox {sandbox}" }],
+            Content = [new TextContentBlock { Text = $"copied {result.Files} files, {result.Bytes} bytes{leftOut}; sandbox {sandbox}" }],
             StructuredContent = JsonSerializer.SerializeToElement(answer, McpJsonUtilities.DefaultOptions),
         };
     }
@@ -207,8 +236,13 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
                     ["new_sandbox"] = new JsonObject { ["type"] = "boolean", ["description"] = "Whether this call made the sandbox." },
                     ["files"] = Number(),
                     ["bytes"] = Number(),
+                    ["left_out"] = new JsonObject
+                    {
+                        ["type"] = "integer",
+                        ["description"] = "Files that were not copied: devices, FIFOs, sockets, links that lead out.",
+                    },
                 },
-                ["required"] = new JsonArray(SandboxName, "new_sandbox", "files", "bytes"),
+                ["required"] = new JsonArray(SandboxName, "new_sandbox", "files", "bytes", "left_out"),
             }),
         };
     }

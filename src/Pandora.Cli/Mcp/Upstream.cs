@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text.Json;
 using ModelContextProtocol;
 using ModelContextProtocol.Client;
@@ -10,6 +11,7 @@ namespace Pandora.Cli.Mcp;
 /// <param name="api">The server.</param>
 internal sealed class Upstream(PandoraApi api) : IAsyncDisposable
 {
+    private const string Start = "./pandora up";
     private readonly SemaphoreSlim _turn = new(1, 1);
     private McpClient? _client;
 
@@ -20,7 +22,7 @@ internal sealed class Upstream(PandoraApi api) : IAsyncDisposable
         return [.. (await client.ListToolsAsync(cancellationToken: cancellationToken)).Select(t => t.ProtocolTool)];
     }
 
-    /// <summary>Calls a tool. A server that cannot be reached is an answer, too: the model can act on it.</summary>
+    /// <summary>Calls a tool.</summary>
     /// <param name="tool">Its name.</param>
     /// <param name="arguments">Its arguments.</param>
     /// <param name="progress">Hears how far it is; null when nobody wants to know.</param>
@@ -29,23 +31,33 @@ internal sealed class Upstream(PandoraApi api) : IAsyncDisposable
         string tool, IReadOnlyDictionary<string, object?> arguments, IProgress<ProgressNotificationValue>? progress,
         CancellationToken cancellationToken)
     {
-        try
-        {
-            var client = await ConnectAsync(cancellationToken);
-            var result = await client.CallToolAsync(tool, arguments, progress, cancellationToken: cancellationToken);
-            // What belongs to the connection to the server: the bridge's own client gets the bridge's.
-            result.ResultType = null;
-            result.Meta?.Remove("io.modelcontextprotocol/serverInfo");
-            return result;
-        }
-        catch (HttpRequestException e)
-        {
-            return ToolResults.Error(
-                "unreachable",
-                $"{api.Url} did not answer ({e.Message}), and whether the work was done is not known. './pandora up' on the server's "
-                    + "machine starts a server; then call again");
-        }
+        var client = await ConnectAsync(cancellationToken);
+        var result = await client.CallToolAsync(tool, arguments, progress, cancellationToken: cancellationToken);
+        // What belongs to the connection to the server: the bridge's own client gets the bridge's.
+        result.ResultType = null;
+        result.Meta?.Remove("io.modelcontextprotocol/serverInfo");
+        return result;
     }
+
+    /// <summary>The answer for a server that cannot be used; null for every other exception.</summary>
+    public CallToolResult? ErrorOf(Exception exception) => exception switch
+    {
+        HttpRequestException { StatusCode: HttpStatusCode.Unauthorized } => ToolResults.Error(
+            "unauthorized", $"{api.Url} refuses the key. Your user must start this program with one of its keys in PANDORA_API_KEY"),
+        HttpRequestException { StatusCode: HttpStatusCode.NotFound } => ToolResults.Error(
+            "unexpected_answer", $"{api.Url} has no MCP front end: it is an older server, or none. Your user can name another by --url"),
+        HttpRequestException { StatusCode: { } status } => ToolResults.Error(
+            "unexpected_answer", $"{api.Url} answered with HTTP {(int)status}. Try again in a few seconds"),
+        HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError } =>
+            ToolResults.Error(
+                "unreachable", $"no server answers at {api.Url}, and nothing was done. '{Start}' on the server's machine starts one; "
+                    + "then call again"),
+        HttpRequestException or IOException or McpException and not McpProtocolException => ToolResults.Error(
+            "unreachable",
+            $"the connection to {api.Url} broke, and whether the work was done is not known. Call again; when no server answers, '{Start}' "
+                + "on the server's machine starts one"),
+        _ => null,
+    };
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()

@@ -9,6 +9,12 @@ internal static class CliProcess
 
     public static string Executable { get; } = Path.Combine(AppContext.BaseDirectory, "pandora-cli");
 
+    /// <summary>
+    /// The program in its own directory. Beside the tests it lacks the libraries that the web framework, which they use, has.
+    /// </summary>
+    public static string Built { get; } = Path.GetFullPath(Path.Combine(
+        AppContext.BaseDirectory, "../../Pandora.Cli", new DirectoryInfo(AppContext.BaseDirectory).Name, "pandora-cli"));
+
     public static async Task<(int ExitCode, string Output, string Error)> RunAsync(
         string[] arguments, IReadOnlyDictionary<string, string>? environment = null)
     {
@@ -24,11 +30,12 @@ internal static class CliProcess
         return (process.ExitCode, await output, await error);
     }
 
-    public static Process Start(string[] arguments, IReadOnlyDictionary<string, string>? environment = null)
+    public static Process Start(
+        string[] arguments, IReadOnlyDictionary<string, string>? environment = null, string? executable = null)
     {
         // SIGINT as a terminal's shell has it: tests that run in the background ignore it, and hand that on.
         var start = new ProcessStartInfo("env",
-            ["--default-signal=INT", Executable, .. arguments])
+            ["--default-signal=INT", executable ?? Executable, .. arguments])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,

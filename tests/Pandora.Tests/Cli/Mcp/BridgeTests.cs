@@ -45,7 +45,7 @@ public sealed class BridgeTests
         var own = (await world.DoAsync("run", new { command = "echo" })).GetProperty("sandbox").GetString()!;
         await world.Server.SendAsync(HttpMethod.Delete, $"/sandboxes/{own}");
         var lost = await world.CallAsync("run", new { command = "echo" });
-        Assert.Contains("Its files and processes are gone", ((TextContentBlock)lost.Content[0]).Text, StringComparison.Ordinal);
+        Assert.Contains("its files and processes are gone", ((TextContentBlock)lost.Content[0]).Text, StringComparison.Ordinal);
         var next = await world.DoAsync("run", new { command = "echo" });
         Assert.NotEqual(own, next.GetProperty("sandbox").GetString());
         Assert.True(next.GetProperty("new_sandbox").GetBoolean());

@@ -1,8 +1,8 @@
+using System.Diagnostics.CodeAnalysis;
 using System.IO.Pipelines;
 using System.Text.Json;
 using ModelContextProtocol.Client;
 using ModelContextProtocol.Protocol;
-using ModelContextProtocol.Server;
 using Pandora.Cli.Mcp;
 using Pandora.Client;
 using Pandora.Fakes;
@@ -17,21 +17,26 @@ internal sealed class BridgeWorld : IAsyncDisposable
     private readonly PandoraClient _pandora;
     private Task _serving = Task.CompletedTask;
 
-    private BridgeWorld(FakeServer server)
+    private BridgeWorld(FakeServer server, Line line)
     {
-        Server = server;
+        (Server, Line) = (server, line);
         _pandora = new PandoraClient(server.Http, new PandoraClientOptions { KeepAlive = false });
     }
 
     public FakeServer Server { get; }
 
+    public Line Line { get; }
+
     public McpClient Client { get; private set; } = null!;
 
     public IReadOnlyList<string> Sandboxes => [.. Server.Node.Sandboxes.List().Select(s => s.Id)];
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "The server's client disposes of the line.")]
     public static async Task<BridgeWorld> StartAsync(OwnSandboxOptions? own = null, string? allowed = null)
     {
-        var world = new BridgeWorld(await FakeServer.StartAsync(onLoopback: true));
+        var line = new Line();
+        var world = new BridgeWorld(
+            await FakeServer.StartAsync(onLoopback: true, client: url => new HttpClient(line) { BaseAddress = url }), line);
         world._serving = world.ServeAsync(own ?? new OwnSandboxOptions(), allowed is null ? [] : [allowed]);
         world.Client = await McpClient.CreateAsync(
             new StreamClientTransport(world._toBridge.Writer.AsStream(), world._toClient.Reader.AsStream()));
@@ -55,7 +60,7 @@ internal sealed class BridgeWorld : IAsyncDisposable
     public async Task LeaveAsync()
     {
         await _toBridge.Writer.CompleteAsync();
-        await _serving;
+        await _serving.WaitAsync(TimeSpan.FromSeconds(20));
     }
 
     /// <summary>Ends the bridge as a signal does, and waits for its end.</summary>
@@ -79,7 +84,30 @@ internal sealed class BridgeWorld : IAsyncDisposable
         await using var upstream = new Upstream(_pandora.Api);
         await using var sandboxes = new BridgeSandboxes(_pandora.Api, upstream, own, TimeProvider.System);
         using var local = new LocalTools(_pandora, new AllowedDirectories(allowed), TimeProvider.System);
-        await using var transport = new StreamServerTransport(_toBridge.Reader.AsStream(), _toClient.Writer.AsStream());
-        await new Bridge(upstream, sandboxes, local).ServeAsync(transport, _signal.Token);
+        await using var host = new HostTransport(_toBridge.Reader.AsStream(), _toClient.Writer.AsStream(), _signal.Token);
+        await new Bridge(upstream, sandboxes, local).ServeAsync(host);
+    }
+}
+
+/// <summary>The way to the server, which can break, and which can hold answers back.</summary>
+[SuppressMessage("Reliability", "CA2000", Justification = "This handler disposes of the next one.")]
+internal sealed class Line() : DelegatingHandler(new SocketsHttpHandler { MaxResponseDrainSize = 0 })
+{
+    /// <summary>What requests fail with; null while the line is whole.</summary>
+    public Exception? Fault { get; set; }
+
+    /// <summary>What answers wait for.</summary>
+    public Task Open { get; set; } = Task.CompletedTask;
+
+    protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+    {
+        if (Fault is { } fault)
+        {
+            throw fault;
+        }
+
+        var response = await base.SendAsync(request, cancellationToken);
+        await Open.WaitAsync(cancellationToken);
+        return response;
     }
 }

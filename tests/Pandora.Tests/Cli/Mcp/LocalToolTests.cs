@@ -96,6 +96,54 @@ public sealed class LocalToolTests : IDisposable
         Assert.Equal($"{_base}/secret", new FileInfo($"{guest}/copy/file-link").LinkTarget);
     }
 
+    [Fact]
+    public async Task A_name_that_only_the_guest_knows_is_not_used_and_what_is_left_out_is_counted()
+    {
+        Assert.SkipUnless(
+            AgentFiles.OwnUser == "0", "the tools work as root of the guest, and the tests' agent has the rights of this user");
+        await using var connection = new ChannelConnection(
+            AgentFiles.Connect(), "test", TimeProvider.System, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
+        await using var world = await BridgeWorld.StartAsync(allowed: _allowed);
+        var guest = Directory.CreateDirectory($"{_base}/guest/sub").Parent!.FullName;
+        File.WriteAllText($"{guest}/made", "made");
+        var outside = Directory.CreateDirectory($"{_base}/outside").FullName;
+        Directory.CreateSymbolicLink($"{_allowed}/dir/guest", outside);
+        var own = (await world.DoAsync("run", new { command = "echo" })).GetProperty("sandbox").GetString()!;
+        world.Server.Node.GuestOf(own).Files = connection;
+        await world.DoAsync("download", new { from = $"{guest}/sub/..", to = "dir" });
+        Assert.Empty(Directory.GetFileSystemEntries(outside));
+        Assert.Equal("made", await File.ReadAllTextAsync($"{_allowed}/dir/made"));
+        await Pandora.Linux.Command.RunAsync("mkfifo", [$"{_allowed}/dir/fifo"]);
+        var up = await world.DoAsync("upload", new { from = "dir", to = $"{guest}/up" });
+        Assert.Equal((1, 1), (up.GetProperty("files").GetInt32(), up.GetProperty("left_out").GetInt32()));
+        // What is there and of another kind is the model's mistake.
+        Assert.Equal("to", FieldOf(await world.CallAsync("download", new { from = guest, to = "own" })));
+        Assert.Equal("to", FieldOf(await world.CallAsync("download", new { from = $"{guest}/made", to = "none/" })));
+    }
+
+    [Fact]
+    public async Task A_link_that_comes_after_the_path_was_judged_is_not_followed()
+    {
+        var allowed = new AllowedDirectories([_allowed]);
+        File.WriteAllText($"{_allowed}/dir/secret", "own");
+        var (file, inner) = (allowed.Find("own")!, allowed.Find("dir/secret")!);
+        using (var opened = allowed.Open(file))
+        {
+            Assert.Equal("own", await File.ReadAllTextAsync(AllowedDirectories.PathOf(opened!)));
+            File.Delete(file);
+            File.CreateSymbolicLink(file, $"{_base}/secret");
+            Assert.Equal("own", await File.ReadAllTextAsync(AllowedDirectories.PathOf(opened!)));
+        }
+
+        Assert.Null(allowed.Open(file));
+        Directory.Delete($"{_allowed}/dir", recursive: true);
+        Directory.CreateSymbolicLink($"{_allowed}/dir", _base);
+        Assert.Null(allowed.Open(inner));
+        await Pandora.Linux.Command.RunAsync("mkfifo", [$"{_allowed}/fifo"]);
+        Assert.Null(allowed.Open($"{_allowed}/fifo"));
+        Assert.Null(allowed.Open($"{_allowed}/none"));
+    }
+
     [Theory]
     [InlineData("upload", "file-link", "x", "from")]
     [InlineData("upload", "none", "x", "from")]
