@@ -52,8 +52,18 @@ internal sealed class AllowedDirectories
     }
 
     /// <summary>Whether a file is a regular file or a directory. Opening a FIFO would wait, and a device may do anything.</summary>
-    public static bool IsPlain(string path) =>
-        Directory.Exists(path) || (FileStatus.Find(path) is { IsRegular: true });
+    public static bool IsPlain(string path)
+    {
+        try
+        {
+            return Directory.Exists(path) || FileStatus.Find(path) is { IsRegular: true };
+        }
+        catch (IOException)
+        {
+            // A name that is too long.
+            return false;
+        }
+    }
 
     private static string Follow(string path)
     {

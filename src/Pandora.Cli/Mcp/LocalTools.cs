@@ -95,6 +95,11 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
             return Invalid(From, $"is not below {allowed.Names}, or leads out of it");
         }
 
+        if (to.Contains('\0'))
+        {
+            return Invalid(To, "must not contain a NUL character");
+        }
+
         if (!AllowedDirectories.IsPlain(source))
         {
             return Invalid(From, "there is no such file or directory");
