@@ -60,7 +60,7 @@ internal sealed class AllowedDirectories
     /// <returns>Null when it is no regular file, or lies outside.</returns>
     public SafeFileHandle? Open(string found)
     {
-        if (FileStatus.FindTarget(found) is not { IsRegular: true })
+        if (!IsPlain(found) || Directory.Exists(found))
         {
             return null;
         }
@@ -79,8 +79,18 @@ internal sealed class AllowedDirectories
     public static string PathOf(SafeFileHandle file) => $"/proc/self/fd/{file.DangerousGetHandle()}";
 
     /// <summary>Whether a file is a regular file or a directory. Opening a FIFO would wait, and a device may do anything.</summary>
-    public static bool IsPlain(string path) =>
-        Directory.Exists(path) || (FileStatus.Find(path) is { IsRegular: true });
+    public static bool IsPlain(string path)
+    {
+        try
+        {
+            return Directory.Exists(path) || FileStatus.Find(path) is { IsRegular: true };
+        }
+        catch (IOException)
+        {
+            // A name that is too long.
+            return false;
+        }
+    }
 
     private bool IsBelow(string real) =>
         _roots.Any(r => real == r || real.StartsWith(r.TrimEnd('/') + "/", StringComparison.Ordinal));

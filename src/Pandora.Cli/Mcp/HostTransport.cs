@@ -10,6 +10,9 @@ namespace Pandora.Cli.Mcp;
 /// </summary>
 internal sealed class HostTransport : ITransport
 {
+    // What was asked last may still be done, though the library sends no answer after the end of the input. Hosts kill a program that does
+    // not end within two seconds after it.
+    private static readonly TimeSpan LastCalls = TimeSpan.FromSeconds(1);
     private readonly CancellationTokenSource _left;
     private readonly StreamServerTransport _inner;
     private readonly Task _watching;
@@ -41,6 +44,7 @@ internal sealed class HostTransport : ITransport
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
+        await _left.CancelAsync();
         await _inner.DisposeAsync();
         // The messages have ended when none is left to be read.
         while (MessageReader.TryRead(out _))
@@ -54,6 +58,7 @@ internal sealed class HostTransport : ITransport
     private async Task WatchAsync()
     {
         await MessageReader.Completion.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.Delay(LastCalls, TimeProvider.System, Left).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await _left.CancelAsync();
     }
 

@@ -65,7 +65,7 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
             await _turn.WaitAsync(stop.Token);
             try
             {
-                var (files, bytes) = (pandora.Connect(sandbox).Files, new Bytes(progress));
+                var (files, bytes) = (pandora.Connect(sandbox).Files, new Bytes(progress, time));
                 return tool == "upload"
                     ? await UploadAsync(files, bytes, sandbox, from, to, stop.Token)
                     : await DownloadAsync(files, bytes, sandbox, from, to, stop.Token);
@@ -96,6 +96,11 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
             return Invalid(From, $"is not below {allowed.Names}, or leads out of it");
         }
 
+        if (to.Contains('\0'))
+        {
+            return Invalid(To, "must not contain a NUL character");
+        }
+
         var job = new CopyJob(files, new UploadOptions(), new DownloadOptions(), progress);
         var name = from.EndsWith("/.", StringComparison.Ordinal) ? null : CopySide.NameOf(source);
         if (Directory.Exists(source))
@@ -115,6 +120,11 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
         if (allowed.Find(to) is not { } target)
         {
             return Invalid(To, $"is not below {allowed.Names}, or leads out of it");
+        }
+
+        if (from.Contains('\0'))
+        {
+            return Invalid(From, "must not contain a NUL character");
         }
 
         // The copy gets the source's name there, and what has that name may be a link. A name that only the guest knows is not used.
@@ -249,10 +259,22 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
 
     private static JsonElement ToElement(JsonObject schema) => JsonSerializer.SerializeToElement(schema, McpJsonUtilities.DefaultOptions);
 
-    // How far a transfer is, as a client of MCP hears it.
-    private sealed class Bytes(IProgress<ProgressNotificationValue>? progress) : IProgress<TransferProgress>
+    // How far a transfer is, as a client of MCP hears it: once a second at most, as of commands.
+    private sealed class Bytes(IProgress<ProgressNotificationValue>? progress, TimeProvider time) : IProgress<TransferProgress>
     {
-        public void Report(TransferProgress value) => progress?.Report(
-            new ProgressNotificationValue { Progress = value.Bytes, Total = value.TotalBytes, Message = $"{value.Bytes} bytes" });
+        private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
+        private long _reported = time.GetTimestamp();
+
+        public void Report(TransferProgress value)
+        {
+            if (progress is null || time.GetElapsedTime(_reported) < Interval)
+            {
+                return;
+            }
+
+            _reported = time.GetTimestamp();
+            progress.Report(
+                new ProgressNotificationValue { Progress = value.Bytes, Total = value.TotalBytes, Message = $"{value.Bytes} bytes" });
+        }
     }
 }
