@@ -4,7 +4,8 @@ namespace Agent;
 
 /// <summary>
 /// Stands for a language model: it calls functions, reads their results, and answers. What it calls is a script, so that the example runs
-/// without a model. It fails when a result is not what the script needs: a test must fail before the fault is corrected, and pass afterwards.
+/// without a model. It fails when a result is not what the script needs: a test must fail before the fault is corrected, and pass after
+/// that.
 /// </summary>
 internal sealed class ScriptedModel : IChatClient
 {
@@ -84,7 +85,8 @@ internal sealed class ScriptedModel : IChatClient
         Expect(_result.StartsWith("exit code 0;", StringComparison.Ordinal), "the tests pass");
         Expect(FromSandbox().EndsWith("OK", StringComparison.Ordinal), "both tests ran");
 
-        yield return new TextContent($"The test of the discount failed: {path} subtracted it as an amount. I corrected that; the tests pass.");
+        yield return new TextContent(
+            $"The test of the discount failed: {path} subtracted it as an amount. I corrected that; the tests pass.");
     }
 
     private static FunctionCallContent Call(string function, params (string Name, object? Value)[] arguments) =>

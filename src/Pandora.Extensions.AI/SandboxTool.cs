@@ -54,7 +54,8 @@ internal sealed class SandboxTool
         using var stream = typeof(SandboxTool).Assembly.GetManifestResourceStream("tools.json")!;
         return
         [
-            .. JsonNode.Parse(stream)!.AsArray().Select(t => new SandboxTool(t!.AsObject())).Where(t => !LeftOut.Contains(t.Name)),
+            .. JsonNode.Parse(stream)!.AsArray().Select(t => t!.AsObject())
+                .Where(t => !LeftOut.Contains(t["name"]!.GetValue<string>())).Select(t => new SandboxTool(t)),
         ];
     }
 

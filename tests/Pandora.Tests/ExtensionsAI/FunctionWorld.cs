@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
@@ -16,7 +17,10 @@ internal sealed class FunctionWorld : IAsyncDisposable
     private readonly Lazy<ChannelConnection> _files =
         new(() => new(AgentFiles.Connect(), "test", TimeProvider.System, NullLogger.Instance));
 
-    private FunctionWorld(FakeServer server, PandoraClient pandora, Sandbox sandbox) => (Server, Pandora, Sandbox) = (server, pandora, sandbox);
+    private bool _isStopped;
+
+    private FunctionWorld(FakeServer server, PandoraClient pandora, Sandbox sandbox) =>
+        (Server, Pandora, Sandbox) = (server, pandora, sandbox);
 
     public FakeServer Server { get; }
 
@@ -30,6 +34,7 @@ internal sealed class FunctionWorld : IAsyncDisposable
     /// <param name="options">Settings of the server.</param>
     /// <param name="key">The client's key.</param>
     /// <param name="client">Makes the client for the server's address; null for one of its own connections.</param>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The world disposes of the client.")]
     public static async Task<FunctionWorld> StartAsync(
         ServerOptions? options = null, string? key = null, Func<Uri, PandoraClient>? client = null)
     {
@@ -52,11 +57,21 @@ internal sealed class FunctionWorld : IAsyncDisposable
     /// <summary>Gives the sandbox this machine's files: the agent's real code serves them.</summary>
     public void UseFiles() => Guest.Files = _files.Value;
 
+    /// <summary>Stops the server, once.</summary>
+    public async Task StopServerAsync()
+    {
+        if (!_isStopped)
+        {
+            _isStopped = true;
+            await Server.DisposeAsync();
+        }
+    }
+
     public async ValueTask DisposeAsync()
     {
         await Sandbox.DisposeAsync();
         Pandora.Dispose();
-        await Server.DisposeAsync();
+        await StopServerAsync();
         if (_files.IsValueCreated)
         {
             await _files.Value.DisposeAsync();
@@ -69,9 +84,14 @@ internal sealed class FunctionWorld : IAsyncDisposable
 }
 
 /// <summary>A connection to a server below a path, which fails when a test says so.</summary>
-internal sealed class FaultyConnection(Uri server) : DelegatingHandler(new HttpClientHandler())
+internal sealed class FaultyConnection : DelegatingHandler
 {
     public const string Path = "/below/a/path";
+    private readonly Uri _server;
+
+    [SuppressMessage("Reliability", "CA2000", Justification = "The base disposes of its inner handler.")]
+    public FaultyConnection(Uri server)
+        : base(new HttpClientHandler()) => _server = server;
 
     /// <summary>What happens to requests of the MCP front end; null for nothing.</summary>
     public Func<HttpResponseMessage>? Fault { get; set; }
@@ -89,7 +109,7 @@ internal sealed class FaultyConnection(Uri server) : DelegatingHandler(new HttpC
         }
 
         request.RequestUri = path.StartsWith(Path, StringComparison.Ordinal)
-            ? new Uri(server, path[Path.Length..] + request.RequestUri.Query)
+            ? new Uri(_server, path[Path.Length..] + request.RequestUri.Query)
             : throw new HttpRequestException("not below the path", null, HttpStatusCode.BadGateway);
         return base.SendAsync(request, cancellationToken);
     }

@@ -1,6 +1,8 @@
 using System.Net;
 using System.Text;
+using Microsoft.Extensions.AI;
 using Pandora.Client;
+using Pandora.Extensions.AI;
 using Pandora.Fakes;
 using Pandora.Server.Hosting;
 
@@ -23,7 +25,7 @@ public sealed class LostServerTests : IDisposable
         var function = world.FunctionOf("run");
         for (var i = 0; i < 3; i++)
         {
-            Assert.StartsWith("exit code 0", (string?)await function.InvokeAsync(new() { ["command"] = "echo hi" }), StringComparison.Ordinal);
+            Assert.StartsWith("exit code 0", await SayHiAsync(function), StringComparison.Ordinal);
         }
 
         Assert.Equal(Enumerable.Repeat<(string, string?)>(($"{FaultyConnection.Path}/mcp", Key), 4), _connection.Requests);
@@ -44,15 +46,16 @@ public sealed class LostServerTests : IDisposable
         // Before and after the revision is known.
         for (var i = 0; i < 2; i++)
         {
+            var (body, type) = status == 200 ? ("data: {", "text/event-stream") : ("a page", "text/html");
             _connection.Fault = () => new HttpResponseMessage((HttpStatusCode)status)
             {
-                Content = new StringContent(status == 200 ? "data: {" : "a page", Encoding.UTF8, status == 200 ? "text/event-stream" : "text/html"),
+                Content = new StringContent(body, Encoding.UTF8, type),
             };
-            var text = Assert.IsType<string>(await function.InvokeAsync(new() { ["command"] = "echo hi" }));
+            var text = await SayHiAsync(function);
             Assert.StartsWith(says, text, StringComparison.Ordinal);
             Assert.DoesNotContain(Key, text, StringComparison.Ordinal);
             _connection.Fault = null;
-            Assert.StartsWith("exit code 0", (string?)await function.InvokeAsync(new() { ["command"] = "echo hi" }), StringComparison.Ordinal);
+            Assert.StartsWith("exit code 0", await SayHiAsync(function), StringComparison.Ordinal);
         }
     }
 
@@ -67,10 +70,10 @@ public sealed class LostServerTests : IDisposable
         for (var i = 0; i < 2; i++)
         {
             _connection.Fault = () => throw (error is { } e ? new HttpRequestException(e) : new TaskCanceledException());
-            var text = Assert.IsType<string>(await function.InvokeAsync(new() { ["command"] = "echo hi" }));
+            var text = await SayHiAsync(function);
             Assert.StartsWith(says, text, StringComparison.Ordinal);
             _connection.Fault = null;
-            Assert.StartsWith("exit code 0", (string?)await function.InvokeAsync(new() { ["command"] = "echo hi" }), StringComparison.Ordinal);
+            Assert.StartsWith("exit code 0", await SayHiAsync(function), StringComparison.Ordinal);
         }
     }
 
@@ -80,7 +83,7 @@ public sealed class LostServerTests : IDisposable
         await using var world = await FunctionWorld.StartAsync();
         var calling = world.TextAsync("run", new { command = "run" });
         await FakeNode.UntilAsync(() => world.Guest.Runs.Count == 1, "it runs");
-        await world.Server.DisposeAsync();
+        await world.StopServerAsync();
         Assert.StartsWith("interrupted: ", await calling, StringComparison.Ordinal);
         Assert.StartsWith("server_unreachable: ", await world.TextAsync("run", new { command = "echo hi" }), StringComparison.Ordinal);
     }
@@ -93,12 +96,14 @@ public sealed class LostServerTests : IDisposable
         await world.Sandbox.EndAsync();
         foreach (var (name, arguments) in new (string, object)[]
             {
-                ("run", new { command = "echo hi" }), ("process_read", new { process = $"{world.Sandbox.Id}/a" }), ("port_link", new { port = 80 }),
+                ("run", new { command = "echo hi" }),
+                ("process_read", new { process = $"{world.Sandbox.Id}/a" }),
+                ("port_link", new { port = 80 }),
             })
         {
             Assert.Equal(
-                "sandbox_not_found: the sandbox has ended. Its files and processes are gone, and these functions can do nothing more. Tell your "
-                    + "user: the program must make another sandbox",
+                "sandbox_not_found: the sandbox has ended. Its files and processes are gone, and these functions can do nothing more. Tell "
+                    + "your user: the program must make another sandbox",
                 await world.TextAsync(name, arguments));
         }
 
@@ -111,11 +116,14 @@ public sealed class LostServerTests : IDisposable
         const string Wrong = "a-wrong-key-that-is-secret";
         await using var world = await FunctionWorld.StartAsync(new ServerOptions { ApiKeys = Key }, Key);
         using var other = new PandoraClient(world.Server.Http.BaseAddress!.AbsoluteUri, Wrong);
-        var function = Pandora.Extensions.AI.SandboxFunctionExtensions.AsAIFunctions(other.Connect(world.Sandbox.Id))[0];
-        var text = Assert.IsType<string>(await function.InvokeAsync(new() { ["command"] = "echo hi" }));
+        var function = other.Connect(world.Sandbox.Id).AsAIFunctions()[0];
+        var text = await SayHiAsync(function);
         Assert.StartsWith("unauthorized: the server does not accept the program's key", text, StringComparison.Ordinal);
         Assert.DoesNotContain(Wrong, text, StringComparison.Ordinal);
     }
+
+    private static async Task<string> SayHiAsync(AIFunction function) =>
+        Assert.IsType<string>(await function.InvokeAsync(new() { ["command"] = "echo hi" }));
 
     private Task<FunctionWorld> StartAsync() => FunctionWorld.StartAsync(new ServerOptions { ApiKeys = Key }, client: address =>
     {

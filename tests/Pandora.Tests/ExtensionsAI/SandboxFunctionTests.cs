@@ -86,7 +86,11 @@ public sealed class SandboxFunctionTests
         await world.TextAsync("process_input", new { process, text = "in\n", end = true });
         Assert.Equal("in\n"u8.ToArray(), run.Input);
         run.Write("out\n");
-        Assert.EndsWith($"{Mark}\nout\n", await world.TextAsync("process_read", new { process }), StringComparison.Ordinal);
+        await using (world.Server.Node.RunClock())
+        {
+            Assert.EndsWith($"{Mark}\nout\n", await world.TextAsync("process_read", new { process }), StringComparison.Ordinal);
+        }
+
         await world.TextAsync("process_signal", new { process, signal = "INT" });
         Assert.Equal([2], run.Signals);
     }
@@ -116,7 +120,8 @@ public sealed class SandboxFunctionTests
         // A model may repeat the id that it read in an answer, or name nothing.
         foreach (var named in new[] { world.Sandbox.Id, null })
         {
-            Assert.StartsWith("exit code 0", await world.TextAsync("run", new { command = "echo hi", sandbox = named }), StringComparison.Ordinal);
+            var text = await world.TextAsync("run", new { command = "echo hi", sandbox = named });
+            Assert.StartsWith("exit code 0", text, StringComparison.Ordinal);
         }
     }
 
@@ -170,7 +175,8 @@ public sealed class SandboxFunctionTests
                 "replaced 1 times, first in line 1",
                 await world.TextAsync("file_edit", new { path, old_text = "one", new_text = "two" }), StringComparison.Ordinal);
             Assert.EndsWith($"{Mark}\ntwo\n", await world.TextAsync("file_read", new { path }), StringComparison.Ordinal);
-            Assert.EndsWith($"{Mark}\n{path} (4 bytes)", await world.TextAsync("file_list", new { path = $"{root}/a" }), StringComparison.Ordinal);
+            Assert.EndsWith(
+                $"{Mark}\n{path} (4 bytes)", await world.TextAsync("file_list", new { path = $"{root}/a" }), StringComparison.Ordinal);
             foreach (var (bytes, type) in new[] { (Png, "image/png"), ([0xFF, 0x00, 0xFE], "application/octet-stream") })
             {
                 await File.WriteAllBytesAsync(path, bytes);
