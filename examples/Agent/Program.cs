@@ -7,8 +7,8 @@ var url = args.Length > 0 ? args[0] : "http://127.0.0.1:8000";
 
 using var pandora = new PandoraClient(url, Environment.GetEnvironmentVariable("PANDORA_API_KEY"));
 
-// The client keeps the sandbox alive as long as the program holds it, and not for the 60 s of an idle one: a model may think for minutes, and
-// a conversation may last hours. The end of the block ends the sandbox, with all that the agent left in it.
+// The client keeps the sandbox alive as long as the program holds it, and not for the 60 s of an idle one: a model may think for minutes,
+// and a conversation may last hours. The end of the block ends the sandbox, with all that the agent left in it.
 await using var sandbox = await pandora.CreateAsync(new CreateSandboxOptions { Egress = "none" });
 
 // A real model goes here, instead of the scripted one: the IChatClient of its provider.

@@ -31,6 +31,7 @@ internal static class CommandLine
             ForwardCommand.Create(),
             SshCommand.Create(),
             SshConfigCommand.Create(),
+            McpCommand.Create(),
             ListCommand.Create(),
             RemoveCommand.Create(),
             HealthCommand.Create(),

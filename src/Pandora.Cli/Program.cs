@@ -27,7 +27,7 @@ try
 
     asJson = parsed.GetValue(Shared.Json);
     // These act on signals themselves.
-    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" or "forward" or "ssh"
+    TimeSpan? limit = parsed.CommandResult.Command.Name is "run" or "exec" or "shell" or "forward" or "ssh" or "mcp"
         ? null
         : TimeSpan.FromMinutes(3);
     return await parsed.InvokeAsync(

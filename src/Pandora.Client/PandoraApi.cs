@@ -21,10 +21,10 @@ internal sealed partial class PandoraApi(HttpClient http, PandoraClientOptions o
     /// <summary>Address of the server.</summary>
     public Uri Url => _base;
 
-    /// <summary>The HTTP client, for the protocols of the server that a library speaks.</summary>
+    /// <summary>The HTTP client, for protocols that a library speaks.</summary>
     public HttpClient Http => http;
 
-    /// <summary>API key; null for none.</summary>
+    /// <summary>The API key; null for none.</summary>
     public string? ApiKey => options.ApiKey;
 
     /// <summary>Clock of retries, reconnections and keeping alive.</summary>

@@ -1,17 +1,19 @@
-using Pandora.TestHost;
+using Pandora.TestHost.Scenarios;
 
 namespace Pandora.E2bTests;
 
-/// <summary>E2B's clients, which './pandora test' installs with npm below <c>artifacts/</c>.</summary>
+/// <summary>E2B's clients.</summary>
 internal static class Clients
 {
-    public static string Directory { get; } =
-        Environment.GetEnvironmentVariable("PANDORA_TEST_E2B_CLIENTS") ?? Path.Combine(Repository.Root, "artifacts/e2b-clients");
+    public static NpmClients Npm { get; } = new("E2B", "e2b-clients");
 
-    /// <summary>Why the clients cannot be run; null when they can.</summary>
-    public static string? Missing { get; } = Environment.GetEnvironmentVariable("PANDORA_TEST_E2B_MISSING") ?? Find();
+    /// <summary>The runs of their scenarios.</summary>
+    public static ScenarioRuns Runs { get; } = new();
 
-    private static string? Find() => File.Exists(Path.Combine(Directory, "node_modules/.package-lock.json"))
-        ? null
-        : $"E2B's clients are not in {Directory}: './pandora test' installs them with npm, and needs a registry for it";
+    /// <summary>Fails when a scenario fails; skips it where the clients cannot be run.</summary>
+    public static Task AssertPassesAsync(ServerOfClients server, string client, string file, string scenario)
+    {
+        Assert.SkipWhen(Npm.Missing is not null, Npm.Missing ?? "");
+        return Runs.RequirePassAsync(server, client, ScenarioFile.All.Single(f => f.Name == file).Script, scenario);
+    }
 }

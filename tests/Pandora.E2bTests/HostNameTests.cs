@@ -8,5 +8,5 @@ public sealed class HostNameTests(ServerWithNames server) : IClassFixture<Server
     [Theory]
     [MemberData(nameof(OfSdks))]
     public Task An_SDK_passes(string client, string file, string scenario) =>
-        ScenarioRuns.AssertPassesAsync(server, client, file, scenario);
+        Clients.AssertPassesAsync(server, client, file, scenario);
 }

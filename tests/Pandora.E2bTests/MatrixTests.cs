@@ -27,7 +27,7 @@ public sealed class MatrixTests
     [Fact]
     public async Task The_matrix_in_the_guide_is_that_of_this_run()
     {
-        Assert.SkipWhen(Clients.Missing is not null, Clients.Missing ?? "");
+        Assert.SkipWhen(Clients.Npm.Missing is not null, Clients.Npm.Missing ?? "");
         Assert.SkipUnless(await HasRunAsync(), "not all scenarios were run");
         var matrix = await WriteAsync();
         await File.WriteAllTextAsync(Path.Combine(Repository.Root, "artifacts/e2b-matrix.md"), matrix);
@@ -52,7 +52,7 @@ public sealed class MatrixTests
     [Fact]
     public void Every_file_of_scenarios_is_run()
     {
-        string[] others = ["names", "run", "wait"];
+        string[] others = ["fixture", "names"];
         var files = Directory.GetFiles(ScenarioFile.Directory, "*.mjs").Select(f => Path.GetFileNameWithoutExtension(f));
         Assert.Equal(ScenarioFile.All.Select(f => f.Name).Concat(others).Order(), files.Order());
         Assert.All(ScenarioFile.All, f => Assert.NotEmpty(f.Scenarios));
@@ -68,7 +68,7 @@ public sealed class MatrixTests
     {
         foreach (var (client, file) in Expected())
         {
-            if (await ScenarioRuns.FindAsync(client, file) is null)
+            if (await Clients.Runs.FindAsync(client.Package, file.Script) is null)
             {
                 return false;
             }
@@ -105,7 +105,7 @@ public sealed class MatrixTests
         foreach (var file in Expected().Where(e => e.Client == client && e.File.Tier == tier).Select(e => e.File))
         {
             all += file.Scenarios.Count;
-            passed += (await ScenarioRuns.FindAsync(client, file))!.Count(r => r.Ok);
+            passed += (await Clients.Runs.FindAsync(client.Package, file.Script))!.Count(r => r.Ok);
         }
 
         return all == 0 ? Untested : $"{passed} of {all}";

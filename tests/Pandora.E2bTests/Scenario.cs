@@ -1,12 +1,12 @@
-using System.Text.RegularExpressions;
 using Pandora.TestHost;
+using Pandora.TestHost.Scenarios;
 
 namespace Pandora.E2bTests;
 
 /// <summary>A file of scenarios: <c>scenarios/NAME.mjs</c>, where each exported function is a scenario.</summary>
 /// <param name="Name">Name of the file without its ending.</param>
 /// <param name="Tier">Column of the matrix.</param>
-internal sealed partial record ScenarioFile(string Name, Tier Tier)
+internal sealed record ScenarioFile(string Name, Tier Tier)
 {
     public static readonly IReadOnlyList<ScenarioFile> All =
     [
@@ -22,12 +22,12 @@ internal sealed partial record ScenarioFile(string Name, Tier Tier)
         new("cli", Tier.CommandLine),
     ];
 
-    public static string Directory { get; } = System.IO.Path.Combine(Repository.Root, "tests/Pandora.E2bTests/scenarios");
+    public static string Directory { get; } = Path.Combine(Repository.Root, "tests/Pandora.E2bTests/scenarios");
 
-    public string Path => System.IO.Path.Combine(Directory, $"{Name}.mjs");
+    public ScenarioScript Script => new(Path.Combine(Directory, $"{Name}.mjs"));
 
     /// <summary>The scenarios of the file, in their order.</summary>
-    public IReadOnlyList<string> Scenarios => [.. ScenarioPattern().Matches(File.ReadAllText(Path)).Select(m => m.Groups["name"].Value)];
+    public IReadOnlyList<string> Scenarios => Script.Scenarios;
 
     /// <summary>Clients, files and scenarios of some tiers, for a theory.</summary>
     public static TheoryData<string, string, string> In(IReadOnlyList<Client> clients, params Tier[] tiers)
@@ -46,9 +46,6 @@ internal sealed partial record ScenarioFile(string Name, Tier Tier)
 
         return rows;
     }
-
-    [GeneratedRegex(@"^export async function (?<name>\w+)\(", RegexOptions.Multiline)]
-    private static partial Regex ScenarioPattern();
 }
 
 /// <summary>What a group of scenarios needs, which is a column of the matrix.</summary>

@@ -10,12 +10,12 @@ public sealed class ScenarioTests(ServerOfClients server) : IClassFixture<Server
     [Theory]
     [MemberData(nameof(OfSdks))]
     public Task An_SDK_passes(string client, string file, string scenario) =>
-        ScenarioRuns.AssertPassesAsync(server, client, file, scenario);
+        Clients.AssertPassesAsync(server, client, file, scenario);
 
     [Theory]
     [MemberData(nameof(OfCommandLine))]
     public Task The_command_line_passes(string client, string file, string scenario) =>
-        ScenarioRuns.AssertPassesAsync(server, client, file, scenario);
+        Clients.AssertPassesAsync(server, client, file, scenario);
 
     // The tests install Python packages from no registry.
     [Fact(Skip = "the Python SDK is not installed: the tests use the registries of the distribution, NuGet and npm only")]

@@ -19,7 +19,7 @@ public sealed class ServerWithNames : ServerOfClients
         ["NODE_EXTRA_CA_CERTS"] = PathOf("ca.crt"),
     };
 
-    private protected override Dictionary<string, string> Settings => new(base.Settings)
+    internal override Dictionary<string, string> Settings => new(base.Settings)
     {
         ["PANDORA_LISTEN"] = "https://127.0.0.1:8443",
         ["PANDORA_PREVIEW_DOMAIN"] = ShownDomain,
@@ -39,9 +39,13 @@ public sealed class ServerWithNames : ServerOfClients
         }
     }
 
-    private protected override Task PrepareAsync() => Command.RunAsync(
-        Program, ["tls", "init", "--domain", Domain],
-        environment: new Dictionary<string, string> { ["PANDORA_DATA_DIR"] = _directory });
+    internal override async Task PrepareAsync()
+    {
+        await base.PrepareAsync();
+        await Command.RunAsync(
+            Program, ["tls", "init", "--domain", Domain],
+            environment: new Dictionary<string, string> { ["PANDORA_DATA_DIR"] = _directory });
+    }
 
     private string PathOf(string ending) => Path.Combine(_directory, "tls", $"{Domain}.{ending}");
 }

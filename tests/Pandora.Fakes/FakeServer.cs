@@ -129,6 +129,9 @@ internal sealed class FakeServer : IAsyncDisposable
         return ((int)response.StatusCode, json, response);
     }
 
+    /// <summary>Stops listening.</summary>
+    public Task StopAsync() => _app.StopAsync();
+
     public async ValueTask DisposeAsync()
     {
         Http.Dispose();

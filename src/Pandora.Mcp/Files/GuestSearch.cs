@@ -18,7 +18,7 @@ internal sealed class GuestSearch(Sandbox sandbox, string root, FileSearchArgume
 
     // What one line may have at most before its match is given up.
     private const int MaxLine = 1024 * 1024;
-    private const int ErrorCode = 2;
+    private const int ErrorCode = 2, NotRunnable = 126, NotFound = 127;
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(40);
     private readonly List<FoundText> _found = [];
     private int _chars;
@@ -58,7 +58,14 @@ internal sealed class GuestSearch(Sandbox sandbox, string root, FileSearchArgume
             await CheckPatternAsync(stop);
         }
 
-        return (_found, isSkipping || end.Stopped is not null);
+        if (end.ExitCode is NotRunnable or NotFound && end.Stopped is null)
+        {
+            throw NoProgram();
+        }
+
+        // Some file or directory could not be read.
+        var isPartial = end.ExitCode >= (arguments.Pattern is null ? 1 : ErrorCode);
+        return (_found, isSkipping || isPartial);
     }
 
     private string[] CommandOf()
@@ -78,8 +85,21 @@ internal sealed class GuestSearch(Sandbox sandbox, string root, FileSearchArgume
         ];
     }
 
-    private Task<SandboxProcess> StartAsync(IReadOnlyList<string> command, CancellationToken stop) => sandbox.OpenProcessAsync(
-        new ProcessSpec { Arguments = command, WaitsForReader = true, IsReadOnce = true, TimeLimit = Limit }, stop);
+    private async Task<SandboxProcess> StartAsync(IReadOnlyList<string> command, CancellationToken stop)
+    {
+        try
+        {
+            return await sandbox.OpenProcessAsync(
+                new ProcessSpec { Arguments = command, WaitsForReader = true, IsReadOnce = true, TimeLimit = Limit }, stop);
+        }
+        catch (PandoraException e) when (e.Field is "args" or "code")
+        {
+            throw NoProgram();
+        }
+    }
+
+    private PandoraException NoProgram() => new(
+        PandoraError.FileFailed, $"the sandbox has no working {CommandOf()[0]}: search with what it has, by run");
 
     // Takes the whole records, and leaves the rest. False when no more is wanted.
     private bool TakeRecords(MemoryStream pending)

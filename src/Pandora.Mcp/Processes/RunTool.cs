@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Text;
+using Pandora.Engine;
 using Pandora.Engine.Sandboxes;
 using Pandora.Mcp.Tools;
 
@@ -58,6 +59,10 @@ internal sealed class RunTool() : PandoraTool<RunArguments, OutputAnswer>(
         {
             var reason = await new ProcessReading(call, process, window, until).ReadAsync();
             return ProcessAnswers.Of(call, sandbox, process, window, reason);
+        }
+        catch (PandoraException e) when (e.Error is PandoraError.ShuttingDown or PandoraError.GuestUnreachable)
+        {
+            throw new PandoraException(e.Error, $"{e.Message}; its handle is {ProcessHandle.Of(sandbox, process.Id)}", innerException: e);
         }
         catch (OperationCanceledException)
         {

@@ -87,6 +87,8 @@ internal abstract class PandoraTool<TArguments, TAnswer> : McpServerTool
         try
         {
             var answer = await CallAsync(call, arguments);
+            // Nobody would learn of what was made.
+            call.Stop.ThrowIfCancellationRequested();
             var structured = JsonSerializer.SerializeToElement(answer.Structured, _answerType);
             List<ContentBlock> content = [new TextContentBlock { Text = answer.Summary }];
             if (answer.FromGuest is { } block)

@@ -61,7 +61,7 @@ internal sealed class SandboxCreateTool() : PandoraTool<SandboxCreateArguments, 
         {
             EndsAfter = LifetimeOf(arguments.Lifetime),
         };
-        var created = await call.Get<NewSandboxes>().CreateAsync(call.Sandboxes, request, call.Stop);
+        var created = await call.CreateSandboxAsync(request);
         var status = created.Sandbox.Status;
         var ends = arguments.Lifetime is null ? null : status.Lifetime.EndsAt;
         return new(

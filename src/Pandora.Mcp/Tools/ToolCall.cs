@@ -50,8 +50,16 @@ internal sealed class ToolCall(RequestContext<CallToolRequestParams> request, Ti
             return Sandboxes.Get(id);
         }
 
-        var created = await Get<NewSandboxes>().CreateAsync(Sandboxes, new SandboxRequest(), stop);
-        return NewSandbox = created.Sandbox;
+        return (await CreateSandboxAsync(new SandboxRequest())).Sandbox;
+    }
+
+    /// <summary>Makes a sandbox, which ends when the call fails.</summary>
+    /// <exception cref="PandoraException">The request is invalid or above a bound, or no microVM became ready in time.</exception>
+    public async Task<CreatedSandbox> CreateSandboxAsync(SandboxRequest wanted)
+    {
+        var created = await Get<NewSandboxes>().CreateAsync(Sandboxes, wanted, stop);
+        NewSandbox = created.Sandbox;
+        return created;
     }
 
     /// <summary>What a summary says about the sandbox.</summary>

@@ -12,13 +12,16 @@ namespace Pandora.Mcp.Tools;
 /// <summary>Failures as answers: a code, what happened, and what to do.</summary>
 internal static partial class ToolErrors
 {
+    private const int MaxMessage = 400;
+
     /// <summary>The answer for a failure that the engine names.</summary>
     public static CallToolResult Of(PandoraException exception)
     {
         var code = ErrorCodes.Find(Label.Of(exception.Error));
         var field = exception.Field is { } name ? $"{name}: " : "";
-        return Make(
-            Label.Of(exception.Error), $"{field}{exception.Message}{AdviceOf(exception, code)}", exception.Field, code?.RetryAfterSeconds);
+        // Messages repeat what the client sent, however long it was.
+        var message = exception.Message.Length > MaxMessage ? $"{exception.Message[..MaxMessage]}…" : exception.Message;
+        return Make(Label.Of(exception.Error), $"{field}{message}{AdviceOf(exception, code)}", exception.Field, code?.RetryAfterSeconds);
     }
 
     /// <summary>The answer when the time for an answer is over.</summary>

@@ -63,6 +63,13 @@ internal static class ToolSchema
             return;
         }
 
+        // The generator requires every parameter of a record's constructor.
+        if (schema["required"] is JsonArray required && schema["properties"] is JsonObject properties)
+        {
+            required.RemoveAll(n => properties[n!.GetValue<string>()]!["type"] is JsonArray);
+            _ = required.Count == 0 && schema.Remove("required");
+        }
+
         if (schema["type"] is JsonArray types)
         {
             schema["type"] = types.Select(t => t!.GetValue<string>()).First(t => t != "null");

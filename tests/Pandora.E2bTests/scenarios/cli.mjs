@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { pause } from './wait.mjs'
+import { pause } from '../../Pandora.TestHost/Scenarios/wait.mjs'
 
 let made
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { pause, until } from './wait.mjs'
+import { pause, until } from '../../Pandora.TestHost/Scenarios/wait.mjs'
 
 export async function a_command_returns_its_output_and_exit_code({ shared }) {
   const result = await (await shared()).commands.run('echo out; echo err >&2')

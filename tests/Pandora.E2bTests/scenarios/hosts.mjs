@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { pause, until } from './wait.mjs'
+import { pause, until } from '../../Pandora.TestHost/Scenarios/wait.mjs'
 
 // A program in the guest that shows the request on a port.
 const program = `

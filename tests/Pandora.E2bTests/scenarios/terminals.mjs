@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { until } from './wait.mjs'
+import { until } from '../../Pandora.TestHost/Scenarios/wait.mjs'
 
 const bytes = (text) => new TextEncoder().encode(text)
 

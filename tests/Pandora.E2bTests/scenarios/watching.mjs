@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { pause, until } from './wait.mjs'
+import { pause, until } from '../../Pandora.TestHost/Scenarios/wait.mjs'
 
 async function watch(sandbox, path, options) {
   const events = []

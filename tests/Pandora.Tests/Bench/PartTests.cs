@@ -19,7 +19,8 @@ public sealed class PartTests
     }
 
     [Theory]
-    [InlineData("", "pool exec growth boot snapshot agent streams files ports e2b footprint looking overload fairness keys adoption walls")]
+    [InlineData(
+        "", "pool exec growth boot snapshot agent streams files ports e2b mcp footprint looking overload fairness keys adoption walls")]
     [InlineData("--vmm firecracker", "pool exec growth boot snapshot agent files footprint adoption driver")]
     [InlineData("--vmm firecracker --only footprint", "footprint")]
     [InlineData("--vmm firecracker --only adoption", "adoption")]

@@ -149,11 +149,11 @@ public sealed class GuestAgentTests
 
     [Fact]
     public Task Garbage_is_refused_at_once() =>
-        RefusedAsync(guest => guest.SendAsync("\x7F\x45LF, and much more of it"u8.ToArray()), "not a frame of the protocol");
+        RefusedAsync(guest => AnswerAsync(guest, "\x7F\x45LF, and much more of it"u8.ToArray()), "not a frame of the protocol");
 
     [Fact]
     public Task A_length_over_the_limit_is_refused_before_memory_is_allocated() =>
-        RefusedAsync(guest => guest.SendAsync(Convert.FromHexString("504E4441010200000000FFFFFF7F")), "not a frame of the protocol");
+        RefusedAsync(guest => AnswerAsync(guest, Convert.FromHexString("504E4441010200000000FFFFFF7F")), "not a frame of the protocol");
 
     [Fact]
     public Task A_flood_is_refused_after_a_limit_of_bytes() => RefusedAsync(
@@ -216,6 +216,13 @@ public sealed class GuestAgentTests
         var asking = agent.PingAsync(default, stop.Token);
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => asking);
+    }
+
+    // After the question: a guest that leaves before it cannot be asked.
+    private static async Task AnswerAsync(Guest guest, byte[] bytes)
+    {
+        await guest.ReadAsync();
+        await guest.SendAsync(bytes);
     }
 
     private async Task RefusedAsync(Func<Guest, Task> behave, string words)
