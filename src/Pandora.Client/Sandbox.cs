@@ -52,7 +52,8 @@ public partial class Sandbox : IAsyncDisposable
     /// <summary>The server's answer to the creation; null after <see cref="PandoraClient.Connect"/>.</summary>
     internal SandboxCreated? Wire => _created;
 
-    private PandoraApi Api => _api ?? throw new NotSupportedException("this sandbox has no client: replace the member in your test");
+    /// <summary>The API on the wire.</summary>
+    internal PandoraApi Api => _api ?? throw new NotSupportedException("this sandbox has no client: replace the member in your test");
 
     /// <summary>Its processes: commands that run in the background, that are fed, signalled and found again.</summary>
     public virtual SandboxProcesses Processes => new(Api, Id);

@@ -1,4 +1,5 @@
 using System.IO.Compression;
+using System.Xml.Linq;
 using Pandora.Linux;
 
 namespace Pandora.Tests.Client;
@@ -11,9 +12,9 @@ public sealed class PackageTests : IDisposable
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Fact]
-    public async Task The_quickstart_compiles_against_the_package_for_each_framework()
+    public async Task The_examples_compile_against_the_packages_for_each_framework()
     {
-        foreach (var project in new[] { "Pandora.Contracts", "Pandora.Client" })
+        foreach (var project in new[] { "Pandora.Contracts", "Pandora.Client", "Pandora.Extensions.AI" })
         {
             await DotnetAsync("pack", Path.Combine(Repository.Root, "src", project), "-c", "Release", "-o", _directory);
         }
@@ -40,9 +41,23 @@ public sealed class PackageTests : IDisposable
         }
 
         var version = Path.GetFileNameWithoutExtension(client)["Pandora.Client.".Length..];
+        await BuildAsync("Quickstart", ("Pandora.Client", version));
+        await BuildAsync("Agent", ("Pandora.Extensions.AI", version), ("Microsoft.Extensions.AI", AgentsVersion));
+    }
+
+    private static string AgentsVersion =>
+        XDocument.Parse(Repository.Read("Directory.Packages.props")).Descendants("PackageVersion")
+            .Single(p => (string?)p.Attribute("Include") == "Microsoft.Extensions.AI").Attribute("Version")!.Value;
+
+    private async Task BuildAsync(string example, params (string Name, string Version)[] packages)
+    {
         // Outside of the checkout: nothing of its build properties holds there.
-        var program = Directory.CreateDirectory(Path.Combine(_directory, "program")).FullName;
-        File.Copy(Path.Combine(Repository.Root, "examples/Quickstart/Program.cs"), Path.Combine(program, "Program.cs"));
+        var program = Directory.CreateDirectory(Path.Combine(_directory, example)).FullName;
+        foreach (var file in Directory.GetFiles(Path.Combine(Repository.Root, "examples", example), "*.cs"))
+        {
+            File.Copy(file, Path.Combine(program, Path.GetFileName(file)));
+        }
+
         await File.WriteAllTextAsync(Path.Combine(program, "program.csproj"), $"""
             <Project Sdk="Microsoft.NET.Sdk">
               <PropertyGroup>
@@ -55,7 +70,7 @@ public sealed class PackageTests : IDisposable
                 <RestoreAdditionalProjectSources>{_directory}</RestoreAdditionalProjectSources>
               </PropertyGroup>
               <ItemGroup>
-                <PackageReference Include="Pandora.Client" Version="{version}" />
+                {string.Join('\n', packages.Select(p => $"""<PackageReference Include="{p.Name}" Version="{p.Version}" />"""))}
               </ItemGroup>
             </Project>
             """);
