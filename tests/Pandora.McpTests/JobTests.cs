@@ -22,10 +22,10 @@ public sealed class JobTests
         foreach (var result in results.Where(r => r.Value is not null))
         {
             var cost = result.Value!.Value;
+            var figures = string.Join(" | ", new[] { "calls", "written", "read" }.Select(n => cost.GetProperty(n).GetInt64()));
             report.Append(
                 CultureInfo.InvariantCulture,
-                $"| {result.Name.Replace('_', ' ')} | {cost.GetProperty("calls")} | {cost.GetProperty("written")} | {cost.GetProperty("read")} "
-                    + $"| {result.Milliseconds / 1000.0:0.0} |\n");
+                $"| {result.Name.Replace('_', ' ')} | {figures} | {result.Milliseconds / 1000.0:0.0} |\n");
         }
 
         var path = Path.Combine(Repository.Root, "artifacts/mcp-jobs.md");

@@ -36,7 +36,8 @@ public sealed class KeylessTests(ServerWithoutKeys server) : IClassFixture<Serve
                     "http://127.0.0.1:8000/mcp", "--expected-failures", list, "-o", results,
                 ],
                 cancellationToken: TestContext.Current.CancellationToken);
-            var expected = (await File.ReadAllLinesAsync(list)).Where(l => l.StartsWith("  - ", StringComparison.Ordinal)).Select(l => l[4..]);
+            var expected = (await File.ReadAllLinesAsync(list))
+                .Where(l => l.StartsWith("  - ", StringComparison.Ordinal)).Select(l => l[4..]).ToList();
             // A directory for each scenario, with the time of the run after its name.
             var run = Directory.GetDirectories(results).Select(d => NameOf(Path.GetFileName(d))).ToList();
             Assert.Equal(ForAnybody, run.Except(expected).Order(StringComparer.Ordinal));
