@@ -43,7 +43,7 @@ internal static class FunctionArguments
         return bound;
     }
 
-    // Semantic Kernel passes every argument as text, and some models write numbers as text. The server is strict.
+    // Arguments of Semantic Kernel may be text, and some models write numbers as text. The server is strict.
     private static object? Typed(string? type, object? value)
     {
         if (type is null or "string" || TextOf(value) is not { } text)
