@@ -11,15 +11,16 @@ async function withDirectories(test, work) {
   await mkdir(allowed)
   await mkdir(outside)
   await writeFile(join(outside, 'secret.txt'), 'secret')
-  const session = await test.connect({ args: ['--allow', allowed] })
+  let session
   try {
+    session = await test.connect({ args: ['--allow', allowed] })
     await work({ session, allowed, outside })
     // Nothing was written there.
     assert.deepEqual(await readdir(outside), ['secret.txt'])
     assert.equal(await readFile(join(outside, 'secret.txt'), 'utf8'), 'secret')
     assert.deepEqual((await readdir(root)).sort(), ['allowed', 'allowed-not'])
   } finally {
-    await session.close()
+    await session?.close()
     await rm(root, { recursive: true })
   }
 }
