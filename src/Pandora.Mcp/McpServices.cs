@@ -31,8 +31,9 @@ public static class McpServices
         ArgumentNullException.ThrowIfNull(options);
         services.AddSingleton(options);
         services.AddSingleton<NewSandboxes>();
-        // It logs the text of errors and the names of tools, which are the client's, at its usual level.
-        services.AddLogging(l => l.AddFilter("ModelContextProtocol", LogLevel.Warning));
+        // It logs with stack traces what clients do as often as they like: unknown tools, by their whole names, and calls that are
+        // cancelled. What fails here is logged by ToolErrors.
+        services.AddLogging(l => l.AddFilter("ModelContextProtocol", LogLevel.Critical));
         services.AddMcpServer(o =>
         {
             o.ServerInfo = new Implementation { Name = "pandora", Title = "Pandora", Version = options.Version };

@@ -28,7 +28,7 @@ internal static partial class ToolErrors
     public static CallToolResult OfTime(TimeSpan limit) => Make(
         "timeout",
         $"nothing came within {limit.TotalSeconds:0} s, and whether it was done is not known; a sandbox that was made for this call ends. "
-            + "Try again, or look with sandbox_list");
+            + "Look what was done before you repeat it");
 
     /// <summary>The answer for a failure that nobody foresaw.</summary>
     public static CallToolResult OfUnexpected(RequestContext<CallToolRequestParams> request, Exception exception)
