@@ -119,9 +119,14 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
     private static string? NamedIn(string tool, Dictionary<string, object?> arguments)
     {
         var name = tool.StartsWith("process_", StringComparison.Ordinal) && tool != "process_start" ? "process" : SandboxArgument;
-        return arguments.GetValueOrDefault(name) is JsonElement { ValueKind: JsonValueKind.String } value
-            ? value.GetString()!.Split('/')[0]
-            : null;
+        if (arguments.GetValueOrDefault(name) is not JsonElement { ValueKind: JsonValueKind.String } value)
+        {
+            return null;
+        }
+
+        // An id is taken as it is: 'ID/x' is not the sandbox ID.
+        var text = value.GetString()!;
+        return name == SandboxArgument ? text : text.Split('/')[0];
     }
 
     // A value that is there and no text is the server's to refuse.

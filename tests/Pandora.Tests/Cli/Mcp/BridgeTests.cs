@@ -52,6 +52,18 @@ public sealed class BridgeTests
     }
 
     [Fact]
+    public async Task A_wrong_id_that_begins_like_the_own_one_leaves_the_own_one()
+    {
+        await using var world = await BridgeWorld.StartAsync();
+        var own = (await world.DoAsync("run", new { command = "echo" })).GetProperty("sandbox").GetString()!;
+        var lost = await world.CallAsync("run", new { command = "echo", sandbox = $"{own}/x" });
+        Assert.Equal("sandbox_not_found", ToolResults.CodeOf(lost));
+        Assert.Equal(own, (await world.DoAsync("run", new { command = "echo" })).GetProperty("sandbox").GetString());
+        await world.LeaveAsync();
+        Assert.Empty(world.Sandboxes);
+    }
+
+    [Fact]
     public async Task The_list_says_that_the_sandbox_may_be_left_out()
     {
         await using var world = await BridgeWorld.StartAsync();
