@@ -78,6 +78,7 @@ export async function poll_a_build_of_three_minutes(test) {
   })
 }
 poll_a_build_of_three_minutes.longestMs = 280_000
+poll_a_build_of_three_minutes.isPatient = true
 
 export async function serve_a_page_and_fetch_it(test) {
   return job(test, { calls: 6, written: 1500, read: 6000 }, async (session) => {

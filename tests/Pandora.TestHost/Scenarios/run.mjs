@@ -1,6 +1,7 @@
 // Runs the scenarios of one file with one client: node run.mjs CLIENTS CLIENT FILE SCENARIO…
 // CLIENTS is the directory where npm installed the clients. The file's directory has a fixture.mjs: its open(CLIENTS, CLIENT) makes what
-// each scenario gets, and its close() ends what scenarios left. A scenario may take 90 s, or its own longestMs.
+// each scenario gets, and its close() ends what scenarios left. A scenario may take 90 s, or its own longestMs. One that mostly waits
+// says isPatient: it runs beside the others.
 // Prints one line of JSON for each scenario: name, ok, milliseconds, error, and the value that it returned.
 import { dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -31,7 +32,7 @@ function describe(error) {
   return causes.join('\ncaused by: ')
 }
 
-for (const name of names) {
+async function run(name) {
   const start = performance.now()
   let [error, value] = [null, null]
   try {
@@ -43,6 +44,9 @@ for (const name of names) {
   process.stdout.write(JSON.stringify(result) + '\n')
 }
 
+const patient = names.filter((name) => scenarios[name].isPatient).map(run)
+for (const name of names.filter((name) => !scenarios[name].isPatient)) await run(name)
+await Promise.all(patient)
 await fixture.close()
 // A scenario that failed may have left timers and connections.
 process.exit(0)
