@@ -130,11 +130,22 @@ public sealed class PandoraException(PandoraError error, string message, string?
     /// </summary>
     public string? Hint { get; init; }
 
+    /// <summary>
+    /// Whether the message repeats words that the guest chose, such as a reason of its agent. Front ends that keep the guest's words apart
+    /// show them so.
+    /// </summary>
+    public bool HasGuestWords { get; init; }
+
+    /// <summary>The error for what a guest's agent refuses, in its words.</summary>
+    internal static PandoraException OfGuest(PandoraError error, string words, string? field = null) =>
+        new(error, words, field) { HasGuestWords = true };
+
     /// <summary>The error for a guest that does not answer and received nothing of the command.</summary>
-    internal static PandoraException NotSent(string message, Exception? innerException = null) =>
+    internal static PandoraException NotSent(string message, Exception? innerException = null, bool hasGuestWords = false) =>
         new(PandoraError.GuestUnreachable, $"{message}; nothing of the command was run", innerException: innerException)
         {
             Stop = CommandStop.NotStarted,
+            HasGuestWords = hasGuestWords,
         };
 
     /// <summary>The error for a request with an invalid field.</summary>

@@ -54,7 +54,11 @@ internal static class FunctionArguments
         try
         {
             using var document = JsonDocument.Parse(type == "boolean" ? text.ToLowerInvariant() : text);
-            return Fits(document.RootElement.ValueKind, type) ? document.RootElement.Clone() : value;
+            return !Fits(document.RootElement.ValueKind, type) ? value
+                // Some models write 5.0 for 5.
+                : type == "integer" && document.RootElement.TryGetDouble(out var number) && number % 1 == 0 && Math.Abs(number) < 1e15
+                ? (long)number
+                : document.RootElement.Clone();
         }
         catch (JsonException)
         {

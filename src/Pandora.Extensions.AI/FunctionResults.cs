@@ -23,9 +23,9 @@ internal static class FunctionResults
     /// <summary>What the server answered: text, or a list of contents where some are not text.</summary>
     public static object Of(CallToolResult result)
     {
-        if (result.IsError == true)
+        if (EndOf(result) is { } ended)
         {
-            return ErrorOf(result);
+            return ended;
         }
 
         var guest = result.Content.Where(IsFromGuest).ToList();
@@ -54,7 +54,7 @@ internal static class FunctionResults
             + "processes outlive: try again in a few seconds. If that does not help, tell your user; './pandora up' starts a server",
         McpProtocolException e => $"not_understood: the server refused the call: {e.Message}. Tell your user: program and server may be "
             + "of different versions",
-        OperationCanceledException => $"timeout: no answer came in time. {NotKnown}",
+        OperationCanceledException or TimeoutException => $"timeout: no answer came in time. {NotKnown}",
         HttpRequestException or IOException or McpException or JsonException =>
             $"interrupted: the connection to the server broke before the answer came. {NotKnown}",
         _ => null,
@@ -68,15 +68,18 @@ internal static class FunctionResults
         HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed =>
             "not_understood: there is no MCP front end at the server's address. Tell your user: the server is older than the program, or "
             + "the address is wrong",
+        HttpStatusCode.RequestEntityTooLarge =>
+            "invalid_request: the call is larger than the server takes, and nothing was done: send less",
         HttpStatusCode.TooManyRequests => "too_many_requests: nothing was done. Try again in a few seconds",
         _ => $"interrupted: the server, or a proxy before it, answered with HTTP {(int)status}. {NotKnown}",
     };
 
-    private static string ErrorOf(CallToolResult result)
+    // The server advises to make another sandbox, which these functions cannot.
+    private static string? EndOf(CallToolResult result)
     {
-        var code = ((result.Meta?["pandora/error"] as JsonObject)?["code"] as JsonValue)?.GetValue<string>();
-        // The server advises to make another sandbox, which these functions cannot.
-        return code is "sandbox_not_found" or "sandbox_gone" ? $"{code}: {Ended}" : TextOf(result.Content);
+        var error = result.IsError == true ? result.Meta?["pandora/error"] as JsonObject : null;
+        var code = (error?["code"] as JsonValue)?.GetValue<string>();
+        return code is "sandbox_not_found" or "sandbox_gone" ? $"{code}: {Ended}" : null;
     }
 
     private static bool IsFromGuest(ContentBlock block) =>

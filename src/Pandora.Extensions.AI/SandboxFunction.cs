@@ -35,12 +35,22 @@ internal sealed class SandboxFunction : AIFunction
     /// <inheritdoc/>
     protected override async ValueTask<object?> InvokeCoreAsync(AIFunctionArguments arguments, CancellationToken cancellationToken)
     {
-        if (FunctionArguments.Refuse(_tool, arguments, _sandbox.Id) is { } refusal)
+        Dictionary<string, object?> bound;
+        try
         {
-            return refusal;
+            if (FunctionArguments.Refuse(_tool, arguments, _sandbox.Id) is { } refusal)
+            {
+                return refusal;
+            }
+
+            bound = FunctionArguments.Bind(_tool, arguments, _sandbox.Id);
+        }
+        catch (InvalidOperationException)
+        {
+            // Half of a surrogate pair, which models write when they are cut.
+            return "invalid_request: an argument is no valid text, and nothing was done: write it again";
         }
 
-        var bound = FunctionArguments.Bind(_tool, arguments, _sandbox.Id);
         try
         {
             return FunctionResults.Of(await _server.CallAsync(_tool.Name, bound, cancellationToken).ConfigureAwait(false));

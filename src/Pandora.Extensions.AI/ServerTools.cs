@@ -13,6 +13,9 @@ internal sealed class ServerTools(PandoraApi api)
         Version = typeof(ServerTools).Assembly.GetName().Version!.ToString(3),
     };
 
+    // The server answers each call within 50 s. One that hangs must not hold the agent for ever.
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(70);
+
     // Nothing has to be disposed of: the server keeps no session, and the connections are the PandoraClient's.
     private McpClient? _client;
 
@@ -21,11 +24,14 @@ internal sealed class ServerTools(PandoraApi api)
     /// <param name="arguments">Its arguments.</param>
     /// <param name="cancellationToken">Ends the request; the server then ends what it does for it.</param>
     /// <returns>Its answer, which may be a failure.</returns>
+    /// <exception cref="OperationCanceledException">It was cancelled, or no answer came within 70 s.</exception>
     public async Task<CallToolResult> CallAsync(
         string tool, IReadOnlyDictionary<string, object?> arguments, CancellationToken cancellationToken)
     {
-        var client = await ConnectAsync(cancellationToken).ConfigureAwait(false);
-        return await client.CallToolAsync(tool, arguments, cancellationToken: cancellationToken).ConfigureAwait(false);
+        using var limit = new CancellationTokenSource(Limit, api.Time);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limit.Token);
+        var client = await ConnectAsync(stop.Token).ConfigureAwait(false);
+        return await client.CallToolAsync(tool, arguments, cancellationToken: stop.Token).ConfigureAwait(false);
     }
 
     // It asks the server which revision to speak, once. Two first calls may both ask, which harms nothing.

@@ -39,8 +39,8 @@ internal static class McpCommand
             // Whatever a library prints: standard output is the protocol's.
             Console.SetOut(Console.Error);
             var own = new OwnSandboxOptions(
-                result.GetValue(template), result.GetValue(egress),
-                result.GetValue(idle) is { } time ? Duration.Parse("--idle-timeout", time).TotalSeconds : null);
+                result.GetValue(template), EgressOf(result.GetValue(egress)),
+                result.GetValue(idle) is { } time ? IdleOf(Duration.Parse("--idle-timeout", time).TotalSeconds) : null);
             var allowed = new AllowedDirectories(result.GetValue(allow) ?? []);
             using var pandora = Shared.Connect(result);
             using var signals = new EndSignals();
@@ -49,11 +49,20 @@ internal static class McpCommand
             await using var upstream = new Upstream(pandora.Api);
             await using var sandboxes = new BridgeSandboxes(pandora.Api, upstream, own, TimeProvider.System);
             using var local = new LocalTools(pandora, allowed, TimeProvider.System);
-            var bridge = new Bridge(upstream, sandboxes, local);
+            var bridge = new Bridge(upstream, sandboxes, local, TimeProvider.System);
             await using var host = new HostTransport(new StandardInput(), new StandardOutput(), signals.Ended);
             await bridge.ServeAsync(host);
             return 0;
         });
         return command;
     }
+
+    // What can be known before the host asks is said at once.
+    private static string? EgressOf(string? egress) => egress is null or "internet" or "none"
+        ? egress
+        : throw new UsageException($"--egress must be internet or none, and is '{egress}'");
+
+    private static double IdleOf(double seconds) => seconds >= Limits.MinIdleTimeout
+        ? seconds
+        : throw new UsageException($"--idle-timeout must be at least {Limits.MinIdleTimeout:0}s");
 }

@@ -15,16 +15,19 @@ internal sealed record OwnSandboxOptions(string? Template = null, string? Egress
 /// </summary>
 internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSandboxOptions options, TimeProvider time) : IAsyncDisposable
 {
-    private static readonly TimeSpan EndLimit = TimeSpan.FromSeconds(10);
+    // Hosts kill a program that does not end within two seconds.
+    private static readonly TimeSpan EndLimit = TimeSpan.FromSeconds(10), MakeLimit = TimeSpan.FromSeconds(1);
     private readonly CancellationTokenSource _given = new();
     private readonly HashSet<string> _made = new(StringComparer.Ordinal);
     private string? _own;
     private Task<(string? Id, CallToolResult? Error)>? _making;
 
     /// <summary>The own sandbox, which is made at its first use.</summary>
-    /// <param name="cancellationToken">Ends the wait. The sandbox is made all the same: else nobody would know its id and end it.</param>
+    /// <param name="stop">Ends the wait, when the client cancels the call or its time is over. The sandbox is made all the same: else
+    /// nobody would know its id and end it.</param>
+    /// <param name="cancellationToken">Is cancelled when the client cancels the call.</param>
     /// <returns>Its id and whether this call made it; or the error when it could not be made.</returns>
-    public async Task<(string? Id, bool IsNew, CallToolResult? Error)> OwnAsync(CancellationToken cancellationToken)
+    public async Task<(string? Id, bool IsNew, CallToolResult? Error)> OwnAsync(CancellationToken stop, CancellationToken cancellationToken)
     {
         Task<(string?, CallToolResult?)> making;
         var isFirst = false;
@@ -39,8 +42,16 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
             making = _making ??= Task.Run(MakeAsync, CancellationToken.None);
         }
 
-        var (id, error) = await making.WaitAsync(cancellationToken);
-        return (id, isFirst && error is null, error);
+        try
+        {
+            var (id, error) = await making.WaitAsync(stop);
+            return (id, isFirst && error is null, error);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return (null, false, ToolResults.Error(
+                "timeout", "this session's own sandbox is not ready yet, and nothing else was done: call again"));
+        }
     }
 
     /// <summary>Learns from an answer which sandbox was made or has ended.</summary>
@@ -75,7 +86,15 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
     public async ValueTask DisposeAsync()
     {
         using var limit = new CancellationTokenSource(EndLimit, time);
-        string[] left;
+        await Task.WhenAll(EndMadeAsync(limit.Token), StopMakingAsync());
+        // What was made meanwhile.
+        await EndMadeAsync(limit.Token);
+        _given.Dispose();
+    }
+
+    // A sandbox whose id comes soon is ended by it. The server ends what it makes for a request that is given up.
+    private async Task StopMakingAsync()
+    {
         Task? making;
         lock (_made)
         {
@@ -84,18 +103,22 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
 
         if (making is not null)
         {
-            await making.WaitAsync(limit.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await making.WaitAsync(MakeLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await _given.CancelAsync();
+            await making.WaitAsync(MakeLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
+    }
 
+    private Task EndMadeAsync(CancellationToken cancellationToken)
+    {
+        string[] left;
         lock (_made)
         {
             left = [.. _made];
+            _made.Clear();
         }
 
-        await Task.WhenAll(left.Select(id => EndAsync(id, limit.Token)));
-        // The server ends what it makes for a request that is given up.
-        await _given.CancelAsync();
-        _given.Dispose();
+        return Task.WhenAll(left.Select(id => EndAsync(id, cancellationToken)));
     }
 
     private async Task<(string? Id, CallToolResult? Error)> MakeAsync()
@@ -112,7 +135,7 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
                 "sandbox_create", wanted.Where(w => w.Value is not null).ToDictionary(), progress: null, _given.Token);
             if (created.IsError == true || ToolResults.TextOf(created, "sandbox") is not { } made)
             {
-                return (null, created);
+                return (null, Explain(created));
             }
 
             Add(made);
@@ -130,6 +153,17 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
                 _making = null;
             }
         }
+    }
+
+    // No call has such an argument: the user gave it.
+    private static CallToolResult Explain(CallToolResult refusal)
+    {
+        var field = refusal.Meta?["pandora/error"]?["field"]?.GetValue<string>();
+        return field is "template" or "egress" or "idle_timeout" && refusal.Content is [TextContentBlock { Text: var words }, ..]
+            ? ToolResults.Error(
+                ToolResults.CodeOf(refusal)!,
+                $"this session's own sandbox cannot be made as your user started './pandora mcp': --{field.Replace('_', '-')} ({words})")
+            : refusal;
     }
 
     private void Add(string sandbox)

@@ -16,8 +16,9 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
 {
     private const string From = "from", To = "to", SandboxName = "sandbox";
 
-    // Clients cut a call at 60 s and more.
-    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(50);
+    // Errors whose words are the server's or this program's. In others stand names of files, which the guest may have chosen.
+    private static readonly string[] OwnWords =
+        ["sandbox_not_found", "sandbox_gone", "unauthorized", "shutting_down", "recovering", "unreachable"];
     private readonly SemaphoreSlim _turn = new(1, 1);
 
     /// <summary>The tools; none without an allowed directory.</summary>
@@ -58,35 +59,33 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
             return Invalid(To, "must be given, as text");
         }
 
-        using var limit = new CancellationTokenSource(Limit, time);
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limit.Token);
         try
         {
-            await _turn.WaitAsync(stop.Token);
+            await _turn.WaitAsync(cancellationToken);
             try
             {
                 var (files, bytes) = (pandora.Connect(sandbox).Files, new Bytes(progress, time));
                 return tool == "upload"
-                    ? await UploadAsync(files, bytes, sandbox, from, to, stop.Token)
-                    : await DownloadAsync(files, bytes, sandbox, from, to, stop.Token);
+                    ? await UploadAsync(files, bytes, sandbox, from, to, cancellationToken)
+                    : await DownloadAsync(files, bytes, sandbox, from, to, cancellationToken);
             }
             finally
             {
                 _turn.Release();
             }
         }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        catch (Exception e) when (
+            Failure.Of(e) is { } failure && e is not OperationCanceledException && !cancellationToken.IsCancellationRequested)
         {
-            return ToolResults.Error(
-                "timeout",
-                $"the transfer was given up after {Limit.TotalSeconds:0} s: a single file was not written, and of a directory a part may "
-                    + "be there. Your user can copy it with './pandora cp'");
-        }
-        catch (Exception e) when (Failure.Of(e) is { } failure && e is not OperationCanceledException)
-        {
-            return Refuse(e, failure.Problem);
+            return Refuse(failure.Problem);
         }
     }
+
+    /// <summary>The answer when the time for a transfer is over.</summary>
+    public static CallToolResult GivenUp(TimeSpan limit) => ToolResults.Error(
+        "timeout",
+        $"the transfer was given up after {limit.TotalSeconds:0} s: a single file was not written, and of a directory a part may be there. "
+            + "Your user can copy it with './pandora cp'");
 
     private async Task<CallToolResult> UploadAsync(
         SandboxFiles files, Bytes progress, string sandbox, string from, string to, CancellationToken stop)
@@ -167,7 +166,7 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
     {
         var leftOut = result.SkippedCount == 0
             ? ""
-            : $", and left out {result.SkippedCount} (devices, FIFOs, sockets, links that lead out)";
+            : $", and left out {result.SkippedCount} (devices, FIFOs, sockets, or links that lead out)";
         var answer = new JsonObject
         {
             [SandboxName] = sandbox,
@@ -186,17 +185,16 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
     /// <inheritdoc/>
     public void Dispose() => _turn.Dispose();
 
-    // The words about an archive have names of the guest's in them.
-    private static CallToolResult Refuse(Exception exception, ApiProblem problem)
+    private static CallToolResult Refuse(ApiProblem problem)
     {
-        var code = problem.Code ?? "failed";
-        if (exception is not FileTransferException)
+        var code = problem.Code is null or "usage" ? "invalid_request" : problem.Code;
+        if (OwnWords.Contains(code))
         {
-            return ToolResults.Error(code == "usage" ? "invalid_request" : code, problem.Detail ?? "the transfer failed");
+            return ToolResults.Error(code, problem.Detail ?? "the transfer failed");
         }
 
         var result = ToolResults.Error(code, "the transfer was not done, or not to its end; the next block says why");
-        result.Content.Add(new TextContentBlock { Text = exception.Message, Meta = new() { ["pandora/from"] = "guest" } });
+        result.Content.Add(new TextContentBlock { Text = problem.Detail ?? "", Meta = new() { ["pandora/from"] = "guest" } });
         return result;
     }
 
@@ -249,7 +247,7 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
                     ["left_out"] = new JsonObject
                     {
                         ["type"] = "integer",
-                        ["description"] = "Files that were not copied: devices, FIFOs, sockets, links that lead out.",
+                        ["description"] = "Files that were not copied: devices, FIFOs, sockets; of a download also links that lead out.",
                     },
                 },
                 ["required"] = new JsonArray(SandboxName, "new_sandbox", "files", "bytes", "left_out"),

@@ -12,7 +12,7 @@ public sealed class SandboxProcess : IAsyncDisposable
     private const int Sigkill = 9;
     private readonly Sandbox _sandbox;
     private readonly IGuestProcess _process;
-    private readonly Sandbox.Lease? _lease;
+    private Sandbox.Lease? _lease;
     private readonly AuditLine _line;
     private bool _isRecorded;
     private Exception? _failure;
@@ -71,6 +71,21 @@ public sealed class SandboxProcess : IAsyncDisposable
         {
             _failure = await _sandbox.ReasonOfAsync(e, cancellationToken) ?? e;
             throw _failure;
+        }
+    }
+
+    /// <summary>
+    /// Holds the sandbox, which is in use then even while the process is silent: its reader is a client that waits. It is held until the
+    /// end of the process has been read or this is disposed of.
+    /// </summary>
+    /// <exception cref="PandoraException">The sandbox has ended.</exception>
+    public void Hold()
+    {
+        if (_lease is null)
+        {
+            _lease = _sandbox.Use();
+            // The guest has answered.
+            _lease.HasWorked = true;
         }
     }
 

@@ -65,6 +65,16 @@ internal sealed class FileEditTool() : PandoraTool<FileEditArguments, EditedAnsw
                 "old_text", $"is in the file {count} times: give more of what is around it, or all: true. Nothing was changed");
         }
 
+        var growth = Encoding.UTF8.GetByteCount(arguments.NewText) - Encoding.UTF8.GetByteCount(arguments.OldText);
+        var size = bytes.Length + ((long)count * growth);
+        if (size > MaxSize)
+        {
+            throw PandoraException.Invalid(
+                "new_text",
+                $"the file would have {size} bytes, and may have {MaxSize / (1024 * 1024)} MiB: edit it by a command with run. Nothing was "
+                    + "changed");
+        }
+
         var edited = Encoding.UTF8.GetBytes(text.Replace(arguments.OldText, arguments.NewText, StringComparison.Ordinal));
         using var body = new MemoryStream(edited, writable: false);
         // Somebody else's change in between is not overwritten.

@@ -5,6 +5,7 @@ using Pandora.Engine;
 using Pandora.Engine.Guests.Files;
 using Pandora.Engine.Telemetry;
 using Pandora.Mcp.Tools;
+using ListedPage = Pandora.Engine.Guests.Files.FileAnswer;
 
 namespace Pandora.Mcp.Files;
 
@@ -34,7 +35,7 @@ internal sealed class FileListTool() : PandoraTool<FileListArguments, ListAnswer
     "Lists the files of a directory, with those of the directories below it if depth is more than 1.",
     Texts.Does(isReadOnly: true, isIdempotent: true))
 {
-    private const int Usual = 200, Most = 1000;
+    private const int Usual = 200, Most = 1000, MaxChars = 60_000;
 
     /// <inheritdoc/>
     protected override async Task<ToolAnswer<ListAnswer>> CallAsync(ToolCall call, FileListArguments arguments)
@@ -53,13 +54,31 @@ internal sealed class FileListTool() : PandoraTool<FileListArguments, ListAnswer
             After = position.After,
         };
         var sandbox = await call.SandboxAsync(arguments.Sandbox);
-        var page = await sandbox.AskFilesAsync(spec, call.Stop);
+        var page = Shorten(await sandbox.AskFilesAsync(spec, call.Stop));
         var entries = page.Files.Select(f => new ListedFile(Encoding.UTF8.GetString(f.Path), Label.Of(f.Kind), f.Size)).ToList();
+        // It has the name of a file.
         var next = position.NextOf(page);
-        var lines = string.Join('\n', entries.Select(e => e.Kind == "directory" ? $"{e.Path}/" : $"{e.Path} ({e.Size} bytes)"));
+        IEnumerable<string> lines = entries.Select(e => e.Kind == "directory" ? $"{e.Path}/" : $"{e.Path} ({e.Size} bytes)");
+        lines = next is null ? lines : lines.Append($"next: {next}");
         return new(
-            $"{entries.Count} entries{(next is null ? "" : $"; more with after {next}")}; {call.Of(sandbox)}",
-            new ListAnswer(sandbox.Id, call.NewSandbox is not null, next, new EntriesOfGuest(entries)),
-            lines.Length == 0 ? null : new TextContentBlock { Text = lines });
+            $"{entries.Count} entries{(next is null ? "" : "; there are more: give 'next', which comes last, as 'after'")}; "
+                + call.Of(sandbox),
+            new ListAnswer(sandbox.Id, call.NewSandbox is not null, new EntriesOfGuest(entries, next)),
+            entries.Count == 0 ? null : new TextContentBlock { Text = string.Join('\n', lines) });
+    }
+
+    // Names may have 4,096 bytes each. One entry is shown in any case.
+    private static ListedPage Shorten(ListedPage page)
+    {
+        var (shown, chars) = (0, 0);
+        while (shown < page.Files.Count && (chars += page.Files[shown].Path.Length) <= MaxChars)
+        {
+            shown++;
+        }
+
+        shown = Math.Max(1, shown);
+        return shown >= page.Files.Count
+            ? page
+            : new ListedPage([.. page.Files.Take(shown)], page.Outcome with { HasMore = true });
     }
 }

@@ -21,7 +21,7 @@ internal sealed record FileReadArguments
     [Description("Byte to begin at: next_cursor of the last answer.")]
     public long? Cursor { get; init; }
 
-    [Description("Most characters, 200 to 100000; 16000 if left out.")]
+    [Description("Most characters of text, 200 to 100000; 16000 if left out.")]
     public int? MaxChars { get; init; }
 }
 
@@ -58,6 +58,11 @@ internal sealed class FileReadTool() : PandoraTool<FileReadArguments, FileAnswer
             ? await LineFinder.FindAsync(sandbox, arguments.Path, line, call.Stop)
             : arguments.Cursor ?? 0;
         var (file, bytes) = await GuestFiles.ReadAsync(sandbox, arguments.Path, offset, Math.Max(3 * chars, MaxBinary), call.Stop);
+        if (bytes.Length == 0 && offset > file.Size)
+        {
+            throw PandoraException.Invalid("cursor", $"the file has {file.Size} bytes, and it is {offset}");
+        }
+
         if (FileKinds.ImageTypeOf(bytes) is { } type && offset == 0)
         {
             return await ImageAsync(call, sandbox, arguments.Path, file.Size, type);

@@ -1,8 +1,6 @@
 using System.ComponentModel;
-using System.Text;
 using ModelContextProtocol.Protocol;
 using Pandora.Engine;
-using Pandora.Engine.Guests.Files;
 using Pandora.Mcp.Tools;
 
 namespace Pandora.Mcp.Files;
@@ -13,7 +11,7 @@ internal sealed record FileSearchArguments
     [Description("Extended regular expression, found in lines of text files. Leave it out to find files by name.")]
     public string? Pattern { get; init; }
 
-    [Description("Directory or file to search; root's home if left out.")]
+    [Description("Directory or file to search; root's home if left out. Of / all but /proc and /sys.")]
     public string? Path { get; init; }
 
     [Description("Only files with such names, such as *.py.")]
@@ -57,16 +55,16 @@ internal sealed class FileSearchTool() : PandoraTool<FileSearchArguments, Search
             throw PandoraException.Invalid("pattern", "pattern or name must be given");
         }
 
-        var path = GuestFiles.PathOf(arguments.Path ?? ".");
         var sandbox = await call.SandboxAsync(arguments.Sandbox);
-        // It says what is wrong with a path; the guest's tools say it in their own words.
-        var root = await sandbox.AskFilesAsync(new FileSpec(FileAction.Show, path) { FollowsLinks = true }, call.Stop);
-        var search = new GuestSearch(sandbox, Encoding.UTF8.GetString(root.Files[0].Path), arguments, limit);
-        var (matches, hasMore) = await search.RunAsync(call.Stop);
+        var (matches, hasMore, isTimedOut) = await new GuestSearch(call, sandbox, arguments).RunAsync(limit);
         var lines = string.Join('\n', matches.Select(m => m.Line is { } line ? $"{m.Path}:{line}:{m.Text}" : m.Path));
+        var rest = isTimedOut ? ", and the time was over before all was searched: narrow the search"
+            : hasMore ? ", and there may be more: narrow the search"
+            : "";
         return new(
-            $"{matches.Count} matches{(hasMore ? ", and there may be more: narrow the search" : "")}; {call.Of(sandbox)}",
-            new SearchAnswer(sandbox.Id, call.NewSandbox is not null, matches.Count, hasMore, new MatchesOfGuest(matches)),
+            $"{matches.Count} matches{rest}; {call.Of(sandbox)}",
+            new SearchAnswer(
+                sandbox.Id, call.NewSandbox is not null, matches.Count, hasMore, isTimedOut ? true : null, new MatchesOfGuest(matches)),
             lines.Length == 0 ? null : new TextContentBlock { Text = lines });
     }
 

@@ -23,20 +23,34 @@ internal static class GuestFiles
         Sandbox sandbox, string path, long offset, int most, CancellationToken stop)
     {
         using var bytes = new MemoryStream();
-        var file = await ReadAsync(sandbox, path, offset, most, (piece, _) => bytes.Write(piece.Span), stop);
+        var file = await ReadAsync(
+            sandbox, path, offset, most,
+            (piece, _) =>
+            {
+                bytes.Write(piece.Span);
+                return true;
+            },
+            stop);
         return (file, bytes.ToArray());
     }
 
-    /// <summary>Reads a part of a file piece by piece: <paramref name="take"/> gets each with its offset.</summary>
+    /// <summary>
+    /// Reads a part of a file piece by piece: <paramref name="take"/> gets each with its offset, and says whether it wants more.
+    /// </summary>
     /// <inheritdoc cref="ReadAsync(Sandbox, string, long, int, CancellationToken)"/>
     public static async Task<GuestFile> ReadAsync(
-        Sandbox sandbox, string path, long offset, long most, Action<ReadOnlyMemory<byte>, long> take, CancellationToken stop)
+        Sandbox sandbox, string path, long offset, long most, Func<ReadOnlyMemory<byte>, long, bool> take, CancellationToken stop)
     {
         var spec = new FileSpec(FileAction.Read, PathOf(path)) { Offset = offset, Length = most };
         await using var files = await sandbox.OpenFilesAsync(spec, stop);
         while (await files.ReadAsync(stop) is { } piece)
         {
-            take(piece.Bytes, offset);
+            if (!take(piece.Bytes, offset))
+            {
+                files.Complete();
+                break;
+            }
+
             offset += piece.Bytes.Length;
         }
 

@@ -1,61 +1,43 @@
-using System.Globalization;
 using System.Text;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
+using Pandora.Engine.Guests.Files;
 using Pandora.Engine.Sandboxes;
+using Pandora.Mcp.Tools;
 
 namespace Pandora.Mcp.Files;
 
-/// <summary>A search by the guest's own grep or find, whose output is data of the guest.</summary>
+/// <summary>A search by the guest's own grep or find.</summary>
+/// <param name="call">The call.</param>
 /// <param name="sandbox">The sandbox.</param>
-/// <param name="root">Absolute path of the directory or file to search.</param>
 /// <param name="arguments">What to search for.</param>
-/// <param name="limit">Most matches.</param>
-internal sealed class GuestSearch(Sandbox sandbox, string root, FileSearchArguments arguments, int limit)
+internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArguments arguments)
 {
-    // Of a line, and of all matches: minified files have lines of megabytes.
-    private const int MaxText = 300, MaxChars = 60_000;
-
-    // What one line may have at most before its match is given up.
-    private const int MaxLine = 1024 * 1024;
+    private const string Repository = ".git";
     private const int ErrorCode = 2, NotRunnable = 126, NotFound = 127;
-    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(40);
-    private readonly List<FoundText> _found = [];
-    private int _chars;
+
+    // All of a call, from its beginning: the answer must come in time.
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(40), Least = TimeSpan.FromSeconds(2);
+
+    // They have no files of anybody's, are endless, and change while they are read.
+    private static readonly string[] OfTheKernel = ["/proc", "/sys"];
 
     /// <summary>Searches.</summary>
-    /// <returns>The matches, and whether there may be more.</returns>
-    /// <exception cref="PandoraException">The pattern is wrong, or the search could not be made.</exception>
-    public async Task<(IReadOnlyList<FoundText> Matches, bool HasMore)> RunAsync(CancellationToken stop)
+    /// <param name="limit">Most matches.</param>
+    /// <returns>The matches, whether there may be more, and whether the time was over before all was searched.</returns>
+    /// <exception cref="PandoraException">The pattern or the path is wrong, or the search could not be made.</exception>
+    public async Task<(IReadOnlyList<FoundText> Matches, bool HasMore, bool IsTimedOut)> RunAsync(int limit)
     {
-        await using var process = await StartAsync(CommandOf(), stop);
-        var (isFull, isSkipping) = (false, false);
-        using var pending = new MemoryStream();
-        while (!isFull && await process.ReadAsync(stop) is { } output)
+        var output = new SearchOutput(arguments.Pattern is not null, limit);
+        var end = await RunAsync(CommandOf(await RootsAsync()), bytes => output.Take(bytes.Span));
+        if (end is null)
         {
-            if (output.Stream != OutputStream.Stdout)
-            {
-                continue;
-            }
-
-            pending.Write(output.Bytes.Span);
-            isFull = !TakeRecords(pending);
-            if (pending.Length > MaxLine)
-            {
-                isSkipping = true;
-                pending.SetLength(0);
-            }
+            return (output.Found, true, false);
         }
 
-        if (process.End is not { } end)
+        if (end is { Stopped: null, ExitCode: ErrorCode } && output.Found.Count == 0 && arguments.Pattern is not null)
         {
-            await process.KillAsync();
-            return (_found, true);
-        }
-
-        if (end is { Stopped: null, ExitCode: ErrorCode } && _found.Count == 0 && arguments.Pattern is not null)
-        {
-            await CheckPatternAsync(stop);
+            await CheckPatternAsync();
         }
 
         if (end.ExitCode is NotRunnable or NotFound && end.Stopped is null)
@@ -65,32 +47,84 @@ internal sealed class GuestSearch(Sandbox sandbox, string root, FileSearchArgume
 
         // Some file or directory could not be read.
         var isPartial = end.ExitCode >= (arguments.Pattern is null ? 1 : ErrorCode);
-        return (_found, isSkipping || isPartial);
+        return (output.Found, output.HasMore || isPartial, end.Stopped is not null);
     }
 
-    private string[] CommandOf()
+    // The guest says what is wrong with a path; its tools would say it in their own words.
+    private async Task<IReadOnlyList<string>> RootsAsync()
     {
+        var path = GuestFiles.PathOf(arguments.Path ?? ".");
+        var shown = await sandbox.AskFilesAsync(new FileSpec(FileAction.Show, path) { FollowsLinks = true }, call.Stop);
+        if (shown.Files[0].Kind is not (GuestFileKind.File or GuestFileKind.Directory))
+        {
+            throw PandoraException.Invalid("path", "is neither a file nor a directory");
+        }
+
+        var root = Encoding.UTF8.GetString(shown.Files[0].Path);
+        if (root != "/")
+        {
+            return [root];
+        }
+
+        var all = await sandbox.AskFilesAsync(new FileSpec(FileAction.List, "/"u8.ToArray()) { Depth = 1, Limit = 1000 }, call.Stop);
+        return [.. all.Files.Select(f => Encoding.UTF8.GetString(f.Path)).Except(OfTheKernel)];
+    }
+
+    private string[] CommandOf(IReadOnlyList<string> roots)
+    {
+        // Who names it wants it.
+        var isRepository = roots is [var only] && only.Split('/')[^1] == Repository;
         if (arguments.Pattern is not { } pattern)
         {
-            var name = arguments.IgnoreCase == true ? "-iname" : "-name";
-            return ["find", root, "-name", ".git", "-prune", "-o", name, arguments.Name!, "-print0"];
+            return
+            [
+                "find", .. roots, .. isRepository ? Array.Empty<string>() : ["-name", Repository, "-prune", "-o"],
+                arguments.IgnoreCase == true ? "-iname" : "-name", arguments.Name!, "-print0",
+            ];
         }
 
         return
         [
-            "grep", "-rnIHZ", "--exclude-dir=.git", arguments.Literal == true ? "-F" : "-E",
+            "grep", "-rnIHZ", arguments.Literal == true ? "-F" : "-E",
+            .. isRepository ? Array.Empty<string>() : [$"--exclude-dir={Repository}"],
             .. arguments.IgnoreCase == true ? ["-i"] : Array.Empty<string>(),
-            .. arguments.Name is { } only ? [$"--include={only}"] : Array.Empty<string>(),
-            "-e", pattern, "--", root,
+            .. arguments.Name is { } name ? [$"--include={name}"] : Array.Empty<string>(),
+            "-e", pattern, "--", .. roots,
         ];
     }
 
-    private async Task<SandboxProcess> StartAsync(IReadOnlyList<string> command, CancellationToken stop)
+    // Runs a command until its end, or until no more is wanted: then the end is null.
+    private async Task<ProcessEnd?> RunAsync(IReadOnlyList<string> command, Func<ReadOnlyMemory<byte>, bool> take)
+    {
+        var left = Limit - call.Elapsed;
+        await using var process = await StartAsync(command, left > Least ? left : Least);
+        try
+        {
+            process.Hold();
+            while (await process.ReadAsync(call.Stop) is { } output)
+            {
+                if (output.Stream == OutputStream.Stdout && !take(output.Bytes))
+                {
+                    await process.KillAsync();
+                    return null;
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            await process.KillAsync();
+            throw;
+        }
+
+        return process.End;
+    }
+
+    private async Task<SandboxProcess> StartAsync(IReadOnlyList<string> command, TimeSpan limit)
     {
         try
         {
             return await sandbox.OpenProcessAsync(
-                new ProcessSpec { Arguments = command, WaitsForReader = true, IsReadOnce = true, TimeLimit = Limit }, stop);
+                new ProcessSpec { Arguments = command, WaitsForReader = true, IsReadOnce = true, TimeLimit = limit }, call.Stop);
         }
         catch (PandoraException e) when (e.Field is "args" or "code")
         {
@@ -99,79 +133,15 @@ internal sealed class GuestSearch(Sandbox sandbox, string root, FileSearchArgume
     }
 
     private PandoraException NoProgram() => new(
-        PandoraError.FileFailed, $"the sandbox has no working {CommandOf()[0]}: search with what it has, by run");
+        PandoraError.FileFailed,
+        $"the sandbox has no working {(arguments.Pattern is null ? "find" : "grep")}: search with what it has, by run");
 
-    // Takes the whole records, and leaves the rest. False when no more is wanted.
-    private bool TakeRecords(MemoryStream pending)
+    // Some file that grep could not read is no fault of the pattern. What grep says of it is in the guest's words.
+    private async Task CheckPatternAsync()
     {
-        var all = pending.GetBuffer().AsSpan(0, (int)pending.Length);
-        var at = 0;
-        while (TakeRecord(all[at..]) is var length && length > 0)
-        {
-            at += length;
-            if (_found.Count == limit || _chars > MaxChars)
-            {
-                return false;
-            }
-        }
-
-        var rest = all[at..].ToArray();
-        pending.SetLength(0);
-        pending.Write(rest);
-        return true;
-    }
-
-    // Of find: PATH NUL. Of grep: PATH NUL LINE ':' TEXT LF.
-    private int TakeRecord(ReadOnlySpan<byte> bytes)
-    {
-        var name = bytes.IndexOf((byte)0);
-        if (name < 0)
-        {
-            return 0;
-        }
-
-        var path = Encoding.UTF8.GetString(bytes[..name]);
-        if (arguments.Pattern is null)
-        {
-            Add(new FoundText(path, null, null));
-            return name + 1;
-        }
-
-        var rest = bytes[(name + 1)..];
-        var end = rest.IndexOf((byte)'\n');
-        if (end < 0)
-        {
-            return 0;
-        }
-
-        var line = Encoding.UTF8.GetString(rest[..end]);
-        var colon = line.IndexOf(':', StringComparison.Ordinal);
-        if (colon > 0 && long.TryParse(line.AsSpan(0, colon), NumberStyles.None, CultureInfo.InvariantCulture, out var number))
-        {
-            var text = line[(colon + 1)..];
-            Add(new FoundText(path, number, text.Length > MaxText ? $"{text[..MaxText]}…" : text));
-        }
-
-        return name + 1 + end + 1;
-    }
-
-    private void Add(FoundText match)
-    {
-        _found.Add(match);
-        _chars += match.Path.Length + (match.Text?.Length ?? 0);
-    }
-
-    // Some file that grep could not read is no fault of the pattern.
-    private async Task CheckPatternAsync(CancellationToken stop)
-    {
-        string[] command = ["grep", arguments.Literal == true ? "-F" : "-E", "-q", "-e", arguments.Pattern!, "/dev/null"];
-        await using var process = await StartAsync(command, stop);
-        while (await process.ReadAsync(stop) is not null)
-        {
-            // What it says is in the guest's words.
-        }
-
-        if (process.End!.ExitCode == ErrorCode)
+        var kind = arguments.Literal == true ? "-F" : "-E";
+        var end = await RunAsync(["grep", kind, "-q", "-e", arguments.Pattern!, "/dev/null"], _ => true);
+        if (end!.ExitCode == ErrorCode)
         {
             throw PandoraException.Invalid("pattern", "is no extended regular expression: set literal for plain text");
         }

@@ -16,16 +16,20 @@ internal static class LineFinder
     /// <exception cref="PandoraException">The file has fewer lines, or they are not in its first 64 MiB.</exception>
     public static async Task<long> FindAsync(Sandbox sandbox, string path, int line, CancellationToken stop)
     {
-        var (lines, found, end) = (0, -1L, 0L);
+        var (breaks, found, end, isLineOver) = (0, -1L, 0L, true);
         var file = await GuestFiles.ReadAsync(sandbox, path, 0, Most, (piece, offset) =>
         {
             end = offset + piece.Length;
+            isLineOver = piece.Span[^1] == (byte)'\n';
             for (var at = 0; found < 0 && piece.Span[at..].IndexOf((byte)'\n') is var next and >= 0;)
             {
                 at += next + 1;
-                lines++;
-                found = lines == line - 1 ? offset + at : -1;
+                breaks++;
+                found = breaks == line - 1 ? offset + at : -1;
             }
+
+            // A line break at the end of a file begins no line.
+            return found < 0 || found == end;
         }, stop);
         if (found >= 0 && (found < end || end < file.Size))
         {
@@ -36,6 +40,6 @@ internal static class LineFinder
             "first_line",
             end >= Most
                 ? $"it is not in the first {Most / (1024 * 1024)} MiB of the file: read with cursor, or search with file_search"
-                : $"the file has {lines + (found < 0 && end > 0 ? 1 : 0)} lines");
+                : $"the file has {breaks + (isLineOver ? 0 : 1)} lines");
     }
 }

@@ -43,12 +43,12 @@ internal sealed record EditedAnswer(
 
 /// <summary>Files of a directory.</summary>
 internal sealed record ListAnswer(
-    string Sandbox, [property: Description(Texts.IsNew)] bool NewSandbox,
-    [property: Description("Value of 'after' for the next page; missing when there is none.")] string? Next,
-    [property: Description(Texts.Guest)] EntriesOfGuest Guest);
+    string Sandbox, [property: Description(Texts.IsNew)] bool NewSandbox, [property: Description(Texts.Guest)] EntriesOfGuest Guest);
 
 /// <summary>Entries of a list.</summary>
-internal sealed record EntriesOfGuest(IReadOnlyList<ListedFile> Entries);
+internal sealed record EntriesOfGuest(
+    IReadOnlyList<ListedFile> Entries,
+    [property: Description("Value of 'after' for the next page; missing when there is none.")] string? Next);
 
 /// <summary>A file in a list.</summary>
 internal sealed record ListedFile(
@@ -58,6 +58,7 @@ internal sealed record ListedFile(
 internal sealed record SearchAnswer(
     string Sandbox, [property: Description(Texts.IsNew)] bool NewSandbox, int Count,
     [property: Description("Whether there may be more than these.")] bool More,
+    [property: Description("Set when the time was over before all was searched.")] bool? TimedOut,
     [property: Description(Texts.Guest)] MatchesOfGuest Guest);
 
 /// <summary>Matches of a search.</summary>

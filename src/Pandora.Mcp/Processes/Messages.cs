@@ -32,6 +32,7 @@ internal sealed record OutputAnswer
     [Description("Exit code; 128 + n when signal n ended it.")]
     public int? ExitCode { get; init; }
 
+    [Description("Milliseconds that this call took.")]
     public required long ElapsedMs { get; init; }
 
     [Description("Where the next process_read begins.")]
@@ -42,6 +43,9 @@ internal sealed record OutputAnswer
 
     [Description("Older bytes of output that the sandbox no longer has.")]
     public long? LostBytes { get; init; }
+
+    [Description("Set when not all of stdin was taken yet: how many bytes were. process_input writes the rest.")]
+    public long? StdinBytes { get; init; }
 
     [Description("Bytes that were no UTF-8, shown as U+FFFD.")]
     public int? InvalidBytes { get; init; }

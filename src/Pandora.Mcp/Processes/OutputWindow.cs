@@ -17,6 +17,7 @@ internal sealed class OutputWindow(int maxChars, long start)
     private readonly int _keptBytes = BytesPerChar * ((maxChars / 2) + 1);
     private readonly List<byte> _head = [], _tail = [];
     private long _headStart = start;
+    private long _lostInside;
     private bool _isHeadFull;
 
     /// <summary>Offset after the last byte, where the next read begins.</summary>
@@ -39,6 +40,7 @@ internal sealed class OutputWindow(int maxChars, long start)
         if (offset > Next)
         {
             Lost += offset - Next;
+            _lostInside += _head.Count == 0 ? 0 : offset - Next;
             // Each part has no gap, so that offsets in it can be counted.
             _isHeadFull |= _head.Count > 0;
             _headStart = _head.Count == 0 ? offset : _headStart;
@@ -84,8 +86,11 @@ internal sealed class OutputWindow(int maxChars, long start)
         var first = Decode(head, maxChars / 2, out var headBytes);
         var last = DecodeLast(tail, maxChars - (maxChars / 2), out var tailBytes);
         var (from, to) = (_headStart + headBytes, Next - tailBytes);
-        Cut = new Cut(to - from, from, to);
-        return $"{first}\n[{to - from} bytes are cut here: process_read reads them with cursor {from} and to_cursor {to}]\n{last}";
+        var cut = to - from - _lostInside;
+        Cut = cut == 0 ? null : new Cut(cut, from, to);
+        return Cut is null
+            ? $"{first}\n[{_lostInside} bytes are lost here]\n{last}"
+            : $"{first}\n[{cut} bytes are cut here: process_read reads them with cursor {from} and to_cursor {to}]\n{last}";
     }
 
     /// <summary>The last line that has text, without control characters, at most 200 characters; null for none.</summary>

@@ -8,10 +8,18 @@ namespace Pandora.Mcp.Processes;
 internal static class ProcessAnswers
 {
     /// <summary>The answer about a process that was read.</summary>
-    public static ToolAnswer<OutputAnswer> Of(
-        ToolCall call, Sandbox sandbox, SandboxProcess process, OutputWindow window, string reason)
+    /// <param name="call">The call.</param>
+    /// <param name="sandbox">The sandbox.</param>
+    /// <param name="process">The process.</param>
+    /// <param name="window">What was read.</param>
+    /// <param name="reason">Why the reading stopped.</param>
+    /// <param name="stdinTaken">Bytes of standard input that were taken, when that was not all; else null.</param>
+    public static async Task<ToolAnswer<OutputAnswer>> OfAsync(
+        ToolCall call, Sandbox sandbox, SandboxProcess process, OutputWindow window, string reason, long? stdinTaken = null)
     {
-        var (output, end) = (window.Text(), process.End);
+        // Who stops before the end of the output does not hear how the process ended.
+        var end = process.End ?? (reason is "text" or "to_cursor" ? (await sandbox.GetProcessAsync(process.Id, call.Stop)).End : null);
+        var output = window.Text();
         var handle = ProcessHandle.Of(sandbox, process.Id);
         var answer = new OutputAnswer
         {
@@ -25,6 +33,7 @@ internal static class ProcessAnswers
             Cursor = window.Next,
             Cut = window.Cut,
             LostBytes = window.Lost > 0 ? window.Lost : null,
+            StdinBytes = end is null ? stdinTaken : null,
             InvalidBytes = window.Invalid > 0 ? window.Invalid : null,
             OomLimit = end?.OomLimit,
             TimedOut = end?.Stopped is not null ? true : null,
@@ -41,6 +50,16 @@ internal static class ProcessAnswers
                 ? $"exit code {code}"
                 : $"still running as process {answer.Process}: process_read with cursor {answer.Cursor} waits for more",
         ];
+        if (answer.ExitCode is not null && answer.Reason != "ended")
+        {
+            parts.Add($"process_read with cursor {answer.Cursor} reads on");
+        }
+
+        if (answer.StdinBytes is { } taken)
+        {
+            parts.Add($"{taken} bytes of stdin were taken so far, and its input is still open: process_input writes the rest");
+        }
+
         if (answer.TimedOut == true)
         {
             parts.Add("killed at its timeout");

@@ -65,6 +65,7 @@ internal sealed class ProcessReadTool() : PandoraTool<ProcessReadArguments, Outp
         var window = new OutputWindow(ReadUntil.CharsOf(arguments.MaxChars), cursor);
         var (sandbox, id) = ProcessHandle.Find(call.Sandboxes, arguments.Process);
         await using var process = await sandbox.AttachAsync(id, new ReadFrom(cursor), call.Stop);
+        process.Hold();
         if (cursor > process.Facts.OutputEnd)
         {
             var refusal = PandoraException.Invalid(
@@ -74,6 +75,6 @@ internal sealed class ProcessReadTool() : PandoraTool<ProcessReadArguments, Outp
         }
 
         var reason = await new ProcessReading(call, process, window, until).ReadAsync();
-        return ProcessAnswers.Of(call, sandbox, process, window, reason);
+        return await ProcessAnswers.OfAsync(call, sandbox, process, window, reason);
     }
 }

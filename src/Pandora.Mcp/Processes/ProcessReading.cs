@@ -11,12 +11,13 @@ namespace Pandora.Mcp.Processes;
 /// <param name="until">When the answer is due.</param>
 internal sealed class ProcessReading(ToolCall call, SandboxProcess process, OutputWindow window, ReadUntil until)
 {
-    // What a program writes at once comes in several pieces.
+    // What a program writes at once comes in several pieces. One that goes on writing is not waited for longer.
     private static readonly TimeSpan Moment = TimeSpan.FromSeconds(0.5), ReportInterval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan LongestMoment = TimeSpan.FromSeconds(2);
     private readonly long _start = call.Time.GetTimestamp();
     private byte[] _carried = [];
     private bool _hasText, _hasOutput;
-    private TimeSpan _lastOutput, _nextReport;
+    private TimeSpan _firstOutput, _lastOutput, _nextReport;
     private string? _reported;
 
     /// <summary>Reads.</summary>
@@ -102,8 +103,10 @@ internal sealed class ProcessReading(ToolCall call, SandboxProcess process, Outp
     }
 
     private TimeSpan? QuietAt() => until.Silence is { } silence ? _lastOutput + silence
-        : until.StopsAtOutput && _hasOutput ? _lastOutput + Moment
+        : until.StopsAtOutput && _hasOutput ? Earlier(_lastOutput + Moment, _firstOutput + LongestMoment)
         : null;
+
+    private static TimeSpan Earlier(TimeSpan one, TimeSpan other) => one < other ? one : other;
 
     // Waits for output, for the time at which something is due, or for the next report.
     private async Task<bool> CameAsync(Task<ProcessOutput?> reading)
@@ -114,7 +117,7 @@ internal sealed class ProcessReading(ToolCall call, SandboxProcess process, Outp
         }
 
         var wake = IsBehind ? Now + ReportInterval : DeadlineOf();
-        wake = QuietAt() is { } quiet && quiet < wake ? quiet : wake;
+        wake = QuietAt() is { } quiet ? Earlier(quiet, wake) : wake;
         wake = call.WantsProgress && _hasOutput && _nextReport > Now && _nextReport < wake ? _nextReport : wake;
         var wait = wake - Now;
         using var over = CancellationTokenSource.CreateLinkedTokenSource(call.Stop);
@@ -153,7 +156,8 @@ internal sealed class ProcessReading(ToolCall call, SandboxProcess process, Outp
         }
 
         window.Add(offset, bytes);
-        (_hasOutput, _lastOutput) = (true, Now);
+        (_firstOutput, _lastOutput) = (_hasOutput ? _firstOutput : Now, Now);
+        _hasOutput = true;
         if (until.Text is { } text && !_hasText)
         {
             byte[] searched = [.. _carried, .. bytes];

@@ -29,7 +29,7 @@ internal static class ProcessSpecs
         }
         catch (PandoraException e) when (e.Field == "code")
         {
-            throw PandoraException.Invalid("command", e.Message);
+            throw new PandoraException(e.Error, e.Message, "command", e) { HasGuestWords = e.HasGuestWords };
         }
     }
 }

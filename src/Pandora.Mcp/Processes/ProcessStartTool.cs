@@ -50,7 +50,7 @@ internal sealed class ProcessStartTool() : PandoraTool<ProcessStartArguments, St
             TimeLimit = TimeoutOf(arguments.Timeout),
         };
         var sandbox = await call.SandboxAsync(arguments.Sandbox);
-        await using var process = await ProcessSpecs.OpenAsync(sandbox, spec, call.Stop);
+        var process = call.Keep(await ProcessSpecs.OpenAsync(sandbox, spec, call.Stop));
         var handle = ProcessHandle.Of(sandbox, process.Id);
         return new(
             $"started process {handle}; process_read reads it; {call.Of(sandbox)}",

@@ -1,7 +1,6 @@
 using System.ComponentModel;
-using System.Text;
+using System.Diagnostics.CodeAnalysis;
 using Pandora.Engine;
-using Pandora.Engine.Sandboxes;
 using Pandora.Mcp.Tools;
 
 namespace Pandora.Mcp.Processes;
@@ -44,6 +43,7 @@ internal sealed class RunTool() : PandoraTool<RunArguments, OutputAnswer>(
     Texts.Does(isDestructive: true, isOpen: true))
 {
     /// <inheritdoc/>
+    [SuppressMessage("Reliability", "CA2000", Justification = "The call disposes of what it owns.")]
     protected override async Task<ToolAnswer<OutputAnswer>> CallAsync(ToolCall call, RunArguments arguments)
     {
         var until = new ReadUntil { Deadline = ReadUntil.WaitOf(arguments.Wait ?? ReadUntil.LongestWait) };
@@ -53,36 +53,20 @@ internal sealed class RunTool() : PandoraTool<RunArguments, OutputAnswer>(
             HasInput = arguments.Stdin is not null,
         };
         var sandbox = await call.SandboxAsync(arguments.Sandbox);
-        await using var process = await ProcessSpecs.OpenAsync(sandbox, spec, call.Stop);
-        var feeding = arguments.Stdin is { } stdin ? FeedAsync(process, stdin, call.Stop) : Task.CompletedTask;
+        var process = call.Keep(await ProcessSpecs.OpenAsync(sandbox, spec, call.Stop));
+        process.Hold();
+        var stdin = arguments.Stdin is { } text ? call.Own(new StdinFeed(process, text)) : null;
         try
         {
             var reason = await new ProcessReading(call, process, window, until).ReadAsync();
-            return ProcessAnswers.Of(call, sandbox, process, window, reason);
+            var taken = stdin is null ? null : await stdin.StopAsync();
+            return await ProcessAnswers.OfAsync(call, sandbox, process, window, reason, taken);
         }
-        catch (PandoraException e) when (e.Error is PandoraError.ShuttingDown or PandoraError.GuestUnreachable)
+        catch (PandoraException e) when (
+            e.Error is PandoraError.ShuttingDown or PandoraError.GuestUnreachable && call.NewSandbox is null)
         {
-            throw new PandoraException(e.Error, $"{e.Message}; its handle is {ProcessHandle.Of(sandbox, process.Id)}", innerException: e);
-        }
-        catch (OperationCanceledException)
-        {
-            // Nobody has its handle.
-            await process.KillAsync();
+            call.ToldHandle = ProcessHandle.Of(sandbox, process.Id);
             throw;
         }
-        finally
-        {
-            if (!feeding.IsCompleted)
-            {
-                _ = feeding.ContinueWith(
-                    static t => t.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
-            }
-        }
-    }
-
-    private static async Task FeedAsync(SandboxProcess process, string stdin, CancellationToken stop)
-    {
-        await process.WriteInputAsync(Encoding.UTF8.GetBytes(stdin), stop);
-        _ = await process.EndInputAsync(stop);
     }
 }

@@ -58,9 +58,9 @@ internal abstract class PandoraTool<TArguments, TAnswer> : McpServerTool
         try
         {
             var arguments = ToolArguments.Read(request.Params?.Arguments, _argumentsType);
+            var answering = AnswerAsync(request, time, arguments, either.Token);
             // A cancelled call ends when its command is dead.
-            return await AnswerAsync(new ToolCall(request, time, either.Token), arguments)
-                .WaitAsync(HardLimit, time, CancellationToken.None);
+            return await answering.WaitAsync(HardLimit, time, CancellationToken.None);
         }
         catch (PandoraException e)
         {
@@ -82,8 +82,10 @@ internal abstract class PandoraTool<TArguments, TAnswer> : McpServerTool
     /// <exception cref="PandoraException">It was not done.</exception>
     protected abstract Task<ToolAnswer<TAnswer>> CallAsync(ToolCall call, TArguments arguments);
 
-    private async Task<CallToolResult> AnswerAsync(ToolCall call, TArguments arguments)
+    private async Task<CallToolResult> AnswerAsync(
+        RequestContext<CallToolRequestParams> request, TimeProvider time, TArguments arguments, CancellationToken stop)
     {
+        await using var call = new ToolCall(request, time, stop);
         try
         {
             var answer = await CallAsync(call, arguments);
@@ -93,16 +95,20 @@ internal abstract class PandoraTool<TArguments, TAnswer> : McpServerTool
             List<ContentBlock> content = [new TextContentBlock { Text = answer.Summary }];
             if (answer.FromGuest is { } block)
             {
-                block.Meta = new() { ["pandora/from"] = "guest" };
-                content.Add(block);
+                content.Add(GuestBlock.Mark(block));
             }
 
             return new CallToolResult { Content = content, StructuredContent = structured };
         }
-        catch
+        catch (Exception e)
         {
-            // A failed call leaves no sandbox that its client knows nothing of.
-            await call.EndNewSandboxAsync();
+            // A failed call leaves nothing that its client knows nothing of.
+            await call.UndoAsync();
+            if (e is PandoraException failure)
+            {
+                return ToolErrors.Of(failure, call.ToldHandle);
+            }
+
             throw;
         }
     }

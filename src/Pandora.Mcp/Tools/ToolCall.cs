@@ -11,10 +11,12 @@ namespace Pandora.Mcp.Tools;
 /// <param name="request">The request.</param>
 /// <param name="time">The clock.</param>
 /// <param name="stop">Cancelled when the client cancels the call or goes away, and when the time for an answer is over.</param>
-internal sealed class ToolCall(RequestContext<CallToolRequestParams> request, TimeProvider time, CancellationToken stop)
+internal sealed class ToolCall(RequestContext<CallToolRequestParams> request, TimeProvider time, CancellationToken stop) : IAsyncDisposable
 {
     private readonly long _start = time.GetTimestamp();
     private int _reports;
+    private readonly Stack<IAsyncDisposable> _owned = new();
+    private SandboxProcess? _process;
 
     /// <summary>Cancelled when the client cancels the call or goes away, and when the time for an answer is over.</summary>
     public CancellationToken Stop => stop;
@@ -72,8 +74,22 @@ internal sealed class ToolCall(RequestContext<CallToolRequestParams> request, Ti
         new ProgressNotificationValue { Progress = ++_reports, Message = message },
         cancellationToken: stop);
 
-    /// <summary>Ends the sandbox that was made for this call.</summary>
-    public async Task EndNewSandboxAsync()
+    /// <summary>Takes the process that the call has started: it is killed when the call fails.</summary>
+    public SandboxProcess Keep(SandboxProcess process) => _process = Own(process);
+
+    /// <summary>Takes what is disposed of at the end of the call, the last one first.</summary>
+    public T Own<T>(T resource)
+        where T : IAsyncDisposable
+    {
+        _owned.Push(resource);
+        return resource;
+    }
+
+    /// <summary>The handle that a failed call tells its client, so that the process runs on; null for none.</summary>
+    public string? ToldHandle { get; set; }
+
+    /// <summary>Kills the process that was started for this call, and ends the sandbox that was made for it.</summary>
+    public async Task UndoAsync()
     {
         if (NewSandbox is { } sandbox)
         {
@@ -85,6 +101,19 @@ internal sealed class ToolCall(RequestContext<CallToolRequestParams> request, Ti
             {
                 // It has ended already.
             }
+        }
+        else if (_process is { End: null } process && ToldHandle is null)
+        {
+            await process.KillAsync();
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        while (_owned.TryPop(out var resource))
+        {
+            await resource.DisposeAsync();
         }
     }
 }

@@ -14,14 +14,24 @@ internal static partial class ToolErrors
 {
     private const int MaxMessage = 400;
 
-    /// <summary>The answer for a failure that the engine names.</summary>
-    public static CallToolResult Of(PandoraException exception)
+    /// <summary>The answer for a failure that the engine names. What the guest said of it is in a block of its own.</summary>
+    /// <param name="exception">The failure.</param>
+    /// <param name="handle">Handle of a process that may run on; null for none.</param>
+    public static CallToolResult Of(PandoraException exception, string? handle = null)
     {
         var code = ErrorCodes.Find(Label.Of(exception.Error));
         var field = exception.Field is { } name ? $"{name}: " : "";
         // Messages repeat what the client sent, however long it was.
         var message = exception.Message.Length > MaxMessage ? $"{exception.Message[..MaxMessage]}…" : exception.Message;
-        return Make(Label.Of(exception.Error), $"{field}{message}{AdviceOf(exception, code)}", exception.Field, code?.RetryAfterSeconds);
+        var words = exception.HasGuestWords ? $"{KindOf(exception.Error)}; the next block has the sandbox's own words" : message;
+        var advice = handle is null ? AdviceOf(exception, code) : $". Its process {handle} may run on: process_read reads it";
+        var result = Make(Label.Of(exception.Error), $"{field}{words}{advice}", exception.Field, code?.RetryAfterSeconds);
+        if (exception.HasGuestWords)
+        {
+            result.Content.Add(GuestBlock.Mark(new TextContentBlock { Text = message }));
+        }
+
+        return result;
     }
 
     /// <summary>The answer when the time for an answer is over.</summary>
@@ -58,6 +68,20 @@ internal static partial class ToolErrors
             Meta = new JsonObject { ["pandora/error"] = error },
         };
     }
+
+    private static string KindOf(PandoraError error) => error switch
+    {
+        PandoraError.InvalidRequest => "the sandbox refuses it",
+        PandoraError.FileNotFound => "the sandbox has no such file or directory",
+        PandoraError.FileAccessDenied => "the sandbox's system does not allow it",
+        PandoraError.FileExists => "a file is there already, or a directory is not empty",
+        PandoraError.FileState => "the file is of another kind, such as a directory, or is in use",
+        PandoraError.FilePrecondition => "the file has changed since it was read, and was left as it is",
+        PandoraError.DiskFull => "the sandbox's disk is full",
+        PandoraError.ProcessNotFound => "the sandbox has no such process",
+        PandoraError.GuestUnreachable => "the sandbox did not answer as it should, and what was asked for may have been done in part",
+        _ => "the sandbox could not do it",
+    };
 
     private static string AdviceOf(PandoraException exception, ErrorCode? code) => exception.Error switch
     {

@@ -125,7 +125,7 @@ public sealed class FileToolTests : IAsyncLifetime
             var page = await _world.DoAsync("file_list", new { path = _root, limit = 10, after, sandbox = _id });
             names.AddRange(page.GetProperty("guest").GetProperty("entries").EnumerateArray()
                 .Select(e => $"{e.GetProperty("path").GetString()} {e.GetProperty("kind").GetString()}"));
-            after = page.TryGetProperty("next", out var next) ? next.GetString() : null;
+            after = page.GetProperty("guest").TryGetProperty("next", out var next) ? next.GetString() : null;
         }
         while (after is not null);
         Assert.Equal(

@@ -67,14 +67,16 @@ public sealed class OutputWindowTests
     }
 
     [Fact]
-    public void A_gap_is_counted_and_is_within_the_cut()
+    public void A_gap_is_lost_and_is_not_said_to_be_cut()
     {
         var window = new OutputWindow(200, 0);
         window.Add(0, "head"u8);
         window.Add(1000, "tail"u8);
-        Assert.Equal(996, window.Lost);
-        Assert.StartsWith("head\n[996 bytes are cut", window.Text(), StringComparison.Ordinal);
-        Assert.Equal(new Cut(996, 4, 1000), window.Cut);
+        Assert.Equal(("head\n[996 bytes are lost here]\ntail", 996, null), (window.Text(), window.Lost, window.Cut));
+        window.Add(1004, new byte[2000]);
+        // Of the tail, 100 characters are shown.
+        Assert.StartsWith("head\n[1904 bytes are cut here", window.Text(), StringComparison.Ordinal);
+        Assert.Equal(new Cut(1904, 4, 2904), window.Cut);
     }
 
     [Fact]

@@ -43,7 +43,10 @@ internal sealed partial class AgentFileRequest
                 _files++;
                 return new FilePiece(file);
             case FileMessage.Read when !body.IsEmpty && (spec.Action == FileAction.Pack || (spec.Action == FileAction.Read && _files == 1)):
-                return new FilePiece(Bytes: body);
+                _bytes += body.Length;
+                return spec.Length < _bytes
+                    ? throw new FormatException($"more than the {spec.Length} bytes that were asked for")
+                    : new FilePiece(Bytes: body);
             case FileMessage.Event when spec.Action == FileAction.Watch:
                 _maySayNothing = true;
                 return new FilePiece(Change: ToChange(FileEvent.Decode(body.Span)));
@@ -115,17 +118,18 @@ internal sealed partial class AgentFileRequest
         var reason = GuestText.Printable(failure.Reason);
         return failure.Kind switch
         {
-            FileFailureKind.User => PandoraException.Invalid(IsOwner(failure.Reason) ? "owner" : "user", reason),
-            FileFailureKind.Path => PandoraException.Invalid(PathField, reason),
-            FileFailureKind.Archive => PandoraException.Invalid("body", reason),
-            FileFailureKind.NotFound => new(PandoraError.FileNotFound, reason),
-            FileFailureKind.Denied => new(PandoraError.FileAccessDenied, reason),
-            FileFailureKind.Exists => new(PandoraError.FileExists, reason),
-            FileFailureKind.WrongKind => new(PandoraError.FileState, reason),
-            FileFailureKind.Full => new(PandoraError.DiskFull, reason),
-            FileFailureKind.Condition => new(PandoraError.FilePrecondition, reason),
-            FileFailureKind.TooMany => new(PandoraError.TooManyFileRequests, reason),
-            FileFailureKind.Guest => new(PandoraError.FileFailed, reason),
+            FileFailureKind.User =>
+                PandoraException.OfGuest(PandoraError.InvalidRequest, reason, IsOwner(failure.Reason) ? "owner" : "user"),
+            FileFailureKind.Path => PandoraException.OfGuest(PandoraError.InvalidRequest, reason, PathField),
+            FileFailureKind.Archive => PandoraException.OfGuest(PandoraError.InvalidRequest, reason, "body"),
+            FileFailureKind.NotFound => PandoraException.OfGuest(PandoraError.FileNotFound, reason),
+            FileFailureKind.Denied => PandoraException.OfGuest(PandoraError.FileAccessDenied, reason),
+            FileFailureKind.Exists => PandoraException.OfGuest(PandoraError.FileExists, reason),
+            FileFailureKind.WrongKind => PandoraException.OfGuest(PandoraError.FileState, reason),
+            FileFailureKind.Full => PandoraException.OfGuest(PandoraError.DiskFull, reason),
+            FileFailureKind.Condition => PandoraException.OfGuest(PandoraError.FilePrecondition, reason),
+            FileFailureKind.TooMany => PandoraException.OfGuest(PandoraError.TooManyFileRequests, reason),
+            FileFailureKind.Guest => PandoraException.OfGuest(PandoraError.FileFailed, reason),
             _ => Broken($"it did not understand the request: {failure.Reason}"),
         };
     }
@@ -162,5 +166,8 @@ internal sealed partial class AgentFileRequest
             + (spec.Action is FileAction.Show or FileAction.Read or FileAction.List or FileAction.Pack or FileAction.Watch
                 ? ""
                 : "; what was asked for may have been done, in whole or in part"),
-        innerException: innerException);
+        innerException: innerException)
+    {
+        HasGuestWords = true,
+    };
 }

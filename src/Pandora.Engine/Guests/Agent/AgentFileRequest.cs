@@ -27,6 +27,7 @@ internal sealed partial class AgentFileRequest(
     private byte[]? _buffer;
     private long _waitingSince = time.GetTimestamp();
     private int _files;
+    private long _bytes;
     private bool _isOver;
 
     // While the client sends, or a directory is watched, the agent has nothing to say.

@@ -31,7 +31,10 @@ internal sealed partial class AgentGuest
         {
             throw new PandoraException(
                 PandoraError.GuestUnreachable,
-                $"the guest's agent cannot be asked ({GuestText.Printable(e.Message)}); nothing was done", innerException: e);
+                $"the guest's agent cannot be asked ({GuestText.Printable(e.Message)}); nothing was done", innerException: e)
+            {
+                HasGuestWords = true,
+            };
         }
     }
 

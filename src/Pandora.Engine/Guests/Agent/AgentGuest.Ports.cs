@@ -86,7 +86,10 @@ internal sealed partial class AgentGuest
                 e is OperationCanceledException
                     ? $"the guest's agent did not answer within {AnswerLimit.TotalSeconds:0} s"
                     : $"the guest's agent does not answer ({GuestText.Printable(e.Message)})",
-                innerException: e);
+                innerException: e)
+            {
+                HasGuestWords = e is not OperationCanceledException,
+            };
         }
     }
 
@@ -136,11 +139,11 @@ internal sealed partial class AgentGuest
         var reason = GuestText.Printable(failure.Reason);
         return failure.Kind switch
         {
-            PortFailureKind.Closed or PortFailureKind.Guest => new(PandoraError.PortClosed, reason),
-            PortFailureKind.Timeout => new(PandoraError.PortTimeout, reason),
-            PortFailureKind.TooMany => new(PandoraError.TooManyConnections, reason),
-            PortFailureKind.NoSshServer => new(PandoraError.SshUnsupported, reason),
-            _ => new(PandoraError.GuestUnreachable, $"the guest's agent refused the request: {reason}"),
+            PortFailureKind.Closed or PortFailureKind.Guest => PandoraException.OfGuest(PandoraError.PortClosed, reason),
+            PortFailureKind.Timeout => PandoraException.OfGuest(PandoraError.PortTimeout, reason),
+            PortFailureKind.TooMany => PandoraException.OfGuest(PandoraError.TooManyConnections, reason),
+            PortFailureKind.NoSshServer => PandoraException.OfGuest(PandoraError.SshUnsupported, reason),
+            _ => PandoraException.OfGuest(PandoraError.GuestUnreachable, $"the guest's agent refused the request: {reason}"),
         };
     }
 

@@ -118,7 +118,11 @@ internal sealed partial class AgentGuest(AgentConnection connection, ExecWay way
             || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
         {
             throw new PandoraException(
-                PandoraError.GuestUnreachable, $"the guest's agent did not list its processes: {e.Message}", innerException: e);
+                PandoraError.GuestUnreachable,
+                $"the guest's agent did not list its processes: {GuestText.Printable(e.Message)}", innerException: e)
+            {
+                HasGuestWords = true,
+            };
         }
         finally
         {

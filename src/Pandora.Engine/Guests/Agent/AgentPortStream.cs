@@ -248,7 +248,7 @@ internal sealed class AgentPortStream(AgentStream stream, TimeProvider time) : G
         ? new IOException("the server has closed the connection", e)
         : new IOException(
             $"the guest's agent is lost: {GuestText.Printable(e.Message)}",
-            new PandoraException(PandoraError.GuestUnreachable, $"the guest's agent is lost: {GuestText.Printable(e.Message)}"));
+            PandoraException.OfGuest(PandoraError.GuestUnreachable, $"the guest's agent is lost: {GuestText.Printable(e.Message)}"));
 
     // The program in the guest has closed the connection in both directions, or died. The agent lives.
     private sealed class BrokenException(string message) : IOException(message);

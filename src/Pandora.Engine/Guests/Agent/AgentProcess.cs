@@ -266,9 +266,9 @@ internal sealed partial class AgentProcess : IGuestProcess
                 _isStarted = true;
                 return null;
             case ProcessMessage.Output when _isStarted && _report is null && body.Length > ProcessMessages.OutputPrefix:
-                var stream = (OutputStream)body.Span[8];
-                return stream is OutputStream.Stdout or OutputStream.Stderr
-                    ? new ProcessOutput(stream, BinaryPrimitives.ReadInt64LittleEndian(body.Span), body[ProcessMessages.OutputPrefix..])
+                var (stream, offset) = ((OutputStream)body.Span[8], BinaryPrimitives.ReadInt64LittleEndian(body.Span));
+                return stream is OutputStream.Stdout or OutputStream.Stderr && offset >= 0 && offset <= long.MaxValue - body.Length
+                    ? new ProcessOutput(stream, offset, body[ProcessMessages.OutputPrefix..])
                     : throw new FormatException("there is no such output");
             case ProcessMessage.Ended when _isStarted && _report is null:
                 _report = EndReport.Decode(body.Span);
@@ -366,12 +366,15 @@ internal sealed partial class AgentProcess : IGuestProcess
     /// <summary>The error for a request that the agent refused.</summary>
     public static PandoraException Failure(FailureReport failure) => failure.Kind switch
     {
-        FailureKind.Process => new PandoraException(PandoraError.ProcessNotFound, GuestText.Printable(failure.Reason)),
-        FailureKind.User => PandoraException.Invalid("user", GuestText.Printable(failure.Reason)),
-        FailureKind.Directory => PandoraException.Invalid("cwd", GuestText.Printable(failure.Reason)),
-        FailureKind.Program => PandoraException.Invalid("code", GuestText.Printable(failure.Reason)),
-        _ => PandoraException.NotSent(GuestText.Printable(failure.Reason)),
+        FailureKind.Process => PandoraException.OfGuest(PandoraError.ProcessNotFound, GuestText.Printable(failure.Reason)),
+        FailureKind.User => Invalid("user", failure),
+        FailureKind.Directory => Invalid("cwd", failure),
+        FailureKind.Program => Invalid("code", failure),
+        _ => PandoraException.NotSent(GuestText.Printable(failure.Reason), hasGuestWords: true),
     };
+
+    private static PandoraException Invalid(string field, FailureReport failure) =>
+        PandoraException.OfGuest(PandoraError.InvalidRequest, GuestText.Printable(failure.Reason), field);
 
     private PandoraException Broken(string reason, Exception? innerException = null) => _stream.IsSent
         ? new PandoraException(
@@ -379,6 +382,7 @@ internal sealed partial class AgentProcess : IGuestProcess
             $"the guest's agent cannot be reached any more ({GuestText.Printable(reason)}); the command may have run in part and "
                 + "was not repeated",
             innerException: innerException)
-        { Stop = Lost with { HasAnswered = false } }
-        : PandoraException.NotSent($"the guest's agent cannot be reached ({GuestText.Printable(reason)})", innerException);
+        { Stop = Lost with { HasAnswered = false }, HasGuestWords = true }
+        : PandoraException.NotSent(
+            $"the guest's agent cannot be reached ({GuestText.Printable(reason)})", innerException, hasGuestWords: true);
 }

@@ -85,7 +85,7 @@ internal sealed class BridgeWorld : IAsyncDisposable
         await using var sandboxes = new BridgeSandboxes(_pandora.Api, upstream, own, TimeProvider.System);
         using var local = new LocalTools(_pandora, new AllowedDirectories(allowed), TimeProvider.System);
         await using var host = new HostTransport(_toBridge.Reader.AsStream(), _toClient.Writer.AsStream(), _signal.Token);
-        await new Bridge(upstream, sandboxes, local).ServeAsync(host);
+        await new Bridge(upstream, sandboxes, local, Server.Node.Time).ServeAsync(host);
     }
 }
 
