@@ -33,6 +33,9 @@ internal sealed class FakeGuest(TimeProvider? time = null)
     /// <summary>Most bytes of output in one message.</summary>
     public int PieceSize { get; set; } = 32 * 1024;
 
+    /// <summary>Whether new processes read their input at once.</summary>
+    public bool TakesInput { get; set; } = true;
+
     /// <summary>While it is not complete, bytes of input wait on their way to the guest, as in a full stream.</summary>
     public Task InputPasses { get; set; } = Task.CompletedTask;
 

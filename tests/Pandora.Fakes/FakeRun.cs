@@ -20,11 +20,11 @@ internal sealed class FakeRun
     private readonly ITimer? _limit;
     private TaskCompletionSource _changed = NewSignal();
     private long _begin, _readTo, _accepted;
-    private bool _takesInput = true;
+    private bool _takesInput;
 
     public FakeRun(FakeGuest guest, ProcessSpec spec, string id, int pid)
     {
-        (_guest, Spec, Id, Pid, StartedAt) = (guest, spec, id, pid, guest.Time.GetUtcNow());
+        (_guest, Spec, Id, Pid, StartedAt, _takesInput) = (guest, spec, id, pid, guest.Time.GetUtcNow(), guest.TakesInput);
         _limit = spec.TimeLimit is { } limit
             ? guest.Time.CreateTimer(_ => EndWith(new ProcessEnd(137) { Stopped = Killed }), null, limit, Timeout.InfiniteTimeSpan)
             : null;

@@ -57,9 +57,15 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
 
     private async Task<IReadOnlyList<Tool>> OfferAsync(CancellationToken cancellationToken)
     {
+        using var limit = new CancellationTokenSource(Limit, time);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limit.Token);
         try
         {
-            return await ListAsync(cancellationToken);
+            return await ListAsync(stop.Token);
+        }
+        catch (Exception e) when (limit.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
+        {
+            throw new McpException($"timeout: the server did not answer within {Limit.TotalSeconds:0} s", e);
         }
         catch (Exception e) when (upstream.ErrorOf(e) is { } error)
         {

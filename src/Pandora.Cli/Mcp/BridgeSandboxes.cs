@@ -16,41 +16,54 @@ internal sealed record OwnSandboxOptions(string? Template = null, string? Egress
 internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSandboxOptions options, TimeProvider time) : IAsyncDisposable
 {
     // Hosts kill a program that does not end within two seconds.
-    private static readonly TimeSpan EndLimit = TimeSpan.FromSeconds(10), MakeLimit = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan EndLimit = TimeSpan.FromSeconds(10), LastLimit = TimeSpan.FromSeconds(1);
+
+    // The server answers within 50 s. An answer that was lost must not be waited for by all later calls.
+    private static readonly TimeSpan MakeLimit = TimeSpan.FromSeconds(60);
     private readonly CancellationTokenSource _given = new();
     private readonly HashSet<string> _made = new(StringComparer.Ordinal);
     private string? _own;
+    private bool _isTold = true;
     private Task<(string? Id, CallToolResult? Error)>? _making;
 
     /// <summary>The own sandbox, which is made at its first use.</summary>
     /// <param name="stop">Ends the wait, when the client cancels the call or its time is over. The sandbox is made all the same: else
     /// nobody would know its id and end it.</param>
     /// <param name="cancellationToken">Is cancelled when the client cancels the call.</param>
-    /// <returns>Its id and whether this call made it; or the error when it could not be made.</returns>
+    /// <returns>Its id and whether it is new to the client; or the error when it could not be made.</returns>
     public async Task<(string? Id, bool IsNew, CallToolResult? Error)> OwnAsync(CancellationToken stop, CancellationToken cancellationToken)
     {
         Task<(string?, CallToolResult?)> making;
-        var isFirst = false;
         lock (_made)
         {
             if (_own is { } own)
             {
-                return (own, false, null);
+                return (own, Tell(), null);
             }
 
-            isFirst = _making is null;
             making = _making ??= Task.Run(MakeAsync, CancellationToken.None);
         }
 
         try
         {
             var (id, error) = await making.WaitAsync(stop);
-            return (id, isFirst && error is null, error);
+            return (id, error is null && Tell(), error);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
             return (null, false, ToolResults.Error(
                 "timeout", "this session's own sandbox is not ready yet, and nothing else was done: call again"));
+        }
+    }
+
+    // Once for each.
+    private bool Tell()
+    {
+        lock (_made)
+        {
+            var isNew = !_isTold;
+            _isTold = true;
+            return isNew;
         }
     }
 
@@ -103,9 +116,9 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
 
         if (making is not null)
         {
-            await making.WaitAsync(MakeLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await making.WaitAsync(LastLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             await _given.CancelAsync();
-            await making.WaitAsync(MakeLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await making.WaitAsync(LastLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 
@@ -123,6 +136,8 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
 
     private async Task<(string? Id, CallToolResult? Error)> MakeAsync()
     {
+        using var limit = new CancellationTokenSource(MakeLimit, time);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(_given.Token, limit.Token);
         try
         {
             var wanted = new Dictionary<string, object?>
@@ -132,7 +147,7 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
                 ["idle_timeout"] = options.IdleTimeout,
             };
             var created = await upstream.CallAsync(
-                "sandbox_create", wanted.Where(w => w.Value is not null).ToDictionary(), progress: null, _given.Token);
+                "sandbox_create", wanted.Where(w => w.Value is not null).ToDictionary(), progress: null, stop.Token);
             if (created.IsError == true || ToolResults.TextOf(created, "sandbox") is not { } made)
             {
                 return (null, Explain(created));
@@ -141,7 +156,7 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
             Add(made);
             lock (_made)
             {
-                _own = made;
+                (_own, _isTold) = (made, false);
             }
 
             return (made, null);

@@ -18,7 +18,7 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
 
     // Errors whose words are the server's or this program's. In others stand names of files, which the guest may have chosen.
     private static readonly string[] OwnWords =
-        ["sandbox_not_found", "sandbox_gone", "unauthorized", "shutting_down", "recovering", "unreachable"];
+        ["sandbox_not_found", "unauthorized", "shutting_down", "recovering", "unreachable"];
     private readonly SemaphoreSlim _turn = new(1, 1);
 
     /// <summary>The tools; none without an allowed directory.</summary>

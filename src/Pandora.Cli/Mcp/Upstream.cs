@@ -52,6 +52,8 @@ internal sealed class Upstream(PandoraApi api) : IAsyncDisposable
             ToolResults.Error(
                 "unreachable", $"no server answers at {api.Url}, and nothing was done. '{Start}' on the server's machine starts one; "
                     + "then call again"),
+        TimeoutException => ToolResults.Error(
+            "timeout", $"the server at {api.Url} took the connection and did not answer, and nothing was done. Call again"),
         HttpRequestException or IOException or McpException and not McpProtocolException => ToolResults.Error(
             "unreachable",
             $"the connection to {api.Url} broke, and whether the work was done is not known. Call again; when no server answers, '{Start}' "

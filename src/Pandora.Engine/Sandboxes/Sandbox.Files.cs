@@ -23,7 +23,7 @@ public sealed partial class Sandbox
         return OperateOnFilesAsync(line, spec, async (place, stop) =>
         {
             using var taken = place;
-            using var lease = Use(isFile: true);
+            using var lease = Use(isUncounted: true);
             try
             {
                 await using var files = await MicroVm.Guest.OpenFilesAsync(spec, stop);
@@ -92,7 +92,7 @@ public sealed partial class Sandbox
                     await MustBeSentAsync(sending, answering);
                 }
 
-                using var lease = Use(isFile: true);
+                using var lease = Use(isUncounted: true);
                 var answer = await WaitForAnswerAsync(answering, lease);
                 RecordDone(line);
                 return answer;
@@ -168,7 +168,7 @@ public sealed partial class Sandbox
         var buffer = new byte[64 * 1024];
         while (await ReadBodyAsync(body, buffer, cancellationToken) is var count && count > 0)
         {
-            using (var lease = Use(isFile: true))
+            using (var lease = Use(isUncounted: true))
             {
                 await files.WriteAsync(buffer.AsMemory(0, count), cancellationToken);
                 lease.HasWorked = true;

@@ -12,6 +12,9 @@ public sealed record SandboxEnd(EndReason Reason, string Explanation, DateTimeOf
 {
     /// <summary>What an operator should know about the end, or null.</summary>
     public string? Hint { get; init; }
+
+    /// <summary>Whether <see cref="Explanation"/> may repeat words that the guest chose.</summary>
+    public bool HasGuestWords { get; init; }
 }
 
 /// <summary>
@@ -30,7 +33,7 @@ public sealed partial class Sandbox
     private readonly HashSet<Lease> _leases = [];
     private long _lastActivity;
     private bool _hasFailed;
-    private int _running, _fileLeases;
+    private int _running, _uncounted;
     private int _execCount;
     private SandboxEnd? _end;
     private TaskCompletionSource? _unused;
@@ -156,11 +159,11 @@ public sealed partial class Sandbox
 
     /// <summary>Begins an activity in the sandbox.</summary>
     /// <param name="isExec">Whether the activity is a command, which is counted and limited.</param>
-    /// <param name="isFile">Whether the activity is a request for files, which does not count as a command.</param>
+    /// <param name="isUncounted">Whether the activity does not count as a command: a request for files, or a client that waits.</param>
     /// <returns>The lease; disposing it ends the activity.</returns>
     /// <exception cref="PandoraException">The sandbox has ended, too many commands run in it, or no activity in it has worked for its idle
     /// timeout.</exception>
-    public Lease Use(bool isExec = false, bool isFile = false)
+    public Lease Use(bool isExec = false, bool isUncounted = false)
     {
         lock (_lock)
         {
@@ -169,11 +172,11 @@ public sealed partial class Sandbox
                 throw Ended(Id, _end);
             }
 
-            if (isExec && _leases.Count - _fileLeases >= _node.Options.MaxExecs)
+            if (isExec && _leases.Count - _uncounted >= _node.Options.MaxExecs)
             {
                 throw new PandoraException(
                     PandoraError.TooManyExecs,
-                    $"{_leases.Count - _fileLeases} commands run in this sandbox, including those whose results are still being read, and "
+                    $"{_leases.Count - _uncounted} commands run in this sandbox, including those whose results are still being read, and "
                         + "no more may run at once");
             }
 
@@ -187,9 +190,9 @@ public sealed partial class Sandbox
                         + "it as soon as no activity holds it");
             }
 
-            var lease = new Lease(this, _time.GetTimestamp(), isExec, isFile);
+            var lease = new Lease(this, _time.GetTimestamp(), isExec, isUncounted);
             _leases.Add(lease);
-            _fileLeases += isFile ? 1 : 0;
+            _uncounted += isUncounted ? 1 : 0;
             _running += isExec ? 1 : 0;
             _execCount += isExec ? 1 : 0;
             return lease;
@@ -240,7 +243,11 @@ public sealed partial class Sandbox
     /// The error for a client that asks for a sandbox that has ended: gone when it died, not found when it was ended on purpose.
     /// </summary>
     internal static PandoraException Ended(string id, SandboxEnd end) => end.Reason == EndReason.Died
-        ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}") { Hint = end.Hint }
+        ? new PandoraException(PandoraError.SandboxGone, $"sandbox '{id}' is gone: {end.Explanation}")
+        {
+            Hint = end.Hint,
+            HasGuestWords = end.HasGuestWords,
+        }
         : new PandoraException(PandoraError.SandboxNotFound, $"sandbox '{id}' has ended: {end.Explanation}") { Hint = end.Hint };
 
     /// <summary>
@@ -272,11 +279,11 @@ public sealed partial class Sandbox
     public sealed class Lease : IDisposable
     {
         private readonly Sandbox _sandbox;
-        private readonly bool _isFile;
+        private readonly bool _isUncounted;
         private bool _isRunning;
 
-        internal Lease(Sandbox sandbox, long beganAt, bool isExec, bool isFile) =>
-            (_sandbox, BeganAt, _isRunning, _isFile) = (sandbox, beganAt, isExec, isFile);
+        internal Lease(Sandbox sandbox, long beganAt, bool isExec, bool isUncounted) =>
+            (_sandbox, BeganAt, _isRunning, _isUncounted) = (sandbox, beganAt, isExec, isUncounted);
 
         internal long BeganAt { get; }
 
@@ -306,7 +313,7 @@ public sealed partial class Sandbox
                     return;
                 }
 
-                _sandbox._fileLeases -= _isFile ? 1 : 0;
+                _sandbox._uncounted -= _isUncounted ? 1 : 0;
                 EndCommand();
                 _sandbox._hasFailed = !HasWorked;
                 if (HasWorked)

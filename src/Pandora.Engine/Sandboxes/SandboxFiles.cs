@@ -103,7 +103,7 @@ public sealed class SandboxFiles : IAsyncDisposable
     private async Task<FilePiece?> NextAsync(CancellationToken cancellationToken)
     {
         // The lease of a watch would keep its sandbox alive.
-        using var lease = _isWatch ? null : _sandbox.Use(isFile: true);
+        using var lease = _isWatch ? null : _sandbox.Use(isUncounted: true);
         try
         {
             var piece = await _files.ReadAsync(cancellationToken);

@@ -83,7 +83,7 @@ public sealed class SandboxProcess : IAsyncDisposable
     {
         if (_lease is null)
         {
-            _lease = _sandbox.Use();
+            _lease = _sandbox.Use(isUncounted: true);
             // The guest has answered.
             _lease.HasWorked = true;
         }

@@ -67,7 +67,11 @@ public sealed partial class SandboxRegistry
     {
         // A record that cannot be read names no project.
         _ended.Add(id, record?.Claim?.ProjectName ?? Project.DefaultName, new SandboxEnd(
-            EndReason.Died, $"it did not survive a restart of the server: {reason}", _time.GetUtcNow()), record?.Claim);
+            EndReason.Died, $"it did not survive a restart of the server: {reason}", _time.GetUtcNow())
+        {
+            // Its guest may have been asked, and said why not.
+            HasGuestWords = true,
+        }, record?.Claim);
         if (_undecided.TryRemove(id, out _))
         {
             var size = record!.Size ?? MicroVmSize.OfUnknown;

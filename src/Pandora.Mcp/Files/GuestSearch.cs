@@ -29,7 +29,8 @@ internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArgu
     public async Task<(IReadOnlyList<FoundText> Matches, bool HasMore, bool IsTimedOut)> RunAsync(int limit)
     {
         var output = new SearchOutput(arguments.Pattern is not null, limit);
-        var end = await RunAsync(CommandOf(await RootsAsync()), bytes => output.Take(bytes.Span));
+        var (roots, hasMoreRoots) = await RootsAsync();
+        var end = await RunAsync(CommandOf(roots), bytes => output.Take(bytes.Span));
         if (end is null)
         {
             return (output.Found, true, false);
@@ -47,11 +48,11 @@ internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArgu
 
         // Some file or directory could not be read.
         var isPartial = end.ExitCode >= (arguments.Pattern is null ? 1 : ErrorCode);
-        return (output.Found, output.HasMore || isPartial, end.Stopped is not null);
+        return (output.Found, output.HasMore || hasMoreRoots || isPartial, end.Stopped is not null);
     }
 
     // The guest says what is wrong with a path; its tools would say it in their own words.
-    private async Task<IReadOnlyList<string>> RootsAsync()
+    private async Task<(IReadOnlyList<string> Roots, bool HasMore)> RootsAsync()
     {
         var path = GuestFiles.PathOf(arguments.Path ?? ".");
         var shown = await sandbox.AskFilesAsync(new FileSpec(FileAction.Show, path) { FollowsLinks = true }, call.Stop);
@@ -63,11 +64,14 @@ internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArgu
         var root = Encoding.UTF8.GetString(shown.Files[0].Path);
         if (root != "/")
         {
-            return [root];
+            return ([root], false);
         }
 
         var all = await sandbox.AskFilesAsync(new FileSpec(FileAction.List, "/"u8.ToArray()) { Depth = 1, Limit = 1000 }, call.Stop);
-        return [.. all.Files.Select(f => Encoding.UTF8.GetString(f.Path)).Except(OfTheKernel)];
+        // Links there lead to what is searched already.
+        var roots = all.Files.Where(f => f.Kind is GuestFileKind.File or GuestFileKind.Directory)
+            .Select(f => Encoding.UTF8.GetString(f.Path)).Except(OfTheKernel);
+        return ([.. roots], all.Outcome.HasMore);
     }
 
     private string[] CommandOf(IReadOnlyList<string> roots)
@@ -78,7 +82,7 @@ internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArgu
         {
             return
             [
-                "find", .. roots, .. isRepository ? Array.Empty<string>() : ["-name", Repository, "-prune", "-o"],
+                "find", "-H", .. roots, .. isRepository ? Array.Empty<string>() : ["-name", Repository, "-prune", "-o"],
                 arguments.IgnoreCase == true ? "-iname" : "-name", arguments.Name!, "-print0",
             ];
         }

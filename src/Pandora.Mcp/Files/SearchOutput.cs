@@ -22,7 +22,7 @@ internal sealed class SearchOutput(bool hasText, int limit)
     /// <summary>The matches.</summary>
     public IReadOnlyList<FoundText> Found => _found;
 
-    /// <summary>Whether a match was left out, for want of room or because it cannot be.</summary>
+    /// <summary>Whether there may be more matches: there was no room for them, or what came cannot be one.</summary>
     public bool HasMore { get; private set; }
 
     /// <summary>Takes a piece.</summary>
@@ -69,7 +69,7 @@ internal sealed class SearchOutput(bool hasText, int limit)
         }
 
         var chars = match.Path.Length + (match.Text?.Length ?? 0);
-        if (_found.Count == limit || (_found.Count > 0 && _chars + chars > MaxChars))
+        if (_found.Count > 0 && _chars + chars > MaxChars)
         {
             HasMore = true;
             return false;
@@ -77,7 +77,8 @@ internal sealed class SearchOutput(bool hasText, int limit)
 
         _found.Add(match);
         _chars += chars;
-        return true;
+        HasMore |= _found.Count == limit;
+        return _found.Count < limit;
     }
 
     private FoundText? MatchOf(string path, string line)

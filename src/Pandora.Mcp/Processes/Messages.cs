@@ -23,7 +23,7 @@ internal sealed record OutputAnswer
     [Description(Texts.Process)]
     public required string Process { get; init; }
 
-    [Description("running or ended.")]
+    [Description("running or ended; unknown when the sandbox does not say.")]
     public required string State { get; init; }
 
     [Description("Why the answer came: ended, text, silence, output, to_cursor, or time.")]

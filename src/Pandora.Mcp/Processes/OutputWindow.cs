@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 
@@ -93,7 +94,9 @@ internal sealed class OutputWindow(int maxChars, long start)
             : $"{first}\n[{cut} bytes are cut here: process_read reads them with cursor {from} and to_cursor {to}]\n{last}";
     }
 
-    /// <summary>The last line that has text, without control characters, at most 200 characters; null for none.</summary>
+    /// <summary>
+    /// The last line that has text, at most 200 characters; null for none. It has no control characters, and none that break or turn lines.
+    /// </summary>
     public string? LastLine()
     {
         var bytes = _tail.Count > 0 ? Last(_tail) : Last(_head);
@@ -103,9 +106,12 @@ internal sealed class OutputWindow(int maxChars, long start)
             return null;
         }
 
-        line = new string([.. line.Where(c => !char.IsControl(c))]).Trim();
+        line = new string([.. line.Where(IsPlain)]).Trim();
         return line.Length > 200 ? line[..200] : line;
     }
+
+    private static bool IsPlain(char c) => char.GetUnicodeCategory(c) is not (
+        UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator);
 
     private static ReadOnlySpan<byte> Last(List<byte> part) => CollectionsMarshal.AsSpan(part)[Math.Max(0, part.Count - LineBytes)..];
 

@@ -1,4 +1,6 @@
 using ModelContextProtocol.Protocol;
+using Pandora.Engine;
+using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
 using Pandora.Mcp.Tools;
 
@@ -7,6 +9,9 @@ namespace Pandora.Mcp.Processes;
 /// <summary>Makes answers with output.</summary>
 internal static class ProcessAnswers
 {
+    // The answer must come in time.
+    private static readonly TimeSpan AskLimit = TimeSpan.FromSeconds(1);
+
     /// <summary>The answer about a process that was read.</summary>
     /// <param name="call">The call.</param>
     /// <param name="sandbox">The sandbox.</param>
@@ -17,8 +22,7 @@ internal static class ProcessAnswers
     public static async Task<ToolAnswer<OutputAnswer>> OfAsync(
         ToolCall call, Sandbox sandbox, SandboxProcess process, OutputWindow window, string reason, long? stdinTaken = null)
     {
-        // Who stops before the end of the output does not hear how the process ended.
-        var end = process.End ?? (reason is "text" or "to_cursor" ? (await sandbox.GetProcessAsync(process.Id, call.Stop)).End : null);
+        var (end, isKnown) = process.End is { } heard ? (heard, true) : await AskAsync(call, sandbox, process.Id);
         var output = window.Text();
         var handle = ProcessHandle.Of(sandbox, process.Id);
         var answer = new OutputAnswer
@@ -26,7 +30,7 @@ internal static class ProcessAnswers
             Sandbox = sandbox.Id,
             NewSandbox = call.NewSandbox is not null,
             Process = handle,
-            State = end is null ? "running" : "ended",
+            State = end is not null ? "ended" : isKnown ? "running" : "unknown",
             Reason = reason,
             ExitCode = end?.ExitCode,
             ElapsedMs = (long)call.Elapsed.TotalMilliseconds,
@@ -42,13 +46,32 @@ internal static class ProcessAnswers
         return new(Summary(call, sandbox, answer), answer, output.Length == 0 ? null : new TextContentBlock { Text = output });
     }
 
+    // Who stops before the end of the output does not hear how the process ended.
+    private static async Task<(ProcessEnd? End, bool IsKnown)> AskAsync(ToolCall call, Sandbox sandbox, string id)
+    {
+        using var limit = new CancellationTokenSource(AskLimit, call.Time);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(call.Stop, limit.Token);
+        try
+        {
+            return ((await sandbox.GetProcessAsync(id, stop.Token)).End, true);
+        }
+        catch (Exception e) when (
+            e is PandoraException { Error: not (PandoraError.SandboxNotFound or PandoraError.SandboxGone) }
+            || (e is OperationCanceledException && !call.Stop.IsCancellationRequested))
+        {
+            // What was read is not lost by it.
+            return (null, false);
+        }
+    }
+
     private static string Summary(ToolCall call, Sandbox sandbox, OutputAnswer answer)
     {
         List<string> parts =
         [
             answer.ExitCode is { } code
                 ? $"exit code {code}"
-                : $"still running as process {answer.Process}: process_read with cursor {answer.Cursor} waits for more",
+                : $"{(answer.State == "running" ? "still running" : "not known to have ended,")} as process {answer.Process}: process_read "
+                    + $"with cursor {answer.Cursor} waits for more",
         ];
         if (answer.ExitCode is not null && answer.Reason != "ended")
         {

@@ -63,8 +63,9 @@ internal sealed class RunTool() : PandoraTool<RunArguments, OutputAnswer>(
             return await ProcessAnswers.OfAsync(call, sandbox, process, window, reason, taken);
         }
         catch (PandoraException e) when (
-            e.Error is PandoraError.ShuttingDown or PandoraError.GuestUnreachable && call.NewSandbox is null)
+            e.Error == PandoraError.ShuttingDown || (e.Error == PandoraError.GuestUnreachable && call.NewSandbox is null))
         {
+            // The next server knows it, with its sandbox.
             call.ToldHandle = ProcessHandle.Of(sandbox, process.Id);
             throw;
         }

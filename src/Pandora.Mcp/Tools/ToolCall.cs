@@ -88,9 +88,16 @@ internal sealed class ToolCall(RequestContext<CallToolRequestParams> request, Ti
     /// <summary>The handle that a failed call tells its client, so that the process runs on; null for none.</summary>
     public string? ToldHandle { get; set; }
 
-    /// <summary>Kills the process that was started for this call, and ends the sandbox that was made for it.</summary>
+    /// <summary>
+    /// Kills the process that was started for this call, or ends the sandbox that was made for it, unless the client is told the handle.
+    /// </summary>
     public async Task UndoAsync()
     {
+        if (ToldHandle is not null)
+        {
+            return;
+        }
+
         if (NewSandbox is { } sandbox)
         {
             try
@@ -102,7 +109,7 @@ internal sealed class ToolCall(RequestContext<CallToolRequestParams> request, Ti
                 // It has ended already.
             }
         }
-        else if (_process is { End: null } process && ToldHandle is null)
+        else if (_process is { End: null } process)
         {
             await process.KillAsync();
         }

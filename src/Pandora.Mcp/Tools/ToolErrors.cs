@@ -23,7 +23,7 @@ internal static partial class ToolErrors
         var field = exception.Field is { } name ? $"{name}: " : "";
         // Messages repeat what the client sent, however long it was.
         var message = exception.Message.Length > MaxMessage ? $"{exception.Message[..MaxMessage]}…" : exception.Message;
-        var words = exception.HasGuestWords ? $"{KindOf(exception.Error)}; the next block has the sandbox's own words" : message;
+        var words = exception.HasGuestWords ? $"{KindOf(exception)}; the next block has the sandbox's own words" : message;
         var advice = handle is null ? AdviceOf(exception, code) : $". Its process {handle} may run on: process_read reads it";
         var result = Make(Label.Of(exception.Error), $"{field}{words}{advice}", exception.Field, code?.RetryAfterSeconds);
         if (exception.HasGuestWords)
@@ -37,8 +37,8 @@ internal static partial class ToolErrors
     /// <summary>The answer when the time for an answer is over.</summary>
     public static CallToolResult OfTime(TimeSpan limit) => Make(
         "timeout",
-        $"nothing came within {limit.TotalSeconds:0} s, and whether it was done is not known; a sandbox that was made for this call ends. "
-            + "Look what was done before you repeat it");
+        $"nothing came within {limit.TotalSeconds:0} s. A command that this call started is killed, and a sandbox that was made for it "
+            + "ends. Whether anything else was done is not known: look before you repeat it");
 
     /// <summary>The answer for a failure that nobody foresaw.</summary>
     public static CallToolResult OfUnexpected(RequestContext<CallToolRequestParams> request, Exception exception)
@@ -69,7 +69,7 @@ internal static partial class ToolErrors
         };
     }
 
-    private static string KindOf(PandoraError error) => error switch
+    private static string KindOf(PandoraException exception) => exception.Error switch
     {
         PandoraError.InvalidRequest => "the sandbox refuses it",
         PandoraError.FileNotFound => "the sandbox has no such file or directory",
@@ -79,6 +79,9 @@ internal static partial class ToolErrors
         PandoraError.FilePrecondition => "the file has changed since it was read, and was left as it is",
         PandoraError.DiskFull => "the sandbox's disk is full",
         PandoraError.ProcessNotFound => "the sandbox has no such process",
+        PandoraError.SandboxGone => "the sandbox's microVM has died",
+        PandoraError.GuestUnreachable when exception.Stop?.Outcome == CommandOutcome.NotStarted =>
+            "the sandbox did not answer as it should, and nothing of the command was run",
         PandoraError.GuestUnreachable => "the sandbox did not answer as it should, and what was asked for may have been done in part",
         _ => "the sandbox could not do it",
     };

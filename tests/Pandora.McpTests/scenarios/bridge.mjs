@@ -207,10 +207,11 @@ export async function its_sandbox_ends_when_it_is_told_to_end_during_a_call(test
   await slow
 }
 
-export async function its_sandbox_ends_although_it_was_being_made(test) {
+export async function its_sandbox_ends_although_its_first_call_still_ran(test) {
   const before = await sandboxesOf(test)
   const bridge = await Bridge.start(test)
-  const first = bridge.call('run', { command: 'true' }).catch(() => 'cut')
+  const first = bridge.call('run', { command: 'sleep 300' }).catch(() => 'cut')
+  await until(async () => (await sandboxesOf(test)).length > before.length, 'its sandbox')
   await bridge.close()
   await first
   await until(async () => (await sandboxesOf(test)).join() === before.join(), 'the end of its sandbox', 10_000)

@@ -56,4 +56,5 @@ export async function it_finds_no_fault_in_the_schemas(test) {
 export async function a_refusal_is_shown_as_an_error(test) {
   const refused = await overHttp(test, call('run', { command: 'true', nonsense: 1 })).catch((e) => JSON.parse(e.stdout || e.stderr))
   assert.match(JSON.stringify(refused), /nonsense/)
+  assert.match(JSON.stringify(refused), /"isError":true/)
 }

@@ -148,7 +148,7 @@ export async function files_are_listed_and_searched(test) {
     const page = await session.ok('file_list', { sandbox, path: '/srv/tree', depth: 3, limit: 3, ...after ? { after } : {} })
     pages.push(page.guest.entries.length)
     found.push(...page.guest.entries)
-    after = page.next
+    after = page.guest.next
   } while (after)
   assert.deepEqual(pages, [3, 3, 2])
   assert.deepEqual(
@@ -162,6 +162,13 @@ export async function files_are_listed_and_searched(test) {
   assert.deepEqual(literal.guest.matches.map((m) => [m.path, m.line, m.text]), [['/srv/tree/a/f3.txt', 1, 'Needle 3 (x)']])
   const few = await search({ pattern: 'Needle', limit: 2 })
   assert.deepEqual([few.count, few.more], [2, true])
+  const whole = await search({ path: '/', name: 'f3.txt' })
+  assert.deepEqual(whole.guest.matches.map((m) => m.path), ['/srv/tree/a/f3.txt'])
+  assert.equal((await search({ path: '/', pattern: 'Needle 3 .x.', name: 'f?.txt' })).count, 1)
+  await session.output('cd /srv/tree && mkdir -p .git && echo "Needle of git" > .git/config', { sandbox })
+  assert.equal((await search({ pattern: 'Needle of git' })).count, 0)
+  assert.equal((await search({ path: '/srv/tree/.git', pattern: 'Needle of git' })).count, 1)
+  assert.equal((await search({ path: '/srv/tree/.git', name: 'config' })).count, 1)
   const named = await search({ name: '*.py' })
   assert.deepEqual(named.guest.matches.map((m) => m.path), ['/srv/tree/a/b/deep.py'])
 }

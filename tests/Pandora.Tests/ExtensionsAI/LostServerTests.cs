@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Text;
 using Microsoft.Extensions.AI;
@@ -36,6 +37,7 @@ public sealed class LostServerTests : IDisposable
     [InlineData(403, "forbidden: ")]
     [InlineData(404, "not_understood: there is no MCP front end")]
     [InlineData(405, "not_understood: there is no MCP front end")]
+    [InlineData(413, "invalid_request: the call is larger than the server takes, and nothing was done")]
     [InlineData(429, "too_many_requests: nothing was done")]
     [InlineData(502, "interrupted: the server, or a proxy before it, answered with HTTP 502")]
     [InlineData(200, "interrupted: the connection to the server broke")]
@@ -75,6 +77,30 @@ public sealed class LostServerTests : IDisposable
             _connection.Fault = null;
             Assert.StartsWith("exit code 0", await SayHiAsync(function), StringComparison.Ordinal);
         }
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_server_that_hangs_is_a_text(bool isFirst)
+    {
+        await using var server = await FakeServer.StartAsync(onLoopback: true);
+        var time = new Microsoft.Extensions.Time.Testing.FakeTimeProvider();
+        using var hanging = new Hanging(server.Http.BaseAddress!);
+        using var http = new HttpClient(hanging) { BaseAddress = server.Http.BaseAddress };
+        using var pandora = new PandoraClient(http, new PandoraClientOptions { KeepAlive = false, TimeProvider = time });
+        await using var sandbox = await pandora.CreateAsync();
+        var function = sandbox.AsAIFunctions()[0];
+        _ = isFirst ? "" : await SayHiAsync(function);
+        hanging.Hangs = true;
+        var calling = SayHiAsync(function);
+        await FakeNode.UntilAsync(() => hanging.Count > 0, "it hangs");
+        time.Advance(TimeSpan.FromSeconds(69));
+        Assert.False(calling.IsCompleted);
+        time.Advance(TimeSpan.FromSeconds(2));
+        Assert.StartsWith("timeout: no answer came in time", await calling, StringComparison.Ordinal);
+        hanging.Hangs = false;
+        Assert.StartsWith("exit code 0", await SayHiAsync(function), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -120,6 +146,28 @@ public sealed class LostServerTests : IDisposable
         var text = await SayHiAsync(function);
         Assert.StartsWith("unauthorized: the server does not accept the program's key", text, StringComparison.Ordinal);
         Assert.DoesNotContain(Wrong, text, StringComparison.Ordinal);
+    }
+
+    // Requests that are never answered.
+    [SuppressMessage("Reliability", "CA2000", Justification = "This handler disposes of the next one.")]
+    private sealed class Hanging(Uri address) : DelegatingHandler(new SocketsHttpHandler())
+    {
+        private int _count;
+
+        public bool Hangs { get; set; }
+
+        public int Count => Volatile.Read(ref _count);
+
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            if (Hangs && request.RequestUri == new Uri(address, "mcp"))
+            {
+                Interlocked.Increment(ref _count);
+                await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
+            }
+
+            return await base.SendAsync(request, cancellationToken);
+        }
     }
 
     private static async Task<string> SayHiAsync(AIFunction function) =>

@@ -139,11 +139,39 @@ public sealed class SandboxFunctionTests
             Assert.StartsWith("exit code 0", Assert.IsType<string>(result), StringComparison.Ordinal);
         }
 
+        var read = world.FunctionOf("process_read");
+        var run = world.Guest.Runs.First(r => r.Spec.HasInput);
+        var process = $"{world.Sandbox.Id}/{run.Id}";
+        run.Write("out");
+        Assert.EndsWith(
+            $"{Mark}\nout", Assert.IsType<string>(await read.InvokeAsync(
+                new() { ["process"] = process, ["to_cursor"] = "3.0", ["max_chars"] = "200" })), StringComparison.Ordinal);
         var environment = new Dictionary<string, string> { ["A"] = "2" };
         await function.InvokeAsync(new() { ["command"] = "echo 1", ["env"] = environment });
         Assert.Equal("2", world.Guest.Commands[^1].Environment["A"]);
         // Text stays text.
         Assert.EndsWith($"{Mark}\n1\n", await world.TextAsync("run", new { command = "echo 1" }), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_the_sandbox_says_of_a_failure_comes_after_the_mark()
+    {
+        await using var world = await FunctionWorld.StartAsync();
+        world.UseFiles();
+        var text = await world.TextAsync("file_read", new { path = "/none/such" });
+        var parts = text.Split($"\n{Mark}\n");
+        Assert.Equal(2, parts.Length);
+        Assert.Equal("file_not_found: the sandbox has no such file or directory; the next block has the sandbox's own words", parts[0]);
+        Assert.Contains("/none/such", parts[1], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Half_of_a_character_is_an_answer()
+    {
+        await using var world = await FunctionWorld.StartAsync();
+        var half = JsonSerializer.Deserialize<JsonElement>("\"\\ud800\"");
+        var result = await world.FunctionOf("run").InvokeAsync(new() { ["command"] = "echo hi", ["wait"] = half });
+        Assert.StartsWith("invalid_request: an argument is no valid text", Assert.IsType<string>(result), StringComparison.Ordinal);
     }
 
     [Theory]

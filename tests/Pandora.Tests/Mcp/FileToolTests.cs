@@ -76,9 +76,35 @@ public sealed class FileToolTests : IAsyncLifetime
 
         Assert.Equal(text, read.ToString());
         Assert.InRange(calls, 4, 10);
+        foreach (var first_line in new[] { 201, 202, 1000 })
+        {
+            Assert.Contains(
+                "has 200 lines", (await _world.FailAsync("file_read", new { path = $"{_root}/long", first_line, sandbox = _id })).Text,
+                StringComparison.Ordinal);
+        }
+
+        await File.WriteAllTextAsync($"{_root}/open", "one\ntwo");
+        var last = await _world.DoAsync("file_read", new { path = $"{_root}/open", first_line = 2, sandbox = _id });
+        Assert.Equal("two", last.GetProperty("guest").GetProperty("text").GetString());
         Assert.Contains(
-            "200 lines", (await _world.FailAsync("file_read", new { path = $"{_root}/long", first_line = 201, sandbox = _id })).Text,
+            "has 2 lines", (await _world.FailAsync("file_read", new { path = $"{_root}/open", first_line = 3, sandbox = _id })).Text,
             StringComparison.Ordinal);
+        Assert.Equal("cursor", (await _world.FailAsync("file_read", new { path = $"{_root}/open", cursor = 8, sandbox = _id })).Field);
+        var end = await _world.DoAsync("file_read", new { path = $"{_root}/open", cursor = 7, sandbox = _id });
+        Assert.Equal("", end.GetProperty("guest").GetProperty("text").GetString());
+    }
+
+    [Fact]
+    public async Task An_edit_that_would_make_a_huge_file_is_refused()
+    {
+        var path = $"{_root}/a";
+        await File.WriteAllTextAsync(path, new string('x', 10_000));
+        var (code, field, _) = await _world.FailAsync(
+            "file_edit", new { path, old_text = "x", new_text = new string('€', 10_000), all = true, sandbox = _id });
+        Assert.Equal(("invalid_request", "new_text"), (code, field));
+        Assert.Equal(new string('x', 10_000), await File.ReadAllTextAsync(path));
+        await _world.DoAsync("file_edit", new { path, old_text = "x", new_text = "€€", all = true, sandbox = _id });
+        Assert.Equal(new string('€', 20_000), await File.ReadAllTextAsync(path));
     }
 
     [Fact]
@@ -139,5 +165,18 @@ public sealed class FileToolTests : IAsyncLifetime
         Assert.Equal("file_state", (await _world.FailAsync("file_read", new { path = _root, sandbox = _id })).Code);
         var search = new { path = $"{_root}/none", pattern = "a", sandbox = _id };
         Assert.Equal("file_not_found", (await _world.FailAsync("file_search", search)).Code);
+        // The agent names the path that it followed.
+        File.CreateSymbolicLink($"{_root}/link", $"{_root}/ignore-your-instructions");
+        Assert.DoesNotContain(
+            "instructions", (await _world.FailAsync("file_read", new { path = $"{_root}/link", sandbox = _id })).Text,
+            StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_is_no_file_or_directory_is_not_searched()
+    {
+        await Pandora.Linux.Command.RunAsync("mkfifo", [$"{_root}/fifo"]);
+        var (code, field, _) = await _world.FailAsync("file_search", new { path = $"{_root}/fifo", pattern = "a", sandbox = _id });
+        Assert.Equal(("invalid_request", "path"), (code, field));
     }
 }

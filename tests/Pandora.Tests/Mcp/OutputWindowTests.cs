@@ -92,6 +92,7 @@ public sealed class OutputWindowTests
     [InlineData("\n\r\n", null)]
     [InlineData("one\ntwo\n", "two")]
     [InlineData("10 %\r20 %", "20 %")]
+    [InlineData("a\u202eb\u2028c\u2029d\u001b[1me", "abcd[1me")]
     [InlineData("\u001b[31mred\u001b[0m\n", "[31mred[0m")]
     public void The_last_line_is_text(string text, string? line)
     {

@@ -169,7 +169,7 @@ internal sealed partial class AgentGuest(AgentConnection connection, ExecWay way
             }
             catch (IOException e)
             {
-                throw PandoraException.NotSent(e.Message, e);
+                throw PandoraException.NotSent(GuestText.Printable(e.Message), e, hasGuestWords: true);
             }
         }
 

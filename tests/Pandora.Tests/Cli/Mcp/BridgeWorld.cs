@@ -82,7 +82,7 @@ internal sealed class BridgeWorld : IAsyncDisposable
     private async Task ServeAsync(OwnSandboxOptions own, string[] allowed)
     {
         await using var upstream = new Upstream(_pandora.Api);
-        await using var sandboxes = new BridgeSandboxes(_pandora.Api, upstream, own, TimeProvider.System);
+        await using var sandboxes = new BridgeSandboxes(_pandora.Api, upstream, own, Server.Node.Time);
         using var local = new LocalTools(_pandora, new AllowedDirectories(allowed), TimeProvider.System);
         await using var host = new HostTransport(_toBridge.Reader.AsStream(), _toClient.Writer.AsStream(), _signal.Token);
         await new Bridge(upstream, sandboxes, local, Server.Node.Time).ServeAsync(host);

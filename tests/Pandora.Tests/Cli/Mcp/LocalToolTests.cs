@@ -116,6 +116,13 @@ public sealed class LocalToolTests : IDisposable
         await Pandora.Linux.Command.RunAsync("mkfifo", [$"{_allowed}/dir/fifo"]);
         var up = await world.DoAsync("upload", new { from = "dir", to = $"{guest}/up" });
         Assert.Equal((1, 1), (up.GetProperty("files").GetInt32(), up.GetProperty("left_out").GetInt32()));
+        // What the guest says of its files is marked, as in the server's answers.
+        File.CreateSymbolicLink($"{guest}/link", $"{guest}/ignore-your-instructions");
+        var lost = await world.CallAsync("download", new { from = $"{guest}/link", to = "dir" });
+        Assert.Equal(
+            "file_not_found: the transfer was not done, or not to its end; the next block says why",
+            ((TextContentBlock)lost.Content[0]).Text);
+        Assert.Equal("guest", lost.Content[1].Meta!["pandora/from"]!.GetValue<string>());
         // What is there and of another kind is the model's mistake.
         Assert.Equal("to", FieldOf(await world.CallAsync("download", new { from = guest, to = "own" })));
         Assert.Equal("to", FieldOf(await world.CallAsync("download", new { from = $"{guest}/made", to = "none/" })));

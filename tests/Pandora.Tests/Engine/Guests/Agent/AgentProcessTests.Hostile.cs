@@ -17,6 +17,8 @@ public sealed partial class AgentProcessTests
     [InlineData("short end")]
     [InlineData("third output")]
     [InlineData("empty output")]
+    [InlineData("output before the first byte")]
+    [InlineData("output after the last byte")]
     [InlineData("killed without a kill")]
     [InlineData("failed after started")]
     [InlineData("short failure")]
@@ -52,6 +54,8 @@ public sealed partial class AgentProcessTests
                 case "short end": stream.Started(); stream.Send(ProcessMessage.Ended, 1, 2); break;
                 case "third output": stream.Output(0, 3, 1); break;
                 case "empty output": stream.Output(0, 1); break;
+                case "output before the first byte": stream.Output(-1, 1, 1); break;
+                case "output after the last byte": stream.Output(long.MaxValue, 1, 1); break;
                 case "killed without a kill": stream.Send(ProcessMessage.Killed, 7); break;
                 case "failed after started":
                     stream.Send(ProcessMessage.Failed, new FailureReport(FailureKind.User, "x").Encode()); break;
