@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Pandora.Linux;
 using Pandora.TestHost;
 
@@ -33,7 +34,7 @@ public sealed class KeylessTests(ServerWithoutKeys server) : IClassFixture<Serve
                 "nsenter",
                 [
                     $"--net={server.World.Host.Path}", "sh", "-c", "\"$@\" >&2", "sh", "node", program, "server", "--url",
-                    "http://127.0.0.1:8000/mcp", "--expected-failures", list, "-o", results,
+                    "http://127.0.0.1:8000/mcp", "--suite", "all", "--expected-failures", list, "-o", results,
                 ],
                 cancellationToken: TestContext.Current.CancellationToken);
             var expected = (await File.ReadAllLinesAsync(list))
@@ -49,5 +50,5 @@ public sealed class KeylessTests(ServerWithoutKeys server) : IClassFixture<Serve
         }
     }
 
-    private static string NameOf(string directory) => directory["server-".Length..directory.IndexOf("-20", StringComparison.Ordinal)];
+    private static string NameOf(string directory) => Regex.Match(directory, @"^server-(.*)-\d{4}-\d\d-\d\dT").Groups[1].Value;
 }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Pandora.Cli.Mcp;
+using Pandora.Client;
 using Pandora.Contracts;
 
 namespace Pandora.Cli.Commands;
@@ -7,6 +8,8 @@ namespace Pandora.Cli.Commands;
 /// <summary><c>mcp</c>: a bridge between an agent's host, which starts this program, and the MCP front end of a running server.</summary>
 internal static class McpCommand
 {
+    private static readonly TimeSpan StartLimit = TimeSpan.FromSeconds(20);
+
     public static Command Create()
     {
         var allow = new Option<string[]>("--allow")
@@ -44,8 +47,7 @@ internal static class McpCommand
             var allowed = new AllowedDirectories(result.GetValue(allow) ?? []);
             using var pandora = Shared.Connect(result);
             using var signals = new EndSignals();
-            // It says what is wrong with the address or the key before the host waits for an answer.
-            await pandora.Api.GetHealthAsync(signals.Ended);
+            await CheckAsync(pandora, signals.Ended);
             await using var upstream = new Upstream(pandora.Api);
             await using var sandboxes = new BridgeSandboxes(pandora.Api, upstream, own, TimeProvider.System);
             using var local = new LocalTools(pandora, allowed, TimeProvider.System);
@@ -55,6 +57,22 @@ internal static class McpCommand
             return 0;
         });
         return command;
+    }
+
+    // It says what is wrong with the address or the key before the host waits for an answer.
+    private static async Task CheckAsync(PandoraClient pandora, CancellationToken ended)
+    {
+        using var limit = new CancellationTokenSource(StartLimit, TimeProvider.System);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(ended, limit.Token);
+        try
+        {
+            await pandora.Api.GetHealthAsync(stop.Token);
+        }
+        catch (Exception) when (limit.IsCancellationRequested && !ended.IsCancellationRequested)
+        {
+            throw new StoppedException(
+                $"the server at {pandora.Api.Url} did not answer within {StartLimit.TotalSeconds:0} s", Failure.Failed);
+        }
     }
 
     // What can be known before the host asks is said at once.

@@ -5,8 +5,8 @@ using System.Text;
 namespace Pandora.Mcp.Files;
 
 /// <summary>
-/// Reads what the guest's grep or find writes, piece by piece: for each match PATH NUL, and of grep then LINE ':' TEXT LF. It is data of the
-/// guest: what is kept of a path, of a text and of all has a bound.
+/// Reads what the guest's grep or find writes, piece by piece: for each match PATH NUL, and of grep then LINE ':' TEXT LF. It is data of
+/// the guest: what is kept of a path, of a text and of all has a bound.
 /// </summary>
 /// <param name="hasText">Whether it is grep's.</param>
 /// <param name="limit">Most matches.</param>

@@ -24,7 +24,7 @@ internal sealed record SandboxCreateArguments
     [Description("Disk in MiB.")]
     public int? DiskMib { get; init; }
 
-    [Description("Seconds without use after which it ends; 900 if left out.")]
+    [Description("Seconds without use after which it ends; 900, or the longest that is allowed, if left out.")]
     public double? IdleTimeout { get; init; }
 
     [Description("Seconds after which it ends even in use, 1 to 86400; no limit if left out.")]

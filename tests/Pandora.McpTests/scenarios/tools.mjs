@@ -34,7 +34,8 @@ export async function every_tool_is_listed_and_described(test) {
 export async function the_list_is_that_of_the_golden_file(test) {
   const golden = new Map(JSON.parse(await readFile(process.env.TOOLS, 'utf8')).map((t) => [t.name, t]))
   for (const tool of await (await test.shared()).tools()) {
-    const { inputSchema, outputSchema } = golden.get(tool.name)
+    const { inputSchema, outputSchema, title, description, annotations } = golden.get(tool.name)
+    assert.deepEqual([tool.title, tool.description, tool.annotations], [title, description, annotations])
     assert.deepEqual(Object.keys(tool.inputSchema.properties ?? {}), Object.keys(inputSchema.properties ?? {}), tool.name)
     assert.deepEqual(tool.outputSchema, outputSchema)
     if (test.way === 'http') assert.deepEqual(tool.inputSchema, inputSchema)
