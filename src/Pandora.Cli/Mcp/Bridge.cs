@@ -232,7 +232,7 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
             result.StructuredContent = JsonSerializer.SerializeToElement(marked, McpJsonUtilities.DefaultOptions);
         }
 
-        // The server's line ends with the sandbox, which the server was told and the client was not.
+        // The server's line ends with the sandbox, which the call names and its client did not.
         var name = $"sandbox {sandbox}";
         if (result.Content is [TextContentBlock { Text: var line } first, ..] && line.EndsWith($" {name}", StringComparison.Ordinal))
         {

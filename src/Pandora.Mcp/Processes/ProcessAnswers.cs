@@ -68,10 +68,10 @@ internal static class ProcessAnswers
     {
         List<string> parts =
         [
-            answer.ExitCode is { } code
-                ? $"exit code {code}"
-                : $"{(answer.State == "running" ? "still running" : "not known to have ended,")} as process {answer.Process}: process_read "
-                    + $"with cursor {answer.Cursor} waits for more",
+            answer.ExitCode is { } code ? $"exit code {code}"
+                : answer.State == "running"
+                ? $"still running as process {answer.Process}: process_read with cursor {answer.Cursor} waits for more"
+                : $"whether process {answer.Process} has ended is not known: process_read with cursor {answer.Cursor} asks again",
         ];
         if (answer.ExitCode is not null && answer.Reason != "ended")
         {

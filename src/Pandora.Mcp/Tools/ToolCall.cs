@@ -89,7 +89,7 @@ internal sealed class ToolCall(RequestContext<CallToolRequestParams> request, Ti
     public string? ToldHandle { get; set; }
 
     /// <summary>
-    /// Kills the process that was started for this call, or ends the sandbox that was made for it, unless the client is told the handle.
+    /// Kills the process that was started for this call, or ends the sandbox that was made for it, unless the client learns the handle.
     /// </summary>
     public async Task UndoAsync()
     {

@@ -79,7 +79,7 @@ public sealed class ProcessHoldTests
         var answer = result.StructuredContent!.Value;
         Assert.Equal(
             ("unknown", "abc"), (answer.GetProperty("state").GetString(), answer.GetProperty("guest").GetProperty("output").GetString()));
-        Assert.StartsWith("not known to have ended, as process", McpWorld.TextOf(result), StringComparison.Ordinal);
+        Assert.StartsWith($"whether process {process} has ended is not known", McpWorld.TextOf(result), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -94,7 +94,7 @@ public sealed class GuestExecTests
     [InlineData(1, 6, 10, true, false)]
     [InlineData(0, 6, 10, false, true)]
     [InlineData(0, 5, 10, true, false)] // The last bytes were dropped.
-    [InlineData(long.MaxValue, 5, 9, true, true)]
+    [InlineData(long.MaxValue / 2, 5, 9, true, true)]
     public async Task Output_that_the_guest_dropped_is_told(long first, long second, long end, bool isStdoutCut, bool isStderrCut)
     {
         var (guest, _) = Guest((stream, _, _) =>
