@@ -137,15 +137,15 @@ internal sealed class FakeNode : IAsyncDisposable
     /// </summary>
     public IAsyncDisposable RunClock() => new Clock(Time);
 
-    /// <summary>Waits until a condition holds that other tasks bring about. Fails after ten real seconds.</summary>
+    /// <summary>Waits until a condition holds that other tasks bring about. Fails after thirty real seconds: machines that run tests may be slow.</summary>
     public static async Task UntilAsync(Func<bool> condition, [CallerArgumentExpression(nameof(condition))] string what = "")
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
         while (!condition())
         {
             if (limit.IsCancellationRequested)
             {
-                throw new TimeoutException($"this condition did not hold within 10 s: {what}");
+                throw new TimeoutException($"this condition did not hold within 30 s: {what}");
             }
 
             await Task.Yield();
