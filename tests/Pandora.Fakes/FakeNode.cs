@@ -137,7 +137,9 @@ internal sealed class FakeNode : IAsyncDisposable
     /// </summary>
     public IAsyncDisposable RunClock() => new Clock(Time);
 
-    /// <summary>Waits until a condition holds that other tasks bring about. Fails after thirty real seconds: machines that run tests may be slow.</summary>
+    /// <summary>
+    /// Waits until a condition holds that other tasks bring about. Fails after thirty real seconds: machines that run tests may be slow.
+    /// </summary>
     public static async Task UntilAsync(Func<bool> condition, [CallerArgumentExpression(nameof(condition))] string what = "")
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
