@@ -10,6 +10,9 @@ namespace Pandora.Engine.Templates;
 public sealed partial class TemplateBuilder
 {
     private const UnixFileMode Plain = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
+    // Programs of the tree are found as in a guest. The host's PATH may have directories that lead nowhere there.
+    private const string TreePath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
     private const string AptSettings = "etc/apt/apt.conf.d/00pandora-setup", NoDaemons = "usr/sbin/policy-rc.d";
 
     // All that ssh-keygen -A has ever made.
@@ -110,7 +113,8 @@ public sealed partial class TemplateBuilder
             {
                 ["DEBIAN_FRONTEND"] = "noninteractive",
                 ["DEBCONF_NONINTERACTIVE_SEEN"] = "true",
-                ["LC_ALL"] = "C.UTF-8"
+                ["LC_ALL"] = "C.UTF-8",
+                ["PATH"] = TreePath,
             };
             await Command.RunAsync(
                 "unshare", ["--mount", "--pid", "--fork", "--kill-child", "chroot", tree, "bash", "-c", SetupSession, "set-up", name],
@@ -152,7 +156,7 @@ public sealed partial class TemplateBuilder
         Write("etc/hosts", "127.0.0.1 localhost", "::1 localhost");
         root.WriteFile("etc/sudoers.d/pandora", "user ALL=(ALL) NOPASSWD: ALL\n"u8, UnixFileMode.UserRead | UnixFileMode.GroupRead);
         await Command.RunAsync("chroot", [tree, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "user"],
-            cancellationToken: cancellationToken);
+            environment: new Dictionary<string, string> { ["PATH"] = TreePath }, cancellationToken: cancellationToken);
         foreach (var mountPoint in MountPoints.Append(GuestDirectory))
         {
             root.CreateDirectory(mountPoint);
