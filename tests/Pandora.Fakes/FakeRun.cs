@@ -79,6 +79,18 @@ internal sealed class FakeRun
         }
     }
 
+    /// <summary>Offset up to which some reader has read its output.</summary>
+    public long ReadTo
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _readTo;
+            }
+        }
+    }
+
     /// <summary>The input that it has read.</summary>
     public byte[] Input
     {

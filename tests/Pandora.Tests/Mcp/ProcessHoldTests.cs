@@ -16,16 +16,23 @@ public sealed class ProcessHoldTests
         var sandbox = (await world.DoAsync("sandbox_create", ShortLived)).GetProperty("sandbox").GetString()!;
         var calling = tool == "run"
             ? world.DoAsync("run", new { command = "run", wait = 40, sandbox })
-            : world.DoAsync("process_read", new { process = await StartAsync(world, sandbox), wait = 40 });
+            : world.DoAsync("process_read", new { process = await StartAsync(world, sandbox), wait = 40, until_text = "never" });
         var guest = world.Server.Node.GuestOf(sandbox);
-        await FakeNode.UntilAsync(() => guest.Runs.SingleOrDefault()?.ReaderCount == 1, "it is waited for");
+        await FakeNode.UntilAsync(() => guest.Runs.Count == 1, "it has started");
+        var run = guest.Runs.Single();
+        // Who reads it holds the sandbox already.
+        run.Write("x");
+        await FakeNode.UntilAsync(() => run.ReadTo == run.OutputEnd, "it is read");
         world.Server.Node.Time.Advance(TimeSpan.FromSeconds(30));
         await world.Server.Node.Sandboxes.ReapAsync();
         Assert.Single(world.Server.Node.Sandboxes.List());
-        world.Server.Node.Time.Advance(TimeSpan.FromSeconds(10));
-        Assert.Equal("time", (await calling).GetProperty("reason").GetString());
+        await using (world.Server.Node.RunClock())
+        {
+            Assert.Equal("time", (await calling).GetProperty("reason").GetString());
+        }
+
         // Nobody waits now.
-        await FakeNode.UntilAsync(() => guest.Runs.Single().ReaderCount == 0, "it is waited for no more");
+        await FakeNode.UntilAsync(() => run.ReaderCount == 0, "it is waited for no more");
         world.Server.Node.Time.Advance(TimeSpan.FromSeconds(11));
         await world.Server.Node.Sandboxes.ReapAsync();
         Assert.Empty(world.Server.Node.Sandboxes.List());
@@ -94,8 +101,8 @@ public sealed class ProcessHoldTests
         while (!calling.IsCompleted)
         {
             run.Write("x\n");
-            time.Advance(TimeSpan.FromSeconds(0.02));
-            await Task.Delay(TimeSpan.FromMilliseconds(2), TimeProvider.System);
+            await FakeNode.UntilAsync(() => run.ReadTo == run.OutputEnd || calling.IsCompleted, "it is read");
+            time.Advance(TimeSpan.FromSeconds(0.1));
         }
 
         Assert.Equal("output", (await calling).GetProperty("reason").GetString());
@@ -110,9 +117,7 @@ public sealed class ProcessHoldTests
         var run = RunOf(world);
         run.Write("not yet\nrea");
         var calling = world.DoAsync("process_read", new { process, wait = 40, until_text = "ready" });
-        await FakeNode.UntilAsync(() => run.ReaderCount == 1, "it is read");
-        world.Server.Node.Time.Advance(TimeSpan.FromSeconds(5));
-        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
+        await FakeNode.UntilAsync(() => run.ReadTo == run.OutputEnd, "the first piece is read");
         Assert.False(calling.IsCompleted);
         run.Write("dy\n");
         Assert.Equal("text", (await calling).GetProperty("reason").GetString());

@@ -15,8 +15,9 @@ namespace Pandora.Tests.Mcp;
 public sealed class ToolListTests
 {
     // Of the whole list with its frame, as a model pays for it: four characters are about a token.
-    private const int MostTokens = 8000;
-    private static readonly JsonSerializerOptions Indented = new(McpJsonUtilities.DefaultOptions)
+    internal const int MostTokens = 8000;
+
+    internal static readonly JsonSerializerOptions Indented = new(McpJsonUtilities.DefaultOptions)
     {
         WriteIndented = true,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,

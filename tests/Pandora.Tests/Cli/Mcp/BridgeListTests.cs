@@ -1,22 +1,13 @@
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using ModelContextProtocol;
 using Pandora.Tests.Docs;
+using Pandora.Tests.Mcp;
 
 namespace Pandora.Tests.Cli.Mcp;
 
 /// <summary>What the bridge tells a client: <c>bridge.json</c> is a golden file.</summary>
 public sealed class BridgeListTests
 {
-    // As a model pays for it: four characters are about a token.
-    private const int MostTokens = 8000;
-    private static readonly JsonSerializerOptions Indented = new(McpJsonUtilities.DefaultOptions)
-    {
-        WriteIndented = true,
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-        NewLine = "\n",
-    };
-
     [Fact]
     public async Task The_instructions_and_tools_in_the_repository_agree_with_the_code()
     {
@@ -24,9 +15,10 @@ public sealed class BridgeListTests
         try
         {
             await using var world = await BridgeWorld.StartAsync(allowed: allowed);
-            await using var direct = await Tests.Mcp.McpWorld.ConnectAsync(world.Server);
+            await using var direct = await McpWorld.ConnectAsync(world.Server);
             var tools = (await world.Client.ListToolsAsync()).Select(t => t.ProtocolTool).ToList();
-            Assert.InRange(tools.Sum(t => JsonSerializer.Serialize(t, McpJsonUtilities.DefaultOptions).Length) / 4, 1, MostTokens);
+            var length = tools.Sum(t => JsonSerializer.Serialize(t, McpJsonUtilities.DefaultOptions).Length);
+            Assert.InRange(length / 4, 1, ToolListTests.MostTokens);
             Assert.Equal(16, tools.Count);
             var told = new
             {
@@ -34,7 +26,7 @@ public sealed class BridgeListTests
                 of_the_bridge = world.Client.ServerInstructions,
                 tools,
             };
-            var text = JsonSerializer.Serialize(told, Indented).Replace(allowed, "/allowed", StringComparison.Ordinal);
+            var text = JsonSerializer.Serialize(told, ToolListTests.Indented).Replace(allowed, "/allowed", StringComparison.Ordinal);
             GeneratedPage.Check("src/Pandora.Cli/Mcp/bridge.json", text + "\n");
         }
         finally
