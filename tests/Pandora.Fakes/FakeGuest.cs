@@ -36,6 +36,9 @@ internal sealed class FakeGuest(TimeProvider? time = null)
     /// <summary>Whether new processes read their input at once.</summary>
     public bool TakesInput { get; set; } = true;
 
+    /// <summary>Whether its processes have closed their input.</summary>
+    public bool RefusesInput { get; set; }
+
     /// <summary>While it is not complete, bytes of input wait on their way to the guest, as in a full stream.</summary>
     public Task InputPasses { get; set; } = Task.CompletedTask;
 

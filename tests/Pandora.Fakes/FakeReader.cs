@@ -102,7 +102,8 @@ internal sealed class FakeReader : IGuestProcess
         }
     }
 
-    public bool IsInputLost => false;
+    // The guest says it in its answer to input.
+    public bool IsInputLost => _run.RefusesInput && Volatile.Read(ref _sent) > 0;
 
     public async Task<bool> WaitForInputAsync(CancellationToken cancellationToken)
     {

@@ -114,6 +114,9 @@ internal sealed class FakeRun
         });
     }
 
+    /// <summary>Whether it has closed its input.</summary>
+    public bool RefusesInput => _guest.RefusesInput;
+
     public bool HasInput => Spec.HasInput || Spec.Terminal is not null;
 
     public ProcessFacts Facts

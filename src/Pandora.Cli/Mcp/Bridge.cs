@@ -110,11 +110,16 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
         var start = time.GetTimestamp();
         var tool = request.Params!.Name;
         var arguments = (request.Params.Arguments ?? new Dictionary<string, JsonElement>()).ToDictionary(a => a.Key, a => (object?)a.Value);
+        if (arguments.Keys.FirstOrDefault(name => !ToolResults.IsText((JsonElement)arguments[name]!)) is { } broken)
+        {
+            return ToolResults.Error("invalid_request", "has half a surrogate pair, which is no text", broken);
+        }
+
         var named = NamedIn(tool, arguments);
-        var (isNew, isOwn) = (false, false);
+        var isOwn = false;
         if (named is null && await TakesOwnAsync(tool, arguments, stop))
         {
-            (named, isNew, var error) = await sandboxes.OwnAsync(stop, cancellationToken);
+            (named, var error) = await sandboxes.OwnAsync(stop, cancellationToken);
             if (error is not null)
             {
                 return error;
@@ -134,6 +139,8 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
         {
             result = local.Has(tool)
                 ? await local.CallAsync(tool, arguments, named!, progress, stop)
+                : tool == "sandbox_create"
+                ? await sandboxes.CreateAsync(arguments, progress, stop)
                 : await upstream.CallAsync(tool, arguments, progress, stop);
         }
         finally
@@ -149,7 +156,7 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
                     + $"'{SandboxArgument}' out makes a new one");
         }
 
-        return isNew ? MarkNew(result, named!) : result;
+        return isOwn && result.IsError != true && sandboxes.IsNew(named!) ? MarkNew(result, named!) : result;
     }
 
     // What the arguments name: a sandbox, or a process by its handle.

@@ -1,3 +1,4 @@
+using ModelContextProtocol;
 using ModelContextProtocol.Protocol;
 using Pandora.Client;
 
@@ -22,23 +23,23 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
     private static readonly TimeSpan MakeLimit = TimeSpan.FromSeconds(60);
     private readonly CancellationTokenSource _given = new();
     private readonly HashSet<string> _made = new(StringComparer.Ordinal);
-    private string? _own;
-    private bool _isTold = true;
+    private readonly HashSet<Task> _asked = [];
+    private string? _own, _untold;
     private Task<(string? Id, CallToolResult? Error)>? _making;
 
     /// <summary>The own sandbox, which is made at its first use.</summary>
     /// <param name="stop">Ends the wait, when the client cancels the call or its time is over. The sandbox is made all the same: else
     /// nobody would know its id and end it.</param>
     /// <param name="cancellationToken">Is cancelled when the client cancels the call.</param>
-    /// <returns>Its id and whether it is new to the client; or the error when it could not be made.</returns>
-    public async Task<(string? Id, bool IsNew, CallToolResult? Error)> OwnAsync(CancellationToken stop, CancellationToken cancellationToken)
+    /// <returns>Its id; or the error when it could not be made.</returns>
+    public async Task<(string? Id, CallToolResult? Error)> OwnAsync(CancellationToken stop, CancellationToken cancellationToken)
     {
         Task<(string?, CallToolResult?)> making;
         lock (_made)
         {
             if (_own is { } own)
             {
-                return (own, Tell(), null);
+                return (own, null);
             }
 
             making = _making ??= Task.Run(MakeAsync, CancellationToken.None);
@@ -46,24 +47,42 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
 
         try
         {
-            var (id, error) = await making.WaitAsync(stop);
-            return (id, error is null && Tell(), error);
+            return await making.WaitAsync(stop);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            return (null, false, ToolResults.Error(
+            return (null, ToolResults.Error(
                 "timeout", "this session's own sandbox is not ready yet, and nothing else was done: call again"));
         }
     }
 
-    // Once for each.
-    private bool Tell()
+    /// <summary>Whether the client has not heard of the own sandbox yet. It is true once for each: an answer must say it.</summary>
+    public bool IsNew(string own)
     {
         lock (_made)
         {
-            var isNew = !_isTold;
-            _isTold = true;
+            var isNew = _untold == own;
+            _untold = isNew ? null : _untold;
             return isNew;
+        }
+    }
+
+    /// <summary>Makes a sandbox that the agent asks for. One of which nobody hears ends.</summary>
+    /// <param name="arguments">What it asks for.</param>
+    /// <param name="progress">Hears how far it is; null when nobody wants to know.</param>
+    /// <param name="stop">Ends the wait.</param>
+    public async Task<CallToolResult> CreateAsync(
+        IReadOnlyDictionary<string, object?> arguments, IProgress<ProgressNotificationValue>? progress, CancellationToken stop)
+    {
+        var asking = Track(Task.Run(() => AskAsync(arguments, progress), CancellationToken.None));
+        try
+        {
+            return await asking.WaitAsync(stop);
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            _ = Track(EndUnheardAsync(asking));
+            throw;
         }
     }
 
@@ -105,21 +124,18 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
         _given.Dispose();
     }
 
-    // A sandbox whose id comes soon is ended by it. The server ends what it makes for a request that is given up.
+    // A sandbox whose id comes soon is ended by it.
     private async Task StopMakingAsync()
     {
-        Task? making;
+        Task making;
         lock (_made)
         {
-            making = _making;
+            making = Task.WhenAll([.. _asked, _making ?? Task.CompletedTask]);
         }
 
-        if (making is not null)
-        {
-            await making.WaitAsync(LastLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            await _given.CancelAsync();
-            await making.WaitAsync(LastLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        }
+        await making.WaitAsync(LastLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _given.CancelAsync();
+        await making.WaitAsync(LastLimit, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
     private Task EndMadeAsync(CancellationToken cancellationToken)
@@ -134,10 +150,45 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
         return Task.WhenAll(left.Select(id => EndAsync(id, cancellationToken)));
     }
 
-    private async Task<(string? Id, CallToolResult? Error)> MakeAsync()
+    private T Track<T>(T asked)
+        where T : Task
+    {
+        lock (_made)
+        {
+            _asked.RemoveWhere(t => t.IsCompleted);
+            _asked.Add(asked);
+        }
+
+        return asked;
+    }
+
+    private async Task EndUnheardAsync(Task<CallToolResult> asking)
+    {
+        await ((Task)asking).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (asking.IsCompletedSuccessfully && ToolResults.TextOf(asking.Result, "sandbox") is { } made && Remove(made))
+        {
+            using var limit = new CancellationTokenSource(EndLimit, time);
+            await EndAsync(made, limit.Token);
+        }
+    }
+
+    // The server ends what it makes for a request that is given up. What it has made already must be known.
+    private async Task<CallToolResult> AskAsync(
+        IReadOnlyDictionary<string, object?> wanted, IProgress<ProgressNotificationValue>? progress)
     {
         using var limit = new CancellationTokenSource(MakeLimit, time);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(_given.Token, limit.Token);
+        var created = await upstream.CallAsync("sandbox_create", wanted, progress, stop.Token);
+        if (created.IsError != true && ToolResults.TextOf(created, "sandbox") is { } made)
+        {
+            Add(made);
+        }
+
+        return created;
+    }
+
+    private async Task<(string? Id, CallToolResult? Error)> MakeAsync()
+    {
         try
         {
             var wanted = new Dictionary<string, object?>
@@ -146,17 +197,15 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
                 ["egress"] = options.Egress,
                 ["idle_timeout"] = options.IdleTimeout,
             };
-            var created = await upstream.CallAsync(
-                "sandbox_create", wanted.Where(w => w.Value is not null).ToDictionary(), progress: null, stop.Token);
+            var created = await AskAsync(wanted.Where(w => w.Value is not null).ToDictionary(), progress: null);
             if (created.IsError == true || ToolResults.TextOf(created, "sandbox") is not { } made)
             {
                 return (null, Explain(created));
             }
 
-            Add(made);
             lock (_made)
             {
-                (_own, _isTold) = (made, false);
+                (_own, _untold) = (made, made);
             }
 
             return (made, null);
@@ -186,6 +235,14 @@ internal sealed class BridgeSandboxes(PandoraApi api, Upstream upstream, OwnSand
         lock (_made)
         {
             _made.Add(sandbox);
+        }
+    }
+
+    private bool Remove(string sandbox)
+    {
+        lock (_made)
+        {
+            return _made.Remove(sandbox);
         }
     }
 

@@ -84,8 +84,8 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
     /// <summary>The answer when the time for a transfer is over.</summary>
     public static CallToolResult GivenUp(TimeSpan limit) => ToolResults.Error(
         "timeout",
-        $"the transfer was given up after {limit.TotalSeconds:0} s: a single file was not written, and of a directory a part may be there. "
-            + "Your user can copy it with './pandora cp'");
+        $"the transfer was given up after {limit.TotalSeconds:0} s: a single file may not have been written, and of a directory a part may be "
+            + "there. Your user can copy it with './pandora cp'");
 
     private async Task<CallToolResult> UploadAsync(
         SandboxFiles files, Bytes progress, string sandbox, string from, string to, CancellationToken stop)

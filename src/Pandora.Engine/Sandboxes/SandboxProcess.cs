@@ -99,6 +99,9 @@ public sealed class SandboxProcess : IAsyncDisposable
         _sandbox.Touch();
     }
 
+    /// <inheritdoc cref="IGuestProcess.IsInputLost"/>
+    public bool IsInputLost => _process.IsInputLost;
+
     /// <inheritdoc cref="IGuestProcess.EndInputAsync"/>
     public Task<bool> EndInputAsync(CancellationToken cancellationToken)
     {

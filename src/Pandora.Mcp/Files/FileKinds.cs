@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 
 namespace Pandora.Mcp.Files;
@@ -22,26 +23,30 @@ internal static class FileKinds
     /// <summary>The beginning of a text.</summary>
     /// <param name="bytes">The text, in UTF-8; other bytes become U+FFFD.</param>
     /// <param name="most">Most characters.</param>
-    /// <returns>The text and its bytes. A text that is cut ends at the end of a line, unless its last line is long.</returns>
-    public static (string Text, int Bytes) TextOf(ReadOnlySpan<byte> bytes, int most)
+    /// <returns>The text, its bytes, and how many of these are no UTF-8. A text that is cut ends at the end of a line, unless its last
+    /// line is long.</returns>
+    public static (string Text, int Bytes, int Invalid) TextOf(ReadOnlySpan<byte> bytes, int most)
     {
-        var (text, taken, line) = (new StringBuilder(), 0, (Chars: 0, Bytes: 0));
+        var (text, taken, invalid, line) = (new StringBuilder(), 0, 0, (Chars: 0, Bytes: 0, Invalid: 0));
         while (taken < bytes.Length)
         {
-            _ = Rune.DecodeFromUtf8(bytes[taken..], out var rune, out var length);
+            var status = Rune.DecodeFromUtf8(bytes[taken..], out var rune, out var length);
             if (text.Length + rune.Utf16SequenceLength > most)
             {
-                return line.Chars > most / 2 ? (text.ToString(0, line.Chars), line.Bytes) : (text.ToString(), taken);
+                return line.Chars > most / 2
+                    ? (text.ToString(0, line.Chars), line.Bytes, line.Invalid)
+                    : (text.ToString(), taken, invalid);
             }
 
             text.Append(rune.ToString());
             taken += length;
+            invalid += status == OperationStatus.Done ? 0 : length;
             if (rune.Value == '\n')
             {
-                line = (text.Length, taken);
+                line = (text.Length, taken, invalid);
             }
         }
 
-        return (text.ToString(), taken);
+        return (text.ToString(), taken, invalid);
     }
 }

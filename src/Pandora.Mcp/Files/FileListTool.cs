@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Text;
+using System.Text.Unicode;
 using ModelContextProtocol.Protocol;
 using Pandora.Engine;
 using Pandora.Engine.Guests.Files;
@@ -55,7 +56,8 @@ internal sealed class FileListTool() : PandoraTool<FileListArguments, ListAnswer
         };
         var sandbox = await call.SandboxAsync(arguments.Sandbox);
         var page = Shorten(await sandbox.AskFilesAsync(spec, call.Stop));
-        var entries = page.Files.Select(f => new ListedFile(Encoding.UTF8.GetString(f.Path), Label.Of(f.Kind), f.Size)).ToList();
+        var entries = page.Files.Select(f => new ListedFile(
+            Encoding.UTF8.GetString(f.Path), Label.Of(f.Kind), f.Size, Utf8.IsValid(f.Path) ? null : true)).ToList();
         // It has the name of a file.
         var next = position.NextOf(page);
         IEnumerable<string> lines = entries.Select(e => e.Kind == "directory" ? $"{e.Path}/" : $"{e.Path} ({e.Size} bytes)");

@@ -76,15 +76,17 @@ internal sealed class FileReadTool() : PandoraTool<FileReadArguments, FileAnswer
     private static ToolAnswer<FileAnswer> Text(
         ToolCall call, Sandbox sandbox, FileReadArguments arguments, long size, long offset, byte[] bytes, int chars)
     {
-        var (text, taken) = FileKinds.TextOf(bytes, chars);
+        var (text, taken, invalid) = FileKinds.TextOf(bytes, chars);
         var next = taken < bytes.Length || offset + taken < size ? offset + taken : (long?)null;
         var answer = Answer(call, sandbox, "text", size) with
         {
             FirstLine = arguments.FirstLine ?? (offset == 0 ? 1 : null),
             NextCursor = next,
+            InvalidBytes = invalid > 0 ? invalid : null,
             Guest = new TextOfGuest(text),
         };
         var rest = next is { } cursor ? $"; more with cursor {cursor}" : "";
+        rest += invalid > 0 ? $"; {invalid} bytes are no UTF-8: file_write of this text would change them" : "";
         var shown = text.Length == 0 ? null : new TextContentBlock { Text = text };
         return new($"text, bytes {offset} to {offset + taken} of {size}{rest}; {call.Of(sandbox)}", answer, shown);
     }

@@ -13,7 +13,7 @@ namespace Pandora.Mcp.Files;
 /// <param name="arguments">What to search for.</param>
 internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArguments arguments)
 {
-    private const string Repository = ".git";
+    private const string Repository = ".git", Options = "-rnIHZ";
     private const int ErrorCode = 2, NotRunnable = 126, NotFound = 127;
 
     // All of a call, from its beginning: the answer must come in time.
@@ -38,7 +38,7 @@ internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArgu
 
         if (end is { Stopped: null, ExitCode: ErrorCode } && output.Found.Count == 0 && arguments.Pattern is not null)
         {
-            await CheckPatternAsync();
+            await CheckGrepAsync();
         }
 
         if (end.ExitCode is NotRunnable or NotFound && end.Stopped is null)
@@ -89,7 +89,7 @@ internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArgu
 
         return
         [
-            "grep", "-rnIHZ", arguments.Literal == true ? "-F" : "-E",
+            "grep", Options, arguments.Literal == true ? "-F" : "-E",
             .. isRepository ? Array.Empty<string>() : [$"--exclude-dir={Repository}"],
             .. arguments.IgnoreCase == true ? ["-i"] : Array.Empty<string>(),
             .. arguments.Name is { } name ? [$"--include={name}"] : Array.Empty<string>(),
@@ -140,14 +140,24 @@ internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArgu
         PandoraError.FileFailed,
         $"the sandbox has no working {(arguments.Pattern is null ? "find" : "grep")}: search with what it has, by run");
 
-    // Some file that grep could not read is no fault of the pattern. What grep says of it is in the guest's words.
-    private async Task CheckPatternAsync()
+    // Some file that grep could not read is no fault of the pattern or of grep. What grep says of it is in the guest's words.
+    private async Task CheckGrepAsync()
     {
-        var kind = arguments.Literal == true ? "-F" : "-E";
-        var end = await RunAsync(["grep", kind, "-q", "-e", arguments.Pattern!, "/dev/null"], _ => true);
-        if (end!.ExitCode == ErrorCode)
+        if (await IsRefusedAsync())
         {
             throw PandoraException.Invalid("pattern", "is no extended regular expression: set literal for plain text");
         }
+
+        // Small systems have a grep that knows fewer options.
+        if (await IsRefusedAsync(Options, $"--exclude-dir={Repository}"))
+        {
+            throw NoProgram();
+        }
+    }
+
+    private async Task<bool> IsRefusedAsync(params string[] options)
+    {
+        string[] command = ["grep", .. options, arguments.Literal == true ? "-F" : "-E", "-q", "-e", arguments.Pattern!, "--", "/dev/null"];
+        return await RunAsync(command, _ => true) is { Stopped: null, ExitCode: ErrorCode };
     }
 }

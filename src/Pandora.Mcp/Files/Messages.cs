@@ -23,6 +23,9 @@ internal sealed record FileAnswer
     [Description("Where the next file_read begins; missing at the end of the file.")]
     public long? NextCursor { get; init; }
 
+    [Description("Bytes that are no UTF-8, shown as U+FFFD.")]
+    public int? InvalidBytes { get; init; }
+
     [Description(Texts.Guest)]
     public required TextOfGuest Guest { get; init; }
 }
@@ -52,7 +55,8 @@ internal sealed record EntriesOfGuest(
 
 /// <summary>A file in a list.</summary>
 internal sealed record ListedFile(
-    string Path, [property: Description("file, directory, link, or another kind.")] string Kind, long Size);
+    string Path, [property: Description("file, directory, link, or another kind.")] string Kind, long Size,
+    [property: Description(Texts.NotUtf8)] bool? NotUtf8);
 
 /// <summary>What a search found.</summary>
 internal sealed record SearchAnswer(
@@ -65,4 +69,5 @@ internal sealed record SearchAnswer(
 internal sealed record MatchesOfGuest(IReadOnlyList<FoundText> Matches);
 
 /// <summary>A match.</summary>
-internal sealed record FoundText(string Path, long? Line, string? Text);
+internal sealed record FoundText(
+    string Path, long? Line, string? Text, [property: Description(Texts.NotUtf8)] bool? NotUtf8 = null);

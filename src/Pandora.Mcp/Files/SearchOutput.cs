@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.Unicode;
 
 namespace Pandora.Mcp.Files;
 
@@ -61,7 +62,8 @@ internal sealed class SearchOutput(bool hasText, int limit)
 
     private bool TakeMatch()
     {
-        var match = MatchOf(TextOf(_path), TextOf(_text));
+        bool? notUtf8 = Utf8.IsValid(CollectionsMarshal.AsSpan(_path)) ? null : true;
+        var match = MatchOf(TextOf(_path), TextOf(_text), notUtf8);
         if (_isPathTooLong || match is null)
         {
             (HasMore, _isPathTooLong) = (true, false);
@@ -81,11 +83,11 @@ internal sealed class SearchOutput(bool hasText, int limit)
         return _found.Count < limit;
     }
 
-    private FoundText? MatchOf(string path, string line)
+    private FoundText? MatchOf(string path, string line, bool? notUtf8)
     {
         if (!hasText)
         {
-            return new FoundText(path, null, null);
+            return new FoundText(path, null, null, notUtf8);
         }
 
         var colon = line.IndexOf(':', StringComparison.Ordinal);
@@ -95,7 +97,7 @@ internal sealed class SearchOutput(bool hasText, int limit)
         }
 
         var text = line[(colon + 1)..];
-        return new FoundText(path, number, text.Length > MaxText ? $"{text[..MaxText]}…" : text);
+        return new FoundText(path, number, text.Length > MaxText ? $"{text[..MaxText]}…" : text, notUtf8);
     }
 
     private static string TextOf(List<byte> part)

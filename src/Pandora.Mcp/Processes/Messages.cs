@@ -47,6 +47,9 @@ internal sealed record OutputAnswer
     [Description("Set when not all of stdin was taken yet: how many bytes were. process_input writes the rest.")]
     public long? StdinBytes { get; init; }
 
+    [Description("Set when it does not read its stdin any more: some of it is lost.")]
+    public bool? StdinLost { get; init; }
+
     [Description("Bytes that were no UTF-8, shown as U+FFFD.")]
     public int? InvalidBytes { get; init; }
 
@@ -55,6 +58,12 @@ internal sealed record OutputAnswer
 
     [Description("Set when the process ran into its timeout.")]
     public bool? TimedOut { get; init; }
+
+    [Description("With timed_out: killed when nothing of it runs any more; with another word that is not known.")]
+    public string? Outcome { get; init; }
+
+    [Description("Set when the disk of the sandbox had I/O errors: data that it wrote may be lost.")]
+    public bool? DiskLostData { get; init; }
 
     [Description(Texts.Guest)]
     public required OutputOfGuest Guest { get; init; }

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
@@ -14,7 +15,7 @@ internal sealed class OutputWindow(int maxChars, long start)
 {
     // No character takes more than three bytes: those of four are two characters.
     private const int BytesPerChar = 3;
-    private const int LineBytes = 400;
+    private const int LineBytes = 400, LongestRune = 4;
     private readonly int _keptBytes = BytesPerChar * ((maxChars / 2) + 1);
     private readonly List<byte> _head = [], _tail = [];
     private long _headStart = start;
@@ -38,16 +39,7 @@ internal sealed class OutputWindow(int maxChars, long start)
     /// <param name="bytes">The bytes.</param>
     public void Add(long offset, ReadOnlySpan<byte> bytes)
     {
-        if (offset > Next)
-        {
-            Lost += offset - Next;
-            _lostInside += _head.Count == 0 ? 0 : offset - Next;
-            // Each part has no gap, so that offsets in it can be counted.
-            _isHeadFull |= _head.Count > 0;
-            _headStart = _head.Count == 0 ? offset : _headStart;
-            _tail.Clear();
-        }
-
+        LoseTo(offset);
         Next = offset + bytes.Length;
         if (!_isHeadFull)
         {
@@ -64,14 +56,42 @@ internal sealed class OutputWindow(int maxChars, long start)
         }
     }
 
+    /// <summary>Takes note that the sandbox no longer has what comes before an offset.</summary>
+    public void LoseTo(long offset)
+    {
+        if (offset <= Next)
+        {
+            return;
+        }
+
+        Lost += offset - Next;
+        _lostInside += _head.Count == 0 ? 0 : offset - Next;
+        // Each part has no gap, so that offsets in it can be counted.
+        _isHeadFull |= _head.Count > 0;
+        _headStart = _head.Count == 0 ? offset : _headStart;
+        _tail.Clear();
+        Next = offset;
+    }
+
+    /// <summary>Whether there is a whole character.</summary>
+    public bool HasText => _head.Count > CountOfCut();
+
+    /// <summary>Leaves the beginning of a character, whose rest may come, to the next read.</summary>
+    public void HoldBack()
+    {
+        var count = CountOfCut();
+        Next -= count;
+        var ofTail = Math.Min(count, _tail.Count);
+        _tail.RemoveRange(_tail.Count - ofTail, ofTail);
+        _head.RemoveRange(_head.Count - (count - ofTail), count - ofTail);
+    }
+
     /// <summary>The text: all of it, or its head, a note, and its tail.</summary>
     public string Text()
     {
         var head = CollectionsMarshal.AsSpan(_head);
         var tail = CollectionsMarshal.AsSpan(_tail);
-        var headEnd = _headStart + head.Length;
-        var isWhole = headEnd == Next - tail.Length;
-        if (isWhole)
+        if (IsWhole)
         {
             byte[] all = [.. head, .. tail];
             var whole = Decode(all, int.MaxValue, out _);
@@ -99,7 +119,8 @@ internal sealed class OutputWindow(int maxChars, long start)
     /// </summary>
     public string? LastLine()
     {
-        var bytes = _tail.Count > 0 ? Last(_tail) : Last(_head);
+        var bytes = _tail.Count > 0 ? Last(_tail, LineBytes) : Last(_head, LineBytes);
+        bytes = bytes[..Math.Max(0, bytes.Length - CountOfCut())];
         var line = Encoding.UTF8.GetString(bytes).Split('\n', '\r').LastOrDefault(l => !string.IsNullOrWhiteSpace(l));
         if (line is null)
         {
@@ -110,10 +131,20 @@ internal sealed class OutputWindow(int maxChars, long start)
         return line.Length > 200 ? line[..200] : line;
     }
 
+    // Whether the tail follows the head.
+    private bool IsWhole => _headStart + _head.Count == Next - _tail.Count;
+
+    // Bytes at the end that are the beginning of a character.
+    private int CountOfCut()
+    {
+        byte[] end = [.. IsWhole ? Last(_head, LongestRune) : [], .. Last(_tail, LongestRune)];
+        return Rune.DecodeLastFromUtf8(end, out _, out var length) == OperationStatus.NeedMoreData ? length : 0;
+    }
+
     private static bool IsPlain(char c) => char.GetUnicodeCategory(c) is not (
         UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator);
 
-    private static ReadOnlySpan<byte> Last(List<byte> part) => CollectionsMarshal.AsSpan(part)[Math.Max(0, part.Count - LineBytes)..];
+    private static ReadOnlySpan<byte> Last(List<byte> part, int most) => CollectionsMarshal.AsSpan(part)[Math.Max(0, part.Count - most)..];
 
     private string Decode(ReadOnlySpan<byte> bytes, int most, out int taken)
     {
@@ -127,7 +158,7 @@ internal sealed class OutputWindow(int maxChars, long start)
                 break;
             }
 
-            Invalid += status == System.Buffers.OperationStatus.Done ? 0 : length;
+            Invalid += status == OperationStatus.Done ? 0 : length;
             _ = text.Append(rune.ToString());
             taken += length;
         }

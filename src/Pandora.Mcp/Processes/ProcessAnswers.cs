@@ -2,6 +2,7 @@ using ModelContextProtocol.Protocol;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
 using Pandora.Engine.Sandboxes;
+using Pandora.Engine.Telemetry;
 using Pandora.Mcp.Tools;
 
 namespace Pandora.Mcp.Processes;
@@ -18,11 +19,16 @@ internal static class ProcessAnswers
     /// <param name="process">The process.</param>
     /// <param name="window">What was read.</param>
     /// <param name="reason">Why the reading stopped.</param>
-    /// <param name="stdinTaken">Bytes of standard input that were taken, when that was not all; else null.</param>
+    /// <param name="stdin">What became of its standard input; null when it has none of the call.</param>
     public static async Task<ToolAnswer<OutputAnswer>> OfAsync(
-        ToolCall call, Sandbox sandbox, SandboxProcess process, OutputWindow window, string reason, long? stdinTaken = null)
+        ToolCall call, Sandbox sandbox, SandboxProcess process, OutputWindow window, string reason, StdinState? stdin = null)
     {
         var (end, isKnown) = process.End is { } heard ? (heard, true) : await AskAsync(call, sandbox, process.Id);
+        if (reason is not ("ended" or "to_cursor"))
+        {
+            window.HoldBack();
+        }
+
         var output = window.Text();
         var handle = ProcessHandle.Of(sandbox, process.Id);
         var answer = new OutputAnswer
@@ -37,10 +43,13 @@ internal static class ProcessAnswers
             Cursor = window.Next,
             Cut = window.Cut,
             LostBytes = window.Lost > 0 ? window.Lost : null,
-            StdinBytes = end is null ? stdinTaken : null,
+            StdinBytes = end is null && stdin is { IsDone: false } ? stdin.Value.Taken : null,
+            StdinLost = end is null && stdin is { IsLost: true } ? true : null,
             InvalidBytes = window.Invalid > 0 ? window.Invalid : null,
             OomLimit = end?.OomLimit,
             TimedOut = end?.Stopped is not null ? true : null,
+            Outcome = end?.Stopped is { } stopped ? Label.Of(stopped.Outcome) : null,
+            DiskLostData = process.HasLostData ? true : null,
             Guest = new OutputOfGuest(output),
         };
         return new(Summary(call, sandbox, answer), answer, output.Length == 0 ? null : new TextContentBlock { Text = output });
@@ -78,14 +87,26 @@ internal static class ProcessAnswers
             parts.Add($"process_read with cursor {answer.Cursor} reads on");
         }
 
-        if (answer.StdinBytes is { } taken)
+        if (answer.StdinLost == true)
+        {
+            parts.Add("it does not read its stdin any more, and some of it is lost");
+        }
+        else if (answer.StdinBytes is { } taken)
         {
             parts.Add($"{taken} bytes of stdin were taken so far, and its input is still open: process_input writes the rest");
         }
 
-        if (answer.TimedOut == true)
+        if (answer.Outcome is { } outcome)
         {
-            parts.Add("killed at its timeout");
+            parts.Add(
+                outcome == Label.Of(CommandOutcome.Killed)
+                    ? "killed at its timeout"
+                    : "its time was over, and whether something of it still runs is not known");
+        }
+
+        if (answer.DiskLostData == true)
+        {
+            parts.Add("the sandbox's disk had I/O errors: data that it wrote may be lost");
         }
 
         if (answer.OomLimit is { } limit)

@@ -1,6 +1,7 @@
 using System.ComponentModel;
 using System.Text;
 using Pandora.Engine;
+using Pandora.Engine.Sandboxes;
 using Pandora.Mcp.Tools;
 
 namespace Pandora.Mcp.Processes;
@@ -19,7 +20,9 @@ internal sealed record ProcessInputArguments
 }
 
 /// <summary>What was written.</summary>
-internal sealed record InputAnswer([property: Description(Texts.Process)] string Process, int Bytes, bool Ended);
+internal sealed record InputAnswer(
+    [property: Description(Texts.Process)] string Process, [property: Description("Bytes that were taken.")] long Bytes,
+    [property: Description("Whether the input has ended.")] bool Ended);
 
 /// <summary>Writes to a process's standard input.</summary>
 internal sealed class ProcessInputTool() : PandoraTool<ProcessInputArguments, InputAnswer>(
@@ -38,10 +41,12 @@ internal sealed class ProcessInputTool() : PandoraTool<ProcessInputArguments, In
 
         var (sandbox, id) = ProcessHandle.Find(call.Sandboxes, arguments.Process);
         var bytes = Encoding.UTF8.GetBytes(arguments.Text ?? "");
-        if (bytes.Length > 0)
+        if (bytes.Length > 0 && await WriteAsync(call, sandbox, id, bytes) is { } taken)
         {
-            using var input = new MemoryStream(bytes, writable: false);
-            await sandbox.WriteInputAsync(id, input, offset: null, call.Stop);
+            return new(
+                $"wrote {taken} of {bytes.Length} bytes to process {arguments.Process}, which does not read the rest now; its input is "
+                    + "still open",
+                new InputAnswer(arguments.Process, taken, Ended: false));
         }
 
         if (arguments.End == true)
@@ -52,5 +57,23 @@ internal sealed class ProcessInputTool() : PandoraTool<ProcessInputArguments, In
         return new(
             $"wrote {bytes.Length} bytes to process {arguments.Process}{(arguments.End == true ? ", and ended its input" : "")}",
             new InputAnswer(arguments.Process, bytes.Length, arguments.End == true));
+    }
+
+    // Writes all, or returns how many bytes were taken when the time was over: who repeats them would write them twice.
+    private static async Task<long?> WriteAsync(ToolCall call, Sandbox sandbox, string id, byte[] bytes)
+    {
+        var before = (await sandbox.GetProcessAsync(id, call.Stop)).Facts.InputOffset;
+        using var limit = new CancellationTokenSource(ReadUntil.WaitOf(ReadUntil.LongestWait) - call.Elapsed, call.Time);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(call.Stop, limit.Token);
+        using var input = new MemoryStream(bytes, writable: false);
+        try
+        {
+            await sandbox.WriteInputAsync(id, input, offset: null, stop.Token);
+            return null;
+        }
+        catch (OperationCanceledException) when (limit.IsCancellationRequested && !call.Stop.IsCancellationRequested)
+        {
+            return Math.Min((await sandbox.GetProcessAsync(id, call.Stop)).Facts.InputOffset - before, bytes.Length);
+        }
     }
 }

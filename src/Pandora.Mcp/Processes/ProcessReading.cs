@@ -47,6 +47,8 @@ internal sealed class ProcessReading(ToolCall call, SandboxProcess process, Outp
                 reading = null;
                 if (output is null)
                 {
+                    // The sandbox may have dropped the output of a process that has ended.
+                    window.LoseTo(Math.Min(process.End?.Offset ?? 0, until.To ?? long.MaxValue));
                     return "ended";
                 }
 
@@ -156,9 +158,11 @@ internal sealed class ProcessReading(ToolCall call, SandboxProcess process, Outp
             return;
         }
 
+        // A text does not go on behind a gap.
+        _carried = offset > window.Next ? [] : _carried;
         window.Add(offset, bytes);
         (_firstOutput, _lastOutput) = (_hasOutput ? _firstOutput : Now, Now);
-        _hasOutput = true;
+        _hasOutput = window.HasText;
         if (until.Text is { } text && !_hasText)
         {
             byte[] searched = [.. _carried, .. bytes];

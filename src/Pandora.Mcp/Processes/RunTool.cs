@@ -59,7 +59,7 @@ internal sealed class RunTool() : PandoraTool<RunArguments, OutputAnswer>(
         try
         {
             var reason = await new ProcessReading(call, process, window, until).ReadAsync();
-            var taken = stdin is null ? null : await stdin.StopAsync();
+            StdinState? taken = stdin is null ? null : await stdin.StopAsync();
             return await ProcessAnswers.OfAsync(call, sandbox, process, window, reason, taken);
         }
         catch (PandoraException e) when (

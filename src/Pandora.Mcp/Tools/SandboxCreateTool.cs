@@ -27,7 +27,7 @@ internal sealed record SandboxCreateArguments
     [Description("Seconds without use after which it ends; 900, or the longest that is allowed, if left out.")]
     public double? IdleTimeout { get; init; }
 
-    [Description("Seconds after which it ends even in use, 1 to 86400; no limit if left out.")]
+    [Description("Seconds after which it ends even in use, 1 to 86400; the longest that is allowed if left out.")]
     public double? Lifetime { get; init; }
 }
 
@@ -40,7 +40,7 @@ internal sealed record CreatedAnswer(
     double AcquireMs,
     [property: Description("Whether it was ready, so that nothing had to be waited for.")] bool Warm,
     [property: Description("snapshot or boot.")] string? Start,
-    DateTimeOffset? EndsAt);
+    [property: Description("When it ends even in use; missing when there is no such limit.")] DateTimeOffset? EndsAt);
 
 /// <summary>Makes a sandbox.</summary>
 internal sealed class SandboxCreateTool() : PandoraTool<SandboxCreateArguments, CreatedAnswer>(
@@ -63,9 +63,10 @@ internal sealed class SandboxCreateTool() : PandoraTool<SandboxCreateArguments, 
         };
         var created = await call.CreateSandboxAsync(request);
         var status = created.Sandbox.Status;
-        var ends = arguments.Lifetime is null ? null : status.Lifetime.EndsAt;
+        var ends = status.Lifetime.EndsAt;
         return new(
-            $"new sandbox {status.Id}; it ends after {status.Lifetime.Idle.TotalSeconds:0} s without use",
+            $"new sandbox {status.Id}; it ends after {status.Lifetime.Idle.TotalSeconds:0} s without use"
+                + (ends is { } at ? $", and at {at.UtcDateTime:yyyy-MM-dd HH:mm:ss} UTC in any case" : ""),
             new CreatedAnswer(
                 status.Id, status.Template, Label.Of(status.Egress.Default), status.Lifetime.Idle.TotalSeconds,
                 Math.Round(created.Elapsed.TotalMilliseconds, 3), created.IsWarm,

@@ -37,7 +37,15 @@ internal static class ToolArguments
             foreach (var (name, value) in arguments.Where(a => a.Value.ValueKind != JsonValueKind.Null))
             {
                 writer.WritePropertyName(name);
-                value.WriteTo(writer);
+                try
+                {
+                    value.WriteTo(writer);
+                }
+                catch (InvalidOperationException)
+                {
+                    // JSON may have it, and UTF-8 not. Models write it when their text is cut.
+                    throw PandoraException.Invalid(Shown(name), "has half a surrogate pair, which is no text");
+                }
             }
 
             writer.WriteEndObject();

@@ -37,8 +37,8 @@ internal static partial class ToolErrors
     /// <summary>The answer when the time for an answer is over.</summary>
     public static CallToolResult OfTime(TimeSpan limit) => Make(
         "timeout",
-        $"nothing came within {limit.TotalSeconds:0} s. A command that this call started is killed, and a sandbox that was made for it "
-            + "ends. Whether anything else was done is not known: look before you repeat it");
+        $"nothing came within {limit.TotalSeconds:0} s. A command that this call started is killed if the sandbox answers, and a sandbox "
+            + "that was made for it ends. Whether anything else was done is not known: look before you repeat it");
 
     /// <summary>The answer for a failure that nobody foresaw.</summary>
     public static CallToolResult OfUnexpected(RequestContext<CallToolRequestParams> request, Exception exception)

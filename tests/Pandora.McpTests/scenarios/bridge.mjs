@@ -86,7 +86,7 @@ export class Bridge {
   // Ends it as a client does that goes away.
   async close() {
     this.child.stdin.end()
-    return this.endedWithin(15_000)
+    return this.endedWithin(20_000)
   }
 
   async endedWithin(milliseconds) {
@@ -104,7 +104,7 @@ async function sandboxesOf(test) {
 }
 
 async function gone(test, sandbox) {
-  await until(async () => !(await sandboxesOf(test)).includes(sandbox), 'the end of its sandbox', 10_000)
+  await until(async () => !(await sandboxesOf(test)).includes(sandbox), 'the end of its sandbox')
 }
 
 export async function its_own_sandbox_is_made_at_its_first_use(test) {
@@ -178,31 +178,34 @@ export async function its_sandbox_ends_when_it_is_told_to_end(test) {
     const { structuredContent: { sandbox } } = await bridge.call('run', { command: 'true' })
     assert.ok((await sandboxesOf(test)).includes(sandbox))
     bridge.signal(signal)
-    await bridge.endedWithin(15_000)
+    await bridge.endedWithin(20_000)
     await gone(test, sandbox)
     for (const line of bridge.lines) assert.equal(JSON.parse(line).jsonrpc, '2.0', line)
   }
 }
 
+// The server answers such a call after 45 s: a bridge that waited for it would end too late.
+async function startSlowCall(bridge) {
+  const { structuredContent: { sandbox } } = await bridge.call('run', { command: 'true' })
+  const slow = bridge.call('run', { command: 'exec sleep 300' }).catch(() => 'cut')
+  const isRunning = async () => (await bridge.call('run', { command: "pgrep -x -f 'sleep 300'" })).structuredContent.exit_code === 0
+  await until(isRunning, 'the command')
+  return { sandbox, slow }
+}
+
 export async function its_sandbox_ends_although_a_call_goes_on(test) {
   const bridge = await Bridge.start(test)
-  const { structuredContent: { sandbox } } = await bridge.call('run', { command: 'true' })
-  const slow = bridge.call('run', { command: 'sleep 300' }).catch(() => 'cut')
-  await pause(1000)
-  // Hosts kill a process that does not end within two seconds.
-  bridge.child.stdin.end()
-  await bridge.endedWithin(2000)
+  const { sandbox, slow } = await startSlowCall(bridge)
+  await bridge.close()
   await gone(test, sandbox)
   await slow
 }
 
 export async function its_sandbox_ends_when_it_is_told_to_end_during_a_call(test) {
   const bridge = await Bridge.start(test)
-  const { structuredContent: { sandbox } } = await bridge.call('run', { command: 'true' })
-  const slow = bridge.call('run', { command: 'sleep 300' }).catch(() => 'cut')
-  await pause(1000)
+  const { sandbox, slow } = await startSlowCall(bridge)
   bridge.signal('SIGTERM')
-  await bridge.endedWithin(2000)
+  await bridge.endedWithin(20_000)
   await gone(test, sandbox)
   await slow
 }
@@ -214,7 +217,7 @@ export async function its_sandbox_ends_although_its_first_call_still_ran(test) {
   await until(async () => (await sandboxesOf(test)).length > before.length, 'its sandbox')
   await bridge.close()
   await first
-  await until(async () => (await sandboxesOf(test)).join() === before.join(), 'the end of its sandbox', 10_000)
+  await until(async () => (await sandboxesOf(test)).join() === before.join(), 'the end of its sandbox')
 }
 
 export async function without_a_server_it_says_what_starts_one(test) {

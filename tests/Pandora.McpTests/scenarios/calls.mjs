@@ -55,7 +55,7 @@ export async function a_call_that_is_cancelled_kills_its_command(test) {
     assert.ok(await lives(session, mark))
     await session.ok('run', { sandbox: session.sandbox, command: `pkill -x -f '${mark} 300'` })
   }
-  await until(async () => !await lives(session, mark), 'its end', 10_000)
+  await until(async () => !await lives(session, mark), 'its end')
 }
 
 export async function a_call_whose_client_goes_away_kills_its_command(test) {
@@ -66,7 +66,7 @@ export async function a_call_whose_client_goes_away_kills_its_command(test) {
   await until(() => lives(session, mark), 'the command')
   await other.close()
   assert.equal(await call, 'gone')
-  await until(async () => !await lives(session, mark), 'its end', 10_000)
+  await until(async () => !await lives(session, mark), 'its end')
 }
 
 export async function a_command_that_runs_on_gets_a_handle_within_50_seconds(test) {

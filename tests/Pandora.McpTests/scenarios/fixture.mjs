@@ -158,5 +158,6 @@ export async function close() {
   for (const session of sessions) {
     for (const id of session.sandbox ? [session.sandbox] : []) await session.call('sandbox_end', { sandbox: id }).catch(() => {})
     await session.close().catch((e) => process.stderr.write(`${e}\n`))
+    await session.afterwards?.()
   }
 }

@@ -1,6 +1,8 @@
 // Hostile inputs to every tool: each is a clear error that names its field, never a failure of the server, and leaves no new sandbox.
 import assert from 'node:assert/strict'
-import { readFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { post } from './fixture.mjs'
 
 const million = 'x'.repeat(1024 * 1024)
@@ -15,8 +17,11 @@ let prepared
 
 // A session with a sandbox, a process that reads its input, and arguments with which each tool succeeds.
 const prepare = (test) => (prepared ??= (async () => {
-  const session = await test.shared()
-  const { sandbox } = session
+  // Over stdio it has the tools for files of this machine, too.
+  const allowed = test.way === 'stdio' ? await mkdtemp(join(tmpdir(), 'pandora-hostile-')) : null
+  const session = allowed ? await test.connect({ args: ['--allow', allowed] }) : await test.connect()
+  const { sandbox } = await session.ok('run', { command: 'true' })
+  session.sandbox = sandbox
   const { process } = await session.ok('process_start', { sandbox, command: 'cat > /dev/null', input: true })
   const [path, edited] = ['/srv/hostile.txt', '/srv/edited.txt']
   await session.ok('file_write', { sandbox, path, text: 'some text\n' })
@@ -28,6 +33,12 @@ const prepare = (test) => (prepared ??= (async () => {
     file_read: { sandbox, path }, file_write: { sandbox, path, text: 'some text\n' },
     file_edit: { sandbox, path: edited, old_text: 'some', new_text: 'some more' }, file_list: { sandbox, path: '/srv' },
     file_search: { sandbox, path: '/srv', pattern: 'text' }, port_link: { sandbox, port: 80 },
+  }
+  if (allowed) {
+    const local = join(allowed, 'local.txt')
+    await writeFile(local, 'some text\n')
+    Object.assign(valid, { upload: { sandbox, from: local, to: '/srv/up' }, download: { sandbox, from: path, to: join(allowed, 'down') } })
+    session.afterwards = () => rm(allowed, { recursive: true })
   }
   return { session, sandbox, process, valid, tools: await session.tools() }
 })())
@@ -53,7 +64,7 @@ async function named(session, tool, args, name, value) {
   const refused = await session.refused(tool, { ...args, [name]: value })
   const what = `${tool}: ${name} = ${JSON.stringify(value)?.slice(0, 60)}: ${JSON.stringify(refused).slice(0, 600)}`
   // A handle has the id of a sandbox in it, and a text that was replaced already is not there.
-  const about = [name, { process: 'sandbox', new_text: 'old_text' }[name]]
+  const about = [name, { process: 'sandbox', new_text: 'old_text', from: 'path', to: 'path' }[name]]
   assert.ok(about.includes(aboutOf(refused)), what)
   assert.ok(refused.text.length < 700, what)
 }
@@ -114,6 +125,16 @@ export async function texts_with_nul_are_named(test) {
     const check = contents.includes(name) && name !== 'command' ? namedOrDone : named
     await check(session, tool, args, name, 'a\0b')
   })
+}
+
+export async function half_a_character_is_named(test) {
+  await eachArgument(test, ['string'], async ({ session, tool, name, args }) => {
+    const refused = await session.refused(tool, { ...args, [name]: 'a\ud800' })
+    assert.deepEqual([refused.code, refused.field], ['invalid_request', name], `${tool}: ${refused.text}`)
+  })
+  const { session, valid } = await prepare(test)
+  const refused = await session.refused('run', { ...valid.run, env: { A: '\udc00' } })
+  assert.deepEqual([refused.code, refused.field], ['invalid_request', 'env'], refused.text)
 }
 
 export async function texts_of_a_megabyte_are_done_or_named(test) {

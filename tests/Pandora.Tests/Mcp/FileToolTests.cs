@@ -1,6 +1,7 @@
 using System.Text;
 using ModelContextProtocol.Protocol;
 using Pandora.Fakes;
+using Pandora.Linux;
 
 namespace Pandora.Tests.Mcp;
 
@@ -21,7 +22,8 @@ public sealed class FileToolTests : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
-        Directory.Delete(_root, recursive: true);
+        // .NET cannot name all files that a test makes.
+        await Command.RunAsync("rm", ["-r", _root]);
         await (_world?.DisposeAsync() ?? default);
     }
 
@@ -156,6 +158,23 @@ public sealed class FileToolTests : IAsyncLifetime
         while (after is not null);
         Assert.Equal(
             [.. Enumerable.Range(0, 25).Select(i => $"{_root}/f{i:d2} file"), $"{_root}/g directory"], names.Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public async Task What_is_no_UTF_8_is_shown_and_said_to_be()
+    {
+        var script = $"printf 'caf\\351\\n' > '{_root}/latin'; touch \"{_root}/$(printf '\\377')\"";
+        await Command.RunAsync("sh", ["-c", script]);
+        var result = await _world.CallAsync("file_read", new { path = $"{_root}/latin", sandbox = _id });
+        var answer = result.StructuredContent!.Value;
+        Assert.Equal(
+            ("caf\uFFFD\n", 1), (answer.GetProperty("guest").GetProperty("text").GetString(), answer.GetProperty("invalid_bytes").GetInt32()));
+        Assert.Contains("1 bytes are no UTF-8", McpWorld.TextOf(result), StringComparison.Ordinal);
+        var list = await _world.DoAsync("file_list", new { path = _root, sandbox = _id });
+        Assert.Equal(
+            [($"{_root}/latin", false), ($"{_root}/\uFFFD", true)],
+            list.GetProperty("guest").GetProperty("entries").EnumerateArray()
+                .Select(e => (e.GetProperty("path").GetString()!, e.TryGetProperty("not_utf8", out _))).Order());
     }
 
     [Fact]

@@ -29,6 +29,55 @@ public sealed class OutputWindowTests
     }
 
     [Fact]
+    public void Reads_that_stop_anywhere_give_whole_characters_and_nothing_twice()
+    {
+        Gen.Select(Gen.String[Gen.Char["a\n€é"], 0, 400], Gen.Int[1, 90]).Sample((text, piece) =>
+        {
+            var bytes = Encoding.UTF8.GetBytes($"😀{text}😀");
+            var (shown, cursor) = (new StringBuilder(), 0L);
+            for (var end = 1; end <= bytes.Length; end = Math.Min(end + piece, bytes.Length + (end == bytes.Length ? 1 : 0)))
+            {
+                var window = new OutputWindow(2000, cursor);
+                window.Add(cursor, bytes.AsSpan((int)cursor, end - (int)cursor));
+                var hasText = window.HasText;
+                window.HoldBack();
+                shown.Append(window.Text());
+                Assert.Equal((0, hasText), (window.Invalid, window.Next > cursor));
+                cursor = window.Next;
+            }
+
+            Assert.Equal(($"😀{text}😀", bytes.Length), (shown.ToString(), cursor));
+        });
+    }
+
+    [Theory]
+    [InlineData(301, 1)]
+    [InlineData(302, 2)]
+    [InlineData(303, 2)]
+    public void The_beginning_of_a_character_is_held_back_from_the_tail_and_the_head(int before, int held)
+    {
+        // The head has room for 303 bytes.
+        var (window, bytes) = (new OutputWindow(200, 0), Encoding.UTF8.GetBytes($"{new string('x', before)}€"));
+        window.Add(0, bytes.AsSpan(0, before + held));
+        window.HoldBack();
+        Assert.Equal(before, window.Next);
+        Assert.EndsWith("x", window.Text(), StringComparison.Ordinal);
+        Assert.Equal((0, before), (window.Invalid, window.Next));
+    }
+
+    [Fact]
+    public void What_is_lost_at_the_end_is_counted()
+    {
+        var window = new OutputWindow(200, 0);
+        window.LoseTo(10);
+        Assert.Equal(("", 10, 10, null), (window.Text(), window.Lost, window.Next, window.Cut));
+        window.Add(10, "ab"u8);
+        window.LoseTo(20);
+        window.LoseTo(15);
+        Assert.Equal(("ab\n[8 bytes are lost here]\n", 18, 20, null), (window.Text(), window.Lost, window.Next, window.Cut));
+    }
+
+    [Fact]
     public void Bytes_that_are_no_text_are_counted()
     {
         var window = new OutputWindow(200, 0);

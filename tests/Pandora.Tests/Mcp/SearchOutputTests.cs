@@ -46,6 +46,14 @@ public sealed class SearchOutputTests
     }
 
     [Fact]
+    public void A_path_that_is_no_text_is_marked()
+    {
+        var output = new SearchOutput(hasText: false, limit: 10);
+        Assert.True(output.Take([(byte)'/', 0xFF, 0, (byte)'/', (byte)'a', 0]));
+        Assert.Equal([new("/\uFFFD", null, null, NotUtf8: true), new FoundText("/a", null, null)], output.Found);
+    }
+
+    [Fact]
     public void No_more_is_kept_than_was_asked_for_and_than_a_model_reads()
     {
         var output = new SearchOutput(hasText: false, limit: 3);

@@ -121,6 +121,30 @@ public sealed class BridgeEndTests
         await Assert.ThrowsAnyAsync<Exception>(() => calling);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_sandbox_of_which_the_agent_does_not_hear_ends(bool leaves)
+    {
+        await using var world = await BridgeWorld.StartAsync();
+        await world.Client.ListToolsAsync();
+        var held = new TaskCompletionSource();
+        world.Line.Open = held.Task;
+        using var cancelling = new CancellationTokenSource();
+        var calling = world.CallAsync("sandbox_create", new { }, cancelling.Token);
+        await FakeNode.UntilAsync(() => world.Sandboxes.Count == 1);
+        var leaving = leaves ? world.LeaveAsync() : cancelling.CancelAsync();
+        await (leaves ? Task.CompletedTask : Assert.ThrowsAnyAsync<OperationCanceledException>(() => calling));
+        held.SetResult();
+        await leaving;
+        await FakeNode.UntilAsync(() => world.Sandboxes.Count == 0);
+        if (leaves)
+        {
+            await world.Client.DisposeAsync();
+            await Assert.ThrowsAnyAsync<Exception>(() => calling);
+        }
+    }
+
     [Fact]
     public async Task Only_of_the_own_sandbox_it_is_said_that_it_was_the_own()
     {

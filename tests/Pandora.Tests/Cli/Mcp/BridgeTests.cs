@@ -90,6 +90,17 @@ public sealed class BridgeTests
     }
 
     [Fact]
+    public async Task A_first_call_that_fails_does_not_hide_that_the_sandbox_is_new()
+    {
+        await using var world = await BridgeWorld.StartAsync();
+        var refused = await world.CallAsync("run", new { comand = "echo" });
+        Assert.Equal("invalid_request", ToolResults.CodeOf(refused));
+        Assert.True((await world.DoAsync("run", new { command = "echo" })).GetProperty("new_sandbox").GetBoolean());
+        Assert.False((await world.DoAsync("run", new { command = "echo" })).GetProperty("new_sandbox").GetBoolean());
+        Assert.Single(world.Sandboxes);
+    }
+
+    [Fact]
     public async Task A_cancelled_call_kills_the_command()
     {
         await using var world = await BridgeWorld.StartAsync();
