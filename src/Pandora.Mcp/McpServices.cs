@@ -1,8 +1,11 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using ModelContextProtocol;
 using ModelContextProtocol.AspNetCore;
 using ModelContextProtocol.Protocol;
 using ModelContextProtocol.Server;
@@ -38,12 +41,34 @@ public static class McpServices
         {
             o.ServerInfo = new Implementation { Name = "pandora", Title = "Pandora", Version = options.Version };
             o.ServerInstructions = Instructions;
+            o.Filters.Message.IncomingFilters.Add(UnreadableRequests.Filter);
         }).WithHttpTransport(o => o.SessionMode = HttpServerSessionMode.Stateless).WithTools(All);
         return services;
     }
 
     /// <summary>Adds the route.</summary>
-    public static void MapPandoraMcp(this IEndpointRouteBuilder routes) => routes.MapMcp(Path).ExcludeFromDescription();
+    public static void MapPandoraMcp(this IEndpointRouteBuilder routes)
+    {
+        var mcp = routes.MapMcp(Path).ExcludeFromDescription();
+        mcp.Finally(endpoint => endpoint.RequestDelegate = Guard(endpoint.RequestDelegate!));
+    }
+
+    // The SDK reads some values before it has an answer to give, and fails on those of the wrong type.
+    private static RequestDelegate Guard(RequestDelegate next) => async context =>
+    {
+        try
+        {
+            await next(context);
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException && !context.Response.HasStarted)
+        {
+            context.Response.StatusCode = StatusCodes.Status400BadRequest;
+            context.Response.ContentType = "application/json";
+            var error = new JsonObject { ["code"] = (int)McpErrorCode.InvalidParams, ["message"] = UnreadableRequests.Form };
+            await context.Response.WriteAsync(
+                new JsonObject { ["jsonrpc"] = "2.0", ["id"] = null, ["error"] = error }.ToJsonString(), context.RequestAborted);
+        }
+    };
 
     /// <summary>The tools, in the order in which they are listed.</summary>
     internal static IReadOnlyList<McpServerTool> All { get; } =

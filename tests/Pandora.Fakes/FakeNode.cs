@@ -133,24 +133,34 @@ internal sealed class FakeNode : IAsyncDisposable
     public FakeMachine MachineOf(string id) => Vmm.MachineOf(id);
 
     /// <summary>
-    /// Runs the fake clock until the result is disposed, fifty times as fast as a real clock. For code that waits on it during a request.
+    /// Runs the fake clock until the result is disposed. For code that waits on it during a request.
     /// </summary>
-    public IAsyncDisposable RunClock() => new Clock(Time);
+    /// <param name="speed">How many times as fast as a real clock.</param>
+    public IAsyncDisposable RunClock(int speed = 50) => new Clock(Time, speed);
 
     /// <summary>
-    /// Waits until a condition holds that other tasks bring about. Fails after thirty real seconds: machines that run tests may be slow.
+    /// Waits until a condition holds that other tasks bring about. Fails after two real minutes: machines that run tests may be slow.
     /// </summary>
     public static async Task UntilAsync(Func<bool> condition, [CallerArgumentExpression(nameof(condition))] string what = "")
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
-        while (!condition())
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(2), TimeProvider.System);
+        using var pause = new PeriodicTimer(TimeSpan.FromMilliseconds(1));
+        for (var i = 0; !condition(); i++)
         {
             if (limit.IsCancellationRequested)
             {
-                throw new TimeoutException($"this condition did not hold within 30 s: {what}");
+                throw new TimeoutException($"this condition did not hold within two minutes: {what}");
             }
 
-            await Task.Yield();
+            if (i < 100)
+            {
+                await Task.Yield();
+            }
+            else
+            {
+                // Those that it waits for need the processor.
+                await pause.WaitForNextTickAsync();
+            }
         }
     }
 
@@ -301,7 +311,7 @@ internal sealed class FakeNode : IAsyncDisposable
         private readonly PeriodicTimer _timer = new(TimeSpan.FromMilliseconds(1));
         private readonly Task _running;
 
-        public Clock(FakeTimeProvider time) => _running = RunAsync(time);
+        public Clock(FakeTimeProvider time, int speed) => _running = RunAsync(time, TimeSpan.FromMilliseconds(speed));
 
         public async ValueTask DisposeAsync()
         {
@@ -309,11 +319,11 @@ internal sealed class FakeNode : IAsyncDisposable
             await _running;
         }
 
-        private async Task RunAsync(FakeTimeProvider time)
+        private async Task RunAsync(FakeTimeProvider time, TimeSpan step)
         {
             while (await _timer.WaitForNextTickAsync())
             {
-                time.Advance(TimeSpan.FromMilliseconds(50));
+                time.Advance(step);
             }
         }
     }

@@ -22,6 +22,7 @@ internal sealed class FakeReader : IGuestProcess
     private readonly SemaphoreSlim _writing = new(1, 1);
     private readonly TaskCompletionSource _isDisposed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private TaskCompletionSource _inputChanged = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private volatile bool _isInputDropped;
     private long _offset, _sent, _taken;
     private int _isReading;
     private volatile bool _isTorn;
@@ -100,6 +101,8 @@ internal sealed class FakeReader : IGuestProcess
             bytes = bytes[piece.Length..];
             _run.Wake();
         }
+
+        _isInputDropped |= !bytes.IsEmpty;
     }
 
     // The guest says it in its answer to input.
@@ -110,7 +113,7 @@ internal sealed class FakeReader : IGuestProcess
         while (true)
         {
             var changed = Volatile.Read(ref _inputChanged).Task;
-            if (Volatile.Read(ref _taken) >= Volatile.Read(ref _sent))
+            if (!_isInputDropped && Volatile.Read(ref _taken) >= Volatile.Read(ref _sent))
             {
                 return true;
             }

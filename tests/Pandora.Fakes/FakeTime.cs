@@ -7,12 +7,31 @@ namespace Pandora.Fakes;
 /// </summary>
 internal sealed class FakeTime : FakeTimeProvider
 {
+    private readonly Lock _lock = new();
     private TimeSpan _offset;
 
-    public void Jump(TimeSpan by) => _offset += by;
+    public void Jump(TimeSpan by)
+    {
+        lock (_lock)
+        {
+            _offset += by;
+        }
+    }
 
-    public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + _offset;
+    public override DateTimeOffset GetUtcNow()
+    {
+        lock (_lock)
+        {
+            return base.GetUtcNow() + _offset;
+        }
+    }
 
     // The base class computes the timestamp from the wall clock.
-    public override long GetTimestamp() => base.GetTimestamp() - _offset.Ticks;
+    public override long GetTimestamp()
+    {
+        lock (_lock)
+        {
+            return base.GetTimestamp() - _offset.Ticks;
+        }
+    }
 }

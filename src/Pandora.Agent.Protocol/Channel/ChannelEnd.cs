@@ -271,6 +271,10 @@ internal sealed partial class ChannelEnd
             stream.IsOpenSent = false;
         }
 
+        // The agent learns of streams in the order of their ids only: what it gets after a newer one it takes for seen.
+        var inOrder = _turns.Order().ToList();
+        _turns.Clear();
+        inOrder.ForEach(_turns.Enqueue);
         Match(welcome.Streams, "the agent no longer has the stream");
         return null;
     }

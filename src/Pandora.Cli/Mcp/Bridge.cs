@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using ModelContextProtocol;
 using ModelContextProtocol.Protocol;
 using ModelContextProtocol.Server;
+using Pandora.Mcp;
 
 namespace Pandora.Cli.Mcp;
 
@@ -36,6 +37,7 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
         {
             ServerInfo = new Implementation { Name = "pandora", Title = "Pandora", Version = Version },
             ServerInstructions = Instructions,
+            Filters = new McpServerFilters { Message = new McpMessageFilters { IncomingFilters = { UnreadableRequests.Filter } } },
             Handlers = new McpServerHandlers
             {
                 ListToolsHandler = async (_, stop) => new ListToolsResult { Tools = [.. await OfferAsync(stop)] },

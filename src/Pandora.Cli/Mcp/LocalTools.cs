@@ -84,8 +84,8 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
     /// <summary>The answer when the time for a transfer is over.</summary>
     public static CallToolResult GivenUp(TimeSpan limit) => ToolResults.Error(
         "timeout",
-        $"the transfer was given up after {limit.TotalSeconds:0} s: a single file may not have been written, and of a directory a part may be "
-            + "there. Your user can copy it with './pandora cp'");
+        $"the transfer was given up after {limit.TotalSeconds:0} s: a single file may not have been written, and of a directory a part "
+            + "may be there. Your user can copy it with './pandora cp'");
 
     private async Task<CallToolResult> UploadAsync(
         SandboxFiles files, Bytes progress, string sandbox, string from, string to, CancellationToken stop)
@@ -109,7 +109,7 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
 
         using var file = allowed.Open(source);
         return file is null
-            ? Invalid(From, "there is no such file or directory")
+            ? Invalid(From, "is no file or directory that can be read")
             : Done(sandbox, await job.UploadAsync(AllowedDirectories.PathOf(file), name, isDirectory: false, to, stop));
     }
 
@@ -159,6 +159,11 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
             return Invalid(To, "there is no such directory");
         }
 
+        if (Path.GetDirectoryName(target) is { } parent && !Directory.Exists(parent))
+        {
+            return Invalid(To, "is in a directory that is not there");
+        }
+
         return Done(sandbox, await files.DownloadFileAsync(from, target, progress: progress, cancellationToken: stop));
     }
 
@@ -166,7 +171,7 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
     {
         var leftOut = result.SkippedCount == 0
             ? ""
-            : $", and left out {result.SkippedCount} (devices, FIFOs, sockets, or links that lead out)";
+            : $", and left out {result.SkippedCount} (devices, FIFOs, sockets, links that lead out, or names that cannot be here)";
         var answer = new JsonObject
         {
             [SandboxName] = sandbox,

@@ -56,8 +56,8 @@ internal sealed class Upstream(PandoraApi api) : IAsyncDisposable
             "timeout", $"the server at {api.Url} took the connection and did not answer, and nothing was done. Call again"),
         HttpRequestException or IOException or McpException and not McpProtocolException => ToolResults.Error(
             "unreachable",
-            $"the connection to {api.Url} broke, and whether the work was done is not known. Call again; when no server answers, '{Start}' "
-                + "on the server's machine starts one"),
+            $"the connection to {api.Url} broke, and whether the work was done is not known: look before you repeat it. When no server "
+                + $"answers, '{Start}' on the server's machine starts one"),
         _ => null,
     };
 

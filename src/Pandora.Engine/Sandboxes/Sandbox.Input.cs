@@ -81,7 +81,8 @@ public sealed partial class Sandbox
 
                 return await process.WaitForInputAsync(stop)
                     || (process.IsInputLost
-                        ? throw new PandoraException(PandoraError.ProcessState, $"process '{id}' does not read its input any more")
+                        ? throw new PandoraException(
+                            PandoraError.ProcessState, $"process '{id}' takes no more input: it has ended, or is not read any more")
                         : false);
             },
             cancellationToken);

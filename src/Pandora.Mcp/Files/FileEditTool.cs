@@ -53,7 +53,8 @@ internal sealed class FileEditTool() : PandoraTool<FileEditArguments, EditedAnsw
         var (file, bytes) = await GuestFiles.ReadAsync(sandbox, arguments.Path, 0, MaxSize + 1, call.Stop);
         var text = TextOf(bytes);
         var first = text.IndexOf(arguments.OldText, StringComparison.Ordinal);
-        var count = Count(text, arguments.OldText);
+        // In 'aaa', 'aa' is twice, and nobody knows which is meant.
+        var count = Count(text, arguments.OldText, step: arguments.All == true ? arguments.OldText.Length : 1);
         if (count == 0)
         {
             throw PandoraException.Invalid("old_text", "is not in the file: read it with file_read, and give it exactly");
@@ -104,11 +105,11 @@ internal sealed class FileEditTool() : PandoraTool<FileEditArguments, EditedAnsw
         }
     }
 
-    private static int Count(string text, string part)
+    private static int Count(string text, string part, int step)
     {
         var count = 0;
         for (var at = text.IndexOf(part, StringComparison.Ordinal); at >= 0;
-            at = text.IndexOf(part, at + part.Length, StringComparison.Ordinal))
+            at = text.IndexOf(part, at + step, StringComparison.Ordinal))
         {
             count++;
         }

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Buffers.Binary;
 using System.Text;
 
 namespace Pandora.Mcp.Files;
@@ -16,6 +17,22 @@ internal static class FileKinds
         : bytes.StartsWith("GIF87a"u8) || bytes.StartsWith("GIF89a"u8) ? "image/gif"
         : bytes.StartsWith("RIFF"u8) && bytes.Length >= 12 && bytes[8..12].SequenceEqual("WEBP"u8) ? "image/webp"
         : null;
+
+    /// <summary>
+    /// Whether an image has a size, and the end that its type has: what models are shown of others, their makers refuse with the whole
+    /// conversation. PNG 5.3 and 11.2.1, JPEG B.1.1.3, GIF89a 18 and 27, RFC 9649.
+    /// </summary>
+    public static bool IsWholeImage(ReadOnlySpan<byte> bytes) => ImageTypeOf(bytes) switch
+    {
+        "image/png" => bytes.Length > 45 && bytes[12..16].SequenceEqual("IHDR"u8) && BinaryPrimitives.ReadUInt32BigEndian(bytes[16..]) > 0
+            && BinaryPrimitives.ReadUInt32BigEndian(bytes[20..]) > 0 && bytes[^8..^4].SequenceEqual("IEND"u8),
+        // A frame has the size; some cameras add bytes after the end.
+        "image/jpeg" => bytes.Length > 100 && bytes.LastIndexOf((ReadOnlySpan<byte>)[0xFF, 0xD9]) > 100,
+        "image/gif" => bytes.Length > 26 && BinaryPrimitives.ReadUInt16LittleEndian(bytes[6..]) > 0
+            && BinaryPrimitives.ReadUInt16LittleEndian(bytes[8..]) > 0 && bytes[^1] == 0x3B,
+        "image/webp" => bytes.Length > 30 && BinaryPrimitives.ReadUInt32LittleEndian(bytes[4..]) + 8L <= bytes.Length,
+        _ => false,
+    };
 
     /// <summary>Whether it is text.</summary>
     public static bool IsText(ReadOnlySpan<byte> bytes) => !bytes[..Math.Min(bytes.Length, Searched)].Contains((byte)0);

@@ -60,7 +60,12 @@ internal sealed class FileListTool() : PandoraTool<FileListArguments, ListAnswer
             Encoding.UTF8.GetString(f.Path), Label.Of(f.Kind), f.Size, Utf8.IsValid(f.Path) ? null : true)).ToList();
         // It has the name of a file.
         var next = position.NextOf(page);
-        IEnumerable<string> lines = entries.Select(e => e.Kind == "directory" ? $"{e.Path}/" : $"{e.Path} ({e.Size} bytes)");
+        IEnumerable<string> lines = entries.Select(e => e.Kind switch
+        {
+            "directory" => $"{e.Path}/",
+            "file" => $"{e.Path} ({e.Size} bytes)",
+            var kind => $"{e.Path} ({kind})",
+        });
         lines = next is null ? lines : lines.Append($"next: {next}");
         return new(
             $"{entries.Count} entries{(next is null ? "" : "; there are more: give 'next', which comes last, as 'after'")}; "

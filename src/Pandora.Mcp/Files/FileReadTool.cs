@@ -63,12 +63,13 @@ internal sealed class FileReadTool() : PandoraTool<FileReadArguments, FileAnswer
             throw PandoraException.Invalid("cursor", $"the file has {file.Size} bytes, and it is {offset}");
         }
 
-        if (FileKinds.ImageTypeOf(bytes) is { } type && offset == 0)
+        var type = offset == 0 ? FileKinds.ImageTypeOf(bytes) : null;
+        if (type is not null && await ImageAsync(call, sandbox, arguments.Path, file.Size, type) is { } image)
         {
-            return await ImageAsync(call, sandbox, arguments.Path, file.Size, type);
+            return image;
         }
 
-        return FileKinds.IsText(bytes)
+        return type is null && FileKinds.IsText(bytes)
             ? Text(call, sandbox, arguments, file.Size, offset, bytes, chars)
             : Binary(call, sandbox, arguments.Path, file.Size, offset, bytes);
     }
@@ -107,7 +108,8 @@ internal sealed class FileReadTool() : PandoraTool<FileReadArguments, FileAnswer
             resource);
     }
 
-    private static async Task<ToolAnswer<FileAnswer>> ImageAsync(ToolCall call, Sandbox sandbox, string path, long size, string type)
+    // Null for what only begins like an image.
+    private static async Task<ToolAnswer<FileAnswer>?> ImageAsync(ToolCall call, Sandbox sandbox, string path, long size, string type)
     {
         var answer = Answer(call, sandbox, "image", size);
         if (size > MaxImage)
@@ -118,7 +120,9 @@ internal sealed class FileReadTool() : PandoraTool<FileReadArguments, FileAnswer
         }
 
         var (_, bytes) = await GuestFiles.ReadAsync(sandbox, path, 0, MaxImage, call.Stop);
-        return new($"image, {size} bytes; {call.Of(sandbox)}", answer, ImageContentBlock.FromBytes(bytes, type));
+        return !FileKinds.IsWholeImage(bytes)
+            ? null
+            : new($"image, {size} bytes; {call.Of(sandbox)}", answer, ImageContentBlock.FromBytes(bytes, type));
     }
 
     private static FileAnswer Answer(ToolCall call, Sandbox sandbox, string kind, long size) => new()

@@ -8,7 +8,7 @@ namespace Pandora.Mcp.Files;
 /// <summary>Arguments of <c>file_search</c>.</summary>
 internal sealed record FileSearchArguments
 {
-    [Description("Extended regular expression, found in lines of text files. Leave it out to find files by name.")]
+    [Description("Extended regular expression, found in lines of UTF-8 text files. Leave it out to find files by name.")]
     public string? Pattern { get; init; }
 
     [Description("Directory or file to search; root's home if left out. Of / all but /proc and /sys.")]

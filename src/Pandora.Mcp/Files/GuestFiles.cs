@@ -9,7 +9,10 @@ namespace Pandora.Mcp.Files;
 internal static class GuestFiles
 {
     /// <summary>A path as the guest gets it.</summary>
-    public static byte[] PathOf(string path) => Encoding.UTF8.GetBytes(path);
+    /// <exception cref="PandoraException">It begins with what a shell would replace.</exception>
+    public static byte[] PathOf(string path) => path is "~" || path.StartsWith("~/", StringComparison.Ordinal)
+        ? throw PandoraException.Invalid("path", "~ is not replaced: a path without / at its beginning is in root's home")
+        : Encoding.UTF8.GetBytes(path);
 
     /// <summary>Reads a part of a file.</summary>
     /// <param name="sandbox">The sandbox.</param>

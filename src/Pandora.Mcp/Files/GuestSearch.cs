@@ -14,7 +14,7 @@ namespace Pandora.Mcp.Files;
 internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArguments arguments)
 {
     private const string Repository = ".git", Options = "-rnIHZ";
-    private const int ErrorCode = 2, NotRunnable = 126, NotFound = 127;
+    private const int ErrorCode = 2, NotRunnable = 126, NotFound = 127, Signalled = 128;
 
     // All of a call, from its beginning: the answer must come in time.
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(40), Least = TimeSpan.FromSeconds(2);
@@ -44,6 +44,13 @@ internal sealed class GuestSearch(ToolCall call, Sandbox sandbox, FileSearchArgu
         if (end.ExitCode is NotRunnable or NotFound && end.Stopped is null)
         {
             throw NoProgram();
+        }
+
+        if (end is { Stopped: null, ExitCode: > Signalled } && output.Found.Count == 0)
+        {
+            var why = end.OomLimit is { } memory ? $": the sandbox ran out of its memory of {memory / (1024 * 1024)} MiB" : "";
+            throw new PandoraException(
+                PandoraError.FileFailed, $"the search was killed by signal {end.ExitCode - Signalled}{why}. Nothing was found before");
         }
 
         // Some file or directory could not be read.

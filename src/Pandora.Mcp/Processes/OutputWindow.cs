@@ -19,16 +19,16 @@ internal sealed class OutputWindow(int maxChars, long start)
     private readonly int _keptBytes = BytesPerChar * ((maxChars / 2) + 1);
     private readonly List<byte> _head = [], _tail = [];
     private long _headStart = start;
-    private long _lostInside;
+    private long _lostInside, _lostOfCut, _kept, _lost;
     private bool _isHeadFull;
 
     /// <summary>Offset after the last byte, where the next read begins.</summary>
     public long Next { get; private set; } = start;
 
-    /// <summary>Bytes that the sandbox no longer had.</summary>
-    public long Lost { get; private set; }
+    /// <summary>Bytes that are not shown and that the sandbox no longer has. Of a cut they are known after <see cref="Text"/>.</summary>
+    public long Lost => _lost + _lostOfCut;
 
-    /// <summary>What was cut; null for nothing. Known after <see cref="Text"/>.</summary>
+    /// <summary>What was cut and can be read; null for nothing. Known after <see cref="Text"/>.</summary>
     public Cut? Cut { get; private set; }
 
     /// <summary>Bytes that were not UTF-8. Known after <see cref="Text"/>.</summary>
@@ -64,7 +64,7 @@ internal sealed class OutputWindow(int maxChars, long start)
             return;
         }
 
-        Lost += offset - Next;
+        _lost += offset - Next;
         _lostInside += _head.Count == 0 ? 0 : offset - Next;
         // Each part has no gap, so that offsets in it can be counted.
         _isHeadFull |= _head.Count > 0;
@@ -72,6 +72,9 @@ internal sealed class OutputWindow(int maxChars, long start)
         _tail.Clear();
         Next = offset;
     }
+
+    /// <summary>Learns from which offset on the sandbox still has the output: what is cut before it cannot be read.</summary>
+    public void KeptFrom(long offset) => _kept = offset;
 
     /// <summary>Whether there is a whole character.</summary>
     public bool HasText => _head.Count > CountOfCut();
@@ -107,11 +110,15 @@ internal sealed class OutputWindow(int maxChars, long start)
         var first = Decode(head, maxChars / 2, out var headBytes);
         var last = DecodeLast(tail, maxChars - (maxChars / 2), out var tailBytes);
         var (from, to) = (_headStart + headBytes, Next - tailBytes);
-        var cut = to - from - _lostInside;
-        Cut = cut == 0 ? null : new Cut(cut, from, to);
-        return Cut is null
-            ? $"{first}\n[{_lostInside} bytes are lost here]\n{last}"
-            : $"{first}\n[{cut} bytes are cut here: process_read reads them with cursor {from} and to_cursor {to}]\n{last}";
+        // Output is lost from its beginning on, so that a gap is before what is kept.
+        var lost = Math.Max(_lostInside, Math.Min(_kept, to) - from);
+        var cursor = _kept > from ? Math.Min(_kept, to) : from;
+        var cut = to - from - lost;
+        _lostOfCut = lost - _lostInside;
+        Cut = cut == 0 ? null : new Cut(cut, cursor, to);
+        var gone = lost == 0 || (cut > 0 && cursor == from) ? "" : $"{lost} bytes are lost here";
+        var read = cut == 0 ? "" : $"{cut} bytes are cut here: process_read reads them with cursor {cursor} and to_cursor {to}";
+        return $"{first}\n[{gone}{(gone.Length > 0 && cut > 0 ? ", and " : "")}{read}]\n{last}";
     }
 
     /// <summary>

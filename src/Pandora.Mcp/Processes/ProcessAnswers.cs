@@ -23,20 +23,27 @@ internal static class ProcessAnswers
     public static async Task<ToolAnswer<OutputAnswer>> OfAsync(
         ToolCall call, Sandbox sandbox, SandboxProcess process, OutputWindow window, string reason, StdinState? stdin = null)
     {
-        var (end, isKnown) = process.End is { } heard ? (heard, true) : await AskAsync(call, sandbox, process.Id);
+        var asked = process.End is null ? await AskAsync(call, sandbox, process.Id) : null;
+        var end = process.End ?? asked?.End;
         if (reason is not ("ended" or "to_cursor"))
         {
             window.HoldBack();
         }
 
         var output = window.Text();
+        if (window.Cut is not null && (asked ?? await AskAsync(call, sandbox, process.Id)) is { Facts.OutputBegin: var kept })
+        {
+            window.KeptFrom(kept);
+            output = window.Text();
+        }
+
         var handle = ProcessHandle.Of(sandbox, process.Id);
         var answer = new OutputAnswer
         {
             Sandbox = sandbox.Id,
             NewSandbox = call.NewSandbox is not null,
             Process = handle,
-            State = end is not null ? "ended" : isKnown ? "running" : "unknown",
+            State = end is not null ? "ended" : asked is not null ? "running" : "unknown",
             Reason = reason,
             ExitCode = end?.ExitCode,
             ElapsedMs = (long)call.Elapsed.TotalMilliseconds,
@@ -55,21 +62,21 @@ internal static class ProcessAnswers
         return new(Summary(call, sandbox, answer), answer, output.Length == 0 ? null : new TextContentBlock { Text = output });
     }
 
-    // Who stops before the end of the output does not hear how the process ended.
-    private static async Task<(ProcessEnd? End, bool IsKnown)> AskAsync(ToolCall call, Sandbox sandbox, string id)
+    // Who stops before the end of the output does not hear how the process ended. Null when the sandbox does not say.
+    private static async Task<ProcessInfo?> AskAsync(ToolCall call, Sandbox sandbox, string id)
     {
         using var limit = new CancellationTokenSource(AskLimit, call.Time);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(call.Stop, limit.Token);
         try
         {
-            return ((await sandbox.GetProcessAsync(id, stop.Token)).End, true);
+            return await sandbox.GetProcessAsync(id, stop.Token);
         }
         catch (Exception e) when (
             e is PandoraException { Error: not (PandoraError.SandboxNotFound or PandoraError.SandboxGone) }
             || (e is OperationCanceledException && !call.Stop.IsCancellationRequested))
         {
             // What was read is not lost by it.
-            return (null, false);
+            return null;
         }
     }
 
@@ -116,7 +123,8 @@ internal static class ProcessAnswers
 
         if (answer.Cut is { } cut)
         {
-            parts.Add($"{cut.Bytes} bytes in the middle of the output are not shown (process {answer.Process})");
+            parts.Add($"{cut.Bytes} bytes in the middle of the output are not shown: process_read reads them with cursor {cut.Cursor} and "
+                + $"to_cursor {cut.ToCursor} of process {answer.Process}");
         }
 
         if (answer.LostBytes is { } lost)

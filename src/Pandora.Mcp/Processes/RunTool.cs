@@ -39,7 +39,8 @@ internal sealed class RunTool() : PandoraTool<RunArguments, OutputAnswer>(
     "Run a command",
     "Runs shell text in a sandbox: a Linux computer of your own, in which you are root. It waits for the end, 45 s at most; a command "
         + "that needs longer runs on, and the answer has a handle for process_read. Files and background processes stay in the sandbox for "
-        + "later calls; the working directory and variables do not. An exit code other than 0 is an answer, not an error.",
+        + "later calls; the working directory, variables, and what a background process writes after the end do not: process_start is for "
+        + "servers. An exit code other than 0 is an answer, not an error.",
     Texts.Does(isDestructive: true, isOpen: true))
 {
     /// <inheritdoc/>

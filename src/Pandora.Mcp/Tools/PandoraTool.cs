@@ -106,7 +106,7 @@ internal abstract class PandoraTool<TArguments, TAnswer> : McpServerTool
             await call.UndoAsync();
             if (e is PandoraException failure)
             {
-                return ToolErrors.Of(failure, call.ToldHandle);
+                return ToolErrors.Of(failure, call.ToldHandle, call.NewSandbox is not null);
             }
 
             throw;

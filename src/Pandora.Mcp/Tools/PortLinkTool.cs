@@ -48,7 +48,8 @@ internal sealed class PortLinkTool() : PandoraTool<PortLinkArguments, LinkAnswer
         var sandbox = call.Sandboxes.Get(arguments.Sandbox);
         var link = call.Get<McpOptions>().MakeLink(call.Services, sandbox, arguments.Port, TimeSpan.FromSeconds(lifetime));
         return Task.FromResult(new ToolAnswer<LinkAnswer>(
-            $"{link.Url} opens port {arguments.Port} of sandbox {sandbox.Id} until {link.Expires:u}",
+            $"{link.Url} opens port {arguments.Port} of sandbox {sandbox.Id} until {link.Expires:u}; whether a server listens there was "
+                + "not checked",
             new LinkAnswer(sandbox.Id, arguments.Port, link.Url, link.Expires)));
     }
 }

@@ -19,7 +19,9 @@ internal static class ToolArguments
         if (arguments.Keys.FirstOrDefault(k => !known.ContainsKey(k)) is { } unknown)
         {
             throw PandoraException.Invalid(
-                Shown(unknown), $"there is no such argument; the arguments are {string.Join(", ", known.Keys)}");
+                Shown(unknown), known.Count == 0
+                    ? "there is no such argument: this tool has none"
+                    : $"there is no such argument; the arguments are {string.Join(", ", known.Keys)}");
         }
 
         foreach (var property in known.Values.Where(p => p.IsRequired))
@@ -72,7 +74,8 @@ internal static class ToolArguments
         return type == typeof(string) ? "text"
             : type == typeof(bool) ? "true or false"
             : type == typeof(double) ? "a number"
-            : type == typeof(int) || type == typeof(long) ? "a whole number"
+            : type == typeof(int) ? $"a whole number of at most {int.MaxValue}"
+            : type == typeof(long) ? "a whole number"
             : "an object of texts";
     }
 }

@@ -17,14 +17,17 @@ internal static partial class ToolErrors
     /// <summary>The answer for a failure that the engine names. What the guest said of it is in a block of its own.</summary>
     /// <param name="exception">The failure.</param>
     /// <param name="handle">Handle of a process that may run on; null for none.</param>
-    public static CallToolResult Of(PandoraException exception, string? handle = null)
+    /// <param name="wasNew">Whether a sandbox was made for the call.</param>
+    public static CallToolResult Of(PandoraException exception, string? handle = null, bool wasNew = false)
     {
         var code = ErrorCodes.Find(Label.Of(exception.Error));
         var field = exception.Field is { } name ? $"{name}: " : "";
         // Messages repeat what the client sent, however long it was.
         var message = exception.Message.Length > MaxMessage ? $"{exception.Message[..MaxMessage]}…" : exception.Message;
         var words = exception.HasGuestWords ? $"{KindOf(exception)}; the next block has the sandbox's own words" : message;
-        var advice = handle is null ? AdviceOf(exception, code) : $". Its process {handle} may run on: process_read reads it";
+        var advice = handle is not null ? $". Its process {handle} may run on: process_read reads it"
+            : wasNew ? ". The call named no sandbox: it was tried in a new one, which has ended. Give 'sandbox' to use one that you have"
+            : AdviceOf(exception, code);
         var result = Make(Label.Of(exception.Error), $"{field}{words}{advice}", exception.Field, code?.RetryAfterSeconds);
         if (exception.HasGuestWords)
         {
@@ -88,8 +91,8 @@ internal static partial class ToolErrors
 
     private static string AdviceOf(PandoraException exception, ErrorCode? code) => exception.Error switch
     {
-        PandoraError.SandboxNotFound or PandoraError.SandboxGone =>
-            ". Its files and processes are gone: leave 'sandbox' out for a new one, or see sandbox_list",
+        PandoraError.SandboxNotFound => ". If it has ended, its files and processes are gone. sandbox_list has those that there are",
+        PandoraError.SandboxGone => ". Its files and processes are gone. sandbox_list has those that there are",
         PandoraError.ProcessNotFound => ". The handle is the 'process' of an answer of run or process_start",
         _ when code?.RetryAfterSeconds is { } seconds => $". Try again in {seconds} s",
         _ => "",

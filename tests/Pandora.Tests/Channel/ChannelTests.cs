@@ -54,12 +54,14 @@ public sealed class ChannelTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(1)]
-    [InlineData(2)]
-    [InlineData(3)]
-    public void Whatever_is_cut_every_byte_arrives_once_and_in_order(int salt)
+    [InlineData(null)]
+    // Streams that the agent had not seen were opened again in another order.
+    [InlineData(214)]
+    [InlineData(519)]
+    [InlineData(559)]
+    public void Whatever_is_cut_every_byte_arrives_once_and_in_order(int? known)
     {
-        var seed = Environment.TickCount ^ (salt << 20);
+        var seed = known ?? Environment.TickCount;
         output.WriteLine($"seed {seed}");
         var random = new Random(seed);
         var link = new ChannelLink();

@@ -71,7 +71,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output) : IDisposable
                     content.Headers.ContentType = new("application/json");
                     using var response = await server
                         .Http.PostAsync(new Uri(path, UriKind.Relative), content)
-                        .WaitAsync(TimeSpan.FromSeconds(10));
+                        .WaitAsync(TimeSpan.FromMinutes(1));
                     Assert.True(
                         (int)response.StatusCode < 500 || (int)response.StatusCode is 503 or 504,
                         $"{path}: {(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
@@ -102,7 +102,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output) : IDisposable
                         "Idempotency-Key", string.Concat(parts[^1].Where(c => c is not ('\r' or '\n'))));
                     try
                     {
-                        using var response = await server.Http.SendAsync(request).WaitAsync(TimeSpan.FromSeconds(10));
+                        using var response = await server.Http.SendAsync(request).WaitAsync(TimeSpan.FromMinutes(1));
                         Assert.True(
                             (int)response.StatusCode is < 500 or 503,
                             $"{(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
@@ -130,9 +130,9 @@ public sealed partial class FuzzTests(ITestOutputHelper output) : IDisposable
             {
                 await using var qmp = await QmpClient
                     .ConnectAsync(server.Path, (_, data) => data?["reason"]?.ToString(), TimeProvider.System, default)
-                    .WaitAsync(TimeSpan.FromSeconds(10));
-                await qmp.ExecuteAsync("query-status").WaitAsync(TimeSpan.FromSeconds(10));
-                await qmp.ExecuteAsync("quit").WaitAsync(TimeSpan.FromSeconds(10));
+                    .WaitAsync(TimeSpan.FromMinutes(1));
+                await qmp.ExecuteAsync("query-status").WaitAsync(TimeSpan.FromMinutes(1));
+                await qmp.ExecuteAsync("quit").WaitAsync(TimeSpan.FromMinutes(1));
             }
             catch (Exception e) when (e is VmmException or IOException)
             {
@@ -163,7 +163,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output) : IDisposable
             {
                 try
                 {
-                    await call().WaitAsync(TimeSpan.FromSeconds(10));
+                    await call().WaitAsync(TimeSpan.FromMinutes(1));
                 }
                 catch (VmmException)
                 {

@@ -8,6 +8,10 @@ namespace Pandora.Tests.Mcp;
 /// <summary>Files by MCP, served by the agent's real code.</summary>
 public sealed class FileToolTests : IAsyncLifetime
 {
+    // One grey pixel.
+    private const string Pixel =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==";
+
     private readonly string _root = Directory.CreateTempSubdirectory("pandora-files-").FullName;
     private McpWorld _world = null!;
     private string _id = null!;
@@ -112,12 +116,16 @@ public sealed class FileToolTests : IAsyncLifetime
     [Fact]
     public async Task An_image_is_an_image_and_other_bytes_are_a_resource()
     {
-        byte[] png = [0x89, (byte)'P', (byte)'N', (byte)'G', 13, 10, 26, 10, 0, 1, 2];
+        var png = Convert.FromBase64String(Pixel);
         await File.WriteAllBytesAsync($"{_root}/p", png);
         var image = await _world.CallAsync("file_read", new { path = $"{_root}/p", sandbox = _id });
         var shown = Assert.IsType<ImageContentBlock>(image.Content[1]);
         Assert.Equal(("image/png", "guest"), (shown.MimeType, shown.Meta!["pandora/from"]!.GetValue<string>()));
         Assert.Equal(png, shown.DecodedData.ToArray());
+        // Makers of models refuse a conversation with a broken image.
+        await File.WriteAllBytesAsync($"{_root}/p", png[..^1]);
+        var broken = await _world.DoAsync("file_read", new { path = $"{_root}/p", sandbox = _id });
+        Assert.Equal("binary", broken.GetProperty("kind").GetString());
         var bytes = Enumerable.Range(0, 70_000).Select(i => (byte)i).ToArray();
         await File.WriteAllBytesAsync($"{_root}/ä b", bytes);
         var binary = await _world.CallAsync("file_read", new { path = $"{_root}/ä b", sandbox = _id });
@@ -128,6 +136,38 @@ public sealed class FileToolTests : IAsyncLifetime
         var rest = await _world.CallAsync("file_read", new { path = $"{_root}/ä b", cursor = 65_536, sandbox = _id });
         resource = (BlobResourceContents)((EmbeddedResourceBlock)rest.Content[1]).Resource;
         Assert.Equal(bytes[65_536..], resource.DecodedData.ToArray());
+    }
+
+    [Theory]
+    [InlineData("iVBORw0KGgo=")]
+    [InlineData("/9j/4AAQ")]
+    [InlineData("R0lGODlhAAAAAA==")]
+    [InlineData("UklGRgAAAABXRUJQ")]
+    public async Task What_only_begins_like_an_image_is_none(string base64)
+    {
+        await File.WriteAllBytesAsync($"{_root}/p", Convert.FromBase64String(base64));
+        var result = await _world.CallAsync("file_read", new { path = $"{_root}/p", sandbox = _id });
+        Assert.Equal("binary", result.StructuredContent!.Value.GetProperty("kind").GetString());
+        Assert.IsType<EmbeddedResourceBlock>(result.Content[1]);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_text_that_overlaps_itself_is_there_more_than_once(bool all)
+    {
+        await File.WriteAllTextAsync($"{_root}/o", "aaaa");
+        var arguments = new { path = $"{_root}/o", old_text = "aaa", new_text = "b", sandbox = _id, all };
+        if (all)
+        {
+            Assert.Equal(1, (await _world.DoAsync("file_edit", arguments)).GetProperty("replaced").GetInt32());
+        }
+        else
+        {
+            Assert.Equal("old_text", (await _world.FailAsync("file_edit", arguments)).Field);
+        }
+
+        Assert.Equal(all ? "ba" : "aaaa", await File.ReadAllTextAsync($"{_root}/o"));
     }
 
     [Fact]
@@ -168,7 +208,8 @@ public sealed class FileToolTests : IAsyncLifetime
         var result = await _world.CallAsync("file_read", new { path = $"{_root}/latin", sandbox = _id });
         var answer = result.StructuredContent!.Value;
         Assert.Equal(
-            ("caf\uFFFD\n", 1), (answer.GetProperty("guest").GetProperty("text").GetString(), answer.GetProperty("invalid_bytes").GetInt32()));
+            ("caf\uFFFD\n", 1),
+            (answer.GetProperty("guest").GetProperty("text").GetString(), answer.GetProperty("invalid_bytes").GetInt32()));
         Assert.Contains("1 bytes are no UTF-8", McpWorld.TextOf(result), StringComparison.Ordinal);
         var list = await _world.DoAsync("file_list", new { path = _root, sandbox = _id });
         Assert.Equal(

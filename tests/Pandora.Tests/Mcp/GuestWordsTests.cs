@@ -19,7 +19,7 @@ public sealed class GuestWordsTests
     public async Task What_the_agent_says_of_a_failure_is_in_a_marked_block_only(object kind, string says)
     {
         await using var world = await HostileAsync((stream, _) => stream.Refuse((FileFailureKind)kind, Words));
-        await using var clock = world.Server.Node.RunClock();
+        await using var clock = world.Server.Node.RunClock(speed: 5);
         var sandbox = world.Server.Node.Sandboxes.List().Single().Id;
         foreach (var (tool, arguments) in new (string, object)[]
             {
@@ -57,7 +57,7 @@ public sealed class GuestWordsTests
                 stream.Bytes(30_000);
             }
         });
-        await using var clock = world.Server.Node.RunClock();
+        await using var clock = world.Server.Node.RunClock(speed: 5);
         var sandbox = world.Server.Node.Sandboxes.List().Single().Id;
         var (code, _, _) = await world.FailAsync(
             tool, tool == "file_read" ? new { path = "/a", sandbox } : new { path = "/a", old_text = "x", new_text = "y", sandbox });

@@ -128,6 +128,23 @@ public sealed class OutputWindowTests
         Assert.Equal(new Cut(1904, 4, 2904), window.Cut);
     }
 
+    [Theory]
+    [InlineData(0, "800 bytes are cut here: process_read reads them with cursor 100 and to_cursor 900", 0, 800)]
+    [InlineData(
+        300, "200 bytes are lost here, and 600 bytes are cut here: process_read reads them with cursor 300 and to_cursor 900", 200, 600)]
+    [InlineData(950, "800 bytes are lost here", 800, 0)]
+    public void Of_what_is_cut_only_what_the_sandbox_still_has_can_be_read(int kept, string says, int lost, int cut)
+    {
+        var window = new OutputWindow(200, 0);
+        window.Add(0, Encoding.UTF8.GetBytes(new string('x', 1000)));
+        window.KeptFrom(kept);
+        for (var i = 0; i < 2; i++)
+        {
+            Assert.Equal($"{new string('x', 100)}\n[{says}]\n{new string('x', 100)}", window.Text());
+            Assert.Equal((lost, cut), (window.Lost, window.Cut?.Bytes ?? 0));
+        }
+    }
+
     [Fact]
     public void A_gap_at_the_beginning_cuts_nothing()
     {

@@ -29,6 +29,24 @@ public sealed class ProcessAnswerTests
     }
 
     [Fact]
+    public async Task Of_what_is_cut_only_that_is_offered_which_the_sandbox_still_has()
+    {
+        await using var world = await McpWorld.StartAsync();
+        var (process, run) = await StartAsync(world);
+        run.Write(new string('a', 1000));
+        var calling = world.DoAsync("process_read", new { process, max_chars = 200, until_text = "never", wait = 5 });
+        await FakeNode.UntilAsync(() => run.ReadTo == run.OutputEnd, "it is read");
+        run.DropTo(500);
+        await using var clock = world.Server.Node.RunClock();
+        var answer = await calling;
+        var cut = answer.GetProperty("cut");
+        Assert.Equal(
+            (400, 500, 900, 400),
+            (cut.GetProperty("bytes").GetInt32(), cut.GetProperty("cursor").GetInt32(), cut.GetProperty("to_cursor").GetInt32(),
+                answer.GetProperty("lost_bytes").GetInt32()));
+    }
+
+    [Fact]
     public async Task A_character_that_is_not_whole_yet_comes_with_the_next_read()
     {
         await using var world = await McpWorld.StartAsync();
@@ -37,7 +55,8 @@ public sealed class ProcessAnswerTests
         run.Write(OutputStream.Stdout, [(byte)'a', .. euro[..2]]);
         await using var clock = world.Server.Node.RunClock();
         var first = await world.DoAsync("process_read", new { process, wait = 5 });
-        Assert.Equal(("a", 1, false), (OutputOf(first), first.GetProperty("cursor").GetInt32(), first.TryGetProperty("invalid_bytes", out _)));
+        Assert.Equal(
+            ("a", 1, false), (OutputOf(first), first.GetProperty("cursor").GetInt32(), first.TryGetProperty("invalid_bytes", out _)));
         // It is no output, for which a read would end.
         var none = await world.DoAsync("process_read", new { process, cursor = 1, wait = 5 });
         Assert.Equal(("", 1, "time"), (OutputOf(none), none.GetProperty("cursor").GetInt32(), none.GetProperty("reason").GetString()));
@@ -47,6 +66,18 @@ public sealed class ProcessAnswerTests
         run.EndWith(0);
         var last = await world.DoAsync("process_read", new { process, cursor = 5 });
         Assert.Equal(("\uFFFD", 2), (OutputOf(last), last.GetProperty("invalid_bytes").GetInt32()));
+    }
+
+    [Fact]
+    public async Task Input_for_a_process_that_has_ended_is_refused()
+    {
+        await using var world = await McpWorld.StartAsync();
+        var started = await world.DoAsync("process_start", new { command = "run", input = true });
+        var process = started.GetProperty("process").GetString()!;
+        world.Server.Node.GuestOf(started.GetProperty("sandbox").GetString()!).Runs.Single().EndWith(3);
+        var (code, _, text) = await world.FailAsync("process_input", new { process, text = "abc" });
+        Assert.Equal("process_state", code);
+        Assert.Contains("has ended", text, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -33,6 +33,12 @@ public sealed class ProcessHoldTests
 
         // Nobody waits now.
         await FakeNode.UntilAsync(() => run.ReaderCount == 0, "it is waited for no more");
+        var reading = world.Server.Node.Sandboxes.All.Single();
+        await FakeNode.UntilAsync(() =>
+        {
+            world.Server.Node.Time.Advance(TimeSpan.FromMilliseconds(1));
+            return reading.Idle > TimeSpan.Zero;
+        });
         world.Server.Node.Time.Advance(TimeSpan.FromSeconds(11));
         await world.Server.Node.Sandboxes.ReapAsync();
         Assert.Empty(world.Server.Node.Sandboxes.List());
@@ -66,7 +72,6 @@ public sealed class ProcessHoldTests
         world.Server.Node.GuestOf(process.Split('/')[0]).PieceSize = 100;
         run.Write(new string('x', 20_000));
         run.EndWith(4);
-        await using var clock = world.Server.Node.RunClock();
         var answer = await world.DoAsync("process_read", new { process, wait = 0 });
         Assert.Equal(("ended", 4), (answer.GetProperty("state").GetString(), answer.GetProperty("exit_code").GetInt32()));
     }
@@ -133,6 +138,7 @@ public sealed class ProcessHoldTests
         var calling = world.CallAsync("run", new { command = "run", stdin, wait = 5, sandbox });
         await FakeNode.UntilAsync(() => world.Server.Node.GuestOf(sandbox).Runs.Count == 1, "it runs");
         var run = RunOf(world);
+        await FakeNode.UntilAsync(() => run.WaitingInput == FakeRun.InputWindow, "there is no more room");
         await using var clock = world.Server.Node.RunClock();
         var result = await calling;
         var answer = result.StructuredContent!.Value;

@@ -34,7 +34,7 @@ public sealed class RunToolTests
     public async Task A_call_that_fails_leaves_no_new_sandbox()
     {
         await using var world = await McpWorld.StartAsync();
-        await using var clock = world.Server.Node.RunClock();
+        await using var clock = world.Server.Node.RunClock(speed: 10);
         Assert.Equal("guest_unreachable", (await world.FailAsync("run", new { command = "break" })).Code);
         Assert.Equal("cwd", (await world.FailAsync("run", new { command = "nocwd" })).Field);
         var (code, _, text) = await world.FailAsync("run", new { command = "crash" });
@@ -50,7 +50,7 @@ public sealed class RunToolTests
         var calling = world.CallAsync("run", new { command = "run", wait = 5 });
         var run = await RunAsync(world);
         run.Write("one\n");
-        await FakeNode.UntilAsync(() => run.ReaderCount == 1, "it is read");
+        await FakeNode.UntilAsync(() => run.ReadTo == run.OutputEnd, "it is read");
         await using var clock = world.Server.Node.RunClock();
         var answer = (await calling).StructuredContent!.Value;
         var handle = answer.GetProperty("process").GetString()!;
@@ -80,10 +80,10 @@ public sealed class RunToolTests
         var calling = tool == "run"
             ? world.CallAsync("run", new { command = "run", sandbox = id })
             : world.CallAsync("process_read", new { process = handle });
-        await using var clock = world.Server.Node.RunClock();
+        await using var clock = world.Server.Node.RunClock(speed: 10);
         Assert.True((await calling).IsError);
         // The clock runs on while the answer comes.
-        Assert.InRange(world.Server.Node.Time.GetElapsedTime(start).TotalSeconds, 46, 60);
+        Assert.InRange(world.Server.Node.Time.GetElapsedTime(start).TotalSeconds, 46, 56);
     }
 
     [Theory]
@@ -155,8 +155,10 @@ public sealed class RunToolTests
             arguments[property.Name] = property.Value;
         }
 
+        var calling = world.CallAsync("process_read", arguments);
+        await FakeNode.UntilAsync(() => calling.IsCompleted || run.ReadTo == run.OutputEnd, "it is read");
         await using var clock = world.Server.Node.RunClock();
-        var answer = (await world.CallAsync("process_read", arguments)).StructuredContent!.Value;
+        var answer = (await calling).StructuredContent!.Value;
         Assert.Equal(reason, answer.GetProperty("reason").GetString());
         var output = answer.GetProperty("guest").GetProperty("output").GetString()!;
         Assert.Equal(reason == "to_cursor" ? "abc" : first + second, output);

@@ -145,7 +145,7 @@ public sealed class ToolRefusalTests
         Assert.True((await world.DoAsync("sandbox_end", new { sandbox = own })).GetProperty("ended").GetBoolean());
         var (code, _, text) = await world.FailAsync("run", new { command = "exit 0", sandbox = own });
         Assert.Equal("sandbox_not_found", code);
-        Assert.Contains("leave 'sandbox' out for a new one", text, StringComparison.Ordinal);
+        Assert.Contains("sandbox_list has those that there are", text, StringComparison.Ordinal);
     }
 
     [Fact]

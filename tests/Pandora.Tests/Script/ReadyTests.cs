@@ -27,7 +27,7 @@ public sealed class ReadyTests
         var serving = ServeAsync(listener, scheme == "https", status);
         var url = $"{scheme}://127.0.0.1:{((IPEndPoint)listener.LocalEndpoint).Port}";
         Assert.Equal(expected, await RunAsync(url, "if ready; then printf ready; else printf 'not ready'; fi"));
-        Assert.Equal("GET /ready HTTP/1.1", await serving.WaitAsync(TimeSpan.FromSeconds(20)));
+        Assert.Equal("GET /ready HTTP/1.1", await serving.WaitAsync(TimeSpan.FromMinutes(1)));
     }
 
     [Theory]

@@ -7,7 +7,7 @@ internal sealed partial class AgentProcess
 {
     private long _inputSent, _inputTaken;
     private TaskCompletionSource _inputChanged = NewSignal();
-    private volatile bool _isInputLost;
+    private volatile bool _isInputLost, _isInputDropped;
 
     /// <inheritdoc/>
     public async Task WriteInputAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
@@ -22,6 +22,7 @@ internal sealed partial class AgentProcess
             if (_isOver || _isInputLost)
             {
                 // Nothing will be read. If the guest is lost, the reader's exception says so.
+                _isInputDropped = true;
                 return;
             }
 
@@ -48,7 +49,7 @@ internal sealed partial class AgentProcess
         while (true)
         {
             var changed = Volatile.Read(ref _inputChanged).Task;
-            if (!_isInputLost && Volatile.Read(ref _inputTaken) >= _inputSent)
+            if (!_isInputLost && !_isInputDropped && Volatile.Read(ref _inputTaken) >= _inputSent)
             {
                 return true;
             }

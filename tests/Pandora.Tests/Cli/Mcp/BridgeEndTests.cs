@@ -1,6 +1,8 @@
 using System.Text.Json;
 using ModelContextProtocol;
 using ModelContextProtocol.Protocol;
+using Pandora.Cli.Mcp;
+using Pandora.Client;
 using Pandora.Fakes;
 
 namespace Pandora.Tests.Cli.Mcp;
@@ -121,28 +123,40 @@ public sealed class BridgeEndTests
         await Assert.ThrowsAnyAsync<Exception>(() => calling);
     }
 
-    [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public async Task A_sandbox_of_which_the_agent_does_not_hear_ends(bool leaves)
+    [Fact]
+    public async Task A_host_that_leaves_while_its_sandbox_is_made_leaves_none()
     {
         await using var world = await BridgeWorld.StartAsync();
         await world.Client.ListToolsAsync();
         var held = new TaskCompletionSource();
         world.Line.Open = held.Task;
-        using var cancelling = new CancellationTokenSource();
-        var calling = world.CallAsync("sandbox_create", new { }, cancelling.Token);
+        var calling = world.CallAsync("sandbox_create", new { });
         await FakeNode.UntilAsync(() => world.Sandboxes.Count == 1);
-        var leaving = leaves ? world.LeaveAsync() : cancelling.CancelAsync();
-        await (leaves ? Task.CompletedTask : Assert.ThrowsAnyAsync<OperationCanceledException>(() => calling));
+        var leaving = world.LeaveAsync();
         held.SetResult();
         await leaving;
         await FakeNode.UntilAsync(() => world.Sandboxes.Count == 0);
-        if (leaves)
-        {
-            await world.Client.DisposeAsync();
-            await Assert.ThrowsAnyAsync<Exception>(() => calling);
-        }
+        await world.Client.DisposeAsync();
+        await Assert.ThrowsAnyAsync<Exception>(() => calling);
+    }
+
+    [Fact]
+    public async Task A_sandbox_of_which_the_agent_does_not_hear_ends()
+    {
+        await using var world = await BridgeWorld.StartAsync();
+        using var pandora = new PandoraClient(world.Server.Http, new PandoraClientOptions { KeepAlive = false });
+        await using var upstream = new Upstream(pandora.Api);
+        await using var sandboxes = new BridgeSandboxes(pandora.Api, upstream, new OwnSandboxOptions(), world.Server.Node.Time);
+        await upstream.ListAsync(default);
+        var held = new TaskCompletionSource();
+        world.Line.Open = held.Task;
+        using var cancelling = new CancellationTokenSource();
+        var creating = sandboxes.CreateAsync(new Dictionary<string, object?>(), progress: null, cancelling.Token);
+        await FakeNode.UntilAsync(() => world.Sandboxes.Count == 1);
+        await cancelling.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => creating);
+        held.SetResult();
+        await FakeNode.UntilAsync(() => world.Sandboxes.Count == 0);
     }
 
     [Fact]

@@ -60,7 +60,7 @@ internal sealed class BridgeWorld : IAsyncDisposable
     public async Task LeaveAsync()
     {
         await _toBridge.Writer.CompleteAsync();
-        await _serving.WaitAsync(TimeSpan.FromSeconds(20));
+        await _serving.WaitAsync(TimeSpan.FromMinutes(1));
     }
 
     /// <summary>Ends the bridge as a signal does, and waits for its end.</summary>

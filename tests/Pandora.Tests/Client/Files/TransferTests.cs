@@ -121,7 +121,7 @@ public sealed class TransferTests : IAsyncLifetime
         await Command.RunAsync("mkfifo", [Path.Combine(Source, "fifo")]);
         await Command.RunAsync("bash", ["-c", "touch \"$1\"/$'bad\\xff'", "bash", Source]);
         var sent = await Files.UploadDirectoryAsync(Source, "w", null, null, Token)
-            .WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, Token);
+            .WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System, Token);
         Assert.Equal((1, 2), (sent.Files, sent.SkippedCount));
         Assert.Equal(
             ["it is no regular file, directory or link", "its name is not UTF-8"], sent.Skipped.Select(s => s.Reason).Order());

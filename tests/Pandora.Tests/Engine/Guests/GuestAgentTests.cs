@@ -229,7 +229,7 @@ public sealed class GuestAgentTests
     {
         await using var agent = Connect(behave);
         Assert.Contains(words,
-            (await Assert.ThrowsAnyAsync<VmmException>(() => agent.PingAsync(default, default).WaitAsync(TimeSpan.FromSeconds(20))))
+            (await Assert.ThrowsAnyAsync<VmmException>(() => agent.PingAsync(default, default).WaitAsync(TimeSpan.FromMinutes(1))))
             .Message);
     }
 

@@ -259,7 +259,7 @@ public sealed class SandboxPortsTests
             "stopped" => node.StopAsync(keep: true),
             _ => Task.Run(() => node.MachineOf(sandbox.Id).Die("killed")),
         };
-        var failure = await Assert.ThrowsAsync<IOException>(() => reading.WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System));
+        var failure = await Assert.ThrowsAsync<IOException>(() => reading.WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System));
         Assert.Equal(error, Assert.IsType<PandoraException>(failure.InnerException).Error);
         await Assert.ThrowsAsync<IOException>(() => connection.WriteAsync(new byte[1]).AsTask());
         await ending;

@@ -94,7 +94,7 @@ public sealed class SandboxProcessesTests
         guest.Runs[0].EndWith(0);
         Assert.Equal(
             PandoraError.ProcessState,
-            (await Assert.ThrowsAsync<PandoraException>(() => writing.WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System))).Error);
+            (await Assert.ThrowsAsync<PandoraException>(() => writing.WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System))).Error);
     }
 
     [Fact]

@@ -78,7 +78,7 @@ public sealed class SandboxRecoveryTests
         var adopted = node.Sandboxes.Get(sandbox.Id);
         await using var reader = await adopted.AttachAsync(id, new ReadFrom(0), default);
         var start = node.Time.GetUtcNow();
-        await PassUntilAsync(node, () => node.Time.GetUtcNow() - start > TimeSpan.FromSeconds(100));
+        await PassUntilAsync(node, () => node.Time.GetUtcNow() - start > TimeSpan.FromSeconds(100), kill: 101);
         await node.Sandboxes.ReapAsync();
         Assert.Null(adopted.End);
         guest.RunOf(id).EndWith(0);
@@ -227,8 +227,9 @@ public sealed class SandboxRecoveryTests
         Assert.True(await PassUntilAsync(node, () => left.IsKilled) >= 60);
     }
 
-    // Lets time pass until a condition holds; the sandbox lives on. Returns the seconds that have passed.
-    private static async Task<double> PassUntilAsync(FakeNode node, Func<bool> condition)
+    // Lets time pass until a condition holds; the sandbox lives on. Returns the seconds that have passed. The kill is due after some
+    // seconds, and then needs real time only.
+    private static async Task<double> PassUntilAsync(FakeNode node, Func<bool> condition, int kill = 61)
     {
         var start = node.Time.GetTimestamp();
         var isReaped = false;
@@ -239,7 +240,7 @@ public sealed class SandboxRecoveryTests
                 return true;
             }
 
-            node.Time.Advance(TimeSpan.FromMilliseconds(10));
+            node.Time.Advance(TimeSpan.FromMilliseconds(node.Time.GetElapsedTime(start) < TimeSpan.FromSeconds(kill) ? 10 : 1));
             isReaped |= node.Sandboxes.All.Any(s => s.Idle >= s.IdleTimeout);
             return false;
         });

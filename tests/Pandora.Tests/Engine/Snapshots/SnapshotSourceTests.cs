@@ -201,7 +201,8 @@ public sealed class SnapshotSourceTests : IAsyncDisposable
     {
         _makes.Release();
         source.Prepare(_template);
-        await FakeNode.UntilAsync(() => source.Count == 1);
+        // It counts before its work has ended.
+        await FakeNode.UntilAsync(() => source.Count == 1 && _places.FreeCount == 2);
         using var use = await source.FindAsync(_template, default);
         return use!.Snapshot;
     }

@@ -208,7 +208,7 @@ public sealed class ProcessesApiTests
         var path = $"/sandboxes/{id}/processes/{process}";
         foreach (var route in new[] { "", "/wait", "/output" })
         {
-            var answer = await api.SendAsync(HttpMethod.Head, path + route).WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System);
+            var answer = await api.SendAsync(HttpMethod.Head, path + route).WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System);
             Assert.Equal(200, answer.Status);
         }
 

@@ -35,7 +35,7 @@ public sealed class RawOutputTests
         var (id, guest) = await EventStreamTests.CreateAsync(api);
         var process = await EventStreamTests.StartAsync(api, id);
         guest.RunOf(process).Write("old");
-        using var response = await OpenAsync(api, id, process, "?from=-1").WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System);
+        using var response = await OpenAsync(api, id, process, "?from=-1").WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System);
         Assert.Equal("3", response.Headers.GetValues("Pandora-Offset").Single());
         await using var body = await response.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken);
         guest.RunOf(process).Write("new");

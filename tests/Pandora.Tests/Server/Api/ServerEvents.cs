@@ -33,7 +33,7 @@ internal sealed class ServerEvents : IAsyncDisposable
     /// <summary>The next event; null at the end of the stream.</summary>
     public async Task<(string Type, JsonElement Data, string? Id)?> NextAsync()
     {
-        return await _events.MoveNextAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System)
+        return await _events.MoveNextAsync().AsTask().WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System)
             ? (_events.Current.EventType, JsonDocument.Parse(_events.Current.Data).RootElement, _events.Current.EventId)
             : null;
     }

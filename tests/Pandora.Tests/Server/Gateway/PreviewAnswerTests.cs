@@ -220,7 +220,7 @@ public sealed class PreviewAnswerTests
             connection.Close(0);
         }
 
-        await ended.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        await ended.Task.WaitAsync(TimeSpan.FromMinutes(1));
         await FakeNode.UntilAsync(() => world.Api.Metrics.Count(PreviewResult.Cancelled) == 1);
     }
 

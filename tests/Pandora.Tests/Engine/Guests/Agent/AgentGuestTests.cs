@@ -9,7 +9,7 @@ namespace Pandora.Tests.Guests;
 /// <summary>The list of a guest's processes, and what a server does with it that adopts the guest.</summary>
 public sealed class AgentGuestTests
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(1);
     private readonly FakeTimeProvider _time = new();
 
     [Fact]

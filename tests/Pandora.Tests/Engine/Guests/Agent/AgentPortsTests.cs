@@ -12,7 +12,7 @@ namespace Pandora.Tests.Guests;
 /// <summary>Connections to ports of a guest, over an agent that does what a test says.</summary>
 public sealed partial class AgentPortsTests
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(1);
     private readonly FakeTimeProvider _time = new();
 
     [Fact]

@@ -11,7 +11,7 @@ namespace Pandora.Tests.Guests;
 /// <summary>The server's view of a process, against agents that answer as a script says.</summary>
 public sealed partial class AgentProcessTests
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10), Limit = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(1), Limit = TimeSpan.FromSeconds(30);
     private readonly FakeTimeProvider _time = new();
 
     [Fact]

@@ -10,7 +10,7 @@ namespace Pandora.Tests.Guests;
 /// <summary>The server's end of the channel against the agent's real end, and against hostile ones.</summary>
 public sealed partial class ChannelConnectionTests(ITestOutputHelper output)
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(1);
     private readonly CountingTime _time = new();
     private readonly ChannelAgent _agent = new();
 
