@@ -234,7 +234,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
             catch (PandoraApiException e) when (e.Status is 502 or 504)
             {
                 TestContext.Current.TestOutputHelper!.WriteLine($"not yet: {e.Message}");
-                limit.Token.ThrowIfCancellationRequested();
+                await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);
             }
         }
     }
