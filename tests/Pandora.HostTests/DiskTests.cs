@@ -59,7 +59,7 @@ public sealed class DiskTests : IAsyncLifetime
         await honest.ExecAsync(
             "(for i in 1 2 3 4 5 6; do cat /root/file; done > /root/file2; sha256sum /root/file2 > /root/sum2; sync; touch "
                 + "/root/done) > /dev/null 2>&1 &");
-        await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "degraded", 60);
+        await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "degraded", 120);
         var refused = await Assert.ThrowsAnyAsync<PandoraApiException>(() => server.Pandora.CreateAsync());
         Assert.Equal("host_full", refused.Code);
         Assert.Contains("MiB free", refused.Message);
@@ -68,7 +68,7 @@ public sealed class DiskTests : IAsyncLifetime
             (await server.Pandora.GetHealthAsync()).Notes, n => n.Contains("no microVM is handed out", StringComparison.Ordinal));
 
         await greedy.EndAsync();
-        await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "running", 30);
+        await UntilAsync(async () => (await server.Pandora.GetAsync(honest.Id)).State == "running", 120);
         await UntilAsync(async () => (await honest.ExecAsync("test -e /root/done")).ExitCode == 0, 120);
         var sums = await honest.ExecAsync(
             "echo 3 > /proc/sys/vm/drop_caches; sha256sum -c /root/sum /root/sum2",
@@ -120,7 +120,7 @@ public sealed class DiskTests : IAsyncLifetime
         Assert.Contains("fewer MiB free than another sandbox needs", refused.Message);
         Assert.Contains("PANDORA_DISK_SHARE", refused.Hint);
         await UntilAsync(async () => (await server.Pandora.GetHealthAsync()).Notes
-            .Any(n => n.Contains("are needed: no microVM is handed out", StringComparison.Ordinal)), 10);
+            .Any(n => n.Contains("are needed: no microVM is handed out", StringComparison.Ordinal)), 60);
         foreach (var sandbox in sandboxes)
         {
             await sandbox.DisposeAsync();

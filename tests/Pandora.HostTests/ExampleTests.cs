@@ -104,7 +104,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
     private static async Task InterruptAsync(Process cli)
     {
         Interrupt(cli);
-        await cli.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
+        await cli.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(120));
     }
 
     private static async Task WaitAsync(Func<Task<bool>> condition)

@@ -131,7 +131,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() =>
             _sandbox.ExecAsync(
                 "echo so far; echo bad >&2; sleep 501 & setsid sleep 502 & setsid -f sleep 503; sleep 504",
-                new ExecOptions { Timeout = TimeSpan.FromSeconds(2) }));
+                new ExecOptions { Timeout = TimeSpan.FromSeconds(6) }));
         Assert.Equal(("so far\n", "bad\n", CommandStates.Killed), (timeout.Stdout, timeout.Stderr, timeout.Command));
         Assert.Equal("0\n", (await _sandbox.ExecAsync("pgrep -cx sleep")).Stdout);
     }
@@ -151,10 +151,11 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     public async Task Forty_commands_run_at_once()
     {
         var start = TimeProvider.System.GetTimestamp();
-        var results = await Task.WhenAll(Enumerable.Range(0, 40).Select(i => _sandbox.ExecAsync($"sleep 2; echo {i}")));
+        var results = await Task.WhenAll(Enumerable.Range(0, 40).Select(i =>
+            _sandbox.ExecAsync($"sleep 5; echo {i}", new ExecOptions { Timeout = TimeSpan.FromSeconds(120) })));
         Assert.Equal(Enumerable.Range(0, 40).Select(i => $"{i}\n"), results.Select(r => r.Stdout));
         Assert.True(
-            TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(40), "forty sleeps of two seconds ran one after another");
+            TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(120), "forty sleeps of five seconds ran one after another");
     }
 
     [Fact]
@@ -173,7 +174,7 @@ public sealed class ExecTests(ServerFixture fixture) : IClassFixture<ServerFixtu
 
     private static async Task UntilAsync(Func<Task<bool>> condition)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
         while (!await condition())
         {
             Assert.False(limit.IsCancellationRequested, "the condition did not hold in time");

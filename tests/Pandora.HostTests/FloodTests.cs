@@ -32,8 +32,9 @@ public sealed class FloodTests(ITestOutputHelper output) : IAsyncLifetime
 
         Assert.False(server.HasExited, server.Log);
         Assert.Empty(report.Failures);
-        Assert.True(report.Opened > 1000 * seconds, $"only {report.Opened} connections were opened");
-        Assert.True(report.OnNew?.Count > 100 && report.OnKept?.Count > 100, $"{report}");
+        // Many times as many as the server has descriptors for.
+        Assert.True(report.Opened > 5 * Descriptors, $"only {report.Opened} connections were opened");
+        Assert.True(report.OnNew?.Count > 20 && report.OnKept?.Count > 20, $"{report}");
         Assert.Equal(0, (await before.ExecAsync("true")).ExitCode);
         await using var after = await server.Pandora.CreateAsync();
         Assert.Equal("hello\n", (await after.ExecAsync("echo hello")).Stdout);

@@ -58,7 +58,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
         Assert.All(leaked, r => Assert.Matches($"{lost}|999|lost-0123456789abcdef|^{process.Id}$", r.GetProperty("name").GetString()));
 
         Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));
-        await process.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(5));
+        await process.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(60));
         Assert.False(reader.HasExited);
         reader.Kill(entireProcessTree: true);
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
@@ -71,7 +71,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
         await using var server = await ServerProcess.StartAsync(_world, new() { ["PANDORA_POOL_SIZE"] = "1" });
         var lost = Path.Combine(server.DataDir, "disks", "lost0000000000000000lost.ext4");
         await File.WriteAllTextAsync(lost, "");
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(120), TimeProvider.System);
         while (
             !(await server.Pandora.GetMetricsAsync(limit.Token))
                 .Split('\n')
@@ -100,7 +100,7 @@ public sealed class LeakAuditTests : IAsyncLifetime
         // doctor runs in another process. It still finds the owner of slot, interface and namespace, by the microVM's id.
         Assert.Empty(Leaked(await Audit.FindByProductAsync(server, _world, fix: true)));
         Assert.Equal(0, (await sandbox.ExecAsync("true")).ExitCode);
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(40), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(120), TimeProvider.System);
         // The server repairs the record first, and then says so.
         while (await File.ReadAllTextAsync(record) != before || !server.Log.Contains("was wrong (", StringComparison.Ordinal))
         {

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 using Pandora.Client;
 
 namespace Pandora.HostTests;
@@ -22,7 +23,7 @@ public sealed class LoadedGuestTests(ServerFixture fixture) : IClassFixture<Serv
         var before = Status("VmRSS");
         var most = 0L;
         var running = _sandbox.ExecAsync(
-            "head -c 1073741824 /dev/zero; echo end >&2", new ExecOptions { Timeout = TimeSpan.FromSeconds(300) });
+            "head -c 1073741824 /dev/zero; echo end >&2", new ExecOptions { Timeout = TimeSpan.FromSeconds(1500) });
         while (await Task.WhenAny(running, Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System)) != running)
         {
             most = Math.Max(most, Status("VmRSS"));
@@ -37,23 +38,41 @@ public sealed class LoadedGuestTests(ServerFixture fixture) : IClassFixture<Serv
     [Fact]
     public async Task A_hundred_and_sixty_commands_run_at_once_and_need_no_threads()
     {
+        // Each command waits for the end of this process.
+        var gate = await _sandbox.Processes.StartAsync("echo $$; exec sleep 1000");
+        var pid = await FirstLineAsync(gate);
         var before = Status("Threads");
         var most = before;
-        var running = Task.WhenAll(Enumerable.Range(0, 160).Select(i =>
-            _sandbox.ExecAsync($"echo {i}; exec sleep 25", new ExecOptions { Timeout = TimeSpan.FromSeconds(200) })));
+        const int Count = 160;
+        var running = Task.WhenAll(Enumerable.Range(0, Count).Select(i =>
+            _sandbox.ExecAsync($"echo {i}; exec tail --pid={pid} -f /dev/null", new ExecOptions { Timeout = TimeSpan.FromSeconds(400) })));
         await using (var other = await fixture.Server.Pandora.CreateAsync())
         {
             Assert.Equal("fine\n", (await other.ExecAsync("echo fine")).Stdout);
         }
 
+        await ProcessTests.UntilAsync(async () =>
+            (await _sandbox.Processes.ListAsync()).Count(p => p.IsForeground && p.OutputEnd > 0) == Count);
         Assert.False(running.IsCompleted);
-        while (await Task.WhenAny(running, Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System)) != running)
+        for (var i = 0; i < 20; i++)
         {
             most = Math.Max(most, Status("Threads"));
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
         }
 
-        Assert.Equal(Enumerable.Range(0, 160).Select(i => $"{i}\n"), (await running).Select(r => r.Stdout));
+        await gate.SignalAsync("KILL");
+        Assert.Equal(Enumerable.Range(0, Count).Select(i => $"{i}\n"), (await running).Select(r => r.Stdout));
         Assert.True(most - before < 40, $"{before} threads, and {most} with 160 commands");
+    }
+
+    private static async Task<string> FirstLineAsync(SandboxProcess process)
+    {
+        await foreach (var output in process.ReadOutputAsync())
+        {
+            return Encoding.ASCII.GetString(output.Bytes.Span).Trim();
+        }
+
+        throw new InvalidOperationException("the process wrote nothing");
     }
 
     private long Status(string name) => long.Parse(

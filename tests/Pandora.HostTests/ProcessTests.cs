@@ -167,7 +167,7 @@ public sealed class ProcessTests(ServerFixture fixture) : IClassFixture<ServerFi
                 Environment = new Dictionary<string, string> { ["A"] = "v" },
                 User = "nobody",
                 WorkingDirectory = "/tmp",
-                Timeout = TimeSpan.FromSeconds(2),
+                Timeout = TimeSpan.FromSeconds(8),
                 Tag = "mine",
             });
         Assert.Equal("a b  c v nobody /tmp\n", await TextAsync(process));

@@ -62,18 +62,26 @@ public sealed class SilentGuestTests : IAsyncLifetime
             using var key = await ClientKey.LoadAsync(directory, CancellationToken.None);
             using var limit = new CancellationTokenSource();
             var connecting = new SshLogin(address, key, [1], TimeProvider.System).ConnectAsync(limit.Token);
-            using var guest = await server.AcceptTcpClientAsync();
-            await guest.GetStream().WriteAsync("SSH-2.0-silent\r\n"u8.ToArray());
-            // The library answers the version. From here on it waits for keys, and does not observe the cancellation token.
-            await guest.GetStream().ReadAtLeastAsync(new byte[200], 200);
-            await limit.CancelAsync();
-            // The library's time limit would end the attempt with an error of the library.
+            // The library blocks a thread of the pool, and its time limit would end the attempt with an error of its own: the guest has a
+            // thread of its own, so that the cancellation does not wait for the pool.
+            using var guest = await Task.Factory.StartNew(
+                () => AnswerAndCancel(server, limit), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
             await Assert.ThrowsAnyAsync<OperationCanceledException>(() => connecting);
         }
         finally
         {
             Directory.Delete(directory, recursive: true);
         }
+    }
+
+    private static TcpClient AnswerAndCancel(TcpListener server, CancellationTokenSource limit)
+    {
+        var guest = server.AcceptTcpClient();
+        guest.GetStream().Write("SSH-2.0-silent\r\n"u8);
+        // The library answers the version. From here on it waits for keys, and does not observe the cancellation token.
+        guest.GetStream().ReadAtLeast(new byte[200], 200);
+        limit.Cancel();
+        return guest;
     }
 
     private static bool CanOpenKvm()

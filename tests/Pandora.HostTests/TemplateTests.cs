@@ -41,7 +41,7 @@ public sealed class TemplateTests : IDisposable
         }
 
         var words = await build.StandardError.ReadToEndAsync();
-        await build.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
+        await build.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(120));
         Assert.Equal(130, build.ExitCode);
         Assert.Contains("interrupted", words);
         Assert.Empty(Directory.GetFileSystemEntries(Templates));

@@ -10,7 +10,9 @@ namespace Pandora.HostTests;
 /// </summary>
 public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture<TrueAnswersFixture>
 {
-    private const double MostAfterTimeout = 5 + 2;
+    // The server waits 5 s for the command's end. The rest is for a slow machine.
+    private const double MostAfterTimeout = 5 + 20;
+    private static readonly TimeSpan Slow = TimeSpan.FromSeconds(20);
 
     private ServerProcess Server => fixture.Server;
 
@@ -32,7 +34,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
             (
                 await Assert.ThrowsAsync<SandboxGoneException>(() =>
                     sandbox.ExecAsync(
-                        "/usr/lib/pandora/busybox poweroff -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }))
+                        "/usr/lib/pandora/busybox poweroff -f; sleep 300", new ExecOptions { Timeout = TimeSpan.FromSeconds(60) }))
             ).Message);
         await UntilAsync(() => !Directory.Exists($"/proc/{pid}"));
     }
@@ -53,9 +55,9 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     {
         await using var sandbox = await CreateAsync();
         await sandbox.ExecAsync(Outside(
-            "until [ -e /root/go ]; do sleep 0.1; done; sleep 1; pkill -STOP -x agent; sleep 14; "
+            "until [ -e /root/go ]; do sleep 0.1; done; sleep 1; pkill -STOP -x agent; sleep 30; "
                 + "pgrep -fcx \"sleep 611\" > /root/seen; pkill -CONT -x agent"));
-        var timeout = await TimesOutAsync(sandbox, "echo began; touch /root/go; sleep 611", seconds: 6);
+        var timeout = await TimesOutAsync(sandbox, "echo began; touch /root/go; sleep 611", seconds: 12);
         Assert.Equal((CommandStates.Unreachable, "began\n"), (timeout.Command, timeout.Stdout));
         Assert.DoesNotContain("was killed", timeout.Message);
         Assert.Contains("whether it still runs is not known", timeout.Message);
@@ -83,7 +85,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         // commands' cgroups.
         await sandbox.ExecAsync($"""
             for p in $PPID 0; do echo $p > /sys/fs/cgroup/cgroup.procs; done
-            {Outside($"sleep 8; echo 0 > {Freeze}")}
+            {Outside($"sleep 20; echo 0 > {Freeze}")}
             echo 1 > {Freeze}
             """);
         var refused = await Assert.ThrowsAsync<PandoraApiException>(() => sandbox.ExecAsync("echo ran > /root/ran; sleep 614"));
@@ -135,11 +137,11 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         await using var deaf = await CreateAsync();
         await using var healthy = await CreateAsync();
         await Assert.ThrowsAsync<ExecTimeoutException>(() =>
-            halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(1) }));
+            halted.ExecAsync("/usr/lib/pandora/busybox halt -f; sleep 60", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }));
         // The guest's root may remove the agent. To the server, that guest looks like one that hangs.
         var deafSince = Stopwatch.GetTimestamp();
         await Assert.ThrowsAnyAsync<PandoraApiException>(() =>
-            deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill -x agent", new ExecOptions { Timeout = TimeSpan.FromSeconds(2) }));
+            deaf.ExecAsync("rm /usr/lib/pandora/agent; pkill -x agent", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }));
         await using var stopped = await CreateAsync(idle: 10);
         await stopped.ExecAsync(Outside("sleep 0.3; pkill -STOP -x agent"));
         await UntilAsync(async () => await DoesTimeOutAsync(stopped));
@@ -150,10 +152,11 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
         Assert.Equal(ErrorCodes.SandboxNotFound.Code, ends[1].Problem.Code);
         Assert.Contains("nothing that was tried in it worked for 10 s", ends[1].Problem.Detail);
         Assert.Contains("its guest's agent has not answered for 60 s", ends[2].Problem.Detail);
-        Assert.True(ends[0].After < TimeSpan.FromSeconds(90), $"halted: {ends[0].After}");
-        Assert.InRange(ends[1].After, TimeSpan.Zero, TimeSpan.FromSeconds(25));
+        Assert.True(ends[0].After < TimeSpan.FromSeconds(90) + Slow, $"halted: {ends[0].After}");
+        Assert.InRange(ends[1].After, TimeSpan.Zero, TimeSpan.FromSeconds(25) + Slow);
         // The 60 s begin with the agent's last answer, which the server may have had some seconds before the agent died.
-        Assert.InRange(ends[2].After + Stopwatch.GetElapsedTime(deafSince, start), TimeSpan.FromSeconds(45), TimeSpan.FromSeconds(90));
+        Assert.InRange(
+            ends[2].After + Stopwatch.GetElapsedTime(deafSince, start), TimeSpan.FromSeconds(45), TimeSpan.FromSeconds(90) + Slow);
         Assert.Equal(0, (await healthy.ExecAsync("true")).ExitCode);
         TestContext.Current.TestOutputHelper!.WriteLine(
             $"halted {ends[0].After}, agent stopped {ends[1].After}, no agent {ends[2].After}");
@@ -193,7 +196,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
     private Task<Sandbox> CreateAsync(int idle = 300) =>
         Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(idle) });
 
-    private static async Task<ExecTimeoutException> TimesOutAsync(Sandbox sandbox, string code, int seconds = 1)
+    private static async Task<ExecTimeoutException> TimesOutAsync(Sandbox sandbox, string code, int seconds = 4)
     {
         var start = Stopwatch.GetTimestamp();
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() =>
@@ -231,7 +234,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
             catch (PandoraApiException e) when (e.Status is 502 or 504)
             {
                 TestContext.Current.TestOutputHelper!.WriteLine($"not yet: {e.Message}");
-                limit.Token.ThrowIfCancellationRequested();
+                await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);
             }
         }
     }
@@ -240,7 +243,7 @@ public sealed class TrueAnswersTests(TrueAnswersFixture fixture) : IClassFixture
 
     private static async Task UntilAsync(Func<Task<bool>> condition)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
         while (!await condition())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);

@@ -10,7 +10,7 @@ internal sealed class ServerProcess : IAsyncDisposable
 {
     private static readonly string Binary = Path.Combine(Repository.Root, "artifacts/bin/Pandora.Server/release/pandora-server");
     // Long enough for hosts that emulate the processor; waits are short where nothing fails.
-    private static readonly TimeSpan LongestWait = TimeSpan.FromMinutes(4);
+    private static readonly TimeSpan LongestWait = TimeSpan.FromMinutes(4), LongestStop = TimeSpan.FromMinutes(2);
     private readonly TestWorld _world;
     private readonly Dictionary<string, string> _settings;
     private readonly string _preamble;
@@ -211,14 +211,14 @@ internal sealed class ServerProcess : IAsyncDisposable
     public async Task<int> StopAsync()
     {
         Signal(12);
-        await _process!.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
+        await _process!.WaitForExitAsync().WaitAsync(LongestStop);
         return _process.ExitCode;
     }
 
     /// <summary>Waits for a server that is expected to end by itself and returns the exit code.</summary>
     public async Task<int> WaitForEndAsync()
     {
-        await _process!.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(30));
+        await _process!.WaitForExitAsync().WaitAsync(LongestStop);
         return _process.ExitCode;
     }
 

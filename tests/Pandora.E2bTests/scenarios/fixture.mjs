@@ -16,7 +16,7 @@ export async function open(clients, client) {
 
     // A sandbox of this scenario's own.
     async create(options = {}) {
-      const sandbox = await sdk.Sandbox.create({ timeoutMs: 300_000, ...options })
+      const sandbox = await sdk.Sandbox.create({ timeoutMs: 900_000, ...options })
       made.set(sandbox.sandboxId, options)
       return sandbox
     },

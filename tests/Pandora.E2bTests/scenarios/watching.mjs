@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { pause, until } from '../../Pandora.TestHost/Scenarios/wait.mjs'
+import { until } from '../../Pandora.TestHost/Scenarios/wait.mjs'
 
 async function watch(sandbox, path, options) {
   const events = []
-  const handle = await sandbox.files.watchDir(path, (event) => { events.push(event) }, { timeoutMs: 60_000, ...options })
+  const handle = await sandbox.files.watchDir(path, (event) => { events.push(event) }, { timeoutMs: 300_000, ...options })
   return { events, handle, saw: (type, name) => until(() => events.find((e) => e.type === type && e.name === name), `${type} of ${name}`) }
 }
 
@@ -44,9 +44,11 @@ export async function below_a_directory_only_a_recursive_watch_sees_changes({ sh
   await deep.saw('write', 'inner/file')
   await sandbox.files.makeDir('outer/later')
   await deep.saw('create', 'later')
-  await pause(500)
-  await sandbox.files.write('outer/later/file', 'x')
-  await deep.saw('write', 'later/file')
+  // What is in a new directory is watched some time after the directory is seen.
+  await until(async () => {
+    await sandbox.files.write('outer/later/file', 'x')
+    return deep.events.some((e) => e.type === 'write' && e.name === 'later/file')
+  }, 'write of later/file')
   await flat.saw('create', 'later')
   assert.ok(!flat.events.some((e) => e.name.includes('/')))
   await Promise.all([deep.handle.stop(), flat.handle.stop()])
@@ -79,7 +81,9 @@ export async function a_watch_that_was_stopped_sees_nothing_more({ shared }) {
   await handle.stop()
   await until(() => exits === 1, 'the end of the watch')
   const count = events.length
+  const other = await watch(sandbox, 'stopped')
   await sandbox.files.write('stopped/second', 'x')
-  await pause(500)
+  await other.saw('write', 'second')
   assert.equal(events.length, count)
+  await other.handle.stop()
 }

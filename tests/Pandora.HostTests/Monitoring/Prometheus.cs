@@ -126,7 +126,7 @@ internal sealed class Prometheus : IAsyncDisposable
 
     private async Task WaitUntilReadyAsync()
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(120), TimeProvider.System);
         while (!await IsReadyAsync())
         {
             Assert.False(_process.HasExited || limit.IsCancellationRequested, File.ReadAllText(Path.Combine(_directory, "log")));

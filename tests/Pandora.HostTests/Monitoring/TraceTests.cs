@@ -38,7 +38,7 @@ public sealed class TraceTests : IAsyncLifetime
         Assert.Equal("hunter2\n", done.GetProperty("stdout").GetString());
         await SendAsync(server, HttpMethod.Delete, $"/sandboxes/{id}?receipt=true", null, trace, client);
 
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
         while (!collector.Spans.Any(s => s.Span.Name == "sandbox.end"))
         {
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, limit.Token);

@@ -75,26 +75,32 @@ export async function a_command_that_runs_on_gets_a_handle_within_50_seconds(tes
   const start = performance.now()
   const [answer, short] = await Promise.all([
     session.ok('run', { sandbox: session.sandbox, command }),
-    session.ok('run', { sandbox: session.sandbox, command: 'echo one; sleep 3; echo two', wait: 1 }),
+    session.ok('run', { sandbox: session.sandbox, command: 'echo one; sleep 30; echo two', wait: 1 }),
   ])
   const seconds = (performance.now() - start) / 1000
-  assert.ok(seconds > 40 && seconds < 50, `${seconds} s`)
+  // The server answers after 45 s, and the way of the answer may take longer than the 5 s that a host has left: a client waits for 60 s.
+  assert.ok(seconds > 40 && seconds < 60, `${seconds} s`)
   assert.deepEqual([answer.state, answer.reason, answer.guest.output, answer.exit_code], ['running', 'time', 'begun\n', undefined])
   assert.ok(await lives(session, mark))
   await session.ok('process_signal', { process: answer.process, signal: 'TERM' })
-  const end = await session.ok('process_read', { process: answer.process, cursor: answer.cursor })
+  const end = await session.ok('process_read', { process: answer.process, cursor: answer.cursor, wait: 30 })
   assert.deepEqual([end.state, end.exit_code], ['ended', 143])
-  assert.deepEqual([short.state, short.guest.output], ['running', 'one\n'])
-  const rest = await session.ok('process_read', { process: short.process, cursor: short.cursor })
-  assert.deepEqual([rest.state, rest.exit_code, rest.guest.output], ['ended', 0, 'two\n'])
+  assert.deepEqual([short.state, short.reason], ['running', 'time'])
+  // Reads to its end, because it never writes this text. A slow guest may have written nothing within the second.
+  const rest = await session.ok('process_read', { process: short.process, cursor: short.cursor, until_text: 'three', wait: 30 })
+  assert.deepEqual([rest.state, rest.exit_code, short.guest.output + rest.guest.output], ['ended', 0, 'one\ntwo\n'])
 }
 a_command_that_runs_on_gets_a_handle_within_50_seconds.isPatient = true
 
 export async function calls_of_one_client_do_not_wait_for_each_other(test) {
   const session = await test.shared()
-  const slow = session.ok('run', { sandbox: session.sandbox, command: 'sleep 8; echo slow' })
-  const start = performance.now()
+  const { mark, command } = marked()
+  let isAnswered = false
+  const slow = session.ok('run', { sandbox: session.sandbox, command }).finally(() => { isAnswered = true })
+  await until(() => lives(session, mark), 'the command')
   for (let i = 0; i < 5; i++) assert.equal(await session.output(`echo ${i}`, { sandbox: session.sandbox }), `${i}\n`)
-  assert.ok(performance.now() - start < 7000)
-  assert.equal((await slow).guest.output, 'slow\n')
+  assert.equal(isAnswered, false)
+  await session.output(`pkill -x -f '${mark} 300'`, { sandbox: session.sandbox })
+  const { state, exit_code: code, guest: { output } } = await slow
+  assert.deepEqual([state, code, output], ['ended', 143, 'begun\n'])
 }

@@ -45,8 +45,8 @@ export async function output_is_marked(test) {
     'printf "\\xff$S"', 'exec -a $S bash -c "no-program-$S; exit 5"', 'sh /$S',
   ]) await marked(test, session, 'run', { sandbox, command: says + command })
   await marked(test, session, 'run', { sandbox, command: `${says} for i in $(seq 900); do echo $S; done`, max_chars: 300 })
-  const command = `${says} echo $S; sleep 30`
-  const running = await marked(test, session, 'run', { sandbox, command, wait: 1 })
+  const command = `${says} echo $S; sleep 300`
+  const running = await marked(test, session, 'run', { sandbox, command, wait: 8 })
   await session.ok('process_signal', { process: running.process, signal: 'KILL' })
   const { process } = await session.ok('process_start', { sandbox, command: `${says} echo $S; cat; echo $S` })
   await marked(test, session, 'process_read', { process, until_text: 'NTINEL', wait: 20 })

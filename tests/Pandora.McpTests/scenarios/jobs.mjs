@@ -77,7 +77,7 @@ export async function poll_a_build_of_three_minutes(test) {
     return sandbox
   })
 }
-poll_a_build_of_three_minutes.longestMs = 280_000
+poll_a_build_of_three_minutes.longestMs = 420_000
 poll_a_build_of_three_minutes.isPatient = true
 
 export async function serve_a_page_and_fetch_it(test) {

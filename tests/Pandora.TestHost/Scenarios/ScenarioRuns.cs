@@ -11,7 +11,7 @@ namespace Pandora.TestHost.Scenarios;
 internal sealed class ScenarioRuns
 {
     private static readonly string Runner = Path.Combine(Repository.Root, "tests/Pandora.TestHost/Scenarios/run.mjs");
-    private static readonly TimeSpan LongestRun = TimeSpan.FromMinutes(8);
+    private static readonly TimeSpan LongestRun = TimeSpan.FromMinutes(20);
     private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web);
     private readonly ConcurrentDictionary<(string Client, string Path), Lazy<Task<IReadOnlyList<ScenarioResult>>>> _runs = [];
 

@@ -1,12 +1,12 @@
 // Runs the scenarios of one file with one client: node run.mjs CLIENTS CLIENT FILE SCENARIO…
 // CLIENTS is the directory where npm installed the clients. The file's directory has a fixture.mjs: its open(CLIENTS, CLIENT) makes what
-// each scenario gets, and its close() ends what scenarios left. A scenario may take 90 s, or its own longestMs. One that mostly waits
+// each scenario gets, and its close() ends what scenarios left. A scenario may take 180 s, or its own longestMs. One that mostly waits
 // says isPatient: it runs beside the others.
 // Prints one line of JSON for each scenario: name, ok, milliseconds, error, and the value that it returned.
 import { dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-const usualMs = 90_000
+const usualMs = 180_000
 const [clients, client, file, ...names] = process.argv.slice(2)
 const load = (path) => import(pathToFileURL(resolve(path)))
 const fixture = await load(join(dirname(file), 'fixture.mjs'))
