@@ -1,11 +1,9 @@
-using Microsoft.Extensions.Time.Testing;
-
 namespace Pandora.Fakes;
 
 /// <summary>
 /// Fake time whose wall clock can be set, as an operator or NTP sets that of a host. Timers and timestamps are not affected.
 /// </summary>
-internal sealed class FakeTime : FakeTimeProvider
+internal sealed class FakeTime : CountingTime
 {
     private readonly Lock _lock = new();
     private TimeSpan _offset;

@@ -6,6 +6,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Time.Testing;
 using Pandora.Client;
 using Pandora.Contracts;
+using Pandora.Fakes;
 
 namespace Pandora.Tests.Client;
 
@@ -51,16 +52,17 @@ public sealed class PandoraClientTests
     [InlineData(503, "recovering")]
     public async Task A_call_is_repeated_where_the_server_did_nothing_of_it(int status, string code)
     {
-        var time = new FakeTimeProvider();
+        var time = new CountingTime();
         using var server = new Answers((status, Problem(status, code)), (status, Problem(status, code)), (200, Health));
         using var http = new HttpClient(server);
         using var pandora = new PandoraClient(http, new PandoraClientOptions { TimeProvider = time });
         var call = pandora.GetHealthAsync();
-        Assert.Single(server.Requested);
+        await FakeNode.UntilAsync(() => time.Timers == 1);
         time.Advance(TimeSpan.FromSeconds(1.9));
         Assert.Single(server.Requested);
         time.Advance(TimeSpan.FromSeconds(0.4));
-        await UntilAsync(() => server.Requested.Count == 2);
+        await FakeNode.UntilAsync(() => time.Timers == 2);
+        Assert.Equal(2, server.Requested.Count);
         time.Advance(TimeSpan.FromSeconds(2.3));
         Assert.Equal("ok", (await call).Status);
         Assert.Equal(3, server.Requested.Count);
@@ -86,19 +88,15 @@ public sealed class PandoraClientTests
     [Fact]
     public async Task Retries_end_with_their_time()
     {
-        var time = new FakeTimeProvider();
+        var time = new CountingTime();
         using var server = new Answers((429, Problem(429, "overloaded")));
         using var http = new HttpClient(server);
         using var pandora = new PandoraClient(
             http, new PandoraClientOptions { TimeProvider = time, MaxRetryTime = TimeSpan.FromSeconds(5) });
         var call = pandora.GetHealthAsync();
-        await UntilAsync(() =>
-        {
-            time.Advance(TimeSpan.FromSeconds(1));
-            return call.IsCompleted;
-        });
+        await PassAsync(call, time, TimeSpan.FromSeconds(2.2));
         Assert.Equal("overloaded", (await Assert.ThrowsAsync<SandboxUnavailableException>(() => call)).Code);
-        Assert.InRange(server.Requested.Count, 2, 3);
+        Assert.Equal(3, server.Requested.Count);
     }
 
     [Fact]
@@ -106,9 +104,13 @@ public sealed class PandoraClientTests
     {
         using var server = new Answers((429, Problem(429, "overloaded"))) { RetryAfter = new(TimeSpan.Zero) };
         using var http = new HttpClient(server);
-        using var pandora = new PandoraClient(http, new PandoraClientOptions { MaxRetryTime = TimeSpan.FromSeconds(1) });
-        await Assert.ThrowsAsync<SandboxUnavailableException>(() => pandora.GetHealthAsync());
-        Assert.InRange(server.Requested.Count, 2, 6);
+        var time = new CountingTime();
+        using var pandora = new PandoraClient(
+            http, new PandoraClientOptions { TimeProvider = time, MaxRetryTime = TimeSpan.FromSeconds(1) });
+        var call = pandora.GetHealthAsync();
+        await PassAsync(call, time, TimeSpan.FromSeconds(0.22));
+        await Assert.ThrowsAsync<SandboxUnavailableException>(() => call);
+        Assert.Equal(5, server.Requested.Count);
     }
 
     [Fact]
@@ -154,8 +156,10 @@ public sealed class PandoraClientTests
         using var pandora = new PandoraClient(http);
         await Assert.ThrowsAsync<UnexpectedAnswerException>(() => pandora.GetHealthAsync());
         await Assert.ThrowsAsync<ExecInterruptedException>(() => pandora.Connect("x").ExecAsync("true"));
+        using var patientHttp = new HttpClient(server) { Timeout = Timeout.InfiniteTimeSpan };
+        using var patient = new PandoraClient(patientHttp);
         using var stop = new CancellationTokenSource();
-        var call = pandora.GetHealthAsync(stop.Token);
+        var call = patient.GetHealthAsync(stop.Token);
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => call);
     }
@@ -269,13 +273,13 @@ public sealed class PandoraClientTests
 
     private static string Problem(int status, string code) => $$"""{"status":{{status}},"code":"{{code}}","detail":"a test says so"}""";
 
-    private static async Task UntilAsync(Func<bool> condition)
+    // Lets the time pass to the end of a call, for each pause of the client a little more than the pause.
+    private static async Task PassAsync(Task call, CountingTime time, TimeSpan pause)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10), TimeProvider.System);
-        while (!condition())
+        for (var pauses = 1; !call.IsCompleted; pauses++)
         {
-            limit.Token.ThrowIfCancellationRequested();
-            await Task.Yield();
+            await FakeNode.UntilAsync(() => call.IsCompleted || time.Timers == pauses);
+            time.Advance(pause);
         }
     }
 

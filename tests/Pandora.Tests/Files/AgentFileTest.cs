@@ -31,6 +31,18 @@ public abstract class AgentFileTest : IAsyncDisposable
     internal void AssertNothingLeft(params string[] names) =>
         Assert.Equal(names, Directory.GetFileSystemEntries(Root).Select(p => Path.GetFileName(p)!).Order(StringComparer.Ordinal));
 
+    internal void MakeDeep(string name, int depth)
+    {
+        // Each is moved into the next, so that no path is too long.
+        Directory.CreateDirectory(PathOf(name));
+        for (var i = 0; i < depth; i++)
+        {
+            Directory.CreateDirectory(PathOf("next"));
+            Directory.Move(PathOf(name), PathOf("next/d"));
+            Directory.Move(PathOf("next"), PathOf(name));
+        }
+    }
+
     internal static void Run(string program, params string[] arguments)
     {
         using var process = Process.Start(program, arguments);

@@ -81,30 +81,6 @@ public sealed partial class AgentHostileTests : AgentFileTest
     }
 
     [Fact]
-    public async Task A_deep_tree_is_copied_with_few_descriptors()
-    {
-        MakeDeep("deep", 3000);
-        var most = 0;
-        using var stop = new CancellationTokenSource();
-        var counting = Task.Run(() =>
-        {
-            while (!stop.IsCancellationRequested)
-            {
-                most = Math.Max(most, Descriptors());
-            }
-        });
-        var before = Descriptors();
-        var copy = await Talk.DoAsync(
-            Request(FileOperation.Copy, "deep") with { Options = FileOptions.Recursive, Target = Bytes(PathOf("copy")) });
-        await stop.CancelAsync();
-        await counting;
-        Assert.Equal(3001, copy.Result!.Entries);
-        Assert.InRange(most, before, before + 500);
-
-        static int Descriptors() => Directory.GetFileSystemEntries("/proc/self/fd").Length;
-    }
-
-    [Fact]
     public async Task A_file_that_becomes_shorter_while_it_is_copied_is_never_taken_for_whole()
     {
         const int Size = 64 * 1024 * 1024;
@@ -213,18 +189,6 @@ public sealed partial class AgentHostileTests : AgentFileTest
         }
 
         return directory;
-    }
-
-    private void MakeDeep(string name, int depth)
-    {
-        // Each is moved into the next, so that no path is too long.
-        Directory.CreateDirectory(PathOf(name));
-        for (var i = 0; i < depth; i++)
-        {
-            Directory.CreateDirectory(PathOf("next"));
-            rename(PathOf(name), PathOf("next/d"));
-            rename(PathOf("next"), PathOf(name));
-        }
     }
 
     private async Task<List<FileChange>> WatchAsync(string path, int count)

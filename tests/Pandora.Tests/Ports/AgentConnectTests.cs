@@ -118,50 +118,6 @@ public sealed class AgentConnectTests : IAsyncDisposable
         await _talk.WaitUntilIdleAsync();
     }
 
-    [Fact]
-    public async Task No_way_of_ending_leaves_a_descriptor()
-    {
-        using var listener = Listen(IPAddress.Loopback, backlog: 100);
-        using var closed = Listen(IPAddress.Loopback);
-        var closedPort = PortOf(closed);
-        closed.Close();
-        var before = Descriptors();
-        for (var i = 0; i < 400; i++)
-        {
-            await (await _talk.AskAsync(closedPort)).ExpectFailureAsync(PortFailureKind.Closed);
-            var wire = await _talk.ConnectAsync(PortOf(listener));
-            using var program = await listener.AcceptAsync();
-            switch (i % 4)
-            {
-                case 0:
-                    wire.Close();
-                    break;
-                case 1:
-                    program.LingerState = new LingerOption(true, 0);
-                    program.Close();
-                    await wire.ExpectFailureAsync(PortFailureKind.Guest);
-                    break;
-                case 2:
-                    program.Shutdown(SocketShutdown.Send);
-                    await wire.ExpectAsync(PortMessage.EndRead);
-                    await wire.SendAsync(PortMessage.EndWrite);
-                    Assert.Null(await wire.ReadAsync());
-                    wire.Close();
-                    break;
-                default:
-                    await wire.SendAsync(PortMessage.Opened);
-                    await wire.ExpectFailureAsync(PortFailureKind.Protocol);
-                    break;
-            }
-        }
-
-        await _talk.WaitUntilIdleAsync();
-        // Other tests run at the same time.
-        Assert.InRange(Descriptors(), 0, before + 200);
-    }
-
-    private static int Descriptors() => Directory.GetFiles("/proc/self/fd").Length;
-
     internal static int PortOf(Socket listener) => ((IPEndPoint)listener.LocalEndPoint!).Port;
 
     internal static Socket Listen(IPAddress address, int backlog = 10)

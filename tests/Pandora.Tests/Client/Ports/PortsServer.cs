@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
@@ -52,6 +53,9 @@ internal sealed class PortsServer : IAsyncDisposable
 
     /// <summary>Requests, as <c>GET /path</c>, with the body where there is one.</summary>
     public ConcurrentQueue<string> Requests { get; } = [];
+
+    /// <summary>When the sandbox was asked for, as timestamps of this process.</summary>
+    public ConcurrentQueue<long> Checks { get; } = [];
 
     /// <summary>What the wire does not allow.</summary>
     public ConcurrentQueue<string> Faults { get; } = [];
@@ -116,6 +120,11 @@ internal sealed class PortsServer : IAsyncDisposable
         using var reader = new StreamReader(context.Request.Body);
         var body = context.Request.ContentType is null ? "" : await reader.ReadToEndAsync();
         Requests.Enqueue($"{context.Request.Method} {context.Request.Path}{(body.Length > 0 ? " " : "")}{body}");
+        if (context.Request.Path == $"/sandboxes/{Id}")
+        {
+            Checks.Enqueue(Stopwatch.GetTimestamp());
+        }
+
         if (ApiKey is not null && context.Request.Headers.Authorization != $"Bearer {ApiKey}")
         {
             await ProblemAsync(context, ErrorCodes.Unauthorized);

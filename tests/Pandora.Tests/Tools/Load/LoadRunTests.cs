@@ -57,7 +57,8 @@ public sealed class LoadRunTests
     {
         await using var server = await FakeServer.StartAsync();
         using var pandora = new PandoraClient(server.Http);
-        var report = await new LoadRun(
+        var time = new CountingTime();
+        var load = new LoadRun(
             pandora,
             "http://fake",
             new LoadPlan
@@ -66,21 +67,31 @@ public sealed class LoadRunTests
                 Parallel = 2,
                 Code = "exit 0",
             },
-            TimeProvider.System
-        ).RunAsync(CancellationToken.None);
-        Assert.True(report.Succeeded > 2 && report.WallSeconds >= 0.2);
+            time)
+        {
+            BeforeEach = _ =>
+            {
+                time.Advance(TimeSpan.FromMilliseconds(50));
+                return Task.CompletedTask;
+            },
+        };
+        var report = await EndAsync(load.RunAsync(CancellationToken.None), time);
+        // Both may begin one before the fourth has made the time be over.
+        Assert.InRange(report.Succeeded, 4, 5);
+        Assert.InRange(report.WallSeconds, 0.2, 0.25);
     }
 
     [Fact]
     public async Task Waiting_is_counted_from_the_time_a_sandbox_was_due()
     {
         await using var server = await FakeServer.StartAsync(options: new EngineOptions { PoolSize = 10, MaxSandboxes = 50 });
-        // Claims pass one at a time and take 30 ms each, as on a server that stalls. Of ten claims that are due at once, the last waits for
-        // the other nine.
-        using var oneAtATime = new OneAtATime(server.Http);
+        // Claims pass one at a time and take 30 ms each, as on a server that stalls. The load itself is late, too: nine of its ten claims
+        // are sent after 50 ms, when they were due after 1 to 9 ms. The last one waits for the other nine.
+        var time = new CountingTime();
+        using var oneAtATime = new OneAtATime(server.Http, time);
         using var slow = new HttpClient(oneAtATime) { BaseAddress = server.Http.BaseAddress };
         using var pandora = new PandoraClient(slow);
-        var report = await new LoadRun(
+        var running = new LoadRun(
             pandora,
             "http://fake",
             new LoadPlan
@@ -89,11 +100,17 @@ public sealed class LoadRunTests
                 Rate = 1000,
                 ExecsPer = 0,
             },
-            TimeProvider.System
+            time
         ).RunAsync(CancellationToken.None);
+        await FakeNode.UntilAsync(() => oneAtATime.Came == 1 && time.TimersOf(TimeSpan.FromMilliseconds(1)) == 1);
+        time.Advance(TimeSpan.FromMilliseconds(50));
+        await FakeNode.UntilAsync(() => oneAtATime.Came == 10);
+        oneAtATime.Begin();
+        var report = await EndAsync(running, time);
         Assert.Equal(10, report.Succeeded);
-        Assert.True(report.Latency["acquire"].Client!.Max >= 270, $"{report.Latency["acquire"].Client}");
-        Assert.True(report.Latency["acquire"].Server!.Max < 100, $"{report.Latency["acquire"].Server}");
+        Assert.Equal(10, report.Latency["acquire"].Server!.Count);
+        // The last of the ten is one of the nine.
+        Assert.InRange(report.Latency["acquire"].Client!.Max, 341, 349);
     }
 
     [Fact]
@@ -178,9 +195,32 @@ public sealed class LoadRunTests
     [InlineData("b 1\n", null)]
     public void A_metric_is_summed_over_its_labels(string text, double? sum) => Assert.Equal(sum, LeakCheck.Sum(text, "a"));
 
-    private sealed class OneAtATime(HttpClient server) : HttpMessageHandler
+    // The clock stands still, but for the pauses in which the load waits for what the server frees after its answers.
+    private static async Task<LoadReport> EndAsync(Task<LoadReport> running, CountingTime time)
     {
-        private readonly SemaphoreSlim _turn = new(1);
+        var (pause, passed) = (TimeSpan.FromMilliseconds(200), 0);
+        await FakeNode.UntilAsync(() =>
+        {
+            for (; passed < time.TimersOf(pause); passed++)
+            {
+                time.Advance(pause);
+            }
+
+            return running.IsCompleted;
+        });
+        return await running;
+    }
+
+    private sealed class OneAtATime(HttpClient server, CountingTime time) : HttpMessageHandler
+    {
+        private readonly SemaphoreSlim _turn = new(0);
+        private int _came;
+
+        /// <summary>Claims that have come.</summary>
+        public int Came => Volatile.Read(ref _came);
+
+        /// <summary>Lets the claims pass, the first one first.</summary>
+        public void Begin() => _turn.Release();
 
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
@@ -190,10 +230,12 @@ public sealed class LoadRunTests
                 return await server.SendAsync(copy, cancellationToken);
             }
 
-            await _turn.WaitAsync(cancellationToken);
+            var turn = _turn.WaitAsync(cancellationToken);
+            Interlocked.Increment(ref _came);
+            await turn;
             try
             {
-                await Task.Delay(TimeSpan.FromMilliseconds(30), TimeProvider.System, cancellationToken);
+                time.Advance(TimeSpan.FromMilliseconds(30));
                 return await server.SendAsync(copy, cancellationToken);
             }
             finally

@@ -100,25 +100,34 @@ public sealed class FileWriteTests
     }
 
     [Theory]
-    [InlineData("Content-Length: 1000000\r\n\r\nthe beginning")]
-    [InlineData("Transfer-Encoding: chunked\r\n\r\nd\r\nthe beginning\r\n")]
-    [InlineData("Transfer-Encoding: chunked\r\n\r\nd\r\nthe beginning\r\nno chunk\r\n")]
-    public async Task A_body_that_is_cut_off_changes_nothing(string request)
+    [InlineData("Content-Length: 1000000", "the beginning", "")]
+    [InlineData("Transfer-Encoding: chunked", "d\r\nthe beginning\r\n", "")]
+    [InlineData("Transfer-Encoding: chunked", "d\r\nthe beginning\r\n", "no chunk\r\n")]
+    public async Task A_body_that_is_cut_off_changes_nothing(string header, string beginning, string more)
     {
         await using var files = await GuestFiles.StartAsync();
         await File.WriteAllTextAsync(files["a"], "old");
+        var (sandbox, time) = (files.Server.Node.Sandboxes.Get(files.Id), files.Server.Node.Time);
         using (var socket = new Socket(SocketType.Stream, ProtocolType.Tcp))
         {
-            await socket.ConnectAsync("127.0.0.1", files.Server.Http.BaseAddress!.Port);
+            var port = files.Server.Http.BaseAddress!.Port;
+            await socket.ConnectAsync("127.0.0.1", port);
             await socket.SendAsync(Encoding.ASCII.GetBytes(
-                $"PUT {files.Address("a")} HTTP/1.1\r\nHost: 127.0.0.1:{files.Server.Http.BaseAddress.Port}\r\n{request}"));
-            await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System);
+                $"PUT {files.Address("a")} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nExpect: 100-continue\r\n{header}\r\n\r\n"));
+            await using var stream = new NetworkStream(socket);
+            using var reader = new StreamReader(stream);
+            // The server asks for the body when the guest waits for it. Its bytes are an activity when the guest has them.
+            Assert.Equal("HTTP/1.1 100 Continue", await reader.ReadLineAsync());
+            time.Advance(TimeSpan.FromSeconds(1));
+            await stream.WriteAsync(Encoding.ASCII.GetBytes(beginning));
+            await FakeNode.UntilAsync(() => sandbox.Idle < TimeSpan.FromSeconds(1));
+            await stream.WriteAsync(Encoding.ASCII.GetBytes(more));
+            socket.Shutdown(SocketShutdown.Send);
+            await EndsAsync(reader);
         }
 
-        // Its place is free when the server has given it up.
-        await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System);
         Assert.Equal("old", await File.ReadAllTextAsync(files["a"]));
-        Assert.Equal(["a"], Directory.EnumerateFileSystemEntries(files.Root).Select(Path.GetFileName));
+        await FakeNode.UntilAsync(() => Directory.EnumerateFileSystemEntries(files.Root).Count() == 1);
         using var later = await files.PutAsync("a", "new");
         Assert.Equal(200, (int)later.StatusCode);
     }
@@ -130,12 +139,14 @@ public sealed class FileWriteTests
         await File.WriteAllTextAsync(files["a"], "old");
         var pipe = new System.IO.Pipelines.Pipe();
         var answering = files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(pipe.Reader.AsStream()));
+        var (sandbox, time) = (files.Server.Node.Sandboxes.Get(files.Id), files.Server.Node.Time);
+        time.Advance(TimeSpan.FromSeconds(1));
         await pipe.Writer.WriteAsync(new byte[100_000]);
-        await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
+        await FakeNode.UntilAsync(() => sandbox.Idle < TimeSpan.FromSeconds(1));
         await files.Server.SendAsync(HttpMethod.Delete, $"/sandboxes/{files.Id}");
         await pipe.Writer.WriteAsync(new byte[10]);
         pipe.Writer.Complete();
-        using var answer = await answering.WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System);
+        using var answer = await answering.WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System);
         Assert.Equal("sandbox_not_found", await GuestFiles.CodeOf(answer));
         Assert.Equal("old", await File.ReadAllTextAsync(files["a"]));
         await FakeNode.UntilAsync(() => Directory.EnumerateFileSystemEntries(files.Root).Count() == 1);
@@ -147,12 +158,25 @@ public sealed class FileWriteTests
         await using var files = await GuestFiles.StartAsync();
         var pipe = new System.IO.Pipelines.Pipe();
         var answering = files.SendAsync(HttpMethod.Put, files.Address("a"), new StreamContent(pipe.Reader.AsStream()));
+        var (sandbox, time) = (files.Server.Node.Sandboxes.Get(files.Id), files.Server.Node.Time);
+        var silence = TimeSpan.FromSeconds(20);
         for (var i = 0; i < 3; i++)
         {
             // More than HttpClient keeps back.
             await pipe.Writer.WriteAsync(new byte[20_000]);
-            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System);
-            files.Server.Node.Time.Advance(TimeSpan.FromSeconds(20));
+            await FakeNode.UntilAsync(() => sandbox.Idle < silence);
+            do
+            {
+                // Again, if some of the bytes have come late.
+                await FakeNode.UntilAsync(() =>
+                {
+                    time.Advance(TimeSpan.FromMilliseconds(1));
+                    return sandbox.Idle > TimeSpan.Zero;
+                });
+                time.Advance(silence);
+            }
+            while (sandbox.Idle < silence);
+
             var shown = await files.Server.SendAsync(HttpMethod.Get, $"/sandboxes/{files.Id}");
             Assert.InRange(shown.Body.GetProperty("idle_seconds").GetDouble(), 20, 21);
         }
@@ -160,5 +184,18 @@ public sealed class FileWriteTests
         pipe.Writer.Complete();
         using var answer = await answering;
         Assert.Equal((201, 60_000L), ((int)answer.StatusCode, new FileInfo(files["a"]).Length));
+    }
+
+    // With an answer or without one.
+    private static async Task EndsAsync(StreamReader reader)
+    {
+        try
+        {
+            await reader.ReadToEndAsync().WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System);
+        }
+        catch (IOException)
+        {
+            // The server cut the connection.
+        }
     }
 }

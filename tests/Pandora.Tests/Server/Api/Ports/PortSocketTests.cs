@@ -13,7 +13,7 @@ namespace Pandora.Tests.Api;
 public sealed partial class PortSocketTests : IAsyncLifetime
 {
     private const int Port = 3000;
-    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Limit = TimeSpan.FromMinutes(1);
     private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
     private FakeServer _api = null!;
     private string _id = "";
@@ -234,19 +234,38 @@ public sealed partial class PortSocketTests : IAsyncLifetime
     [Fact]
     public async Task Pings_are_answered_while_the_program_does_not_read()
     {
-        using var socket = new ClientWebSocket();
-        socket.Options.KeepAliveInterval = TimeSpan.FromMilliseconds(100);
-        socket.Options.KeepAliveTimeout = TimeSpan.FromMilliseconds(500);
+        var address = AddressOf(_api, $"ports/{Port}/connect");
+        using var client = new TcpClient();
+        await client.ConnectAsync(IPAddress.Loopback, address.Port);
         var accepting = _listener.AcceptTcpClientAsync();
-        await socket.ConnectAsync(AddressOf(_api, $"ports/{Port}/connect"), default);
-        using var program = await accepting;
-        await SendAsync(socket, new byte[64 * 1024]);
-        var receiving = socket.ReceiveAsync(new byte[1].AsMemory(), default).AsTask();
-        await Task.WhenAny(receiving, Task.Delay(TimeSpan.FromSeconds(2), TimeProvider.System));
-        Assert.Equal(WebSocketState.Open, socket.State);
-        Assert.False(receiving.IsCompleted);
-        await program.GetStream().WriteAsync(new byte[1]);
-        Assert.Equal(1, (await receiving.WaitAsync(Limit, TimeProvider.System)).Count);
+        var socket = client.GetStream();
+        await socket.WriteAsync(Encoding.ASCII.GetBytes(
+            $"GET {address.AbsolutePath} HTTP/1.1\r\nHost: {address.Authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"));
+        using var program = await accepting.WaitAsync(Limit, TimeProvider.System);
+        // Frames of RFC 6455, section 5.2, with a mask of zeros: 64 KiB of bytes, then pings. The last byte is the program's.
+        await socket.WriteAsync(new byte[] { 0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0 });
+        await socket.WriteAsync(new byte[64 * 1024]);
+        for (byte i = 1; i <= 3; i++)
+        {
+            await socket.WriteAsync(new byte[] { 0x89, 0x82, 0, 0, 0, 0, (byte)'p', i });
+            await ReceiveAsync([0x8A, 2, (byte)'p', i]);
+        }
+
+        await program.GetStream().WriteAsync("x"u8.ToArray());
+        await ReceiveAsync([0x82, 1, (byte)'x']);
+
+        async Task ReceiveAsync(byte[] frame)
+        {
+            using var received = new MemoryStream();
+            var piece = new byte[4096];
+            while (received.ToArray().AsSpan().IndexOf(frame) < 0)
+            {
+                var count = await socket.ReadAsync(piece).AsTask().WaitAsync(Limit, TimeProvider.System);
+                Assert.NotEqual(0, count);
+                received.Write(piece, 0, count);
+            }
+        }
     }
 
     [Fact]
