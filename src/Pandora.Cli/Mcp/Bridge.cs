@@ -112,11 +112,6 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
         var start = time.GetTimestamp();
         var tool = request.Params!.Name;
         var arguments = (request.Params.Arguments ?? new Dictionary<string, JsonElement>()).ToDictionary(a => a.Key, a => (object?)a.Value);
-        if (arguments.Keys.FirstOrDefault(name => !ToolResults.IsText((JsonElement)arguments[name]!)) is { } broken)
-        {
-            return ToolResults.Error("invalid_request", "has half a surrogate pair, which is no text", broken);
-        }
-
         var named = NamedIn(tool, arguments);
         var isOwn = false;
         if (named is null && await TakesOwnAsync(tool, arguments, stop))

@@ -115,21 +115,6 @@ internal static class ToolResults
         };
     }
 
-    /// <summary>Whether a value can be sent: JSON may have half a surrogate pair, and UTF-8 not.</summary>
-    public static bool IsText(JsonElement value)
-    {
-        try
-        {
-            using var writer = new Utf8JsonWriter(Stream.Null);
-            value.WriteTo(writer);
-            return true;
-        }
-        catch (InvalidOperationException)
-        {
-            return false;
-        }
-    }
-
     /// <summary>The code of an error; null for an answer that is none.</summary>
     public static string? CodeOf(CallToolResult result) => result.IsError == true
         ? result.Meta?["pandora/error"]?["code"]?.GetValue<string>()

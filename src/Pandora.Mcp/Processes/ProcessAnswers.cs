@@ -31,9 +31,11 @@ internal static class ProcessAnswers
         }
 
         var output = window.Text();
-        if (window.Cut is not null && (asked ?? await AskAsync(call, sandbox, process.Id)) is { Facts.OutputBegin: var kept })
+        if (window.Cut is not null)
         {
-            window.KeptFrom(kept);
+            // Without a reader, the sandbox keeps less.
+            await process.DisposeAsync();
+            window.KeptFrom((await AskAsync(call, sandbox, process.Id))?.Facts.OutputBegin ?? 0);
             output = window.Text();
         }
 

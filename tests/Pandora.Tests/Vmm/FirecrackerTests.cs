@@ -331,7 +331,7 @@ public sealed class FirecrackerTests : IDisposable
     private string Script(string name, string output, bool isExecutable = true)
     {
         var path = Path.Combine(_directory, name);
-        // Another process writes it: one that a test beside this one starts would have the file open for a moment, which is then no program.
+        // Another process writes it: one that a test beside this one starts would have the file open, which is then no program.
         using var writer = Process.Start("sh", ["-c", "printf '#!/bin/sh\\necho \"%s\"\\n' \"$2\" > \"$1\"", "sh", path, output]);
         writer.WaitForExit();
         File.SetUnixFileMode(path, isExecutable ? (UnixFileMode)0b111_101_101 : (UnixFileMode)0b110_100_100);

@@ -28,9 +28,9 @@ internal sealed class SshLogin(IPAddress address, ClientKey key, byte[] hostKey,
         while (true)
         {
             var client = NewClient();
-            // SSH.NET ignores the token once it has the SSH server's name, and each of its steps may take the whole limit: so the wait
-            // takes the token, too.
-            var opening = client.ConnectAsync(cancellationToken);
+            // SSH.NET ignores the token once it has the SSH server's name, and each of its steps may take the whole limit, on the caller's
+            // thread when the name is there already. So it has another thread, and the wait takes the token, too.
+            var opening = Task.Run(() => client.ConnectAsync(cancellationToken), CancellationToken.None);
             try
             {
                 await opening.WaitAsync(cancellationToken);
