@@ -5,31 +5,23 @@ namespace Pandora.Fakes;
 /// </summary>
 internal sealed class FakeTime : CountingTime
 {
-    private readonly Lock _lock = new();
-    private TimeSpan _offset;
+    private long _offset;
 
-    public void Jump(TimeSpan by)
-    {
-        lock (_lock)
-        {
-            _offset += by;
-        }
-    }
+    public void Jump(TimeSpan by) => Interlocked.Add(ref _offset, by.Ticks);
 
-    public override DateTimeOffset GetUtcNow()
-    {
-        lock (_lock)
-        {
-            return base.GetUtcNow() + _offset;
-        }
-    }
+    public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + TimeSpan.FromTicks(Interlocked.Read(ref _offset));
 
-    // The base class computes the timestamp from the wall clock.
+    // The base class computes the timestamp from the wall clock, which may be set meanwhile.
     public override long GetTimestamp()
     {
-        lock (_lock)
+        while (true)
         {
-            return base.GetTimestamp() - _offset.Ticks;
+            var offset = Interlocked.Read(ref _offset);
+            var timestamp = base.GetTimestamp() - offset;
+            if (Interlocked.Read(ref _offset) == offset)
+            {
+                return timestamp;
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ public sealed class RunToolTests
     public async Task A_call_that_fails_leaves_no_new_sandbox()
     {
         await using var world = await McpWorld.StartAsync();
-        await using var clock = world.Server.Node.RunClock(speed: 10);
+        await using var clock = world.Server.Node.RunClock();
         Assert.Equal("guest_unreachable", (await world.FailAsync("run", new { command = "break" })).Code);
         Assert.Equal("cwd", (await world.FailAsync("run", new { command = "nocwd" })).Field);
         var (code, _, text) = await world.FailAsync("run", new { command = "crash" });
@@ -80,7 +80,7 @@ public sealed class RunToolTests
         var calling = tool == "run"
             ? world.CallAsync("run", new { command = "run", sandbox = id })
             : world.CallAsync("process_read", new { process = handle });
-        await using var clock = world.Server.Node.RunClock(speed: 10);
+        await using var clock = world.Server.Node.RunClock();
         Assert.True((await calling).IsError);
         // The clock runs on while the answer comes.
         Assert.InRange(world.Server.Node.Time.GetElapsedTime(start).TotalSeconds, 46, 56);

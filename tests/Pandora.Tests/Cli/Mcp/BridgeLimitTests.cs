@@ -20,7 +20,7 @@ public sealed class BridgeLimitTests
         world.Line.Open = held.Task;
         var time = world.Server.Node.Time;
         var (start, calling) = (time.GetTimestamp(), world.CallAsync("run", new { command = "echo" }));
-        await using (world.Server.Node.RunClock(speed: 10))
+        await using (world.Server.Node.RunClock())
         {
             var result = await calling;
             Assert.Equal("timeout", ToolResults.CodeOf(result));
@@ -82,7 +82,7 @@ public sealed class BridgeLimitTests
         time.Advance(TimeSpan.FromSeconds(30));
         held.SetResult();
         await FakeNode.UntilAsync(() => world.Server.Node.GuestOf(world.Sandboxes[0]).Runs.Count == 1);
-        await using var clock = world.Server.Node.RunClock(speed: 10);
+        await using var clock = world.Server.Node.RunClock();
         var result = await calling;
         var answer = result.StructuredContent!.Value;
         Assert.Equal(("running", "time"), (answer.GetProperty("state").GetString(), answer.GetProperty("reason").GetString()));
