@@ -135,7 +135,7 @@ internal sealed class Bridge(Upstream upstream, BridgeSandboxes sandboxes, Local
         try
         {
             result = local.Has(tool)
-                ? await local.CallAsync(tool, arguments, named!, progress, stop)
+                ? await local.CallAsync(tool, arguments, named, progress, stop)
                 : tool == "sandbox_create"
                 ? await sandboxes.CreateAsync(arguments, progress, stop)
                 : await upstream.CallAsync(tool, arguments, progress, stop);

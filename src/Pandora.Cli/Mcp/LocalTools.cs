@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using ModelContextProtocol;
@@ -41,7 +42,7 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
 
     /// <summary>Calls one.</summary>
     public async Task<CallToolResult> CallAsync(
-        string tool, Dictionary<string, object?> arguments, string sandbox, IProgress<ProgressNotificationValue>? progress,
+        string tool, Dictionary<string, object?> arguments, string? sandbox, IProgress<ProgressNotificationValue>? progress,
         CancellationToken cancellationToken)
     {
         if (arguments.Keys.FirstOrDefault(k => k is not (From or To or SandboxName)) is { } unknown)
@@ -57,6 +58,22 @@ internal sealed class LocalTools(PandoraClient pandora, AllowedDirectories allow
         if (TextOf(arguments, To) is not { } to)
         {
             return Invalid(To, "must be given, as text");
+        }
+
+        if (sandbox is null)
+        {
+            return Invalid(SandboxName, "must be text");
+        }
+
+        if (sandbox.Length is 0 or > 64 || !sandbox.All(char.IsAsciiLetterOrDigit))
+        {
+            return ToolResults.Error("sandbox_not_found", "there is no sandbox with this id. sandbox_list has those that there are");
+        }
+
+        // limits.h, PATH_MAX.
+        if (new[] { (From, from), (To, to) }.FirstOrDefault(p => Encoding.UTF8.GetByteCount(p.Item2) > 4095) is { Item1: { } tooLong })
+        {
+            return Invalid(tooLong, "is longer than a path may be");
         }
 
         try
