@@ -67,7 +67,7 @@ public sealed partial class AgentCommandTests
         Assert.Equal((false, Most), (exact.IsTruncated, exact.Stdout.Length));
 
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => RunAsync($"{Much}; printf '\\377' >&2; sleep 600",
-            As(null, seconds: 20)));
+            As(null, seconds: 60)));
         Assert.Equal(
             (true, true, Most, "\uFFFD"), (timeout.IsTruncated, timeout.IsLossy, timeout.Stdout.Length, timeout.Stderr));
     }
