@@ -33,8 +33,8 @@ internal static class ProcessAnswers
         var output = window.Text();
         if (window.Cut is not null)
         {
-            // Without a reader, the sandbox keeps less.
-            await process.DisposeAsync();
+            // Without a reader, the sandbox keeps less. A process that runs may have to be killed, if the call fails now.
+            await (process.End is null ? default : process.DisposeAsync());
             window.KeptFrom((await AskAsync(call, sandbox, process.Id))?.Facts.OutputBegin ?? 0);
             output = window.Text();
         }

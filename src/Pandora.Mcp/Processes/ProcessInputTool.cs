@@ -63,7 +63,8 @@ internal sealed class ProcessInputTool() : PandoraTool<ProcessInputArguments, In
     private static async Task<long?> WriteAsync(ToolCall call, Sandbox sandbox, string id, byte[] bytes)
     {
         var before = (await sandbox.GetProcessAsync(id, call.Stop)).Facts.InputOffset;
-        using var limit = new CancellationTokenSource(ReadUntil.WaitOf(ReadUntil.LongestWait) - call.Elapsed, call.Time);
+        var left = ReadUntil.WaitOf(ReadUntil.LongestWait) - call.Elapsed;
+        using var limit = new CancellationTokenSource(left > TimeSpan.Zero ? left : TimeSpan.Zero, call.Time);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(call.Stop, limit.Token);
         using var input = new MemoryStream(bytes, writable: false);
         try

@@ -39,15 +39,7 @@ internal static class ToolArguments
             foreach (var (name, value) in arguments.Where(a => a.Value.ValueKind != JsonValueKind.Null))
             {
                 writer.WritePropertyName(name);
-                try
-                {
-                    value.WriteTo(writer);
-                }
-                catch (InvalidOperationException)
-                {
-                    // JSON may have it, and UTF-8 not. Models write it when their text is cut.
-                    throw PandoraException.Invalid(Shown(name), "has half a surrogate pair, which is no text");
-                }
+                value.WriteTo(writer);
             }
 
             writer.WriteEndObject();

@@ -26,7 +26,7 @@ internal static partial class ToolErrors
         var message = exception.Message.Length > MaxMessage ? $"{exception.Message[..MaxMessage]}…" : exception.Message;
         var words = exception.HasGuestWords ? $"{KindOf(exception)}; the next block has the sandbox's own words" : message;
         var advice = handle is not null ? $". Its process {handle} may run on: process_read reads it"
-            : wasNew ? ". The call named no sandbox: it was tried in a new one, which has ended. Give 'sandbox' to use one that you have"
+            : wasNew ? ". The call named no sandbox: it was tried in a new one, which ends now. Give 'sandbox' to use one that you have"
             : AdviceOf(exception, code);
         var result = Make(Label.Of(exception.Error), $"{field}{words}{advice}", exception.Field, code?.RetryAfterSeconds);
         if (exception.HasGuestWords)

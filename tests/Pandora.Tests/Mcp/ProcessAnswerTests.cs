@@ -3,8 +3,6 @@ using System.Text.Json;
 using Pandora.Engine;
 using Pandora.Engine.Guests;
 using Pandora.Fakes;
-using Pandora.Mcp;
-using Pandora.Mcp.Tools;
 
 namespace Pandora.Tests.Mcp;
 
@@ -160,16 +158,6 @@ public sealed class ProcessAnswerTests
         var ends = result.StructuredContent!.Value.GetProperty("ends_at").GetDateTimeOffset();
         Assert.InRange((ends - world.Server.Node.Time.GetUtcNow()).TotalSeconds, 590, 600);
         Assert.Contains(ends.UtcDateTime.ToString("yyyy-MM-dd HH:mm:ss", null), McpWorld.TextOf(result), StringComparison.Ordinal);
-    }
-
-    [Theory]
-    [InlineData("""{"command": "a\ud800"}""", "command")]
-    [InlineData("""{"command": "a", "env": {"A": "\udc00"}}""", "env")]
-    public void Half_a_surrogate_pair_is_refused_by_name(string json, string field)
-    {
-        var given = JsonDocument.Parse(json).RootElement.EnumerateObject().ToDictionary(p => p.Name, p => p.Value);
-        var refusal = Assert.Throws<PandoraException>(() => ToolArguments.Read(given, McpJson.Default.RunArguments));
-        Assert.Equal((PandoraError.InvalidRequest, field), (refusal.Error, refusal.Field));
     }
 
     private static async Task<(string Process, FakeRun Run)> StartAsync(McpWorld world)
