@@ -185,10 +185,7 @@ public sealed class AdoptionTests : IAsyncLifetime
         using var stopped = ProcessHandle.TryOpen(PidOf(server, dead.Id))!;
         stopped.Kill(19); // SIGSTOP: the VMM lives and answers nothing
         await server.StartAsync(waitUntilReady: false);
-        foreach (var sandbox in healthy)
-        {
-            await UntilAsync(async () => await TryAsync(sandbox) == 0);
-        }
+        await Task.WhenAll(healthy.Select(s => UntilAsync(async () => await TryAsync(s) == 0)));
 
         // Only the undecided sandbox waits, for 15 s: the healthy ones have answered, and the list still shows it as recovering. New
         // sandboxes are created meanwhile.
@@ -214,7 +211,7 @@ public sealed class AdoptionTests : IAsyncLifetime
         });
     }
 
-    private const string Connect = $"timeout 3 bash -c 'exec 3<>/dev/tcp/{TestWorld.InternetAddress}/80'";
+    private const string Connect = $"timeout 20 bash -c 'exec 3<>/dev/tcp/{TestWorld.InternetAddress}/80'";
 
     private Task<ServerProcess> StartAsync(int poolSize = 1, Dictionary<string, string>? settings = null) =>
         ServerProcess.StartAsync(_world, new Dictionary<string, string>(settings ?? []) { ["PANDORA_POOL_SIZE"] = $"{poolSize}" });

@@ -107,7 +107,7 @@ public abstract partial class CommandContract
     [Fact]
     public async Task A_timeout_has_the_output_until_then_in_the_encoding_that_was_asked_for()
     {
-        var options = Binary([1, 2, 255], seconds: 3);
+        var options = Binary([1, 2, 255], seconds: 12);
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => RunAsync("cat; printf '\\0\\376' >&2; sleep 60", options));
         Assert.Equal([1, 2, 255], timeout.StdoutBytes!.Value.ToArray());
         Assert.Equal([0, 254], timeout.StderrBytes!.Value.ToArray());
@@ -157,7 +157,7 @@ public abstract partial class CommandContract
             ("before\nbash: line 1: nosuchcommand: command not found\nls: cannot access '/nowhere': No such file or directory\n", "", 2),
             (failed.Stdout, failed.Stderr, failed.ExitCode));
 
-        options.Timeout = TimeSpan.FromSeconds(4);
+        options.Timeout = TimeSpan.FromSeconds(15);
         var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => RunAsync($"{Alternate}; sleep 60", options));
         Assert.Equal((Alternating, ""), (timeout.Stdout, timeout.Stderr));
     }

@@ -36,7 +36,7 @@ public sealed partial class AgentCommandTests
     [Fact]
     public async Task A_command_that_timed_out_says_that_its_memory_was_full()
     {
-        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => RunAsync("tail /dev/zero; echo $?; sleep 600", As(null, 20)));
+        var timeout = await Assert.ThrowsAsync<ExecTimeoutException>(() => RunAsync("tail /dev/zero; echo $?; sleep 600", As(null, 60)));
         Assert.Equal(("137\n", true, CommandStates.Killed), (timeout.Stdout, timeout.IsOutOfMemory, timeout.Command));
         Assert.True(timeout.MemoryLimit > 0);
     }

@@ -15,7 +15,8 @@ public abstract partial class CommandContract
     {
         await OutputAsync("sleep 1001 & setsid sleep 1002 &", As(user));
         var others = new[] { null, "user", "nobody" }
-            .Select((other, i) => OutputAsync($"echo > /tmp/on{i}; until [ -e /tmp/go ]; do sleep 0.5; done; echo unharmed", As(other)))
+            .Select((other, i) => OutputAsync(
+                $"echo > /tmp/on{i}; until [ -e /tmp/go ]; do sleep 0.5; done; echo unharmed", As(other, seconds: 300)))
             .ToList();
         await UntilAsync("ls /tmp/on? | wc -l", "3\n");
         await EndAsBashAnywhereAsync(
@@ -112,7 +113,7 @@ public abstract partial class CommandContract
     {
         // Threads of the kernel count, too, and are more than 30.
         await OutputAsync(
-            "m=$(cat /proc/sys/kernel/threads-max); (sleep 8; echo $m > /proc/sys/kernel/threads-max) > /dev/null 2>&1 & "
+            "m=$(cat /proc/sys/kernel/threads-max); (sleep 25; echo $m > /proc/sys/kernel/threads-max) > /dev/null 2>&1 & "
                 + "sleep 0.5; echo 30 > /proc/sys/kernel/threads-max");
         var error = await Assert.ThrowsAnyAsync<PandoraApiException>(() => RunAsync("echo once >> /tmp/once", As(null, seconds: 5)));
         Assert.NotEqual(ErrorCodes.Internal.Code, error.Code);
@@ -192,7 +193,7 @@ public abstract partial class CommandContract
             echo started
             sleep 606
             """,
-            As(user, seconds: 6)));
+            As(user, seconds: 20)));
         Assert.Equal(("started\n", CommandStates.Killed), (timeout.Stdout, timeout.Command));
         Assert.Equal("\n", await SleepersAsync());
     }
@@ -205,7 +206,7 @@ public abstract partial class CommandContract
         await OutputAsync(
             "(sleep 2; for i in $(seq 2000); do echo $i; echo $i >&2; done; echo alive > ~/left; sleep 1006) & disown", As(user));
         await UntilAsync($"cat {(user is null ? "/root" : $"/home/{user}")}/left 2> /dev/null", "alive\n");
-        Assert.Equal("1006\n", await SleepersAsync());
+        await UntilAsync(Sleepers, "1006\n");
     }
 
     [Theory]
@@ -225,6 +226,8 @@ public abstract partial class CommandContract
         Assert.Equal("", await OutputAsync("cat; [ ! -t 0 ] && [ ! -t 1 ] && [ ! -t 2 ]", options));
     }
 
-    // The seconds of the long sleeps that run.
-    private Task<string> SleepersAsync() => OutputAsync("echo $(pgrep -ax sleep | cut -d' ' -f3 | grep -E '^[0-9]{3,}$' | sort)");
+    // Prints the seconds of the long sleeps that run.
+    private const string Sleepers = "echo $(pgrep -ax sleep | cut -d' ' -f3 | grep -E '^[0-9]{3,}$' | sort)";
+
+    private Task<string> SleepersAsync() => OutputAsync(Sleepers);
 }

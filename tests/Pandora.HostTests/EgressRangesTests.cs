@@ -164,7 +164,7 @@ public sealed class EgressRangesTests : IAsyncLifetime
 
     // Asks the guest's resolver, which sends back what it gets.
     private static async Task<bool> ResolvesAsync(Sandbox sandbox) =>
-        (await sandbox.ExecAsync("exec 3<> /dev/udp/172.16.0.1/53; echo hello >&3; timeout 3 head -c 6 <&3")).Stdout == "hello\n";
+        (await sandbox.ExecAsync("exec 3<> /dev/udp/172.16.0.1/53; echo hello >&3; timeout 20 head -c 6 <&3")).Stdout == "hello\n";
 
     private Task FlowsAsync()
     {
@@ -177,7 +177,7 @@ public sealed class EgressRangesTests : IAsyncLifetime
 
     private static async Task UntilAsync(Func<Task<bool>> isSo)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(120), TimeProvider.System);
         while (!await isSo())
         {
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, limit.Token);

@@ -200,6 +200,12 @@ public sealed partial class EgressTests : IAsyncLifetime
             limit.Token.ThrowIfCancellationRequested();
         }
 
+        // It counts what it did after it has done it.
+        while (await RepairsAsync() == "0")
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, limit.Token);
+        }
+
         Assert.Equal("1", await RepairsAsync());
         var changes = Enumerable.Range(0, 10).Select(i => sandbox.SetEgressAsync(i % 2 == 0 ? "none" : "internet")).ToList();
         Assert.Equal(0, (await sandbox.EndAsync()).Remaining);
@@ -209,7 +215,7 @@ public sealed partial class EgressTests : IAsyncLifetime
         }
     }
 
-    private const string Connect = "timeout 3 bash -c 'exec 3<>/dev/tcp/93.184.0.10/9002'";
+    private const string Connect = "timeout 20 bash -c 'exec 3<>/dev/tcp/93.184.0.10/9002'";
 
     private int Received
     {

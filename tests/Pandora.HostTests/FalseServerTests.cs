@@ -38,7 +38,7 @@ public sealed class FalseServerTests(HostileSshFixture fixture) : HostileTest(fi
         // Every dropbear process is killed, and PID 1 starts the program in its place.
         await IgnoreAsync(() =>
             Hostile.ExecAsync(
-                "(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 3", new ExecOptions { Timeout = TimeSpan.FromSeconds(5) }));
+                "(sleep 0.3; pkill -9 dropbear) > /dev/null 2>&1 & sleep 15", new ExecOptions { Timeout = TimeSpan.FromSeconds(20) }));
         await UntilListeningAsync();
         var before = ResidentBytes();
         var asking = Task.WhenAll(

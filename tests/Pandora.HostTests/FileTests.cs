@@ -117,7 +117,7 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
         ];
         foreach (var (path, status, code) in cases)
         {
-            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(120), TimeProvider.System);
             try
             {
                 using var answer = await Http.GetAsync(Url(sandbox, $"?path={path}"), limit.Token);
@@ -130,7 +130,7 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
         }
 
         // The kernel's messages end where a reader would have to wait for more: the answer is cut there.
-        using (var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System))
+        using (var limit = new CancellationTokenSource(TimeSpan.FromSeconds(120), TimeProvider.System))
         {
             await Assert.ThrowsAsync<HttpRequestException>(() => Http.GetAsync(Url(sandbox, "?path=/proc/kmsg"), limit.Token));
         }
@@ -239,7 +239,7 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
         await sandbox.ExecAsync(
             $"python3 -c \"{Storm}\" {Files}; "
             + "mkdir -p /srv/w/deep/er; sleep 1; echo x > /srv/w/deep/er/last",
-            new ExecOptions { Timeout = TimeSpan.FromSeconds(50) });
+            new ExecOptions { Timeout = TimeSpan.FromSeconds(200) });
         var lines = await LinesAsync(reader, "deep/er/last");
         var (created, lost) = (lines.Count(l => l == "event: created"), lines.Count(l => l == "event: lost"));
         Assert.True(created >= Files || lost > 0, $"{created} of {Files} files were reported, and no loss");
@@ -250,7 +250,7 @@ public sealed class FileTests(FileFixture fixture) : IClassFixture<FileFixture>
     // Reads to a line that contains a text.
     private static async Task<List<string>> LinesAsync(StreamReader reader, string wanted)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(180), TimeProvider.System);
         var lines = new List<string>();
         while (await reader.ReadLineAsync(limit.Token) is { } line)
         {

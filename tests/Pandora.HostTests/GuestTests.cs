@@ -5,7 +5,7 @@ namespace Pandora.HostTests;
 /// <summary>What a guest of the default template has, and how its own programs run.</summary>
 public sealed class GuestTests(ServerFixture fixture) : IClassFixture<ServerFixture>, IAsyncLifetime
 {
-    private static readonly TimeSpan Long = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Long = TimeSpan.FromSeconds(300);
     private Sandbox _sandbox = null!;
 
     public async ValueTask InitializeAsync() => _sandbox = await fixture.Server.Pandora.CreateAsync();

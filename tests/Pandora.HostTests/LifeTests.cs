@@ -10,7 +10,7 @@ namespace Pandora.HostTests;
 public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixture>
 {
     // On a slow machine too, and long before the commands would end.
-    private static readonly TimeSpan AtOnce = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan AtOnce = TimeSpan.FromSeconds(120);
 
     private static ExecOptions Long => new() { Timeout = TimeSpan.FromSeconds(300) };
 
@@ -153,7 +153,12 @@ public sealed class LifeTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         var full = await BlocksAsync(disk);
         await sandbox.ExecAsync("rm /big; sync; sleep 2; sync", new ExecOptions { Timeout = TimeSpan.FromSeconds(100) });
         Assert.True(full > 90_000, $"{full} KiB");
-        Assert.True(await BlocksAsync(disk) < 30_000, $"{await BlocksAsync(disk)} KiB");
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(2), TimeProvider.System);
+        while (await BlocksAsync(disk) is var left && left >= 30_000)
+        {
+            Assert.False(limit.IsCancellationRequested, $"{left} KiB");
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
+        }
     }
 
     private int PidOf(Sandbox sandbox) => int.Parse(File.ReadAllText(Path.Combine(Server.RunDir, Server.Instance, sandbox.Id, "vmm.pid")));

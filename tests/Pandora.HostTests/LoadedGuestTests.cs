@@ -45,7 +45,7 @@ public sealed class LoadedGuestTests(ServerFixture fixture) : IClassFixture<Serv
         var most = before;
         const int Count = 160;
         var running = Task.WhenAll(Enumerable.Range(0, Count).Select(i =>
-            _sandbox.ExecAsync($"echo {i}; exec tail --pid={pid} -f /dev/null", new ExecOptions { Timeout = TimeSpan.FromSeconds(400) })));
+            _sandbox.ExecAsync($"echo {i}; exec tail --pid={pid} -f /dev/null", new ExecOptions { Timeout = TimeSpan.FromSeconds(900) })));
         await using (var other = await fixture.Server.Pandora.CreateAsync())
         {
             Assert.Equal("fine\n", (await other.ExecAsync("echo fine")).Stdout);

@@ -10,7 +10,7 @@ namespace Pandora.HostTests;
 /// <summary>Processes in real guests: read as they write, by many, from anywhere; fed; signalled; left alone.</summary>
 public sealed class ProcessTests(ServerFixture fixture) : IClassFixture<ServerFixture>, IAsyncLifetime
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(300);
     private Sandbox _sandbox = null!;
 
     public async ValueTask InitializeAsync() =>

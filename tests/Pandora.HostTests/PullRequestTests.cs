@@ -97,7 +97,8 @@ public sealed class PullRequestTests : IAsyncLifetime
     [Fact]
     public async Task Tests_that_never_end_are_killed_and_the_sandbox_ends()
     {
-        var (exitCode, output) = await RunAsync(("PANDORA_EXAMPLE_TEST", "sleep 1000"), ("PANDORA_EXAMPLE_TIMEOUT", "20"));
+        var (exitCode, output) = await RunAsync(
+            ("PANDORA_EXAMPLE_INSTALL", "true"), ("PANDORA_EXAMPLE_TEST", "sleep 1000"), ("PANDORA_EXAMPLE_TIMEOUT", "20"));
         Assert.True(exitCode == 124, output);
         Assert.Contains("there is no report", output);
         Assert.Empty(await _server.Pandora.ListAsync());

@@ -33,6 +33,15 @@ public sealed class QemuContractTests : VmmContract, IAsyncLifetime
         Directory.Delete(_directory, recursive: true);
     }
 
+    [Fact]
+    public async Task It_is_what_auto_chooses_without_KVM()
+    {
+        var choice = new VmmChoice(VmmKind.Auto, Accelerator.Tcg, null, null, UseJailer: false, _directory, _directory);
+        var auto = await choice.MakeAsync(TimeProvider.System, TestContext.Current.CancellationToken);
+        Assert.Equal(("QEMU", "TCG"), (auto.Capabilities.Name, auto.Capabilities.Accelerator));
+        ((IDisposable)auto).Dispose();
+    }
+
     // QEMU's control socket accepts one client at a time.
     protected override async Task DetachAsync(IVirtualMachine machine) => await ((QemuVirtualMachine)machine).DetachAsync();
 

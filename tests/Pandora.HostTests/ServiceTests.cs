@@ -115,7 +115,7 @@ public sealed class ServiceTests : IAsyncLifetime
         Assert.Contains("inet other forwards", server.Log);
         await using (var sandbox = await server.Pandora.CreateAsync())
         {
-            const string Connect = "timeout 5 bash -c 'exec 3<> /dev/tcp/93.184.0.10/7000 && head -c 5 <&3'";
+            const string Connect = "timeout 20 bash -c 'exec 3<> /dev/tcp/93.184.0.10/7000 && head -c 5 <&3'";
             Assert.Equal("hello", (await sandbox.ExecAsync(Connect)).Stdout);
             // The server's accept rule matched the packets, in both tables.
             const string Counted = "iifname \"pnd[a-z0-9]*v\\*\" counter packets [1-9]";

@@ -22,8 +22,8 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
     [Fact]
     public async Task Results_that_are_read_slowly_count_as_running_are_cut_off_and_release_their_memory()
     {
-        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
-        await using var neighbour = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(900) });
+        await using var neighbour = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(900) });
         await sandbox.ExecAsync($"head -c {ResultBytes} /dev/zero | tr '\\0' a > /root/result");
         Assert.Equal(
             ResultBytes,
@@ -87,7 +87,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
 
     private async Task ReadInBurstsAsync()
     {
-        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(900) });
         await sandbox.ExecAsync("head -c 2000000 /dev/zero | tr '\\0' b > /root/result");
         // 150 KiB/s, well over the 64 KiB/s that the server requires, in large reads with pauses between them.
         var (bytes, after) = await ReadAsync(sandbox.Id, new TaskCompletionSource(), CancellationToken.None, 150 * 1024);
@@ -97,7 +97,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
     // The server keeps small answers for a client that begins to read late.
     private async Task ReadLateAsync()
     {
-        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(300) });
+        await using var sandbox = await Server.Pandora.CreateAsync(new CreateSandboxOptions { IdleTimeout = TimeSpan.FromSeconds(900) });
         const string Body = """{"code": "echo small"}""";
         var answers = await Task.WhenAll(
             LateAsync("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n"),
@@ -128,7 +128,7 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
             AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
         { ReceiveBufferSize = 4096 });
         await socket.ConnectAsync(new IPEndPoint(IPAddress.Loopback, 8000), cancellationToken);
-        var body = """{"code": "cat /root/result", "timeout": 200}""";
+        var body = """{"code": "cat /root/result", "timeout": 280}""";
         var request = $"POST /sandboxes/{id}/exec HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\n"
             + $"Content-Length: {body.Length}\r\nConnection: close\r\n\r\n{body}";
         await socket.SendAsync(Encoding.ASCII.GetBytes(request), cancellationToken);
@@ -146,15 +146,19 @@ public sealed class SlowReaderTests(SlowReaderFixture fixture) : IClassFixture<S
                 }
 
                 bytes += count;
-                await Task.Delay(TimeSpan.FromSeconds((double)count / perSecond), TimeProvider.System, cancellationToken);
+                var early = TimeSpan.FromSeconds((double)bytes / perSecond) - Stopwatch.GetElapsedTime(start);
+                await Task.Delay(early > TimeSpan.Zero ? early : TimeSpan.Zero, TimeProvider.System, cancellationToken);
             }
         }
         catch (Exception e) when (e is SocketException or OperationCanceledException)
         {
             // Cut off.
         }
+        finally
+        {
+            first.TrySetResult();
+        }
 
-        first.TrySetResult();
         return (bytes, Stopwatch.GetElapsedTime(start));
     }
 

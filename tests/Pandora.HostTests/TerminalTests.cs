@@ -11,7 +11,7 @@ namespace Pandora.HostTests;
 public sealed class TerminalTests(ServerFixture fixture) : IClassFixture<ServerFixture>, IAsyncLifetime
 {
     private const int Columns = 80, Rows = 24;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(180);
     private readonly MemoryStream _received = new();
     private Sandbox _sandbox = null!;
     private SandboxTerminal _terminal = null!;
@@ -166,7 +166,7 @@ public sealed class TerminalTests(ServerFixture fixture) : IClassFixture<ServerF
         const string Show = "base64 -d > /tmp/received; T='tmux -L screen -f /dev/null'; "
             + "$T new-session -d -x 80 -y 24 'stty raw -echo; cat /tmp/received; $T wait-for -S shown; exec sleep 60'; "
             + "TMUX= $T set -g status off; $T wait-for shown; $T capture-pane -p; $T kill-server";
-        var screen = await _sandbox.ExecAsync($"export T; {Show}", new ExecOptions { Stdin = text });
+        var screen = await _sandbox.ExecAsync($"export T; {Show}", new ExecOptions { Stdin = text, Timeout = Patience });
         Assert.Equal((0, ""), (screen.ExitCode, screen.Stderr));
         return [.. screen.Stdout.Split('\n')[..Rows].Select(l => l.TrimEnd())];
     }

@@ -247,6 +247,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     {
         try
         {
+            var hasEnded = _process is { HasExited: true };
             if (_process is { HasExited: false })
             {
                 await StopAsync();
@@ -262,10 +263,16 @@ internal sealed class ServerProcess : IAsyncDisposable
                         AllowsFailedCleanup || !Log.Contains("could not be undone", StringComparison.Ordinal),
                         $"a cleanup failed while the server ran:\n{Log}");
                 }
-                catch (TestHostException)
+                catch (TestHostException e)
                 {
                     // The test failed, and must still leave the machine clean.
                     await Audit.CleanUpAfterAsync(this, _world);
+                    if (hasEnded)
+                    {
+                        var end = Log[^Math.Min(Log.Length, 8000)..];
+                        throw new TestHostException($"the server had ended before, with exit code {_process.ExitCode}: {e.Message}\n{end}");
+                    }
+
                     throw;
                 }
             }

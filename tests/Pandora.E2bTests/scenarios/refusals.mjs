@@ -59,7 +59,7 @@ export async function a_network_is_changed_while_the_sandbox_runs({ create }) {
 
 export async function what_a_network_denies_is_not_reached({ create }) {
   const sandbox = await create({ allowInternetAccess: true })
-  const connect = () => sandbox.commands.run('timeout 5 bash -c "exec 3<> /dev/tcp/93.184.0.10/7" 2> /dev/null && echo yes || echo no')
+  const connect = () => sandbox.commands.run('timeout 20 bash -c "exec 3<> /dev/tcp/93.184.0.10/7" 2> /dev/null && echo yes || echo no')
     .then((r) => r.stdout.trim())
   assert.equal(await connect(), 'yes')
   await sandbox.updateNetwork({ denyOut: ['93.184.0.10'] })

@@ -126,7 +126,7 @@ public sealed class ChaosTests(ITestOutputHelper output) : IAsyncLifetime
 
     private static async Task UntilAsync(string name, ServerProcess server, Func<Task<bool>> condition)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(90), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(300), TimeProvider.System);
         while (!await condition())
         {
             Assert.False(limit.IsCancellationRequested, $"not in time: {name}\n{Tail(server.Log)}");

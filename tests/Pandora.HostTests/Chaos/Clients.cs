@@ -11,9 +11,9 @@ namespace Pandora.HostTests.Chaos;
 internal sealed class Clients(ServerProcess server, Answers answers, int seed, TimeProvider time)
 {
     // The longest times that the server's settings allow, and a reserve for a busy machine.
-    private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(45),
-        ExecLimit = TimeSpan.FromSeconds(45),
-        DeleteLimit = TimeSpan.FromSeconds(45),
+    private static readonly TimeSpan CreateLimit = TimeSpan.FromSeconds(90),
+        ExecLimit = TimeSpan.FromSeconds(90),
+        DeleteLimit = TimeSpan.FromSeconds(90),
         StreamLimit = TimeSpan.FromSeconds(150);
 
     // Lines of a thousand bytes for three seconds.

@@ -95,7 +95,7 @@ internal static partial class Dashboard
     }
 
     private static string FillIn(string expression) => expression
-        .Replace("$__rate_interval", "1m", StringComparison.Ordinal).Replace("$__range", "5m", StringComparison.Ordinal)
+        .Replace("$__rate_interval", "10m", StringComparison.Ordinal).Replace("$__range", "5m", StringComparison.Ordinal)
         .Replace("$instance", ".*", StringComparison.Ordinal).Replace("$template", ".*", StringComparison.Ordinal);
 
     [GeneratedRegex("""^label_values\((?<selector>.*), \w+\)$""")]

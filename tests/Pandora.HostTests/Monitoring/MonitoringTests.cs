@@ -23,11 +23,7 @@ public sealed class MonitoredServer : ServerFixture
         await base.InitializeAsync();
         Prometheus = await Prometheus.StartAsync(World.Host, Key);
         // Prometheus finds its targets some seconds after its start. A counter has a rate only after its second scrape.
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
-        while (!(await Prometheus.QueryAsync("count_over_time(up[1m]) >= 2 and up == 1")).Samples.Any())
-        {
-            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);
-        }
+        await UntilAsync("count_over_time(up[1m]) >= 2 and up == 1");
 
         // One claim at a time, each with a warm microVM, so that no alert has a reason to fire.
         var run = new LoadRun(
@@ -49,9 +45,10 @@ public sealed class MonitoredServer : ServerFixture
         {
         }
 
-        // Time for two scrapes and an evaluation after the last request.
         await Server.WaitForWarmAsync(2);
-        await Task.Delay(TimeSpan.FromSeconds(3), TimeProvider.System);
+        await UntilAsync("sum(pandora_sandboxes_ended_total{reason=\"deleted\"}) == 6 and sum(pandora_warm_vms) == 2");
+        // Time for another scrape and an evaluation.
+        await Task.Delay(3 * Prometheus.Interval, TimeProvider.System);
     }
 
     public override async ValueTask DisposeAsync()
@@ -63,6 +60,15 @@ public sealed class MonitoredServer : ServerFixture
         }
 
         await base.DisposeAsync();
+    }
+
+    private async Task UntilAsync(string expression)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(3), TimeProvider.System);
+        while (!(await Prometheus.QueryAsync(expression)).Samples.Any())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, limit.Token);
+        }
     }
 }
 

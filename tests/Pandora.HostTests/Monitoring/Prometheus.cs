@@ -12,6 +12,9 @@ namespace Pandora.HostTests.Monitoring;
 /// </summary>
 internal sealed class Prometheus : IAsyncDisposable
 {
+    /// <summary>Between two scrapes and two evaluations. A scrape that takes longer counts as failed.</summary>
+    public static readonly TimeSpan Interval = TimeSpan.FromSeconds(3);
+
     public static readonly string Configuration = Path.Combine(Repository.Root, "deploy/monitoring/prometheus");
     private static readonly string Tools = Environment.GetEnvironmentVariable("PANDORA_TEST_PROMETHEUS") is { Length: > 0 } directory
         ? directory + "/"
@@ -47,9 +50,9 @@ internal sealed class Prometheus : IAsyncDisposable
         Assert.Contains("scrape_interval: 5s", text);
         File.WriteAllText(
             main,
-            text.Replace("scrape_interval: 5s", "scrape_interval: 1s")
-                .Replace("scrape_timeout: 4s", "scrape_timeout: 1s")
-                .Replace("evaluation_interval: 5s", "evaluation_interval: 1s"));
+            text.Replace("scrape_interval: 5s", $"scrape_interval: {Interval.TotalSeconds}s")
+                .Replace("scrape_timeout: 4s", $"scrape_timeout: {Interval.TotalSeconds}s")
+                .Replace("evaluation_interval: 5s", $"evaluation_interval: {Interval.TotalSeconds}s"));
         File.WriteAllText(Path.Combine(directory, "metrics-key"), key + "\n");
         return directory;
     }

@@ -105,7 +105,7 @@ public sealed class PortTests(ServerFixture fixture) : IClassFixture<ServerFixtu
         using var shell = new HostShell(fixture.World.Host);
         Assert.Equal("first\nsecond\nended 130\n", await shell.OutputAsync(
             $"env --default-signal=INT pandora-cli forward {sandbox.Id} 18100:4100 18200:4200 2> log & "
-            + "for i in $(seq 100); do [ $(grep -c forwarding log) = 2 ] && break; sleep 0.1; done; "
+            + "for i in $(seq 600); do [ $(grep -c forwarding log) = 2 ] && break; sleep 0.1; done; "
             + "curl -s --noproxy '*' http://127.0.0.1:18100/page; curl -s --noproxy '*' http://127.0.0.1:18200/page; "
             + "kill -INT %1; wait %1; echo ended $?"));
         Assert.Equal("first\n", await shell.OutputAsync(
@@ -117,7 +117,9 @@ public sealed class PortTests(ServerFixture fixture) : IClassFixture<ServerFixtu
     {
         await using var sandbox = await Pandora.CreateAsync();
         await StartWebAsync(sandbox, 4300, "page");
-        var made = await sandbox.ExecAsync("head -c 64000000 /dev/urandom > /srv/4300/big; sha256sum < /srv/4300/big | cut -d' ' -f1");
+        var made = await sandbox.ExecAsync(
+            "head -c 64000000 /dev/urandom > /srv/4300/big; sha256sum < /srv/4300/big | cut -d' ' -f1",
+            new ExecOptions { Timeout = TimeSpan.FromSeconds(300) });
         using var answer = await PreviewAsync(sandbox.Id, 4300, "/big");
         Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
         await using var body = await answer.Content.ReadAsStreamAsync();

@@ -63,7 +63,8 @@ public sealed class SshTests(ServerFixture fixture) : IClassFixture<ServerFixtur
     {
         await _sandbox.ExecAsync(
             "git init -q --bare -b main /srv/project.git && git clone -q /srv/project.git /tmp/work && cd /tmp/work "
-            + "&& git -c user.name=a -c user.email=a@b commit -q --allow-empty -m 'first' && git push -q origin HEAD:main");
+            + "&& git -c user.name=a -c user.email=a@b commit -q --allow-empty -m 'first' && git push -q origin HEAD:main",
+            new ExecOptions { Timeout = TimeSpan.FromSeconds(300) });
         await _shell.OutputAsync(
             $"export GIT_SSH_COMMAND='ssh -F {_shell.Home}/.ssh/config'; git clone -q ssh://pandora-{Id}/srv/project.git clone && cd clone "
             + "&& echo text > file && git add file && git -c user.name=b -c user.email=b@b commit -q -m second && git push -q");
@@ -127,7 +128,7 @@ public sealed class SshTests(ServerFixture fixture) : IClassFixture<ServerFixtur
         Assert.Equal("\n", await _shell.OutputAsync(
             $"eval $(ssh-agent) > /dev/null; {Ssh} -A 'echo $SSH_AUTH_SOCK'; ssh-agent -k > /dev/null"));
         Assert.Equal("0\n", (await _sandbox.ExecAsync(
-            "for i in $(seq 50); do n=$(pgrep -c sshd); [ $n = 0 ] && break; sleep 0.1; done; echo $n")).Stdout);
+            "for i in $(seq 200); do n=$(pgrep -c sshd); [ $n = 0 ] && break; sleep 0.1; done; echo $n")).Stdout);
     }
 
     [Fact]

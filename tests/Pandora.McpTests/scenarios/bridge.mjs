@@ -86,7 +86,7 @@ export class Bridge {
   // Ends it as a client does that goes away.
   async close() {
     this.child.stdin.end()
-    return this.endedWithin(20_000)
+    return this.endedWithin(60_000)
   }
 
   async endedWithin(milliseconds) {
@@ -178,7 +178,7 @@ export async function its_sandbox_ends_when_it_is_told_to_end(test) {
     const { structuredContent: { sandbox } } = await bridge.call('run', { command: 'true' })
     assert.ok((await sandboxesOf(test)).includes(sandbox))
     bridge.signal(signal)
-    await bridge.endedWithin(20_000)
+    await bridge.endedWithin(60_000)
     await gone(test, sandbox)
     for (const line of bridge.lines) assert.equal(JSON.parse(line).jsonrpc, '2.0', line)
   }
@@ -205,7 +205,7 @@ export async function its_sandbox_ends_when_it_is_told_to_end_during_a_call(test
   const bridge = await Bridge.start(test)
   const { sandbox, slow } = await startSlowCall(bridge)
   bridge.signal('SIGTERM')
-  await bridge.endedWithin(20_000)
+  await bridge.endedWithin(60_000)
   await gone(test, sandbox)
   await slow
 }

@@ -46,7 +46,7 @@ export async function output_is_marked(test) {
   ]) await marked(test, session, 'run', { sandbox, command: says + command })
   await marked(test, session, 'run', { sandbox, command: `${says} for i in $(seq 900); do echo $S; done`, max_chars: 300 })
   const command = `${says} echo $S; sleep 300`
-  const running = await marked(test, session, 'run', { sandbox, command, wait: 8 })
+  const running = await marked(test, session, 'run', { sandbox, command, wait: 25 })
   await session.ok('process_signal', { process: running.process, signal: 'KILL' })
   const { process } = await session.ok('process_start', { sandbox, command: `${says} echo $S; cat; echo $S` })
   await marked(test, session, 'process_read', { process, until_text: 'NTINEL', wait: 20 })

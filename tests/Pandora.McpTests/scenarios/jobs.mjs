@@ -101,7 +101,9 @@ for i in range(5000):
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f'f{i}.txt').write_text(f'file {i}\\n' + 'filler\\n' * 20 + ('the needle\\n' if i in (17, 2500, 4999) else ''))
 `
-    const { sandbox } = await session.ok('run', { command: 'python3 -', stdin: program })
+    const made = await session.ok('run', { command: 'python3 -', stdin: program })
+    const { sandbox } = made
+    for (let now = made; now.state === 'running';) now = await session.ok('process_read', { process: made.process, wait: 40 })
     const found = await session.ok('file_search', { sandbox, path: '/srv/tree', pattern: 'the needle', literal: true })
     const paths = [17, 2500, 4999].map((i) => `/srv/tree/d${i % 50}/e${i % 7}/f${i}.txt`)
     assert.deepEqual(found.guest.matches.map((m) => [m.path, m.line]).sort(), paths.map((p) => [p, 22]).sort())

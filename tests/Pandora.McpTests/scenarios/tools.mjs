@@ -93,7 +93,7 @@ export async function a_process_is_started_read_written_to_and_ended(test) {
   const second = await session.ok('process_read', { process, cursor: first.cursor, until_text: 'got two\n', wait: 20 })
   assert.equal(second.guest.output, 'got one\ngot two\n')
   await session.ok('process_input', { process, end: true })
-  const third = await session.ok('process_read', { process, cursor: second.cursor, until_silence: 1, wait: 20 })
+  const third = await session.ok('process_read', { process, cursor: second.cursor, until_silence: 5, wait: 40 })
   assert.deepEqual([third.guest.output, third.reason], ['over\n', 'silence'])
   await session.ok('process_signal', { process, signal: 'KILL' })
   const last = await session.ok('process_read', { process, cursor: third.cursor, wait: 20 })

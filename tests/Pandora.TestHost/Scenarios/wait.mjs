@@ -1,7 +1,7 @@
 // Waiting for what a sandbox does meanwhile.
 export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds))
 
-export async function until(condition, what, milliseconds = 30_000) {
+export async function until(condition, what, milliseconds = 90_000) {
   const end = performance.now() + milliseconds
   for (;;) {
     const found = await condition()

@@ -102,9 +102,9 @@ internal static class Forks
         }))
         {
             var steps = await restored.ExecAsync(
-                $"for i in $(seq {ClockSamples}); do echo -n $EPOCHREALTIME > /dev/udp/{TestWorld.InternetAddress}/{ClockPort}; done; "
-                    + "python3 -c 'import time\nlast = time.time()\nfor i in range(20000):\n    now = time.time()\n    assert now "
-                    + ">= last, last - now\n    last = now'",
+                $"for i in $(seq {ClockSamples}); do echo -n $EPOCHREALTIME > /dev/udp/{TestWorld.InternetAddress}/{ClockPort}; "
+                    + "sleep 0.2; done; python3 -c 'import time\nlast = time.time()\nfor i in range(20000):\n    now = time.time()\n"
+                    + "    assert now >= last, last - now\n    last = now'",
                 new ExecOptions { Timeout = Patience });
             TestHostException.Require(steps.ExitCode == 0, $"the guest's clock stepped back: {steps.Stderr}");
         }
@@ -179,7 +179,7 @@ internal static class Forks
     // state send the same cookie and make the same keys.
     private static async Task<string> ReadCookieAsync(Stage stage, Sandbox sandbox)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), TimeProvider.System);
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
         using var socket = stage.World.Host.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
         await socket.ConnectAsync(IPAddress.Parse(sandbox.Wire!.GuestIp), 22, limit.Token);
         await using var stream = new NetworkStream(socket);

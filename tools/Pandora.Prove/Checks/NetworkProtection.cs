@@ -51,7 +51,7 @@ internal static class NetworkProtection
         await DeleteTableAsync(stage);
         while (!(await TestWorld.ListRulesAsync(stage.World.Host.Path)).Contains($"table {stage.Table}", StringComparison.Ordinal))
         {
-            TestHostException.Require(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(5), "the table was not repaired within 5 s");
+            TestHostException.Require(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(30), "the table was not repaired within 30 s");
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
         }
 
