@@ -50,10 +50,14 @@ public sealed class BoundedLogs : IDisposable
                     Empty(path);
                 }
             }
-            catch (IOException)
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                // The microVM has ended and its directory no longer exists.
-                _paths.TryRemove(path, out _);
+                // It is looked at again, unless the microVM has ended and its directory no longer exists. When the server has no more
+                // descriptors the file cannot be opened, and stat(2) still works.
+                if (!File.Exists(path))
+                {
+                    _paths.TryRemove(path, out _);
+                }
             }
         }
     }

@@ -67,8 +67,22 @@ internal sealed class ProcessServer : IAsyncDisposable
     {
         await DisposeAsync();
         await meanwhile;
-        _app = Build(_url, () => this);
-        await _app.StartAsync();
+        // A connection of another test may have the port for a moment.
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1), TimeProvider.System);
+        while (true)
+        {
+            _app = Build(_url, () => this);
+            try
+            {
+                await _app.StartAsync();
+                return;
+            }
+            catch (IOException) when (!limit.IsCancellationRequested)
+            {
+                await _app.DisposeAsync();
+                await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
+            }
+        }
     }
 
     /// <summary>Is gone, with its connections.</summary>

@@ -52,7 +52,7 @@ public abstract class AgentFileTest : IAsyncDisposable
 
     internal static async Task WaitUntilAsync(Func<bool> isTrue)
     {
-        for (var i = 0; i < 1000 && !isTrue(); i++)
+        for (var i = 0; i < 10_000 && !isTrue(); i++)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System);
         }

@@ -200,7 +200,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output) : IDisposable
                 {
                     try
                     {
-                        await call().WaitAsync(TimeSpan.FromSeconds(15));
+                        await call().WaitAsync(TimeSpan.FromMinutes(1));
                     }
                     catch (VmmException)
                     {

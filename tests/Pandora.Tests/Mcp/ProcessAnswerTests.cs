@@ -115,7 +115,7 @@ public sealed class ProcessAnswerTests
         await using var world = await McpWorld.StartAsync();
         var sandbox = (await world.DoAsync("sandbox_create", new { })).GetProperty("sandbox").GetString()!;
         world.Server.Node.GuestOf(sandbox).RefusesInput = true;
-        var calling = world.CallAsync("run", new { command = "run", stdin = "abc", wait = 5, sandbox });
+        var calling = world.CallAsync("run", new { command = "run", stdin = "abc", wait = 40, sandbox });
         await FakeNode.UntilAsync(() => world.Server.Node.GuestOf(sandbox).Runs.Count == 1, "it runs");
         await using var clock = world.Server.Node.RunClock();
         var result = await calling;

@@ -110,6 +110,12 @@ public sealed class AgentBytesTests : IAsyncDisposable
         var sending = wire.SendAllAsync(new byte[Large]);
         await Task.WhenAny(sending, Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System));
         Assert.False(sending.IsCompleted);
+        for (var taken = 0; program.Available == 0 || program.Available != taken;)
+        {
+            taken = program.Available;
+            await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System);
+        }
+
         wire.Close();
         var error = await Assert.ThrowsAsync<SocketException>(() => ReadToEndAsync(program).WaitAsync(Patience));
         Assert.Equal(SocketError.ConnectionReset, error.SocketErrorCode);

@@ -37,9 +37,10 @@ public sealed class AgentConnectTests : IAsyncDisposable
     [Fact]
     public async Task A_port_on_which_nobody_listens_is_closed()
     {
-        using var listener = Listen(IPAddress.Loopback);
-        var port = PortOf(listener);
-        listener.Close();
+        // Bound, so that no other test can listen on it.
+        using var silent = new Socket(SocketType.Stream, ProtocolType.Tcp);
+        silent.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        var port = PortOf(silent);
         var wire = await _talk.AskAsync(port);
         var failure = await wire.ExpectFailureAsync(PortFailureKind.Closed);
         Assert.Equal($"no program listens on port {port}", failure.Reason);

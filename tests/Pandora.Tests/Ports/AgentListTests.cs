@@ -20,12 +20,10 @@ public sealed class AgentListTests
         await client.ConnectAsync((IPEndPoint)one.LocalEndPoint!);
         var entries = await ListAsync(talk);
         var name = File.ReadAllText("/proc/self/comm").TrimEnd();
-        var found = Assert.Single(entries, e => e.Port == AgentConnectTests.PortOf(one));
+        var found = Assert.Single(entries, e => IsAt(e, one, 127, 0, 0, 2));
         Assert.Equal((Environment.ProcessId, name), (found.Pid, found.Program));
-        Assert.Equal([127, 0, 0, 2], found.Address);
-        found = Assert.Single(entries, e => e.Port == AgentConnectTests.PortOf(every));
+        found = Assert.Single(entries, e => IsAt(e, every, 0, 0, 0, 0));
         Assert.Equal((Environment.ProcessId, name), (found.Pid, found.Program));
-        Assert.Equal(new byte[4], found.Address);
         Assert.DoesNotContain(entries, e => e.Port == ((IPEndPoint)client.Client.LocalEndPoint!).Port);
         Assert.Equal(entries.OrderBy(e => e.Port).Select(e => e.Port), entries.Select(e => e.Port));
     }
@@ -38,9 +36,8 @@ public sealed class AgentListTests
         using var loopback = AgentConnectTests.Listen(IPAddress.IPv6Loopback);
         using var mapped = AgentConnectTests.Listen(IPAddress.Parse("::ffff:127.0.0.3"));
         var entries = await ListAsync(talk);
-        Assert.Equal(
-            IPAddress.IPv6Loopback.GetAddressBytes(), Assert.Single(entries, e => e.Port == AgentConnectTests.PortOf(loopback)).Address);
-        Assert.Equal([127, 0, 0, 3], Assert.Single(entries, e => e.Port == AgentConnectTests.PortOf(mapped)).Address);
+        Assert.Single(entries, e => IsAt(e, loopback, IPAddress.IPv6Loopback.GetAddressBytes()));
+        Assert.Single(entries, e => IsAt(e, mapped, 127, 0, 0, 3));
     }
 
     [Fact]
@@ -104,6 +101,10 @@ public sealed class AgentListTests
     [Fact]
     public void The_name_of_a_program_is_printable() =>
         Assert.Equal("a?b?c?dé", SocketOwners.Clean(Encoding.UTF8.GetBytes("a\nb\u001bc\u202edé")));
+
+    // Another test may listen on the same port of another address.
+    private static bool IsAt(PortEntry entry, Socket listener, params byte[] address) =>
+        entry.Port == AgentConnectTests.PortOf(listener) && entry.Address.SequenceEqual(address);
 
     private static async Task<List<PortEntry>> ListAsync(PortTalk talk)
     {

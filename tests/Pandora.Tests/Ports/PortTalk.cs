@@ -57,7 +57,7 @@ internal sealed class PortTalk : IAsyncDisposable
 
     public static async Task WaitUntilAsync(Func<bool> isTrue)
     {
-        for (var i = 0; i < 2000 && !isTrue(); i++)
+        for (var i = 0; i < 20_000 && !isTrue(); i++)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System);
         }

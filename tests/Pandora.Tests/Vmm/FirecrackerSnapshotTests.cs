@@ -152,7 +152,11 @@ public sealed class FirecrackerSnapshotTests : IDisposable
             new FirecrackerBinaries(Path.Combine(Programs, "firecracker"), Path.Combine(Programs, "jailer"), version),
             Path.Combine(_directory, "jails"),
             "a test says so",
-            TimeProvider.System);
+            TimeProvider.System)
+        {
+            CallLimit = TimeSpan.FromMinutes(1),
+            StartLimit = TimeSpan.FromMinutes(5),
+        };
 
     private VirtualMachineSpec Spec(string id)
     {

@@ -39,7 +39,11 @@ public sealed class FirecrackerContractTests : VmmContract, IDisposable
         var programs = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../Pandora.FirecrackerDouble/release"));
         var binaries = new FirecrackerBinaries(
             Path.Combine(programs, "firecracker"), Path.Combine(programs, "jailer"), new Version(1, 16, 1));
-        _vmm = new FirecrackerVmm(binaries, Path.Combine(_directory, "jails"), "a test says so", TimeProvider.System);
+        _vmm = new FirecrackerVmm(binaries, Path.Combine(_directory, "jails"), "a test says so", TimeProvider.System)
+        {
+            CallLimit = TimeSpan.FromMinutes(1),
+            StartLimit = TimeSpan.FromMinutes(5),
+        };
     }
 
     protected override IVmm Vmm => _vmm;

@@ -82,7 +82,7 @@ public sealed class BudgetNodeTests
     [Fact]
     public async Task A_microVM_that_boots_after_a_failed_restore_holds_one_part()
     {
-        await using var node = NodeOf(room: 2, poolSize: 1, canSnapshot: true);
+        await using var node = NodeOf(room: 2, poolSize: 1, canSnapshot: true, acquireTimeout: 90);
         node.Vmm.RestoreFailure = new VmmException("a test");
         await using var clock = node.RunClock();
         await FakeNode.UntilAsync(() => HasSnapshot(node));
@@ -170,13 +170,14 @@ public sealed class BudgetNodeTests
     private static Task<CreatedSandbox> CreateAsync(FakeNode node, int memory) =>
         node.Sandboxes.CreateAsync(Usual with { Size = new WantedSize(MemoryMib: memory) }, default);
 
-    private static FakeNode NodeOf(int room, int poolSize, FindProject? projects = null, bool canSnapshot = false) => new(
+    private static FakeNode NodeOf(int room, int poolSize, FindProject? projects = null, bool canSnapshot = false,
+        int acquireTimeout = 5) => new(
         new EngineOptions
         {
             PoolSize = poolSize,
             MaxSandboxes = 64,
             MemoryReserve = 100,
-            AcquireTimeout = 5,
+            AcquireTimeout = acquireTimeout,
             BootParallelism = 8,
             CpuOvercommit = 2,
         },

@@ -46,7 +46,7 @@ public sealed class SandboxRecoveryTests
     public async Task The_sandbox_of_such_a_command_is_not_idle_meanwhile()
     {
         await using var node = new FakeNode(new EngineOptions { PoolSize = 1 });
-        var (sandbox, guest) = await CreateAsync(node, idle: 10);
+        var (sandbox, guest) = await CreateAsync(node, idle: 60);
         await ServeCommandAsync(sandbox);
         await node.RestartAsync(isKilled: true);
         var adopted = node.Sandboxes.Get(sandbox.Id);
@@ -63,7 +63,7 @@ public sealed class SandboxRecoveryTests
             return adopted.Idle > TimeSpan.Zero;
         });
         Assert.False(adopted.HasFailed);
-        node.Time.Advance(TimeSpan.FromSeconds(10));
+        node.Time.Advance(TimeSpan.FromSeconds(60));
         await node.Sandboxes.ReapAsync();
         Assert.Equal(EndReason.Idle, adopted.End!.Reason);
     }

@@ -15,6 +15,7 @@ public sealed class LogTests
     {
         using var log = new KeptLog();
         await using var server = await FakeServer.StartAsync(loggers: log);
+        await FakeNode.UntilAsync(() => server.Node.Pool.WarmCount > 0);
         await using var clock = server.Node.RunClock();
         var id = await server.CreateAsync();
         await server.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "echo hunter2", "stdin": "hunter3"}""");

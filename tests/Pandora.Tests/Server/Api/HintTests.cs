@@ -60,8 +60,10 @@ public sealed partial class HintTests
         {
             BootFailure = new InvalidOperationException("PANDORA_X: no disk"),
         };
+        var creating = node.Sandboxes.CreateAsync(new SandboxRequest(), default);
+        await FakeNode.UntilAsync(() => node.BootAttempts > 0 && node.Pool.BootingCount == 0);
         await using var clock = node.RunClock();
-        var refused = await Assert.ThrowsAsync<PandoraException>(() => node.Sandboxes.CreateAsync(new SandboxRequest(), default));
+        var refused = await Assert.ThrowsAsync<PandoraException>(() => creating);
         Assert.Equal((PandoraError.PoolEmpty, "no microVM became ready within 5 s"), (refused.Error, refused.Message));
         Assert.StartsWith("the last boot failed: boot failed at step 'vmm': PANDORA_X: no disk", refused.Hint);
     }

@@ -27,6 +27,7 @@ public sealed partial class AuditTests
     {
         await using var audited = await AuditedServer.StartAsync();
         var api = audited.Server;
+        await FakeNode.UntilAsync(() => api.Node.Pool.WarmCount > 0);
         await using var clock = api.Node.RunClock();
         var id = await api.CreateAsync("""{"idle_timeout": 3600}""");
         await api.SendAsync(HttpMethod.Post, $"/sandboxes/{id}/exec", """{"code": "exit 4"}""");
@@ -98,6 +99,7 @@ public sealed partial class AuditTests
         await using var audited = await AuditedServer.StartAsync(
             new ServerOptions { ApiKeys = Key }, new EngineOptions { PoolSize = 1, MaxSandboxes = 1 }, onLoopback: true);
         var api = audited.Server;
+        await FakeNode.UntilAsync(() => api.Node.Pool.WarmCount > 0);
         var headers = ("X-API-Key", Key);
         var created = await api.SendAsync(HttpMethod.Post, "/sandboxes", "{}", headers: headers);
         var id = created.Body.GetProperty("sandbox_id").GetString();

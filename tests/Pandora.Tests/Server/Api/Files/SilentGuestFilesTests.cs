@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Text;
 using Pandora.Agent.Protocol.Files;
+using Pandora.Agent.Protocol.Processes;
 using Pandora.Engine.Guests.Agent;
 using Pandora.Engine.Sandboxes;
 using Pandora.Fakes;
@@ -22,9 +23,9 @@ public sealed class SilentGuestFilesTests
     {
         await using var files = await ScriptedFiles.StartAsync((_, _, _) => { });
         var answering = files.SendAsync(HttpMethod.Parse(method), path, method == "PUT" ? "x" : null);
-        await FakeNode.UntilAsync(() => files.Streams.Count == 1);
-        // The request waits before the clock moves.
-        await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System);
+        // The request waits before the clock moves. What a client writes begins the wait anew.
+        await FakeNode.UntilAsync(() => files.Server.Node.Time.TimersOf(AgentFileRequest.Silence) > 0
+            && (method != "PUT" || files.Streams[0].Received.Contains((ProcessMessage)FileMessage.EndWrite)));
         files.Server.Node.Time.Advance(AgentFileRequest.Silence + Slack);
         await FakeNode.UntilAsync(() => files.Requests.Count == 2);
         Assert.False(answering.IsCompleted);
@@ -44,20 +45,21 @@ public sealed class SilentGuestFilesTests
             }
         });
         var answering = files.SendAsync(HttpMethod.Delete, "?path=/a&recursive=true");
-        await FakeNode.UntilAsync(() => files.Streams.Count == 1);
-        await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System);
+        var time = files.Server.Node.Time;
+        await FakeNode.UntilAsync(() => time.TimersOf(AgentFileRequest.Silence) > 0);
         for (var asked = 2; asked < 12; asked++)
         {
-            files.Server.Node.Time.Advance(AgentFileRequest.Silence + Slack);
-            await FakeNode.UntilAsync(() => files.Requests.Count == asked && files.Streams[^1].IsClosed);
+            var before = time.TimersOf(AgentFileRequest.Silence);
+            time.Advance(AgentFileRequest.Silence + Slack);
+            // The answer to the question is heard before the request waits again.
+            await FakeNode.UntilAsync(() => files.Requests.Count == asked && files.Streams[^1].IsClosed
+                && time.TimersOf(AgentFileRequest.Silence) > before);
             Assert.False(answering.IsCompleted);
-            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
         }
 
         files.Streams[0].Done();
         Assert.Equal(204, (await answering).Status);
         answering = files.SendAsync(HttpMethod.Delete, "?path=/a&recursive=true");
-        await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System);
         await using var clock = files.Server.Node.RunClock(speed: 100);
         Assert.Equal((502, "guest_unreachable", null), await answering);
     }
@@ -72,12 +74,15 @@ public sealed class SilentGuestFilesTests
         await socket.SendAsync(Encoding.ASCII.GetBytes(
             $"PUT {files.Address}?path=/a HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 1000\r\n\r\nbegin"));
         await FakeNode.UntilAsync(() => files.Streams.Count == 1 && files.Streams[0].Received.Count == 2);
-        await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System);
-        files.Server.Node.Time.Advance(FileBody.Patience + Slack);
+        await FakeNode.UntilAsync(() =>
+        {
+            files.Server.Node.Time.Advance(FileBody.Patience + Slack);
+            return socket.Available > 0;
+        });
         var answer = new byte[4096];
         var length = await socket.ReceiveAsync(answer).WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System);
         Assert.StartsWith("HTTP/1.1 408", Encoding.ASCII.GetString(answer, 0, length), StringComparison.Ordinal);
-        Assert.DoesNotContain((Pandora.Agent.Protocol.Processes.ProcessMessage)FileMessage.EndWrite, files.Streams[0].Received);
+        Assert.DoesNotContain((ProcessMessage)FileMessage.EndWrite, files.Streams[0].Received);
         Assert.True(files.Streams[0].IsClosed);
     }
 
@@ -123,7 +128,7 @@ public sealed class SilentGuestFilesTests
             stream.Say(FileMessage.Event, new FileEvent(FileChange.Started, [], [], false).Encode()));
         await using var watch = await ServerEvents.OpenAsync(files.Server.Http, HttpMethod.Get, files.Address + "/watch?path=/a");
         await watch.NextAsync("started");
-        await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System);
+        await FakeNode.UntilAsync(() => files.Server.Node.Time.TimersOf(TimeSpan.FromSeconds(15)) > 0);
         files.Server.Node.Time.Advance(TimeSpan.FromSeconds(16));
         Assert.Equal("{}", (await watch.NextAsync("heartbeat")).GetRawText());
         var moved = new FileEvent(FileChange.Moved, "old"u8.ToArray(), [0xFF], IsDirectory: true);

@@ -156,7 +156,7 @@ public sealed partial class PortSocketTests : IAsyncLifetime
     [Fact]
     public async Task What_a_client_sent_before_it_closed_is_delivered()
     {
-        await using var clock = _api.Node.RunClock();
+        await using var clock = _api.Node.RunClock(speed: 1);
         var (socket, program) = await OpenAsync(knowsEnds: false);
         using var closing = socket;
         using var closing2 = program;
