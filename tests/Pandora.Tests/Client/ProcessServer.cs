@@ -6,9 +6,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections.Features;
-using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
-using Microsoft.Extensions.Logging;
 using Pandora.Contracts;
 
 namespace Pandora.Tests.Client;
@@ -16,7 +14,7 @@ namespace Pandora.Tests.Client;
 /// <summary>
 /// The routes of processes, on a port of loopback, with one <see cref="ScriptedProcess"/>. It cuts connections where a test says so.
 /// </summary>
-internal sealed class ProcessServer : IAsyncDisposable
+internal sealed partial class ProcessServer : IAsyncDisposable
 {
     private readonly string _url;
     private WebApplication _app;
@@ -51,65 +49,8 @@ internal sealed class ProcessServer : IAsyncDisposable
 
     public int Cuts { get; private set; }
 
-    public static async Task<ProcessServer> StartAsync()
-    {
-        ProcessServer? server = null;
-        var app = Build("http://127.0.0.1:0", () => server!);
-        await app.StartAsync();
-        return server = new ProcessServer(app);
-    }
-
     /// <summary>Answers the next requests with an error.</summary>
     public void FailNext(int count) => Volatile.Write(ref _failures, count);
-
-    /// <summary>Is down for a while, as at a restart.</summary>
-    public async Task RestartAsync(Task meanwhile)
-    {
-        await DisposeAsync();
-        await meanwhile;
-        // A connection of another test may have the port for a moment.
-        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1), TimeProvider.System);
-        while (true)
-        {
-            _app = Build(_url, () => this);
-            try
-            {
-                await _app.StartAsync();
-                return;
-            }
-            catch (IOException) when (!limit.IsCancellationRequested)
-            {
-                await _app.DisposeAsync();
-                await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
-            }
-        }
-    }
-
-    /// <summary>Is gone, with its connections.</summary>
-    public async Task StopAsync()
-    {
-        using var now = new CancellationTokenSource();
-        await now.CancelAsync();
-        await _app.StopAsync(now.Token);
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        await StopAsync();
-        await _app.DisposeAsync();
-    }
-
-    private static WebApplication Build(string url, Func<ProcessServer> server)
-    {
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseUrls(url);
-        builder.WebHost.ConfigureKestrel(o => o.Limits.MaxRequestBodySize = null);
-        builder.Logging.ClearProviders();
-        var app = builder.Build();
-        app.UseWebSockets();
-        app.Run(context => server().AnswerAsync(context));
-        return app;
-    }
 
     private async Task AnswerAsync(HttpContext context)
     {
