@@ -12,9 +12,9 @@ internal sealed class Answers(ServerProcess server, Faults faults)
 {
     // Longest times: that a started server recovers its microVMs, that an answer may still name a fault that is over, and that a VMM takes
     // to die.
-    private static readonly TimeSpan Recovering = TimeSpan.FromSeconds(120),
-        Cause = TimeSpan.FromSeconds(150),
-        Dying = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Recovering = TimeSpan.FromSeconds(60),
+        Cause = TimeSpan.FromSeconds(75),
+        Dying = TimeSpan.FromSeconds(20);
 
     /// <summary>Whether an answer says that no part of a command ran.</summary>
     public static bool SaysNotStarted(PandoraApiException problem) =>
