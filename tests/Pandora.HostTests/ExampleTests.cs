@@ -59,7 +59,14 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
                 await cli.StandardError.ReadToEndAsync());
         }
 
-        using (var stubborn = Start("exec", sandbox.Id, "trap 'touch /tmp/ignored' INT; touch /tmp/again; while :; do sleep 0.1; done"))
+        // Python, because a shell takes no notice of the signal while its child ends by itself.
+        const string Stubborn = """
+            exec python3 -c 'import signal, time
+            signal.signal(signal.SIGINT, lambda *_: open("/tmp/ignored", "w"))
+            open("/tmp/again", "w")
+            while True: time.sleep(0.1)'
+            """;
+        using (var stubborn = Start("exec", sandbox.Id, Stubborn))
         {
             await WaitAsync(async () => (await sandbox.ExecAsync("test -e /tmp/again")).ExitCode == 0);
             Interrupt(stubborn);
@@ -71,6 +78,7 @@ public sealed class ExampleTests(ServerFixture fixture) : IClassFixture<ServerFi
         }
 
         await WaitAsync(async () => (await sandbox.ExecAsync("pgrep -x sleep")).ExitCode == 1);
+        await WaitAsync(async () => (await sandbox.ExecAsync("pgrep -f '/tmp/[i]gnored'")).ExitCode == 1);
     }
 
     [Fact]
