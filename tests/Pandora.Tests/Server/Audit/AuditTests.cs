@@ -160,14 +160,14 @@ public sealed partial class AuditTests
         }
 
         var lines = (await audited.StopAsync()).Select(Flat).Where(l => l.StartsWith("exec ", StringComparison.Ordinal)).ToList();
-        var runs = guest.Runs;
+        var runs = guest.Runs.ToList();
         Assert.Equal(
             [
                 $"exec sandbox={id} project=default process={runs[0].Id} exit_code=7 outcome=ok",
                 $"exec sandbox={id} project=default process={runs[1].Id} outcome=cancelled",
                 $"exec sandbox={id} project=default process={runs[2].Id} outcome=sandbox_not_found",
             ],
-            lines);
+            lines.OrderBy(l => runs.FindIndex(r => l.Contains($" process={r.Id} ", StringComparison.Ordinal))));
     }
 
     [Fact]
