@@ -60,7 +60,15 @@ internal sealed class FakeNode : IAsyncDisposable
             SnapshotCompatibility = canSnapshot ? "fake 1" : null,
         };
         Metrics = new EngineMetrics(Meters);
-        _engine = OpenAsync(mustRecover: !isRecovering).GetAwaiter().GetResult();
+        try
+        {
+            _engine = OpenAsync(mustRecover: !isRecovering).GetAwaiter().GetResult();
+        }
+        catch
+        {
+            Directory.Delete(_directory, recursive: true);
+            throw;
+        }
     }
 
     public EngineOptions Options { get; }

@@ -82,7 +82,8 @@ public sealed class AgentBytesTests : IAsyncDisposable
     public async Task A_connection_that_breaks_in_the_middle_of_much_is_told()
     {
         var (wire, program) = await OpenAsync();
-        var sending = wire.SendAllAsync(new byte[4_000_000]);
+        // More than the buffers of the kernel take, so that it is still sending when the connection breaks.
+        var sending = wire.SendAllAsync(new byte[Large]);
         await PortTalk.WaitUntilAsync(() => program.Available > 0);
         program.LingerState = new LingerOption(true, 0);
         program.Close();
