@@ -60,6 +60,9 @@ internal sealed class FakeNetwork
 
     private sealed class Open(FakeNetwork host, HostNames names) : IHostNetwork
     {
+        // A teardown of a stopped node may end when the next node has given the slot to another microVM. It frees only its own.
+        private readonly ConcurrentDictionary<int, string> _own = new(host._held);
+
         public Ipv4Network Range { get; } =
             Ipv4Network.TryParse("10.200.0.0/16", out var range) ? range : throw new InvalidOperationException();
 
@@ -95,6 +98,7 @@ internal sealed class FakeNetwork
                 slot++;
             }
 
+            _own[slot] = microVm;
             return Task.FromResult(SlotAt(slot));
         }
 
@@ -111,9 +115,15 @@ internal sealed class FakeNetwork
             ];
         }
 
-        public void Free(NetworkSlot slot) => host._held.TryRemove(slot.Index, out _);
+        public void Free(NetworkSlot slot) => Forget(slot.Index);
 
-        public void Forget(int slot) => host._held.TryRemove(slot, out _);
+        public void Forget(int slot)
+        {
+            if (_own.TryRemove(slot, out var microVm))
+            {
+                host._held.TryRemove(new(slot, microVm));
+            }
+        }
 
         public async Task SetEgressAsync(NetworkSlot slot, EgressPolicy egress)
         {
